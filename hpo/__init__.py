@@ -1,0 +1,24 @@
+"""Decides what to try and remembers what happened. `import hpo; hpo.sweep("x.yaml")` does what the command does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["show", "sweep"]
+
+
+def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None = None) -> dict[str, Any]:
+    """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does. Raises `hpo.errors.HpoError`."""
+    from hpo.home import Home
+    from hpo.sweep import run_sweep
+
+    return run_sweep(Path(file), Home.locate(Path(home) if home else None), jobs=jobs)
+
+
+def show(name: str, *, home: str | Path | None = None) -> dict[str, Any]:
+    """A sweep as `hpo show --json` gives it. Raises `hpo.errors.UsageError` for a name that is none."""
+    from hpo.home import Home
+    from hpo.sweep import read_sweep
+
+    return read_sweep(Home.locate(Path(home) if home else None), name)

@@ -1,0 +1,150 @@
+"""The command line: click signatures only. What a command does is imported when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpo.errors import HpoError
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hpo", message="%(version)s")
+@click.option("--home", type=click.Path(path_type=Path), help="Data folder; else HPO_HOME, else ./mlruns.")
+@click.pass_context
+def cli(context: click.Context, home: Path | None) -> None:
+    """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model."""
+    from hpo.home import Home
+
+    context.obj = Home.locate(home)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@click.option("--jobs", type=click.IntRange(1), help="Trials side by side; default: one per GPU, or per core.")
+@_json
+@click.pass_obj
+def sweep(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
+    """Run the sweep that FILE describes, or continue it."""
+    from hpo.sweep import run_sweep
+    from hpo.view import Silent, TerminalView, show_sweep
+
+    view = Silent() if as_json else TerminalView()
+    shown = run_sweep(file, home, jobs=jobs, view=view)
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        show_sweep(view, shown, hints=True)
+
+
+@cli.command()
+@click.argument("name", metavar="SWEEP")
+@_json
+@click.pass_obj
+def show(home: Any, name: str, as_json: bool) -> None:
+    """Leaderboard, champion and release of SWEEP."""
+    from hpo.sweep import read_sweep
+    from hpo.view import TerminalView, show_sweep
+
+    shown = read_sweep(home, name)
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        show_sweep(TerminalView(), shown, hints=False)
+
+
+@cli.command("list")
+@_json
+@click.pass_obj
+def list_(home: Any, as_json: bool) -> None:
+    """All sweeps."""
+    from hpo.sweep import list_sweeps
+    from hpo.view import TerminalView, show_list
+
+    sweeps = list_sweeps(home)
+    if as_json:
+        click.echo(json.dumps(sweeps, indent=2))
+    else:
+        show_list(TerminalView(), sweeps)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "list_assets", is_flag=True, help="Show what there is, with size and licence.")
+@_json
+@click.pass_obj
+def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None:
+    """Bring a demo model or data set into the cache, once."""
+    from hpo.assets import asset_row
+    from hpo.fetch import ASSETS, fetched_path
+    from hpo.fetch import fetch as bring
+
+    if name and not list_assets:
+        path = bring(name, home.dir, say=lambda text: click.echo(text, err=True))
+        click.echo(json.dumps({"name": name, "path": str(path)}) if as_json else path)
+        return
+    if not list_assets:
+        raise click.UsageError("name what to fetch, or use --list")
+    here = {asset: fetched_path(asset, home.dir) for asset in ASSETS}
+    if as_json:
+        click.echo(json.dumps([asset_row(a, here[a.name]) for a in ASSETS.values()], indent=2))
+    else:
+        from hpo.view import TerminalView, show_assets
+
+        show_assets(TerminalView(), ASSETS, {name: path is not None for name, path in here.items()})
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("texts", nargs=-1, required=True)
+@_json
+@click.pass_obj
+def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None:
+    """Ask the released model NAME about TEXTS."""
+    from hpo.predict import predict as ask
+
+    for answer in ask(home, name, list(texts)):
+        if as_json:
+            click.echo(json.dumps(answer))
+        elif "label" in answer:
+            click.echo(f"{answer['label']}  {answer['score']:.3f}")
+        else:
+            click.echo(answer["text"])
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.pass_obj
+def ui(home: Any, port: int) -> None:
+    """Open MLflow's UI on this home's store (on this machine only)."""
+    from hpo.ui import serve_ui
+
+    serve_ui(home, port)
+
+
+def main() -> None:
+    """Entry point: every expected error is one message and its exit code, never a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except HpoError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)

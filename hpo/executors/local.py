@@ -1,0 +1,107 @@
+"""Runs requests on this machine, through a trial host that forks a child for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpo.errors import SweepError
+from trainers.spec import Event, Request, Verdict, decode, encode
+
+_HOST_ENVIRONMENT = {
+    # The host must stay single-threaded to be forked; children set their own count.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_DEACTIVATE_ASYNC_LOAD": "1",
+    # Counting devices through NVML leaves CUDA untouched.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class LocalExecutor:
+    """One trial host; `keep_fds` are inherited by it and its children (the sweep's lock)."""
+
+    def __init__(self, log: Path, worker: str = "trainers.work", keep_fds: Sequence[int] = ()) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        with log.open("ab") as output:
+            self._host = subprocess.Popen(
+                [sys.executable, "-m", "trainers.host", worker],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                bufsize=0,
+                env={**os.environ, **_HOST_ENVIRONMENT},
+                pass_fds=tuple(keep_fds),
+                start_new_session=True,  # Ctrl-C is for the sweep, which then decides
+            )
+        self._next_id = 0
+        self._buffer = b""
+        self._events: deque[tuple[int, Event]] = deque()
+        self._selector = selectors.DefaultSelector()
+        assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
+        self._selector.register(self._host.stdout, selectors.EVENT_READ)
+
+    def submit(self, request: Request) -> int:
+        self._next_id += 1
+        self._send({"id": self._next_id, "request": encode(request)})
+        return self._next_id
+
+    def wait(self, timeout_s: float | None = None) -> tuple[int, Event] | None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._events:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return None
+            if self._selector.select(remaining):
+                self._read()
+        return self._events.popleft()
+
+    def _read(self) -> None:
+        assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
+        chunk = os.read(self._host.stdout.fileno(), 1 << 16)
+        if not chunk:
+            raise SweepError(
+                f"the trial host ended unexpectedly (exit code {self._host.wait()}); see {self._log}; "
+                "the same command continues the sweep"
+            )
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            self._events.append((message["id"], decode(message["event"])))
+
+    def reply(self, request_id: int, verdict: Verdict) -> None:
+        self._send({"id": request_id, "verdict": verdict})
+
+    def _send(self, message: object) -> None:
+        assert self._host.stdin is not None  # noqa: S101  # PIPE was asked for
+        line = json.dumps(message).encode() + b"\n"
+        try:
+            while line:
+                line = line[self._host.stdin.write(line) or 0 :]
+        except BrokenPipeError as error:
+            raise SweepError(f"the trial host is gone; see {self._log}") from error
+
+    def close(self) -> None:
+        """End the host; it kills its children when its pipe closes."""
+        assert self._host.stdin is not None  # noqa: S101  # PIPE was asked for
+        assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
+        self._host.stdin.close()
+        try:
+            self._host.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._host.kill()
+            self._host.wait()
+        self._selector.close()
+        self._host.stdout.close()

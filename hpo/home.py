@@ -1,0 +1,75 @@
+"""Where all data lives: the only place that joins paths below `HPO_HOME`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.errors import UsageError
+from trainers.spec import TrialPaths
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of one sweep."""
+
+    dir: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.dir / "lock"
+
+    @property
+    def config(self) -> Path:
+        """The YAML as it was when the sweep began."""
+        return self.dir / "sweep.yaml"
+
+    @property
+    def host_log(self) -> Path:
+        return self.dir / "host.log"
+
+    @property
+    def release(self) -> Path:
+        """ONNX variants of the champion, one folder each."""
+        return self.dir / "release"
+
+    def trial(self, number: int) -> TrialPaths:
+        return TrialPaths(self.dir / "trials" / f"{number:04d}")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The data folder: MLflow's store, the studies, the cache and the trial folders."""
+
+    dir: Path
+
+    @classmethod
+    def locate(cls, given: Path | None = None) -> Home:
+        """`--home`, else `HPO_HOME`, else `mlruns` in the current folder."""
+        return cls((given or Path(os.environ.get("HPO_HOME") or "mlruns")).expanduser().resolve())
+
+    @property
+    def mlflow_db(self) -> Path:
+        return self.dir / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.dir / "artifacts"
+
+    @property
+    def studies_db(self) -> Path:
+        return self.dir / "studies.db"
+
+    @property
+    def cache(self) -> Path:
+        return self.dir / "cache"
+
+    def sweep(self, name: str) -> SweepPaths:
+        """Raises `UsageError` for a name that could leave the folder."""
+        if not NAME_PATTERN.fullmatch(name):
+            raise UsageError(f"{name!r} is not a sweep name: expected letters, digits, '.', '_' and '-'")
+        return SweepPaths(self.dir / "sweeps" / name)

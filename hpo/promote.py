@@ -1,0 +1,81 @@
+"""Promotion: export the champion, measure every variant, let the gate judge, release what passed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from hpo.errors import GateRefused
+from hpo.gates import Judged, choose, judge
+from hpo.records import TrialRecord
+from hpo.registry import release_model
+from hpo.report import champion_of
+from hpo.running import RunningSweep
+from hpo.search import run_alone
+from trainers.catalog import TASKS
+from trainers.spec import Export, Exported, Measure, Measurement, TrialSpec, to_json
+
+
+def promote(sweep: RunningSweep) -> None:
+    """Release the champion as ONNX, unless that very trial is released already.
+
+    Raises `GateRefused` with the numbers when no variant passed.
+    """
+    champion = champion_of(sweep.study.records(), sweep.config.objective)
+    assert champion is not None  # noqa: S101  # Search.run raises when no trial succeeded
+    if sweep.config.promote is None or _is_released(sweep, champion):
+        return
+    sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
+    folder = sweep.paths.release
+    exported = export(sweep, champion, folder)
+    judged = judge_variants(sweep, exported, folder)
+    chosen = choose(judged)
+    if chosen is None:
+        numbers = "; ".join(f"{j.variant}: {j.reason}" for j in judged)
+        raise GateRefused(f"no ONNX variant of trial {champion.number} may be released: {numbers}")
+    release = release_model(
+        sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant, sweep.paths
+    )
+    sweep.study.set_attr("release", to_json(release))
+    shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
+
+
+def _is_released(sweep: RunningSweep, champion: TrialRecord) -> bool:
+    stored = sweep.study.attrs().get("release")
+    name = sweep.config.promote.name if sweep.config.promote else ""
+    return bool(stored and stored["trial"] == champion.number and stored["name"] == name)
+
+
+def export(sweep: RunningSweep, champion: TrialRecord, folder: Path) -> Exported:
+    """Merge in fp32 and write the task's ONNX variants, in a child of the trial host."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    exported = run_alone(
+        sweep.executor,
+        Export(champion_spec(sweep, champion), sweep.inspection, list(TASKS[sweep.config.task].variants), str(folder)),
+    )
+    assert isinstance(exported, Exported)  # noqa: S101  # the protocol's answer to Export
+    return exported
+
+
+def champion_spec(sweep: RunningSweep, champion: TrialRecord) -> TrialSpec:
+    paths = sweep.paths.trial(champion.number)
+    return sweep.config.trial_spec(champion.number, champion.params, sweep.home, sweep.inspection, paths, threads=1)
+
+
+def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> list[Judged]:
+    """Measure the variants one after the other (latency needs the machine alone), then judge them."""
+    assert sweep.config.promote is not None  # noqa: S101  # `promote` returned early without it
+    measurements = []
+    rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
+    threads = len(os.sched_getaffinity(0))
+    for variant in exported.variants:
+        sweep.view.say(f"measuring {variant} in onnxruntime")
+        measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, threads))
+        assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
+        measurements.append(measured)
+    judged = judge(exported, measurements, sweep.config.objective, sweep.config.promote.max_drop)
+    sweep.study.set_attr("torch", {"metrics": exported.metrics, "latency_p50_ms": exported.latency_p50_ms})
+    sweep.study.set_attr("variants", [to_json(j) for j in judged])
+    return judged

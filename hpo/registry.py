@@ -1,0 +1,135 @@
+"""The MLflow room for models: a judged variant becomes a registered version with the alias `champion`.
+
+The registered model is a pyfunc model from code: `released_model.py` (what MLflow executes) and the release folder
+with its own `runtime.py`. Nothing is pickled, and nothing of this project needs to be installed to load it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, DataType, Schema
+
+from hpo.config import SweepConfig
+from hpo.errors import UsageError
+from hpo.gates import Judged
+from hpo.home import Home, SweepPaths
+from hpo.records import TrialRecord
+from hpo.tracking import client, quiet_mlflow
+from trainers.spec import Inspection, file_fingerprint, fingerprint
+
+ALIAS = "champion"
+_RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
+_RELEASED_MODEL = Path(__file__).with_name("released_model.py")
+_EXAMPLES = {"text-classification": ["a warm and funny film"], "chat": ["Hello, how are you?"]}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A registered version: what serving loads."""
+
+    name: str
+    version: str
+    uri: str
+    variant: str
+    trial: int
+    run_id: str
+
+
+def release_model(
+    home: Home, config: SweepConfig, inspection: Inspection, champion: TrialRecord, chosen: Judged, folder: Path,
+    paths: SweepPaths,
+) -> Release:  # fmt: skip
+    """Register `folder` under `promote.name` and move the alias `champion` to it."""
+    assert config.promote is not None and champion.run_id is not None  # noqa: S101, PT018  # the caller promotes a run
+    store = client(home)
+    manifest = _manifest(config, inspection, champion, chosen, folder, paths)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    with tempfile.TemporaryDirectory() as temporary:
+        model = Path(temporary, "model")
+        _save_pyfunc(model, folder, config.task)
+        store.log_artifacts(champion.run_id, str(model), "model")
+    name = config.promote.name
+    _ensure_registered(store, name)
+    source = f"{store.get_run(champion.run_id).info.artifact_uri}/model"
+    version = store.create_model_version(
+        name, source=source, run_id=champion.run_id,
+        tags={"variant": chosen.variant, "sweep": config.name, "trial": str(champion.number)},
+        description=chosen.reason,
+    )  # fmt: skip
+    store.set_registered_model_alias(name, ALIAS, version.version)
+    return Release(
+        name, str(version.version), f"models:/{name}@{ALIAS}", chosen.variant, champion.number, champion.run_id
+    )
+
+
+def _save_pyfunc(model: Path, folder: Path, task: str) -> None:
+    requirements = ["numpy", "tokenizers", "onnxruntime"] + (["jinja2"] if task == "chat" else [])
+    quiet_mlflow()
+    with warnings.catch_warnings():
+        # MLflow recommends type hints on the model's predict; the signature below says what it takes.
+        warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
+        mlflow.pyfunc.save_model(
+            path=str(model),
+            python_model=str(_RELEASED_MODEL),
+            artifacts={"release": str(folder)},
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.string)])),
+            input_example=_EXAMPLES[task],
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
+        )
+
+
+def _ensure_registered(store: MlflowClient, name: str) -> None:
+    try:
+        store.get_registered_model(name)
+    except MlflowException:
+        store.create_registered_model(name)
+
+
+def released_folder(home: Home, name: str) -> Path:
+    """Where the release behind `models:/NAME@champion` lies. Raises `UsageError` when there is none."""
+    if not home.mlflow_db.exists():
+        raise UsageError(f"no released model {name!r}: there is no store at {home.mlflow_db}")
+    store = client(home)
+    try:
+        version = store.get_model_version_by_alias(name, ALIAS)
+    except MlflowException:
+        names = [m.name for m in store.search_registered_models()]
+        known = f"there are: {', '.join(names)}" if names else "there are none yet"
+        raise UsageError(f"no released model {name!r}; {known}") from None
+    local = mlflow.artifacts.download_artifacts(version.source)
+    return next(Path(local, "artifacts").iterdir())
+
+
+def _manifest(
+    config: SweepConfig, inspection: Inspection, champion: TrialRecord, chosen: Judged, folder: Path, paths: SweepPaths
+) -> dict[str, Any]:
+    """Hashes of everything the release was made of."""
+    adapter = paths.trial(champion.number).adapter
+    return {
+        "sweep": config.name,
+        "trial": champion.number,
+        "run_id": champion.run_id,
+        "variant": chosen.variant,
+        "sha256": {
+            "data": inspection.fingerprint,
+            "base": inspection.model_fingerprint,
+            "adapter": file_fingerprint(p for p in adapter.iterdir() if p.is_file()),
+            "config": fingerprint(config.resolved()),
+            "onnx": file_fingerprint(folder.glob("model.onnx*")),
+            "release": file_fingerprint(p for p in folder.iterdir() if p.is_file()),
+        },
+        "judged": {"drop": chosen.drop, "reason": chosen.reason},
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},
+    }

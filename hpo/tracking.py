@@ -1,0 +1,211 @@
+"""The MLflow room for runs: one parent run per sweep, one child per trial, always by explicit run id.
+
+MLflow is a view of the study: whatever is here can be written again from it. The x axis of every curve is training
+examples seen, so that trials with different batch sizes line up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Before MLflow is imported: it reads both then.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+from hpo.config import SweepConfig
+from hpo.home import Home
+from trainers.catalog import Setting
+from trainers.spec import Evaluation, Inspection, Step, TrialPaths, TrialResult, TrialSpec
+
+EXPERIMENT = "hpo"
+_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+
+
+def quiet_mlflow() -> None:
+    """MLflow tells every step at INFO, by loggers that set their own level at import: turn them all down."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def client(home: Home) -> MlflowClient:
+    """A client of the home's own store; its first use makes the database (a few seconds, once)."""
+    home.dir.mkdir(parents=True, exist_ok=True)
+    uri = f"sqlite:///{home.mlflow_db}"
+    quiet_mlflow()
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+class Tracker:
+    """Writes one sweep's runs."""
+
+    def __init__(self, home: Home, config: SweepConfig, inspection: Inspection) -> None:
+        self._client = client(home)
+        self._config = config
+        self._inspection = inspection
+        self._experiment_id = self._experiment(home)
+        self._runs: dict[int, str] = {}
+        self._pending: dict[int, list[Metric]] = {}
+        self._logged_up_to: dict[int, int] = {}
+        self.parent_id = self._find(trial=None) or self._create(
+            config.name, {"hpo.sweep": config.name, "hpo.kind": "sweep", "hpo.task": config.task}
+        )
+        self._client.set_terminated(self.parent_id, "RUNNING")
+        self._describe_sweep()
+
+    def _experiment(self, home: Home) -> str:
+        if found := self._client.get_experiment_by_name(EXPERIMENT):
+            return str(found.experiment_id)
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=home.artifacts.as_uri()))
+
+    def _find(self, trial: int | None) -> str | None:
+        """A run of this sweep by its tags: a run made just before a crash is adopted, not doubled."""
+        kind = f"tags.`hpo.trial` = '{trial}'" if trial is not None else "tags.`hpo.kind` = 'sweep'"
+        runs = self._client.search_runs(
+            [self._experiment_id], f"tags.`hpo.sweep` = '{self._config.name}' and {kind}", max_results=1
+        )
+        return str(runs[0].info.run_id) if runs else None
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        return str(self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+
+    def _describe_sweep(self) -> None:
+        config = self._config
+        params = _flatten({k: v for k, v in config.resolved().items() if k != "name"})
+        known = self._client.get_run(self.parent_id).data.params
+        if not known:  # parameters are immutable: log them once
+            self._client.log_batch(self.parent_id, params=[Param(k, v) for k, v in params.items()])
+            self._client.log_inputs(self.parent_id, [self._dataset()])
+        self._write(self.parent_id, "config.json", json.dumps(config.resolved(), indent=2))
+        self._client.log_artifact(self.parent_id, str(config.file))
+
+    def _dataset(self) -> DatasetInput:
+        data = self._config.data
+        profile = {"rows": self._inspection.rows, "duplicates_dropped": self._inspection.duplicates}
+        dataset = Dataset(
+            name=Path(data.train).name,
+            digest=self._inspection.fingerprint[:32],
+            source_type="local" if Path(data.train).exists() else "hub",
+            source=json.dumps({"uri": data.train}),
+            profile=json.dumps(profile),
+        )
+        return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+    # --- trials ------------------------------------------------------------------------------------
+
+    def start_trial(self, spec: TrialSpec, params: Mapping[str, Setting], run_id: str | None) -> str:
+        """Open a trial's run, or take up the one it had before an interruption."""
+        run_id = run_id or self._find(trial=spec.number)
+        if run_id:
+            self._client.set_terminated(run_id, "RUNNING")
+            self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
+        else:
+            searched = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+            tags = {
+                "mlflow.parentRunId": self.parent_id, "mlflow.note.content": searched or "default configuration",
+                "hpo.sweep": self._config.name, "hpo.kind": "trial", "hpo.trial": str(spec.number),
+                "hpo.spec": spec.fingerprint(), "hpo.baseline": str(spec.number == 0).lower(),
+            }  # fmt: skip
+            run_id = self._create(f"{self._config.name}-{spec.number:03d}", tags)
+            settings = {"method": spec.method, **spec.settings, "max_examples": spec.max_examples, "seed": spec.seed}
+            self._client.log_batch(run_id, params=[Param(k, str(v)) for k, v in settings.items() if v is not None])
+            self._client.log_inputs(run_id, [self._dataset()])
+        self._runs[spec.number] = run_id
+        self._pending[spec.number] = []
+        return run_id
+
+    def _last_step(self, run_id: str, metric: str) -> int:
+        history = self._client.get_metric_history(run_id, f"validation/{metric}")
+        return max((m.step for m in history), default=-1)
+
+    def step(self, number: int, step: Step) -> None:
+        """Kept until the next evaluation: metrics go to the store in batches."""
+        self._add(number, step.examples, {"train/loss": step.loss, "train/learning_rate": step.learning_rate})
+
+    def evaluation(self, number: int, evaluation: Evaluation) -> None:
+        metrics = {f"validation/{name}": value for name, value in evaluation.metrics.items()}
+        self._add(number, evaluation.examples, {**metrics, "optimizer_step": evaluation.step})
+        self._flush(number)
+
+    def _add(self, number: int, examples: int, values: Mapping[str, float]) -> None:
+        if examples <= self._logged_up_to.get(number, -1):
+            return  # a resumed trial repeats what the run already has; history would keep it twice
+        now = int(time.time() * 1000)
+        self._pending[number] += [Metric(name, value, now, examples) for name, value in values.items()]
+
+    def _flush(self, number: int) -> None:
+        if pending := self._pending[number]:
+            self._client.log_batch(self._runs[number], metrics=pending[:1000])
+            self._pending[number] = pending[1000:]
+
+    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
+        """Write the trial's best metrics, its files and its final status."""
+        run_id = self._runs[number]
+        self._flush(number)
+        best = {f"best/{name}": value for name, value in result.metrics.items()}
+        numbers = {**best, "seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb,
+                   "trainable_parameters": float(result.trainable_parameters)}  # fmt: skip
+        now = int(time.time() * 1000)
+        tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in numbers.items()],
+            tags=[RunTag(name, value) for name, value in tags.items() if value],
+        )
+        for path in (paths.spec, paths.result, paths.log):
+            if path.exists():
+                self._client.log_artifact(run_id, str(path))
+        if paths.adapter.exists() and any(paths.adapter.iterdir()):
+            self._client.log_artifacts(run_id, str(paths.adapter), "adapter")
+        self._client.set_terminated(run_id, _STATUS[result.state])
+        del self._runs[number], self._pending[number]
+
+    # --- the sweep ---------------------------------------------------------------------------------
+
+    def best_so_far(self, finished: int, value: float) -> None:
+        self._client.log_metric(self.parent_id, f"best_so_far/{self._config.objective.metric}", value, step=finished)
+
+    def artifact(self, name: str, text: str) -> None:
+        """Attach a text file to the sweep's run."""
+        self._write(self.parent_id, name, text)
+
+    def _write(self, run_id: str, name: str, text: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_text(text, encoding="utf-8")
+            self._client.log_artifact(run_id, str(path))
+
+    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self.parent_id,
+            metrics=[Metric(name, value, now, 0) for name, value in summary.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        self._client.set_terminated(self.parent_id, "FINISHED")
+
+    def abandon(self, status: str) -> None:
+        """Close what is open after an interruption or an error, so that no run stays RUNNING."""
+        for run_id in [*self._runs.values(), self.parent_id]:
+            self._client.set_terminated(run_id, status)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as MLflow parameters: dotted names, text cut to what MLflow allows (6,000 characters)."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        elif value is not None:
+            flat[f"{prefix}{key}"] = str(value)[:6000]
+    return flat

@@ -1,0 +1,238 @@
+"""What a person sees while a sweep runs: a live table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hpo.assets import Asset
+from hpo.report import gain, leaderboard, variants_table
+from trainers.catalog import Setting
+from trainers.spec import TrialResult
+
+
+class View(Protocol):
+    """Told what happens; shows it. Nothing here decides anything."""
+
+    def say(self, text: str) -> None: ...
+    def begin(self, planned: int, finished: int, metric: str, jobs: int) -> None: ...
+    def trial_started(self, number: int, params: Mapping[str, Setting]) -> None: ...
+    def step(self, number: int, fraction: float, loss: float) -> None: ...
+    def evaluated(self, number: int, fraction: float, value: float) -> None: ...
+    def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
+    def tick(self) -> None: ...
+    def end(self) -> None: ...
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+
+
+class Silent:
+    """Shows nothing: for tests and for use from Python."""
+
+    def say(self, text: str) -> None: ...
+    def begin(self, planned: int, finished: int, metric: str, jobs: int) -> None: ...
+    def trial_started(self, number: int, params: Mapping[str, Setting]) -> None: ...
+    def step(self, number: int, fraction: float, loss: float) -> None: ...
+    def evaluated(self, number: int, fraction: float, value: float) -> None: ...
+    def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
+    def tick(self) -> None: ...
+    def end(self) -> None: ...
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+
+
+@dataclass
+class _Row:
+    params: str
+    started: float
+    fraction: float = 0.0
+    loss: float = math.nan
+    value: float | None = None
+
+
+@dataclass
+class TerminalView:
+    """Live while trials run when the console is a terminal; otherwise one line per event that matters."""
+
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=False))
+    _rows: dict[int, _Row] = field(default_factory=dict)
+    _live: Live | None = None
+    _planned: int = 0
+    _finished: int = 0
+    _pruned: int = 0
+    _failed: int = 0
+    _began_with: int = 0
+    _began: float = 0.0
+    _best: float | None = None
+    _metric: str = ""
+
+    def say(self, text: str) -> None:
+        # Piped output is for machines: its lines are not broken at some width.
+        self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
+
+    def begin(self, planned: int, finished: int, metric: str, jobs: int) -> None:
+        self._planned, self._finished, self._began_with = planned, finished, finished
+        self._metric, self._began = metric, time.monotonic()
+        again = f", {finished} already done" if finished else ""
+        self.say(f"{planned} trial{'s' * (planned != 1)}{again}, {jobs} at a time; metric {metric}")
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def trial_started(self, number: int, params: Mapping[str, Setting]) -> None:
+        self._rows[number] = _Row(params_text(params), time.monotonic())
+        if not self._live:
+            self.say(f"trial {number} started: {self._rows[number].params}")
+
+    def step(self, number: int, fraction: float, loss: float) -> None:
+        self._rows[number].fraction = fraction
+        self._rows[number].loss = loss
+
+    def evaluated(self, number: int, fraction: float, value: float) -> None:
+        self._rows[number].fraction = fraction
+        self._rows[number].value = value
+        if not self._live:
+            self.say(f"trial {number} {fraction:4.0%}: {self._metric} {value:.4f}")
+
+    def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None:
+        row = self._rows.pop(number)
+        self._finished = finished
+        self._best = result.value if is_best else self._best
+        self._pruned += result.state == "pruned"
+        self._failed += result.state == "failed"
+        self.say(finished_line(number, result, self._metric, row.params, is_best=is_best))
+
+    def tick(self) -> None:
+        """Nothing came for a while; the live table refreshes by itself."""
+
+    def end(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+        for index, column in enumerate(columns):
+            numeric = all(_is_number(row[index]) for row in rows) and bool(rows)
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print()
+        self.console.print(table)
+
+    # --- the live table ----------------------------------------------------------------------------
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for column in ("trial", "progress", "", "loss", self._metric, "parameters"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for number, row in sorted(self._rows.items()):
+            table.add_row(
+                str(number), ProgressBar(total=1.0, completed=row.fraction, width=16), f"{row.fraction:4.0%}",
+                "" if math.isnan(row.loss) else f"{row.loss:.3f}",
+                "" if row.value is None else f"{row.value:.4f}", row.params,
+            )  # fmt: skip
+        return Group(table, Text(self._status(), style="bold"))
+
+    def _status(self) -> str:
+        parts = [f"{self._finished}/{self._planned} done"]
+        if self._pruned:
+            parts.append(f"{self._pruned} pruned")
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        if self._best is not None:
+            parts.append(f"best {self._best:.4f}")
+        if (eta_s := self._eta_s()) is not None:
+            parts.append(f"about {duration(eta_s)} left")
+        return " · ".join(parts)
+
+    def _eta_s(self) -> float | None:
+        """Seconds left, from the share of the trials' work that this session has done so far."""
+        done = self._finished - self._began_with + sum(row.fraction for row in self._rows.values())
+        if done < 0.3:
+            return None
+        return (time.monotonic() - self._began) * (self._planned - self._began_with - done) / done
+
+
+def finished_line(number: int, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:
+    """One permanent line per trial that ended."""
+    took = duration(result.seconds)
+    if result.state == "failed":
+        return f"trial {number} failed ({result.cause}: {result.message}) after {took}  {params}"
+    value = f"{metric} {result.value:.4f}" if result.value is not None else ""
+    how = {"pruner": "pruned", "early_stopping": "stopped early", "budget": "done"}[result.stopped_by]
+    star = "  *best so far*" if is_best else ""
+    return f"trial {number} {how}: {value} in {took}  {params}{star}"
+
+
+def params_text(params: Mapping[str, Setting]) -> str:
+    """`learning_rate=0.00046 lora_r=8`, or what an empty space means."""
+    return " ".join(f"{k}={setting_text(v)}" for k, v in params.items()) or "default configuration"
+
+
+def setting_text(value: Setting) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """`9 s`, `2 min 05 s`, `3 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "").replace("-", "").replace(",", "").replace("e", "").replace("+", "").isdigit()
+
+
+# --- whole sweeps --------------------------------------------------------------------------------------
+
+
+def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
+    """Leaderboard, champion against baseline, variants, release and what to type next."""
+    view.table(f"{shown['sweep']} ({shown['state']})", *leaderboard(shown))
+    view.say(f"\n{gain(shown)}")
+    if shown["variants"]:
+        view.table("ONNX variants, measured on the validation rows", *variants_table(shown))
+    release = shown["release"]
+    if release:
+        view.say(f"\nreleased: {release['uri']} version {release['version']} ({release['variant']})")
+    if hints:
+        view.say("\nnext:")
+        view.say(f"  hpo show {shown['sweep']}")
+        if release:
+            view.say(f'  hpo predict {release["name"]} "some text"')
+        view.say("  hpo ui")
+
+
+def show_list(view: View, sweeps: Sequence[Mapping[str, Any]]) -> None:
+    if not sweeps:
+        view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
+        return
+    columns = ["sweep", "state", "trials", "metric", "champion", "release"]
+    rows = [
+        [
+            s["sweep"], s["state"], str(len(s["trials"])), s["objective"]["metric"],
+            f"{s['champion']['value']:.4f}" if s["champion"] else "-",
+            f"{s['release']['name']} v{s['release']['version']}" if s["release"] else "-",
+        ]
+        for s in sweeps
+    ]  # fmt: skip
+    view.table("sweeps", columns, rows)
+
+
+def show_assets(view: View, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:
+    columns = ["name", "kind", "download", "licence", "here", "what it is"]
+    rows = [
+        [a.name, a.kind, f"{a.download_mb} MB", a.licence, "yes" if fetched[a.name] else "no", a.description]
+        for a in assets.values()
+    ]
+    view.table("demo models and data", columns, rows)

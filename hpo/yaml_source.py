@@ -1,0 +1,164 @@
+"""YAML as written by a person: values, and the line of every key.
+
+`Section` hands out keys one at a time and collects every problem instead of stopping at the first, so that a
+person sees all of them at once. What nobody asked for is an unknown key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hpo.errors import ConfigError, Problem, did_you_mean
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads `1e-6` as a number: YAML 1.2 does, PyYAML wants `1.0e-6`."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+class Section:
+    """One mapping of a YAML file, with the place of each key for messages."""
+
+    def __init__(
+        self, values: Mapping[str, Any], path: tuple[str, ...], lines: Mapping[tuple[str, ...], int],
+        file: str, problems: list[Problem],
+    ) -> None:  # fmt: skip
+        self._values = values
+        self._path = path
+        self._lines = lines
+        self._file = file
+        self._asked: list[str] = []
+        self.problems = problems
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def names(self) -> list[str]:
+        return list(self._values)
+
+    def where(self, *keys: str) -> str:
+        """`FILE:LINE: key.path` of a key below this section."""
+        path = (*self._path, *keys)
+        known = next((self._lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._lines), 1)
+        return f"{self._file}:{known}: {'.'.join(path)}" if path else f"{self._file}:{known}"
+
+    def problem(self, found: str, expected: str = "", *keys: str) -> None:
+        self.problems.append(Problem(self.where(*keys), found, expected))
+
+    def raw(self, key: str) -> Any:
+        """The value as YAML gave it, or None; marks the key as known."""
+        self._asked.append(key)
+        return self._values.get(key)
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        value = self.raw(key)
+        if value is None or isinstance(value, str):
+            return default if value is None else value
+        self.problem(f"got {value!r}", "expected text", key)
+        return default
+
+    def number(self, key: str, default: float, accept: Callable[[float], bool], expected: str) -> float:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not accept(value):
+            self.problem(f"got {value!r}", f"expected {expected}", key)
+            return default
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.raw(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self.problem(f"got {value!r}", "expected true or false", key)
+        return default
+
+    def one_of(self, key: str, choices: Iterable[str], default: str) -> str:
+        value = self.raw(key)
+        if value is None or value in choices:
+            return default if value is None else str(value)
+        self.problem(f"got {value!r}", did_you_mean(str(value), choices), key)
+        return default
+
+    def section(self, key: str) -> Section:
+        """The mapping below `key`; empty when the key is not there."""
+        value = self.raw(key)
+        if value is not None and not isinstance(value, dict):
+            self.problem(f"got {value!r}", "expected a mapping", key)
+            value = None
+        return Section(value or {}, (*self._path, key), self._lines, self._file, self.problems)
+
+    def refuse_unbuilt(self, key: str, what: str) -> None:
+        """A key of the grammar that does nothing yet is refused, never ignored."""
+        if key in self._values:
+            self.problem("is not built yet", f"remove it ({what})", key)
+            self._asked.append(key)
+
+    def finish(self, also_known: Sequence[str] = ()) -> None:
+        """Report every key that nobody asked for."""
+        known = [*dict.fromkeys([*self._asked, *also_known])]
+        for key in self._values:
+            if key not in known:
+                self.problem("unknown key", did_you_mean(str(key), known), str(key))
+
+
+def load(path: Path) -> Section:
+    """Read a YAML file into its root section.
+
+    Raises `ConfigError` when the file is missing, is not UTF-8 YAML, repeats a key or is not a mapping.
+    """
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(str(path), "is not UTF-8 text")]) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError([Problem(f"{path}:{line}", f"is not YAML: {error.problem}")]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem(str(path), f"is not YAML: {error}")]) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError([Problem(str(path), "is not a mapping", "expected keys such as task, model and data")])
+    lines: dict[tuple[str, ...], int] = {}
+    problems: list[Problem] = []
+    values = _construct(root, (), lines, str(path), problems)
+    if problems:
+        raise ConfigError(problems)
+    return Section(values, (), lines, str(path), problems)
+
+
+def _construct(
+    node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], file: str, problems: list[Problem]
+) -> Any:
+    """A node's plain value, noting the line of every key on the way."""
+    if isinstance(node, yaml.MappingNode):
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if key in values:
+                problems.append(Problem(f"{file}:{line}: {'.'.join((*path, key))}", "is given twice"))
+            lines[(*path, key)] = line
+            values[key] = _construct(value_node, (*path, key), lines, file, problems)
+        return values
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, path, lines, file, problems) for item in node.value]
+    loader = _Loader("")
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        line = node.start_mark.line + 1
+        problems.append(Problem(f"{file}:{line}: {'.'.join(path)}", f"cannot be read: {error}".splitlines()[0]))
+        return None
+    finally:
+        loader.dispose()

@@ -1,0 +1,73 @@
+"""Sequence classifiers (BERT and its kin) to ONNX, in fp32 and dynamically quantized int8.
+
+Route: `transformers.exporters`, whose graphs onnxruntime's fused operators and its quantizer accept; a plain
+`torch.onnx.export` file fails in the quantizer. The two variants are traced differently, because it was measured
+(MiniLM, 2 labels, 2 threads, p50 in ms at batch x length):
+
+    variant  attention  MB    max logit diff  1x16  1x32  1x128  8x64  32x128
+    torch    sdpa                             8.2   13.8  23.3   99.8  648
+    fp32     sdpa       91.2  4.6e-7          2.7   4.0   11.5   43.8  870
+    fp32     eager      91.1  3.7e-7          2.2   3.5   10.4   38.9  341     <- chosen
+    int8     eager      31.0  4.2e-2          1.1   1.9   6.3    23.4  212
+    int8     sdpa       23.3  3.7e-2          0.9   1.7   6.1    21.6  205     <- chosen
+
+Traced with eager attention the graph gets one Attention operator per layer, but the quantizer then leaves its
+packed weights alone. Scales per channel halve the error of scales per tensor at the same speed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+
+from trainers.export.quiet import quiet
+from trainers.export.release import GRAPH, ExportError
+
+EncoderVariant = Literal["fp32", "int8"]
+
+
+def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVariant) -> None:
+    """Write `out_dir/model.onnx` (+ `.data`) with inputs int64 [batch, tokens] and output `logits`
+    float32 [batch, labels]; both axes are free.
+
+    `model` is a transformers sequence classifier in float32 on the CPU; it is left as it was. The graph takes
+    `token_type_ids` where both the model and the tokenizer know them. Raises `ExportError`.
+    """
+    if variant not in ("fp32", "int8"):
+        raise ExportError(f"no variant {variant!r} of a text classifier; there are fp32 and int8")
+    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if variant == "int8" else None
+    config = OnnxConfig(dynamic=True, ort_fusions="cpu", quantizer=quantizer)
+    attention, was_training = model.config._attn_implementation, model.training
+    model.eval()
+    try:
+        with quiet():
+            model.set_attn_implementation("eager" if variant == "fp32" else "sdpa")
+            program = OnnxExporter().export(model, _sample_inputs(model, tokenizer), config).program
+            # Traces of this machine's source files are of no use to who runs the graph.
+            ClearMetadataAndDocStringPass()(program)
+            out_dir.mkdir(parents=True, exist_ok=True)
+            OnnxExporter.save_program(program, out_dir / GRAPH)
+    except Exception as error:  # the tracer raises whatever the model's own code raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {reason}") from error
+    finally:
+        model.set_attn_implementation(attention)
+        model.train(was_training)
+
+
+def _sample_inputs(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Two rows of different lengths: an axis of size 1, or a mask of only ones, would be traced as a constant."""
+    pad = model.config.pad_token_id or 0
+    ids = torch.full((2, 12), (pad + 1) % model.config.vocab_size)
+    mask = torch.ones_like(ids)
+    ids[1, 7:], mask[1, 7:] = pad, 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    if takes_types and "token_type_ids" in tokenizer.model_input_names:
+        inputs["token_type_ids"] = torch.zeros_like(ids)
+    return inputs

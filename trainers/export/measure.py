@@ -1,0 +1,135 @@
+"""What one released variant is worth in onnxruntime: size, speed, closeness to torch, and the task's metric.
+
+Meant for a process of its own that never loaded torch, whose threads and memory would be measured as well.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.export.runtime import Release
+from trainers.metrics.classification import Classification
+from trainers.metrics.perplexity import Perplexity
+
+_WARM_UP_CALLS = 5
+_TEXTS_PER_BATCH = 256
+_DECODED_TOKENS = 48
+
+
+def measure(
+    folder: Path,
+    rows: Path,
+    reference: Path | None = None,
+    *,
+    threads: int | None = None,
+    latency_calls: int = 50,
+) -> dict[str, float]:
+    """Measure the release in `folder` on `rows`, a JSONL file of {"text", "label"} (a label's index) or of
+    {"input_ids", "loss_mask"} (1 where the token is a target).
+
+    `reference` is a .npy with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary] of the
+    first rows' tokens one after the other, ending anywhere.
+
+    Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; for chat the prefill of one
+    prompt), `tokens_per_second` (chat), `max_logit_diff` (with a reference), and the task's metrics.
+    Raises `ReleaseError` for a folder that cannot be loaded.
+    """
+    began = time.perf_counter()
+    release = Release.load(folder, threads)
+    numbers = {
+        "size_mb": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6,
+        "load_seconds": time.perf_counter() - began,
+    }
+    examples = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    expected = None if reference is None else np.load(reference, allow_pickle=False)
+    if release.card.task == "chat":
+        return numbers | _measure_chat(release, examples, expected, latency_calls)
+    return numbers | _measure_classifier(release, examples, expected, latency_calls)
+
+
+def _measure_classifier(
+    release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
+) -> dict[str, float]:
+    texts = [row["text"] for row in rows]
+    labels = np.array([row["label"] for row in rows], dtype=np.int64)
+    numbers = _latency(lambda i: release.class_logits([texts[i % len(texts)]]), calls)
+    metric = Classification(release.card.labels)
+    for start in range(0, len(texts), _TEXTS_PER_BATCH):
+        logits = release.class_logits(texts[start : start + _TEXTS_PER_BATCH])
+        true = labels[start : start + _TEXTS_PER_BATCH]
+        wide = logits.astype(np.float64)
+        top = wide.max(axis=1)
+        losses = np.log(np.exp(wide - top[:, None]).sum(axis=1)) + top - wide[np.arange(len(true)), true]
+        metric.update(logits.argmax(axis=1), true, float(losses.sum()))
+    if expected is not None:
+        # One text at a time, as it will be served.
+        ours = np.concatenate([release.class_logits([text]) for text in texts[: len(expected)]])
+        numbers["max_logit_diff"] = float(np.abs(ours - expected).max())
+    return numbers | metric.results()
+
+
+def _measure_chat(
+    release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
+) -> dict[str, float]:
+    prompt = _typical_prompt(release, rows)
+    numbers = _latency(lambda _: next(release.generate(prompt, 1), None), calls)
+    numbers["tokens_per_second"] = _tokens_per_second(release, prompt)
+    metric = Perplexity()
+    for row in rows:
+        score = release.sequence_nll(row["input_ids"], row["loss_mask"])
+        metric.update(np.array([score.nll]), np.array([score.tokens]), score.hits)
+    if expected is not None:
+        numbers["max_logit_diff"] = max(
+            float(np.abs(release.token_logits(ids) - want).max()) for ids, want in _aligned(rows, expected)
+        )
+    return numbers | metric.results()
+
+
+def _latency(call: Callable[[int], object], calls: int) -> dict[str, float]:
+    for i in range(_WARM_UP_CALLS):
+        call(i)
+    milliseconds = []
+    for i in range(calls):
+        began = time.perf_counter()
+        call(i)
+        milliseconds.append((time.perf_counter() - began) * 1e3)
+    p50, p95 = np.percentile(milliseconds, [50, 95])
+    return {"latency_p50_ms": float(p50), "latency_p95_ms": float(p95)}
+
+
+def _typical_prompt(release: Release, rows: Sequence[Any]) -> list[int]:
+    """The first row up to its last answer: what the model would have been asked."""
+    row = rows[0]
+    targets = np.flatnonzero(row["loss_mask"])
+    starts = [i for i in targets if i and not row["loss_mask"][i - 1]]
+    end = int(starts[-1]) if starts else len(row["input_ids"])
+    longest = release.card.max_length - min(_DECODED_TOKENS, release.card.max_length // 2)
+    return list(row["input_ids"][max(0, end - longest) : end])
+
+
+def _tokens_per_second(release: Release, prompt: Sequence[int]) -> float:
+    """Decoding alone: the clock starts with the first token, after the prefill. An end of text does not end it,
+    or a model that answers in three words would be measured on three words."""
+    tokens = release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2))
+    next(tokens)
+    began = time.perf_counter()
+    count = sum(1 for _ in tokens)
+    return count / (time.perf_counter() - began) if count else float("nan")
+
+
+def _aligned(rows: Sequence[Any], expected: npt.NDArray[Any]) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
+    """Pair the first rows with their part of the reference; the last one may be cut."""
+    start = 0
+    for row in rows:
+        if start >= len(expected):
+            return
+        ids = row["input_ids"][: len(expected) - start]
+        yield ids, expected[start : start + len(ids)]
+        start += len(ids)

@@ -1,0 +1,116 @@
+"""Answers to `Export` and `Measure`: a merged model as ONNX variants beside torch's own numbers, then measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.export.measure import measure
+from trainers.export.release import ExportError, write_release
+from trainers.model import Base, merge
+from trainers.spec import Export, Exported, Measure, Measurement, TrialPaths, Workload
+from trainers.tokens import Tokens
+
+REFERENCE = "torch_logits.npy"
+REFERENCE_ROWS = 64
+REFERENCE_TOKENS = 512
+LATENCY_CALLS = 30
+
+
+def export(base: Base, request: Export) -> Exported:
+    """Merge the adapter in float32, write every variant that can be written, and torch's numbers on the same rows."""
+    from trainers.inspection import load_tokenizer
+    from trainers.loop import evaluate_base
+
+    began = time.monotonic()
+    out_dir = Path(request.dir)
+    out_dir.mkdir(parents=True)
+    workload = request.spec.workload
+    tokens_dir = Path(request.inspection.tokens_dir)
+    base.model = merge(base, TrialPaths(Path(request.spec.dir)).adapter)
+    tokenizer = load_tokenizer(workload.model)
+    done, failures = [], {}
+    for variant in request.variants:
+        try:
+            _write_variant(base, tokenizer, workload, out_dir, variant)
+            done.append(variant)
+        except ExportError as error:
+            failures[variant] = str(error)
+    validation = Tokens(tokens_dir, "validation")
+    np.save(out_dir / REFERENCE, _reference_logits(base, validation), allow_pickle=False)
+    metrics = evaluate_base(base, tokens_dir, "cpu", precision="fp32")
+    return Exported(metrics, done, failures, time.monotonic() - began, _latency_p50_ms(base, validation))
+
+
+def _write_variant(base: Base, tokenizer: object, workload: Workload, out_dir: Path, variant: str) -> None:
+    """One self-contained release folder. Raises `ExportError`."""
+    from trainers.export.decoder import export_decoder
+    from trainers.export.encoder import export_encoder
+
+    config = base.model.config
+    folder = out_dir / variant
+    if workload.task == "chat":
+        fp32_dir = out_dir / "fp32"
+        export_decoder(base.model, tokenizer, folder, variant, fp32_dir if fp32_dir.exists() else None)  # type: ignore[arg-type]  # checked by it
+    else:
+        export_encoder(base.model, tokenizer, folder, variant)  # type: ignore[arg-type]  # checked by it
+    write_release(
+        folder,
+        task=workload.task,
+        variant=variant,
+        labels=base.labels,
+        max_length=int(config.max_position_embeddings) if workload.task == "chat" else workload.max_length,
+        tokenizer=tokenizer,
+        model_config=config,
+        generation_config=getattr(base.model, "generation_config", None),
+    )
+
+
+def _reference_logits(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
+    """Torch's logits of the first rows, one row at a time: [rows, labels], or [tokens, vocabulary]."""
+    if base.labels:
+        return np.concatenate([_logits(base, rows, row) for row in range(min(REFERENCE_ROWS, len(rows)))])
+    parts: list[npt.NDArray[np.float32]] = []
+    for row in range(len(rows)):
+        parts.append(_logits(base, rows, row)[0])
+        if sum(len(part) for part in parts) >= REFERENCE_TOKENS:
+            break
+    return np.concatenate(parts)[:REFERENCE_TOKENS]
+
+
+def _logits(base: Base, rows: Tokens, row: int) -> npt.NDArray[np.float32]:
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.from_numpy(rows.ids(row).astype(np.int64))[None]
+        logits: npt.NDArray[np.float32] = base.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.numpy()
+    return logits
+
+
+def _latency_p50_ms(base: Base, rows: Tokens) -> float:
+    """Median time of one row at a time, as the variants are timed."""
+    milliseconds = []
+    for call in range(LATENCY_CALLS):
+        began = time.perf_counter()
+        _logits(base, rows, call % len(rows) if base.labels else 0)
+        milliseconds.append((time.perf_counter() - began) * 1e3)
+    return float(np.median(milliseconds))
+
+
+def measure_variant(request: Measure) -> Measurement:
+    """Run one variant in onnxruntime over the validation rows."""
+    folder = Path(request.dir, request.variant)
+    numbers = measure(folder, Path(request.rows), Path(request.dir, REFERENCE), threads=request.threads)
+    own = ("size_mb", "load_seconds", "latency_p50_ms", "latency_p95_ms", "max_logit_diff", "tokens_per_second")
+    return Measurement(
+        variant=request.variant,
+        metrics={name: value for name, value in numbers.items() if name not in own},
+        max_logit_diff=numbers["max_logit_diff"],
+        size_mb=numbers["size_mb"],
+        latency_p50_ms=numbers["latency_p50_ms"],
+        latency_p95_ms=numbers["latency_p95_ms"],
+        tokens_per_second=numbers.get("tokens_per_second"),
+    )

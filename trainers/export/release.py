@@ -1,0 +1,116 @@
+"""Turn a folder with an exported graph into a release: tokenizer, card and runtime beside the graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from trainers.export import runtime
+from trainers.export.runtime import Card
+
+GRAPH = "model.onnx"
+WEIGHTS = "model.onnx.data"
+RELEASE_FILES = (GRAPH, WEIGHTS, "tokenizer.json", "runtime.py", "release.json")
+
+
+class ExportError(Exception):
+    """A model could not be exported or released; the message names the architecture or file and the reason."""
+
+
+def write_release(
+    variant_dir: Path,
+    *,
+    task: str,
+    variant: str,
+    labels: Sequence[str],
+    max_length: int,
+    tokenizer: Any,
+    model_config: Any,
+    generation_config: Any = None,
+    max_new_tokens: int = 64,
+) -> Card:
+    """Complete `variant_dir`, which holds `model.onnx` (+ `model.onnx.data`); `release.json` appears last.
+
+    `max_length` counts tokens: where training cut a text, or for chat the context window, prompt and answer
+    together. `tokenizer` and both configs are transformers' objects. Raises `ExportError` where the graph is
+    missing or the tokenizer is one that only runs in Python.
+    """
+    if not (variant_dir / GRAPH).is_file():
+        raise ExportError(f"{variant_dir} has no {GRAPH} to release")
+    is_chat = task == "chat"
+    _frozen_tokenizer(tokenizer, None if is_chat else max_length).save(str(variant_dir / "tokenizer.json"))
+    shutil.copyfile(runtime.__file__, variant_dir / "runtime.py")
+    present = [name for name in RELEASE_FILES[:-1] if (variant_dir / name).is_file()]
+    card = Card(
+        task=task,
+        variant=variant,
+        labels=tuple(labels),
+        max_length=max_length,
+        pad_token_id=_pad_token_id(tokenizer, model_config),
+        eos_token_ids=_eos_token_ids(tokenizer, model_config, generation_config),
+        chat_template=tokenizer.chat_template if is_chat else None,
+        template_tokens=_template_tokens(tokenizer) if is_chat else {},
+        generation={"strategy": "greedy", "max_new_tokens": max_new_tokens},
+        files={name: (variant_dir / name).stat().st_size for name in present},
+    )
+    _write_last(variant_dir / "release.json", asdict(card))
+    return card
+
+
+def _frozen_tokenizer(tokenizer: Any, max_length: int | None) -> Tokenizer:
+    """A copy of the tokenizer that behaves in `tokenizers` as its owner does in transformers, which sets
+    truncation and padding anew at each call and leaves the last caller's setting in the file."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ExportError(
+            f"{type(tokenizer).__name__} runs in Python only; a release needs a tokenizer with a tokenizer.json"
+        )
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    if max_length is not None:
+        copy.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    return copy
+
+
+def _pad_token_id(tokenizer: Any, model_config: Any) -> int:
+    for candidate in (tokenizer.pad_token_id, model_config.pad_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0  # masked out wherever it is used
+
+
+def _eos_token_ids(tokenizer: Any, model_config: Any, generation_config: Any) -> tuple[int, ...]:
+    """Every id that ends an answer. The configs of a base model often name only its end of document, while its
+    chat template ends a turn with the tokenizer's eos: all of them count."""
+    found: set[int] = set()
+    for owner in (tokenizer, model_config, generation_config):
+        ids = getattr(owner, "eos_token_id", None)
+        if ids is not None:
+            found.update(ids if isinstance(ids, Sequence) else [ids])
+    return tuple(sorted(found))
+
+
+def _template_tokens(tokenizer: Any) -> dict[str, Any]:
+    """Special tokens as plain strings (transformers may hold `AddedToken` objects)."""
+    special: Mapping[str, Any] = tokenizer.special_tokens_map
+    return {
+        name: [str(token) for token in value] if isinstance(value, (list, tuple)) else str(value)
+        for name, value in special.items()
+    }
+
+
+def _write_last(path: Path, content: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,445 @@
+"""A released model: texts in; labels, scores or answers out.
+
+This file is copied into every release folder and is all the code a release needs: it imports the standard
+library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is rendered. The folder holds
+
+    model.onnx, model.onnx.data   the graph and its weights
+    tokenizer.json                the tokenizer; for text-classification truncation is set in it
+    release.json                  everything else (`Card`)
+    runtime.py                    this file: `python runtime.py "a text"` prints one line of JSON per argument
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from tokenizers import Tokenizer
+
+FORMAT_VERSION = 1
+TASKS = ("text-classification", "chat")
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Message: TypeAlias = Mapping[str, Any]
+Chat: TypeAlias = str | Sequence[Message]
+
+# Padding of a batch is wasted work, and activations that leave the cache cost more than batching gains: beyond
+# this many tokens a batch was slower per text than one text at a time (MiniLM, 2 cores).
+_TOKENS_PER_BATCH = 512
+# The logits of a chunk are the largest array of a chat model: 256 x 49,152 float32 are 50 MB.
+_TOKENS_PER_CHUNK = 256
+
+# Inputs a graph may ask for; a classifier's, with the attribute of an encoding that fills them.
+_CLASSIFIER_INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+_DECODER_INPUTS = ("input_ids", "attention_mask", "position_ids")
+_PAST, _PRESENT = "past_key_values.", "present."
+
+
+class ReleaseError(Exception):
+    """The folder holds no release that this runtime can serve. The message names the folder and what is wrong;
+    what helps is to promote the model again."""
+
+
+class SequenceScore(NamedTuple):
+    """What a language model makes of one sequence, over its target tokens."""
+
+    nll: float
+    """Sum of the negative log-likelihoods, in nats."""
+    tokens: int
+    hits: int
+    """Target tokens that were the model's first choice."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """`release.json`: what the runtime has to know beside the graph and the tokenizer."""
+
+    task: str
+    variant: str
+    labels: tuple[str, ...]
+    """In the order of the logits; empty for chat."""
+    max_length: int
+    """Tokens: where a text is cut, or a chat model's context window, prompt and answer together."""
+    pad_token_id: int
+    eos_token_ids: tuple[int, ...] = ()
+    chat_template: str | None = None
+    template_tokens: Mapping[str, Any] = field(default_factory=dict)
+    """Special tokens by name (`bos_token`, `eos_token`, ...), as the chat template reads them."""
+    generation: Mapping[str, Any] = field(default_factory=lambda: {"strategy": "greedy", "max_new_tokens": 64})
+    files: Mapping[str, int] = field(default_factory=dict)
+    """Size in bytes of every other file, to notice a copy that was cut short."""
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """Raises `ReleaseError` where `release.json` is missing, no JSON, of another format, or a file is cut."""
+        path = folder / "release.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["format_version"] != FORMAT_VERSION:
+                raise ReleaseError(
+                    f"{path}: format {data['format_version']}, this runtime reads format {FORMAT_VERSION}"
+                )
+            values = {f.name: data[f.name] for f in fields(cls)}
+            values["labels"], values["eos_token_ids"] = tuple(data["labels"]), tuple(data["eos_token_ids"])
+            card = cls(**values)
+        except FileNotFoundError:
+            raise ReleaseError(f"{folder} is not a release: it has no release.json") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReleaseError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        if card.task not in TASKS:
+            raise ReleaseError(f"{path}: task {card.task!r}, expected one of {', '.join(TASKS)}")
+        for name, size in card.files.items():
+            found = (folder / name).stat().st_size if (folder / name).is_file() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+                raise ReleaseError(f"{folder / name} {state}: the release is damaged")
+        return card
+
+
+class Release:
+    """A loaded release. Safe to share between threads: nothing in it changes after loading."""
+
+    def __init__(self, card: Card, tokenizer: Tokenizer, session: ort.InferenceSession) -> None:
+        self.card = card
+        self.tokenizer = tokenizer
+        self._session = session
+        self._inputs = [value.name for value in session.get_inputs()]
+
+    @classmethod
+    def load(cls, folder: str | Path, threads: int | None = None) -> Release:
+        """Load a release folder; `threads` is the number of cores to compute on, all of ours by default.
+
+        Raises `ReleaseError` where the folder is missing, incomplete, damaged or inconsistent.
+        """
+        folder = Path(folder)
+        card = Card.read(folder)
+        options = ort.SessionOptions()
+        # A number is always given: left to itself onnxruntime counts the machine's cores, not the container's.
+        options.intra_op_num_threads = threads or len(_usable_cores())
+        options.log_severity_level = 4  # errors come as exceptions, there is no need to print them as well
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            session = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # both libraries raise direct children of Exception
+            raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
+        tokenizer.no_padding()
+        problem = _misfit(card, session)
+        if problem:
+            raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
+        return cls(card, tokenizer, session)
+
+    def predict(self, inputs: Sequence[Chat], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
+        """Answer each input, in order.
+
+        text-classification: texts; each gives {"label", "score", "scores": {label: probability}}.
+        chat: texts (one user message) or lists of {"role", "content"}; each gives {"text"}, decoded greedily.
+        Raises `ValueError` for an input the task does not take, before anything is computed.
+        """
+        if isinstance(inputs, str):
+            raise ValueError("predict takes a list of inputs, got one text")
+        if self.card.task == "chat":
+            prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]
+            return [{"text": self._decoded(self.generate(ids, max_new_tokens))} for ids in prompts]
+        for index, text in enumerate(inputs):
+            if not isinstance(text, str):
+                raise ValueError(f"input {index}: expected a text, got {type(text).__name__}")
+        return [self._verdict(row) for row in self.class_logits([str(text) for text in inputs])]
+
+    # --- text-classification ---------------------------------------------------------------------------
+
+    def class_logits(self, texts: Sequence[str]) -> Floats:
+        """Logits, shape [texts, labels], in the order given; computed in batches of similar length.
+
+        In a dynamically quantized variant a text's logits depend slightly on its neighbours in the batch, for
+        activations are scaled per batch.
+        """
+        encodings = self.tokenizer.encode_batch(list(texts))
+        order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
+        logits = np.zeros((len(encodings), len(self.card.labels)), dtype=np.float32)
+        for batch in _batches(order, lambda i: len(encodings[i].ids)):
+            logits[batch] = self._session.run(["logits"], self._padded([encodings[i] for i in batch]))[0]
+        return logits
+
+    def _padded(self, encodings: Sequence[Any]) -> dict[str, npt.NDArray[np.int64]]:
+        """The inputs the graph asks for, each of shape [texts, longest]."""
+        width = max(1, *(len(encoding.ids) for encoding in encodings))
+        feed = {}
+        for name in self._inputs:
+            padding = self.card.pad_token_id if name == "input_ids" else 0
+            feed[name] = np.full((len(encodings), width), padding, dtype=np.int64)
+            for row, encoding in zip(feed[name], encodings, strict=True):
+                values = getattr(encoding, _CLASSIFIER_INPUTS[name])
+                row[: len(values)] = values
+        return feed
+
+    def _verdict(self, logits: Floats) -> dict[str, Any]:
+        probabilities = np.exp(_log_softmax(logits[None])[0])
+        best = int(probabilities.argmax())
+        scores = {label: float(p) for label, p in zip(self.card.labels, probabilities, strict=True)}
+        return {"label": self.card.labels[best], "score": float(probabilities[best]), "scores": scores}
+
+    # --- chat ------------------------------------------------------------------------------------------
+
+    def prompt_ids(self, chat: Chat, max_new_tokens: int | None = None) -> list[int]:
+        """Token ids of a chat, up to where the answer begins, cut so that the answer still fits.
+
+        What is cut, in this order: the oldest turns (never the system message), then the system message if it
+        takes more than half of the room, then the beginning of the last user turn.
+        Raises `ValueError` for a chat that is malformed or that the template refuses.
+        """
+        room = self.card.max_length - self._max_new_tokens(max_new_tokens)
+        if self.card.chat_template is None:
+            if not isinstance(chat, str):
+                raise ValueError("this model has no chat template: give the prompt as one text")
+            return list(self.tokenizer.encode(chat).ids[-room:])
+        messages = [{"role": "user", "content": chat}] if isinstance(chat, str) else _checked(chat)
+        while len(ids := self._rendered(messages)) > room:
+            shorter = _without_oldest_turn(messages)
+            if shorter is None:
+                return self._cut_last_turn(messages, room)
+            messages = shorter
+        return ids
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
+        """The answer's token ids, greedily, one by one as they are found; ends before an end-of-text token."""
+        for token in self.greedy_tokens(prompt_ids, self._max_new_tokens(max_new_tokens)):
+            if token in self.card.eos_token_ids:
+                return
+            yield token
+
+    def greedy_tokens(self, prompt_ids: Sequence[int], count: int) -> Iterator[int]:
+        """The `count` most likely next tokens, each given those before it, end-of-text tokens like any other.
+
+        Raises `ValueError` where they do not fit behind the prompt; `prompt_ids()` always leaves the room.
+        """
+        if not 0 < len(prompt_ids) <= self.card.max_length - count:
+            raise ValueError(
+                f"a prompt of {len(prompt_ids)} tokens and an answer of {count} do not fit into the model's "
+                f"{self.card.max_length}"
+            )
+        cache = _Cache(self._session, len(prompt_ids) + count)
+        chunk = list(prompt_ids)
+        for _ in range(count):
+            token = -1
+            for logits in cache.feed(chunk):
+                token = int(logits[-1].argmax())
+            yield token
+            chunk = [token]
+
+    def token_logits(self, input_ids: Sequence[int]) -> Floats:
+        """Logits of one sequence, shape [tokens, vocabulary]: row i predicts token i + 1."""
+        return np.concatenate(list(_Cache(self._session, len(input_ids)).feed(input_ids)))
+
+    def sequence_nll(self, input_ids: Sequence[int], loss_mask: Sequence[int]) -> SequenceScore:
+        """Score one sequence where `loss_mask` is 1: token i is a target when `loss_mask[i]` is 1, and is
+        predicted from the tokens before it (so the first token never counts)."""
+        nll, hits, start = 0.0, 0, 0
+        targets = np.asarray(input_ids[1:], dtype=np.int64)
+        wanted = np.asarray(loss_mask[1:], dtype=bool)
+        for logits in _Cache(self._session, len(input_ids)).feed(input_ids):
+            rows = np.flatnonzero(wanted[start : start + len(logits)])
+            ids = targets[start + rows]
+            nll -= float(_log_softmax(logits[rows])[np.arange(len(rows)), ids].sum())
+            hits += int((logits[rows].argmax(axis=-1) == ids).sum())
+            start += len(logits)
+        return SequenceScore(nll, int(wanted.sum()), hits)
+
+    def _max_new_tokens(self, wanted: int | None) -> int:
+        """At most half of the context, so that a prompt always has the other half."""
+        wanted = self.card.generation["max_new_tokens"] if wanted is None else wanted
+        if wanted < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {wanted}")
+        return int(min(wanted, self.card.max_length // 2))
+
+    def _decoded(self, ids: Iterator[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _rendered(self, messages: Sequence[Message]) -> list[int]:
+        return list(self.tokenizer.encode(self._template(messages), add_special_tokens=False).ids)
+
+    @cached_property
+    def _template(self) -> Callable[[Sequence[Message]], str]:
+        return _compiled(self.card.chat_template or "", self.card.template_tokens)
+
+    def _cut_last_turn(self, messages: list[Message], room: int) -> list[int]:
+        """The last user turn without its beginning: the end of a question says more than its start."""
+        *before, last = messages
+        if before and len(self._rendered([*before, {**last, "content": ""}])) > room // 2:
+            before = []
+        text = last["content"]
+        while len(ids := self._rendered([*before, {**last, "content": text}])) > room:
+            offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+            excess = len(ids) - room
+            if excess >= len(offsets):
+                raise ValueError(f"the chat template alone does not fit into {room} tokens")
+            text = text[max(1, offsets[excess][0]) :]
+        return ids
+
+
+class _Cache:
+    """Keys and values of one sequence. Past and present are bound to the same buffers, sized for the whole
+    sequence: the attention operator then writes in place, where a growing cache is copied for every token."""
+
+    def __init__(self, session: ort.InferenceSession, capacity: int) -> None:
+        self._session = session
+        self._length = 0
+        self._binding = session.io_binding()
+        self._wants = {value.name for value in session.get_inputs()}
+        self._binding.bind_output("logits", "cpu")  # bound first: `get_outputs` keeps this order
+        for value in session.get_inputs():
+            if value.name.startswith(_PAST):
+                shape = (1, value.shape[1], capacity, value.shape[3])
+                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=np.float32))
+                self._binding.bind_ortvalue_input(value.name, buffer)
+                self._binding.bind_ortvalue_output(value.name.replace(_PAST, _PRESENT), buffer)
+
+    def feed(self, ids: Sequence[int]) -> Iterator[Floats]:
+        """Append tokens; yields their logits in chunks, each of shape [tokens, vocabulary]."""
+        for start in range(0, len(ids), _TOKENS_PER_CHUNK):
+            chunk = np.asarray([ids[start : start + _TOKENS_PER_CHUNK]], dtype=np.int64)
+            length = self._length + chunk.shape[1]
+            feed = {
+                "input_ids": chunk,
+                "attention_mask": np.ones((1, length), dtype=np.int64),
+                "position_ids": np.arange(self._length, length, dtype=np.int64)[None],
+            }
+            for name in feed.keys() & self._wants:
+                self._binding.bind_cpu_input(name, feed[name])
+            self._binding.bind_output("logits", "cpu")
+            self._session.run_with_iobinding(self._binding)
+            self._length = length
+            yield self._binding.get_outputs()[0].numpy()[0]
+
+
+def _misfit(card: Card, session: ort.InferenceSession) -> str | None:
+    """Why this graph cannot serve the card's task, in words that follow the file's name; None when it can."""
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    if "logits" not in outputs:
+        return f"has no output 'logits', only {', '.join(outputs)}"
+    if card.task == "text-classification":
+        strangers = [value.name for value in session.get_inputs() if value.name not in _CLASSIFIER_INPUTS]
+        if outputs["logits"][-1] != len(card.labels):
+            return f"gives logits of shape {outputs['logits']}, but there are {len(card.labels)} labels"
+    else:
+        past = [value for value in session.get_inputs() if value.name.startswith(_PAST)]
+        known = [value.name for value in past if value.type == "tensor(float)" and isinstance(value.shape[3], int)]
+        strangers = [v.name for v in session.get_inputs() if v.name not in (*known, *_DECODER_INPUTS)]
+    return f"asks for inputs this runtime does not know: {', '.join(strangers)}" if strangers else None
+
+
+def _usable_cores() -> Sequence[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+def _batches(order: Sequence[int], length: Callable[[int], int]) -> Iterator[list[int]]:
+    """Cut `order` (ascending lengths) into batches of at most `_TOKENS_PER_BATCH` padded tokens, or of one text."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * length(index) > _TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Over the last axis, in float64: sums over large vocabularies lose digits in float32."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _checked(chat: Sequence[Message]) -> list[Message]:
+    """The messages, without keys whose value is None, which templates would print as text."""
+    messages: list[Message] = []
+    for index, message in enumerate(chat):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise ValueError(f'message {index}: expected {{"role": ..., "content": ...}}, got {message!r}')
+        if not isinstance(message.get("content"), str):
+            raise ValueError(f"message {index}: content must be a text, got {message.get('content')!r}")
+        messages.append({key: value for key, value in message.items() if value is not None})
+    if not messages or messages[-1]["role"] != "user":
+        raise ValueError("the last message must be the user's")
+    return messages
+
+
+def _without_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
+    """Drop the oldest user message and all that answered it; None when only the last turn is left."""
+    head = [message for message in messages[:1] if message["role"] == "system"]
+    turns = messages[len(head) :]
+    later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
+    return [*head, *turns[later[0] :]] if later else None
+
+
+def _compiled(template: str, tokens: Mapping[str, Any]) -> Callable[[Sequence[Message]], str]:
+    """Chat templates come with models from anywhere, so they run in a sandbox. The environment is the one that
+    transformers renders them in: same options, same names, same `{% generation %}` tag."""
+    import datetime
+
+    import jinja2
+    import jinja2.ext
+    import jinja2.sandbox
+
+    class Generation(jinja2.ext.Extension):
+        tags = {"generation"}  # noqa: RUF012 - jinja2's protocol
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)  # training marks the assistant's words with this tag; here it only encloses them
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    try:
+        compiled = environment.from_string(template)
+    except jinja2.TemplateError as error:
+        raise ReleaseError(f"the chat template is damaged: {error}") from error
+
+    def render(messages: Sequence[Message]) -> str:
+        try:
+            return compiled.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **tokens)
+        except jinja2.TemplateError as error:
+            raise ValueError(f"the chat template refused the messages: {error}") from error
+
+    return render
+
+
+def main(texts: Sequence[str]) -> int:
+    """Answer each argument with the release this file lies in; returns the exit code."""
+    if not texts:
+        print(f'usage: python {Path(sys.argv[0]).name} "a text" ...', file=sys.stderr)
+        return 2
+    try:
+        release = Release.load(Path(__file__).parent)
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for answer in release.predict(list(texts)):
+        print(json.dumps(answer, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

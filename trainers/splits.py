@@ -1,0 +1,58 @@
+"""Cuts the rows into train, validation and test once, before anything else: duplicates first, then by stratum."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+E = TypeVar("E")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Keyed(Generic[E]):
+    """An example with what makes it a duplicate of another (`key`) and what must be spread evenly (`stratum`)."""
+
+    example: E
+    key: Hashable
+    stratum: Hashable
+
+
+def drop_duplicates(splits: Mapping[str, Sequence[Keyed[E]]]) -> tuple[dict[str, list[Keyed[E]]], int]:
+    """Keep the first of each key; test goes before validation before train, so no training row is held out too."""
+    seen: set[Hashable] = set()
+    kept: dict[str, list[Keyed[E]]] = {}
+    dropped = 0
+    for name in reversed(SPLITS):
+        kept[name] = []
+        for row in splits.get(name, ()):
+            if row.key in seen:
+                dropped += 1
+            else:
+                seen.add(row.key)
+                kept[name].append(row)
+    return kept, dropped
+
+
+def cut(rows: Sequence[Keyed[E]], size: float, seed: int) -> tuple[list[Keyed[E]], list[Keyed[E]]]:
+    """Split off `size` rows (a share below 1, else a count), the same share of each stratum: (rest, cut off).
+
+    Largest remainders get the rows that shares leave over (Hamilton's method), so counts are exact.
+    """
+    wanted = min(len(rows), round(size * len(rows)) if size < 1 else int(size))
+    by_stratum: dict[Hashable, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        by_stratum[row.stratum].append(index)
+    share = wanted / len(rows) if rows else 0.0
+    quotas = {stratum: int(len(members) * share) for stratum, members in by_stratum.items()}
+    by_remainder = sorted(by_stratum, key=lambda s: (-(len(by_stratum[s]) * share - quotas[s]), str(s)))
+    for stratum in by_remainder[: wanted - sum(quotas.values())]:
+        quotas[stratum] += 1
+    generator = random.Random(seed)  # noqa: S311  # a repeatable cut, not a secret
+    taken: set[int] = set()
+    for stratum in sorted(by_stratum, key=str):
+        taken.update(generator.sample(by_stratum[stratum], quotas[stratum]))
+    return [r for i, r in enumerate(rows) if i not in taken], [r for i, r in enumerate(rows) if i in taken]

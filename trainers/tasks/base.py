@@ -1,0 +1,87 @@
+"""The seam between tasks and everything else: what one file in this folder has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from trainers.sources import Row
+from trainers.spec import Finding
+from trainers.splits import Keyed
+from trainers.tokens import Encoded, Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch on its device, padded on the right."""
+
+    input_ids: torch.Tensor
+    """[rows, tokens]"""
+    attention_mask: torch.Tensor
+    """[rows, tokens], 1 where there is a token"""
+    targets: torch.Tensor
+    """[rows] labels, or [rows, tokens] loss mask"""
+
+    @property
+    def tokens(self) -> int:
+        return int(self.attention_mask.sum())
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a forward pass adds up: `loss` summed over `units` (rows, or target tokens)."""
+
+    loss: torch.Tensor
+    units: int
+
+
+class Task(Protocol):
+    """What is different about a task. Sums, not means: micro-batches of any size then add up to the same step."""
+
+    name: str
+
+    def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Any] | Finding:
+        """A row as an example, or why it is none."""
+        ...
+
+    def check_all(self, train: Sequence[Keyed[Any]], where: str) -> list[Finding]:
+        """What no row can know alone (one class only, say)."""
+        ...
+
+    def labels(self, examples: Sequence[Any]) -> list[str]:
+        """The sorted labels of a classifier; empty for other tasks."""
+        ...
+
+    def encode(
+        self, tokenizer: Any, examples: Sequence[Any], labels: Sequence[str], max_length: int
+    ) -> list[Encoded | None]:
+        """Tokenize, cut to `max_length`; None for a row with nothing left to learn from.
+
+        Raises `DataProblem` when tokenizer and task do not fit (no chat template, say).
+        """
+        ...
+
+    def measure_row(self, example: Any, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
+        """The row as the released model is measured on it."""
+        ...
+
+    def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
+        """The base model, and the names of parameters that the checkpoint did not hold (a new head)."""
+        ...
+
+    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
+        """Training loss of a micro-batch, summed in float32."""
+        ...
+
+    def evaluate(
+        self, model: torch.nn.Module, batches: Sequence[Batch] | Any, labels: Sequence[str]
+    ) -> dict[str, float]:
+        """All metrics of the task, streamed over batches."""
+        ...
+
+    def unit_count(self, tokens: Tokens, row: int) -> int:
+        """How many units `sums` will count for a row: known before the forward pass, so a step can be weighted."""
+        ...

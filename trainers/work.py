@@ -1,0 +1,107 @@
+"""What the trial host does with a request: one generator of events for each.
+
+Imports are late: the host imports torch when it loads the base model, and the child that inspects data may start
+threads that the host must not have.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.sources import DataProblem
+from trainers.spec import (
+    Event,
+    Export,
+    Failed,
+    Inspect,
+    Inspection,
+    Load,
+    Loaded,
+    Request,
+    Score,
+    Scored,
+    TrainRequest,
+    Verdict,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from trainers.model import Base
+
+_resident: dict[object, Base] = {}
+"""The base model that `Load` left in the host's memory; children find it there."""
+
+
+def work(request: Request) -> Generator[Event, Verdict | None, None]:
+    """Answer a request; the last event is terminal."""
+    try:
+        yield from _answer(request)
+    except DataProblem as problem:
+        yield Failed("data", str(problem), problem.findings)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        yield Failed("oom", str(error).splitlines()[0])
+
+
+def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
+    if isinstance(request, Inspect):
+        from trainers.inspection import inspect
+
+        yield inspect(request)
+    elif isinstance(request, Load):
+        yield _load(request)
+    elif isinstance(request, Score):
+        yield _score(request)
+    elif isinstance(request, TrainRequest):
+        from trainers.loop import train
+
+        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
+        yield from train(base, request.spec, Path(request.inspection.tokens_dir))
+    elif isinstance(request, Export):
+        from trainers.export.promotion import export
+
+        yield export(_prepared(request.spec.workload, request.inspection, threads=0), request)
+    else:
+        from trainers.export.promotion import measure_variant
+
+        yield measure_variant(request)
+
+
+def _load(request: Load) -> Loaded:
+    began = time.monotonic()
+    importlib.import_module("trainers.loop")  # what a trial needs is imported here once, not in every child
+    base = _prepared(request.workload, request.inspection, threads=1)
+    return Loaded(sum(p.numel() for p in base.model.parameters()), time.monotonic() - began)
+
+
+def _score(request: Score) -> Scored:
+    from trainers.loop import evaluate_base
+
+    began = time.monotonic()
+    base = _prepared(request.workload, request.inspection, request.threads)
+    return Scored(evaluate_base(base, Path(request.inspection.tokens_dir), request.device), time.monotonic() - began)
+
+
+def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
+    """The base model, from memory when it is there, and torch set to `threads` (0: as the machine has cores)."""
+    import torch
+
+    from trainers.model import load_base
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    key = (workload.task, workload.model, tuple(inspection.labels))
+    if key not in _resident:
+        _resident.clear()
+        _resident[key] = load_base(workload, inspection.labels)
+    return _resident[key]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA's own error, or the CPU allocator's, which is a plain RuntimeError."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
