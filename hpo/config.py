@@ -14,7 +14,7 @@ from hpo.objective import Objective
 from hpo.space import SearchSpace, parse_space
 from hpo.yaml_source import Section, load
 from trainers.catalog import FIELDS, METHODS, METRICS, TASKS, Field, Setting, default_settings
-from trainers.spec import DataRef, Inspection, ModelRef, TrialPaths, TrialSpec, Workload
+from trainers.spec import DataRef, Inspection, ModelRef, TrialPaths, TrialSpec, Workload, fingerprint
 
 STRATEGIES = ("tpe", "random", "grid")
 PRUNERS = ("successive_halving", "none")
@@ -109,6 +109,7 @@ class SweepConfig:
             direction=self.objective.direction,
             max_examples=self.examples_per_trial(inspection.rows["train"]),
             seed=self.seed,
+            inputs=fingerprint([inspection.fingerprint, inspection.model_fingerprint]),
             threads=threads,
             device=device,
             dir=str(paths.dir),
@@ -179,7 +180,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
 
 
 def _required_choice(section: Section, key: str, known: Mapping[str, Any]) -> str:
-    if key not in section:
+    if section.raw(key) is None:
         section.problem("is missing", f"expected one of {', '.join(known)}", key)
     return section.one_of(key, known, "")
 
@@ -232,12 +233,11 @@ def _model(root: Section, file: Path, home: Home) -> ModelRef:
         )
         return ModelRef("")
     path = _resolve(root, value, file, home, key)
-    if path is None:
-        if value.startswith((".", "/", "~")) or value.endswith(".gguf"):
-            root.problem(f"no folder {value!r}", "expected a hub id, a model folder or fetch:NAME", *key)
-        return ModelRef(value, revision, trust)
-    _check_model_folder(root, path, key)
-    return ModelRef(str(path), revision, trust)
+    if path is not None:
+        _check_model_folder(root, path, key)
+    elif value.startswith((".", "/", "~")) or value.endswith(".gguf"):
+        root.problem(f"no folder {value!r}", "expected a hub id, a model folder or fetch:NAME", *key)
+    return ModelRef(str(path or value), revision, trust)
 
 
 def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
@@ -258,11 +258,7 @@ def _data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     if "data" not in root:
         root.problem("is missing", "expected at least data: {train: FILE}", "data")
     raw = root.raw("data")
-    section = (
-        root.section("data")
-        if not isinstance(raw, str)
-        else Section({"train": raw}, ("data",), {}, str(file), root.problems)
-    )
+    section = root.child("data", {"train": raw}) if isinstance(raw, str) else root.section("data")
     columns = {
         role: section.text(role, default) or default for role, default in (TASKS[task].columns if task else {}).items()
     }
@@ -279,7 +275,7 @@ def _data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     }  # fmt: skip
     split_seed = section.number("split_seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")
     if "data" in root:
-        if "train" not in section:
+        if section.raw("train") is None:
             section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
         section.finish()
     return DataRef(
@@ -287,8 +283,8 @@ def _data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         validation=files["validation"],
         test=files["test"],
         columns=columns,
-        validation_size=sizes["validation"],
-        test_size=sizes["test"],
+        validation_size=float(sizes["validation"]),
+        test_size=float(sizes["test"]),
         seed=int(split_seed),
     )
 
@@ -315,7 +311,7 @@ def _resolve(section: Section, value: str, file: Path, home: Home, key: tuple[st
             path = fetched_path(name, home.dir)
         except UsageError as error:
             section.problem(f"got {value!r}", str(error), *key)
-            return file.parent  # already reported: any existing path stops further checks
+            return None
         if path is None:
             section.problem(f"{value} is not there yet", f"run: hpo fetch {name}", *key)
             return None
@@ -339,7 +335,7 @@ def _objective(root: Section, task: str) -> Objective:
         return Objective("loss", "minimize")
     metrics = TASKS[task].metrics
     value = section.raw("metric")
-    if value is not None and value in METRICS and value not in metrics:
+    if isinstance(value, str) and value in METRICS and value not in metrics:
         section.problem(f"{task} has no metric {value!r}", f"expected one of {', '.join(metrics)}", "metric")
         value = None
     elif value is not None:
@@ -362,7 +358,7 @@ def _promote(root: Section, name: str) -> Promote | None:
     if root.raw("promote") is False:
         return None
     section = root.section("promote")
-    promoted = _name(section, "name", name)
+    promoted = _name(section, "name", name) if "name" in section else name
     max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
     section.finish()
     return Promote(promoted, max_drop)
@@ -370,13 +366,15 @@ def _promote(root: Section, name: str) -> Promote | None:
 
 def _check_together(root: Section, config: SweepConfig) -> None:
     """What no key can know alone."""
-    space = root.section("search_space")
     if config.strategy.type == "grid" and config.space.dimensions:
         try:
             config.space.grid()
         except ValueError as error:
-            root.section("search_strategy").problem(
-                f"grid needs a finite space; {error} has none", "give each a step, or type: choice", "type"
-            )
+            root.problem(
+                f"grid needs a finite space; {error} has none", "give each a step, or type: choice",
+                "search_strategy", "type",
+            )  # fmt: skip
     if "lora_alpha" in config.space.dimensions and "alpha_ratio" in config.space.dimensions:
-        space.problem("lora_alpha and alpha_ratio are both searched", "expected one of them", "alpha_ratio")
+        root.problem(
+            "lora_alpha and alpha_ratio are both searched", "expected one of them", "search_space", "alpha_ratio"
+        )

@@ -5,6 +5,7 @@
     │   └── ConfigError      2   a YAML file or its data: every problem at once
     ├── FetchError           1   a demo model or data set could not be brought
     ├── SweepError           1   the sweep cannot go on (host died, every trial failed)
+    │   └── RequestFailed    1   one request to the trial host failed, the host itself is well
     ├── GateRefused          3   all ran, and a gate said no
     └── Interrupted        130   stopped by a person; the same command continues
 
@@ -36,6 +37,10 @@ class FetchError(HpoError):
 
 class SweepError(HpoError):
     """The sweep cannot go on: read the named log, then run the same command to continue."""
+
+
+class RequestFailed(SweepError):
+    """One request failed with a cause; a caller may do without its answer."""
 
 
 class GateRefused(HpoError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.objective import Objective
-from trainers.spec import Exported, Measurement
+from trainers.spec import Measurement
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,26 @@ class Judged:
 
 
 def judge(
-    exported: Exported, measurements: Sequence[Measurement], objective: Objective, max_drop: float
+    torch_metrics: Mapping[str, float],
+    measurements: Sequence[Measurement],
+    failures: Mapping[str, str],
+    objective: Objective,
+    max_drop: float,
 ) -> list[Judged]:
-    """Every variant's verdict: it passes when its metric is at most `max_drop` (a share) worse than torch's."""
-    reference = exported.metrics[objective.metric]
+    """Every variant's verdict: it passes when its metric is at most `max_drop` (a share) worse than torch's.
+
+    `failures` are variants that could not be written or run, with the reason.
+    """
+    reference = torch_metrics[objective.metric]
     judged = []
     for m in measurements:
         drop = objective.relative_drop(m.metrics[objective.metric], reference)
         passed = drop <= max_drop
-        reason = f"{objective.metric} {-drop:+.2%} against torch, allowed {-max_drop:.2%}"
+        sign = -1 if objective.direction == "maximize" else 1  # shown is how the metric itself moved
+        change = round(sign * drop, 4) + 0.0  # no minus before a zero
+        reason = f"{objective.metric} {change:+.2%} against torch, allowed {sign * max_drop:+.2%}"
         judged.append(Judged(m.variant, m, drop, passed, reason))
-    failures = [Judged(name, None, None, False, why) for name, why in exported.failures.items()]
-    return judged + failures
+    return judged + [Judged(name, None, None, False, why) for name, why in failures.items()]
 
 
 def choose(judged: Sequence[Judged]) -> Judged | None:

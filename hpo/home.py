@@ -49,8 +49,14 @@ class Home:
 
     @classmethod
     def locate(cls, given: Path | None = None) -> Home:
-        """`--home`, else `HPO_HOME`, else `mlruns` in the current folder."""
-        return cls((given or Path(os.environ.get("HPO_HOME") or "mlruns")).expanduser().resolve())
+        """`--home`, else `HPO_HOME`, else `mlruns` in the current folder.
+
+        Raises `UsageError` for a path that cannot stand in the address of a database.
+        """
+        path = (given or Path(os.environ.get("HPO_HOME") or "mlruns")).expanduser().resolve()
+        if set(str(path)) & set("?#%"):
+            raise UsageError(f"home {path}: expected a path without ?, # and %")
+        return cls(path)
 
     @property
     def mlflow_db(self) -> Path:

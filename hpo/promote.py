@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from hpo.errors import GateRefused
+from hpo.errors import GateRefused, RequestFailed
 from hpo.gates import Judged, choose, judge
 from hpo.records import TrialRecord
 from hpo.registry import release_model
@@ -67,15 +67,19 @@ def champion_spec(sweep: RunningSweep, champion: TrialRecord) -> TrialSpec:
 def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> list[Judged]:
     """Measure the variants one after the other (latency needs the machine alone), then judge them."""
     assert sweep.config.promote is not None  # noqa: S101  # `promote` returned early without it
-    measurements = []
+    measurements, failures = [], dict(exported.failures)
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
     threads = len(os.sched_getaffinity(0))
     for variant in exported.variants:
         sweep.view.say(f"measuring {variant} in onnxruntime")
-        measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, threads))
+        try:
+            measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, threads))
+        except RequestFailed as error:
+            failures[variant] = f"could not be measured: {error}"  # a variant that does not run is not released
+            continue
         assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
         measurements.append(measured)
-    judged = judge(exported, measurements, sweep.config.objective, sweep.config.promote.max_drop)
+    judged = judge(exported.metrics, measurements, failures, sweep.config.objective, sweep.config.promote.max_drop)
     sweep.study.set_attr("torch", {"metrics": exported.metrics, "latency_p50_ms": exported.latency_p50_ms})
     sweep.study.set_attr("variants", [to_json(j) for j in judged])
     return judged

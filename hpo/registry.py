@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +17,6 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types.schema import ColSpec, DataType, Schema
 
 from hpo.config import SweepConfig
 from hpo.errors import UsageError
@@ -77,17 +74,13 @@ def release_model(
 def _save_pyfunc(model: Path, folder: Path, task: str) -> None:
     requirements = ["numpy", "tokenizers", "onnxruntime"] + (["jinja2"] if task == "chat" else [])
     quiet_mlflow()
-    with warnings.catch_warnings():
-        # MLflow recommends type hints on the model's predict; the signature below says what it takes.
-        warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
-        mlflow.pyfunc.save_model(
-            path=str(model),
-            python_model=str(_RELEASED_MODEL),
-            artifacts={"release": str(folder)},
-            signature=ModelSignature(inputs=Schema([ColSpec(DataType.string)])),
-            input_example=_EXAMPLES[task],
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
-        )
+    mlflow.pyfunc.save_model(
+        path=str(model),
+        python_model=str(_RELEASED_MODEL),
+        artifacts={"release": str(folder)},
+        input_example=_EXAMPLES[task],
+        pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
+    )
 
 
 def _ensure_registered(store: MlflowClient, name: str) -> None:

@@ -108,22 +108,24 @@ def gain(shown: Mapping[str, Any]) -> str:
 def variants_table(shown: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: torch first, then every ONNX variant with its verdict."""
     metric = shown["objective"]["metric"]
-    columns = ["variant", metric, "max logit diff", "MB", "p50 ms", "p95 ms", "tokens/s", "verdict"]
+    columns = ["variant", metric, "change", "logit diff", "MB", "p50 ms", "p95 ms", "tokens/s", "verdict"]
     torch = shown["torch"]
-    rows = [["torch", f"{torch['metrics'][metric]:.4f}", "", "", f"{torch['latency_p50_ms']:.1f}", "", "", "reference"]]
+    reference = torch["metrics"][metric]
+    rows = [["torch", f"{reference:.4f}", "", "", "", f"{torch['latency_p50_ms']:.1f}", "", "", "reference"]]
     for judged in shown["variants"]:
         m = judged["measurement"]
-        verdict = f"{'passed' if judged['passed'] else 'refused'}: {judged['reason']}"
         if m is None:
-            rows.append([judged["variant"], *[""] * 6, verdict])
+            rows.append([judged["variant"], *[""] * 7, "failed"])
             continue
+        change = (m["metrics"][metric] - reference) / abs(reference) if reference else 0.0
         speed = "" if m["tokens_per_second"] is None else f"{m['tokens_per_second']:.0f}"
         rows.append([
-            judged["variant"], f"{m['metrics'][metric]:.4f}", f"{m['max_logit_diff']:.1e}", f"{m['size_mb']:.1f}",
-            f"{m['latency_p50_ms']:.1f}", f"{m['latency_p95_ms']:.1f}", speed, verdict,
+            judged["variant"], f"{m['metrics'][metric]:.4f}", f"{round(change, 4) + 0.0:+.2%}",
+            f"{m['max_logit_diff']:.0e}", f"{m['size_mb']:.0f}", f"{m['latency_p50_ms']:.1f}",
+            f"{m['latency_p95_ms']:.1f}", speed, "passed" if judged["passed"] else "refused",
         ])  # fmt: skip
-    if not any(row[6] for row in rows):
-        columns, rows = columns[:6] + columns[7:], [row[:6] + row[7:] for row in rows]
+    if not any(row[7] for row in rows):
+        columns, rows = columns[:7] + columns[8:], [row[:7] + row[8:] for row in rows]
     return columns, rows
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from hpo.config import SweepConfig
-from hpo.errors import ConfigError, Problem, SweepError
+from hpo.errors import ConfigError, Problem, RequestFailed, SweepError
 from hpo.executors.base import Executor
 from hpo.home import Home
 from hpo.pruning import successive_halving
@@ -59,6 +60,7 @@ class Untracked:
 class _UnderWay:
     spec: TrialSpec
     paths: TrialPaths
+    slot: int
     evaluations: list[Evaluation]
     seconds: float = 0.0
 
@@ -130,16 +132,20 @@ class Search:
         else:
             return False
         paths = self._home.sweep(self._config.name).trial(number)
-        device = self._slots.device(len(self._under_way))
-        spec = self._config.trial_spec(number, params, self._home, self._inspection, paths, self._slots.threads, device)
+        taken = {trial.slot for trial in self._under_way.values()}
+        slot = next(i for i in range(self._slots.jobs) if i not in taken)
+        spec = self._config.trial_spec(
+            number, params, self._home, self._inspection, paths, self._slots.threads, self._slots.device(slot)
+        )
         run_id = self._tracker.start_trial(spec, params, self._run_ids.get(number))
         self._study.set_run_id(number, run_id)
         self._view.trial_started(number, params)
-        trial = _UnderWay(spec, paths, [])
+        trial = _UnderWay(spec, paths, slot, [])
         if result := _finished_on_disk(trial):
             self._replay(trial, result)
             return True
-        paths.dir.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(paths.dir, ignore_errors=True)  # of an interrupted attempt, or of a study that is gone
+        paths.dir.mkdir(parents=True)
         write_atomically(paths.spec, json.dumps(to_json(spec), indent=2))
         self._under_way[self._executor.submit(TrainRequest(spec, self._inspection))] = trial
         return True
@@ -214,7 +220,7 @@ def best_value(study: Study) -> float | None:
 def run_alone(executor: Executor, request: Request) -> Event:
     """Run one request while nothing else is under way; returns its terminal event.
 
-    Raises `ConfigError` for problems in data or model, `SweepError` for any other failure.
+    Raises `ConfigError` for problems in data or model, `RequestFailed` for any other failure.
     """
     request_id = executor.submit(request)
     while True:
@@ -223,7 +229,7 @@ def run_alone(executor: Executor, request: Request) -> Event:
             continue
         event = message[1]
         if isinstance(event, Failed):
-            raise data_error(event) if event.cause == "data" else SweepError(f"{event.cause}: {event.message}")
+            raise data_error(event) if event.cause == "data" else RequestFailed(f"{event.cause}: {event.message}")
         if not isinstance(event, (Step, Evaluation)):
             return event
 

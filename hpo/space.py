@@ -31,16 +31,21 @@ class Float:
 
     def nearest(self, value: Setting) -> Setting:
         clipped = min(max(float(value), self.low), self.high) if isinstance(value, (int, float)) else self.low
-        if self.step is None:
-            return clipped
-        return min(self.low + round((clipped - self.low) / self.step) * self.step, self.high)
+        return clipped if self.step is None else min(self._on_step(), key=lambda v: abs(v - clipped))
 
     def grid(self) -> list[Setting] | None:
         """Every value in order, or None for a continuum."""
-        if self.step is None:
-            return None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.low + i * self.step for i in range(count)]
+        return None if self.step is None else list(self._on_step())
+
+    @property
+    def last(self) -> float:
+        """The largest value: `high`, or the last step below it."""
+        return self.high if self.step is None else self._on_step()[-1]
+
+    def _on_step(self) -> list[float]:
+        step = self.step or self.high - self.low
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
+        return [min(self.low + i * step, self.high) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,16 @@ class Int:
         return isinstance(value, int) and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def nearest(self, value: Setting) -> Setting:
-        clipped = min(max(round(float(value)), self.low), self.high) if isinstance(value, (int, float)) else self.low
-        return min(self.low + round((clipped - self.low) / self.step) * self.step, self.high)
+        clipped = min(max(round(float(value)), self.low), self.last) if isinstance(value, (int, float)) else self.low
+        return self.low + round((clipped - self.low) / self.step) * self.step
 
     def grid(self) -> list[Setting] | None:
         return list(range(self.low, self.high + 1, self.step))
+
+    @property
+    def last(self) -> int:
+        """The largest value: `high`, or the last step below it."""
+        return self.high - (self.high - self.low) % self.step
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Choice:
     def nearest(self, value: Setting) -> Setting:
         numbers = [v for v in self.values if isinstance(v, (int, float))]
         if value in self.values or len(numbers) < len(self.values) or not isinstance(value, (int, float)):
-            return value if value in self.values else self.values[0]
+            return next((v for v in self.values if v == value), self.values[0])
         return min(numbers, key=lambda v: abs(v - value))
 
     def grid(self) -> list[Setting] | None:
@@ -114,6 +124,8 @@ def parse_space(section: Section, fields: Mapping[str, Field]) -> SearchSpace:
         field = fields.get(name)
         if field is None or not field.searchable:
             _refuse_name(section, name, fields)
+        elif not isinstance(value := section.raw(name), dict):
+            section.problem(f"got {value!r}", "expected a mapping", name)
         elif dimension := _parse_dimension(section.section(name), field):
             dimensions[name] = dimension
     return SearchSpace(dimensions)
@@ -150,7 +162,7 @@ def _parse_choice(section: Section, field: Field) -> Choice | None:
     if not isinstance(values, list) or not values:
         section.problem(f"got {values!r}", "expected a list of values, e.g. [8, 16, 32]", "values")
         return None
-    if len(set(map(repr, values))) < len(values):
+    if any(value in values[:i] for i, value in enumerate(values)):
         section.problem(f"got {values!r}", "expected each value once", "values")
     for value in values:
         if why := field.refuse(value):
@@ -175,12 +187,18 @@ def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | 
         section.problem(f"got low {low:g} with log: true", "expected low above 0", "low")
     if log and step is not None:
         section.problem("got step with log: true", "expected one of the two", "step")
-    if step is not None and (isinstance(step, bool) or not isinstance(step, (int, float)) or step <= 0):
-        section.problem(f"got {step!r}", "expected a number above 0", "step")
+    if step is not None and not _is_step(step, kind):
+        section.problem(f"got {step!r}", f"expected a {'whole ' if kind == 'int' else ''}number above 0", "step")
         return None
     if kind == "int":
         return Int(int(low), int(high), log, int(step or 1))
     return Float(float(low), float(high), log, None if step is None else float(step))
+
+
+def _is_step(step: Any, kind: str) -> bool:
+    if isinstance(step, bool) or not isinstance(step, (int, float)) or not math.isfinite(step):
+        return False
+    return step > 0 and (kind == "float" or step == int(step))
 
 
 def _parse_bound(section: Section, field: Field, kind: str, end: str) -> float | None:
@@ -189,6 +207,9 @@ def _parse_bound(section: Section, field: Field, kind: str, end: str) -> float |
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind == "int" and not whole):
         wanted = "a whole number" if kind == "int" else "a number"
         section.problem("is missing" if value is None else f"got {value!r}", f"expected {wanted}", end)
+        return None
+    if not math.isfinite(value):
+        section.problem(f"got {value!r}", "expected a finite number", end)
         return None
     if field.type is not str and (why := field.refuse(int(value) if field.type is int and whole else value)):
         section.problem(f"got {value!r}", why, end)

@@ -50,20 +50,18 @@ class Study:
         self._curves: dict[int, list[tuple[float, float]]] = {
             t.number: list(t.curve) for t in self.records() if t.curve
         }
-        if not self._study.trials:
+        if "config" not in self._study.user_attrs:
             self._open(config)
 
     def _open(self, config: SweepConfig) -> None:
-        """First use: remember the config, line up the baseline and, for a grid, every point."""
-        self._study.set_user_attr("config", config.resolved())
+        """First use: line up the baseline and, for a grid, every point; remember the config last, so that a kill in
+        between is done again."""
+        points = config.space.grid() if config.strategy.type == "grid" and config.space.dimensions else []
+        for point in [config.baseline(), *points]:
+            self._study.enqueue_trial(point, skip_if_exists=True)
         self._study.set_user_attr("config_text", config.file.read_text(encoding="utf-8"))
         self._study.set_user_attr("optuna_version", optuna.__version__)
-        baseline = config.baseline()
-        self._study.enqueue_trial(baseline)
-        if config.strategy.type == "grid" and config.space.dimensions:
-            for point in config.space.grid():
-                if point != baseline:
-                    self._study.enqueue_trial(point)
+        self._study.set_user_attr("config", config.resolved())
 
     # --- asking and telling ------------------------------------------------------------------------
 
@@ -74,6 +72,7 @@ class Study:
     def resume(self, number: int) -> dict[str, Setting]:
         """Take up an interrupted trial; suggests what a kill in the middle of `ask` had left out."""
         frozen = self._study.get_trials(deepcopy=False)[number]
+        self._study.sampler = self._sampler(number)
         self._running[number] = optuna.Trial(self._study, frozen._trial_id)
         self._curves.pop(number, None)
         return self._suggest(number)
@@ -171,7 +170,8 @@ def view_study(database: Path, name: str) -> StudyView:
 def study_names(database: Path) -> list[str]:
     if not database.exists():
         return []
-    return sorted(optuna.get_all_study_names(_storage(database)))
+    studies = _storage(database).get_all_studies()
+    return sorted(study.study_name for study in studies if "config" in study.user_attrs)
 
 
 def _storage(database: Path | None) -> optuna.storages.BaseStorage:
@@ -187,10 +187,10 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Setting:
     elif isinstance(dimension, Int):
         # Optuna takes no step with log.
         value = trial.suggest_int(
-            name, dimension.low, dimension.high, log=dimension.log, step=1 if dimension.log else dimension.step
+            name, dimension.low, dimension.last, log=dimension.log, step=1 if dimension.log else dimension.step
         )
     else:
-        value = trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+        value = trial.suggest_float(name, dimension.low, dimension.last, log=dimension.log, step=dimension.step)
     return value
 
 

@@ -125,7 +125,12 @@ class TerminalView:
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.console.print()
-        self.console.print(table)
+        # In a pipe a row is a line, however long.
+        if self.console.is_terminal:
+            self.console.print(table)
+        else:
+            wide = Console(file=self.console.file, width=1000, highlight=False)
+            wide.print(table)
 
     # --- the live table ----------------------------------------------------------------------------
 
@@ -165,7 +170,8 @@ def finished_line(number: int, result: TrialResult, metric: str, params: str, *,
     """One permanent line per trial that ended."""
     took = duration(result.seconds)
     if result.state == "failed":
-        return f"trial {number} failed ({result.cause}: {result.message}) after {took}  {params}"
+        message = " ".join(result.message.split())
+        return f"trial {number} failed ({result.cause}: {message}) after {took}  {params}"
     value = f"{metric} {result.value:.4f}" if result.value is not None else ""
     how = {"pruner": "pruned", "early_stopping": "stopped early", "budget": "done"}[result.stopped_by]
     star = "  *best so far*" if is_best else ""
@@ -183,7 +189,7 @@ def setting_text(value: Setting) -> str:
 
 def duration(seconds: float) -> str:
     """`9 s`, `2 min 05 s`, `3 h 10 min`."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
@@ -202,6 +208,9 @@ def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
     view.say(f"\n{gain(shown)}")
     if shown["variants"]:
         view.table("ONNX variants, measured on the validation rows", *variants_table(shown))
+        for judged in shown["variants"]:
+            if not judged["passed"]:
+                view.say(f"{judged['variant']} {'refused' if judged['measurement'] else 'failed'}: {judged['reason']}")
     release = shown["release"]
     if release:
         view.say(f"\nreleased: {release['uri']} version {release['version']} ({release['variant']})")

@@ -6,6 +6,7 @@ person sees all of them at once. What nobody asked for is an unknown key.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -70,10 +71,12 @@ class Section:
         value = self.raw(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not accept(value):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not accept(value):
             self.problem(f"got {value!r}", f"expected {expected}", key)
             return default
-        return value
+        number: float = value
+        return number
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.raw(key)
@@ -84,7 +87,7 @@ class Section:
 
     def one_of(self, key: str, choices: Iterable[str], default: str) -> str:
         value = self.raw(key)
-        if value is None or value in choices:
+        if value is None or value in tuple(choices):
             return default if value is None else str(value)
         self.problem(f"got {value!r}", did_you_mean(str(value), choices), key)
         return default
@@ -95,7 +98,11 @@ class Section:
         if value is not None and not isinstance(value, dict):
             self.problem(f"got {value!r}", "expected a mapping", key)
             value = None
-        return Section(value or {}, (*self._path, key), self._lines, self._file, self.problems)
+        return self.child(key, value or {})
+
+    def child(self, key: str, values: Mapping[str, Any]) -> Section:
+        """A section at `key` with values of its own, for a key that has a short form."""
+        return Section(values, (*self._path, key), self._lines, self._file, self.problems)
 
     def refuse_unbuilt(self, key: str, what: str) -> None:
         """A key of the grammar that does nothing yet is refused, never ignored."""
@@ -138,27 +145,34 @@ def load(path: Path) -> Section:
 
 
 def _construct(
-    node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], file: str, problems: list[Problem]
-) -> Any:
-    """A node's plain value, noting the line of every key on the way."""
+    node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], file: str, problems: list[Problem],
+    inside: frozenset[int] = frozenset(),
+) -> Any:  # fmt: skip
+    """A node's plain value, noting the line of every key on the way; `inside` are the nodes around it."""
+
+    def problem(where: yaml.Node, at: tuple[str, ...], found: str) -> None:
+        problems.append(Problem(f"{file}:{where.start_mark.line + 1}: {'.'.join(at)}", found))
+
+    if id(node) in inside:
+        problem(node, path, "contains itself")
+        return None
+    inside |= {id(node)}
     if isinstance(node, yaml.MappingNode):
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
-            line = key_node.start_mark.line + 1
-            if key in values:
-                problems.append(Problem(f"{file}:{line}: {'.'.join((*path, key))}", "is given twice"))
-            lines[(*path, key)] = line
-            values[key] = _construct(value_node, (*path, key), lines, file, problems)
+            below = (*path, str(key_node.value))
+            if below[-1] in values:
+                problem(key_node, below, "is given twice")
+            lines[below] = key_node.start_mark.line + 1
+            values[below[-1]] = _construct(value_node, below, lines, file, problems, inside)
         return values
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, path, lines, file, problems) for item in node.value]
+        return [_construct(item, path, lines, file, problems, inside) for item in node.value]
     loader = _Loader("")
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        line = node.start_mark.line + 1
-        problems.append(Problem(f"{file}:{line}: {'.'.join(path)}", f"cannot be read: {error}".splitlines()[0]))
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # what PyYAML raises on odd tags
+        problem(node, path, f"cannot be read: {error}".splitlines()[0])
         return None
     finally:
         loader.dispose()

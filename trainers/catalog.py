@@ -181,7 +181,7 @@ TASKS: Mapping[str, Task] = {
             "Assistant turns of conversations, in the model's own chat template.",
             columns={"messages": "messages"},
             metrics=("perplexity", "loss", "token_accuracy"),
-            defaults={"learning_rate": 2e-4, "batch_size": 8, "micro_batch_size": 4, "max_length": 512},
+            defaults={"learning_rate": 5e-4, "batch_size": 8, "micro_batch_size": 4, "max_length": 512},
             base_is_scored=True,
             variants=("fp32", "int8", "int4"),
         ),

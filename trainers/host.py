@@ -36,6 +36,7 @@ _PR_SET_PDEATHSIG = 1
 class _Child:
     request_id: int
     pid: int
+    pidfd: int
     events_fd: int
     verdicts_fd: int
     buffer: bytes = b""
@@ -52,23 +53,33 @@ class Host:
     events_fd: int
     children: dict[int, _Child] = field(default_factory=dict)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _buffer: bytes = b""
 
     def run(self) -> None:
-        """Serve until the sweep closes its end of the pipe."""
+        """Serve until the sweep closes its end of a pipe."""
         self._selector.register(self.requests_fd, selectors.EVENT_READ, None)
-        buffer = b""
-        while True:
-            for key, _ in self._selector.select():
-                if key.data is not None:
-                    self._read_child(key.data)
-                    continue
-                chunk = os.read(self.requests_fd, 1 << 16)
-                if not chunk:
-                    self._kill_children()
-                    return
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in lines:
-                    self._take(json.loads(line))
+        try:
+            while True:
+                for key, _ in self._selector.select():
+                    if key.data is None:
+                        if not self._read_requests():
+                            return
+                        continue
+                    act, child = key.data
+                    if child.request_id in self.children:  # not buried a moment ago
+                        act(child)
+        except BrokenPipeError:
+            return  # nobody reads our events any more
+        finally:
+            self._kill_children()
+
+    def _read_requests(self) -> bool:
+        """Take what the sweep has sent; False when it has closed its end."""
+        chunk = os.read(self.requests_fd, 1 << 16)
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+        return bool(chunk)
 
     def _take(self, message: dict[str, Any]) -> None:
         request_id = message["id"]
@@ -91,36 +102,47 @@ class Host:
             self._send(request_id, encode(Failed("crash", f"the host runs {len(threads)} threads: cannot fork safely")))
             return
         events_read, events_write = os.pipe()
+        os.set_blocking(events_read, False)
         verdicts_read, verdicts_write = os.pipe()
         pid = os.fork()
         if pid == 0:
             for other in self.children.values():
-                os.close(other.events_fd)
-                os.close(other.verdicts_fd)
+                for fd in (other.events_fd, other.verdicts_fd, other.pidfd):
+                    os.close(fd)
             for fd in (events_read, verdicts_write, self.requests_fd, self.events_fd):
                 os.close(fd)
             _run_child(self.worker, request, events_write, verdicts_read)
         os.close(events_write)
         os.close(verdicts_read)
-        child = _Child(request_id, pid, events_read, verdicts_write)
+        child = _Child(request_id, pid, os.pidfd_open(pid), events_read, verdicts_write)
         self.children[request_id] = child
-        self._selector.register(events_read, selectors.EVENT_READ, child)
+        self._selector.register(events_read, selectors.EVENT_READ, (self._read_child, child))
+        # Its death is watched apart: a process that it left behind may hold the pipe open for ever.
+        self._selector.register(child.pidfd, selectors.EVENT_READ, (self._bury, child))
 
-    def _read_child(self, child: _Child) -> None:
-        chunk = os.read(child.events_fd, 1 << 16)
+    def _read_child(self, child: _Child) -> bool:
+        """Pass on what a child has written; False when there is nothing (more)."""
+        try:
+            chunk = os.read(child.events_fd, 1 << 16)
+        except BlockingIOError:
+            chunk = b""
         if not chunk:
-            self._bury(child)
-            return
+            return False
         *lines, child.buffer = (child.buffer + chunk).split(b"\n")
         for line in lines:
             event = json.loads(line)
             child.ended |= event["type"] in {cls.__name__ for cls in TERMINAL}
             self._send(child.request_id, event)
+        return True
 
     def _bury(self, child: _Child) -> None:
-        self._selector.unregister(child.events_fd)
-        os.close(child.events_fd)
-        os.close(child.verdicts_fd)
+        """Pass on what a dead child had still written, and tell how it ended if it did not."""
+        while self._read_child(child):
+            pass
+        for fd in (child.events_fd, child.pidfd):
+            self._selector.unregister(fd)
+        for fd in (child.events_fd, child.pidfd, child.verdicts_fd):
+            os.close(fd)
         _, status = os.waitpid(child.pid, 0)
         del self.children[child.request_id]
         if not child.ended:
@@ -154,7 +176,7 @@ def _events_of(worker: Worker, request: Request, verdicts: Iterator[Verdict]) ->
         yield Failed("crash", "the trainer ended without a result")
     except MemoryError as error:
         yield Failed("oom", str(error) or "out of memory")
-    except Exception as error:  # noqa: BLE001  # the border of a process: whatever happened is the request's result
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the border of a process: whatever happened is the request's result
         traceback.print_exc()
         yield Failed("crash", f"{type(error).__name__}: {error}")
 

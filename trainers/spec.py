@@ -78,6 +78,8 @@ class TrialSpec:
     direction: Literal["maximize", "minimize"]
     max_examples: int
     seed: int
+    inputs: str
+    """Hash of the data as cut and of the base model: equal paths may hold other content."""
     threads: int
     device: str
     """`cpu` or `cuda:N`."""

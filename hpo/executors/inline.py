@@ -44,7 +44,9 @@ class InlineExecutor:
             return self._work[request_id].send(verdict)
         except StopIteration:
             return Failed("crash", "the trainer ended without a result")
-        except Exception as error:  # noqa: BLE001  # rule 4: whatever happens to a request is its result
+        except MemoryError as error:
+            return Failed("oom", str(error) or "out of memory")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # rule 4: whatever happens to a request is its result
             return Failed("crash", f"{type(error).__name__}: {error}")
 
     def reply(self, request_id: int, verdict: Verdict) -> None:

@@ -98,10 +98,10 @@ class LocalExecutor:
         assert self._host.stdin is not None  # noqa: S101  # PIPE was asked for
         assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
         self._host.stdin.close()
+        self._selector.close()
+        self._host.stdout.close()  # the host may stand in a write that nobody will read
         try:
             self._host.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._host.kill()
             self._host.wait()
-        self._selector.close()
-        self._host.stdout.close()

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from hpo.gates import choose, judge
+from hpo import gates
+from hpo.gates import choose
 from hpo.objective import Objective
 from trainers.spec import Exported, Measurement
 
@@ -13,6 +14,10 @@ UP, DOWN = Objective("score", "maximize"), Objective("score", "minimize")
 
 def exported(score, **failures):
     return Exported({"score": score}, [], failures, seconds=1.0, latency_p50_ms=10.0)
+
+
+def judge(exported, measurements, objective, max_drop):
+    return gates.judge(exported.metrics, measurements, exported.failures, objective, max_drop)
 
 
 def measured(variant, score, latency=5.0):

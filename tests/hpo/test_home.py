@@ -70,3 +70,9 @@ def test_no_accepted_name_escapes(name):
     except UsageError:
         return
     assert folder.resolve().parent == home.dir / "sweeps"
+
+
+@pytest.mark.parametrize("name", ["what?", "a#b", "100%"])
+def test_a_home_that_a_database_url_cannot_name_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match="without"):
+        Home.locate(tmp_path / name)

@@ -90,7 +90,7 @@ def test_dimensions_keep_the_order_of_the_file(parse):
             "batch_size: {type: choice, values: [8, 16, 8]}",
             "batch_size.values: got [8, 16, 8]; expected each value once",
         ),
-        (
+        pytest.param(
             "alpha_ratio: {type: choice, values: [1, 1.0]}",
             "alpha_ratio.values: got [1, 1.0]; expected each value once",
         ),
@@ -109,8 +109,8 @@ def test_dimensions_keep_the_order_of_the_file(parse):
         ("lora_r: {type: int, low: 4, high: 8.5}", "lora_r.high: got 8.5; expected a whole number"),
         ("weight_decay: {type: float, low: x, high: 1}", "weight_decay.low: got 'x'; expected a number"),
         ("weight_decay: {type: float, low: true, high: 1}", "weight_decay.low: got True; expected a number"),
-        ("lora_r: {type: int, low: 4, high: 8, step: 0}", "lora_r.step: got 0; expected a number above 0"),
-        ("lora_r: {type: int, low: 4, high: 8, step: x}", "lora_r.step: got 'x'; expected a number above 0"),
+        ("lora_r: {type: int, low: 4, high: 8, step: 0}", "lora_r.step: got 0; expected a whole number above 0"),
+        ("lora_r: {type: int, low: 4, high: 8, step: x}", "lora_r.step: got 'x'; expected a whole number above 0"),
         (
             "batch_size: {type: choice, values: []}",
             "batch_size.values: got []; expected a list of values, e.g. [8, 16, 32]",
@@ -160,10 +160,10 @@ def test_a_step_between_whole_numbers_is_whole(parse, step):
 @pytest.mark.parametrize(
     "line",
     [
-        "max_grad_norm: {type: float, low: 1, high: .inf}",
+        pytest.param("max_grad_norm: {type: float, low: 1, high: .inf}"),
         "weight_decay: {type: float, low: .nan, high: 1}",
-        "weight_decay: {type: float, low: 0, high: 1, step: .nan}",
-        "weight_decay: {type: float, low: 0, high: 1, step: .inf}",
+        pytest.param("weight_decay: {type: float, low: 0, high: 1, step: .nan}"),
+        pytest.param("weight_decay: {type: float, low: 0, high: 1, step: .inf}"),
     ],
 )
 def test_intervals_are_finite(parse, line):
@@ -235,6 +235,7 @@ def test_the_nearest_value_is_a_grid_value(dimension, value):
 
 
 @given(ints(), st.integers(-100, 2000))
+@example(Int(1, 3, step=3), 3)
 def test_no_grid_value_is_nearer_than_the_nearest(dimension, value):
     distance = abs(dimension.nearest(value) - value)
     assert distance == min(abs(v - value) for v in dimension.grid())

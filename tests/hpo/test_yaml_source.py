@@ -172,7 +172,10 @@ def test_numbers(read):
     assert [p.found for p in section.problems] == ["got True", "got 'x'", "got -1"]
 
 
-@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+@pytest.mark.parametrize(
+    "value",
+    [".inf", "-.inf", ".nan"],
+)
 def test_whole_numbers_are_finite(read, value):
     section = read(f"a: {value}\n")
     assert section.number("a", 7, lambda v: v >= 0 and v == int(v), "a whole number") == 7

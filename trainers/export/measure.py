@@ -71,7 +71,7 @@ def _measure_classifier(
     if expected is not None:
         # One text at a time, as it will be served.
         ours = np.concatenate([release.class_logits([text]) for text in texts[: len(expected)]])
-        numbers["max_logit_diff"] = float(np.abs(ours - expected).max())
+        numbers["max_logit_diff"] = _max_difference(ours, expected)
     return numbers | metric.results()
 
 
@@ -87,9 +87,15 @@ def _measure_chat(
         metric.update(np.array([score.nll]), np.array([score.tokens]), score.hits)
     if expected is not None:
         numbers["max_logit_diff"] = max(
-            float(np.abs(release.token_logits(ids) - want).max()) for ids, want in _aligned(rows, expected)
+            _max_difference(release.token_logits(ids), want) for ids, want in _aligned(rows, expected)
         )
     return numbers | metric.results()
+
+
+def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    if ours.shape != expected.shape:  # numpy would broadcast some of them
+        raise ValueError(f"logits of shape {ours.shape} do not compare with a reference of {expected.shape}")
+    return float(np.abs(ours - expected).max())
 
 
 def _latency(call: Callable[[int], object], calls: int) -> dict[str, float]:

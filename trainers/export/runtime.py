@@ -9,7 +9,8 @@ library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is r
     runtime.py                    this file: `python runtime.py "a text"` prints one line of JSON per argument
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: dataclasses then look their module up in sys.modules, where it is not when
+# a release's runtime.py is loaded by path.
 
 import json
 import os
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,7 @@ class Card:
     format_version: int = FORMAT_VERSION
 
     @classmethod
-    def read(cls, folder: Path) -> Card:
+    def read(cls, folder: Path) -> Self:
         """Raises `ReleaseError` where `release.json` is missing, no JSON, of another format, or a file is cut."""
         path = folder / "release.json"
         try:
@@ -116,7 +117,7 @@ class Release:
         self._inputs = [value.name for value in session.get_inputs()]
 
     @classmethod
-    def load(cls, folder: str | Path, threads: int | None = None) -> Release:
+    def load(cls, folder: str | Path, threads: int | None = None) -> Self:
         """Load a release folder; `threads` is the number of cores to compute on, all of ours by default.
 
         Raises `ReleaseError` where the folder is missing, incomplete, damaged or inconsistent.
@@ -126,6 +127,8 @@ class Release:
         options = ort.SessionOptions()
         # A number is always given: left to itself onnxruntime counts the machine's cores, not the container's.
         options.intra_op_num_threads = threads or len(_usable_cores())
+        # Threads that wait in a busy loop answered twice as slowly as soon as another process wanted the cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # errors come as exceptions, there is no need to print them as well
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -202,7 +205,7 @@ class Release:
             if not isinstance(chat, str):
                 raise ValueError("this model has no chat template: give the prompt as one text")
             return list(self.tokenizer.encode(chat).ids[-room:])
-        messages = [{"role": "user", "content": chat}] if isinstance(chat, str) else _checked(chat)
+        messages = _checked([{"role": "user", "content": chat}] if isinstance(chat, str) else chat)
         while len(ids := self._rendered(messages)) > room:
             shorter = _without_oldest_turn(messages)
             if shorter is None:

@@ -1,0 +1,189 @@
+"""Tiny random models with tokenizers trained on the spot, and releases made of them, once per session."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from trainers.export.decoder import export_decoder
+from trainers.export.encoder import export_encoder
+from trainers.export.release import write_release
+
+LABELS = ("bad", "fair", "good")
+MAX_LENGTH = 24
+VOCABULARY = 200
+CONTEXT = 128
+
+CORPUS = [
+    "The film was a quiet wonder, and nobody left before the end.",
+    "A dull, overlong sequel: two hours of noise and not one idea.",
+    "How are you today? I am fine, thank you, and how was your trip?",
+    "Grüße aus Köln, 123 times; naïve café prices rose by 45 % in 2024!",
+    "She said that it would rain, so we stayed inside and played chess.",
+] * 4
+
+BERT_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+CHAT_TOKENS = {
+    "unk_token": "<|endoftext|>",
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+}
+CHAT_TEMPLATE = """\
+{% for message in messages %}
+{% if loop.first and message['role'] not in ['system', 'user'] %}{{ raise_exception('begin with a user') }}{% endif %}
+{{ '<|im_start|>' + message['role'] + '\\n' }}
+{%- if message['role'] == 'assistant' %}
+    {% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}
+{% else %}
+{{ message['content'] + '<|im_end|>' }}
+{%- endif %}
+{{ '\\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+
+
+@functools.cache  # training breaks ties at random
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """As BERT's: lower case, word pieces, [CLS] text [SEP]."""
+    backend = Tokenizer(models.WordPiece(unk_token=BERT_TOKENS["unk_token"]))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = list(BERT_TOKENS.values())
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    backend.train_from_iterator(CORPUS, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    backend.decoder = decoders.WordPiece()
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **BERT_TOKENS)
+
+
+@functools.cache
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    """As SmolLM2's: bytes, ChatML, and the end of a turn as padding too."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=list(dict.fromkeys(CHAT_TOKENS.values())),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=CHAT_TEMPLATE, **CHAT_TOKENS)
+
+
+def tiny_encoder(kind: str) -> Any:
+    """A classifier of two layers whose logits are of the size that trained ones have."""
+    torch.manual_seed(0)
+    shared = {"vocab_size": VOCABULARY, "num_labels": len(LABELS), "initializer_range": 0.5, "pad_token_id": 0}
+    bert = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if kind == "bert":
+        return BertForSequenceClassification(BertConfig(**shared, **bert, max_position_embeddings=64)).eval()
+    if kind == "roberta":
+        return RobertaForSequenceClassification(RobertaConfig(**shared, **bert, max_position_embeddings=66)).eval()
+    config = DistilBertConfig(**shared, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64)
+    return DistilBertForSequenceClassification(config).eval()
+
+
+def tiny_decoder(family: str = "Llama", **changes: Any) -> Any:
+    """Two layers with grouped queries and tied embeddings, whose next token is not always the same."""
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = getattr(transformers, f"{family}Config")(**{**sizes, **changes})
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+
+
+def release(model: Any, tokenizer: Any, folder: Path, **changes: Any) -> Path:
+    """A release in `folder`, which holds an exported graph."""
+    task = "chat" if tokenizer.chat_template else "text-classification"
+    arguments: dict[str, Any] = {
+        "task": task,
+        "variant": "fp32",
+        "labels": () if task == "chat" else LABELS,
+        "max_length": CONTEXT if task == "chat" else MAX_LENGTH,
+        "tokenizer": tokenizer,
+        "model_config": model.config,
+        "generation_config": getattr(model, "generation_config", None),
+        "max_new_tokens": 16,
+    }
+    write_release(folder, **{**arguments, **changes})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives the release of a tiny encoder, made when first asked for."""
+    home = tmp_path_factory.mktemp("encoders")
+
+    def get(kind: str = "bert", variant: str = "fp32") -> Path:
+        folder = home / f"{kind}-{variant}"
+        if not folder.exists():
+            model, tokenizer = tiny_encoder(kind), wordpiece_tokenizer()
+            export_encoder(model, tokenizer, folder, variant)
+            release(model, tokenizer, folder, variant=variant)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def chat_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives a variant of the tiny chat model, made when first asked for; the quantized ones from fp32."""
+    home = tmp_path_factory.mktemp("chat")
+
+    def get(variant: str = "fp32") -> Path:
+        folder = home / variant
+        if not folder.exists():
+            model, tokenizer = tiny_decoder(), chat_tokenizer()
+            export_decoder(model, tokenizer, folder, variant, None if variant == "fp32" else get("fp32"))
+            release(model, tokenizer, folder, variant=variant)
+        return folder
+
+    return get
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copies a release, for a test to damage."""
+    return lambda folder: Path(shutil.copytree(folder, tmp_path / "copy"))

@@ -1,0 +1,71 @@
+"""Text classifiers: the graph says what torch says, and the export leaves no trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.export.conftest import CORPUS, MAX_LENGTH, tiny_encoder, wordpiece_tokenizer
+from trainers.export.encoder import export_encoder
+from trainers.export.release import ExportError
+from trainers.export.runtime import Release
+
+TEXTS = [*CORPUS[:5], "", "film", " ".join(CORPUS)]
+
+
+def torch_logits(kind: str, texts: list[str]) -> np.ndarray:
+    model, tokenizer = tiny_encoder(kind), wordpiece_tokenizer()
+    rows = []
+    for text in texts:
+        inputs = tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+        if kind == "distilbert":
+            del inputs["token_type_ids"]
+        with torch.inference_mode():
+            rows.append(model(**inputs).logits[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_fp32_gives_torchs_logits(kind, encoder_release):
+    ours = Release.load(encoder_release(kind), threads=1).class_logits(TEXTS)
+    assert ours.shape == (len(TEXTS), 3)
+    assert np.abs(ours - torch_logits(kind, TEXTS)).max() < 1e-4
+
+
+def test_int8_is_smaller_and_near(encoder_release):
+    fp32, int8 = encoder_release("bert"), encoder_release("bert", "int8")
+    weights = "model.onnx.data"
+    assert (int8 / weights).stat().st_size < 0.5 * (fp32 / weights).stat().st_size
+    expected = torch_logits("bert", TEXTS)
+    ours = Release.load(int8, threads=1).class_logits(TEXTS)
+    assert 0 < np.abs(ours - expected).max() < 0.2 * np.abs(expected).max()
+
+
+def test_the_model_and_the_terminal_stay_as_they_were(tmp_path, capfd):
+    model = tiny_encoder("bert").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    export_encoder(model, wordpiece_tokenizer(), tmp_path / "out", "fp32")
+    assert capfd.readouterr() == ("", "")
+    assert model.training
+    assert model.config._attn_implementation == "sdpa"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "model.onnx.data"}
+    graph = (tmp_path / "out/model.onnx").read_bytes()
+    assert b".py" not in graph, "the graph names source files of this machine"
+
+
+def test_attention_is_one_operator_in_fp32(encoder_release):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(encoder_release("bert") / "model.onnx", load_external_data=False).graph
+    assert [node.op_type for node in graph.node].count("Attention") == 2
+
+
+def test_what_cannot_be_exported_is_named(tmp_path):
+    model, tokenizer = tiny_encoder("bert"), wordpiece_tokenizer()
+    with pytest.raises(ExportError, match="'int3'"):
+        export_encoder(model, tokenizer, tmp_path, "int3")
+    model.bert.encoder = torch.nn.Identity()
+    with pytest.raises(ExportError, match="BertForSequenceClassification could not be exported as fp32: "):
+        export_encoder(model, tokenizer, tmp_path, "fp32")
+    assert not list(tmp_path.iterdir())

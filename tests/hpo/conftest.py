@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _databases_without_fsync() -> Iterator[None]:
+    """These tests kill no machine: waiting for the disk would take most of their time."""
+
+    def relax(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", relax)
+    yield
+    event.remove(Engine, "connect", relax)
+
+
+@pytest.fixture(scope="session")
+def _empty_studies(tmp_path_factory: pytest.TempPathFactory, _databases_without_fsync: None) -> Path:
+    path = tmp_path_factory.mktemp("studies") / "studies.db"
+    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
+    return path
+
+
+@pytest.fixture
+def database(tmp_path: Path, _empty_studies: Path) -> Path:
+    """A database without studies: a copy, because making its tables takes longer than most tests."""
+    return Path(shutil.copy(_empty_studies, tmp_path / "studies.db"))

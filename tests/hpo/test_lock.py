@@ -1,0 +1,149 @@
+"""One process per sweep. Real processes: `flock` belongs to open files, which threads and mocks share."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+import hpo.lock
+from hpo.errors import SweepError
+from hpo.lock import is_locked, sweep_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hpo.lock import sweep_lock
+with sweep_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+# Takes the lock, leaves it to a child that outlives it, and dies without cleaning up.
+ORPHAN = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from hpo.lock import sweep_lock
+with sweep_lock(Path(sys.argv[1])) as fd:
+    orphan = subprocess.Popen(["sleep", sys.argv[2]], pass_fds=[fd], stdout=subprocess.DEVNULL)
+    print(orphan.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@contextmanager
+def holder(path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def leave_orphan(path, seconds):
+    """Pid of a process that holds the lock of one that was killed."""
+    run = subprocess.run(
+        [sys.executable, "-c", ORPHAN, str(path), str(seconds)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    return int(run.stdout)
+
+
+@pytest.fixture
+def lock(tmp_path):
+    return tmp_path / "sweep" / "lock"
+
+
+def test_a_lock_is_free_held_and_free_again(lock):
+    assert not is_locked(lock)
+    with sweep_lock(lock):
+        assert is_locked(lock)
+        assert lock.read_text() == f"{os.getpid()}\n"
+    assert not is_locked(lock)
+
+
+def test_it_is_free_after_an_error(lock):
+    with pytest.raises(KeyError), sweep_lock(lock):
+        raise KeyError
+    assert not is_locked(lock)
+
+
+def test_asking_whether_it_is_held_neither_creates_nor_takes_it(lock):
+    assert not is_locked(lock)
+    assert not lock.exists()
+    with sweep_lock(lock):
+        pass
+    assert not is_locked(lock)
+    with sweep_lock(lock):  # the question above has left nothing held
+        pass
+
+
+def test_a_second_process_is_refused_at_once_and_told_who_holds_it(lock):
+    with holder(lock) as process:
+        began = time.monotonic()
+        with pytest.raises(SweepError, match=rf"already running \(process {process.pid}; .*lock\)"), sweep_lock(lock):
+            pytest.fail("two processes hold the lock")
+        assert time.monotonic() - began < 5
+        assert is_locked(lock)
+
+
+def test_the_refused_process_leaves_the_owner_s_name(lock):
+    with holder(lock) as process:
+        with pytest.raises(SweepError), sweep_lock(lock):
+            pass
+        assert lock.read_text() == f"{process.pid}\n"
+
+
+def test_two_sweeps_do_not_meet(tmp_path):
+    with sweep_lock(tmp_path / "a" / "lock"), sweep_lock(tmp_path / "b" / "lock"):
+        assert is_locked(tmp_path / "a" / "lock")
+
+
+def test_it_is_freed_when_its_holder_is_killed(lock):
+    with holder(lock) as process:
+        process.kill()
+        process.wait()
+        assert not is_locked(lock)
+        with sweep_lock(lock):
+            pass
+
+
+def test_a_child_that_inherits_it_keeps_it(lock):
+    with sweep_lock(lock) as fd:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[fd])
+    try:
+        assert is_locked(lock)
+    finally:
+        child.kill()
+        child.wait()
+    assert not is_locked(lock)
+
+
+def test_a_child_that_does_not_inherit_it_does_not_keep_it(lock):
+    with sweep_lock(lock):
+        child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert not is_locked(lock)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_restart_waits_for_the_last_orphan_to_end(lock):
+    leave_orphan(lock, seconds=0.7)
+    began = time.monotonic()
+    with sweep_lock(lock):
+        assert time.monotonic() - began > 0.1
+
+
+def test_an_orphan_that_does_not_end_is_waited_for_only_so_long(lock, monkeypatch):
+    monkeypatch.setattr(hpo.lock, "ORPHANS_END_WITHIN_S", 0.3)
+    orphan = leave_orphan(lock, seconds=60)
+    try:
+        with pytest.raises(SweepError, match="already running"), sweep_lock(lock):
+            pytest.fail("the orphan still holds the lock")
+    finally:
+        os.kill(orphan, signal.SIGKILL)

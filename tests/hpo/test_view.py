@@ -1,0 +1,265 @@
+"""What a person sees: plain lines in a pipe, a live table on a terminal."""
+
+import io
+import re
+import time
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from hpo.assets import ASSETS
+from hpo.objective import Objective
+from hpo.records import StudyView, TrialRecord
+from hpo.report import show
+from hpo.view import Silent, TerminalView, duration, finished_line, params_text, show_assets, show_list, show_sweep
+from tests.hpo.builders import trial_result
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LONG = {f"hyperparameter_{i}": 0.000123456 for i in range(9)}
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def piped():
+    """(view, function that gives its output so far)."""
+    output = io.StringIO()
+    return TerminalView(Console(file=output, width=80, highlight=False)), output.getvalue
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    output = io.StringIO()
+    view = TerminalView(Console(file=output, width=80, height=24, force_terminal=True, highlight=False))
+    yield view, output.getvalue
+    view.end()
+
+
+def visible_lines(text):
+    return re.split(r"[\r\n]+", ANSI.sub("", text))
+
+
+def run_three_trials(view):
+    view.begin(3, 0, "f1_macro", 2)
+    view.trial_started(0, {"lora_r": 8})
+    view.trial_started(1, {"lora_r": 16})
+    view.step(0, 0.1, 0.7)
+    view.evaluated(0, 0.5, 0.25)
+    view.trial_finished(0, trial_result("complete", 0.5), 1, is_best=True)
+    view.trial_finished(1, trial_result("pruned", 0.4), 2, is_best=False)
+    view.trial_started(2, {"lora_r": 32})
+    view.trial_finished(2, trial_result("failed", None, cause="oom", message="out of memory"), 3, is_best=False)
+    view.tick()
+    view.end()
+
+
+# --- in a pipe -----------------------------------------------------------------------------------------
+
+
+def test_a_pipe_gets_one_plain_line_per_event(piped):
+    view, output = piped
+    run_three_trials(view)
+    assert output().splitlines() == [
+        "3 trials, 2 at a time; metric f1_macro",
+        "trial 0 started: lora_r=8",
+        "trial 1 started: lora_r=16",
+        "trial 0  50%: f1_macro 0.2500",
+        "trial 0 done: f1_macro 0.5000 in 1 s  lora_r=8  *best so far*",
+        "trial 1 pruned: f1_macro 0.4000 in 1 s  lora_r=16",
+        "trial 2 started: lora_r=32",
+        "trial 2 failed (oom: out of memory) after 1 s  lora_r=32",
+    ]
+
+
+def test_a_pipe_gets_no_control_codes(piped):
+    view, output = piped
+    run_three_trials(view)
+    show_sweep(view, sweep_shown(), hints=True)
+    assert "\x1b" not in output()
+    assert "\r" not in output()
+
+
+def test_a_long_line_in_a_pipe_is_one_line(piped):
+    view, output = piped
+    view.trial_started(0, LONG)
+    assert len(output().splitlines()) == 1
+    assert len(output()) > 200
+
+
+def test_markup_is_text(piped):
+    view, output = piped
+    view.say("[bold]a[/bold] [0] :smile:")
+    assert output() == "[bold]a[/bold] [0] :smile:\n"
+
+
+def test_the_default_view_writes_to_standard_output(capsys):
+    TerminalView().say("hello")
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_a_continued_sweep_says_what_is_done(piped):
+    view, output = piped
+    view.begin(8, 3, "loss", 1)
+    assert output() == "8 trials, 3 already done, 1 at a time; metric loss\n"
+
+
+def test_one_trial_is_singular(piped):
+    view, output = piped
+    view.begin(1, 0, "loss", 1)
+    assert output().startswith("1 trial,")
+
+
+def test_a_table_in_a_pipe_keeps_each_row_on_one_line(piped):
+    view, output = piped
+    view.table("t", ["name", "value"], [["a" * 60, "b" * 60], ["c", "d"]])
+    assert f"{'a' * 60}  {'b' * 60}" in output()
+
+
+# --- on a terminal -------------------------------------------------------------------------------------
+
+
+def test_the_live_table_shows_what_runs(terminal):
+    view, output = terminal
+    view.begin(2, 0, "f1_macro", 2)
+    view.trial_started(0, {"lora_r": 8})
+    view.step(0, 0.25, 0.7)
+    view.evaluated(0, 0.5, 0.3)
+    view.end()
+    text = ANSI.sub("", output())
+    for part in ("parameters", "lora_r=8", "0.700", "0.3000", "50%", "0/2 done"):
+        assert part in text
+
+
+def test_no_line_is_wider_than_the_terminal(terminal):
+    view, output = terminal
+    view.begin(20, 0, "f1_macro", 8)
+    for number in range(8):
+        view.trial_started(number, LONG)
+        view.step(number, 0.4, 123456.789)
+        view.evaluated(number, 0.5, 1234.56789)
+    view.trial_finished(0, trial_result("failed", None, cause="crash", message="x" * 200), 1, is_best=False)
+    view.trial_finished(1, trial_result("complete", 0.5), 2, is_best=True)
+    time.sleep(0.3)  # let the table refresh by itself once
+    view.end()
+    show_sweep(view, sweep_shown(), hints=True)
+    assert max(cell_len(line) for line in visible_lines(output())) <= 80
+
+
+def test_the_live_table_is_taken_away_and_the_lines_stay(terminal):
+    view, output = terminal
+    run_three_trials(view)
+    assert "trial 1 pruned: f1_macro 0.4000" in ANSI.sub("", output())
+    assert "\x1b[2K" in output().rpartition("3/3 done")[2]  # the last table is erased
+    view.end()  # twice does no harm
+
+
+def test_the_status_counts_pruned_failed_and_best(terminal):
+    view, output = terminal
+    view.begin(4, 0, "f1_macro", 1)
+    for number, result in enumerate(
+        [trial_result("complete", 0.5), trial_result("pruned", 0.4), trial_result("failed", None, cause="oom")]
+    ):
+        view.trial_started(number, {})
+        view.trial_finished(number, result, number + 1, is_best=number == 0)
+    view.end()
+    assert "3/4 done · 1 pruned · 1 failed · best 0.5000 · about 0 s left" in ANSI.sub("", output())
+
+
+# --- lines and numbers ---------------------------------------------------------------------------------
+
+
+def test_an_early_stop_is_called_so():
+    result = trial_result("complete", 0.5, stopped_by="early_stopping")
+    assert finished_line(3, result, "loss", "p", is_best=False) == "trial 3 stopped early: loss 0.5000 in 1 s  p"
+
+
+def test_a_message_of_many_lines_is_one_line():
+    result = trial_result("failed", None, cause="crash", message="RuntimeError: bad\nat line 3")
+    assert len(finished_line(3, result, "loss", "p", is_best=False).splitlines()) == 1
+
+
+def test_parameters_are_short():
+    assert params_text({"learning_rate": 0.000456789, "lora_r": 8, "s": "linear"}) == (
+        "learning_rate=0.000457 lora_r=8 s=linear"
+    )
+    assert params_text({}) == "default configuration"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"), (9, "9 s"), (59, "59 s"), (59.7, "1 min 00 s"), (60, "1 min 00 s"), (125, "2 min 05 s"),
+        (3599.7, "1 h 00 min"), (11400, "3 h 10 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+# --- whole sweeps --------------------------------------------------------------------------------------
+
+
+def sweep_shown():
+    records = [
+        TrialRecord(0, "complete", {"lora_r": 8}, [], "a", trial_result("complete", 0.5)),
+        TrialRecord(1, "failed", {"lora_r": 9}, [], "b", trial_result("failed", None, cause="oom")),
+    ]
+    measurement = {
+        "metrics": {"f1_macro": 0.5}, "max_logit_diff": 1e-5, "size_mb": 12.3, "latency_p50_ms": 1.0,
+        "latency_p95_ms": 2.0, "tokens_per_second": None,
+    }  # fmt: skip
+    attrs = {
+        "torch": {"metrics": {"f1_macro": 0.5}, "latency_p50_ms": 3.0},
+        "variants": [{"variant": "int8", "measurement": measurement, "passed": True, "reason": "because"}],
+        "release": {"name": "mine", "uri": "models:/mine", "version": 2, "variant": "int8"},
+    }
+    view = StudyView("s", {"task": "text-classification"}, Objective("f1_macro", "maximize"), records, attrs)
+    return show(view, "complete")
+
+
+def test_a_sweep_ends_with_its_champion_its_release_and_what_to_type_next(piped):
+    view, output = piped
+    show_sweep(view, sweep_shown(), hints=True)
+    for part in ("s (complete)", "0 (baseline)", "failed: oom", "champion: trial 0", "int8", "released: models:/mine",
+                 "hpo show s", "hpo predict mine"):  # fmt: skip
+        assert part in output()
+
+
+def test_without_a_release_there_is_nothing_to_predict_with(piped):
+    view, output = piped
+    show_sweep(view, {**sweep_shown(), "release": None, "variants": []}, hints=True)
+    assert "hpo predict" not in output()
+    assert "ONNX" not in output()
+
+
+def test_the_list_of_sweeps(piped):
+    view, output = piped
+    show_list(view, [sweep_shown(), {**sweep_shown(), "sweep": "t", "champion": None, "release": None}])
+    first, second = output().splitlines()[-2:]
+    assert first.split() == ["s", "complete", "2", "f1_macro", "0.5000", "mine", "v2"]
+    assert second.split() == ["t", "complete", "2", "f1_macro", "-", "-"]
+
+
+def test_an_empty_list_says_what_to_try(piped):
+    view, output = piped
+    show_list(view, [])
+    assert output().startswith("no sweeps yet; try: hpo sweep ")
+
+
+def test_assets_say_whether_they_are_here(piped):
+    view, output = piped
+    show_assets(view, ASSETS, {name: name == "chitchat" for name in ASSETS})
+    for asset in ASSETS.values():
+        assert asset.name in output()
+
+
+def test_silent_says_nothing(capsys):
+    run_three_trials(Silent())
+    show_sweep(Silent(), sweep_shown(), hints=True)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,164 @@
+"""The house rules: floors and rooms, what start-up imports, and that docs, YAMLs and options are true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "search_spaces").glob("*.yaml"))
+HEAVY = ("torch", "transformers", "peft", "datasets", "mlflow", "optuna", "onnxruntime", "numpy", "rich", "yaml")
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout
+
+
+def test_floors_and_rooms_are_kept():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    loaded = python(
+        "import sys; from hpo.cli import cli\n"
+        "try: cli(['--help'], standalone_mode=False)\n"
+        "finally: print('\\nLOADED', *sorted({m.split('.')[0] for m in sys.modules}))"
+    ).split("LOADED")[1]
+    assert not set(loaded.split()) & set(HEAVY)
+
+
+def test_the_sweep_process_never_loads_torch():
+    loaded = python("import sys, hpo.sweep, hpo.predict; print(*{m.split('.')[0] for m in sys.modules})")
+    assert not set(loaded.split()) & {"torch", "transformers", "peft", "datasets", "bitsandbytes"}
+
+
+def test_the_border_is_standard_library_only():
+    loaded = python(
+        "import sys, trainers.spec, trainers.catalog, trainers.fake, trainers.host\n"
+        "print(*{m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names))"
+    )
+    foreign = {name for name in loaded.split() if not name.startswith(("_", "trainers", "sitecustomize"))}
+    assert not foreign
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_a_shipped_sweep_loads_and_names_its_command_first(path, tmp_path, monkeypatch):
+    from hpo import config
+    from hpo.home import Home
+
+    model, data = tmp_path / "model", tmp_path / "d.jsonl"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").touch()
+    data.touch()
+
+    def fetched(name: str, home: Path) -> Path:
+        from hpo.assets import ASSETS
+
+        return model if ASSETS[name].kind == "model" else data
+
+    monkeypatch.setattr(config, "fetched_path", fetched)
+    loaded = config.load_config(path, Home(tmp_path))
+    assert loaded.name == path.stem
+    assert path.read_text().splitlines()[0] == f"# hpo sweep search_spaces/{path.name}"
+
+
+def test_every_yaml_in_the_grammar_page_is_a_valid_sweep(tmp_path, monkeypatch):
+    test = test_a_shipped_sweep_loads_and_names_its_command_first
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "search_spaces/README.md").read_text(), re.S)
+    assert blocks
+    for number, block in enumerate(blocks):
+        name = yaml.safe_load(block).get("name", "sweep")
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"# hpo sweep search_spaces/{name}.yaml\n{block}")
+        with monkeypatch.context() as patch:
+            (tmp_path / str(number)).mkdir()
+            test(path, tmp_path / str(number), patch)
+
+
+def test_every_setting_metric_and_method_is_documented():
+    from trainers.catalog import FIELDS, METHODS, METRICS, TASKS
+
+    page = (ROOT / "search_spaces/README.md").read_text()
+    names = [*FIELDS, *METHODS, *METRICS, *TASKS]
+    assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_documented_defaults_are_the_catalogs():
+    """Rows of the settings table: | `name` | default | ... |"""
+    from trainers.catalog import FIELDS
+
+    page = (ROOT / "search_spaces/README.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", page, re.M))
+    for name, field in FIELDS.items():
+        default = (
+            "-" if field.default is None else f"{field.default:g}" if field.type is not str else str(field.default)
+        )
+        assert rows[name] == default, name
+
+
+def test_every_command_and_option_is_in_the_readme():
+    from hpo.cli import cli
+
+    readme = (ROOT / "README.md").read_text()
+    for name, command in cli.commands.items():
+        assert f"hpo {name}" in readme, name
+        for parameter in command.params:
+            for option in parameter.opts:
+                assert not option.startswith("--") or f"`{option}" in readme or f" {option}" in readme, option
+
+
+def test_every_command_in_the_readme_exists():
+    """Lines of code blocks that start with `hpo` or `make` name real commands, targets, options and files."""
+    from hpo.cli import cli
+
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    text = (ROOT / "README.md").read_text()
+    lines = [
+        line.strip() for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.S) for line in block.splitlines()
+    ]
+    commands = [line.split("#")[0].split() for line in lines if line.startswith(("hpo ", "make "))]
+    assert len(commands) >= 6
+    for words in commands:
+        if words[0] == "make":
+            assert words[1] in targets, words
+            continue
+        command = cli.commands[words[1]]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options | {"--home"}, words
+        assert all((ROOT / word).exists() for word in words if word.startswith("search_spaces/")), words
+
+
+def test_the_readme_maps_every_file():
+    readme = (ROOT / "README.md").read_text()
+    files = [p for room in ("hpo", "trainers") for p in (ROOT / room).rglob("*.py") if p.name != "__init__.py"]
+    assert not [str(p.relative_to(ROOT)) for p in files if f"{p.name}" not in readme]
+
+
+def test_the_lock_pins_every_dependency():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[<>=\[]", line)[0].lower() for line in wanted}
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^ ]+", line) for line in lines)
+    assert not names - {line.split("==")[0].lower() for line in lines}
+
+
+def test_nothing_loads_a_pickle():
+    """No code of ours unpickles or turns remote code on: `torch.load`, `pickle`, unsafe YAML, allow_pickle."""
+    forbidden = re.compile(
+        r"\bpickle\.|torch\.load|yaml\.(load|unsafe_load|full_load)\(|allow_pickle=True|trust_remote_code=True"
+    )
+    files = [p for room in ("hpo", "trainers") for p in (ROOT / room).rglob("*.py")]
+    assert not [str(p) for p in files if forbidden.search(p.read_text())]

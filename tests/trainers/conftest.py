@@ -1,0 +1,81 @@
+"""Workloads on the tiny models, inspected once, and a way to train on them in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainers.catalog import METRICS, TASKS, default_settings
+from trainers.spec import DataRef, Event, Inspect, Inspection, ModelRef, TrialResult, TrialSpec, Workload
+
+KINDS = {"encoder": ("text-classification", "reviews.jsonl"), "chat": ("chat", "chats.jsonl")}
+
+
+@pytest.fixture(scope="session")
+def workload(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workload]:
+    cache = tmp_path_factory.mktemp("cache")
+
+    def make(kind: str, precision: str = "fp32") -> Workload:
+        task, data = KINDS[kind]
+        columns = dict(TASKS[task].columns)
+        return Workload(
+            task, ModelRef(str(tiny / kind)), DataRef(str(tiny / data), None, None, columns, 40, 20, 0), 64, precision,
+            str(cache),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def inspection(workload: Callable[..., Workload]) -> Callable[[str], Inspection]:
+    from trainers.inspection import inspect
+
+    known: dict[str, Inspection] = {}
+
+    def get(kind: str) -> Inspection:
+        if kind not in known:
+            known[kind] = inspect(Inspect(workload(kind)))
+        return known[kind]
+
+    return get
+
+
+@pytest.fixture
+def make_spec(workload: Callable[..., Workload], tmp_path: Path) -> Callable[..., TrialSpec]:
+    def make(kind: str, method: str = "lora", max_examples: int = 160, seed: int = 0, **settings: Any) -> TrialSpec:
+        task = KINDS[kind][0]
+        metric = TASKS[task].metrics[0]
+        chosen = {**default_settings(task, method), "evaluations": 2, "learning_rate": 1e-2, **settings}
+        return TrialSpec(
+            0, workload(kind), method, chosen, metric, METRICS[metric].direction, max_examples, seed, "i", 1, "cpu",
+            str(tmp_path / "trial"),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def run_trial(inspection: Callable[[str], Inspection]) -> Callable[..., tuple[TrialResult, list[Event]]]:
+    """Train to the end, answering every evaluation with "go" (or with `verdicts` in turn)."""
+    from trainers.loop import train
+    from trainers.model import load_base
+    from trainers.spec import Evaluation
+
+    def run(spec: TrialSpec, verdicts: tuple[str, ...] = ()) -> tuple[Any, list[Event]]:
+        kind = "chat" if spec.workload.task == "chat" else "encoder"
+        found = inspection(kind)
+        base = load_base(spec.workload, found.labels)
+        answers = iter(verdicts)
+        work = train(base, spec, Path(found.tokens_dir))
+        events: list[Any] = [next(work)]
+        while True:
+            try:
+                is_evaluation = isinstance(events[-1], Evaluation)
+                events.append(work.send(next(answers, "go") if is_evaluation else None))
+            except StopIteration:
+                return events[-1], events
+
+    return run

@@ -1,0 +1,95 @@
+"""Chat rows: what the model sees, and which of it counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainers.inspection import load_tokenizer
+from trainers.model import load_base
+from trainers.sources import DataProblem, Row
+from trainers.spec import Finding, ModelRef
+from trainers.splits import Keyed
+from trainers.tasks.base import Batch
+from trainers.tasks.chat import Chat, Conversation, _target_logits
+
+MESSAGES = [
+    {"role": "system", "content": "it is a film"},
+    {"role": "user", "content": "what is warm"},
+    {"role": "assistant", "content": "it is funny"},
+    {"role": "user", "content": "what is dull"},
+    {"role": "assistant", "content": "the plot"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny):
+    return load_tokenizer(ModelRef(str(tiny / "chat")))
+
+
+def test_only_what_the_assistant_says_and_its_end_of_turn_count(tokenizer):
+    (encoded,) = Chat().encode(tokenizer, [Conversation(MESSAGES, "f:1")], [], 64)
+    tokens = tokenizer.convert_ids_to_tokens(encoded.ids)
+    said = [token for token, counts in zip(tokens, encoded.targets, strict=True) if counts]
+    assert said == ["it", "is", "funny", "<|end|>", "the", "plot", "<|end|>"]
+    whole = tokenizer.apply_chat_template(MESSAGES, tokenize=True)["input_ids"]
+    assert encoded.ids == whole
+
+
+def test_a_long_conversation_is_cut_as_if_all_of_it_had_been_rendered(tokenizer):
+    long = [*MESSAGES[1:]] * 40
+    (cut,) = Chat().encode(tokenizer, [Conversation(long, "f:1")], [], 30)
+    assert cut.ids == tokenizer.apply_chat_template(long, tokenize=True)["input_ids"][:30]
+    assert len(cut.targets) == 30
+
+
+def test_a_row_whose_answer_is_cut_away_is_dropped(tokenizer):
+    long_question = [{"role": "user", "content": "film " * 50}, {"role": "assistant", "content": "it"}]
+    assert Chat().encode(tokenizer, [Conversation(long_question, "f:1")], [], 16) == [None]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
+    import copy
+
+    rewriting = copy.deepcopy(tokenizer)
+    rewriting.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(DataProblem, match="rewrites earlier turns"):
+        Chat().encode(rewriting, [Conversation(MESSAGES, "f:7")], [], 64)
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        (None, "not a list"),
+        ([], "not a list"),
+        ([{"role": "bot", "content": "x"}], "the role 'bot'"),
+        ([{"role": "user"}], "turn 1 has no text content"),
+        (MESSAGES[:2], "the last turn is the user's"),
+    ],
+)
+def test_rows_that_are_no_conversation_are_findings(messages, found):
+    finding = Chat().check(Row("f:3", {"messages": messages}), {"messages": "messages"})
+    assert isinstance(finding, Finding)
+    assert finding.where == "f:3"
+    assert found in finding.found
+
+
+def test_a_good_row_is_an_example():
+    assert isinstance(Chat().check(Row("f:1", {"messages": MESSAGES}), {"messages": "messages"}), Keyed)
+
+
+def test_logits_at_targets_are_those_of_the_full_forward_pass(workload):
+    base = load_base(workload("chat"), [])
+    torch.manual_seed(0)
+    ids = torch.randint(3, 20, (3, 9))
+    targets = torch.randint(0, 2, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[2, 6:] = targets[2, 6:] = 0
+    with torch.no_grad():
+        logits, wanted, rows = _target_logits(base.model, Batch(ids, mask, targets))
+        full = base.model(input_ids=ids, attention_mask=mask).logits
+    assert base.model._hpo_head_is_plain
+    expected = [(row, full[row, i - 1], ids[row, i]) for row in range(3) for i in range(1, 9) if targets[row, i]]
+    assert rows.tolist() == [row for row, _, _ in expected]
+    assert wanted.tolist() == [int(target) for _, _, target in expected]
+    torch.testing.assert_close(logits, torch.stack([row for _, row, _ in expected]))

@@ -1,0 +1,131 @@
+"""The loop on tiny models: it learns, it is fair, it is repeatable, and it keeps the best adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.catalog import METHODS
+from trainers.loop import Trainer, evaluate_base
+from trainers.model import load_adapter, load_base, merge
+from trainers.spec import Evaluation, Failed, Step, TrialPaths
+from trainers.tokens import Tokens
+
+
+@pytest.mark.parametrize("kind", ["encoder", "chat"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_reloads_and_merges(make_spec, run_trial, inspection, kind, method):
+    spec = make_spec(kind, method, max_examples=320)
+    result, _ = run_trial(spec)
+    losses = [e.metrics["loss"] for e in result.evaluations]
+    assert losses[-1] < losses[0]
+    tokens_dir = Path(inspection(kind).tokens_dir)
+    adapter = TrialPaths(Path(spec.dir)).adapter
+    reloaded = load_base(spec.workload, inspection(kind).labels)
+    reloaded.model = load_adapter(reloaded, adapter)
+    assert evaluate_base_of(reloaded, tokens_dir)["loss"] == pytest.approx(result.metrics["loss"], abs=1e-5)
+    merged = load_base(spec.workload, inspection(kind).labels)
+    merged.model = merge(merged, adapter)
+    assert evaluate_base(merged, tokens_dir, "cpu")["loss"] == pytest.approx(result.metrics["loss"], abs=1e-4)
+    assert not [p for p in adapter.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
+
+
+def evaluate_base_of(base, tokens_dir):
+    base.model.config.pad_token_id = base.model.get_base_model().config.pad_token_id
+    return evaluate_base(base, tokens_dir, "cpu")
+
+
+def test_a_trial_is_repeatable_and_its_seed_matters(make_spec, run_trial):
+    first, again = (run_trial(make_spec("encoder"))[0] for _ in range(2))
+    other, _ = run_trial(make_spec("encoder", seed=1))
+    assert first.metrics == again.metrics
+    assert first.metrics["loss"] != other.metrics["loss"]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "chat"])
+def test_the_update_does_not_depend_on_the_micro_batch(make_spec, inspection, kind):
+    """(8, 1), (4, 2) and (1, 8): same loss, same adapter after one step."""
+    outcomes = []
+    for size in (8, 4, 1):
+        spec = make_spec(kind, micro_batch_size=size, batch_size=8, lora_dropout=0.0, warmup_ratio=0.0)
+        base = load_base(spec.workload, inspection(kind).labels)
+        base.model.config.hidden_dropout_prob = 0.0
+        for module in base.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer = Trainer(base, spec, Path(inspection(kind).tokens_dir))
+        loss, _ = trainer.step(next(trainer.batches))
+        outcomes.append((loss, torch.cat([p.detach().flatten() for p in trainer.parameters])))
+    for loss, parameters in outcomes[1:]:
+        assert loss == pytest.approx(outcomes[0][0], rel=1e-5)
+        torch.testing.assert_close(parameters, outcomes[0][1], rtol=1e-4, atol=1e-5)
+
+
+def test_evaluations_fall_at_the_same_shares_for_every_batch_size(make_spec, run_trial):
+    for batch_size in (5, 16, 64):
+        spec = make_spec("encoder", batch_size=batch_size, evaluations=4, max_examples=320)
+        result, events = run_trial(spec)
+        assert [e.fraction for e in result.evaluations] == [0.25, 0.5, 0.75, 1.0]
+        assert all(e.examples >= e.fraction * 320 > e.examples - batch_size for e in result.evaluations)
+        assert result.evaluations[-1].examples == 320
+        assert isinstance(events[0], Step)
+
+
+def test_a_stop_verdict_ends_the_trial_as_pruned(make_spec, run_trial):
+    result, events = run_trial(make_spec("encoder"), verdicts=("stop",))
+    assert (result.state, result.stopped_by) == ("pruned", "pruner")
+    assert sum(isinstance(e, Evaluation) for e in events) == 1
+
+
+def test_no_improvement_for_patience_evaluations_stops_the_trial_early(make_spec, run_trial):
+    # A learning rate this small changes no prediction, so F1 stands still.
+    spec = make_spec("encoder", evaluations=8, learning_rate=1e-12, **{"early_stopping.patience": 2})
+    result, _ = run_trial(spec)
+    assert (result.state, result.stopped_by, len(result.evaluations)) == ("complete", "early_stopping", 3)
+
+
+def test_the_kept_adapter_is_the_best_evaluations(make_spec, run_trial, inspection):
+    spec = make_spec("encoder", evaluations=6, learning_rate=0.3, max_examples=320)
+    result, _ = run_trial(spec)
+    values = [e.metrics[spec.metric] for e in result.evaluations]
+    assert result.value == max(values)
+    assert result.best_index == values.index(max(values))
+    base = load_base(spec.workload, inspection("encoder").labels)
+    base.model = load_adapter(base, TrialPaths(Path(spec.dir)).adapter)
+    again = evaluate_base_of(base, Path(inspection("encoder").tokens_dir))
+    assert again[spec.metric] == pytest.approx(result.value)
+
+
+def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(make_spec, run_trial):
+    spec = make_spec("chat", learning_rate=1.0, max_grad_norm=1e30, lora_alpha=1e20, warmup_ratio=0.0)
+    result, _ = run_trial(spec)
+    assert isinstance(result, Failed)
+    assert result.cause == "diverged"
+
+
+def test_bf16_stays_near_fp32(make_spec, run_trial, workload):
+    import dataclasses
+
+    spec = make_spec("encoder")
+    in_bf16 = dataclasses.replace(spec, workload=workload("encoder", "bf16"))
+    exact, rounded = run_trial(spec)[0], run_trial(in_bf16)[0]
+    assert rounded.metrics["loss"] == pytest.approx(exact.metrics["loss"], abs=0.05)
+
+
+def test_perplexity_is_that_of_a_plain_forward_pass(workload, inspection):
+    """The streamed number against the definition, row by row on the full logits."""
+    base = load_base(workload("chat"), [])
+    tokens_dir = Path(inspection("chat").tokens_dir)
+    rows = Tokens(tokens_dir, "validation")
+    nll = count = 0.0
+    with torch.no_grad():
+        for row in range(len(rows)):
+            ids = torch.tensor(rows.ids(row).tolist())[None]
+            mask = torch.tensor(rows.targets(row).tolist())[1:].bool()
+            logp = base.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+            nll -= float(logp[mask].gather(1, ids[0, 1:][mask][:, None]).sum())
+            count += int(mask.sum())
+    got = evaluate_base(base, tokens_dir, "cpu")
+    assert got["perplexity"] == pytest.approx(float(torch.tensor(nll / count).exp()), rel=1e-4)

@@ -1,0 +1,76 @@
+"""Messages survive the pipe, and a fingerprint says what decides a trial's numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from trainers.spec import (
+    DataRef,
+    Evaluation,
+    Failed,
+    Finding,
+    Inspection,
+    ModelRef,
+    TrainRequest,
+    TrialResult,
+    TrialSpec,
+    Workload,
+    decode,
+    encode,
+    from_json,
+    to_json,
+    write_atomically,
+)
+
+WORKLOAD = Workload(
+    "chat", ModelRef("m"), DataRef("t", None, None, {"messages": "messages"}, 0.1, 5.0, 0), 64, "auto", "cache"
+)
+SPEC = TrialSpec(
+    3, WORKLOAD, "lora", {"lora_r": 8, "lora_alpha": None, "learning_rate": 1e-3, "target_modules": "all-linear"},
+    "perplexity", "minimize", 100, 0, "inputs", 1, "cpu", "dir",
+)  # fmt: skip
+INSPECTION = Inspection({"train": 1}, ["a"], "tokens", "f", "m", 0, 0, 10, 0, ["note"])
+EVALUATION = Evaluation(0, 0.5, 3, 50, 900, {"perplexity": 12.5}, 1.5)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TrainRequest(SPEC, INSPECTION),
+        INSPECTION,
+        EVALUATION,
+        Failed("data", "bad", [Finding("f:3", "is empty", "text")]),
+        TrialResult("pruned", 12.5, {"perplexity": 12.5}, 0, [EVALUATION], "pruner", 2.0),
+    ],
+)
+def test_a_message_survives_json(message):
+    assert decode(json.loads(json.dumps(encode(message)))) == message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"type": "Nonsense"}, {"type": "Loaded", "parameters": "many", "seconds": 1.0}, {"type": "Scored", "extra": 1}],
+)
+def test_what_is_no_message_is_refused(data):
+    with pytest.raises(ValueError):
+        decode(data)
+
+
+def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
+    same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere")
+    other = dataclasses.replace(SPEC, settings={**SPEC.settings, "lora_r": 16})
+    assert same.fingerprint() == SPEC.fingerprint() != other.fingerprint()
+
+
+def test_a_spec_read_back_from_disk_is_the_same_trial():
+    assert from_json(TrialSpec, json.loads(json.dumps(to_json(SPEC)))).fingerprint() == SPEC.fingerprint()
+
+
+def test_an_atomic_write_leaves_one_whole_file(tmp_path):
+    write_atomically(tmp_path / "a.json", "old")
+    write_atomically(tmp_path / "a.json", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "new"
