@@ -210,7 +210,7 @@ def _training(root: Section, fields: Mapping[str, Field], method: str) -> dict[s
         if name in FIELDS and name not in fields:
             section.raw(name)
             section.problem(f"is not a setting of method {method}", "remove it", name)
-    if len(budgets := [name for name in BUDGETS if name in given]) > 1:
+    if len(budgets := [name for name in BUDGETS if given.get(name) is not None]) > 1:
         section.problem(f"{' and '.join(budgets)} are given", "expected one of them", budgets[1])
     nested.finish()
     section.finish()
@@ -374,6 +374,10 @@ def _check_together(root: Section, config: SweepConfig) -> None:
                 f"grid needs a finite space; {error} has none", "give each a step, or type: choice",
                 "search_strategy", "type",
             )  # fmt: skip
+    if config.settings.get("lora_alpha") is not None and "alpha_ratio" in config.space.dimensions:
+        root.problem(
+            "is searched, but training.lora_alpha decides", "remove one of the two", "search_space", "alpha_ratio"
+        )
     if "lora_alpha" in config.space.dimensions and "alpha_ratio" in config.space.dimensions:
         root.problem(
             "lora_alpha and alpha_ratio are both searched", "expected one of them", "search_space", "alpha_ratio"

@@ -99,7 +99,8 @@ def gain(shown: Mapping[str, Any]) -> str:
     if baseline and baseline["value"] is not None and champion["number"] != 0:
         text += f" ({champion['value'] - baseline['value']:+.4f} against the baseline's {baseline['value']:.4f})"
     elif champion["number"] == 0:
-        text += " (the baseline itself: the search found nothing better)"
+        only = len(shown["trials"]) == 1
+        text += " (the default configuration)" if only else " (the baseline itself: the search found nothing better)"
     if baseline and baseline.get("base_model"):
         text += f"; the untouched base model: {baseline['base_model'][metric]:.4f}"
     return text

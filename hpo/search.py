@@ -96,7 +96,7 @@ class Search:
         self._under_way: dict[int, _UnderWay] = {}
         records = study.records()
         self.finished = sum(r.state in ("complete", "pruned", "failed") for r in records)
-        self._best = best_value(study)
+        self.best = best_value(study)
         self._run_ids = {r.number: r.run_id for r in records}
 
     def run(self) -> None:
@@ -203,10 +203,10 @@ class Search:
         is_best = False
         if result.state == "complete" and result.value is not None:
             objective = self._config.objective
-            is_best = self._best is None or objective.better(result.value, self._best)
-            self._best = result.value if is_best else self._best
-        if self._best is not None:
-            self._tracker.best_so_far(self.finished, self._best)
+            is_best = self.best is None or objective.better(result.value, self.best)
+            self.best = result.value if is_best else self.best
+        if self.best is not None:
+            self._tracker.best_so_far(self.finished, self.best)
         self._view.trial_finished(number, result, self.finished, is_best=is_best)
 
 

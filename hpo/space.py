@@ -31,21 +31,25 @@ class Float:
 
     def nearest(self, value: Setting) -> Setting:
         clipped = min(max(float(value), self.low), self.high) if isinstance(value, (int, float)) else self.low
-        return clipped if self.step is None else min(self._on_step(), key=lambda v: abs(v - clipped))
+        if self.step is None:
+            return clipped
+        return self._at(min(round((clipped - self.low) / self.step), self._steps()))
 
     def grid(self) -> list[Setting] | None:
         """Every value in order, or None for a continuum."""
-        return None if self.step is None else list(self._on_step())
+        return None if self.step is None else [self._at(i) for i in range(self._steps() + 1)]
 
     @property
     def last(self) -> float:
         """The largest value: `high`, or the last step below it."""
-        return self.high if self.step is None else self._on_step()[-1]
+        return self.high if self.step is None else self._at(self._steps())
 
-    def _on_step(self) -> list[float]:
-        step = self.step or self.high - self.low
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return [min(self.low + i * step, self.high) for i in range(count)]
+    def _steps(self) -> int:
+        return math.floor((self.high - self.low) / (self.step or math.inf) + 1e-9)
+
+    def _at(self, index: int) -> float:
+        # The last sum may come out a rounding error above the bound.
+        return min(self.low + index * (self.step or 0.0), self.high)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ One writer: only the sweep process opens a study for writing. The study is the t
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,8 @@ class Study:
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         state = states[result.state]
         value = result.value if state == TrialState.COMPLETE else None
+        if value is not None and math.isnan(value):
+            raise ValueError(f"trial {number} is complete without a value: a trainer must end it as diverged")
         self._study.tell(trial, value, state=state)
 
     # --- reading -----------------------------------------------------------------------------------

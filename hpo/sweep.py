@@ -199,7 +199,9 @@ def search(sweep: RunningSweep, slots: Slots) -> None:
     engine = Search(
         sweep.config, sweep.home, sweep.inspection, sweep.study, sweep.tracker, sweep.executor, sweep.view, slots
     )
-    sweep.view.begin(sweep.config.planned_trials(), engine.finished, sweep.config.objective.metric, slots.jobs)
+    sweep.view.begin(
+        sweep.config.planned_trials(), engine.finished, sweep.config.objective.metric, slots.jobs, engine.best
+    )
     engine.run()
     sweep.view.end()
 

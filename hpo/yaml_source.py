@@ -134,6 +134,8 @@ def load(path: Path) -> Section:
         raise ConfigError([Problem(f"{path}:{line}", f"is not YAML: {error.problem}")]) from error
     except yaml.YAMLError as error:
         raise ConfigError([Problem(str(path), f"is not YAML: {error}")]) from error
+    except RecursionError as error:
+        raise ConfigError([Problem(str(path), "is nested too deeply to be read")]) from error
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError([Problem(str(path), "is not a mapping", "expected keys such as task, model and data")])
     lines: dict[tuple[str, ...], int] = {}

@@ -104,14 +104,14 @@ class Host:
         events_read, events_write = os.pipe()
         os.set_blocking(events_read, False)
         verdicts_read, verdicts_write = os.pipe()
-        pid = os.fork()
+        host_pid, pid = os.getpid(), os.fork()
         if pid == 0:
             for other in self.children.values():
                 for fd in (other.events_fd, other.verdicts_fd, other.pidfd):
                     os.close(fd)
             for fd in (events_read, verdicts_write, self.requests_fd, self.events_fd):
                 os.close(fd)
-            _run_child(self.worker, request, events_write, verdicts_read)
+            _run_child(self.worker, request, events_write, verdicts_read, host_pid)
         os.close(events_write)
         os.close(verdicts_read)
         child = _Child(request_id, pid, os.pidfd_open(pid), events_read, verdicts_write)
@@ -181,11 +181,11 @@ def _events_of(worker: Worker, request: Request, verdicts: Iterator[Verdict]) ->
         yield Failed("crash", f"{type(error).__name__}: {error}")
 
 
-def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int) -> None:
+def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int, host_pid: int) -> None:
     """Answer one request and end the process; never returns."""
     code = 1
     try:
-        die_with_parent()
+        die_with_parent(host_pid)
         if isinstance(request, TrainRequest):
             log = TrialPaths(Path(request.spec.dir)).log
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -212,10 +212,12 @@ def _redirect_output(log: Path) -> None:
     os.close(fd)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux)."""
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux); it may have ended already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(1)
 
 
 def main() -> None:
@@ -224,7 +226,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    die_with_parent(os.getppid())
     Host(importlib.import_module(sys.argv[1]).work, requests_fd, events_fd).run()
 
 

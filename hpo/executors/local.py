@@ -61,11 +61,11 @@ class LocalExecutor:
     def wait(self, timeout_s: float | None = None) -> tuple[int, Event] | None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
-            remaining = None if deadline is None else deadline - time.monotonic()
-            if remaining is not None and remaining <= 0:
-                return None
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             if self._selector.select(remaining):
                 self._read()
+            elif remaining == 0.0:
+                return None
         return self._events.popleft()
 
     def _read(self) -> None:

@@ -92,6 +92,14 @@ def test_an_unsupported_architecture_is_named_and_nothing_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_failure_on_the_way_names_the_variant(tmp_path, monkeypatch):
+    model = tiny_decoder()
+    monkeypatch.setattr(model, "save_pretrained", lambda _: 1 / 0)
+    with pytest.raises(ExportError, match="LlamaForCausalLM could not be exported as int8: ZeroDivisionError"):
+        export_decoder(model, chat_tokenizer(), tmp_path, "int8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_builders_own_words_are_passed_on():
     trace = "Traceback (most recent call last):\n  File ...\nKeyError: 'rope_type'\nsome hint\n"
     assert _reason(subprocess.CompletedProcess([], 1, "", trace)) == "KeyError: 'rope_type'"

@@ -25,13 +25,13 @@ from trainers.export.runtime import Release, ReleaseError
 
 
 def write_rows(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path
 
 
 def test_a_classifier(encoder_release, tmp_path):
     folder = encoder_release()
-    texts = [*CORPUS[:5], "rain", "", "A dull film."]
+    texts = [*CORPUS[:5], "rain", "", "A dull\u2028film."]
     labels = [i % 3 for i in range(len(texts))]
     model, tokenizer = tiny_encoder("bert"), wordpiece_tokenizer()
     inputs = tokenizer(texts, truncation=True, max_length=MAX_LENGTH, padding=True, return_tensors="pt")
