@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import ConfigError, UsageError
-from hpo.fetch import fetched_path
+from hpo.errors import ConfigError
 from hpo.home import NAME_PATTERN, Home
+from hpo.inputs import parse_data, parse_model
 from hpo.objective import Objective
 from hpo.space import SearchSpace, parse_space
 from hpo.yaml_source import Section, load
 from trainers.catalog import FIELDS, METHODS, METRICS, TASKS, Field, Setting, default_settings
-from trainers.spec import DataRef, Inspection, ModelRef, TrialPaths, TrialSpec, Workload, fingerprint
+from trainers.codec import fingerprint
+from trainers.files import TrialPaths
+from trainers.spec import DataRef, Inspection, ModelRef, TrialSpec, Workload
 
 STRATEGIES = ("tpe", "random", "grid")
 PRUNERS = ("successive_halving", "none")
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,8 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         file=file,
         name=name,
         task=task,
-        model=_model(root, file, home),
-        data=_data(root, file, home, task),
+        model=parse_model(root, file, home),
+        data=parse_data(root, file, home, task),
         method=method,
         strategy=_strategy(root),
         space=parse_space(root.section("search_space"), fields),
@@ -215,109 +216,6 @@ def _training(root: Section, fields: Mapping[str, Field], method: str) -> dict[s
     nested.finish()
     section.finish()
     return given
-
-
-def _model(root: Section, file: Path, home: Home) -> ModelRef:
-    value = root.raw("model")
-    revision, trust = None, False
-    key: tuple[str, ...] = ("model",)
-    if isinstance(value, dict):
-        section = root.section("model")
-        value, revision = section.text("source"), section.text("revision")
-        trust = section.flag("trust_remote_code", False)
-        section.finish()
-        key = ("model", "source")
-    if not isinstance(value, str) or not value:
-        root.problem(
-            "is missing" if value is None else f"got {value!r}", "expected a hub id, a folder or fetch:NAME", *key
-        )
-        return ModelRef("")
-    path = _resolve(root, value, file, home, key)
-    if path is not None:
-        _check_model_folder(root, path, key)
-    elif value.startswith((".", "/", "~")) or value.endswith(".gguf"):
-        root.problem(f"no folder {value!r}", "expected a hub id, a model folder or fetch:NAME", *key)
-    return ModelRef(str(path or value), revision, trust)
-
-
-def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
-    if path.suffix == ".gguf":
-        root.problem(f"{path} is a GGUF file", f"convert it once: python -m trainers.convert_gguf {path} FOLDER", *key)
-    elif not path.is_dir():
-        root.problem(f"{path} is not a folder", "expected a folder with config.json and *.safetensors", *key)
-    else:
-        if not (path / "config.json").is_file():
-            root.problem(f"{path} has no config.json", "expected a transformers model folder", *key)
-        if not any(path.glob("*.safetensors")):
-            others = [p.name for p in path.glob("*.bin")] + [p.name for p in path.glob("*.pt")]
-            found = f"{path} has no weights" + (f" but {', '.join(others)}" if others else "")
-            root.problem(found, "expected *.safetensors; pickled weights are never read", *key)
-
-
-def _data(root: Section, file: Path, home: Home, task: str) -> DataRef:
-    if "data" not in root:
-        root.problem("is missing", "expected at least data: {train: FILE}", "data")
-    raw = root.raw("data")
-    section = root.child("data", {"train": raw}) if isinstance(raw, str) else root.section("data")
-    columns = {
-        role: section.text(role, default) or default for role, default in (TASKS[task].columns if task else {}).items()
-    }
-    if not task:  # without a task every column key may be right
-        for role in {role for t in TASKS.values() for role in t.columns}:
-            section.raw(role)
-    files = {split: _data_file(section, split, file, home) for split in ("train", "validation", "test")}
-    sizes = {
-        split: section.number(
-            f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
-            "a share below 1 or a whole number of rows",
-        )
-        for split in ("validation", "test")
-    }  # fmt: skip
-    split_seed = section.number("split_seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")
-    if "data" in root:
-        if section.raw("train") is None:
-            section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
-        section.finish()
-    return DataRef(
-        train=files["train"] or "",
-        validation=files["validation"],
-        test=files["test"],
-        columns=columns,
-        validation_size=float(sizes["validation"]),
-        test_size=float(sizes["test"]),
-        seed=int(split_seed),
-    )
-
-
-def _data_file(section: Section, split: str, file: Path, home: Home) -> str | None:
-    value = section.text(split)
-    if value is None:
-        return None
-    path = _resolve(section, value, file, home, (split,))
-    if path is not None:
-        if path.suffix not in DATA_SUFFIXES:
-            section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", split)
-        return str(path)
-    if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):
-        section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", split)
-    return value
-
-
-def _resolve(section: Section, value: str, file: Path, home: Home, key: tuple[str, ...]) -> Path | None:
-    """A `fetch:NAME` or an existing path as an absolute one; None for what may be a hub id."""
-    if value.startswith("fetch:"):
-        name = value.removeprefix("fetch:")
-        try:
-            path = fetched_path(name, home.dir)
-        except UsageError as error:
-            section.problem(f"got {value!r}", str(error), *key)
-            return None
-        if path is None:
-            section.problem(f"{value} is not there yet", f"run: hpo fetch {name}", *key)
-            return None
-        return path
-    path = (file.parent / Path(value).expanduser()).resolve()
-    return path if path.exists() else None
 
 
 def _strategy(root: Section) -> Strategy:

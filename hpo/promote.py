@@ -14,7 +14,8 @@ from hpo.report import champion_of
 from hpo.running import RunningSweep
 from hpo.search import run_alone
 from trainers.catalog import TASKS
-from trainers.spec import Export, Exported, Measure, Measurement, TrialSpec, to_json
+from trainers.codec import to_json
+from trainers.spec import Export, Exported, Measure, Measurement, TrialSpec
 
 
 def promote(sweep: RunningSweep) -> None:

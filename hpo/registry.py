@@ -24,7 +24,9 @@ from hpo.gates import Judged
 from hpo.home import Home, SweepPaths
 from hpo.records import TrialRecord
 from hpo.tracking import client, quiet_mlflow
-from trainers.spec import Inspection, file_fingerprint, fingerprint
+from trainers.codec import fingerprint
+from trainers.files import file_fingerprint
+from trainers.spec import Inspection
 
 ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")

@@ -17,21 +17,9 @@ from hpo.pruning import successive_halving
 from hpo.study import Study
 from hpo.view import View
 from trainers.catalog import Setting
-from trainers.spec import (
-    Evaluation,
-    Event,
-    Failed,
-    Inspection,
-    Request,
-    Step,
-    TrainRequest,
-    TrialPaths,
-    TrialResult,
-    TrialSpec,
-    from_json,
-    to_json,
-    write_atomically,
-)
+from trainers.codec import from_json, to_json
+from trainers.files import TrialPaths, write_atomically
+from trainers.spec import Evaluation, Event, Failed, Inspection, Request, Step, TrainRequest, TrialResult, TrialSpec
 
 
 class TrialLog(Protocol):

@@ -20,7 +20,8 @@ from hpo.objective import Objective
 from hpo.records import StudyView, TrialRecord
 from hpo.space import Choice, Dimension, Int
 from trainers.catalog import Setting
-from trainers.spec import TrialResult, from_json, to_json
+from trainers.codec import from_json, to_json
+from trainers.spec import TrialResult
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -23,7 +23,8 @@ from hpo.study import open_study, stored_attrs, study_names, view_study
 from hpo.tracking import Tracker
 from hpo.view import Silent, View
 from trainers.catalog import TASKS
-from trainers.spec import Inspect, Inspection, Load, Score, Scored, to_json
+from trainers.codec import to_json
+from trainers.spec import Inspect, Inspection, Load, Score, Scored
 
 WORKER = "trainers.work"
 

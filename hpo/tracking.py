@@ -25,7 +25,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from hpo.config import SweepConfig
 from hpo.home import Home
 from trainers.catalog import Setting
-from trainers.spec import Evaluation, Inspection, Step, TrialPaths, TrialResult, TrialSpec
+from trainers.files import TrialPaths
+from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
 
 EXPERIMENT = "hpo"
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}

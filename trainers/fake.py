@@ -11,6 +11,8 @@ import random
 from collections.abc import Generator
 from pathlib import Path
 
+from trainers.codec import fingerprint
+from trainers.files import TrialPaths
 from trainers.spec import (
     Evaluation,
     Event,
@@ -23,11 +25,9 @@ from trainers.spec import (
     Request,
     Step,
     TrainRequest,
-    TrialPaths,
     TrialResult,
     TrialSpec,
     Verdict,
-    fingerprint,
 )
 
 ROWS = {"train": 1000, "validation": 100, "test": 100}

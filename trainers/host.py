@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.spec import TERMINAL, Event, Failed, Load, Request, TrainRequest, TrialPaths, Verdict, decode, encode
+from trainers.files import TrialPaths
+from trainers.spec import TERMINAL, Event, Failed, Load, Request, TrainRequest, Verdict, decode, encode
 
 Worker = Callable[[Request], Generator[Event, Verdict | None, None]]
 _PR_SET_PDEATHSIG = 1

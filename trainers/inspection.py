@@ -9,18 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.codec import fingerprint, to_json
+from trainers.files import file_fingerprint
 from trainers.sources import DataProblem, read_rows
-from trainers.spec import (
-    DataRef,
-    Finding,
-    Inspect,
-    Inspection,
-    ModelRef,
-    Workload,
-    file_fingerprint,
-    fingerprint,
-    to_json,
-)
+from trainers.spec import DataRef, Finding, Inspect, Inspection, ModelRef, Workload
 from trainers.splits import SPLITS, Keyed, cut, drop_duplicates
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS

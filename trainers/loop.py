@@ -20,8 +20,9 @@ from transformers import get_scheduler
 
 from trainers.batches import collate, effective_batches, evaluation_batches, micro_batches
 from trainers.early_stopping import EarlyStopping
+from trainers.files import TrialPaths
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
-from trainers.spec import Evaluation, Event, Failed, Step, TrialPaths, TrialResult, TrialSpec, Verdict
+from trainers.spec import Evaluation, Event, Failed, Step, TrialResult, TrialSpec, Verdict
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Tokens

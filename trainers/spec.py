@@ -10,20 +10,14 @@ events whose last one is terminal. After each `Evaluation` the trainer waits for
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import os
-import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from trainers.catalog import Setting
+from trainers.codec import fingerprint, from_json, to_json
 
-T = TypeVar("T")
 Verdict = Literal["go", "stop"]
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
 
@@ -278,45 +272,6 @@ TERMINAL = (Failed, Inspection, Loaded, Scored, TrialResult, Exported, Measureme
 _BY_NAME = {cls.__name__: cls for cls in (*typing.get_args(Event), *typing.get_args(Request))}
 
 
-# --- files of a trial ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TrialPaths:
-    """The files of one trial. `result` appears last, by rename: where it stands, the trial is over."""
-
-    dir: Path
-
-    @property
-    def spec(self) -> Path:
-        return self.dir / "spec.json"
-
-    @property
-    def result(self) -> Path:
-        return self.dir / "result.json"
-
-    @property
-    def adapter(self) -> Path:
-        return self.dir / "adapter"
-
-    @property
-    def log(self) -> Path:
-        return self.dir / "trial.log"
-
-
-# --- JSON ----------------------------------------------------------------------------------------------
-
-
-def to_json(value: Any) -> Any:
-    """A dataclass (nested) as plain JSON values."""
-    return dataclasses.asdict(value)
-
-
-def from_json(cls: type[T], data: Any) -> T:
-    """The inverse of `to_json`. Raises `ValueError` where `data` does not fit `cls`."""
-    return typing.cast(T, _parse(cls, data))
-
-
 def encode(message: Event | Request) -> dict[str, Any]:
     """A message with its type's name, as sent over a pipe."""
     return {"type": type(message).__name__, **to_json(message)}
@@ -329,69 +284,3 @@ def decode(data: Mapping[str, Any]) -> Any:
     if name not in _BY_NAME:
         raise ValueError(f"unknown message type {name!r}")
     return from_json(_BY_NAME[name], fields)
-
-
-def fingerprint(content: Any) -> str:
-    """SHA-256 of the canonical JSON of `content`, as 64 hex digits."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def file_fingerprint(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(paths, key=lambda p: p.name):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there: a temporary neighbour, synced, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _parse(hint: Any, data: Any) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _parse_union(typing.get_args(hint), data)
-    if dataclasses.is_dataclass(hint):
-        return _parse_dataclass(hint, data)
-    if origin is list:
-        return [_parse(typing.get_args(hint)[0], item) for item in data]
-    if origin is dict:
-        return {key: _parse(typing.get_args(hint)[1], item) for key, item in data.items()}
-    if origin is Literal:
-        if data not in typing.get_args(hint):
-            raise ValueError(f"{data!r} is none of {typing.get_args(hint)}")
-        return data
-    if hint is float and isinstance(data, int):
-        return float(data)
-    if hint is not Any and not isinstance(data, hint):
-        raise ValueError(f"expected {hint.__name__}, got {data!r}")
-    return data
-
-
-def _parse_union(options: tuple[Any, ...], data: Any) -> Any:
-    if data is None and type(None) in options:
-        return None
-    plain = [option for option in options if option is not type(None)]
-    if type(data) in plain:
-        return data
-    return _parse(plain[0], data) if len(plain) == 1 else data
-
-
-def _parse_dataclass(cls: Any, data: Any) -> Any:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"expected the fields of {cls.__name__}, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := set(data) - set(known):
-        raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
-    return cls(**{name: _parse(hints[name], value) for name, value in data.items()})

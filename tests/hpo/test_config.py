@@ -12,7 +12,9 @@ from hpo.home import Home
 from hpo.sweep import _differences
 from tests.hpo.builders import INSPECTION, make_config, write_sweep
 from trainers.catalog import FIELDS, TASKS
-from trainers.spec import TrialPaths, TrialSpec, from_json, to_json
+from trainers.codec import from_json, to_json
+from trainers.files import TrialPaths
+from trainers.spec import TrialSpec
 
 SMALLEST = "task: text-classification\nmodel: ./model\ndata: train.jsonl\n"
 

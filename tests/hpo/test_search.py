@@ -16,6 +16,7 @@ from hpo.study import Study
 from hpo.view import Silent
 from tests.hpo.builders import INSPECTION, evaluation, make_config
 from trainers import fake
+from trainers.codec import from_json, to_json
 from trainers.spec import (
     TERMINAL,
     Evaluation,
@@ -28,8 +29,6 @@ from trainers.spec import (
     TrainRequest,
     TrialResult,
     TrialSpec,
-    from_json,
-    to_json,
 )
 
 SPACE = {"learning_rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}}

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from trainers.catalog import METHODS
+from trainers.files import TrialPaths
 from trainers.loop import Trainer, evaluate_base
 from trainers.model import load_adapter, load_base, merge
-from trainers.spec import Evaluation, Failed, Step, TrialPaths
+from trainers.spec import Evaluation, Failed, Step
 from trainers.tokens import Tokens
 
 

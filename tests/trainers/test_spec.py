@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from trainers.codec import from_json, to_json
+from trainers.files import write_atomically
 from trainers.spec import (
     DataRef,
     Evaluation,
@@ -20,9 +22,6 @@ from trainers.spec import (
     Workload,
     decode,
     encode,
-    from_json,
-    to_json,
-    write_atomically,
 )
 
 WORKLOAD = Workload(

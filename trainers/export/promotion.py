@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from trainers.export.measure import measure
 from trainers.export.release import ExportError, write_release
+from trainers.files import TrialPaths
 from trainers.model import Base, merge
-from trainers.spec import Export, Exported, Measure, Measurement, TrialPaths, Workload
+from trainers.spec import Export, Exported, Measure, Measurement, Workload
 from trainers.tokens import Tokens
 
 REFERENCE = "torch_logits.npy"

@@ -1,0 +1,119 @@
+"""The base model and the data a sweep is given: from YAML keys to references that a trainer can open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpo.errors import UsageError
+from hpo.fetch import fetched_path
+from hpo.home import Home
+from hpo.yaml_source import Section
+from trainers.catalog import TASKS
+from trainers.spec import DataRef, ModelRef
+
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
+    """`model:`, a text or a mapping. A folder is looked at here: it must hold a config and safetensors."""
+    value = root.raw("model")
+    revision, trust = None, False
+    key: tuple[str, ...] = ("model",)
+    if isinstance(value, dict):
+        section = root.section("model")
+        value, revision = section.text("source"), section.text("revision")
+        trust = section.flag("trust_remote_code", False)
+        section.finish()
+        key = ("model", "source")
+    if not isinstance(value, str) or not value:
+        root.problem(
+            "is missing" if value is None else f"got {value!r}", "expected a hub id, a folder or fetch:NAME", *key
+        )
+        return ModelRef("")
+    path = _resolve(root, value, file, home, key)
+    if path is not None:
+        _check_model_folder(root, path, key)
+    elif value.startswith((".", "/", "~")) or value.endswith(".gguf"):
+        root.problem(f"no folder {value!r}", "expected a hub id, a model folder or fetch:NAME", *key)
+    return ModelRef(str(path or value), revision, trust)
+
+
+def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
+    if path.suffix == ".gguf":
+        root.problem(f"{path} is a GGUF file", f"convert it once: python -m trainers.convert_gguf {path} FOLDER", *key)
+    elif not path.is_dir():
+        root.problem(f"{path} is not a folder", "expected a folder with config.json and *.safetensors", *key)
+    else:
+        if not (path / "config.json").is_file():
+            root.problem(f"{path} has no config.json", "expected a transformers model folder", *key)
+        if not any(path.glob("*.safetensors")):
+            others = [p.name for p in path.glob("*.bin")] + [p.name for p in path.glob("*.pt")]
+            found = f"{path} has no weights" + (f" but {', '.join(others)}" if others else "")
+            root.problem(found, "expected *.safetensors; pickled weights are never read", *key)
+
+
+def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
+    """`data:`, a mapping or just the training file. `task` is empty when it is not known."""
+    if "data" not in root:
+        root.problem("is missing", "expected at least data: {train: FILE}", "data")
+    raw = root.raw("data")
+    section = root.child("data", {"train": raw}) if isinstance(raw, str) else root.section("data")
+    columns = {
+        role: section.text(role, default) or default for role, default in (TASKS[task].columns if task else {}).items()
+    }
+    if not task:  # without a task every column key may be right
+        for role in {role for t in TASKS.values() for role in t.columns}:
+            section.raw(role)
+    files = {split: _data_file(section, split, file, home) for split in ("train", "validation", "test")}
+    sizes = {
+        split: section.number(
+            f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
+            "a share below 1 or a whole number of rows",
+        )
+        for split in ("validation", "test")
+    }  # fmt: skip
+    split_seed = section.number("split_seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")
+    if "data" in root:
+        if section.raw("train") is None:
+            section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
+        section.finish()
+    return DataRef(
+        train=files["train"] or "",
+        validation=files["validation"],
+        test=files["test"],
+        columns=columns,
+        validation_size=float(sizes["validation"]),
+        test_size=float(sizes["test"]),
+        seed=int(split_seed),
+    )
+
+
+def _data_file(section: Section, split: str, file: Path, home: Home) -> str | None:
+    value = section.text(split)
+    if value is None:
+        return None
+    path = _resolve(section, value, file, home, (split,))
+    if path is not None:
+        if path.suffix not in DATA_SUFFIXES:
+            section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", split)
+        return str(path)
+    if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):
+        section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", split)
+    return value
+
+
+def _resolve(section: Section, value: str, file: Path, home: Home, key: tuple[str, ...]) -> Path | None:
+    """A `fetch:NAME` or an existing path as an absolute one; None for what may be a hub id."""
+    if value.startswith("fetch:"):
+        name = value.removeprefix("fetch:")
+        try:
+            path = fetched_path(name, home.dir)
+        except UsageError as error:
+            section.problem(f"got {value!r}", str(error), *key)
+            return None
+        if path is None:
+            section.problem(f"{value} is not there yet", f"run: hpo fetch {name}", *key)
+            return None
+        return path
+    path = (file.parent / Path(value).expanduser()).resolve()
+    return path if path.exists() else None

@@ -1,0 +1,69 @@
+"""Dataclasses to JSON and back, and the hash of what they hold. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass (nested) as plain JSON values."""
+    return dataclasses.asdict(value)
+
+
+def from_json(cls: type[T], data: Any) -> T:
+    """The inverse of `to_json`. Raises `ValueError` where `data` does not fit `cls`."""
+    return typing.cast(T, _parse(cls, data))
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256 of the canonical JSON of `content`, as 64 hex digits."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _parse(hint: Any, data: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _parse_union(typing.get_args(hint), data)
+    if dataclasses.is_dataclass(hint):
+        return _parse_dataclass(hint, data)
+    if origin is list:
+        return [_parse(typing.get_args(hint)[0], item) for item in data]
+    if origin is dict:
+        return {key: _parse(typing.get_args(hint)[1], item) for key, item in data.items()}
+    if origin is Literal:
+        if data not in typing.get_args(hint):
+            raise ValueError(f"{data!r} is none of {typing.get_args(hint)}")
+        return data
+    if hint is float and isinstance(data, int):
+        return float(data)
+    if hint is not Any and not isinstance(data, hint):
+        raise ValueError(f"expected {hint.__name__}, got {data!r}")
+    return data
+
+
+def _parse_union(options: tuple[Any, ...], data: Any) -> Any:
+    if data is None and type(None) in options:
+        return None
+    plain = [option for option in options if option is not type(None)]
+    if type(data) in plain:
+        return data
+    return _parse(plain[0], data) if len(plain) == 1 else data
+
+
+def _parse_dataclass(cls: Any, data: Any) -> Any:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"expected the fields of {cls.__name__}, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := set(data) - set(known):
+        raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
+    return cls(**{name: _parse(hints[name], value) for name, value in data.items()})
