@@ -11,9 +11,11 @@ __all__ = ["show", "sweep"]
 def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None = None) -> dict[str, Any]:
     """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does. Raises `hpo.errors.HpoError`."""
     from hpo.home import Home
-    from hpo.sweep import run_sweep
+    from hpo.sweep import raise_refusal, run_sweep
 
-    return run_sweep(Path(file), Home.locate(Path(home) if home else None), jobs=jobs)
+    shown = run_sweep(Path(file), Home.locate(Path(home) if home else None), jobs=jobs)
+    raise_refusal(shown)
+    return shown
 
 
 def show(name: str, *, home: str | Path | None = None) -> dict[str, Any]:

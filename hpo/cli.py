@@ -34,7 +34,7 @@ def cli(context: click.Context, home: Path | None) -> None:
 @click.pass_obj
 def sweep(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
     """Run the sweep that FILE describes, or continue it."""
-    from hpo.sweep import run_sweep
+    from hpo.sweep import raise_refusal, run_sweep
     from hpo.view import Silent, TerminalView, show_sweep
 
     view = Silent() if as_json else TerminalView()
@@ -43,6 +43,7 @@ def sweep(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
         click.echo(json.dumps(shown, indent=2))
     else:
         show_sweep(view, shown, hints=True)
+    raise_refusal(shown)
 
 
 @cli.command()
@@ -147,4 +148,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        click.echo(f"error: {error}", err=True)
         sys.exit(1)

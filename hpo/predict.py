@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hpo.errors import HpoError, UsageError
 from hpo.home import Home
 from hpo.registry import released_folder
-from trainers.export.runtime import Release
+from trainers.export.runtime import Release, ReleaseError
 
 
 def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """One answer per text: label and scores, or generated text. Raises `UsageError` for a name that is none."""
-    return Release.load(released_folder(home, name)).predict(list(texts))
+    """One answer per text: label and scores, or generated text.
+
+    Raises `UsageError` for a name that is none or a text the model cannot take, `HpoError` for a damaged release.
+    """
+    folder = released_folder(home, name)
+    try:
+        return Release.load(folder).predict(list(texts))
+    except ReleaseError as error:
+        raise HpoError(f"{error}; run the sweep again to release it anew") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error

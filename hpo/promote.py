@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from hpo.errors import GateRefused, RequestFailed
+from hpo.errors import RequestFailed
 from hpo.gates import Judged, choose, judge
 from hpo.records import TrialRecord
 from hpo.registry import release_model
@@ -19,9 +19,9 @@ from trainers.spec import Export, Exported, Measure, Measurement, TrialSpec
 
 
 def promote(sweep: RunningSweep) -> None:
-    """Release the champion as ONNX, unless that very trial is released already.
+    """Release the champion as ONNX, unless that very trial is released already under the same gate.
 
-    Raises `GateRefused` with the numbers when no variant passed.
+    When no variant passed, the study's `refusal` says why, with the numbers, and an earlier release stays.
     """
     champion = champion_of(sweep.study.records(), sweep.config.objective)
     assert champion is not None  # noqa: S101  # Search.run raises when no trial succeeded
@@ -34,18 +34,23 @@ def promote(sweep: RunningSweep) -> None:
     chosen = choose(judged)
     if chosen is None:
         numbers = "; ".join(f"{j.variant}: {j.reason}" for j in judged)
-        raise GateRefused(f"no ONNX variant of trial {champion.number} may be released: {numbers}")
+        refusal = f"no ONNX variant of trial {champion.number} may be released: {numbers}"
+        sweep.study.set_attr("refusal", refusal)
+        return
     release = release_model(
         sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant, sweep.paths
     )
-    sweep.study.set_attr("release", to_json(release))
     shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
+    sweep.study.set_attr("refusal", None)
+    sweep.study.set_attr("release", {**to_json(release), "max_drop": sweep.config.promote.max_drop})
 
 
 def _is_released(sweep: RunningSweep, champion: TrialRecord) -> bool:
     stored = sweep.study.attrs().get("release")
-    name = sweep.config.promote.name if sweep.config.promote else ""
-    return bool(stored and stored["trial"] == champion.number and stored["name"] == name)
+    wanted = sweep.config.promote
+    if stored is None or wanted is None:
+        return False
+    return (stored["trial"], stored["name"], stored["max_drop"]) == (champion.number, wanted.name, wanted.max_drop)
 
 
 def export(sweep: RunningSweep, champion: TrialRecord, folder: Path) -> Exported:

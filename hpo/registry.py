@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
+import uuid
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from hpo.config import SweepConfig
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.gates import Judged
 from hpo.home import Home, SweepPaths
 from hpo.records import TrialRecord
@@ -55,13 +56,14 @@ def release_model(
     store = client(home)
     manifest = _manifest(config, inspection, champion, chosen, folder, paths)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    place = f"model-{uuid.uuid4().hex[:8]}"  # a version's files are never written over
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary, "model")
         _save_pyfunc(model, folder, config.task)
-        store.log_artifacts(champion.run_id, str(model), "model")
+        store.log_artifacts(champion.run_id, str(model), place)
     name = config.promote.name
     _ensure_registered(store, name)
-    source = f"{store.get_run(champion.run_id).info.artifact_uri}/model"
+    source = f"{store.get_run(champion.run_id).info.artifact_uri}/{place}"
     version = store.create_model_version(
         name, source=source, run_id=champion.run_id,
         tags={"variant": chosen.variant, "sweep": config.name, "trial": str(champion.number)},
@@ -103,8 +105,11 @@ def released_folder(home: Home, name: str) -> Path:
         names = [m.name for m in store.search_registered_models()]
         known = f"there are: {', '.join(names)}" if names else "there are none yet"
         raise UsageError(f"no released model {name!r}; {known}") from None
-    local = mlflow.artifacts.download_artifacts(version.source)
-    return next(Path(local, "artifacts").iterdir())
+    try:
+        local = mlflow.artifacts.download_artifacts(version.source)
+        return next(Path(local, "artifacts").iterdir())
+    except (OSError, MlflowException, StopIteration) as error:
+        raise HpoError(f"the files of {name!r} version {version.version} are gone: {error}") from error
 
 
 def _manifest(

@@ -31,7 +31,17 @@ class ReleasedModel(mlflow.pyfunc.PythonModel):
     # MLflow takes the signature from these hints; it knows no hint for the answers, so there is none.
     def predict(self, context, model_input: list[str], params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Answer each text. A chat may be given as its messages in JSON: `[{"role": "user", "content": ...}]`."""
-        return self._release.predict([json.loads(t) if t.startswith("[{") else t for t in model_input])
+        is_chat = self._release.card.task == "chat"
+        return self._release.predict([_messages(text) if is_chat else text for text in model_input])
+
+
+def _messages(text: str) -> Any:
+    """Messages when `text` is their JSON, else the text itself: one user message."""
+    try:
+        parsed = json.loads(text) if text.startswith("[{") else text
+    except ValueError:
+        return text
+    return parsed if isinstance(parsed, list) else text
 
 
 mlflow.models.set_model(ReleasedModel())

@@ -33,6 +33,7 @@ def show(view: StudyView, state: str) -> dict[str, Any]:
         "torch": view.attrs.get("torch"),
         "variants": view.attrs.get("variants", []),
         "release": view.attrs.get("release"),
+        "refusal": view.attrs.get("refusal"),
     }
 
 

@@ -147,6 +147,8 @@ class Search:
     def _handle(self, request_id: int, event: Event) -> None:
         trial = self._under_way[request_id]
         number = trial.spec.number
+        if isinstance(event, (Step, Evaluation)):
+            trial.seconds = event.seconds
         if isinstance(event, Step):
             self._tracker.step(number, event)
             self._view.step(number, event.examples / trial.spec.max_examples, event.loss)

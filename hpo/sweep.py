@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.config import SweepConfig, load_config
-from hpo.errors import ConfigError, Interrupted, Problem
+from hpo.errors import ConfigError, GateRefused, Interrupted, Problem, RequestFailed
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.home import Home
@@ -29,7 +29,10 @@ from trainers.spec import Inspect, Inspection, Load, Score, Scored
 WORKER = "trainers.work"
 
 # What may change between two runs of one sweep without making its trials incomparable.
-_MAY_CHANGE = ("search_strategy.num_trials", "promote", "pruner")
+# (Where data and model lie may change too: what they hold is compared by hash.)
+_MAY_CHANGE = (
+    "search_strategy.num_trials", "promote", "pruner", "model.source", "data.train", "data.validation", "data.test",
+)  # fmt: skip
 
 
 def run_sweep(
@@ -39,8 +42,8 @@ def run_sweep(
 
     `worker` is the module that the trial host answers requests with.
 
-    Raises `ConfigError` (then nothing was written), `SweepError`, `GateRefused` when no ONNX variant passed, and
-    `Interrupted` on Ctrl-C, after which the same call continues.
+    When no ONNX variant passed the gate, `refusal` says why; see `raise_refusal`. Raises `ConfigError` (then nothing
+    was written), `SweepError`, and `Interrupted` on Ctrl-C, after which the same call continues.
     """
     view = view or Silent()
     config = load_config(file, home)
@@ -48,10 +51,11 @@ def run_sweep(
     try:
         with sweep_folder(home, config.name) as lock_fd, trial_host(home, config.name, lock_fd, worker) as executor:
             view.say(f"{config.name}: reading {Path(config.data.train).name}, {Path(config.model.source).name}")
-            inspection = inspect(executor, config, home)
+            with nothing_left_behind(home, config.name):
+                inspection = inspect(executor, config, home)
+                warm_up(executor, config, home, inspection)
             with opened_books(config, home, inspection, executor, view) as sweep:
                 tell_data(sweep)
-                warm_up(sweep)
                 score_base(sweep)
                 search(sweep, slots_for(config, inspection, jobs))
                 promote(sweep)
@@ -61,6 +65,12 @@ def run_sweep(
     finally:
         view.end()
     return read_sweep(home, config.name)
+
+
+def raise_refusal(shown: dict[str, Any]) -> None:
+    """Raises `GateRefused` where a sweep ended without a release because its gate said no."""
+    if shown["refusal"]:
+        raise GateRefused(shown["refusal"])
 
 
 def read_sweep(home: Home, name: str) -> dict[str, Any]:
@@ -108,14 +118,19 @@ def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any
 
 @contextmanager
 def sweep_folder(home: Home, name: str) -> Iterator[int]:
-    """The sweep's locked folder; taken away again when the config or data turn out to be unusable and it is new."""
-    paths = home.sweep(name)
-    is_new = not paths.dir.exists()
+    """The sweep's folder, locked."""
+    with sweep_lock(home.sweep(name).lock) as lock_fd:
+        yield lock_fd
+
+
+@contextmanager
+def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
+    """Take a folder with nothing but lock and log away again when data or model turn out to be unusable."""
     try:
-        with sweep_lock(paths.lock) as lock_fd:
-            yield lock_fd
+        yield
     except ConfigError:
-        if is_new:
+        paths = home.sweep(name)
+        if name not in study_names(home.studies_db):
             shutil.rmtree(paths.dir)
             for folder in (paths.dir.parent, home.dir):
                 if not any(folder.iterdir()):
@@ -145,6 +160,15 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     return inspection
 
 
+def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Inspection) -> None:
+    """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
+    try:
+        run_alone(executor, Load(config.workload(home), inspection))
+    except RequestFailed as error:
+        found = f"{config.model.source} cannot be loaded: {error}"
+        raise ConfigError([Problem(f"{config.file}: model", found, "a complete safetensors model")]) from error
+
+
 # --- the sweep -----------------------------------------------------------------------------------------
 
 
@@ -156,14 +180,16 @@ def opened_books(
     study = open_study(config, home.studies_db)
     study.set_attr("state", "running")
     study.set_attr("data", to_json(inspection))
-    tracker = Tracker(home, config, inspection)
+    tracker = None
     try:
+        tracker = Tracker(home, config, inspection)
         yield RunningSweep(config, home, inspection, study, tracker, executor, view)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         if study.attrs()["state"] != "complete":
             study.set_attr("state", "interrupted" if stopped else "failed")
-            tracker.abandon("KILLED" if stopped else "FAILED")
+            if tracker:
+                tracker.abandon("KILLED" if stopped else "FAILED")
         raise
 
 
@@ -175,11 +201,6 @@ def tell_data(sweep: RunningSweep) -> None:
     )
     for note in sweep.inspection.notes:
         sweep.view.say(f"note: {note}")
-
-
-def warm_up(sweep: RunningSweep) -> None:
-    """Make the base model resident in the trial host."""
-    run_alone(sweep.executor, Load(sweep.config.workload(sweep.home), sweep.inspection))
 
 
 def score_base(sweep: RunningSweep) -> None:

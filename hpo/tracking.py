@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ from trainers.files import TrialPaths
 from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
 
 EXPERIMENT = "hpo"
+_BATCH = 1000  # most metrics that MLflow takes at once
+# So that the UI opens on training runs, not on traces of a language model.
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
@@ -58,20 +62,22 @@ class Tracker:
         self._runs: dict[int, str] = {}
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
-        self.parent_id = self._find(trial=None) or self._create(
+        self.parent_id = self._find() or self._create(
             config.name, {"hpo.sweep": config.name, "hpo.kind": "sweep", "hpo.task": config.task}
         )
-        self._client.set_terminated(self.parent_id, "RUNNING")
+        self._client.update_run(self.parent_id, status="RUNNING")
         self._describe_sweep()
 
     def _experiment(self, home: Home) -> str:
         if found := self._client.get_experiment_by_name(EXPERIMENT):
             return str(found.experiment_id)
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=home.artifacts.as_uri()))
+        return str(self._client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
 
-    def _find(self, trial: int | None) -> str | None:
+    def _find(self, spec: TrialSpec | None = None) -> str | None:
         """A run of this sweep by its tags: a run made just before a crash is adopted, not doubled."""
-        kind = f"tags.`hpo.trial` = '{trial}'" if trial is not None else "tags.`hpo.kind` = 'sweep'"
+        kind = f"tags.`hpo.spec` = '{spec.fingerprint()}'" if spec else "tags.`hpo.kind` = 'sweep'"
+        if spec:
+            kind += f" and tags.`hpo.trial` = '{spec.number}'"
         runs = self._client.search_runs(
             [self._experiment_id], f"tags.`hpo.sweep` = '{self._config.name}' and {kind}", max_results=1
         )
@@ -83,12 +89,17 @@ class Tracker:
     def _describe_sweep(self) -> None:
         config = self._config
         params = _flatten({k: v for k, v in config.resolved().items() if k != "name"})
-        known = self._client.get_run(self.parent_id).data.params
-        if not known:  # parameters are immutable: log them once
-            self._client.log_batch(self.parent_id, params=[Param(k, v) for k, v in params.items()])
-            self._client.log_inputs(self.parent_id, [self._dataset()])
+        self._describe_once(self.parent_id, params)
         self._write(self.parent_id, "config.json", json.dumps(config.resolved(), indent=2))
         self._client.log_artifact(self.parent_id, str(config.file))
+
+    def _describe_once(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Parameters and data set of a run, unless it has them: parameters are immutable."""
+        run = self._client.get_run(run_id)
+        if not run.inputs.dataset_inputs:
+            self._client.log_inputs(run_id, [self._dataset()])
+        if not run.data.params:
+            self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
 
     def _dataset(self) -> DatasetInput:
         data = self._config.data
@@ -106,9 +117,9 @@ class Tracker:
 
     def start_trial(self, spec: TrialSpec, params: Mapping[str, Setting], run_id: str | None) -> str:
         """Open a trial's run, or take up the one it had before an interruption."""
-        run_id = run_id or self._find(trial=spec.number)
+        run_id = run_id or self._find(spec)
         if run_id:
-            self._client.set_terminated(run_id, "RUNNING")
+            self._client.update_run(run_id, status="RUNNING")
             self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
         else:
             searched = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
@@ -118,9 +129,8 @@ class Tracker:
                 "hpo.spec": spec.fingerprint(), "hpo.baseline": str(spec.number == 0).lower(),
             }  # fmt: skip
             run_id = self._create(f"{self._config.name}-{spec.number:03d}", tags)
-            settings = {"method": spec.method, **spec.settings, "max_examples": spec.max_examples, "seed": spec.seed}
-            self._client.log_batch(run_id, params=[Param(k, str(v)) for k, v in settings.items() if v is not None])
-            self._client.log_inputs(run_id, [self._dataset()])
+        settings = {"method": spec.method, **spec.settings, "max_examples": spec.max_examples, "seed": spec.seed}
+        self._describe_once(run_id, {name: str(value) for name, value in settings.items() if value is not None})
         self._runs[spec.number] = run_id
         self._pending[spec.number] = []
         return run_id
@@ -142,12 +152,12 @@ class Tracker:
         if examples <= self._logged_up_to.get(number, -1):
             return  # a resumed trial repeats what the run already has; history would keep it twice
         now = int(time.time() * 1000)
-        self._pending[number] += [Metric(name, value, now, examples) for name, value in values.items()]
+        self._pending[number] += [Metric(_metric_name(name), value, now, examples) for name, value in values.items()]
 
     def _flush(self, number: int) -> None:
-        if pending := self._pending[number]:
-            self._client.log_batch(self._runs[number], metrics=pending[:1000])
-            self._pending[number] = pending[1000:]
+        pending, self._pending[number] = self._pending[number], []
+        for start in range(0, len(pending), _BATCH):
+            self._client.log_batch(self._runs[number], metrics=pending[start : start + _BATCH])
 
     def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
         """Write the trial's best metrics, its files and its final status."""
@@ -160,7 +170,7 @@ class Tracker:
         tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}
         self._client.log_batch(
             run_id,
-            metrics=[Metric(name, value, now, 0) for name, value in numbers.items()],
+            metrics=[Metric(_metric_name(name), value, now, 0) for name, value in numbers.items()],
             tags=[RunTag(name, value) for name, value in tags.items() if value],
         )
         for path in (paths.spec, paths.result, paths.log):
@@ -199,6 +209,11 @@ class Tracker:
         """Close what is open after an interruption or an error, so that no run stays RUNNING."""
         for run_id in [*self._runs.values(), self.parent_id]:
             self._client.set_terminated(run_id, status)
+
+
+def _metric_name(name: str) -> str:
+    """A name that MLflow takes: labels may hold what it does not."""
+    return re.sub(r"[^\w./ -]", "_", name)[:250]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

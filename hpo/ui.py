@@ -19,6 +19,9 @@ def serve_ui(home: Home, port: int) -> None:
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
         "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
+        "--uvicorn-opts", "--log-level warning",
     ]  # fmt: skip
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.update(
+        {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+    )
     os.execv(sys.executable, command)  # noqa: S606  # our own interpreter with a fixed argument list

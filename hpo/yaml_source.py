@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,9 @@ class Section:
             self.problem("is not built yet", f"remove it ({what})", key)
             self._asked.append(key)
 
-    def finish(self, also_known: Sequence[str] = ()) -> None:
+    def finish(self) -> None:
         """Report every key that nobody asked for."""
-        known = [*dict.fromkeys([*self._asked, *also_known])]
+        known = list(dict.fromkeys(self._asked))
         for key in self._values:
             if key not in known:
                 self.problem("unknown key", did_you_mean(str(key), known), str(key))

@@ -101,3 +101,34 @@ def test_a_tokenizer_without_a_chat_template(write_yaml, home, tiny, tmp_path):
 )
 def test_commands_that_cannot_be(home, arguments, word):
     refused(hpo(*arguments, home=home), home, word)
+
+
+def test_a_length_the_model_has_no_positions_for(write_yaml, home):
+    path = write_yaml(training={"max_length": 4096})
+    refused(hpo("sweep", str(path), home=home), home, "training.max_length: got 4096", "at most 128")
+
+
+def test_weights_that_cannot_be_loaded(write_yaml, home, tiny, tmp_path):
+    """Found when the base model is made resident: still before any study or run exists."""
+    import shutil
+
+    folder = Path(shutil.copytree(tiny / "encoder", tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    done = hpo("sweep", str(write_yaml(model=str(folder))), home=home)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be loaded" in done.stderr
+    assert not (home / "studies.db").exists()
+    assert not (home / "mlflow.db").exists()
+
+
+def test_more_held_out_rows_than_there_are(write_yaml, home, tiny):
+    path = write_yaml(data={"train": str(tiny / "reviews.jsonl"), "validation_size": 5000, "test_size": 20})
+    refused(hpo("sweep", str(path), home=home), home, "no rows left for train")
+
+
+def test_a_home_that_cannot_be_written(write_yaml):
+    done = hpo("sweep", str(write_yaml()), home=Path("/proc/nowhere"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "/proc/nowhere" in done.stderr

@@ -132,7 +132,7 @@ def test_mlflow_loads_it_without_torch_pickle_or_us(classifier, tmp_path):
 
 def test_the_manifest_names_what_the_release_was_made_of(classifier):
     home, sweep, _ = classifier
-    (path,) = home.rglob("model/**/manifest.json")
+    (path,) = home.rglob("model-*/**/manifest.json")
     manifest = json.loads(path.read_text())
     assert manifest["trial"] == sweep["champion"]["number"]
     assert all(len(digest) == 64 for digest in manifest["sha256"].values())
@@ -169,8 +169,12 @@ def test_a_gate_that_refuses_every_variant_exits_with_3(write_yaml, home):
     )
     assert done.returncode == 3, done.stdout + done.stderr
     assert "no ONNX variant of trial 0 may be released" in done.stderr
+    assert "int8 refused: loss +" in done.stdout
+    assert "champion: trial 0" in done.stdout
     sweep = shown("tiny-encoder", home)
     assert sweep["release"] is None
+    assert sweep["state"] == "complete"
+    assert_books_agree(sweep, home)
     assert len(sweep["variants"]) == 2
     assert not any(v["passed"] for v in sweep["variants"])
 
@@ -230,7 +234,7 @@ def test_a_killed_sweep_continues_and_counts_nothing_twice(write_yaml, home, vic
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing_running(write_yaml, home):
-    training = {"max_examples": 100000, "evaluations": 50, "learning_rate": 1e-3}
+    training = {"max_examples": 100000, "evaluations": 50, "learning_rate": 1e-3, "max_length": 64}
     path = write_yaml(training=training, promote=False)
     command = [sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

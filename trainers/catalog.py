@@ -113,8 +113,6 @@ class Method:
 
     name: str
     help: str
-    merges: bool = True
-    """Whether the adapter can be folded into the base weights, which the ONNX export needs."""
 
 
 METHODS: Mapping[str, Method] = {
@@ -129,7 +127,7 @@ METHODS: Mapping[str, Method] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A number computed over validation rows. `prefix` metrics end in a label: `f1_LABEL`."""
+    """A number computed over validation rows."""
 
     name: str
     direction: Direction

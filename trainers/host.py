@@ -31,6 +31,7 @@ from trainers.spec import TERMINAL, Event, Failed, Load, Request, TrainRequest, 
 
 Worker = Callable[[Request], Generator[Event, Verdict | None, None]]
 _PR_SET_PDEATHSIG = 1
+CANNOT_FORK = "the trial host has threads and cannot fork safely"
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Host:
     def _fork(self, request_id: int, request: Request) -> None:
         threads = os.listdir("/proc/self/task")
         if len(threads) != 1:
-            self._send(request_id, encode(Failed("crash", f"the host runs {len(threads)} threads: cannot fork safely")))
+            self._send(request_id, encode(Failed("crash", f"{CANNOT_FORK} ({len(threads)} threads)")))
             return
         events_read, events_write = os.pipe()
         os.set_blocking(events_read, False)

@@ -18,6 +18,7 @@ from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded, write_tokens
 
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 FORMAT_VERSION = 1
 """Raised when tokenizing changes, so that no cache of an older version is read."""
 
@@ -28,23 +29,26 @@ def inspect(request: Inspect) -> Inspection:
     task = TASKS[workload.task]
     splits, duplicates = read_splits(task, workload.data)
     labels = task.labels([row.example for row in splits["train"]])
+    _check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
     _check_labels(task, splits, labels)
-    model_fingerprint = check_model(workload.model)
-    tokenizer = load_tokenizer(workload.model)
+    folder = model_folder(workload.model)
+    model_fingerprint = check_model(folder, workload)
+    tokenizer = load_tokenizer(folder, workload.model.trust_remote_code)
     encoded = {name: encode(task, tokenizer, splits[name], labels, workload.max_length) for name in SPLITS}
     empty = {name: sum(e is None for e in rows) for name, rows in encoded.items()}
     kept = {n: [(r, e) for r, e in zip(splits[n], encoded[n], strict=True) if e is not None] for n in SPLITS}
     _check_enough({name: len(rows) for name, rows in kept.items()}, workload.data)
     content = _fingerprint(workload, kept)
-    folder = Path(workload.cache_dir) / "tokens" / fingerprint([content, model_fingerprint, FORMAT_VERSION])[:32]
-    if not folder.exists():
+    tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model_fingerprint, FORMAT_VERSION])[:32]
+    if not tokens_dir.exists():
         rows = {n: [task.measure_row(r.example, e, labels) for r, e in kept[n]] for n in SPLITS}
-        write_tokens(folder, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
+        write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
     full = sum(len(e.ids) >= workload.max_length for rows in kept.values() for _, e in rows)
     return Inspection(
         rows={name: len(rows) for name, rows in kept.items()},
         labels=labels,
-        tokens_dir=str(folder),
+        tokens_dir=str(tokens_dir),
+        model_dir=str(folder),
         fingerprint=content,
         model_fingerprint=model_fingerprint,
         duplicates=duplicates,
@@ -99,36 +103,58 @@ def _check_enough(rows: Mapping[str, int], data: DataRef) -> None:
         )
 
 
-def check_model(model: ModelRef) -> str:
-    """Hash of a model folder, or a hub id with its commit. Raises `DataProblem` when it cannot be a base model."""
+def model_folder(model: ModelRef) -> Path:
+    """The folder of a base model; a hub id is brought into the hub's cache first, so that nothing later needs it.
+
+    Raises `DataProblem` when it cannot be had.
+    """
+    if Path(model.source).is_absolute():
+        return Path(model.source)
+    import huggingface_hub
+
+    code = ["*.py"] if model.trust_remote_code else []
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                model.source, revision=model.revision, allow_patterns=[*MODEL_FILES, *code]
+            )
+        )
+    except Exception as error:  # the hub client raises what it likes; all of it means: it cannot be had
+        first_line = str(error).splitlines()[0]
+        raise DataProblem(
+            [Finding("model", f"{model.source}: {first_line}", "a folder or a reachable hub id")]
+        ) from error
+
+
+def check_model(folder: Path, workload: Workload) -> str:
+    """Hash of everything in a model folder that decides results. Raises `DataProblem` when it is no base model."""
     from transformers import AutoConfig
 
-    folder = Path(model.source)
     try:
-        config = AutoConfig.from_pretrained(
-            model.source, revision=model.revision or "main", trust_remote_code=model.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=workload.model.trust_remote_code)
     except Exception as error:  # transformers raises what it likes; all of it means: no such model
         first_line = str(error).splitlines()[0]
-        raise DataProblem([Finding("model", f"{model.source}: {first_line}", "a model folder or a hub id")]) from error
-    if folder.is_dir():
-        return file_fingerprint([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("tokenizer*")])
-    return fingerprint([model.source, config._commit_hash])
+        raise DataProblem([Finding("model", f"{folder}: {first_line}", "a transformers model")]) from error
+    if not any(folder.glob("*.safetensors")):
+        raise DataProblem([Finding("model", f"{folder} has no *.safetensors", "pickled weights are never read")])
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and workload.max_length > longest:
+        found = f"got {workload.max_length}, but the model has {longest} positions"
+        raise DataProblem([Finding("training.max_length", found, f"at most {longest}")])
+    return file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
 
 
-def load_tokenizer(model: ModelRef) -> Any:
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     """The model's fast tokenizer. Raises `DataProblem` when there is none."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model.source, revision=model.revision or "main", trust_remote_code=model.trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # as above
         first_line = str(error).splitlines()[0]
-        raise DataProblem([Finding("model", f"{model.source} has no tokenizer: {first_line}")]) from error
+        raise DataProblem([Finding("model", f"{folder} has no tokenizer: {first_line}")]) from error
     if not tokenizer.is_fast:
-        raise DataProblem([Finding("model", f"{model.source} has no fast tokenizer", "a folder with tokenizer.json")])
+        raise DataProblem([Finding("model", f"{folder} has no fast tokenizer", "a folder with tokenizer.json")])
     return tokenizer
 
 

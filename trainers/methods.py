@@ -40,7 +40,7 @@ def _targets(choice: str, model: torch.nn.Module, new_modules: Sequence[str]) ->
         for name, module in model.named_modules()
         if (isinstance(module, torch.nn.Linear) or type(module).__name__ in conv1d)
         and module is not output
-        and not set(name.split(".")) & set(new_modules)
+        and name not in new_modules
     ]
     in_attention = [name for name in names if any(word in name.lower() for word in _ATTENTION)]
     if choice == "attention":

@@ -29,19 +29,21 @@ class Base:
 
     @property
     def new_modules(self) -> list[str]:
-        """Names of the modules that hold the new parameters: a fresh head, trained in full."""
-        return sorted({name.rsplit(".", 2)[-2] if "." in name else name for name in self.new_parameters})
+        """Full names of the modules that hold the new parameters: a fresh head, trained in full.
+
+        Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
+        """
+        return sorted({name.rpartition(".")[0] for name in self.new_parameters})
 
 
-def load_base(workload: Workload, labels: list[str]) -> Base:
-    """Read the weights (safetensors only) in float32, or in the precision they will be used in.
+def load_base(workload: Workload, labels: list[str], folder: str | None = None) -> Base:
+    """Read the weights (safetensors only) in float32; autocast casts them where a trial computes in less.
 
     Raises what transformers raises when the folder does not hold what its config says.
     """
     model, new = TASKS[workload.task].load_model(
-        workload.model.source,
+        folder or workload.model.source,
         labels,
-        revision=workload.model.revision or "main",
         trust_remote_code=workload.model.trust_remote_code,
         dtype=torch.float32,
         use_safetensors=True,
@@ -57,7 +59,7 @@ def load_base(workload: Workload, labels: list[str]) -> Base:
 def draw_new_parameters(base: Base, seed: int) -> None:
     """Give a fresh head its random start, anew per seed: the host drew it once for everybody.
 
-    Weights from N(0, initializer_range), biases 0, as transformers initializes a head.
+    Weights from N(0, initializer_range), biases 0, scales of a norm 1, as transformers initializes a head.
     """
     generator = torch.Generator().manual_seed(seed)
     spread = getattr(base.model.config, "initializer_range", 0.02)
@@ -67,6 +69,8 @@ def draw_new_parameters(base: Base, seed: int) -> None:
             parameter = parameters[name]
             if name.endswith("bias"):
                 parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
             else:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
 

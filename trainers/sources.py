@@ -40,7 +40,7 @@ def read_rows(source: str, split: str, findings: list[Finding]) -> list[Row]:
     """
     path = Path(source)
     try:
-        if not path.exists():
+        if not path.is_absolute():  # the config makes every file absolute
             return list(_hub_rows(source, split))
         readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
         return list(readers[path.suffix](path, findings))

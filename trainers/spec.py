@@ -19,7 +19,7 @@ from trainers.catalog import Setting
 from trainers.codec import fingerprint, from_json, to_json
 
 Verdict = Literal["go", "stop"]
-Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
+Cause = Literal["oom", "diverged", "data", "crash"]
 
 
 # --- what is asked -------------------------------------------------------------------------------------
@@ -198,13 +198,15 @@ class Inspection:
     """Rows in train, validation and test after the cut."""
     labels: list[str]
     tokens_dir: str
+    model_dir: str
+    """The base model's folder; for a hub id, where the hub's cache has it."""
     fingerprint: str
     """Hash of the rows and how they were cut and tokenized."""
     model_fingerprint: str
     duplicates: int
     """Rows dropped because the same input came before."""
     truncated: int
-    """Rows longer than `max_length`, over all splits."""
+    """Rows that fill `max_length`, over all splits: all but those of just that length were cut."""
     train_tokens: int
     gpus: int
     """CUDA devices that trials may use."""

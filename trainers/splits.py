@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -47,10 +48,17 @@ def cut(rows: Sequence[Keyed[E]], size: float, seed: int) -> tuple[list[Keyed[E]
     for index, row in enumerate(rows):
         by_stratum[row.stratum].append(index)
     share = wanted / len(rows) if rows else 0.0
-    quotas = {stratum: int(len(members) * share) for stratum, members in by_stratum.items()}
+    # One row of each stratum stays: a label that only the held-out rows have could not be learned.
+    most = {
+        stratum: max(0, len(members) - 1) if wanted < len(rows) else len(members)
+        for stratum, members in by_stratum.items()
+    }
+    quotas = {stratum: min(most[stratum], int(len(members) * share)) for stratum, members in by_stratum.items()}
     by_remainder = sorted(by_stratum, key=lambda s: (-(len(by_stratum[s]) * share - quotas[s]), str(s)))
-    for stratum in by_remainder[: wanted - sum(quotas.values())]:
-        quotas[stratum] += 1
+    for stratum in itertools.cycle(by_remainder):
+        if sum(quotas.values()) >= min(wanted, sum(most.values())):
+            break
+        quotas[stratum] += quotas[stratum] < most[stratum]
     generator = random.Random(seed)  # noqa: S311  # a repeatable cut, not a secret
     taken: set[int] = set()
     for stratum in sorted(by_stratum, key=str):

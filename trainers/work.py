@@ -98,7 +98,7 @@ def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
     key = (workload.task, workload.model, tuple(inspection.labels))
     if key not in _resident:
         _resident.clear()
-        _resident[key] = load_base(workload, inspection.labels)
+        _resident[key] = load_base(workload, inspection.labels, inspection.model_dir)
     return _resident[key]
 
 

@@ -40,7 +40,7 @@ from trainers.spec import (
 )
 
 HERE = Path(__file__).parent
-INSPECTION = Inspection({"train": 1000}, [], "", "1" * 64, "0" * 64, 0, 0, 10000, 0, [])
+INSPECTION = Inspection({"train": 1000}, [], "", "", "1" * 64, "0" * 64, 0, 0, 10000, 0, [])
 QUIET_S = 0.15
 """Long enough to see that nothing comes."""
 
@@ -332,7 +332,7 @@ def test_a_host_with_threads_refuses_to_fork_and_says_why(local):
     executor = local("misbehaving")
     assert last_of(executor, Load(workload("starts_a_thread"), INSPECTION)) == Loaded(1, 0.0)
     failed = last_of(executor, score("is_well"))
-    assert failed == Failed("crash", "the host runs 2 threads: cannot fork safely")
+    assert failed == Failed("crash", "the trial host has threads and cannot fork safely (2 threads)")
 
 
 # --- rule 5: closing leaves nothing --------------------------------------------------------------------

@@ -11,7 +11,8 @@ from hpo.home import Home
 from trainers.spec import Evaluation, Inspection, TrialResult
 
 INSPECTION = Inspection(
-    rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", fingerprint="1" * 64,
+    rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",
+    fingerprint="1" * 64,
     model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],
 )  # fmt: skip
 

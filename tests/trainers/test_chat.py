@@ -8,7 +8,7 @@ import torch
 from trainers.inspection import load_tokenizer
 from trainers.model import load_base
 from trainers.sources import DataProblem, Row
-from trainers.spec import Finding, ModelRef
+from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks.base import Batch
 from trainers.tasks.chat import Chat, Conversation, _target_logits
@@ -24,7 +24,7 @@ MESSAGES = [
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny):
-    return load_tokenizer(ModelRef(str(tiny / "chat")))
+    return load_tokenizer(tiny / "chat")
 
 
 def test_only_what_the_assistant_says_and_its_end_of_turn_count(tokenizer):

@@ -130,3 +130,30 @@ def test_perplexity_is_that_of_a_plain_forward_pass(workload, inspection):
             count += int(mask.sum())
     got = evaluate_base(base, tokens_dir, "cpu")
     assert got["perplexity"] == pytest.approx(float(torch.tensor(nll / count).exp()), rel=1e-4)
+
+
+def test_a_head_that_shares_its_names_with_the_body_is_trained_alone(tmp_path, tiny):
+    """RoBERTa's head has a `dense`, as every layer of its body has: only the head's may be trained in full."""
+
+    from transformers import RobertaConfig, RobertaModel
+
+    from trainers.catalog import default_settings
+    from trainers.model import put_adapter_on
+    from trainers.spec import DataRef, ModelRef, TrialSpec, Workload
+
+    config = RobertaConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    data = DataRef("", None, None, {}, 1, 1, 0)
+    work = Workload("text-classification", ModelRef(str(tmp_path / "roberta")), data, 16, "fp32", "")
+    base = load_base(work, ["a", "b"])
+    assert base.new_modules == ["classifier.dense", "classifier.out_proj"]
+    settings = default_settings("text-classification", "lora")
+    spec = TrialSpec(0, work, "lora", settings, "f1_macro", "maximize", 10, 0, "i", 1, "cpu", "")
+    model = put_adapter_on(base, spec)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name}
+    assert trained
+    assert all("classifier" in name for name in trained)
+    assert any("layer.0.output.dense.lora_A" in name for name, p in model.named_parameters() if p.requires_grad)

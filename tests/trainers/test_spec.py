@@ -31,7 +31,7 @@ SPEC = TrialSpec(
     3, WORKLOAD, "lora", {"lora_r": 8, "lora_alpha": None, "learning_rate": 1e-3, "target_modules": "all-linear"},
     "perplexity", "minimize", 100, 0, "inputs", 1, "cpu", "dir",
 )  # fmt: skip
-INSPECTION = Inspection({"train": 1}, ["a"], "tokens", "f", "m", 0, 0, 10, 0, ["note"])
+INSPECTION = Inspection({"train": 1}, ["a"], "tokens", "folder", "f", "m", 0, 0, 10, 0, ["note"])
 EVALUATION = Evaluation(0, 0.5, 3, 50, 900, {"perplexity": 12.5}, 1.5)
 
 

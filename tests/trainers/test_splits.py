@@ -19,10 +19,18 @@ def test_a_cut_keeps_every_row_once_in_order(rows, size, seed):
     rest, taken = cut(rows, size, seed)
     assert sorted(r.example for r in rest + taken) == [r.example for r in rows]
     assert [r.example for r in taken] == sorted(r.example for r in taken)
-    assert len(taken) == min(len(rows), round(size * len(rows)) if size < 1 else size)
+    wanted = min(len(rows), round(size * len(rows)) if size < 1 else size)
+    strata = len({r.stratum for r in rows})
+    assert len(taken) == (wanted if wanted == len(rows) else min(wanted, len(rows) - strata))
+    assert wanted == len(rows) or {r.stratum for r in rest} == {r.stratum for r in rows}
 
 
-@given(rows_of, st.floats(0.1, 0.9), st.integers(0, 5))
+many_of_each = st.lists(st.integers(10, 30), min_size=1, max_size=4).map(
+    lambda sizes: [Keyed((s, i), (s, i), s) for s, size in enumerate(sizes) for i in range(size)]
+)
+
+
+@given(many_of_each, st.floats(0.1, 0.9), st.integers(0, 5))
 def test_each_stratum_gives_its_share_to_within_one_row(rows, size, seed):
     _, taken = cut(rows, size, seed)
     counts, all_counts = Counter(r.stratum for r in taken), Counter(r.stratum for r in rows)
@@ -41,3 +49,10 @@ def test_a_row_shared_with_the_test_set_is_taken_out_of_training():
     assert dropped == 2
     assert [r.example for r in kept["train"]] == [2]
     assert [r.example for r in kept["test"]] == [4]
+
+
+def test_the_only_row_of_a_label_is_left_for_training():
+    rows = [Keyed(i, i, f"label{i}") for i in range(10)] + [Keyed(i, i, "many") for i in range(10, 100)]
+    rest, taken = cut(rows, 0.1, 0)
+    assert len(taken) == 10
+    assert {r.stratum for r in rest} == {r.stratum for r in rows}

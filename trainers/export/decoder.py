@@ -66,6 +66,13 @@ ARCHITECTURES = frozenset(
 longer, but it does not raise where it is wrong (OLMo), or writes what does not build here (Gemma 3)."""
 
 _BLOCK = 32
+# The builder's own script, but it ends when the process that waits for it does.
+_BUILDER = """
+import runpy, sys
+from trainers.host import die_with_parent
+die_with_parent(int(sys.argv.pop(1)))
+runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+"""
 _LAYER = re.compile(r"/layers\.(\d+)/")
 
 
@@ -118,7 +125,7 @@ def _build(model: Any, tokenizer: Any, out_dir: Path) -> None:
             model.save_pretrained(scratch / "model")
             tokenizer.save_pretrained(scratch / "model")
         command = [
-            sys.executable, "-P", "-m", "onnxruntime_genai.models.builder",
+            sys.executable, "-P", "-c", _BUILDER, str(os.getpid()),
             "-i", str(scratch / "model"), "-o", str(scratch / "built"), "-c", str(scratch / "cache"),
             "-p", "fp32", "-e", "cpu", "--extra_options", "hf_token=false", "windowed_kv_cache=false",
         ]  # fmt: skip

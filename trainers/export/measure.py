@@ -1,6 +1,6 @@
 """What one released variant is worth in onnxruntime: size, speed, closeness to torch, and the task's metric.
 
-Meant for a process of its own that never loaded torch, whose threads and memory would be measured as well.
+Meant for a process of its own, in which nothing else runs.
 """
 
 from __future__ import annotations

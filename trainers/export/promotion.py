@@ -32,7 +32,7 @@ def export(base: Base, request: Export) -> Exported:
     workload = request.spec.workload
     tokens_dir = Path(request.inspection.tokens_dir)
     base.model = merge(base, TrialPaths(Path(request.spec.dir)).adapter)
-    tokenizer = load_tokenizer(workload.model)
+    tokenizer = load_tokenizer(Path(request.inspection.model_dir), workload.model.trust_remote_code)
     done, failures = [], {}
     for variant in request.variants:
         try:

@@ -24,8 +24,7 @@ class Classification:
         self._loss_sum += loss_sum
 
     def results(self) -> dict[str, float]:
-        """Accuracy, its standard error, and F1; a label that never occurs and is never predicted counts as F1 0,
-        as in scikit-learn with `zero_division=0`."""
+        """Accuracy, its standard error, and F1; a label neither seen nor predicted is left out of the mean."""
         hits = np.diag(self.confusion).astype(float)
         support = self.confusion.sum(axis=1)
         chosen = self.confusion.sum(axis=0)
@@ -41,5 +40,5 @@ class Classification:
             "accuracy": accuracy,
             "accuracy_stderr": float(np.sqrt(accuracy * (1 - accuracy) / rows)),
             "loss": self._loss_sum / rows,
-            **{f"f1_{name}": float(value) for name, value in zip(self._names, f1, strict=True)},
+            **{f"f1/{name}": float(value) for name, value in zip(self._names, f1, strict=True)},
         }

@@ -31,7 +31,7 @@ class Perplexity:
         self._hits += hits
 
     def results(self) -> dict[str, float]:
-        """Loss in nats per token, perplexity, and both standard errors.
+        """Loss in nats per token, perplexity, and both standard errors (of two rows and more).
 
         The mean is a ratio of sums, so its variance is that of the ratio estimator (Cochran, Sampling Techniques,
         3rd ed., section 6.4): sum((nll_i - loss * tokens_i)^2) / tokens^2 * rows / (rows - 1).
@@ -43,10 +43,7 @@ class Perplexity:
         correction = self._rows / (self._rows - 1) if self._rows > 1 else math.nan
         stderr = math.sqrt(max(0.0, squares) * correction) / self._tokens if self._rows > 1 else math.nan
         perplexity = math.exp(min(loss, 700.0))
-        return {
-            "perplexity": perplexity,
-            "perplexity_stderr": perplexity * stderr,
-            "loss": loss,
-            "loss_stderr": stderr,
-            "token_accuracy": self._hits / self._tokens,
-        }
+        results = {"perplexity": perplexity, "loss": loss, "token_accuracy": self._hits / self._tokens}
+        if self._rows > 1:  # one row says nothing of how rows vary
+            results |= {"perplexity_stderr": perplexity * stderr, "loss_stderr": stderr}
+        return results
