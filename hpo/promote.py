@@ -25,6 +25,7 @@ def promote(sweep: RunningSweep) -> None:
     """
     champion = champion_of(sweep.study.records(), sweep.config.objective)
     assert champion is not None  # noqa: S101  # Search.run raises when no trial succeeded
+    sweep.study.set_attr("refusal", None)
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
@@ -41,7 +42,6 @@ def promote(sweep: RunningSweep) -> None:
         sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant, sweep.paths
     )
     shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
-    sweep.study.set_attr("refusal", None)
     sweep.study.set_attr("release", {**to_json(release), "max_drop": sweep.config.promote.max_drop})
 
 

@@ -13,7 +13,7 @@ from hpo.config import SweepConfig, load_config
 from hpo.errors import ConfigError, GateRefused, Interrupted, Problem, RequestFailed
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
-from hpo.home import Home
+from hpo.home import Home, SweepPaths
 from hpo.lock import is_locked, sweep_lock
 from hpo.promote import promote
 from hpo.report import leaderboard_text, show
@@ -40,16 +40,16 @@ def run_sweep(
 ) -> dict[str, Any]:
     """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does.
 
-    `worker` is the module that the trial host answers requests with.
-
-    When no ONNX variant passed the gate, `refusal` says why; see `raise_refusal`. Raises `ConfigError` (then nothing
-    was written), `SweepError`, and `Interrupted` on Ctrl-C, after which the same call continues.
+    `worker` is the module that the trial host answers requests with. When no ONNX variant passed the gate, `refusal`
+    says why; see `raise_refusal`. Raises `ConfigError` (then nothing was written), `SweepError`, and `Interrupted` on
+    Ctrl-C, after which the same call continues.
     """
     view = view or Silent()
     config = load_config(file, home)
     refuse_changed(config, home)
+    paths = home.sweep(config.name)
     try:
-        with sweep_folder(home, config.name) as lock_fd, trial_host(home, config.name, lock_fd, worker) as executor:
+        with sweep_lock(paths.lock) as lock_fd, trial_host(paths, lock_fd, worker) as executor:
             view.say(f"{config.name}: reading {Path(config.data.train).name}, {Path(config.model.source).name}")
             with nothing_left_behind(home, config.name):
                 inspection = inspect(executor, config, home)
@@ -117,13 +117,6 @@ def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any
 
 
 @contextmanager
-def sweep_folder(home: Home, name: str) -> Iterator[int]:
-    """The sweep's folder, locked."""
-    with sweep_lock(home.sweep(name).lock) as lock_fd:
-        yield lock_fd
-
-
-@contextmanager
 def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
     """Take a folder with nothing but lock and log away again when data or model turn out to be unusable."""
     try:
@@ -139,8 +132,9 @@ def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def trial_host(home: Home, name: str, lock_fd: int, worker: str) -> Iterator[Executor]:
-    executor = LocalExecutor(home.sweep(name).host_log, worker, keep_fds=[lock_fd])
+def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executor]:
+    """The host's process; it and its children keep the sweep's lock."""
+    executor = LocalExecutor(paths.host_log, worker, keep_fds=[lock_fd])
     try:
         yield executor
     finally:
