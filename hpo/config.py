@@ -36,6 +36,8 @@ class Pruner:
     reduction_factor: int
     min_fraction: float
     """Share of a trial's budget at the first rung."""
+    tolerance: float
+    """Share of a trial's value by which a peer must be better to count as better."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,9 @@ def _pruner(root: Section) -> Pruner:
     kind = section.one_of("type", PRUNERS, "successive_halving")
     factor = section.number("reduction_factor", 3, lambda v: v >= 2 and v == int(v), "a whole number from 2")
     fraction = section.number("min_fraction", 0.2, lambda v: 0 < v < 1, "a number between 0 and 1")
+    tolerance = section.number("tolerance", 0.02, lambda v: 0 <= v < 1, "a share from 0 to 1")
     section.finish()
-    return Pruner(kind, int(factor), fraction)
+    return Pruner(kind, int(factor), fraction, tolerance)
 
 
 def _promote(root: Section, name: str) -> Promote | None:

@@ -6,6 +6,7 @@ never fire. These see every curve as it stands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -30,13 +31,17 @@ def rungs(min_fraction: float, reduction_factor: int) -> list[float]:
 
 
 def successive_halving(
-    curves: Mapping[int, Curve], number: int, order: Order, *, min_fraction: float, reduction_factor: int
-) -> bool:
+    curves: Mapping[int, Curve], number: int, order: Order, *, min_fraction: float, reduction_factor: int,
+    tolerance: float = 0.0,
+) -> bool:  # fmt: skip
     """Whether trial `number` stops now: asynchronous successive halving (Li et al. 2020, arXiv:1810.05934).
 
     At each rung a trial goes on when it is among the best 1/reduction_factor of those that have reached that rung
     so far, itself included; while fewer than reduction_factor have, it must be the best of them. The decision falls
     once per rung, at the trial's first evaluation at or after it.
+
+    A peer counts as better only when it is so by more than `tolerance`, a share of the trial's own value: with few
+    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
     """
     curve = curves[number]
     reached = curve[-1][0]
@@ -45,7 +50,9 @@ def successive_halving(
         if before < level - 1e-9 <= reached:
             peers = [v for c in curves.values() if (v := _value_at(c, level)) is not None]
             keep = max(1, len(peers) // reduction_factor)
-            better = sum(order.sort_key(v) < order.sort_key(curve[-1][1]) for v in peers)
+            value = curve[-1][1]
+            to_beat = order.sort_key(value) - (0.0 if math.isnan(value) else tolerance * abs(value))
+            better = sum(order.sort_key(v) < to_beat for v in peers)
             if better >= keep:
                 return True
     return False

@@ -179,6 +179,7 @@ class Search:
         return successive_halving(
             self._study.curves, number, self._config.objective,
             min_fraction=pruner.min_fraction, reduction_factor=pruner.reduction_factor,
+            tolerance=pruner.tolerance,
         )  # fmt: skip
 
     def _finish(self, trial: _UnderWay, result: TrialResult) -> None:

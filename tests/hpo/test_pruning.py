@@ -118,3 +118,14 @@ def test_nan_loses_against_any_number():
 def test_a_third_goes_on(count):
     curves = {n: [(0.2, n / 100)] for n in range(count)}
     assert sum(not prune(curves, n) for n in curves) == count // 3
+
+
+@pytest.mark.parametrize(("order", "leader", "close", "behind"), [(UP, 0.80, 0.79, 0.75), (DOWN, 20.0, 20.3, 21.0)])
+def test_a_peer_that_is_better_by_less_than_the_tolerance_does_not_count(order, leader, close, behind):
+    def stops(value, tolerance):
+        curves = {0: [(0.2, leader)], 1: [(0.2, value)]}
+        return successive_halving(curves, 1, order, min_fraction=0.2, reduction_factor=3, tolerance=tolerance)
+
+    assert stops(close, 0.0)
+    assert not stops(close, 0.02)
+    assert stops(behind, 0.02)
