@@ -136,8 +136,10 @@ class TerminalView:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for column in ("trial", "progress", "", "loss", self._metric, "parameters"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        # Only the parameters give way when the terminal is narrow.
+        for column, width in (("trial", 5), ("progress", 16), ("", 4), ("loss", 6), (self._metric, 7)):
+            table.add_column(column, no_wrap=True, min_width=max(width, len(column)))
+        table.add_column("parameters", no_wrap=True, overflow="ellipsis")
         for number, row in sorted(self._rows.items()):
             table.add_row(
                 str(number), ProgressBar(total=1.0, completed=row.fraction, width=16), f"{row.fraction:4.0%}",
