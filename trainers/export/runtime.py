@@ -129,6 +129,9 @@ class Release:
         options.intra_op_num_threads = threads or len(_usable_cores())
         # Threads that wait in a busy loop answered twice as slowly as soon as another process wanted the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
+        # release then answered differently on another machine. This takes kernels that do not, on such CPUs only.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4  # errors come as exceptions, there is no need to print them as well
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
