@@ -31,7 +31,7 @@ def torch_logits(kind: str, texts: list[str]) -> np.ndarray:
 def test_fp32_gives_torchs_logits(kind, encoder_release):
     ours = Release.load(encoder_release(kind), threads=1).class_logits(TEXTS)
     assert ours.shape == (len(TEXTS), 3)
-    assert np.abs(ours - torch_logits(kind, TEXTS)).max() < 1e-4
+    assert np.abs(ours - torch_logits(kind, TEXTS)).max() < 1e-5
 
 
 def test_int8_is_smaller_and_near(encoder_release):
@@ -40,8 +40,7 @@ def test_int8_is_smaller_and_near(encoder_release):
     assert (int8 / weights).stat().st_size < 0.5 * (fp32 / weights).stat().st_size
     expected = torch_logits("bert", TEXTS)
     ours = Release.load(int8, threads=1).class_logits(TEXTS)
-    # The mean, not the largest: a single logit of a random tiny model may well be an outlier of its quantization.
-    assert 0 < np.abs(ours - expected).mean() < 0.1 * np.abs(expected).max()
+    assert 0 < np.abs(ours - expected).max() < 0.2 * np.abs(expected).max()
 
 
 def test_int8_products_do_not_overflow(encoder_release, tmp_path):
