@@ -104,6 +104,12 @@ def test_logits_do_not_depend_on_order_or_neighbours(classifier, monkeypatch):
     assert np.abs(classifier.class_logits(TEXTS[::-1]) - alone[::-1]).max() < 1e-5
 
 
+def test_an_int8_answer_is_the_same_alone_and_in_company(encoder_release):
+    quantized = Release.load(encoder_release("bert", "int8"), threads=1)
+    alone = np.concatenate([quantized.class_logits([text]) for text in TEXTS])
+    np.testing.assert_array_equal(quantized.class_logits(TEXTS), alone)
+
+
 def test_a_verdict_has_a_label_and_probabilities(classifier):
     for answer, logits in zip(classifier.predict(TEXTS), classifier.class_logits(TEXTS), strict=True):
         assert answer["label"] == LABELS[logits.argmax()]

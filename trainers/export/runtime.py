@@ -166,13 +166,14 @@ class Release:
     def class_logits(self, texts: Sequence[str]) -> Floats:
         """Logits, shape [texts, labels], in the order given; computed in batches of similar length.
 
-        In a dynamically quantized variant a text's logits depend slightly on its neighbours in the batch, for
-        activations are scaled per batch.
+        A dynamically quantized graph scales activations over the whole batch, so a text would be judged by its
+        neighbours too: there each text is a batch of its own.
         """
+        limit = 0 if self.card.variant == "int8" else _TOKENS_PER_BATCH
         encodings = self.tokenizer.encode_batch(list(texts))
         order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
         logits = np.zeros((len(encodings), len(self.card.labels)), dtype=np.float32)
-        for batch in _batches(order, lambda i: len(encodings[i].ids)):
+        for batch in _batches(order, lambda i: len(encodings[i].ids), limit):
             logits[batch] = self._session.run(["logits"], self._padded([encodings[i] for i in batch]))[0]
         return logits
 
@@ -349,11 +350,11 @@ def _usable_cores() -> Sequence[int]:
     return range(os.cpu_count() or 1)
 
 
-def _batches(order: Sequence[int], length: Callable[[int], int]) -> Iterator[list[int]]:
-    """Cut `order` (ascending lengths) into batches of at most `_TOKENS_PER_BATCH` padded tokens, or of one text."""
+def _batches(order: Sequence[int], length: Callable[[int], int], limit: int) -> Iterator[list[int]]:
+    """Cut `order` (ascending lengths) into batches of at most `limit` padded tokens, or of one text."""
     batch: list[int] = []
     for index in order:
-        if batch and (len(batch) + 1) * length(index) > _TOKENS_PER_BATCH:
+        if batch and (len(batch) + 1) * length(index) > limit:
             yield batch
             batch = []
         batch.append(index)
