@@ -29,21 +29,50 @@ def cli(context: click.Context, home: Path | None) -> None:
 
 @cli.command()
 @click.argument("file", type=_FILE)
-@click.option("--jobs", type=click.IntRange(1), help="Trials side by side; default: one per GPU, or per core.")
+@click.option("--jobs", type=click.IntRange(1), help="Trials side by side; default: what cores, GPUs and memory allow.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per trial; default: the cores divided by the jobs.")
 @_json
 @click.pass_obj
-def sweep(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
+def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
     """Run the sweep that FILE describes, or continue it."""
     from hpo.sweep import raise_refusal, run_sweep
     from hpo.view import Silent, TerminalView, show_sweep
 
     view = Silent() if as_json else TerminalView()
-    shown = run_sweep(file, home, jobs=jobs, view=view)
+    shown = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
     if as_json:
         click.echo(json.dumps(shown, indent=2))
     else:
         show_sweep(view, shown, hints=True)
     raise_refusal(shown)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@click.option("--jobs", type=click.IntRange(1), help="As for sweep.")
+@_json
+@click.pass_obj
+def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
+    """What the sweep of FILE would run, take and cost: measured on a few steps, in under a minute."""
+    from hpo.plan import make_plan
+    from hpo.view import Silent, TerminalView, show_plan
+
+    planned = make_plan(file, home, jobs, Silent() if as_json else TerminalView())
+    if as_json:
+        click.echo(json.dumps(planned, indent=2))
+    else:
+        show_plan(TerminalView(), planned)
+
+
+@cli.command()
+@click.argument("name", metavar="SWEEP")
+@click.option("--now", is_flag=True, help="Do not wait for checkpoints: lose the work since the last ones.")
+@click.pass_obj
+def stop(home: Any, name: str, now: bool) -> None:
+    """Stop the running SWEEP: its trials write checkpoints, and `hpo sweep` continues them."""
+    from hpo.stop import stop_sweep
+
+    click.echo(stop_sweep(home, name, now=now))
 
 
 @cli.command()

@@ -5,7 +5,8 @@
     │   └── ConfigError      2   a YAML file or its data: every problem at once
     ├── FetchError           1   a demo model or data set could not be brought
     ├── SweepError           1   the sweep cannot go on (host died, every trial failed)
-    │   └── RequestFailed    1   one request to the trial host failed, the host itself is well
+    │   ├── RequestFailed    1   one request to the trial host failed, the host itself is well
+    │   └── HostGone         1   the trial host ended unexpectedly
     ├── GateRefused          3   all ran, and a gate said no
     └── Interrupted        130   stopped by a person; the same command continues
 
@@ -41,6 +42,10 @@ class SweepError(HpoError):
 
 class RequestFailed(SweepError):
     """One request failed with a cause; a caller may do without its answer."""
+
+
+class HostGone(SweepError):
+    """The trial host's process ended: start another one, or run the same command to continue."""
 
 
 class GateRefused(HpoError):

@@ -37,6 +37,10 @@ class SweepPaths:
         """ONNX variants of the champion, one folder each."""
         return self.dir / "release"
 
+    def repeat(self, trial: int, index: int) -> TrialPaths:
+        """One of a finalist's repeats."""
+        return TrialPaths(self.dir / "finalists" / f"{trial:04d}-seed-{index}")
+
     def trial(self, number: int) -> TrialPaths:
         return TrialPaths(self.dir / "trials" / f"{number:04d}")
 

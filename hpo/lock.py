@@ -50,6 +50,11 @@ def _is_alive(pid: str) -> bool:
     return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 
+def lock_owner(path: Path) -> int:
+    """The process that holds the lock. Raises `ValueError` when nobody has ever held it."""
+    return int(path.read_text().split()[0])
+
+
 def is_locked(path: Path) -> bool:
     """Whether a sweep is running now."""
     if not path.exists():

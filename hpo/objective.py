@@ -1,11 +1,14 @@
-"""What is being optimized, and the one place that knows which of two values is better."""
+"""What is being optimized, which of two values is better, and what no champion may exceed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainers.catalog import Direction
+from hpo.yaml_source import Section
+from trainers.catalog import METRICS, RESOURCES, TASKS, Direction
+from trainers.spec import TrialResult
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,75 @@ class Objective:
         """How much worse `value` is than `reference`, as a share of `reference`; negative when better."""
         worse_by = reference - value if self.direction == "maximize" else value - reference
         return worse_by / abs(reference) if reference else (0.0 if worse_by <= 0 else math.inf)
+
+
+Constraints = Mapping[str, float]
+"""Resource -> the most of it that a trial may need."""
+
+
+def value_of(result: TrialResult, metric: str) -> float:
+    """A metric of a trial's best evaluation, or what the whole trial cost."""
+    return float(getattr(result, metric)) if metric in RESOURCES else result.metrics[metric]
+
+
+def excess(result: TrialResult, constraints: Constraints) -> dict[str, float]:
+    """By how much a trial exceeds each constraint, as a share of it; at most 0 where it keeps it."""
+    return {name: value_of(result, name) / most - 1 for name, most in constraints.items()}
+
+
+def pareto_front(points: Mapping[int, Sequence[float]]) -> list[int]:
+    """Trials that no other one beats in every objective; `points` hold sort keys (lower is better)."""
+
+    def beats(a: Sequence[float], b: Sequence[float]) -> bool:
+        return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+
+    return sorted(n for n, point in points.items() if not any(beats(other, point) for other in points.values()))
+
+
+def parse_objectives(root: Section, task: str) -> tuple[Objective, ...]:
+    """Read `objective:`, a mapping or a list of them; the first must be a metric of the task."""
+    raw = root.raw("objective")
+    if not task:
+        return (Objective("loss", "minimize"),)
+    metrics = TASKS[task].metrics
+    if not isinstance(raw, list):
+        return (_parse_objective(root.section("objective"), task, metrics, metrics[0]),)
+    if not raw or not all(isinstance(item, dict) for item in raw):
+        root.problem(f"got {raw!r}", "expected a mapping, or a list of them", "objective")
+        return (Objective(metrics[0], METRICS[metrics[0]].direction),)
+    objectives, before = [], len(root.problems)
+    for index, item in enumerate(raw):
+        allowed = metrics if index == 0 else (*metrics, *RESOURCES)
+        objectives.append(_parse_objective(root.child("objective", item), task, allowed, metrics[0]))
+    different = tuple(dict.fromkeys(objectives))
+    if len(different) < len(objectives) and len(root.problems) == before:  # else a default stands in for what is wrong
+        root.problem("names a metric twice", "expected each once", "objective")
+    return different
+
+
+def _parse_objective(section: Section, task: str, allowed: Sequence[str], default: str) -> Objective:
+    value = section.raw("metric")
+    if isinstance(value, str) and value in RESOURCES and value not in allowed:
+        expected = f"what a trial costs comes second; first one of {', '.join(allowed)}"
+        section.problem(f"got {value!r}", expected, "metric")
+        value = None
+    elif isinstance(value, str) and value in METRICS and value not in allowed:
+        section.problem(f"{task} has no metric {value!r}", f"expected one of {', '.join(allowed)}", "metric")
+        value = None
+    elif value is not None:
+        value = section.one_of("metric", allowed, default)
+    section.finish()
+    metric = value or default
+    return Objective(metric, {**METRICS, **RESOURCES}[metric].direction)
+
+
+def parse_constraints(root: Section) -> dict[str, float]:
+    """Read `constraints:`, e.g. `{max_seconds: 60}`."""
+    section = root.section("constraints")
+    constraints = {}
+    for name in RESOURCES:
+        key = f"max_{name}"
+        if section.raw(key) is not None:
+            constraints[name] = section.number(key, 1.0, lambda v: v > 0, "a number above 0")
+    section.finish()
+    return constraints

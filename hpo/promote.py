@@ -6,13 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+from hpo.champion import Champion
 from hpo.errors import RequestFailed
 from hpo.gates import Judged, choose, judge
-from hpo.records import TrialRecord
 from hpo.registry import release_model
-from hpo.report import champion_of
+from hpo.requests import run_alone
 from hpo.running import RunningSweep
-from hpo.search import run_alone
 from trainers.catalog import TASKS
 from trainers.codec import to_json
 from trainers.spec import Export, Exported, Measure, Measurement, TrialSpec
@@ -23,9 +22,11 @@ def promote(sweep: RunningSweep) -> None:
 
     When no variant passed, the study's `refusal` says why, with the numbers, and an earlier release stays.
     """
-    champion = champion_of(sweep.study.records(), sweep.config.objective)
-    assert champion is not None  # noqa: S101  # Search.run raises when no trial succeeded
+    champion = sweep.champion()
     sweep.study.set_attr("refusal", None)
+    if champion is None:
+        sweep.study.set_attr("refusal", "no complete trial keeps the constraints, so there is no champion")
+        return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
@@ -39,21 +40,22 @@ def promote(sweep: RunningSweep) -> None:
         sweep.study.set_attr("refusal", refusal)
         return
     release = release_model(
-        sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant, sweep.paths
-    )
+        sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant,
+        sweep.champion_paths(champion).adapter,
+    )  # fmt: skip
     shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
     sweep.study.set_attr("release", {**to_json(release), "max_drop": sweep.config.promote.max_drop})
 
 
-def _is_released(sweep: RunningSweep, champion: TrialRecord) -> bool:
+def _is_released(sweep: RunningSweep, champion: Champion) -> bool:
     stored = sweep.study.attrs().get("release")
     wanted = sweep.config.promote
     if stored is None or wanted is None:
         return False
-    return (stored["trial"], stored["name"], stored["max_drop"]) == (champion.number, wanted.name, wanted.max_drop)
+    return (stored["run_id"], stored["name"], stored["max_drop"]) == (champion.run_id, wanted.name, wanted.max_drop)
 
 
-def export(sweep: RunningSweep, champion: TrialRecord, folder: Path) -> Exported:
+def export(sweep: RunningSweep, champion: Champion, folder: Path) -> Exported:
     """Merge in fp32 and write the task's ONNX variants, in a child of the trial host."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -65,9 +67,12 @@ def export(sweep: RunningSweep, champion: TrialRecord, folder: Path) -> Exported
     return exported
 
 
-def champion_spec(sweep: RunningSweep, champion: TrialRecord) -> TrialSpec:
-    paths = sweep.paths.trial(champion.number)
-    return sweep.config.trial_spec(champion.number, champion.params, sweep.home, sweep.inspection, paths, threads=1)
+def champion_spec(sweep: RunningSweep, champion: Champion) -> TrialSpec:
+    paths = sweep.champion_paths(champion)
+    seed = None if champion.repeat is None else sweep.config.seed + 1 + champion.repeat
+    return sweep.config.trial_spec(
+        champion.number, champion.params, sweep.home, sweep.inspection, paths, threads=1, seed=seed
+    )
 
 
 def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> list[Judged]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.objective import Objective
 from trainers.catalog import Setting
-from trainers.spec import TrialResult
+from trainers.spec import Cause, TrialResult
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One go at a trial that did not end it."""
+
+    cause: Cause
+    message: str
+    seconds: float
+    """The trial's own clock at the last event of this attempt."""
+    resumed_from: int | None
+    """The step that this attempt itself had begun from; None from the beginning."""
+    halvings: int
 
 
 @dataclass(frozen=True)
@@ -18,10 +32,24 @@ class TrialRecord:
     state: str
     """complete, pruned, failed or running."""
     params: dict[str, Setting]
-    curve: list[tuple[float, float]]
+    identity: str
+    """The fingerprint of its spec: equal ones give equal numbers."""
+    curve: list[tuple[float, float]] = field(default_factory=list)
     """(share of the budget, value) per evaluation."""
-    run_id: str | None
-    result: TrialResult | None
+    run_id: str | None = None
+    result: TrialResult | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    """Those before the last one."""
+    resumed_from: int | None = None
+    """The step at which the last attempt went on."""
+    reused_from: str | None = None
+    """The trial whose result this one has: `7`, or `SWEEP/7`; it was not trained."""
+    revision: int = 1
+    """The revision of the sweep that it began in."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != "running"
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,10 @@ class StudyView:
 
     name: str
     config: dict[str, Any]
-    objective: Objective
+    objectives: tuple[Objective, ...]
     records: list[TrialRecord]
-    attrs: dict[str, Any]
+    attrs: Mapping[str, Any]
+
+    @property
+    def objective(self) -> Objective:
+        return self.objectives[0]

@@ -19,11 +19,11 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from hpo.champion import Champion
 from hpo.config import SweepConfig
 from hpo.errors import HpoError, UsageError
 from hpo.gates import Judged
-from hpo.home import Home, SweepPaths
-from hpo.records import TrialRecord
+from hpo.home import Home
 from hpo.tracking import client, quiet_mlflow
 from trainers.codec import fingerprint
 from trainers.files import file_fingerprint
@@ -48,13 +48,13 @@ class Release:
 
 
 def release_model(
-    home: Home, config: SweepConfig, inspection: Inspection, champion: TrialRecord, chosen: Judged, folder: Path,
-    paths: SweepPaths,
+    home: Home, config: SweepConfig, inspection: Inspection, champion: Champion, chosen: Judged, folder: Path,
+    adapter: Path,
 ) -> Release:  # fmt: skip
     """Register `folder` under `promote.name` and move the alias `champion` to it."""
-    assert config.promote is not None and champion.run_id is not None  # noqa: S101, PT018  # the caller promotes a run
+    assert config.promote is not None  # noqa: S101  # the caller promotes
     store = client(home)
-    manifest = _manifest(config, inspection, champion, chosen, folder, paths)
+    manifest = _manifest(config, inspection, champion, chosen, folder, adapter)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
     place = f"model-{uuid.uuid4().hex[:8]}"  # a version's files are never written over
     with tempfile.TemporaryDirectory() as temporary:
@@ -113,13 +113,13 @@ def released_folder(home: Home, name: str) -> Path:
 
 
 def _manifest(
-    config: SweepConfig, inspection: Inspection, champion: TrialRecord, chosen: Judged, folder: Path, paths: SweepPaths
+    config: SweepConfig, inspection: Inspection, champion: Champion, chosen: Judged, folder: Path, adapter: Path
 ) -> dict[str, Any]:
     """Hashes of everything the release was made of."""
-    adapter = paths.trial(champion.number).adapter
     return {
         "sweep": config.name,
         "trial": champion.number,
+        "repeat": champion.repeat,
         "run_id": champion.run_id,
         "variant": chosen.variant,
         "sha256": {

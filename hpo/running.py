@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpo.budget import Meter
+from hpo.champion import Champion, choose_champion
 from hpo.config import SweepConfig
 from hpo.executors.base import Executor
 from hpo.home import Home, SweepPaths
+from hpo.slots import Slots
 from hpo.study import Study
 from hpo.tracking import Tracker
 from hpo.view import View
+from trainers.files import TrialPaths
 from trainers.spec import Inspection
 
 
@@ -22,7 +26,22 @@ class RunningSweep:
     tracker: Tracker
     executor: Executor
     view: View
+    slots: Slots
+    meter: Meter
 
     @property
     def paths(self) -> SweepPaths:
         return self.home.sweep(self.config.name)
+
+    def champion(self) -> Champion | None:
+        """None when no complete trial keeps the constraints."""
+        return choose_champion(
+            self.study.records(), self.config.objective, self.config.constraints, self.study.attrs().get("finalists")
+        )
+
+    def champion_paths(self, champion: Champion) -> TrialPaths:
+        """Where the adapter of the champion lies: in a repeat, in its trial, or in the sweep it was taken over from."""
+        if champion.repeat is not None:
+            return self.paths.repeat(champion.number, champion.repeat)
+        origin, _, number = (self.study.record(champion.number).reused_from or "").rpartition("/")
+        return self.home.sweep(origin).trial(int(number)) if origin else self.paths.trial(champion.number)

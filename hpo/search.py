@@ -1,204 +1,238 @@
-"""Keeps trials under way until the study has all of them: ask, train, judge each evaluation, tell."""
+"""The books of a search: which trial next, what the study, MLflow and the disk are told, and when it is over."""
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from hpo.attempts import SAME_CRASHES
+from hpo.budget import Meter
 from hpo.config import SweepConfig
-from hpo.errors import ConfigError, Problem, RequestFailed, SweepError
-from hpo.executors.base import Executor
+from hpo.errors import SweepError
 from hpo.home import Home
-from hpo.pruning import successive_halving
+from hpo.proposals import Proposals
+from hpo.pruning import Peers
+from hpo.records import TrialRecord
+from hpo.runner import Job
+from hpo.slots import Slots
 from hpo.study import Study
+from hpo.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_result
 from hpo.view import View
 from trainers.catalog import Setting
-from trainers.codec import from_json, to_json
-from trainers.files import TrialPaths, write_atomically
-from trainers.spec import Evaluation, Event, Failed, Inspection, Request, Step, TrainRequest, TrialResult, TrialSpec
+from trainers.codec import to_json
+from trainers.files import TrialPaths
+from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec, Verdict
 
 
 class TrialLog(Protocol):
     """What the search needs of tracking; `hpo.tracking.Tracker` and `Untracked` are it."""
 
-    def start_trial(self, spec: TrialSpec, params: Mapping[str, Setting], run_id: str | None) -> str: ...
+    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str: ...
     def step(self, number: int, step: Step) -> None: ...
     def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
     def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
+    def pause_trial(self, number: int) -> None: ...
     def best_so_far(self, finished: int, value: float) -> None: ...
 
 
 class Untracked:
     """Tracking switched off: for tests and benchmarks of the search alone."""
 
-    def start_trial(self, spec: TrialSpec, params: Mapping[str, Setting], run_id: str | None) -> str:
+    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
         return ""
 
     def step(self, number: int, step: Step) -> None: ...
     def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
     def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
+    def pause_trial(self, number: int) -> None: ...
     def best_so_far(self, finished: int, value: float) -> None: ...
 
 
-@dataclass
-class _UnderWay:
-    spec: TrialSpec
-    paths: TrialPaths
-    slot: int
-    evaluations: list[Evaluation]
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Slots:
-    """How many trials run side by side, and what each may use."""
-
-    jobs: int
-    threads: int
-    gpus: int = 0
-
-    def device(self, slot: int) -> str:
-        return f"cuda:{slot % self.gpus}" if self.gpus else "cpu"
-
-
 class Search:
-    """One sweep's trials, `slots.jobs` at a time. `run` returns when all are over."""
+    """One sweep's search, as `hpo.runner.Books`."""
 
     def __init__(
-        self, config: SweepConfig, home: Home, inspection: Inspection, study: Study, tracker: TrialLog,
-        executor: Executor, view: View, slots: Slots,
+        self, config: SweepConfig, home: Home, inspection: Inspection, study: Study, tracker: TrialLog, view: View,
+        slots: Slots, proposals: Proposals, meter: Meter, repeats: int = 0,
     ) -> None:  # fmt: skip
         self._config = config
         self._home = home
         self._inspection = inspection
         self._study = study
         self._tracker = tracker
-        self._executor = executor
         self._view = view
         self._slots = slots
+        self._proposals = proposals
+        self._meter = meter
+        self._repeats = repeats
+        """Trainings to come after the search, for which the budget must leave room."""
         self._interrupted = deque(study.interrupted())
-        self._under_way: dict[int, _UnderWay] = {}
-        records = study.records()
-        self.finished = sum(r.state in ("complete", "pruned", "failed") for r in records)
+        self._has_started = False
+        """Whether this session has begun a trial: without a champion one is, whatever the budget says."""
+        self._parked: list[int] = []
+        """Trials that wait for the result of an equal one that is still under way."""
+        self._crashes: list[str] = []
+        """Messages of the last trials that crashed, without another one between."""
+        self.stopped_by: str | None = None
+        """The bound of the budget that ended the search, if one did."""
+        self.finished_count = sum(r.is_over for r in study.records())
         self.best = best_value(study)
-        self._run_ids = {r.number: r.run_id for r in records}
+        self._longest_s = max((r.result.seconds for r in study.records() if r.result), default=0.0)
+        self._baseline_identity = self._identity_of(config.baseline())
 
-    def run(self) -> None:
-        """Train until the planned number of trials is over.
-
-        Raises `ConfigError` when a trial finds the data or config unusable, `SweepError` when no trial succeeded.
-        """
-        while True:
-            while len(self._under_way) < self._slots.jobs and self._start_next():
-                pass
-            if not self._under_way:
-                break
-            message = self._executor.wait(timeout_s=1.0)
-            if message is None:
-                self._view.tick()
-            else:
-                self._handle(*message)
-        self._check_any_succeeded()
-
-    def _check_any_succeeded(self) -> None:
-        failures = [r.result for r in self._study.records() if r.result and r.result.state == "failed"]
-        if best_value(self._study) is None:
+    def check_any_succeeded(self) -> None:
+        """Raises `SweepError` when no trial has a value."""
+        if self.best is None:
+            failures = [r.result for r in self._study.records() if r.result and r.result.state == "failed"]
             last = f"; the last one: {failures[-1].cause}: {failures[-1].message}" if failures else ""
             raise SweepError(f"no trial of {self._config.name} succeeded{last}")
 
-    def _start_next(self) -> bool:
-        """Start one more trial, interrupted ones first; False when there is none left."""
-        if self._interrupted:
-            number = self._interrupted.popleft()
-            params = self._study.resume(number)
-        elif self._study.finished_or_running() < self._config.planned_trials():
-            number, params = self._study.ask()
-        else:
-            return False
+    # --- what to run -------------------------------------------------------------------------------------
+
+    def next_job(self, slot: int) -> Job | None:
+        """The next trial that must be trained, interrupted ones first. Others get their result here."""
+        while True:
+            if self._interrupted:
+                number = self._interrupted.popleft()
+                params = self._study.resume(number, self._identity_of)
+            elif begun := self._proposals.begin():
+                number, params = begun
+            else:
+                return None
+            if job := self._job(number, params, slot):
+                return job
+
+    def _job(self, number: int, params: Mapping[str, Setting], slot: int) -> Job | None:
+        """The trial as a job; None when an equal trial or an earlier process has its result already."""
+        record = self._study.record(number)
         paths = self._home.sweep(self._config.name).trial(number)
-        taken = {trial.slot for trial in self._under_way.values()}
-        slot = next(i for i in range(self._slots.jobs) if i not in taken)
         spec = self._config.trial_spec(
             number, params, self._home, self._inspection, paths, self._slots.threads, self._slots.device(slot)
         )
-        run_id = self._tracker.start_trial(spec, params, self._run_ids.get(number))
-        self._study.set_run_id(number, run_id)
+        is_baseline = record.identity == self._baseline_identity
+        if is_baseline and "baseline" not in self._study.attrs():
+            self._study.set_attr("baseline", number)
+        self._study.set_run_id(number, self._tracker.start_trial(spec, record, is_baseline=is_baseline))
         self._view.trial_started(number, params)
-        trial = _UnderWay(spec, paths, slot, [])
-        if result := _finished_on_disk(trial):
-            self._replay(trial, result)
-            return True
-        shutil.rmtree(paths.dir, ignore_errors=True)  # of an interrupted attempt, or of a study that is gone
-        paths.dir.mkdir(parents=True)
-        write_atomically(paths.spec, json.dumps(to_json(spec), indent=2))
-        self._under_way[self._executor.submit(TrainRequest(spec, self._inspection))] = trial
-        return True
+        if record.reused_from is not None:
+            self._parked.append(number)
+            self._settle_parked()
+            return None
+        job = Job(spec, paths, slot, list(record.attempts))
+        if result := finished_on_disk(spec, paths):
+            for evaluation in result.evaluations:
+                self.evaluated(job, evaluation)
+            self.finished(job, result)
+            return None
+        prepare_folder(spec, paths)
+        self._meter.begin()
+        self._has_started = True
+        return job
 
-    def _replay(self, trial: _UnderWay, result: TrialResult) -> None:
-        """A trial that had ended when the sweep was killed: its result stands on disk, so book it."""
-        for evaluation in result.evaluations:
-            self._record(trial, evaluation)
-        self._finish(trial, result)
+    def _identity_of(self, point: Mapping[str, Setting]) -> str:
+        return identity_of(self._config, self._home, self._inspection, point)
 
-    def _handle(self, request_id: int, event: Event) -> None:
-        trial = self._under_way[request_id]
-        number = trial.spec.number
-        if isinstance(event, (Step, Evaluation)):
-            trial.seconds = event.seconds
-        if isinstance(event, Step):
-            self._tracker.step(number, event)
-            self._view.step(number, event.examples / trial.spec.max_examples, event.loss)
-        elif isinstance(event, Evaluation):
-            self._record(trial, event)
-            self._executor.reply(request_id, "stop" if self._should_prune(number) else "go")
-        elif isinstance(event, TrialResult):
-            del self._under_way[request_id]
-            self._finish(trial, event)
-        elif isinstance(event, Failed):
-            del self._under_way[request_id]
-            if event.cause == "data":
-                raise data_error(event)
-            self._finish(trial, _failure(trial, event))
+    def is_spent(self) -> bool:
+        if self.stopped_by is None and (self.best is not None or self._has_started):
+            self.stopped_by = self._meter.exhausted(self._reserve_s())
+            if self.stopped_by:
+                self._view.say(f"the budget is spent ({self.stopped_by}): no new trials")
+        return self.stopped_by is not None
 
-    def _record(self, trial: _UnderWay, evaluation: Evaluation) -> None:
-        value = evaluation.metrics[trial.spec.metric]
-        trial.evaluations.append(evaluation)
-        self._study.report(trial.spec.number, evaluation.fraction, value)
-        self._tracker.evaluation(trial.spec.number, evaluation)
-        self._view.evaluated(trial.spec.number, evaluation.fraction, value)
+    def _reserve_s(self) -> float:
+        """Wall time that the repeats will take, by the longest trial so far."""
+        return self._longest_s * math.ceil(self._repeats / self._slots.jobs)
 
-    def _should_prune(self, number: int) -> bool:
-        """The baseline is never pruned: everything is compared with it."""
-        pruner = self._config.pruner
-        if number == 0 or pruner.type == "none":
-            return False
-        return successive_halving(
-            self._study.curves, number, self._config.objective,
-            min_fraction=pruner.min_fraction, reduction_factor=pruner.reduction_factor,
-            tolerance=pruner.tolerance,
-        )  # fmt: skip
+    def spared(self, jobs: list[Job]) -> Job | None:
+        """Without any complete trial, the one that is furthest on: there is always a champion."""
+        return max(jobs, key=lambda job: len(job.evaluations), default=None) if self.best is None else None
 
-    def _finish(self, trial: _UnderWay, result: TrialResult) -> None:
+    # --- what happened -----------------------------------------------------------------------------------
+
+    def resumed(self, job: Job) -> None:
+        self._study.set_attempts(job.number, job.attempts, job.resumed_from)
+
+    def stepped(self, job: Job, step: Step) -> None:
+        self._tracker.step(job.number, step)
+        self._view.step(job.number, step.examples / job.spec.max_examples, step.loss)
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> None:
+        value = evaluation.metrics[job.spec.metric]
+        judged = evaluation.metrics[self._config.pruner.objective.metric]
+        self._study.report(job.number, evaluation.index, evaluation.fraction, judged)
+        self._tracker.evaluation(job.number, evaluation)
+        self._view.evaluated(job.number, evaluation.fraction, value)
+
+    def verdict(self, job: Job) -> Verdict:
+        """The baseline is never pruned: everything is compared with it. A trial at its end has nothing to save."""
+        is_over = job.evaluations[-1].examples >= job.spec.max_examples
+        if is_over or job.number == self._study.attrs().get("baseline"):
+            return "go"
+        pruner, folder = self._config.pruner, self._home.sweep(self._config.name)
+        peers = Peers(
+            self._study.curves, pruner.objective, lambda n, i: losses_of(folder.trial(n), i, self._config.task)
+        )
+        return "stop" if pruner.rule.should_prune(peers, job.number) else "go"
+
+    def retrying(self, job: Job) -> None:
+        last = job.attempts[-1]
+        self._study.set_attempts(job.number, job.attempts, None)
+        self._view.say(f"trial {job.number}: {last.cause} ({last.message}); trying again")
+
+    def paused(self, job: Job) -> None:
+        self._study.set_attempts(job.number, job.attempts, job.resumed_from)
+        self._tracker.pause_trial(job.number)
+
+    def finished(self, job: Job, result: TrialResult) -> None:
         """Disk, then MLflow, then the study: the truth is told last, so a kill in between is done again."""
-        number = trial.spec.number
-        if not trial.paths.result.exists():
-            trial.paths.dir.mkdir(parents=True, exist_ok=True)
-            write_atomically(trial.paths.result, json.dumps(to_json(result), indent=2))
-        self._tracker.finish_trial(number, result, trial.paths)
+        write_result(result, job.paths)
+        if job.attempts:
+            self._study.set_attempts(job.number, job.attempts, job.resumed_from)
+        if job.spec.device != "cpu":
+            self._meter.gpu_seconds += result.seconds
+        self._tell(job.number, result, job.paths)
+        shutil.rmtree(job.paths.checkpoints, ignore_errors=True)
+        self._stop_if_all_crash(job, result)
+        self._settle_parked()
+
+    def _settle_parked(self) -> None:
+        """Give every waiting duplicate the result of its twin, where that is known by now."""
+        for number in list(self._parked):
+            twin = self._study.record(int(self._study.record(number).reused_from or 0))
+            if twin.result is not None:
+                self._parked.remove(number)
+                self._tell(number, twin.result, self._home.sweep(self._config.name).trial(number))
+
+    def _tell(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
+        self._tracker.finish_trial(number, result, paths)
         self._study.finish(number, result)
-        self.finished += 1
+        self._study.set_attr("spent", to_json(self._meter.spent))
+        self.finished_count += 1
+        self._longest_s = max(self._longest_s, result.seconds)
         is_best = False
         if result.state == "complete" and result.value is not None:
-            objective = self._config.objective
-            is_best = self.best is None or objective.better(result.value, self.best)
+            is_best = self.best is None or self._config.objective.better(result.value, self.best)
             self.best = result.value if is_best else self.best
         if self.best is not None:
-            self._tracker.best_so_far(self.finished, self.best)
-        self._view.trial_finished(number, result, self.finished, is_best=is_best)
+            self._tracker.best_so_far(self.finished_count, self.best)
+        self._view.trial_finished(number, result, self.finished_count, is_best=is_best)
+
+    def _stop_if_all_crash(self, job: Job, result: TrialResult) -> None:
+        self._crashes = [*self._crashes, result.message] if result.cause == "crash" else []
+        if len(self._crashes) >= SAME_CRASHES and len(set(self._crashes[-SAME_CRASHES:])) == 1:
+            raise SweepError(
+                f"{SAME_CRASHES} trials in a row crashed alike: {result.message}\n"
+                f"the end of {job.paths.log}:\n{log_tail(job.paths)}"
+            )
+
+
+def identity_of(config: SweepConfig, home: Home, inspection: Inspection, point: Mapping[str, Setting]) -> str:
+    """What makes a trial at this point the same as another one."""
+    paths = home.sweep(config.name).trial(0)
+    return config.trial_spec(0, point, home, inspection, paths, threads=1).fingerprint()
 
 
 def best_value(study: Study) -> float | None:
@@ -206,55 +240,3 @@ def best_value(study: Study) -> float | None:
     values = [r.result.value for r in study.records() if r.state == "complete" and r.result]
     known = [v for v in values if v is not None]
     return min(known, key=study.objective.sort_key) if known else None
-
-
-def run_alone(executor: Executor, request: Request) -> Event:
-    """Run one request while nothing else is under way; returns its terminal event.
-
-    Raises `ConfigError` for problems in data or model, `RequestFailed` for any other failure.
-    """
-    request_id = executor.submit(request)
-    while True:
-        message = executor.wait()
-        if message is None or message[0] != request_id:
-            continue
-        event = message[1]
-        if isinstance(event, Failed):
-            raise data_error(event) if event.cause == "data" else RequestFailed(f"{event.cause}: {event.message}")
-        if not isinstance(event, (Step, Evaluation)):
-            return event
-
-
-def data_error(failure: Failed) -> ConfigError:
-    """A trainer's findings as the error a person sees."""
-    findings = [Problem(f.where, f.found, f.expected) for f in failure.findings]
-    return ConfigError(findings or [Problem("data", failure.message)])
-
-
-def _failure(trial: _UnderWay, failed: Failed) -> TrialResult:
-    best = min(
-        trial.evaluations,
-        key=lambda e: e.metrics[trial.spec.metric] * (-1 if trial.spec.direction == "maximize" else 1),
-        default=None,
-    )
-    return TrialResult(
-        state="failed",
-        value=None,
-        metrics=best.metrics if best else {},
-        best_index=best.index if best else None,
-        evaluations=trial.evaluations,
-        stopped_by="failure",
-        seconds=trial.seconds,
-        cause=failed.cause,
-        message=failed.message,
-    )
-
-
-def _finished_on_disk(trial: _UnderWay) -> TrialResult | None:
-    """The result an earlier process left, if it is of the same spec."""
-    if not (trial.paths.result.exists() and trial.paths.spec.exists()):
-        return None
-    spec = from_json(TrialSpec, json.loads(trial.paths.spec.read_text()))
-    if spec.fingerprint() != trial.spec.fingerprint():
-        return None
-    return from_json(TrialResult, json.loads(trial.paths.result.read_text()))

@@ -1,16 +1,16 @@
 """Search dimensions: from YAML to frozen types that know their own values.
 
 Pure: no Optuna here. A dimension is checked against the catalog's field, so a space cannot hold a value that a
-trial would refuse.
+trial would refuse. A dimension with a condition (`when:`) exists only where another one has one of given values.
 """
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from hpo.errors import did_you_mean
 from hpo.yaml_source import Section
@@ -27,7 +27,17 @@ class Float:
     step: float | None = None
 
     def contains(self, value: Setting) -> bool:
-        return isinstance(value, (int, float)) and self.low <= value <= self.high
+        if not is_number(value) or not self.low <= value <= self.high:
+            return False
+        return self.step is None or math.isclose(float(self.nearest(value) or 0), value, rel_tol=1e-9)
+
+    def at(self, u: float) -> Setting:
+        """The value at share `u` (0 to 1) of the dimension."""
+        if self.step is not None:
+            return self._at(min(int(u * (self._steps() + 1)), self._steps()))
+        if self.log:
+            return min(max(math.exp(_between(math.log(self.low), math.log(self.high), u)), self.low), self.high)
+        return min(_between(self.low, self.high, u), self.high)
 
     def nearest(self, value: Setting) -> Setting:
         clipped = min(max(float(value), self.low), self.high) if isinstance(value, (int, float)) else self.low
@@ -38,6 +48,14 @@ class Float:
     def grid(self) -> list[Setting] | None:
         """Every value in order, or None for a continuum."""
         return None if self.step is None else [self._at(i) for i in range(self._steps() + 1)]
+
+    def size(self) -> float:
+        """How many values there are, without making a list of them."""
+        return math.inf if self.step is None else self._steps() + 1
+
+    def describe(self) -> str:
+        steps = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"a number from {self.low:g} to {self.last:g}{steps}"
 
     @property
     def last(self) -> float:
@@ -62,7 +80,17 @@ class Int:
     step: int = 1
 
     def contains(self, value: Setting) -> bool:
-        return isinstance(value, int) and self.low <= value <= self.high and (value - self.low) % self.step == 0
+        if not is_number(value) or not isinstance(value, int):
+            return False
+        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def at(self, u: float) -> Setting:
+        """The value at share `u` (0 to 1) of the dimension."""
+        if self.log:
+            # Half a step beyond both ends, so that the ends are as likely as their neighbours.
+            return self.nearest(math.exp(_between(math.log(self.low - 0.5), math.log(self.high + 0.5), u)))
+        steps = (self.last - self.low) // self.step
+        return self.low + min(int(u * (steps + 1)), steps) * self.step
 
     def nearest(self, value: Setting) -> Setting:
         clipped = min(max(round(float(value)), self.low), self.last) if isinstance(value, (int, float)) else self.low
@@ -70,6 +98,14 @@ class Int:
 
     def grid(self) -> list[Setting] | None:
         return list(range(self.low, self.high + 1, self.step))
+
+    def size(self) -> float:
+        """How many values there are, without making a list of them."""
+        return (self.last - self.low) // self.step + 1
+
+    def describe(self) -> str:
+        steps = "" if self.step == 1 else f" in steps of {self.step}"
+        return f"a whole number from {self.low} to {self.last}{steps}"
 
     @property
     def last(self) -> int:
@@ -84,7 +120,11 @@ class Choice:
     values: tuple[Setting, ...]
 
     def contains(self, value: Setting) -> bool:
-        return value in self.values
+        return not isinstance(value, bool) and value in self.values
+
+    def at(self, u: float) -> Setting:
+        """The value at share `u` (0 to 1) of the dimension."""
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
 
     def nearest(self, value: Setting) -> Setting:
         numbers = [v for v in self.values if isinstance(v, (int, float))]
@@ -95,21 +135,59 @@ class Choice:
     def grid(self) -> list[Setting] | None:
         return list(self.values)
 
+    def size(self) -> float:
+        """How many values there are."""
+        return len(self.values)
+
+    def describe(self) -> str:
+        return "one of " + ", ".join("null" if v is None else str(v) for v in self.values)
+
 
 Dimension = Float | Int | Choice
+Condition = Mapping[str, tuple[Setting, ...]]
+"""Name of another dimension -> the values for which this one exists."""
+Point = dict[str, Setting]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number; true and false are none, though Python counts with them."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _between(low: float, high: float, u: float) -> float:
+    return low + u * (high - low)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The named dimensions of a sweep; empty for a single fine-tune."""
+    """The named dimensions of a sweep, a condition's own dimension first; empty for a single fine-tune."""
 
     dimensions: Mapping[str, Dimension]
+    conditions: Mapping[str, Condition] = dataclasses.field(default_factory=dict)
 
-    def baseline(self, defaults: Mapping[str, Setting]) -> dict[str, Setting]:
+    def is_active(self, name: str, point: Mapping[str, Setting]) -> bool:
+        """Whether a dimension exists at a point whose earlier dimensions are known."""
+        condition = self.conditions.get(name, {})
+        return all(other in point and point[other] in values for other, values in condition.items())
+
+    def point(self, choose: Callable[[str, Dimension], Setting]) -> Point:
+        """A point made by choosing a value for each dimension that exists there."""
+        point: Point = {}
+        for name, dimension in self.dimensions.items():
+            if self.is_active(name, point):
+                point[name] = choose(name, dimension)
+        return point
+
+    def contains(self, point: Mapping[str, Setting]) -> bool:
+        """Whether a point has a value of this space for just the dimensions that exist there."""
+        active = {name for name in self.dimensions if self.is_active(name, point)}
+        return active == set(point) and all(self.dimensions[name].contains(value) for name, value in point.items())
+
+    def baseline(self, defaults: Mapping[str, Setting]) -> Point:
         """The default point, each value moved to the nearest one its dimension allows."""
-        return {name: dimension.nearest(defaults[name]) for name, dimension in self.dimensions.items()}
+        return self.point(lambda name, dimension: dimension.nearest(defaults[name]))
 
-    def grid(self) -> list[dict[str, Setting]]:
+    def grid(self) -> list[Point]:
         """Every point, in the order of the YAML, the last dimension fastest.
 
         Raises `ValueError` naming the dimensions that are a continuum.
@@ -117,22 +195,155 @@ class SearchSpace:
         axes = {name: dimension.grid() for name, dimension in self.dimensions.items()}
         if continuous := [name for name, axis in axes.items() if axis is None]:
             raise ValueError(", ".join(continuous))
-        points = itertools.product(*(axis or [] for axis in axes.values()))
-        return [dict(zip(axes, point, strict=True)) for point in points]
+        points: list[Point] = [{}]
+        for name, axis in axes.items():
+            points = [
+                extended
+                for point in points
+                for extended in ([{**point, name: v} for v in axis or []] if self.is_active(name, point) else [point])
+            ]
+        return points
+
+    def most_points(self) -> float:
+        """An upper bound on the number of points (conditions only lower it); infinite for a continuum."""
+        return math.prod(dimension.size() for dimension in self.dimensions.values())
+
+    def resolved(self) -> dict[str, Any]:
+        """The space as plain values."""
+        return {
+            name: {
+                "type": type(d).__name__.lower(), **vars(d),
+                **({"when": {k: list(v) for k, v in self.conditions[name].items()}} if name in self.conditions else {}),
+            }
+            for name, d in self.dimensions.items()
+        }  # fmt: skip
+
+
+def from_resolved(resolved: Mapping[str, Any]) -> SearchSpace:
+    """The inverse of `SearchSpace.resolved`."""
+    kinds: dict[str, Any] = {"float": Float, "int": Int, "choice": Choice}
+    dimensions: dict[str, Dimension] = {}
+    conditions: dict[str, Condition] = {}
+    for name, fields in resolved.items():
+        given = dict(fields)
+        if when := given.pop("when", None):
+            conditions[name] = {other: tuple(values) for other, values in when.items()}
+        cls = kinds[given.pop("type")]
+        dimensions[name] = Choice(tuple(given["values"])) if cls is Choice else cls(**given)
+    return SearchSpace(dimensions, conditions)
+
+
+def edge(dimension: Dimension, value: Setting) -> str | None:
+    """`lower` or `upper` where a value lies at that end of its dimension (within 3 % of its width), else None."""
+    if isinstance(dimension, Choice) or not is_number(value) or dimension.low == dimension.last:
+        return None
+    scale = math.log if dimension.log else float
+    share = (scale(value) - scale(dimension.low)) / (scale(dimension.last) - scale(dimension.low))
+    return "lower" if share <= 0.03 else "upper" if share >= 0.97 else None
+
+
+def wider(dimension: Float | Int, end: str, field: Field | None = None) -> float | None:
+    """A bound further out: a factor 4 on a logarithmic dimension, half its width on a linear one.
+
+    None where `field`, the setting itself, goes no further.
+    """
+    sign, bound = (-1, dimension.low) if end == "lower" else (1, dimension.high)
+    moved = bound * 4.0**sign if dimension.log else bound + sign * (dimension.high - dimension.low) / 2
+    if field is not None:
+        moved = min(max(moved, _or(field.low, -math.inf)), _or(field.high, math.inf))
+    if isinstance(dimension, Int):
+        moved = math.floor(moved) if end == "lower" else math.ceil(moved)
+    elif sign * (rounded := float(f"{moved:.2g}")) > sign * bound:
+        moved = rounded
+    is_allowed = sign * moved > sign * bound and (field is None or not field.refuse(moved))
+    return moved if is_allowed else None
+
+
+def _or(bound: float | None, default: float) -> float:
+    return default if bound is None else bound
 
 
 def parse_space(section: Section, fields: Mapping[str, Field]) -> SearchSpace:
-    """Read `search_space:`. `fields` are those the method reads; problems go to the section."""
+    """Read `search_space:`. `fields` are those that a trial may read; problems go to the section."""
     dimensions: dict[str, Dimension] = {}
+    conditions: dict[str, Condition] = {}
     for name in section.names():
         field = fields.get(name)
         if field is None or not field.searchable:
             _refuse_name(section, name, fields)
         elif not isinstance(value := section.raw(name), dict):
-            section.problem(f"got {value!r}", "expected a mapping", name)
-        elif dimension := _parse_dimension(section.section(name), field):
-            dimensions[name] = dimension
-    return SearchSpace(dimensions)
+            if fixed := _parse_fixed(section, name, value, field):
+                dimensions[name] = fixed
+        else:
+            below = section.section(name)
+            condition = _parse_condition(below, section)
+            if dimension := _parse_dimension(below, field):
+                dimensions[name] = dimension
+                if condition:
+                    conditions[name] = condition
+    conditions = _checked_conditions(section, dimensions, conditions)
+    return SearchSpace(_by_dependence(section, dimensions, conditions), conditions)
+
+
+def _parse_fixed(section: Section, name: str, value: Any, field: Field) -> Choice | None:
+    """`lora_r: 8`: a dimension of one value."""
+    if isinstance(value, list):
+        section.problem(f"got {value!r}", "expected a value, or {type: choice, values: [...]}", name)
+    elif why := field.refuse(value):
+        section.problem(f"got {value!r}", why, name)
+    else:
+        return Choice((typed(field, value),))
+    return None
+
+
+def _parse_condition(below: Section, space: Section) -> Condition:
+    """`when: {method: lora}` or `when: {method: [lora, dora]}`; empty where there is none."""
+    condition: dict[str, tuple[Setting, ...]] = {}
+    given, when = below.raw("when"), below.section("when")
+    if "when" in below and not given and isinstance(given, dict | None):
+        when.problem("is empty", "expected another dimension and its value, e.g. {method: lora}")
+    for other in when.names():
+        value = when.raw(other)
+        if other not in space:
+            when.problem("is not a dimension", did_you_mean(other, space.names()), other)
+        elif value == []:
+            when.problem("got []", f"expected the values of {other} for which this dimension exists", other)
+        condition[other] = tuple(value) if isinstance(value, list) else (value,)
+    return condition
+
+
+def _checked_conditions(
+    section: Section, dimensions: Mapping[str, Dimension], conditions: Mapping[str, Condition]
+) -> dict[str, Condition]:
+    """The conditions with each value as its dimension spells it: 0.3 may be 0.1 + 2 * 0.1 there."""
+
+    def checked(name: str, other: str, value: Setting) -> Setting:
+        if (dimension := dimensions.get(other)) is None:  # reported already
+            return value
+        if not dimension.contains(value):
+            section.problem(f"got {value!r}", f"{other} is {dimension.describe()}", name, "when", other)
+            return value
+        return dimension.nearest(value)
+
+    return {
+        name: {other: tuple(checked(name, other, v) for v in values) for other, values in condition.items()}
+        for name, condition in conditions.items()
+    }
+
+
+def _by_dependence(
+    section: Section, dimensions: Mapping[str, Dimension], conditions: Mapping[str, Condition]
+) -> dict[str, Dimension]:
+    """The dimensions in the order of the YAML, but each after those that its condition names."""
+    ordered: dict[str, Dimension] = {}
+    waiting = dict(dimensions)
+    while waiting:
+        ready = [n for n in waiting if not any(other in waiting for other in conditions.get(n, {}))]
+        if not ready:
+            section.problem("depends on itself", "conditions must not go in a circle", next(iter(waiting)), "when")
+            return dict(dimensions)
+        ordered[ready[0]] = waiting.pop(ready[0])
+    return ordered
 
 
 def _refuse_name(section: Section, name: str, fields: Mapping[str, Field]) -> None:
@@ -171,7 +382,7 @@ def _parse_choice(section: Section, field: Field) -> Choice | None:
     for value in values:
         if why := field.refuse(value):
             section.problem(f"got {value!r}", why, "values")
-    return Choice(tuple(values))
+    return Choice(tuple(typed(field, value) for value in values))
 
 
 def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | None:
@@ -199,8 +410,13 @@ def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | 
     return Float(float(low), float(high), log, None if step is None else float(step))
 
 
+def typed(field: Field, value: Any) -> Setting:
+    """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal."""
+    return float(value) if field.type is float and is_number(value) else value
+
+
 def _is_step(step: Any, kind: str) -> bool:
-    if isinstance(step, bool) or not isinstance(step, (int, float)) or not math.isfinite(step):
+    if not is_number(step) or not math.isfinite(step):
         return False
     return step > 0 and (kind == "float" or step == int(step))
 

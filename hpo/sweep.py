@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hpo.budget import Meter, Spent
 from hpo.config import SweepConfig, load_config
-from hpo.errors import ConfigError, GateRefused, Interrupted, Problem, RequestFailed
+from hpo.errors import GateRefused, Interrupted, SweepError
 from hpo.executors.base import Executor
-from hpo.executors.local import LocalExecutor
-from hpo.home import Home, SweepPaths
+from hpo.finalists import decide, repeats_planned
+from hpo.home import Home
 from hpo.lock import is_locked, sweep_lock
 from hpo.promote import promote
+from hpo.proposals import Proposals
 from hpo.report import leaderboard_text, show
+from hpo.requests import run_alone
+from hpo.revision import Change, open_revision
+from hpo.runner import Runner
 from hpo.running import RunningSweep
-from hpo.search import Search, Slots, run_alone
-from hpo.study import open_study, stored_attrs, study_names, view_study
-from hpo.tracking import Tracker
+from hpo.search import Search, identity_of
+from hpo.setup import WORKER, check_edit, inspect, nothing_left_behind, slots_for, trial_host, warm_up
+from hpo.signals import terminate_as_interrupt
+from hpo.slots import Slots, cores
+from hpo.space import Point
+from hpo.study import STUDY_ERRORS, Study, study_names, view_study
+from hpo.tracking import TRACKING_ERRORS, Tracker
 from hpo.view import Silent, View
+from hpo.warm_start import take_over, warm_points
 from trainers.catalog import TASKS
-from trainers.codec import to_json
-from trainers.spec import Inspect, Inspection, Load, Score, Scored
-
-WORKER = "trainers.work"
-
-# What may change between two runs of one sweep without making its trials incomparable.
-# (Where data and model lie may change too: what they hold is compared by hash.)
-_MAY_CHANGE = (
-    "search_strategy.num_trials", "promote", "pruner", "model.source", "data.train", "data.validation", "data.test",
-)  # fmt: skip
+from trainers.codec import from_json, to_json
+from trainers.spec import Inspection, Score, Scored
 
 
 def run_sweep(
-    file: Path, home: Home, *, jobs: int | None = None, view: View | None = None, worker: str = WORKER
-) -> dict[str, Any]:
+    file: Path, home: Home, *, jobs: int | None = None, threads: int | None = None, view: View | None = None,
+    worker: str = WORKER,
+) -> dict[str, Any]:  # fmt: skip
     """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does.
 
     `worker` is the module that the trial host answers requests with. When no ONNX variant passed the gate, `refusal`
@@ -46,22 +48,30 @@ def run_sweep(
     """
     view = view or Silent()
     config = load_config(file, home)
-    refuse_changed(config, home)
+    check_edit(config, home)
     paths = home.sweep(config.name)
     try:
-        with sweep_lock(paths.lock) as lock_fd, trial_host(paths, lock_fd, worker) as executor:
+        with (
+            terminate_as_interrupt(),
+            sweep_lock(paths.lock) as lock_fd,
+            trial_host(paths, lock_fd, worker) as executor,
+        ):
             view.say(f"{config.name}: reading {Path(config.data.train).name}, {Path(config.model.source).name}")
             with nothing_left_behind(home, config.name):
                 inspection = inspect(executor, config, home)
                 warm_up(executor, config, home, inspection)
-            with opened_books(config, home, inspection, executor, view) as sweep:
+                slots = slots_for(executor, config, home, inspection, jobs, threads)
+            with opened_books(config, home, inspection, executor, view, slots) as sweep:
                 tell_data(sweep)
                 score_base(sweep)
-                search(sweep, slots_for(config, inspection, jobs))
+                search(sweep)
+                decide(sweep)
                 promote(sweep)
                 close_books(sweep)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues") from None
+    except (*STUDY_ERRORS, *TRACKING_ERRORS) as error:
+        raise SweepError(f"a store cannot be written: {first_line(error)}; the same command continues") from error
     finally:
         view.end()
     return read_sweep(home, config.name)
@@ -89,78 +99,11 @@ def list_sweeps(home: Home) -> list[dict[str, Any]]:
     return [read_sweep(home, name) for name in study_names(home.studies_db)]
 
 
-# --- before anything is written ------------------------------------------------------------------------
-
-
-def refuse_changed(config: SweepConfig, home: Home) -> None:
-    """An edited file would mix results that cannot be compared. Raises `ConfigError` with every difference."""
-    before = stored_attrs(home.studies_db, config.name).get("config")
-    if before is None:
-        return
-    differences = _differences(before, config.resolved())
-    problems = [
-        Problem(f"{config.file}: {path}", f"was {old!r} when sweep {config.name!r} began, now {new!r}",
-                "restore it, or give the sweep another name:")
-        for path, old, new in differences
-        if not path.startswith(_MAY_CHANGE)
-    ]  # fmt: skip
-    if problems:
-        raise ConfigError(problems)
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    plain = list(new) if isinstance(new, tuple) else new
-    return [] if old == plain else [(path, old, plain)]
-
-
-@contextmanager
-def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
-    """Take a folder with nothing but lock and log away again when data or model turn out to be unusable."""
-    try:
-        yield
-    except ConfigError:
-        paths = home.sweep(name)
-        if name not in study_names(home.studies_db):
-            shutil.rmtree(paths.dir)
-            for folder in (paths.dir.parent, home.dir):
-                if not any(folder.iterdir()):
-                    folder.rmdir()
-        raise
-
-
-@contextmanager
-def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executor]:
-    """The host's process; it and its children keep the sweep's lock."""
-    executor = LocalExecutor(paths.host_log, worker, keep_fds=[lock_fd])
-    try:
-        yield executor
-    finally:
-        executor.close()
-
-
-def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
-    """Everything that can be wrong with data or model is found here, before any study or run exists."""
-    inspection = run_alone(executor, Inspect(config.workload(home)))
-    assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
-    before = stored_attrs(home.studies_db, config.name).get("data")
-    for name in ("fingerprint", "model_fingerprint"):
-        if before and before[name] != getattr(inspection, name):
-            what = "data" if name == "fingerprint" else "model"
-            found = f"the {what} of sweep {config.name!r} has changed since it began"
-            raise ConfigError([Problem(f"{config.file}: {what}", found, "give the sweep another name:")])
-    return inspection
-
-
-def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Inspection) -> None:
-    """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
-    try:
-        run_alone(executor, Load(config.workload(home), inspection))
-    except RequestFailed as error:
-        found = f"{config.model.source} cannot be loaded: {error}"
-        raise ConfigError([Problem(f"{config.file}: model", found, "a complete safetensors model")]) from error
+def first_line(error: Exception) -> str:
+    """What a database has to say, without the statement it was given."""
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    cause = getattr(cause, "orig", cause)  # the driver's own error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
 
 
 # --- the sweep -----------------------------------------------------------------------------------------
@@ -168,23 +111,54 @@ def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Ins
 
 @contextmanager
 def opened_books(
-    config: SweepConfig, home: Home, inspection: Inspection, executor: Executor, view: View
+    config: SweepConfig, home: Home, inspection: Inspection, executor: Executor, view: View, slots: Slots
 ) -> Iterator[RunningSweep]:
     """The study and its MLflow view, from here on written by this process alone; closed however the sweep ends."""
-    study = open_study(config, home.studies_db)
+    study, changes, left_out = open_revision(
+        config, home.studies_db, lambda point: identity_of(config, home, inspection, point)
+    )
+    tell_revision(view, study, changes, left_out)
     study.set_attr("state", "running")
     study.set_attr("data", to_json(inspection))
+    meter = Meter(config.budget, from_json(Spent, study.attrs().get("spent", {})), time.time)
     tracker = None
     try:
         tracker = Tracker(home, config, inspection)
-        yield RunningSweep(config, home, inspection, study, tracker, executor, view)
+        yield RunningSweep(config, home, inspection, study, tracker, executor, view, slots, meter)
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        if study.attrs()["state"] != "complete":
-            study.set_attr("state", "interrupted" if stopped else "failed")
-            if tracker:
-                tracker.abandon("KILLED" if stopped else "FAILED")
+        try:
+            note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
+        except (
+            *STUDY_ERRORS,
+            *TRACKING_ERRORS,
+            OSError,
+        ) as second:  # a full disk, say: the first error is the one to tell
+            view.say(f"how it ended could not be written down: {first_line(second)}")
         raise
+    else:
+        study.set_attr("spent", to_json(meter.spent))
+    finally:
+        study.close()
+
+
+def note_end(study: Study, tracker: Tracker | None, meter: Meter, *, is_wish: bool) -> None:
+    """What an interruption or an error leaves behind: no state and no run that says it is still running."""
+    study.set_attr("spent", to_json(meter.spent))
+    if study.attrs()["state"] != "complete":
+        study.set_attr("state", "interrupted" if is_wish else "failed")
+        if tracker:
+            tracker.abandon("KILLED" if is_wish else "FAILED")
+
+
+def tell_revision(view: View, study: Study, changes: Sequence[Change], left_out: int) -> None:
+    """What an edit of the file changed, and what it did to the trials so far."""
+    if not changes:
+        return
+    view.say(f"revision {study.revision}:")
+    for key, old, new in changes:
+        view.say(f"  {key}: {old!r} -> {new!r}")
+    kept = len(study.records())
+    view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
 
 
 def tell_data(sweep: RunningSweep) -> None:
@@ -203,42 +177,54 @@ def score_base(sweep: RunningSweep) -> None:
         return
     workload = sweep.config.workload(sweep.home)
     device = "cuda:0" if sweep.inspection.gpus else "cpu"
-    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, _cores(), device))
+    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), device))
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
     sweep.study.set_attr("base_score", scored.metrics)
     metric = sweep.config.objective.metric
     sweep.view.say(f"the untouched base model: {metric} {scored.metrics[metric]:.4f}")
 
 
-def search(sweep: RunningSweep, slots: Slots) -> None:
-    """Train what is not trained yet."""
+def search(sweep: RunningSweep) -> None:
+    """Train what is not trained yet, within the budget."""
+    config, study = sweep.config, sweep.study
+
+    def identify(point: Point) -> str:
+        return identity_of(config, sweep.home, sweep.inspection, point)
+
+    warm: list[Point] = []
+    if config.strategy.warm_start:
+        taken = take_over(config, sweep.home, sweep.inspection, study, sweep.tracker, identify)
+        warm = warm_points(config, sweep.home)
+        sweep.view.say(f"warm start: {taken} trials taken over, {len(warm)} points lined up")
+    proposals = Proposals(config, study, identify, warm)
     engine = Search(
-        sweep.config, sweep.home, sweep.inspection, sweep.study, sweep.tracker, sweep.executor, sweep.view, slots
-    )
+        config, sweep.home, sweep.inspection, study, sweep.tracker, sweep.view, sweep.slots, proposals, sweep.meter,
+        repeats_planned(config),
+    )  # fmt: skip
+    sweep.view.say(f"search strategy: {study.strategy.type} ({study.strategy.why})")
     sweep.view.begin(
-        sweep.config.planned_trials(), engine.finished, sweep.config.objective.metric, slots.jobs, engine.best
+        config.planned_trials(), engine.finished_count, config.objective.metric, sweep.slots.jobs, engine.best
     )
-    engine.run()
+    Runner(
+        sweep.executor, sweep.inspection, sweep.slots, config.patience, config.budget.trial_minutes, sweep.view
+    ).run(engine)  # fmt: skip
     sweep.view.end()
-
-
-def slots_for(config: SweepConfig, inspection: Inspection, jobs: int | None) -> Slots:
-    """One trial per GPU, or per core; the cores divided among them."""
-    side_by_side = jobs or min(inspection.gpus or _cores(), config.planned_trials())
-    return Slots(side_by_side, max(1, _cores() // side_by_side), inspection.gpus)
+    ended_by = engine.stopped_by or ("space exhausted" if proposals.exhausted else "all trials done")
+    if proposals.exhausted and config.space.dimensions:
+        sweep.view.say("every point of the space has been tried: the search ends here")
+    study.set_attr("search_ended_by", ended_by)
+    engine.check_any_succeeded()
 
 
 def close_books(sweep: RunningSweep) -> None:
     """Leaderboard and summary into MLflow; the study is told last."""
+    sweep.study.set_attr("spent", to_json(sweep.meter.spent))
     stored = show(view_study(sweep.home.studies_db, sweep.config.name), "complete")
     sweep.tracker.artifact("leaderboard.txt", leaderboard_text(stored))
     champion = stored["champion"]
-    summary = {"trials": float(len(stored["trials"])), f"champion/{stored['objective']['metric']}": champion["value"]}
-    sweep.tracker.finish_sweep(
-        summary, {"hpo.champion": str(champion["number"]), "hpo.champion_run": champion["run_id"]}
-    )
+    summary, tags = {"trials": float(len(stored["trials"]))}, {}
+    if champion:
+        summary[f"champion/{stored['objective']['metric']}"] = champion["value"]
+        tags = {"hpo.champion": str(champion["number"]), "hpo.champion_run": champion["run_id"]}
+    sweep.tracker.finish_sweep(summary, tags)
     sweep.study.set_attr("state", "complete")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

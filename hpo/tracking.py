@@ -22,13 +22,17 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.config import SweepConfig
 from hpo.home import Home
-from trainers.catalog import Setting
+from hpo.records import TrialRecord
 from trainers.files import TrialPaths
 from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
 
+TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
+"""What MLflow and the database below it raise when the store cannot be written."""
 EXPERIMENT = "hpo"
 _BATCH = 1000  # most metrics that MLflow takes at once
 # So that the UI opens on training runs, not on traces of a language model.
@@ -40,7 +44,9 @@ def quiet_mlflow() -> None:
     """MLflow tells every step at INFO, by loggers that set their own level at import: turn them all down."""
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+            # A store that cannot be written is told by the exception; the log would add its traceback.
+            level = logging.CRITICAL if name.startswith("mlflow.store") else logging.WARNING
+            logging.getLogger(name).setLevel(level)
 
 
 def client(home: Home) -> MlflowClient:
@@ -62,7 +68,9 @@ class Tracker:
         self._runs: dict[int, str] = {}
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
-        self.parent_id = self._find() or self._create(
+        self._summarized: set[int] = set()
+        """Trials whose run has its final numbers from a session that was killed just then."""
+        self.parent_id = self._find(kind="sweep") or self._create(
             config.name, {"hpo.sweep": config.name, "hpo.kind": "sweep", "hpo.task": config.task}
         )
         self._client.update_run(self.parent_id, status="RUNNING")
@@ -73,14 +81,11 @@ class Tracker:
             return str(found.experiment_id)
         return str(self._client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
 
-    def _find(self, spec: TrialSpec | None = None) -> str | None:
+    def _find(self, **tags: str) -> str | None:
         """A run of this sweep by its tags: a run made just before a crash is adopted, not doubled."""
-        kind = f"tags.`hpo.spec` = '{spec.fingerprint()}'" if spec else "tags.`hpo.kind` = 'sweep'"
-        if spec:
-            kind += f" and tags.`hpo.trial` = '{spec.number}'"
-        runs = self._client.search_runs(
-            [self._experiment_id], f"tags.`hpo.sweep` = '{self._config.name}' and {kind}", max_results=1
-        )
+        wanted = {"sweep": self._config.name, **tags}
+        query = " and ".join(f"tags.`hpo.{name}` = '{value}'" for name, value in wanted.items())
+        runs = self._client.search_runs([self._experiment_id], query, max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
@@ -115,25 +120,53 @@ class Tracker:
 
     # --- trials ------------------------------------------------------------------------------------
 
-    def start_trial(self, spec: TrialSpec, params: Mapping[str, Setting], run_id: str | None) -> str:
+    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
         """Open a trial's run, or take up the one it had before an interruption."""
-        run_id = run_id or self._find(spec)
+        run_id = record.run_id or self._find(kind="trial", spec=spec.fingerprint(), trial=str(spec.number))
         if run_id:
-            self._client.update_run(run_id, status="RUNNING")
-            self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
+            self._adopt(run_id, spec)
         else:
-            searched = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+            searched = ", ".join(
+                f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in record.params.items()
+            )
             tags = {
                 "mlflow.parentRunId": self.parent_id, "mlflow.note.content": searched or "default configuration",
                 "hpo.sweep": self._config.name, "hpo.kind": "trial", "hpo.trial": str(spec.number),
-                "hpo.spec": spec.fingerprint(), "hpo.baseline": str(spec.number == 0).lower(),
+                "hpo.spec": spec.fingerprint(), "hpo.baseline": str(is_baseline).lower(),
+                "hpo.revision": str(record.revision),
             }  # fmt: skip
+            if record.reused_from is not None:
+                tags["hpo.reused_from"] = record.reused_from
             run_id = self._create(f"{self._config.name}-{spec.number:03d}", tags)
+        self._take(spec, run_id)
+        return run_id
+
+    def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
+        """A run for one repeat of a finalist; its number only tells it apart while it is under way."""
+        run_id = self._find(kind="repeat", spec=spec.fingerprint())
+        if run_id:
+            self._adopt(run_id, spec)
+        else:
+            tags = {
+                "mlflow.parentRunId": self.parent_id, "hpo.sweep": self._config.name, "hpo.kind": "repeat",
+                "hpo.repeats": str(trial), "hpo.spec": spec.fingerprint(),
+            }  # fmt: skip
+            run_id = self._create(f"{self._config.name}-{trial:03d}-seed-{repeat}", tags)
+        self._take(spec, run_id)
+        return run_id
+
+    def _adopt(self, run_id: str, spec: TrialSpec) -> None:
+        """Go on with a run of an earlier session, knowing what it holds: history would keep repeated values twice."""
+        self._client.update_run(run_id, status="RUNNING")
+        self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
+        if "seconds" in self._client.get_run(run_id).data.metrics:
+            self._summarized.add(spec.number)
+
+    def _take(self, spec: TrialSpec, run_id: str) -> None:
         settings = {"method": spec.method, **spec.settings, "max_examples": spec.max_examples, "seed": spec.seed}
         self._describe_once(run_id, {name: str(value) for name, value in settings.items() if value is not None})
         self._runs[spec.number] = run_id
         self._pending[spec.number] = []
-        return run_id
 
     def _last_step(self, run_id: str, metric: str) -> int:
         history = self._client.get_metric_history(run_id, f"validation/{metric}")
@@ -141,12 +174,16 @@ class Tracker:
 
     def step(self, number: int, step: Step) -> None:
         """Kept until the next evaluation: metrics go to the store in batches."""
+        pending = self._pending[number]
+        if pending and pending[-1].step >= step.examples:  # another attempt goes over steps that are not sent yet
+            self._pending[number] = [m for m in pending if m.step < step.examples]
         self._add(number, step.examples, {"train/loss": step.loss, "train/learning_rate": step.learning_rate})
 
     def evaluation(self, number: int, evaluation: Evaluation) -> None:
         metrics = {f"validation/{name}": value for name, value in evaluation.metrics.items()}
         self._add(number, evaluation.examples, {**metrics, "optimizer_step": evaluation.step})
         self._flush(number)
+        self._logged_up_to[number] = max(evaluation.examples, self._logged_up_to.get(number, -1))
 
     def _add(self, number: int, examples: int, values: Mapping[str, float]) -> None:
         if examples <= self._logged_up_to.get(number, -1):
@@ -165,7 +202,10 @@ class Tracker:
         self._flush(number)
         best = {f"best/{name}": value for name, value in result.metrics.items()}
         numbers = {**best, "seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb,
-                   "trainable_parameters": float(result.trainable_parameters)}  # fmt: skip
+                   "trainable_parameters": float(result.trainable_parameters),
+                   "adapter_mb": result.adapter_mb}  # fmt: skip
+        if number in self._summarized:
+            numbers = {}
         now = int(time.time() * 1000)
         tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}
         self._client.log_batch(
@@ -180,6 +220,12 @@ class Tracker:
             self._client.log_artifacts(run_id, str(paths.adapter), "adapter")
         self._client.set_terminated(run_id, _STATUS[result.state])
         del self._runs[number], self._pending[number]
+
+    def pause_trial(self, number: int) -> None:
+        """Close a run that will be taken up again."""
+        self._flush(number)
+        self._client.set_terminated(self._runs.pop(number), "KILLED")
+        del self._pending[number]
 
     # --- the sweep ---------------------------------------------------------------------------------
 

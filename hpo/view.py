@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.assets import Asset
-from hpo.report import gain, leaderboard, variants_table
+from hpo.report import finalists_table, gain, leaderboard, notes, variants_table, verdicts
 from trainers.catalog import Setting
 from trainers.spec import TrialResult
 
@@ -175,7 +175,10 @@ def finished_line(number: int, result: TrialResult, metric: str, params: str, *,
         message = " ".join(result.message.split())
         return f"trial {number} failed ({result.cause}: {message}) after {took}  {params}"
     value = f"{metric} {result.value:.4f}" if result.value is not None else ""
-    how = {"pruner": "pruned", "early_stopping": "stopped early", "budget": "done"}[result.stopped_by]
+    how = {
+        "pruner": "pruned", "early_stopping": "stopped early", "budget": "done",
+        "trial_minutes": "out of trial_minutes", "sweep_budget": "stopped by the budget",
+    }[result.stopped_by]  # fmt: skip
     star = "  *best so far*" if is_best else ""
     return f"trial {number} {how}: {value} in {took}  {params}{star}"
 
@@ -208,6 +211,11 @@ def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
     """Leaderboard, champion against baseline, variants, release and what to type next."""
     view.table(f"{shown['sweep']} ({shown['state']})", *leaderboard(shown))
     view.say(f"\n{gain(shown)}")
+    if shown["finalists"]:
+        view.table("finalists, trained again with fresh seeds", *finalists_table(shown))
+        view.say("")
+    for line in [*verdicts(shown), *notes(shown)]:
+        view.say(line)
     if shown["variants"]:
         view.table("ONNX variants, measured on the validation rows", *variants_table(shown))
         for judged in shown["variants"]:
@@ -222,6 +230,33 @@ def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
         if release:
             view.say(f'  hpo predict {release["name"]} "some text"')
         view.say("  hpo ui")
+
+
+def show_plan(view: View, plan: Mapping[str, Any]) -> None:
+    """What would run, what the corners of the space take, when it would end."""
+    view.say(f"{plan['trials']} trials ({plan['trials_left']} to go), {plan['repeats']} repeats of finalists; "
+             f"{plan['examples_per_trial']:,} examples per trial")  # fmt: skip
+    view.say(f"search strategy: {plan['strategy']['type']} ({plan['strategy']['why']})")
+    where = f"{plan['gpus']} GPUs" if plan["gpus"] else f"{plan['cores']} cores"
+    view.say(
+        f"{plan['jobs']} at a time on {where}, {plan['threads']} thread{'s' * (plan['threads'] != 1)} each; "
+        f"{plan['available_memory_mb'] / 1024:.1f} GB of memory free"
+    )
+    names = list(dict.fromkeys(name for probe in plan["probes"] for name in probe["params"]))
+    columns = ["point", "trainable", "memory", "adapter", "s/step", "evaluation", "trial", *names]
+    rows = [
+        [
+            p["point"], f"{p['trainable_parameters']:,}", f"{p['memory_mb']:.0f} MB", f"{p['adapter_mb']:.1f} MB",
+            f"{p['seconds_per_step']:.2f}", f"{p['seconds_per_evaluation']:.1f} s",
+            duration(p["trial_seconds"]), *(setting_text(p["params"].get(name)) for name in names),
+        ]
+        for p in plan["probes"]
+    ]  # fmt: skip
+    view.table("corners of the space, measured on a few steps", columns, rows)
+    for note in plan["notes"]:
+        view.say(f"note: {note}")
+    cost = "" if plan["cost"] is None else f", cost {plan['cost']:.2f}"
+    view.say(f"\nabout {duration(plan['seconds'])} without pruning, until {plan['ends_at']} ({plan['ends_by']}){cost}")
 
 
 def show_list(view: View, sweeps: Sequence[Mapping[str, Any]]) -> None:

@@ -44,6 +44,136 @@ def test_every_problem_of_a_file_at_once(write_yaml, home):
     )  # fmt: skip
 
 
+EVERY_SECTION = {  # a line of YAML: what is said of it, in order
+    "search_strategy: {type: bayes, num_trials: 0, enqueue: [{rank: 8}], warm_start: [a/b]}": [
+        "search_strategy.type: got 'bayes'; known: auto, random, grid, tpe, gp, qmc, nsga2",
+        "search_strategy.enqueue: point 1: 'rank' is not a dimension; known: ",
+        "search_strategy.num_trials: got 0; expected a whole number from 1",
+        "search_strategy.warm_start: got ['a/b']; expected names of earlier sweeps",
+    ],
+    "objective: [{metric: f1_macro}, {metric: second}]": ["objective.metric: got 'second'; did you mean 'seconds'?"],
+    "constraints: {max_minutes: 1, max_seconds: 0}": [
+        "constraints.max_seconds: got 0; expected a number above 0",
+        "constraints.max_minutes: unknown key; known: max_seconds, max_trainable_parameters, max_adapter_mb",
+    ],
+    "pruner: {type: patient, rule: {type: median, min_peers: 0}, metric: loss}": [
+        "pruner.metric: got 'loss'; known: f1_macro",
+        "pruner.rule.min_peers: got 0; expected a whole number from 1",
+    ],
+    "budget: {hours: 0, until: 25:00, cost: {max: 3}}": [
+        "budget.cost.max: is given without per_hour; expected cost: {per_hour: 2.5, max: 40}",
+        "budget.hours: got 0; expected a number above 0",
+        'budget.until: got 1500; expected a time of day, e.g. "06:00"',
+    ],
+    "finalists: {top: 0, seeds: 1}": [
+        "finalists.top: got 0; expected a whole number from 1 to 100",
+        "finalists.seeds: got 1; expected a whole number from 2 to 100",
+    ],
+    "trials: {retries: -1, stall_minute: 3}": [
+        "trials.retries: got -1; expected a whole number from 0 to 1000",
+        "trials.stall_minute: unknown key; did you mean 'stall_minutes'?",
+    ],
+    "training: {optim: adam, max_epochs: 1, max_steps: 5}": [
+        "training.optim: got 'adam'; expected one of adamw_torch, adafactor",
+        "training.max_steps: max_epochs and max_steps are given or searched; expected one of them",
+    ],
+    "search_space:": [],
+    "  method: [lora, dora]": [
+        "search_space.method: got ['lora', 'dora']; expected a value, or {type: choice, values: [...]}"
+    ],
+    "  lora_r: {type: int, low: 4, high: 8, when: {optim: []}}": [
+        "search_space.lora_r.when.optim: got []; expected the values of optim for which this dimension exists"
+    ],
+    "  optim: {type: choice, values: [adafactor], when: {lora_r: 5}}": [
+        "search_space.lora_r.when: depends on itself; conditions must not go in a circle"  # named where it begins
+    ],
+    "  max_length: 4": ["search_space.max_length: got 4; expected a whole number at least 8"],
+}
+
+
+@pytest.mark.parametrize("command", ["sweep", "plan"])
+def test_every_problem_of_every_section_with_its_line(home, tmp_path, tiny, command):
+    path = tmp_path / "sweep.yaml"
+    head = ["task: text-classification", f"model: {tiny / 'encoder'}", f"data: {tiny / 'reviews.jsonl'}"]
+    path.write_text("\n".join([*head, *EVERY_SECTION, ""]))
+    done = hpo(command, str(path), home=home)
+    refused(done, home)
+    lines = dict(zip(EVERY_SECTION, range(len(head) + 1, 99), strict=False))
+    circle = lines["  lora_r: {type: int, low: 4, high: 8, when: {optim: []}}"]
+    wanted = [
+        f"{path}:{circle if 'circle' in text else number}: {text}"
+        for line, number in lines.items()
+        for text in EVERY_SECTION[line]
+    ]
+    told = [line.strip() for line in done.stderr.splitlines()]
+    assert told[0] == f"error: {len(wanted)} problems"
+    unsaid = [text for text in wanted if not any(line.startswith(text) for line in told)]
+    assert not unsaid, done.stderr
+    assert len(told) == 1 + len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"search_strategy": {"type": "grid"}}, ["needs a finite space; learning_rate has none", "give each a step"]),
+        ({"search_strategy": {"warm_start": ["old"]}}, ["search_strategy.warm_start: no sweep 'old'"]),
+        ({"search_strategy": {"warm_start": ["tiny-encoder"]}}, ["no sweep 'tiny-encoder'"]),
+        ({"search_strategy": {"enqueue": [{"learning_rate": 1}]}},
+         ["point 1: learning_rate 1 lies outside", "a number from 0.001 to 0.03"]),
+        ({"search_space": {"method": {"type": "choice", "values": ["lora", "dora"]},
+                           "lora_r": {"type": "int", "low": 4, "high": 8, "when": {"method": "rslora"}}}},
+         ["search_space.lora_r.when.method: got 'rslora'", "method is one of lora, dora"]),
+    ],
+    ids=["endless-grid", "warm-start-from-nothing", "warm-start-from-itself", "point-outside", "impossible-when"],
+)  # fmt: skip
+def test_searches_that_cannot_be(write_yaml, home, changes, words):
+    refused(hpo("sweep", str(write_yaml(**changes)), home=home), home, *words)
+
+
+def test_a_searched_length_the_model_has_no_positions_for(write_yaml, home):
+    path = write_yaml(search_space={"max_length": {"type": "choice", "values": [64, 4096]}})
+    refused(hpo("sweep", str(path), home=home), home, "max_length: got 4096", "at most 128")
+
+
+def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
+    """Every such change at once, with what was and what is; the study stays as it was."""
+    from hpo.config import load_config
+    from hpo.home import Home
+    from hpo.revision import open_revision
+
+    home.mkdir()
+    config = load_config(write_yaml(), Home(home))
+    open_revision(config, Home(home).studies_db, str)[0].close()
+    before = (home / "studies.db").read_bytes()
+    edited = write_yaml(
+        seed=5,
+        objective={"metric": "accuracy"},
+        training={"max_examples": 320, "evaluations": 2, "max_length": 32, "learning_rate": 1e-3},
+        budget={"hours": 1},
+        promote=False,
+    )
+    done = hpo("sweep", str(edited), home=home)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    told = [line.strip() for line in done.stderr.splitlines()]
+    assert told[0] == "error: 4 problems"
+    for line, (key, was, now) in zip(
+        sorted(told[1:]),
+        [
+            ("objective", "[{'metric': 'f1_macro', 'direction': 'maximize'}]", "'accuracy'"),
+            ("seed", "0", "5"),
+            ("training.max_examples", "160", "320"),
+            ("training.max_length", "64", "32"),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"{edited}: {key}: was {was} when sweep 'tiny-encoder' began, now ")
+        assert now in line
+        assert line.endswith("give the sweep another name:")
+    assert (home / "studies.db").read_bytes() == before
+    assert sorted(p.name for p in home.iterdir()) == ["studies.db"]
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -92,6 +222,10 @@ def test_a_tokenizer_without_a_chat_template(write_yaml, home, tiny, tmp_path):
         (["show", "nothing"], "no sweep 'nothing'"),
         (["predict", "nothing", "x"], "no released model 'nothing'"),
         (["sweep", "nowhere.yaml"], "cannot be read"),
+        (["plan", "nowhere.yaml"], "cannot be read"),
+        (["stop", "nothing"], "no sweep 'nothing'"),
+        (["stop", "../etc"], "'../etc'"),
+        (["sweep", "x.yaml", "--jobs", "0"], "--jobs"),
         (["fetch", "all-MiniLM"], "did you mean"),
         (["fetch"], "--list"),
         (["ui"], "run a sweep first"),

@@ -35,17 +35,19 @@ def micro_batches(tokens: Tokens, rows: Sequence[int], micro_batch_size: int) ->
     return [ordered[i : i + micro_batch_size] for i in range(0, len(ordered), micro_batch_size)]
 
 
-def evaluation_batches(tokens: Tokens, pad_id: int, device: torch.device) -> Iterator[Batch]:
-    """All rows once, sorted by length, in batches of at most `EVALUATION_TOKENS` padded tokens."""
+def evaluation_batches(
+    tokens: Tokens, pad_id: int, device: torch.device, most_tokens: int = EVALUATION_TOKENS
+) -> Iterator[tuple[list[int], Batch]]:
+    """All rows once, sorted by length, in batches of at most `most_tokens` padded tokens: (row numbers, batch)."""
     lengths = tokens.lengths
     group: list[int] = []
     for row in np.argsort(lengths, kind="stable").tolist():
-        if group and (len(group) + 1) * int(lengths[row]) > EVALUATION_TOKENS:
-            yield collate(tokens, group, pad_id, device)
+        if group and (len(group) + 1) * int(lengths[row]) > most_tokens:
+            yield group, collate(tokens, group, pad_id, device)
             group = []
         group.append(row)
     if group:
-        yield collate(tokens, group, pad_id, device)
+        yield group, collate(tokens, group, pad_id, device)
 
 
 def collate(tokens: Tokens, rows: Sequence[int], pad_id: int, device: torch.device) -> Batch:

@@ -65,6 +65,7 @@ class Field:
         return " ".join([kind, " and ".join(bounds)]).strip()
 
 
+BUDGETS = ("max_epochs", "max_examples", "max_steps")
 _LORA_METHODS = ("lora", "rslora", "dora")
 
 FIELDS: Mapping[str, Field] = {
@@ -76,8 +77,9 @@ FIELDS: Mapping[str, Field] = {
         Field("micro_batch_size", int, 8, "Most examples in one forward pass; accumulation follows.", low=1,
               high=65536),
         Field("max_epochs", float, 3.0, "Full budget of a trial, in passes over the training rows.", above=0,
-              high=10000),
-        Field("max_examples", int, None, "Full budget in training examples; wins over max_epochs.", low=1),
+              high=10000, searchable=True),
+        Field("max_examples", int, None, "Full budget in training examples; wins over max_epochs.", low=1,
+              searchable=True),
         Field("max_steps", int, None,
               "Full budget in optimizer steps of the baseline's batch size; wins over max_epochs.", low=1),
         Field("evaluations", int, 5, "Evaluations per trial, at equal fractions of its budget.", low=1, high=1000),
@@ -89,9 +91,11 @@ FIELDS: Mapping[str, Field] = {
               high=0.9, searchable=True),
         Field("lr_scheduler_type", str, "linear", "Shape of the learning rate after warm-up.",
               choices=("linear", "cosine", "constant"), searchable=True),
-        Field("weight_decay", float, 0.01, "AdamW's decoupled weight decay.", low=0, high=1, searchable=True),
+        Field("optim", str, "adamw_torch", "Optimizer.", choices=("adamw_torch", "adafactor"), searchable=True),
+        Field("weight_decay", float, 0.01, "Decoupled weight decay.", low=0, high=1, searchable=True),
         Field("max_grad_norm", float, 1.0, "Gradient norm is clipped to this.", above=0, searchable=True),
-        Field("max_length", int, 256, "Longest row in tokens; longer ones are cut.", low=8, high=1048576),
+        Field("max_length", int, 256, "Longest row in tokens; longer ones are cut.", low=8, high=1048576,
+              searchable=True),
         Field("precision", str, "auto", "Arithmetic of the forward pass; auto: bf16 where native, else fp32.",
               choices=("auto", "fp32", "bf16", "fp16")),
         Field("lora_r", int, 8, "Rank of the adapter.", low=1, high=1024, searchable=True, methods=_LORA_METHODS),
@@ -125,6 +129,10 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+METHOD = Field("method", str, "lora", "How the base model is made trainable.", choices=tuple(METHODS), searchable=True)
+"""The one dimension that is not a training setting."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number computed over validation rows."""
@@ -146,6 +154,17 @@ METRICS: Mapping[str, Metric] = {
         Metric("f1_weighted", "maximize", "F1 per label, averaged by the label's rows."),
     )
 }
+
+
+RESOURCES: Mapping[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("seconds", "minimize", "Training and evaluating, of a whole trial."),
+        Metric("trainable_parameters", "minimize", "Parameters that a trial trains."),
+        Metric("adapter_mb", "minimize", "Size of the adapter's files."),
+    )
+}
+"""What a trial costs: further objectives, and what hard constraints may bound."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +204,19 @@ TASKS: Mapping[str, Task] = {
         ),
     )
 }
+
+
+def canonical_settings(method: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Settings in their one true form: only what `method` reads, `lora_alpha` instead of its ratio, and none of the
+    budgets (a trial's spec has its number of examples). Two points are the same trial when these are equal."""
+    canonical = {name: settings[name] for name, f in FIELDS.items() if not f.methods or method in f.methods}
+    for budget in BUDGETS:
+        del canonical[budget]
+    ratio = canonical.pop("alpha_ratio", None)
+    if "lora_alpha" in canonical:
+        alpha = canonical["lora_alpha"]
+        canonical["lora_alpha"] = float(ratio or 0) * float(canonical["lora_r"] or 0) if alpha is None else float(alpha)
+    return canonical
 
 
 def default_settings(task: str, method: str) -> dict[str, Setting]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,15 @@ class TrialPaths:
     def log(self) -> Path:
         return self.dir / "trial.log"
 
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per checkpoint, named by its step; only whole ones have such a name."""
+        return self.dir / "checkpoints"
+
+    def rows(self, index: int) -> Path:
+        """Per-row results of an evaluation."""
+        return self.dir / "rows" / f"{index:04d}.npy"
+
 
 def file_fingerprint(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of files, in the order of their names."""
@@ -50,3 +60,25 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder outlast a power loss."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_folder(scratch: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one, by rename."""
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        scratch.rename(folder)
+        shutil.rmtree(old)
+    else:
+        scratch.rename(folder)

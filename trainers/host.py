@@ -17,20 +17,38 @@ import ctypes
 import importlib
 import json
 import os
+import select
 import selectors
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainers.files import TrialPaths
-from trainers.spec import TERMINAL, Event, Failed, Load, Request, TrainRequest, Verdict, decode, encode
+from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
+from trainers.spec import (
+    TERMINAL,
+    Cause,
+    Evaluation,
+    Event,
+    Failed,
+    Load,
+    Request,
+    Step,
+    TrainRequest,
+    Verdict,
+    decode,
+    encode,
+)
 
 Worker = Callable[[Request], Generator[Event, Verdict | None, None]]
 _PR_SET_PDEATHSIG = 1
+READ_AT_MOST = 1 << 16
+"""Bytes: what a pipe holds."""
 CANNOT_FORK = "the trial host has threads and cannot fork safely"
 
 
@@ -41,6 +59,10 @@ class _Child:
     pidfd: int
     events_fd: int
     verdicts_fd: int
+    oom_kills: int
+    """The kernel's counter at a time when the child was alive for certain."""
+    oom_kills_latest: int
+    """The counter just before its pipe was last read; it lived on if anything was to be read after that."""
     buffer: bytes = b""
     ended: bool = False
     """Whether its terminal event has been passed on."""
@@ -77,7 +99,7 @@ class Host:
 
     def _read_requests(self) -> bool:
         """Take what the sweep has sent; False when it has closed its end."""
-        chunk = os.read(self.requests_fd, 1 << 16)
+        chunk = os.read(self.requests_fd, READ_AT_MOST)
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         for line in lines:
             self._take(json.loads(line))
@@ -85,15 +107,20 @@ class Host:
 
     def _take(self, message: dict[str, Any]) -> None:
         request_id = message["id"]
+        child = self.children.get(request_id)
         if "verdict" in message:
             # A child that has just died cannot be answered; its end is on its way through the other pipe.
-            if child := self.children.get(request_id):
+            if child:
                 with contextlib.suppress(BrokenPipeError):
                     os.write(child.verdicts_fd, message["verdict"].encode() + b"\n")
             return
+        if "kill" in message:
+            if child:
+                os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            return
         request = decode(message["request"])
         if isinstance(request, Load):
-            for event in _events_of(self.worker, request, iter(())):
+            for event in _events_of(self.worker, request, _Verdicts(None)):
                 self._send(request_id, encode(event))
         else:
             self._fork(request_id, request)
@@ -106,7 +133,14 @@ class Host:
         events_read, events_write = os.pipe()
         os.set_blocking(events_read, False)
         verdicts_read, verdicts_write = os.pipe()
-        host_pid, pid = os.getpid(), os.fork()
+        host_pid, counted = os.getpid(), oom_kills()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, or too many processes: that is this request's bad luck alone
+            for fd in (events_read, events_write, verdicts_read, verdicts_write):
+                os.close(fd)
+            self._send(request_id, encode(_failed(error)))
+            return
         if pid == 0:
             for other in self.children.values():
                 for fd in (other.events_fd, other.verdicts_fd, other.pidfd):
@@ -116,7 +150,7 @@ class Host:
             _run_child(self.worker, request, events_write, verdicts_read, host_pid)
         os.close(events_write)
         os.close(verdicts_read)
-        child = _Child(request_id, pid, os.pidfd_open(pid), events_read, verdicts_write)
+        child = _Child(request_id, pid, os.pidfd_open(pid), events_read, verdicts_write, counted, counted)
         self.children[request_id] = child
         self._selector.register(events_read, selectors.EVENT_READ, (self._read_child, child))
         # Its death is watched apart: a process that it left behind may hold the pipe open for ever.
@@ -124,8 +158,9 @@ class Host:
 
     def _read_child(self, child: _Child) -> bool:
         """Pass on what a child has written; False when there is nothing (more)."""
+        counted = oom_kills()
         try:
-            chunk = os.read(child.events_fd, 1 << 16)
+            chunk = os.read(child.events_fd, READ_AT_MOST)
         except BlockingIOError:
             chunk = b""
         if not chunk:
@@ -135,6 +170,8 @@ class Host:
             event = json.loads(line)
             child.ended |= event["type"] in {cls.__name__ for cls in TERMINAL}
             self._send(child.request_id, event)
+        if len(chunk) < READ_AT_MOST:  # else more had been written already
+            child.oom_kills, child.oom_kills_latest = child.oom_kills_latest, counted
         return True
 
     def _bury(self, child: _Child) -> None:
@@ -148,9 +185,7 @@ class Host:
         _, status = os.waitpid(child.pid, 0)
         del self.children[child.request_id]
         if not child.ended:
-            code = os.waitstatus_to_exitcode(status)
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            self._send(child.request_id, encode(Failed("crash", f"the trial's process {how}")))
+            self._send(child.request_id, encode(_how_it_ended(os.waitstatus_to_exitcode(status), child.oom_kills)))
 
     def _send(self, request_id: int, event: dict[str, Any]) -> None:
         line = json.dumps({"id": request_id, "event": event}).encode() + b"\n"
@@ -163,7 +198,45 @@ class Host:
             os.waitpid(child.pid, 0)
 
 
-def _events_of(worker: Worker, request: Request, verdicts: Iterator[Verdict]) -> Iterator[Event]:
+def _how_it_ended(code: int, oom_kills_before: int) -> Failed:
+    """A child that said nothing at its end, by its exit code."""
+    if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
+        return Failed("oom", "the kernel killed the trial's process: the machine ran out of memory")
+    names = {number.value: number.name for number in signal.Signals}
+    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"
+    return Failed("crash", f"the trial's process {how}")
+
+
+def _failed(error: BaseException) -> Failed:
+    """An exception as the end of a request."""
+    message = " ".join(str(error).split())
+    cause: Cause = "oom" if is_out_of_memory(error) else "crash"
+    return Failed(cause, f"{type(error).__name__}: {message}")
+
+
+class _Verdicts:
+    """A child's end of the pipe that verdicts come through; None where nobody sends any."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self._buffer = b""
+
+    def after(self, event: Event) -> Verdict | None:
+        """The verdict on an evaluation, waited for; after a step only what is there already."""
+        if self._fd is None or not isinstance(event, (Evaluation, Step)):
+            return None
+        while b"\n" not in self._buffer:
+            if isinstance(event, Step) and not select.select([self._fd], [], [], 0)[0]:
+                return None
+            chunk = os.read(self._fd, 1 << 10)
+            if not chunk:
+                raise EOFError("the trial host has gone")
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()  # type: ignore[return-value]  # the sweep sends verdicts only
+
+
+def _events_of(worker: Worker, request: Request, verdicts: _Verdicts) -> Iterator[Event]:
     """A worker's events up to the terminal one; an exception becomes `Failed`."""
     verdict: Verdict | None = None
     try:
@@ -173,14 +246,12 @@ def _events_of(worker: Worker, request: Request, verdicts: Iterator[Verdict]) ->
             yield event
             if isinstance(event, TERMINAL):
                 return
-            verdict = next(verdicts) if type(event).__name__ == "Evaluation" else None
+            verdict = verdicts.after(event)
     except StopIteration:
         yield Failed("crash", "the trainer ended without a result")
-    except MemoryError as error:
-        yield Failed("oom", str(error) or "out of memory")
     except (Exception, SystemExit) as error:  # noqa: BLE001  # the border of a process: whatever happened is the request's result
-        traceback.print_exc()
-        yield Failed("crash", f"{type(error).__name__}: {error}")
+        _print_traceback()
+        yield _failed(error)
 
 
 def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int, host_pid: int) -> None:
@@ -188,22 +259,28 @@ def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: in
     code = 1
     try:
         die_with_parent(host_pid)
-        if isinstance(request, TrainRequest):
-            log = TrialPaths(Path(request.spec.dir)).log
-            log.parent.mkdir(parents=True, exist_ok=True)
-            _redirect_output(log)
-        verdicts = os.fdopen(verdicts_fd)
+        volunteer_for_oom_kill()
         with os.fdopen(events_fd, "w") as events:
-            for event in _events_of(worker, request, (line.strip() for line in verdicts)):  # type: ignore[misc]  # the sweep sends verdicts only
+            for event in _events_of(partial(_begin, worker), request, _Verdicts(verdicts_fd)):
                 events.write(json.dumps(encode(event)) + "\n")
                 events.flush()
         code = 0
     except BaseException:  # noqa: BLE001  # nothing may unwind into the host's loop; the log keeps the traceback
-        traceback.print_exc()
+        _print_traceback()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # a full disk; a library that closed it
+                stream.flush()
         os._exit(code)
+
+
+def _begin(worker: Worker, request: Request) -> Generator[Event, Verdict | None, None]:
+    """The worker's answer; what it prints goes to the trial's log."""
+    if isinstance(request, TrainRequest):
+        log = TrialPaths(Path(request.spec.dir)).log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        _redirect_output(log)
+    return worker(request)
 
 
 def _redirect_output(log: Path) -> None:
@@ -212,6 +289,12 @@ def _redirect_output(log: Path) -> None:
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
+
+
+def _print_traceback() -> None:
+    """On a full disk it cannot be kept, which must not keep its message from the sweep."""
+    with contextlib.suppress(OSError, ValueError):
+        traceback.print_exc()
 
 
 def die_with_parent(parent_pid: int) -> None:

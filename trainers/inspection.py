@@ -43,6 +43,7 @@ def inspect(request: Inspect) -> Inspection:
     if not tokens_dir.exists():
         rows = {n: [task.measure_row(r.example, e, labels) for r, e in kept[n]] for n in SPLITS}
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
+    gpus = _free_gpu_memory_mb()
     full = sum(len(e.ids) >= workload.max_length for rows in kept.values() for _, e in rows)
     return Inspection(
         rows={name: len(rows) for name, rows in kept.items()},
@@ -54,8 +55,9 @@ def inspect(request: Inspect) -> Inspection:
         duplicates=duplicates,
         truncated=full,
         train_tokens=sum(len(e.ids) for _, e in kept["train"]),
-        gpus=_count_gpus(),
+        gpus=len(gpus),
         notes=_notes(duplicates, full, sum(empty.values()), workload.max_length, kept, labels),
+        gpu_memory_mb=min(gpus, default=0.0),
     )
 
 
@@ -173,10 +175,13 @@ def _fingerprint(workload: Workload, kept: Mapping[str, Sequence[tuple[Keyed[Any
     return fingerprint([workload.task, workload.max_length, data, rows])
 
 
-def _count_gpus() -> int:
+def _free_gpu_memory_mb() -> list[float]:
+    """Free memory of each CUDA device."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in range(torch.cuda.device_count())]
 
 
 def _notes(

@@ -1,185 +1,186 @@
-"""The training loop: steps, evaluations at fixed shares of the budget, the best adapter kept.
+"""The training loop: steps, evaluations at fixed shares of the budget, checkpoints, the best adapter kept.
 
-A generator: it yields events and takes a verdict after each evaluation, so whoever drives it (a forked child, a test)
-decides when it goes on.
+A generator: it yields events and takes verdicts, so whoever drives it (a forked child, a test) decides when it goes
+on. A verdict is waited for after each evaluation; after a `Step` it may say stop or pause.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import resource
-import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from transformers import get_scheduler
-
-from trainers.batches import collate, effective_batches, evaluation_batches, micro_batches
+from trainers.checkpoint import Checkpoints, Progress
 from trainers.early_stopping import EarlyStopping
+from trainers.evaluation import save_rows
 from trainers.files import TrialPaths
-from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
-from trainers.spec import Evaluation, Event, Failed, Step, TrialResult, TrialSpec, Verdict
-from trainers.tasks.base import Task
-from trainers.tasks.table import TASKS
-from trainers.tokens import Tokens
+from trainers.memory import peak_rss_mb
+from trainers.model import Base
+from trainers.spec import PAUSED, Evaluation, Event, Failed, Resumed, Step, TrialResult, TrialSpec, Verdict
+from trainers.trainer import Trainer
 
 STEP_EVENT_EVERY_S = 0.5
+SMOOTHING = 0.9
 StoppedBy = Literal["budget", "early_stopping", "pruner"]
 
 
-class Trainer:
-    """One trial under way: model, optimizer, schedule and data."""
-
-    def __init__(self, base: Base, spec: TrialSpec, tokens_dir: Path) -> None:
-        self.spec = spec
-        self.task: Task = TASKS[spec.workload.task]
-        self.labels = base.labels
-        self.device = torch.device(spec.device)
-        self.autocast_dtype = resolve_precision(spec.workload.precision, self.device)
-        self.pad_id = int(base.model.config.pad_token_id or 0)
-        self.train_tokens = Tokens(tokens_dir, "train")
-        self.validation_tokens = Tokens(tokens_dir, "validation")
-        self.model = put_adapter_on(base, spec).to(self.device)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        settings = spec.settings
-        batch_size = int(settings["batch_size"] or 1)
-        self.total_steps = math.ceil(spec.max_examples / batch_size)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=float(settings["learning_rate"] or 0),
-            weight_decay=float(settings["weight_decay"] or 0),
-        )
-        kind = str(settings["lr_scheduler_type"])
-        self.schedule = get_scheduler(
-            "constant_with_warmup" if kind == "constant" else kind,
-            self.optimizer,
-            num_warmup_steps=round(float(settings["warmup_ratio"] or 0) * self.total_steps),
-            num_training_steps=self.total_steps,
-        )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
-        self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
-        self.max_grad_norm = float(settings["max_grad_norm"] or 1)
-        self.micro_batch_size = int(settings["micro_batch_size"] or 1)
-
-    def step(self, rows: list[int]) -> tuple[float, int]:
-        """One optimizer step over `rows`: (mean loss per unit, tokens).
-
-        Each micro-batch's summed loss is divided by the units of the whole step, so that the update does not depend
-        on how the rows are grouped.
-        """
-        self.model.train()
-        units = sum(self.task.unit_count(self.train_tokens, row) for row in rows)
-        loss_sum, tokens = 0.0, 0
-        for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
-            batch = collate(self.train_tokens, group, self.pad_id, self.device)
-            with autocast(self.device, self.autocast_dtype):
-                sums = self.task.sums(self.model, batch)
-            self.scaler.scale(sums.loss / units).backward()
-            loss_sum += float(sums.loss.detach())
-            tokens += batch.tokens
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss_sum / units, tokens
-
-    def evaluate(self) -> dict[str, float]:
-        """All metrics of the task on the validation rows."""
-        self.model.eval()
-        with torch.inference_mode(), autocast(self.device, self.autocast_dtype):
-            batches = evaluation_batches(self.validation_tokens, self.pad_id, self.device)
-            return self.task.evaluate(self.model, batches, self.labels)
-
-
 def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[Event, Verdict | None, None]:
-    """Train one trial. Yields `Step`s, `Evaluation`s (each waits for a verdict) and a `TrialResult` or `Failed`."""
-    began = time.monotonic()
+    """Train one trial, from its last checkpoint if it has one.
+
+    Yields `Resumed` (only then), `Step`s, `Evaluation`s (each waits for a verdict) and a `TrialResult` or `Failed`.
+    """
     trainer = Trainer(base, spec, tokens_dir)
-    paths = TrialPaths(Path(spec.dir))
-    patience = int(spec.settings["early_stopping.patience"] or 1)
-    stopping = EarlyStopping(spec.direction, patience, float(spec.settings["early_stopping.min_delta"] or 0))
-    evaluations: list[Evaluation] = []
-    best: Evaluation | None = None
+    trial = _Trial(trainer, Checkpoints(TrialPaths(Path(spec.dir))))
+    if trial.progress.step:
+        judged = trial.progress.evaluations if trial.progress.is_judged else trial.progress.evaluations[:-1]
+        yield Resumed(trial.progress.step, trial.progress.examples, judged)
     stopped_by: StoppedBy = "budget"
-    for event in _run(trainer, began):
-        if isinstance(event, Failed):
-            yield event
-            return
-        if isinstance(event, Step):
-            yield event
-            continue
-        evaluations.append(event)
-        if stopping.is_best(event.metrics[spec.metric]):
-            best = event
-            save_adapter(trainer.model, paths.adapter)
+    for event in trial.run():
         verdict = yield event
-        if verdict == "stop" or stopping.should_stop:
+        if isinstance(event, Failed):
+            return
+        if verdict == "pause":
+            if isinstance(event, Step):  # at an evaluation the checkpoint is there already
+                trial.save()
+            yield PAUSED
+            return
+        if isinstance(event, Evaluation):
+            trial.progress.is_judged = True
+        if verdict == "stop" or (isinstance(event, Evaluation) and trial.stopping.should_stop):
             stopped_by = "pruner" if verdict == "stop" else "early_stopping"
             break
-    if best is None:
-        yield Failed("diverged", f"{spec.metric} was never a number")
-        return
-    yield TrialResult(
-        state="pruned" if stopped_by == "pruner" else "complete",
-        value=best.metrics[spec.metric],
-        metrics=best.metrics,
-        best_index=best.index,
-        evaluations=evaluations,
-        stopped_by=stopped_by,
-        seconds=time.monotonic() - began,
-        trainable_parameters=sum(p.numel() for p in trainer.parameters),
-        peak_rss_mb=peak_rss_mb(),
-    )
+    yield trial.result(stopped_by)
 
 
-def _run(trainer: Trainer, began: float) -> Iterator[Step | Evaluation | Failed]:
-    """All steps of the budget, with evaluations at equal shares of the examples."""
-    count = int(trainer.spec.settings["evaluations"] or 1)
-    budget = trainer.spec.max_examples
-    examples = tokens = index = losses = 0
-    loss_sum = 0.0
-    last_event = 0.0
-    for step, rows in enumerate(trainer.batches, 1):
-        loss, step_tokens = trainer.step(rows)
-        examples, tokens = examples + len(rows), tokens + step_tokens
-        loss_sum, losses = loss_sum + loss, losses + 1
+class _Trial:
+    """A trial under way: where it stands, and what its own curve says."""
+
+    def __init__(self, trainer: Trainer, checkpoints: Checkpoints) -> None:
+        self.trainer = trainer
+        self.spec = trainer.spec
+        self._checkpoints = checkpoints
+        self._paths = TrialPaths(Path(self.spec.dir))
+        self.progress = checkpoints.load(trainer) or Progress()
+        self._began = time.monotonic() - self.progress.seconds
+        settings = self.spec.settings
+        self.stopping = EarlyStopping(
+            self.spec.direction,
+            int(settings["early_stopping.patience"] or 1),
+            float(settings["early_stopping.min_delta"] or 0),
+        )
+        self.best: Evaluation | None = None
+        for evaluation in self.progress.evaluations:
+            self._take(evaluation)
+
+    def _take(self, evaluation: Evaluation) -> bool:
+        """Count an evaluation; whether it is the best so far."""
+        is_best = self.stopping.is_best(evaluation.metrics[self.spec.metric])
+        self.best = evaluation if is_best else self.best
+        return is_best
+
+    def run(self) -> Iterator[Step | Evaluation | Failed]:
+        """All steps that are left, with evaluations at equal shares of the sweep's full budget and at the end."""
+        progress = self.progress
+        if not progress.is_judged:
+            yield progress.evaluations[-1]
+        elif progress.is_due:
+            yield self._evaluate()
+        last_event = 0.0
+        for rows in itertools.islice(self.trainer.batches, progress.step, None):
+            loss, tokens = self.trainer.step(rows)
+            progress.step += 1
+            progress.examples += len(rows)
+            progress.tokens += tokens
+            progress.loss_sum, progress.losses = progress.loss_sum + loss, progress.losses + 1
+            progress.seconds = time.monotonic() - self._began
+            if why := self._diverged(loss):
+                yield Failed("diverged", f"{why} at step {progress.step}")
+                return
+            progress.is_due = self._evaluation_is_due(len(rows))
+            if progress.is_due or progress.step == 1 or progress.seconds - last_event > STEP_EVENT_EVERY_S:
+                last_event = progress.seconds
+                yield self._step_event()
+            if progress.is_due:
+                yield self._evaluate()
+
+    def _evaluation_is_due(self, new_examples: int) -> bool:
+        """Whether the last `new_examples` crossed a share of the full budget, or were the trial's last."""
+        count, full = int(self.spec.settings["evaluations"] or 1), self.spec.full_examples
+        before = (self.progress.examples - new_examples) * count // full
+        return self.progress.examples * count // full > before or self.progress.examples >= self.spec.max_examples
+
+    def _diverged(self, loss: float) -> str | None:
+        """Why training is beyond repair: a loss that is no number, or one far above where it began.
+
+        Three times the first loss and one more: above what guessing at random costs, for classes (0.7 to begin with)
+        and for tokens (4 to begin with, 11 at random) alike.
+        """
         if not math.isfinite(loss):
-            yield Failed("diverged", f"loss is {loss} at step {step}")
-            return
-        due = examples * count // budget  # evaluations that should have happened by now
-        elapsed = time.monotonic() - began
-        if due > index or step == 1 or elapsed - last_event > STEP_EVENT_EVERY_S:
-            rate = float(trainer.schedule.get_last_lr()[0])
-            yield Step(step, examples, loss_sum / losses, rate, elapsed)
-            last_event, loss_sum, losses = elapsed, 0.0, 0
-        if due > index:
-            metrics = trainer.evaluate()
-            yield Evaluation(due - 1, due / count, step, examples, tokens, metrics, time.monotonic() - began)
-            index = due
+            return f"loss is {loss}"
+        progress = self.progress
+        if progress.first_loss is None or progress.smoothed_loss is None:
+            progress.first_loss = progress.smoothed_loss = loss
+        progress.smoothed_loss = SMOOTHING * progress.smoothed_loss + (1 - SMOOTHING) * loss
+        limit = 3 * progress.first_loss + 1
+        if progress.smoothed_loss > limit:
+            return f"loss rose from {progress.first_loss:.3g} to {progress.smoothed_loss:.3g}"
+        return None
 
+    def _step_event(self) -> Step:
+        progress = self.progress
+        mean = progress.loss_sum / progress.losses
+        progress.loss_sum, progress.losses = 0.0, 0
+        return Step(progress.step, progress.examples, mean, self.trainer.learning_rate, progress.seconds)
 
-def evaluate_base(base: Base, tokens_dir: Path, device_name: str, precision: str | None = None) -> dict[str, float]:
-    """All metrics of the untouched base model on the validation rows."""
-    device = torch.device(device_name)
-    model = base.model.to(device).eval()
-    dtype = resolve_precision(precision or base.workload.precision, device)
-    with torch.inference_mode(), autocast(device, dtype):
-        batches = evaluation_batches(Tokens(tokens_dir, "validation"), int(base.model.config.pad_token_id or 0), device)
-        return TASKS[base.workload.task].evaluate(model, batches, base.labels)
+    def _evaluate(self) -> Evaluation | Failed:
+        """Evaluate, then write the checkpoint: nobody hears of an evaluation that a kill could undo."""
+        progress = self.progress
+        metrics, rows = self.trainer.evaluate()
+        if not math.isfinite(metrics[self.spec.metric]):
+            return Failed("diverged", f"{self.spec.metric} is {metrics[self.spec.metric]} at step {progress.step}")
+        index = len(progress.evaluations)
+        save_rows(rows, self._paths.rows(index))
+        progress.seconds = time.monotonic() - self._began
+        evaluation = Evaluation(
+            index, self._fraction(), progress.step, progress.examples, progress.tokens,
+            metrics, progress.seconds,
+        )  # fmt: skip
+        is_best = self._take(evaluation)
+        progress.evaluations.append(evaluation)
+        progress.is_judged, progress.is_due = False, False
+        self._checkpoints.save(self.trainer, progress, is_best=is_best)
+        return evaluation
 
+    def _fraction(self) -> float:
+        """The share of the full budget spent: at a share where all trials are compared, exactly that."""
+        count, full = int(self.spec.settings["evaluations"] or 1), self.spec.full_examples
+        return (
+            self.progress.examples / full
+            if self.progress.examples >= self.spec.max_examples
+            else self.progress.examples * count // full / count
+        )
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Autocast to `dtype`, or nothing for plain float32."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+    def save(self) -> None:
+        """A checkpoint between two evaluations."""
+        self._checkpoints.save(self.trainer, self.progress, is_best=False)
 
-
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    def result(self, stopped_by: StoppedBy) -> Event:
+        """How it ended, with the best adapter in its final place."""
+        if self.best is None:
+            return Failed("timeout", "stopped before its first evaluation")
+        self._checkpoints.keep_best()
+        return TrialResult(
+            state="pruned" if stopped_by == "pruner" else "complete",
+            value=self.best.metrics[self.spec.metric],
+            metrics=self.best.metrics,
+            best_index=self.best.index,
+            evaluations=self.progress.evaluations,
+            stopped_by=stopped_by,
+            seconds=time.monotonic() - self._began,
+            trainable_parameters=self.trainer.trainable_parameters,
+            peak_rss_mb=peak_rss_mb(),
+            adapter_mb=sum(f.stat().st_size for f in self._paths.adapter.iterdir()) / 1e6,
+        )

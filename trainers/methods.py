@@ -16,13 +16,13 @@ _ATTENTION = ("attn", "attention")
 def adapter_config(
     method: str, task: str, settings: Mapping[str, Setting], model: torch.nn.Module, new_modules: Sequence[str]
 ) -> LoraConfig:
-    """PEFT's config; `new_modules` (a fresh head) are trained in full beside the adapter."""
-    rank = int(settings["lora_r"] or 0)
-    alpha = settings["lora_alpha"]
+    """PEFT's config; `new_modules` (a fresh head) are trained in full beside the adapter.
+
+    `settings` in the catalog's canonical form."""
     return LoraConfig(
         task_type=_TASK_TYPES[task],
-        r=rank,
-        lora_alpha=float(alpha) if alpha is not None else float(settings["alpha_ratio"] or 0) * rank,
+        r=int(settings["lora_r"] or 0),
+        lora_alpha=float(settings["lora_alpha"] or 0),
         lora_dropout=float(settings["lora_dropout"] or 0),
         target_modules=_targets(str(settings["target_modules"]), model, new_modules),
         modules_to_save=list(new_modules) or None,

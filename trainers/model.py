@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model
 
+from trainers.files import replace_folder
 from trainers.methods import adapter_config
 from trainers.spec import TrialSpec, Workload
 from trainers.tasks.table import TASKS
@@ -26,6 +27,7 @@ class Base:
     labels: list[str]
     model: torch.nn.Module
     new_parameters: list[str]
+    pad_id: int = 0
 
     @property
     def new_modules(self) -> list[str]:
@@ -50,10 +52,11 @@ def load_base(workload: Workload, labels: list[str], folder: str | None = None) 
     )
     model.config.use_cache = False
     if model.config.pad_token_id is None:
-        model.config.pad_token_id = model.config.eos_token_id
+        eos = model.config.eos_token_id  # some models have several
+        model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
     model.requires_grad_(False)
     model.eval()
-    return Base(workload, labels, model, new)
+    return Base(workload, labels, model, new, int(model.config.pad_token_id or 0))
 
 
 def draw_new_parameters(base: Base, seed: int) -> None:
@@ -95,10 +98,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
         warnings.simplefilter("ignore")
         model.save_pretrained(str(scratch), safe_serialization=True, save_embedding_layers=False)
     (scratch / "README.md").unlink(missing_ok=True)  # PEFT's model card template: all of it unfilled
-    if folder.exists():
-        folder.rename(folder.with_name(f".{folder.name}.old"))
-    scratch.rename(folder)
-    shutil.rmtree(folder.with_name(f".{folder.name}.old"), ignore_errors=True)
+    replace_folder(scratch, folder)
 
 
 def load_adapter(base: Base, folder: Path) -> PeftModel:

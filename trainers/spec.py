@@ -1,10 +1,11 @@
 """What crosses the border between `hpo` and `trainers`: requests in, events out, all of it JSON.
 
 Standard library only, so that both sides can import it at no cost. A request is answered by a stream of
-events whose last one is terminal. After each `Evaluation` the trainer waits for a verdict: go or stop.
+events whose last one is terminal. After each `Evaluation` the trainer waits for a verdict: go, stop, or pause (write
+a checkpoint and end); stop and pause are also taken after any `Step`, where nobody waits for them.
 
-    Inspect ─► Inspection            TrainRequest ─► Step* (Evaluation ⇄ verdict)* ─► TrialResult
-    Load    ─► Loaded                Score        ─► Scored
+    Inspect ─► Inspection            TrainRequest ─► Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult
+    Load    ─► Loaded                Score        ─► Scored              Probe   ─► Probed
     Export  ─► Exported              Measure      ─► Measurement            any of them ─► Failed
 """
 
@@ -18,8 +19,8 @@ from typing import Any, Literal
 from trainers.catalog import Setting
 from trainers.codec import fingerprint, from_json, to_json
 
-Verdict = Literal["go", "stop"]
-Cause = Literal["oom", "diverged", "data", "crash"]
+Verdict = Literal["go", "stop", "pause"]
+Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
 
 
 # --- what is asked -------------------------------------------------------------------------------------
@@ -71,6 +72,8 @@ class TrialSpec:
     metric: str
     direction: Literal["maximize", "minimize"]
     max_examples: int
+    full_examples: int
+    """The largest budget of any trial of the sweep: evaluations fall at equal shares of this one in all of them."""
     seed: int
     inputs: str
     """Hash of the data as cut and of the base model: equal paths may hold other content."""
@@ -78,12 +81,15 @@ class TrialSpec:
     device: str
     """`cpu` or `cuda:N`."""
     dir: str
+    halvings: int = 0
+    """How often the micro-batch was halved because memory ran out; the effective batch stays."""
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result; equal specs give equal numbers on one machine."""
         content = to_json(self)
-        for place in ("number", "threads", "device", "dir"):
+        for place in ("number", "threads", "device", "dir", "halvings"):
             del content[place]
+        content["settings"].pop("micro_batch_size", None)  # how rows are grouped does not change the update
         return fingerprint(content)
 
 
@@ -104,12 +110,24 @@ class Load:
 
 @dataclass(frozen=True)
 class Score:
-    """Evaluate the untouched base model on the validation rows."""
+    """Evaluate on one split: the untouched base model, or the adapter that the trial `spec` kept."""
 
     workload: Workload
     inspection: Inspection
     threads: int
     device: str
+    split: Literal["validation", "test"] = "validation"
+    spec: TrialSpec | None = None
+    rows_file: str | None = None
+    """Where per-row results go, as .npy (see `trainers/metrics/table.py`)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Train a few steps of a trial, measure, keep nothing."""
+
+    spec: TrialSpec
+    inspection: Inspection
 
 
 @dataclass(frozen=True)
@@ -142,7 +160,7 @@ class Measure:
     threads: int
 
 
-Request = Inspect | Load | Score | TrainRequest | Export | Measure
+Request = Inspect | Load | Score | Probe | TrainRequest | Export | Measure
 
 
 # --- what is answered ----------------------------------------------------------------------------------
@@ -173,6 +191,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The trial goes on from a checkpoint; `evaluations` are those that came before it and are judged already."""
+
+    step: int
+    examples: int
+    evaluations: list[Evaluation]
+
+
+@dataclass(frozen=True)
 class Finding:
     """One problem in data or model, found by the trainer: where, what, and what would be right."""
 
@@ -188,6 +215,10 @@ class Failed:
     cause: Cause
     message: str
     findings: list[Finding] = field(default_factory=list)
+
+
+PAUSED = Failed("interrupted", "paused at a checkpoint")
+"""How a trial ends that was told to pause."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +242,8 @@ class Inspection:
     gpus: int
     """CUDA devices that trials may use."""
     notes: list[str]
+    gpu_memory_mb: float = 0.0
+    """Free on the fullest of them."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +259,18 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a trial of this spec would cost, extrapolated from a few seconds of it."""
+
+    trainable_parameters: int
+    seconds_per_example: float
+    seconds_per_evaluation: float
+    memory_mb: float
+    """Of the trial alone: on a CPU what it needs beside the shared base model, on a GPU all it holds there."""
+    adapter_mb: float
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """How a trial ended: `metrics` and `value` are those of its best evaluation, whose adapter is kept."""
 
@@ -234,10 +279,12 @@ class TrialResult:
     metrics: dict[str, float]
     best_index: int | None
     evaluations: list[Evaluation]
-    stopped_by: Literal["budget", "early_stopping", "pruner", "failure"]
+    stopped_by: Literal["budget", "early_stopping", "pruner", "trial_minutes", "sweep_budget", "failure"]
     seconds: float
+    """Training and evaluating, all attempts together, without what a kill undid."""
     trainable_parameters: int = 0
     peak_rss_mb: float = 0.0
+    adapter_mb: float = 0.0
     cause: Cause | None = None
     message: str = ""
 
@@ -268,9 +315,9 @@ class Measurement:
 
 
 Event = (
-    Step | Evaluation | Failed | Inspection | Loaded | Scored | TrialResult | Exported | Measurement
+    Step | Evaluation | Resumed | Failed | Inspection | Loaded | Scored | Probed | TrialResult | Exported | Measurement
 )  # fmt: skip
-TERMINAL = (Failed, Inspection, Loaded, Scored, TrialResult, Exported, Measurement)
+TERMINAL = (Failed, Inspection, Loaded, Scored, Probed, TrialResult, Exported, Measurement)
 _BY_NAME = {cls.__name__: cls for cls in (*typing.get_args(Event), *typing.get_args(Request))}
 
 

@@ -23,9 +23,13 @@ class Encoded:
 
 
 class Tokens:
-    """One split: rows of token ids with their targets, read from memory maps."""
+    """One split: rows of token ids with their targets, read from memory maps.
 
-    def __init__(self, folder: Path, split: str) -> None:
+    `max_length` cuts rows shorter than they were cut when they were tokenized. A label's row keeps its last token,
+    which is the tokenizer's end mark.
+    """
+
+    def __init__(self, folder: Path, split: str, max_length: int | None = None) -> None:
         def read(name: str) -> npt.NDArray[np.int64]:
             array: npt.NDArray[np.int64] = np.load(folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False)
             return array
@@ -34,6 +38,7 @@ class Tokens:
         self._offsets = read("offsets")
         self._targets = read("targets")
         self._target_offsets = read("target_offsets")
+        self._max_length = max_length
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -41,13 +46,24 @@ class Tokens:
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each row, shape [rows]."""
-        return np.diff(self._offsets)
+        lengths = np.diff(self._offsets)
+        return lengths if self._max_length is None else np.minimum(lengths, self._max_length)
 
     def ids(self, row: int) -> npt.NDArray[np.int64]:
-        return self._ids[self._offsets[row] : self._offsets[row + 1]]
+        ids = self._ids[self._offsets[row] : self._offsets[row + 1]]
+        if self._max_length is None or len(ids) <= self._max_length:
+            return ids
+        if self._has_mask(row):
+            return ids[: self._max_length]
+        return np.concatenate([ids[: self._max_length - 1], ids[-1:]])
 
     def targets(self, row: int) -> npt.NDArray[np.int64]:
-        return self._targets[self._target_offsets[row] : self._target_offsets[row + 1]]
+        targets = self._targets[self._target_offsets[row] : self._target_offsets[row + 1]]
+        return targets[: self._max_length] if self._has_mask(row) else targets
+
+    def _has_mask(self, row: int) -> bool:
+        """Whether the row's target is a mask over its tokens, not one label."""
+        return bool(self._target_offsets[row + 1] - self._target_offsets[row] > 1)
 
 
 def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str, list[Any]]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainers.files import TrialPaths
 from trainers.sources import DataProblem
 from trainers.spec import (
     Event,
@@ -22,6 +23,7 @@ from trainers.spec import (
     Inspection,
     Load,
     Loaded,
+    Probe,
     Request,
     Score,
     Scored,
@@ -43,10 +45,6 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
         yield from _answer(request)
     except DataProblem as problem:
         yield Failed("data", str(problem), problem.findings)
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        yield Failed("oom", str(error).splitlines()[0])
 
 
 def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
@@ -58,6 +56,11 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         yield _load(request)
     elif isinstance(request, Score):
         yield _score(request)
+    elif isinstance(request, Probe):
+        from trainers.probe import probe
+
+        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
+        yield probe(base, request.spec, Path(request.inspection.tokens_dir))
     elif isinstance(request, TrainRequest):
         from trainers.loop import train
 
@@ -81,11 +84,17 @@ def _load(request: Load) -> Loaded:
 
 
 def _score(request: Score) -> Scored:
-    from trainers.loop import evaluate_base
+    from trainers.evaluation import save_rows, score_model
+    from trainers.model import load_adapter
 
     began = time.monotonic()
     base = _prepared(request.workload, request.inspection, request.threads)
-    return Scored(evaluate_base(base, Path(request.inspection.tokens_dir), request.device), time.monotonic() - began)
+    if request.spec:
+        base.model = load_adapter(base, TrialPaths(Path(request.spec.dir)).adapter)
+    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), request.device, request.split)
+    if request.rows_file:
+        save_rows(rows, Path(request.rows_file))
+    return Scored(metrics, time.monotonic() - began)
 
 
 def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
@@ -100,8 +109,3 @@ def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
         _resident.clear()
         _resident[key] = load_base(workload, inspection.labels, inspection.model_dir)
     return _resident[key]
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA's own error, or the CPU allocator's, which is a plain RuntimeError."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpo.errors import SweepError
+from hpo.errors import HostGone, SweepError
 from trainers.spec import Event, Request, Verdict, decode, encode
 
 _HOST_ENVIRONMENT = {
@@ -28,6 +31,8 @@ _HOST_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 
+ENDS_WITHIN_S = 10.0
+
 
 class LocalExecutor:
     """One trial host; `keep_fds` are inherited by it and its children (the sweep's lock)."""
@@ -35,6 +40,8 @@ class LocalExecutor:
     def __init__(self, log: Path, worker: str = "trainers.work", keep_fds: Sequence[int] = ()) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
+        # Host and children inherit one end and write nothing: when the last of them is gone, ours reads its end.
+        self._alive_fd, inherited_fd = os.pipe()
         with log.open("ab") as output:
             self._host = subprocess.Popen(
                 [sys.executable, "-m", "trainers.host", worker],
@@ -43,15 +50,19 @@ class LocalExecutor:
                 stderr=output,
                 bufsize=0,
                 env={**os.environ, **_HOST_ENVIRONMENT},
-                pass_fds=tuple(keep_fds),
+                pass_fds=(*keep_fds, inherited_fd),
                 start_new_session=True,  # Ctrl-C is for the sweep, which then decides
             )
+        os.close(inherited_fd)
+        self._is_closed = False
         self._next_id = 0
         self._buffer = b""
         self._events: deque[tuple[int, Event]] = deque()
         self._selector = selectors.DefaultSelector()
         assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
+        assert self._host.stdin is not None  # noqa: S101  # PIPE was asked for
         self._selector.register(self._host.stdout, selectors.EVENT_READ)
+        os.set_blocking(self._host.stdin.fileno(), False)
 
     def submit(self, request: Request) -> int:
         self._next_id += 1
@@ -72,7 +83,7 @@ class LocalExecutor:
         assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
         chunk = os.read(self._host.stdout.fileno(), 1 << 16)
         if not chunk:
-            raise SweepError(
+            raise HostGone(
                 f"the trial host ended unexpectedly (exit code {self._host.wait()}); see {self._log}; "
                 "the same command continues the sweep"
             )
@@ -84,24 +95,47 @@ class LocalExecutor:
     def reply(self, request_id: int, verdict: Verdict) -> None:
         self._send({"id": request_id, "verdict": verdict})
 
+    def kill(self, request_id: int) -> None:
+        self._send({"id": request_id, "kill": True})
+
     def _send(self, message: object) -> None:
+        """Write a message, reading events meanwhile: if each side waited for the other to read, both would stand."""
         assert self._host.stdin is not None  # noqa: S101  # PIPE was asked for
+        assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
         line = json.dumps(message).encode() + b"\n"
         try:
             while line:
-                line = line[self._host.stdin.write(line) or 0 :]
+                readable, writable, _ = select.select([self._host.stdout], [self._host.stdin], [])
+                if readable:
+                    self._read()
+                if writable:
+                    line = line[os.write(self._host.stdin.fileno(), line) :]
         except BrokenPipeError as error:
-            raise SweepError(f"the trial host is gone; see {self._log}") from error
+            raise HostGone(f"the trial host is gone; see {self._log}") from error
 
     def close(self) -> None:
-        """End the host; it kills its children when its pipe closes."""
+        """End the host; it kills its children when its pipe closes. Returns when the last of them is gone."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         assert self._host.stdin is not None  # noqa: S101  # PIPE was asked for
         assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
         self._host.stdin.close()
         self._selector.close()
         self._host.stdout.close()  # the host may stand in a write that nobody will read
         try:
-            self._host.wait(timeout=10)
+            self._host.wait(timeout=ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._host.kill()
             self._host.wait()
+        try:
+            if not self._all_gone_within(0.0):  # a killed host's children are ending; what they had started is not
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._host.pid, signal.SIGKILL)
+                if not self._all_gone_within(ENDS_WITHIN_S):
+                    raise SweepError(f"processes of the trial host do not end; see {self._log}")
+        finally:
+            os.close(self._alive_fd)
+
+    def _all_gone_within(self, seconds: float) -> bool:
+        return bool(select.select([self._alive_fd], [], [], seconds)[0])

@@ -1,126 +1,29 @@
-"""`python -m tests.bench`: what start-up, a trial's first step and the bookkeeping cost on this machine."""
+"""`python -m tests.bench`: start-up and bookkeeping, in a minute. By name, and alone on the machine, the long ones:
+
+python -m tests.bench memory      1,000 trials through a real host (several minutes)
+python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
+python -m tests.bench pruning     24 points with and without pruning
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
+import argparse
 
-ROOT = Path(__file__).parents[2]
-REPEATS = 5
-BOOKKEEPING_TRIALS = 20
+from tests.bench import bookkeeping, makespan, pruning, startup
+from tests.bench.tables import show
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        first_step_s = first_step(Path(folder))
-        books_ms, rss_mb = bookkeeping(Path(folder))
-    rows = [
-        ("hpo --help", f"{median(help_command):.2f} s", "0.15 s"),
-        ("python -c pass, for comparison", f"{median(empty_python):.2f} s", ""),
-        ("trial start to first optimizer step, warm (MiniLM)", f"{first_step_s:.2f} s", "1.5 s"),
-        ("the same in a fresh process (imports, model)", f"{fresh_process():.2f} s", ""),
-        ("bookkeeping: study + MLflow, 5 evaluations a trial", f"{books_ms:.0f} ms a trial", "300 ms"),
-        ("resident memory of the hpo process", f"{rss_mb:.0f} MB", "350 MB"),
-    ]
-    print(f"{'what':<54}{'measured':>16}{'at most':>10}")
-    for what, measured, bound in rows:
-        print(f"{what:<54}{measured:>16}{bound:>10}")
-
-
-def median(run: Callable[[], None]) -> float:
-    """Median seconds of `REPEATS` runs after one that does not count."""
-    run()
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-def help_command() -> None:
-    hpo = Path(sys.executable).with_name("hpo")
-    subprocess.run([hpo, "--help"], check=True, stdout=subprocess.DEVNULL)
-
-
-def empty_python() -> None:
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-
-
-def first_step(folder: Path) -> float:
-    """Median seconds from submitting a trial to its first step, the base model resident in the host."""
-    from hpo.config import load_config
-    from hpo.executors.local import LocalExecutor
-    from hpo.fetch import fetch
-    from hpo.home import Home
-    from hpo.search import run_alone
-    from trainers.spec import Inspect, Inspection, Load, Step, TrainRequest
-
-    home = Home(ROOT / "mlruns")
-    for name in ("all-MiniLM-L6-v2", "vader-movie"):
-        fetch(name, home.dir, say=print)
-    config = load_config(ROOT / "search_spaces/movie-sentiment.yaml", home)
-    executor = LocalExecutor(folder / "host.log")
-    try:
-        inspection = run_alone(executor, Inspect(config.workload(home)))
-        assert isinstance(inspection, Inspection)
-        run_alone(executor, Load(config.workload(home), inspection))
-        times = []
-        for number in range(REPEATS):
-            paths = Home(folder).sweep("bench").trial(number)
-            spec = config.trial_spec(number, config.baseline(), home, inspection, paths, threads=1)
-            began = time.perf_counter()
-            request_id = executor.submit(TrainRequest(spec, inspection))
-            while not isinstance((executor.wait() or (0, None))[1], Step):
-                pass
-            times.append(time.perf_counter() - began)
-            drain(executor, request_id)
-    finally:
-        executor.close()
-    return statistics.median(times)
-
-
-def drain(executor: object, request_id: int) -> None:
-    """Stop a trial at its first evaluation and wait for its end."""
-    from hpo.executors.local import LocalExecutor
-    from trainers.spec import TERMINAL, Evaluation
-
-    assert isinstance(executor, LocalExecutor)
-    while True:
-        message = executor.wait()
-        if message and isinstance(message[1], Evaluation):
-            executor.reply(request_id, "stop")
-        elif message and isinstance(message[1], TERMINAL):
-            return
-
-
-def fresh_process() -> float:
-    """What every trial would pay without a host: torch, transformers, peft and the weights."""
-    model = ROOT / "mlruns/cache/all-MiniLM-L6-v2"
-    code = (
-        "import trainers.loop\n"
-        "from transformers import AutoModelForSequenceClassification as M\n"
-        f"M.from_pretrained({str(model)!r})"
-    )
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - began
-
-
-def bookkeeping(folder: Path) -> tuple[float, float]:
-    """(milliseconds a trial, peak resident MB) of a sweep whose trials are a formula, in a process of its own."""
-    environment = {**os.environ, "BENCH_FOLDER": str(folder), "BENCH_TRIALS": str(BOOKKEEPING_TRIALS)}
-    command = [sys.executable, "-m", "tests.bench.bookkeeping"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
-    ms, mb = json.loads(done.stdout.splitlines()[-1])
-    return float(ms), float(mb)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("what", nargs="*", choices=["startup", "bookkeeping", "memory", "makespan", "pruning"])
+    parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
+    given = parser.parse_args()
+    tables = {
+        "startup": startup.rows, "bookkeeping": bookkeeping.rows, "memory": bookkeeping.memory_rows,
+        "makespan": lambda: makespan.rows(given.ray), "pruning": pruning.rows,
+    }  # fmt: skip
+    for name in given.what or ["startup", "bookkeeping"]:
+        show(tables[name]())
 
 
 if __name__ == "__main__":

@@ -1,57 +1,33 @@
-"""A sweep of the fake trainer through the real study and the real MLflow store: prints [ms a trial, peak MB]."""
+"""What the engine itself costs: trials a second, growth with the number of trials, memory."""
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import time
-from pathlib import Path
+from tests.bench.engine import Engine, measure
+from tests.bench.tables import Row
 
-from hpo.config import load_config
-from hpo.executors.inline import InlineExecutor
-from hpo.home import Home
-from hpo.search import Search, Slots, run_alone
-from hpo.study import open_study
-from hpo.sweep import run_sweep
-from hpo.tracking import Tracker
-from hpo.view import Silent
-from trainers import fake
-from trainers.spec import Inspect, Inspection
 
-folder = Path(os.environ["BENCH_FOLDER"])
-trials = int(os.environ["BENCH_TRIALS"])
-model, data = folder / "model", folder / "rows.jsonl"
-model.mkdir()
-(model / "config.json").write_text("{}")
-(model / "model.safetensors").touch()
-data.touch()
-(folder / "bench.yaml").write_text(
-    json.dumps(
-        {
-            "task": "text-classification",
-            "model": str(model),
-            "data": {"train": str(data)},
-            "search_strategy": {"num_trials": trials},
-            "search_space": {
-                "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
-                "lora_r": {"type": "int", "low": 4, "high": 64, "log": True},
-                "batch_size": {"type": "choice", "values": [8, 16, 32]},
-            },
-            "pruner": {"type": "none"},
-        }
-    )
-)
-home = Home(folder / "home")
-config = load_config(folder / "bench.yaml", home)
-executor = InlineExecutor(fake.work)
-inspection = run_alone(executor, Inspect(config.workload(home)))
-assert isinstance(inspection, Inspection)
-home.dir.mkdir()
-study, tracker = open_study(config, home.studies_db), Tracker(home, config, inspection)
-began = time.perf_counter()
-Search(config, home, inspection, study, tracker, executor, Silent(), Slots(2, 1)).run()
-seconds = time.perf_counter() - began
-assert callable(run_sweep)  # imported so that its memory counts
-peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([seconds / trials * 1000, peak_mb]))
+def rows() -> list[Row]:
+    plain = measure(Engine(strategy="random", trials=1000, database=False, tracked=False))
+    hundredth = plain.seconds_per_trial(80, 120)
+    thousandth = plain.seconds_per_trial(960, 1000)
+    full = measure(Engine(strategy="tpe", trials=40))
+    return [
+        Row("fake trainer, random, in memory, untracked", f"{1 / plain.seconds_per_trial():.0f} trials/s", ">= 40"),
+        Row("the thousandth trial against the hundredth", f"{thousandth / hundredth:.2f}x", "2x"),
+        Row("TPE, SQLite, MLflow, 5 evaluations", f"{full.seconds_per_trial() * 1000:.0f} ms a trial", "300 ms"),
+        Row("peak resident memory of the sweep", f"{full.peak_mb:.0f} MB", "350 MB"),
+    ]
+
+
+def memory_rows() -> list[Row]:
+    """A thousand forks: several minutes."""
+    long = measure(Engine(strategy="random", trials=1000, host=True))
+    return [
+        Row("memory growth over 1,000 trials: sweep", f"{_growth(long.sweep_mb):+.1f} MB", "20 MB"),
+        Row("memory growth over 1,000 trials: host", f"{_growth(long.host_mb):+.1f} MB", "20 MB"),
+    ]
+
+
+def _growth(resident_mb: list[float]) -> float:
+    """From the first trial's end to the last one's."""
+    return resident_mb[-1] - resident_mb[0]

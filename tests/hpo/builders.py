@@ -1,20 +1,49 @@
-"""Small values that several tests of `hpo` need."""
+"""Small values that several tests of `hpo` need, and a sweep of the fake trainer whose every `search` is a process."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
+
+from hpo.budget import Meter, Spent
 from hpo.config import SweepConfig, load_config
+from hpo.executors.inline import InlineExecutor
 from hpo.home import Home
-from trainers.spec import Evaluation, Inspection, TrialResult
+from hpo.proposals import Proposals
+from hpo.records import TrialRecord
+from hpo.revision import open_revision
+from hpo.runner import Runner
+from hpo.running import RunningSweep
+from hpo.search import Search, Untracked, identity_of
+from hpo.slots import Slots
+from hpo.space import Point
+from hpo.study import Study
+from hpo.view import Silent
+from trainers import fake
+from trainers.codec import from_json
+from trainers.spec import (
+    TERMINAL,
+    Evaluation,
+    Inspection,
+    ModelRef,
+    Score,
+    TrainRequest,
+    TrialResult,
+    TrialSpec,
+)
 
 INSPECTION = Inspection(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",
     fingerprint="1" * 64,
     model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],
 )  # fmt: skip
+RATE = {"learning_rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}}
 
 
 def write_sweep(folder: Path, **changes: Any) -> Path:
@@ -49,3 +78,191 @@ def trial_result(state: str = "complete", value: float | None = 0.5, **changes: 
         "seconds": 1.0,
     }
     return TrialResult(**{**fields, **changes})
+
+
+def trial_record(
+    number: int, state: str = "complete", value: float | None = 0.5, params: Point | None = None, **changes: Any
+) -> TrialRecord:
+    """A trial as the study remembers it; `cause` and the like go to its result."""
+    told = {name: changes.pop(name) for name in ("cause", "message", "metrics", "seconds") if name in changes}
+    result = None if state == "running" else trial_result(state, value, **told)
+    fields = {"identity": f"point{number}", "curve": [(0.5, 0.1)], "run_id": f"run{number}", "result": result}
+    return TrialRecord(number, state, params or {}, **{**fields, **changes})
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the product may catch it."""
+
+
+def work(request: Any) -> Any:
+    """The fake trainer, whose noise does not hang on where a test's folder happens to lie."""
+    if isinstance(request, (TrainRequest, Score)) and request.spec:
+        workload = request.spec.workload
+        data = dataclasses.replace(workload.data, train="train.jsonl")
+        placeless = dataclasses.replace(workload, model=ModelRef("model"), data=data, cache_dir="cache")
+        request = dataclasses.replace(request, spec=dataclasses.replace(request.spec, workload=placeless))
+    return fake.work(request)
+
+
+class Recording(InlineExecutor):
+    """An inline executor that notes what passes through it."""
+
+    def __init__(self, worker: Callable[[Any], Any] = work) -> None:
+        super().__init__(worker)
+        self.specs: list[TrialSpec] = []
+        """Of the trials that were trained, in the order in which they began."""
+        self.others: list[Any] = []
+        """Requests of other kinds."""
+        self.events: list[tuple[int, Any]] = []
+        self.verdicts: Counter[tuple[int, str]] = Counter()
+        self.most_at_once = 0
+        self.devices_at_once: list[list[str]] = []
+        self._open: dict[int, TrialSpec] = {}
+
+    def submit(self, request):
+        request_id = super().submit(request)
+        if not isinstance(request, TrainRequest):
+            self.others.append(request)
+            return request_id
+        self.specs.append(request.spec)
+        self._open[request_id] = request.spec
+        self.most_at_once = max(self.most_at_once, len(self._open))
+        self.devices_at_once.append(sorted(spec.device for spec in self._open.values()))
+        return request_id
+
+    def wait(self, timeout_s=None):
+        message = super().wait(timeout_s)
+        if message is not None and message[0] in self._open:
+            self.events.append((self._open[message[0]].number, message[1]))
+            if isinstance(message[1], TERMINAL):
+                del self._open[message[0]]
+        return message
+
+    def reply(self, request_id, verdict):
+        self.verdicts[self._open[request_id].number, verdict] += 1
+        super().reply(request_id, verdict)
+
+
+def stopping_after(trials: int) -> Recording:
+    """An executor that kills the process when it is given one trial more."""
+    executor = Recording()
+    submit = executor.submit
+
+    def killed(request):
+        if len(executor.specs) == trials:
+            raise Killed
+        return submit(request)
+
+    executor.submit = killed  # type: ignore[method-assign]
+    return executor
+
+
+class Repeated(Untracked):
+    """Tracking switched off, for finalists too."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, int]] = []
+        self.ended: list[tuple[int, str]] = []
+
+    def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
+        self.started.append((trial, repeat))
+        return f"repeat-{trial}-{repeat}"
+
+    def finish_trial(self, number, result, paths):
+        self.ended.append((number, result.state))
+
+
+class Said(Silent):
+    """A view that keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Sweep:
+    """A config with its home and its stored study; whoever opens the study does so as a process of its own would.
+
+    The study stays in memory unless `database` is an empty one on disk.
+    """
+
+    def __init__(self, folder: Path, database: Path | None = None, **changes: Any) -> None:
+        self.folder = folder
+        self.home = Home(folder / "home")
+        self.changes: dict[str, Any] = {"search_space": RATE, "training": {"max_examples": 100}}
+        self.inspection = INSPECTION
+        self.storage = optuna.storages.InMemoryStorage()
+        self.is_stored = database is not None
+        if database:
+            self.home.dir.mkdir(parents=True, exist_ok=True)
+            database.rename(self.home.studies_db)  # does nothing where it is there already
+        self.executor = Recording()
+        self.said = Said()
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.edit(**changes)
+
+    def edit(self, **changes: Any) -> Sweep:
+        """Change keys of the file; None takes one away."""
+        self.changes = {name: value for name, value in {**self.changes, **changes}.items() if value is not None}
+        self.config = make_config(self.folder, **self.changes)
+        return self
+
+    def identity_of(self, point: Mapping[str, Any]) -> str:
+        return identity_of(self.config, self.home, self.inspection, point)
+
+    def open(self) -> Study:
+        if self.is_stored:
+            return open_revision(self.config, self.home.studies_db, self.identity_of)[0]
+        return Study(self.config, self.storage)
+
+    def search(
+        self, executor: Recording | None = None, jobs: int = 1, gpus: int = 0, tracker: Any = None, view: Any = None,
+        during: Callable[[Study], object] = lambda study: None, warm: Callable[[Study], list[Point]] | None = None,
+        repeats: int = 0,
+    ) -> Search:  # fmt: skip
+        """One session, from opening the study to the end of the search."""
+        study = self.open()
+        during(study)
+        slots = Slots(jobs, 1, gpus)
+        self.executor = executor or Recording()
+        self.proposals = Proposals(self.config, study, self.identity_of, warm(study) if warm else [])
+        spent = from_json(Spent, study.attrs().get("spent", {}))
+        search = Search(
+            self.config, self.home, self.inspection, study, tracker or Untracked(), view or Silent(), slots,
+            self.proposals, Meter(self.config.budget, spent, self.clock), repeats,
+        )  # fmt: skip
+        try:
+            Runner(
+                self.executor, self.inspection, slots, self.config.patience, self.config.budget.trial_minutes,
+                view or Silent(),
+            ).run(search)  # fmt: skip
+            search.check_any_succeeded()
+        finally:
+            study.close()
+        return search
+
+    def running(self, executor: Recording | None = None, tracker: Any = None, jobs: int = 1) -> RunningSweep:
+        """What the steps after the search are given."""
+        study = self.open()
+        self.executor = executor or Recording()
+        meter = Meter(self.config.budget, Spent(), self.clock)
+        return RunningSweep(
+            self.config, self.home, self.inspection, study, tracker or Repeated(), self.executor, self.said,
+            Slots(jobs, 1), meter,
+        )  # fmt: skip
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return sorted(self.open().records(), key=lambda record: record.number)
+
+    @property
+    def points(self) -> list[Point]:
+        return [record.params for record in self.records]
+
+    def paths(self, number: int) -> Any:
+        return self.home.sweep(self.config.name).trial(number)
+
+    def result_on_disk(self, number: int) -> TrialResult:
+        return from_json(TrialResult, json.loads(self.paths(number).result.read_text()))

@@ -23,6 +23,22 @@ def _databases_without_fsync() -> Iterator[None]:
     event.remove(Engine, "connect", relax)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _migrations_read_once() -> Iterator[None]:
+    """Optuna reads its ten migration scripts whenever a database is opened, which takes longer than most tests."""
+    manager = optuna.storages._rdb.storage._VersionManager
+    read = manager.get_head_version
+    known: list[str] = []
+
+    def head_version(self: Any) -> str:
+        known[:] = known or [read(self)]
+        return known[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "get_head_version", head_version)
+        yield
+
+
 @pytest.fixture(scope="session")
 def _empty_studies(tmp_path_factory: pytest.TempPathFactory, _databases_without_fsync: None) -> Path:
     path = tmp_path_factory.mktemp("studies") / "studies.db"

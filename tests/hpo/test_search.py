@@ -1,104 +1,44 @@
 """The search over a trainer that computes a formula: what runs, what is judged, what survives."""
 
+from __future__ import annotations
+
+import dataclasses
 import json
-from collections import Counter
+import shutil
 from pathlib import Path
 
 import pytest
 
-import hpo.study
-from hpo.errors import ConfigError, SweepError
+from hpo.champion import choose_champion
+from hpo.errors import ConfigError, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.home import Home
-from hpo.report import champion_of
-from hpo.search import Search, Slots, Untracked, run_alone
+from hpo.pruning import Never
+from hpo.requests import run_alone
+from hpo.search import Untracked
 from hpo.study import Study
 from hpo.view import Silent
-from tests.hpo.builders import INSPECTION, evaluation, make_config
+from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config, work
 from trainers import fake
-from trainers.codec import from_json, to_json
+from trainers.codec import to_json
 from trainers.spec import (
-    TERMINAL,
     Evaluation,
     Failed,
     Finding,
     Inspect,
     Inspection,
     Measure,
+    Resumed,
     Step,
     TrainRequest,
     TrialResult,
-    TrialSpec,
 )
-
-SPACE = {"learning_rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}}
-
-
-class Recording(InlineExecutor):
-    """An inline executor that notes what passes through it."""
-
-    def __init__(self, worker=fake.work):
-        super().__init__(worker)
-        self.specs: list[TrialSpec] = []
-        self.events = []
-        self.verdicts = Counter()
-        self.most_at_once = 0
-        self.devices_at_once = []
-        self._open = {}
-
-    def submit(self, request):
-        request_id = super().submit(request)
-        self.specs.append(request.spec)
-        self._open[request_id] = request.spec
-        self.most_at_once = max(self.most_at_once, len(self._open))
-        self.devices_at_once.append(sorted(spec.device for spec in self._open.values()))
-        return request_id
-
-    def wait(self, timeout_s=None):
-        message = super().wait(timeout_s)
-        if message is not None:
-            self.events.append((self._open[message[0]].number, message[1]))
-            if isinstance(message[1], TERMINAL):
-                del self._open[message[0]]
-        return message
-
-    def reply(self, request_id, verdict):
-        self.verdicts[self._open[request_id].number, verdict] += 1
-        super().reply(request_id, verdict)
-
-
-class Sweep:
-    """A config with its home and its stored study; every `search` is a process of its own."""
-
-    def __init__(self, folder: Path, **changes):
-        self.config = make_config(folder, **{"search_space": SPACE, "training": {"max_examples": 100}, **changes})
-        self.home = Home(folder / "home")
-        self.storage = hpo.study._storage(None)
-        self.inspection = INSPECTION
-
-    def search(self, executor=None, jobs=1, gpus=0, tracker=None, view=None, during=lambda study: None):
-        study = Study(self.config, self.storage)
-        during(study)
-        search = Search(
-            self.config, self.home, self.inspection, study, tracker or Untracked(), executor or Recording(),
-            view or Silent(), Slots(jobs, 1, gpus),
-        )  # fmt: skip
-        search.run()
-        return search
-
-    @property
-    def records(self):
-        return Study(self.config, self.storage).records()
-
-    def result_on_disk(self, number):
-        text = self.home.sweep(self.config.name).trial(number).result.read_text()
-        return from_json(TrialResult, json.loads(text))
 
 
 @pytest.fixture
 def sweep(tmp_path):
-    def sweep(num_trials=4, **changes):
-        return Sweep(tmp_path, **{"search_strategy": {"num_trials": num_trials}, **changes})
+    def sweep(num_trials=4, folder=tmp_path, **changes):
+        return Sweep(folder, **{"search_strategy": {"type": "random", "num_trials": num_trials}, **changes})
 
     return sweep
 
@@ -117,54 +57,49 @@ def grid(*rates):
 @pytest.mark.parametrize("pruner", ["successive_halving", "none"])
 def test_every_planned_trial_becomes_final(sweep, jobs, pruner):
     given = sweep(num_trials=6, pruner={"type": pruner})
-    search = given.search(jobs=jobs)
-    assert search.finished == 6
+    assert given.search(jobs=jobs).finished_count == 6
     assert [r.number for r in given.records] == list(range(6))
     assert {r.state for r in given.records} <= {"complete", "pruned"}
     assert all(r.result == given.result_on_disk(r.number) for r in given.records)
 
 
 def test_without_a_space_one_trial_runs(sweep):
-    given = sweep(search_space={})
-    assert given.search(jobs=4).finished == 1
+    assert sweep(search_space={}).search(jobs=4).finished_count == 1
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_never_more_than_jobs_are_under_way_and_as_many_as_possible(sweep, jobs):
-    executor = Recording()
-    sweep(num_trials=7).search(executor, jobs=jobs)
-    assert executor.most_at_once == jobs
+    given = sweep(num_trials=7)
+    given.search(jobs=jobs)
+    assert given.executor.most_at_once == jobs
 
 
 def test_trials_side_by_side_advance_in_turn(sweep):
-    executor = Recording()
-    sweep(num_trials=2, pruner={"type": "none"}).search(executor, jobs=2)
-    numbers = [number for number, event in executor.events if isinstance(event, Evaluation)]
+    given = sweep(num_trials=2, pruner={"type": "none"})
+    given.search(jobs=2)
+    numbers = [number for number, event in given.executor.events if isinstance(event, Evaluation)]
     assert numbers == [0, 1] * 5
 
 
 def test_a_finished_sweep_trains_nothing_again(sweep):
     given = sweep()
     given.search()
-    executor = Recording()
-    assert given.search(executor).finished == 4
-    assert executor.specs == []
+    assert given.search().finished_count == 4
+    assert given.executor.specs == []
 
 
 def test_more_trials_may_be_asked_for_later(sweep):
     given = sweep(num_trials=2)
     given.search()
-    longer = sweep(num_trials=5)
-    longer.storage = given.storage
-    executor = Recording()
-    longer.search(executor)
-    assert [spec.number for spec in executor.specs] == [2, 3, 4]
+    given.edit(search_strategy={"type": "random", "num_trials": 5})
+    given.search()
+    assert [spec.number for spec in given.executor.specs] == [2, 3, 4]
 
 
 def test_every_trial_gets_its_slot_s_threads_and_the_sweep_s_budget(sweep):
-    executor = Recording()
-    sweep().search(executor)
-    assert {(spec.threads, spec.device, spec.max_examples) for spec in executor.specs} == {(1, "cpu", 100)}
+    given = sweep()
+    given.search()
+    assert {(spec.threads, spec.device, spec.max_examples) for spec in given.executor.specs} == {(1, "cpu", 100)}
 
 
 def test_trials_side_by_side_are_on_different_gpus(sweep):
@@ -176,24 +111,96 @@ def test_trials_side_by_side_are_on_different_gpus(sweep):
             yield evaluation(index, (index + 1) / 6, 0.5)
         yield from finish(request)
 
-    executor = Recording(uneven)
-    sweep(num_trials=6, pruner={"type": "none"}).search(executor, jobs=2, gpus=2)
-    assert all(len(set(devices)) == len(devices) for devices in executor.devices_at_once)
+    given = sweep(num_trials=6, pruner={"type": "none"})
+    given.search(Recording(uneven), jobs=2, gpus=2)
+    assert all(len(set(devices)) == len(devices) for devices in given.executor.devices_at_once)
+
+
+def test_time_on_gpus_is_counted(sweep):
+    given = sweep(num_trials=3, pruner={"type": "none"})
+    given.search(jobs=2, gpus=2)
+    assert given.open().attrs()["spent"]["gpu_seconds"] == pytest.approx(3 * 5 * 0.01)
+
+
+QUEUE = [{"learning_rate": rate} for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)]
+
+
+def test_results_of_a_queue_do_not_depend_on_how_many_run_side_by_side(sweep, tmp_path):
+    results = []
+    for jobs in (1, 2, 3, 7):
+        given = sweep(
+            folder=tmp_path / str(jobs), pruner={"type": "none"},
+            search_strategy={"type": "random", "num_trials": 7, "enqueue": QUEUE},
+        )  # fmt: skip
+        given.search(jobs=jobs)
+        results.append([(r.number, r.params, r.state, r.result.value, r.curve) for r in given.records])
+    assert results[1:] == results[:1] * 3
+    assert [params for _, params, *_ in results[0]] == [given.config.baseline(), *QUEUE]
 
 
 def finish(request):
-    *_, result = drain(fake.work(request))
+    *_, result = changed(work(request))
     yield result
 
 
-def drain(work):
-    try:
-        event = next(work)
-        while True:
-            yield event
-            event = work.send("go" if isinstance(event, Evaluation) else None)
-    except StopIteration:
-        pass
+def changed(events, change=lambda event: event):
+    """A worker's events, each changed before it is told; verdicts go back to the worker."""
+    verdict = None
+    while True:
+        try:
+            event = events.send(verdict)
+        except StopIteration:
+            return
+        verdict = yield change(event)
+
+
+# --- equal points --------------------------------------------------------------------------------------
+
+EQUAL = {"lora_alpha": {"type": "choice", "values": [None, 16, 32]}}
+"""None is alpha_ratio times the rank, 2 x 8: the same as 16."""
+
+
+def test_an_equal_point_takes_the_stored_result_and_no_budget(sweep):
+    given = sweep(9, search_space=EQUAL)
+    given.search()
+    reused = [r for r in given.records if r.reused_from]
+    assert reused
+    assert len(given.executor.specs) == 2
+    for record in reused:
+        twin = given.records[int(record.reused_from)]
+        assert record.identity == twin.identity
+        assert record.result == twin.result
+        assert (record.state, record.curve) == (twin.state, [])
+        assert not given.paths(record.number).result.exists()
+
+
+def test_an_equal_point_of_a_trial_under_way_waits_for_its_result(sweep):
+    given, seen = sweep(9, search_space=EQUAL, pruner={"type": "none"}), Seen()
+    given.search(jobs=3, view=seen)
+    reused = [r for r in given.records if r.reused_from]
+    assert reused
+    assert len(given.executor.specs) == 2
+    assert [r.result for r in reused] == [given.records[int(r.reused_from)].result for r in reused]
+    ended = [number for number, _, _ in seen.ended]
+    assert all(ended.index(r.number) > ended.index(int(r.reused_from)) for r in reused)
+
+
+def test_a_waiting_duplicate_survives_a_kill(sweep):
+    given = sweep(9, search_space=EQUAL, pruner={"type": "none"})
+    with pytest.raises(Killed):
+        given.search(jobs=3, during=kill_at_finish(0))
+    assert [r for r in given.records if r.reused_from and not r.is_over]
+    given.search(jobs=3)
+    assert all(r.is_over for r in given.records)
+    assert len({r.result.value for r in given.records if r.identity == given.records[0].identity}) == 1
+
+
+def test_tracking_hears_of_a_trial_that_was_not_trained(sweep):
+    given, told = sweep(9, search_space=EQUAL), Told()
+    given.search(tracker=told)
+    reused = {r.number for r in given.records if r.reused_from}
+    assert {number for number, record, _ in told.started if record.reused_from} == reused
+    assert reused <= set(told.ended)
 
 
 # --- pruning -------------------------------------------------------------------------------------------
@@ -201,30 +208,71 @@ def drain(work):
 
 def test_bad_trials_are_pruned_side_by_side_with_a_good_one(sweep):
     given = sweep(**grid(1e-3, 1e-1, 9e-2, 8e-2), training={"max_examples": 100, "learning_rate": 1e-3})
-    executor = Recording()
-    given.search(executor, jobs=4)
+    given.search(jobs=4)
     assert [r.state for r in given.records] == ["complete", "pruned", "pruned", "pruned"]
-    assert [executor.verdicts[number, "stop"] for number in range(4)] == [0, 1, 1, 1]
+    assert [given.executor.verdicts[number, "stop"] for number in range(4)] == [0, 1, 1, 1]
     assert all(len(r.curve) < 5 for r in given.records[1:])
 
 
-def test_the_baseline_is_never_pruned(sweep):
-    def baseline_comes_last(request):
-        if request.spec.number == 0:
-            yield from [Step(0, 0, 0.0, 0.0, 0.0)] * 30
-        yield from fake.work(request)
+def baseline_comes_last(request):
+    if request.spec.number == 0:
+        yield from [Step(0, 0, 0.0, 0.0, 0.0)] * 30
+    yield from work(request)
 
-    given = sweep(**grid(1e-3, 2e-3, 1e-1), training={"max_examples": 100, "learning_rate": 0.1})
-    executor = Recording(baseline_comes_last)
-    given.search(executor, jobs=3)
-    assert [number for number, event in executor.events if isinstance(event, TrialResult)][-1] == 0
+
+@pytest.mark.parametrize("pruner", ["successive_halving", "median", "percentile"])
+def test_the_baseline_is_never_pruned(sweep, pruner):
+    given = sweep(
+        **grid(1e-3, 2e-3, 3e-3, 4e-3, 1e-1), training={"max_examples": 100, "learning_rate": 0.1},
+        pruner={"type": pruner},
+    )  # fmt: skip
+    given.search(Recording(baseline_comes_last), jobs=5)
+    assert [number for number, event in given.executor.events if isinstance(event, TrialResult)][-1] == 0
     assert given.records[0].state == "complete"
+
+
+def test_the_baseline_is_not_pruned_after_an_interruption_either(sweep):
+    given = sweep(
+        **grid(1e-3, 2e-3, 1e-1), training={"max_examples": 100, "learning_rate": 0.1},
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        given.search(Recording(baseline_comes_last), jobs=3, during=kill_at_finish(0))
+    given.paths(0).result.unlink()
+    given.search()
+    assert given.records[0].state == "complete"
+    assert given.open().attrs()["baseline"] == 0
 
 
 def test_a_pruner_of_type_none_stops_nothing(sweep):
     given = sweep(**grid(1e-3, 1e-1), pruner={"type": "none"})
+    assert isinstance(given.config.pruner.rule, Never)
     given.search(jobs=2)
     assert [r.state for r in given.records] == ["complete", "complete"]
+
+
+def test_examples_are_compared_where_the_rule_looks_at_them(sweep):
+    """The fake trainer leaves per-row results as the real one does."""
+    given = sweep(**grid(1e-3, 1e-1), training={"max_examples": 100, "learning_rate": 1e-3}, pruner={"type": "paired"})
+    given.search()
+    assert [r.state for r in given.records] == ["complete", "pruned"]
+
+
+def test_a_pruner_may_look_at_another_objective(sweep):
+    def two_metrics(request):
+        def change(event):
+            if isinstance(event, Evaluation):
+                event.metrics["loss"] = float(request.spec.number)
+            return event
+
+        yield from changed(work(request), change)
+
+    given = sweep(
+        num_trials=3, objective=[{"metric": "f1_macro"}, {"metric": "loss"}],
+        pruner={"type": "threshold", "metric": "loss", "upper": 1.5},
+    )  # fmt: skip
+    given.search(Recording(two_metrics))
+    assert [value for r in given.records for _, value in r.curve] == [0.0] * 5 + [1.0] * 5 + [2.0]
+    assert given.executor.verdicts[2, "stop"] == 1
 
 
 # --- failures ------------------------------------------------------------------------------------------
@@ -239,23 +287,89 @@ def test_a_diverging_trial_is_a_result_and_the_sweep_goes_on(sweep):
         "diverged", "loss is nan", None, "failure",
     )  # fmt: skip
     assert given.result_on_disk(1) == failed
-    assert champion_of(given.records, given.config.objective).number in (0, 2)
+    assert choose_champion(given.records, given.config.objective, {}, None).number in (0, 2)
 
 
-def test_a_trial_that_fails_late_keeps_its_evaluations_and_names_its_best(sweep):
+def breaking(*numbers, message="broken"):
     def breaks(request):
         for index, value in enumerate([0.3, 0.6, 0.5]):
             yield evaluation(index, (index + 1) / 10, value)
-        if request.spec.number == 1:
-            raise RuntimeError("broken")
+        if request.spec.number in numbers:
+            raise RuntimeError(message.format(request.spec.number))
         yield from finish(request)
 
-    given = sweep(num_trials=2, pruner={"type": "none"})
-    given.search(Recording(breaks))
+    return Recording(breaks)
+
+
+def test_a_trial_that_fails_late_keeps_its_evaluations_and_names_its_best(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"}, trials={"retries": 0})
+    given.search(breaking(1))
     result = given.records[1].result
     assert (result.cause, result.message) == ("crash", "RuntimeError: broken")
     assert [e.metrics["f1_macro"] for e in result.evaluations] == [0.3, 0.6, 0.5]
     assert (result.best_index, result.metrics, result.value) == (1, {"f1_macro": 0.6}, None)
+
+
+def test_attempts_are_recorded_as_they_happen(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"}, trials={"retries": 1})
+    given.search(breaking(1))
+    [attempt] = given.records[1].attempts
+    assert (attempt.cause, attempt.message) == ("crash", "RuntimeError: broken")
+    assert given.records[1].state == "failed"
+
+
+def test_attempts_of_earlier_sessions_count(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"}, trials={"retries": 1})
+
+    def kill_at_second_attempt(request):
+        if given.records[-1].number == 1 and given.records[1].attempts:
+            raise Killed
+        return crash(request)
+
+    def crash(request):
+        if request.spec.number == 1:
+            raise RuntimeError("broken")
+        yield from work(request)
+
+    with pytest.raises(Killed):
+        given.search(Recording(kill_at_second_attempt))
+    given.search(Recording(crash))
+    assert len(given.executor.specs) == 1
+    assert len(given.records[1].attempts) == 1
+    assert given.records[1].state == "failed"
+
+
+def test_three_trials_in_a_row_with_the_same_crash_stop_the_sweep_with_the_log_s_end(sweep):
+    def crash(request):
+        if request.spec.number:
+            Path(request.spec.dir, "trial.log").write_text("\n".join(f"line {i}" for i in range(50)))
+            raise RuntimeError("no space")
+        yield from work(request)
+
+    given = sweep(num_trials=9, trials={"retries": 0})
+    with pytest.raises(SweepError, match=r"(?s)3 trials in a row crashed alike: RuntimeError: no space.*line 49") as e:
+        given.search(Recording(crash))
+    assert "line 20" not in str(e.value)
+    assert [r.state for r in given.records] == ["complete", "failed", "failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"), [((1, 2, 4, 5), "broken"), ((1, 2, 3, 4), "broken {}")], ids=["not in a row", "not alike"]
+)
+def test_other_crashes_do_not_stop_the_sweep(sweep, numbers, message):
+    given = sweep(num_trials=6, pruner={"type": "none"}, trials={"retries": 0})
+    given.search(breaking(*numbers, message=message))
+    assert [r.number for r in given.records if r.state == "failed"] == list(numbers)
+
+
+def test_a_crashed_point_is_trained_again_when_it_is_proposed_again(sweep):
+    given = sweep(9, search_space=EQUAL, trials={"retries": 0}, pruner={"type": "none"})
+    given.search(breaking(0))
+    identity = given.records[0].identity
+    assert given.records[0].result.cause == "crash"
+    again = [r for r in given.records[1:] if r.identity == identity and not r.reused_from]
+    assert len(again) == 1
+    assert again[0].state == "complete"
 
 
 def test_when_every_trial_fails_the_sweep_does(sweep):
@@ -266,10 +380,9 @@ def test_when_every_trial_fails_the_sweep_does(sweep):
 def test_a_sweep_whose_trials_all_failed_fails_again_without_training(sweep):
     given = sweep(**grid(0.9))
     for expected in (1, 0):
-        executor = Recording()
         with pytest.raises(SweepError):
-            given.search(executor)
-        assert len(executor.specs) == expected
+            given.search()
+        assert len(given.executor.specs) == expected
 
 
 def test_unusable_data_ends_the_sweep_as_a_config_error(sweep):
@@ -290,11 +403,93 @@ def test_unusable_data_without_findings_still_says_why(sweep):
         sweep().search(Recording(bad))
 
 
+# --- budget --------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Hours pass as evaluations do."""
+
+    def __init__(self, hours_each):
+        self.hours = 1000.0
+        self.each = hours_each
+
+    def __call__(self):
+        return self.hours * 3600
+
+    def tick(self, event):
+        self.hours += self.each * isinstance(event, Evaluation)
+        return event
+
+
+def timed(given, hours_each, change=lambda event: event):
+    given.clock = Clock(hours_each)
+    return Recording(lambda request: changed(work(request), lambda event: change(given.clock.tick(event))))
+
+
+def test_a_budget_of_trials_is_a_bound(sweep):
+    given = sweep(num_trials=6, budget={"trials": 3})
+    assert given.search(jobs=2).finished_count == 3
+
+
+def test_when_the_hours_are_spent_no_trial_begins_and_those_under_way_stop_in_order(sweep):
+    given = sweep(num_trials=9, budget={"hours": 1.3}, pruner={"type": "none"})
+    search = given.search(timed(given, 0.1), view=Said())
+    assert search.stopped_by == "hours: 1.3"
+    states = [(r.state, r.result.stopped_by, len(r.curve)) for r in given.records]
+    assert states == [("complete", "budget", 5)] * 2 + [("pruned", "sweep_budget", 3)]
+    assert given.open().attrs()["spent"]["seconds"] == pytest.approx(1.3 * 3600)
+
+
+def test_hours_of_all_sessions_count(sweep):
+    given = sweep(num_trials=9, budget={"hours": 0.9}, pruner={"type": "none"})
+    with pytest.raises(Killed):
+        given.search(timed(given, 0.1), during=kill_at_finish(1))
+    given.paths(1).result.unlink()
+    shutil.rmtree(given.paths(1).checkpoints)
+    given.search(timed(given, 0.1))
+    assert [len(r.curve) for r in given.records] == [5, 4]
+    given.search(timed(given, 0.1))
+    assert given.executor.specs == []
+
+
+def test_there_is_always_a_champion(sweep):
+    """The budget ends within the first trials: the one that is furthest on goes to its end."""
+    given = sweep(num_trials=9, budget={"hours": 0.25}, pruner={"type": "none"})
+    given.search(timed(given, 0.1), jobs=2)
+    states = [(r.state, r.result.stopped_by) for r in given.records]
+    assert sorted(states) == [("complete", "budget"), ("pruned", "sweep_budget")]
+
+
+def test_a_budget_that_is_spent_before_anything_began_still_gives_a_champion(sweep):
+    given = sweep(num_trials=9, budget={"hours": 1e-9}, pruner={"type": "none"})
+    given.search(timed(given, 0.1), jobs=2)
+    assert [r.state for r in given.records].count("complete") == 1
+
+
+def test_room_is_kept_for_the_finalists(sweep):
+    """A trial takes half an hour by the trainer's word; six repeats on two slots take three of them."""
+
+    def half_an_hour(event):
+        return dataclasses.replace(event, seconds=1800.0) if isinstance(event, TrialResult) else event
+
+    given = sweep(num_trials=30, budget={"hours": 4.0}, pruner={"type": "none"})
+    search = given.search(timed(given, 0.05, half_an_hour), jobs=2, repeats=6)
+    assert search.stopped_by == "hours: 4"
+    assert 2.5 <= given.open().attrs()["spent"]["seconds"] / 3600 < 2.7
+
+
+def test_trial_minutes_end_a_trial_and_what_it_has_counts(sweep):
+    def a_minute_each(event):
+        return dataclasses.replace(event, seconds=60.0 * (event.index + 1)) if isinstance(event, Evaluation) else event
+
+    given = sweep(num_trials=1, budget={"trial_minutes": 2.5})
+    with pytest.raises(SweepError, match="no trial"):
+        given.search(Recording(lambda request: changed(work(request), a_minute_each)))
+    [record] = given.records
+    assert (record.state, record.result.stopped_by, len(record.curve)) == ("pruned", "trial_minutes", 3)
+
+
 # --- kills ---------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing in the product may catch it."""
 
 
 def kill_at_finish(number, original=Study.finish):
@@ -320,93 +515,89 @@ def test_a_result_left_on_disk_is_booked_without_training_again(sweep, validatio
     left = given.result_on_disk(1)
     assert [r.state for r in given.records] == ["complete", "running"]
 
-    executor = Recording()
-    assert given.search(executor).finished == 4
-    assert [spec.number for spec in executor.specs] == [2, 3]
+    assert given.search().finished_count == 4
+    assert [spec.number for spec in given.executor.specs] == [2, 3]
     assert given.records[1].result == left
     assert len(given.records[1].curve) == len(left.evaluations)
 
 
-def test_an_interrupted_trial_is_trained_again_under_its_number_and_point(sweep):
-    given = sweep()
+def test_an_interrupted_trial_goes_on_under_its_number_from_its_checkpoint(sweep):
+    given = sweep(pruner={"type": "none"})
 
     def killed_in_second_trial(request):
-        if request.spec.number == 1:
-            raise Killed
-        yield from fake.work(request)
+        def change(event):
+            if request.spec.number == 1 and isinstance(event, Evaluation) and event.index == 2:
+                raise Killed
+            return event
+
+        yield from changed(work(request), change)
 
     with pytest.raises(Killed):
         given.search(Recording(killed_in_second_trial))
     point = given.records[1].params
-    executor = Recording()
-    given.search(executor)
-    assert [spec.number for spec in executor.specs] == [1, 2, 3]
-    assert executor.specs[0].settings["learning_rate"] == point["learning_rate"]
+    given.search()
+    assert [spec.number for spec in given.executor.specs] == [1, 2, 3]
+    assert [event.evaluations[-1].index for _, event in given.executor.events if isinstance(event, Resumed)] == [1]
     assert given.records[1].params == point
+    assert given.records[1].resumed_from == 2
+    assert [share for share, _ in given.records[1].curve] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert not given.paths(1).checkpoints.exists()
 
 
 def test_a_killed_sweep_tries_the_points_of_one_that_was_not(sweep, tmp_path):
-    given, undisturbed = sweep(), Sweep(tmp_path / "other", search_strategy={"num_trials": 4})
+    given, undisturbed = sweep(), sweep(folder=tmp_path / "other")
     with pytest.raises(Killed):
         given.search(during=kill_at_finish(1))
     given.search()
     undisturbed.search()
-    assert [r.params for r in given.records] == [r.params for r in undisturbed.records]
+    assert given.points == undisturbed.points
+    assert [r.result for r in given.records] == [r.result for r in undisturbed.records]
 
 
 def leave_result(given, number, spec, value=0.99):
     """What another sweep of the same name had left in a trial's folder."""
-    paths = given.home.sweep(given.config.name).trial(number)
+    paths = given.paths(number)
     paths.dir.mkdir(parents=True)
     paths.spec.write_text(json.dumps(to_json(spec)))
     result = TrialResult("complete", value, {"f1_macro": value}, 0, [], "budget", 1.0)
     paths.result.write_text(json.dumps(to_json(result)))
 
 
-def test_a_result_of_another_spec_is_not_booked(sweep, tmp_path):
+@pytest.fixture
+def of_another_spec(sweep, tmp_path):
+    """A sweep whose first trial's folder holds a result of another seed."""
+    other = make_config(tmp_path, search_space=RATE, seed=9)
     given = sweep(num_trials=1)
-    other = make_config(tmp_path, search_space=SPACE, seed=9)
-    paths = given.home.sweep("sweep").trial(0)
-    leave_result(given, 0, other.trial_spec(0, {}, given.home, INSPECTION, paths, 1))
-    executor = Recording()
-    given.search(executor)
-    assert len(executor.specs) == 1
-    assert given.records[0].result.value < 0.99
+    leave_result(given, 0, other.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), 1))
+    return given
 
 
-def test_a_result_of_another_spec_does_not_outlive_the_trial(sweep, tmp_path):
-    given = sweep(num_trials=1)
-    other = make_config(tmp_path, search_space=SPACE, seed=9)
-    paths = given.home.sweep("sweep").trial(0)
-    leave_result(given, 0, other.trial_spec(0, {}, given.home, INSPECTION, paths, 1))
-    given.search()
-    assert given.result_on_disk(0) == given.records[0].result
+def test_a_result_of_another_spec_is_not_booked(of_another_spec):
+    of_another_spec.search()
+    assert len(of_another_spec.executor.specs) == 1
+    assert of_another_spec.records[0].result.value < 0.99
+    assert of_another_spec.result_on_disk(0) == of_another_spec.records[0].result
 
 
-def test_a_result_of_another_spec_is_not_taken_for_that_of_a_killed_trial(sweep, tmp_path):
+def test_a_result_of_another_spec_is_not_taken_for_that_of_a_killed_trial(of_another_spec):
     def killed(request):
         raise Killed
         yield
 
-    given = sweep(num_trials=1)
-    other = make_config(tmp_path, search_space=SPACE, seed=9)
-    paths = given.home.sweep("sweep").trial(0)
-    leave_result(given, 0, other.trial_spec(0, {}, given.home, INSPECTION, paths, 1))
     with pytest.raises(Killed):
-        given.search(Recording(killed))
-    given.search()
-    assert given.records[0].result.value < 0.99
+        of_another_spec.search(Recording(killed))
+    of_another_spec.search()
+    assert of_another_spec.records[0].result.value < 0.99
 
 
-def test_a_result_of_other_data_is_not_booked(sweep, tmp_path):
+def test_a_result_of_other_data_is_not_booked(sweep):
     """The study was deleted and the rows of the file changed; the trials' folders are still there."""
     given = sweep(num_trials=1)
     given.search()
-    given.storage = hpo.study._storage(None)
-    given.inspection = Inspection(**{**to_json(INSPECTION), "fingerprint": "2" * 64})
-    executor = Recording()
-    given.search(executor)
-    assert len(executor.specs) == 1
+    forgetful = sweep(num_trials=1)
+    forgetful.inspection = Inspection(**{**to_json(INSPECTION), "fingerprint": "2" * 64})
+    forgetful.search()
+    assert len(forgetful.executor.specs) == 1
 
 
 # --- what is told --------------------------------------------------------------------------------------
@@ -417,11 +608,15 @@ class Told(Untracked):
 
     def __init__(self):
         self.started = []
+        self.ended = []
         self.best = []
 
-    def start_trial(self, spec, params, run_id):
-        self.started.append((spec.number, run_id))
+    def start_trial(self, spec, record, *, is_baseline):
+        self.started.append((spec.number, record, is_baseline))
         return f"run{spec.number}"
+
+    def finish_trial(self, number, result, paths):
+        self.ended.append(number)
 
     def best_so_far(self, finished, value):
         self.best.append((finished, value))
@@ -453,8 +648,14 @@ def test_a_run_is_taken_up_by_its_id(sweep):
         given.search(tracker=Told(), during=kill_at_finish(1))
     told = Told()
     given.search(tracker=told)
-    assert told.started == [(1, "run1")]
+    assert [(number, record.run_id) for number, record, _ in told.started] == [(1, "run1")]
     assert [r.run_id for r in given.records] == ["run0", "run1"]
+
+
+def test_tracking_knows_the_baseline(sweep):
+    given, told = sweep(num_trials=3), Told()
+    given.search(tracker=told)
+    assert [is_baseline for _, _, is_baseline in told.started] == [True, False, False]
 
 
 @pytest.mark.parametrize(("metric", "best"), [("f1_macro", max), ("loss", min)])
@@ -471,7 +672,8 @@ def test_a_pruned_trial_is_never_the_best_so_far(sweep):
     def pruned_above_all(request):
         number = request.spec.number
         yield evaluation(0, 0.2, 0.1 * (number == 0))
-        yield TrialResult("pruned" if number else "complete", 0.1 + number, {}, 0, [], "pruner", 1.0)
+        state, value = "pruned" if number else "complete", 0.1 + number
+        yield TrialResult(state, value, {"f1_macro": value}, 0, [], "pruner", 1.0)
 
     given, told = sweep(num_trials=3), Told()
     given.search(Recording(pruned_above_all), tracker=told)
@@ -497,7 +699,7 @@ def inspect_request(config):
 def test_one_request_gives_its_last_event(sweep):
     given = sweep()
     assert isinstance(run_alone(InlineExecutor(fake.work), inspect_request(given.config)), Inspection)
-    spec = given.config.trial_spec(0, {}, given.home, INSPECTION, given.home.sweep("sweep").trial(0), threads=1)
+    spec = given.config.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), threads=1)
 
     def no_evaluations(request):
         yield from finish(request)
@@ -513,5 +715,5 @@ def test_a_request_that_finds_bad_data_is_a_config_error(sweep):
 
 
 def test_any_other_failure_of_a_request_is_a_sweep_error():
-    with pytest.raises(SweepError, match="crash: the fake trainer cannot measure"):
-        run_alone(InlineExecutor(fake.work), Measure("chat", "fp32", "folder", 1))
+    with pytest.raises(RequestFailed, match="crash: the fake trainer cannot measure"):
+        run_alone(InlineExecutor(fake.work), Measure("fp32", "folder", "rows", 1))

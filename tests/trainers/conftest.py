@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainers.catalog import METRICS, TASKS, default_settings
+from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
 from trainers.spec import DataRef, Event, Inspect, Inspection, ModelRef, TrialResult, TrialSpec, Workload
 
 KINDS = {"encoder": ("text-classification", "reviews.jsonl"), "chat": ("chat", "chats.jsonl")}
@@ -45,13 +46,15 @@ def inspection(workload: Callable[..., Workload]) -> Callable[[str], Inspection]
 
 @pytest.fixture
 def make_spec(workload: Callable[..., Workload], tmp_path: Path) -> Callable[..., TrialSpec]:
-    def make(kind: str, method: str = "lora", max_examples: int = 160, seed: int = 0, **settings: Any) -> TrialSpec:
+    def make(
+        kind: str, method: str = "lora", max_examples: int = 160, seed: int = 0, full_examples: int = 0, **settings: Any
+    ) -> TrialSpec:
         task = KINDS[kind][0]
         metric = TASKS[task].metrics[0]
         chosen = {**default_settings(task, method), "evaluations": 2, "learning_rate": 1e-2, **settings}
         return TrialSpec(
-            0, workload(kind), method, chosen, metric, METRICS[metric].direction, max_examples, seed, "i", 1, "cpu",
-            str(tmp_path / "trial"),
+            0, workload(kind), method, canonical_settings(method, chosen), metric, METRICS[metric].direction,
+            max_examples, full_examples or max_examples, seed, "i", 1, "cpu", str(tmp_path / "trial"),
         )  # fmt: skip
 
     return make
@@ -64,7 +67,9 @@ def run_trial(inspection: Callable[[str], Inspection]) -> Callable[..., tuple[Tr
     from trainers.model import load_base
     from trainers.spec import Evaluation
 
-    def run(spec: TrialSpec, verdicts: tuple[str, ...] = ()) -> tuple[Any, list[Event]]:
+    def run(spec: TrialSpec, verdicts: tuple[str, ...] = (), fresh: bool = True) -> tuple[Any, list[Event]]:
+        if fresh:
+            shutil.rmtree(spec.dir, ignore_errors=True)
         kind = "chat" if spec.workload.task == "chat" else "encoder"
         found = inspection(kind)
         base = load_base(spec.workload, found.labels)

@@ -38,7 +38,10 @@ def test_micro_batches_hold_rows_of_like_length_once_each(tmp_path):
 
 def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):
     lengths = [1, 700, 30, 4096, 5000, 12, 700, 30]
-    batches = list(evaluation_batches(_tokens(tmp_path, lengths), 0, torch.device("cpu")))
+    found = list(evaluation_batches(_tokens(tmp_path, lengths), 0, torch.device("cpu")))
+    batches = [batch for _, batch in found]
+    assert sorted(row for rows, _ in found for row in rows) == list(range(len(lengths)))
+    assert all([lengths[row] for row in rows] == batch.attention_mask.sum(dim=1).tolist() for rows, batch in found)
     assert sorted(int(n) for b in batches for n in b.attention_mask.sum(dim=1)) == sorted(lengths)
     assert all(b.input_ids.numel() <= max(EVALUATION_TOKENS, b.input_ids.shape[1]) for b in batches)
 
@@ -51,6 +54,15 @@ def test_what_was_written_is_read_back(tmp_path):
     assert [tokens.ids(i).tolist() for i in range(len(tokens))] == [[5, 6, 7], [8]]
     assert tokens.targets(0).tolist() == [0, 1, 1]
     assert list(tokens.lengths) == [3, 1]
+
+
+def test_a_shorter_max_length_cuts_texts_before_their_end_mark_and_conversations_at_the_end(tmp_path):
+    encoded = {"train": [Encoded([1, 5, 6, 7, 2], [3]), Encoded([1, 2], [0]), Encoded([4, 5, 6], [0, 1, 1])]}
+    write_tokens(tmp_path / "t", encoded, {"train": []})
+    tokens = Tokens(tmp_path / "t", "train", max_length=2)
+    assert [tokens.ids(i).tolist() for i in range(3)] == [[1, 2], [1, 2], [4, 5]]
+    assert [tokens.targets(i).tolist() for i in range(3)] == [[3], [0], [0, 1]]
+    assert list(tokens.lengths) == [2, 2, 2]
 
 
 def _tokens(tmp_path: Path, lengths: list[int]) -> Tokens:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from trainers.catalog import METHODS
+from trainers.evaluation import score_model
 from trainers.files import TrialPaths
-from trainers.loop import Trainer, evaluate_base
 from trainers.model import load_adapter, load_base, merge
 from trainers.spec import Evaluation, Failed, Step
 from trainers.tokens import Tokens
+from trainers.trainer import Trainer
 
 
 @pytest.mark.parametrize("kind", ["encoder", "chat"])
@@ -26,16 +27,15 @@ def test_every_method_learns_reloads_and_merges(make_spec, run_trial, inspection
     adapter = TrialPaths(Path(spec.dir)).adapter
     reloaded = load_base(spec.workload, inspection(kind).labels)
     reloaded.model = load_adapter(reloaded, adapter)
-    assert evaluate_base_of(reloaded, tokens_dir)["loss"] == pytest.approx(result.metrics["loss"], abs=1e-5)
+    assert metrics_of(reloaded, tokens_dir)["loss"] == pytest.approx(result.metrics["loss"], abs=1e-5)
     merged = load_base(spec.workload, inspection(kind).labels)
     merged.model = merge(merged, adapter)
-    assert evaluate_base(merged, tokens_dir, "cpu")["loss"] == pytest.approx(result.metrics["loss"], abs=1e-4)
+    assert metrics_of(merged, tokens_dir)["loss"] == pytest.approx(result.metrics["loss"], abs=1e-4)
     assert not [p for p in adapter.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
 
 
-def evaluate_base_of(base, tokens_dir):
-    base.model.config.pad_token_id = base.model.get_base_model().config.pad_token_id
-    return evaluate_base(base, tokens_dir, "cpu")
+def metrics_of(base, tokens_dir):
+    return score_model(base, tokens_dir, "cpu")[0]
 
 
 def test_a_trial_is_repeatable_and_its_seed_matters(make_spec, run_trial):
@@ -95,7 +95,7 @@ def test_the_kept_adapter_is_the_best_evaluations(make_spec, run_trial, inspecti
     assert result.best_index == values.index(max(values))
     base = load_base(spec.workload, inspection("encoder").labels)
     base.model = load_adapter(base, TrialPaths(Path(spec.dir)).adapter)
-    again = evaluate_base_of(base, Path(inspection("encoder").tokens_dir))
+    again = metrics_of(base, Path(inspection("encoder").tokens_dir))
     assert again[spec.metric] == pytest.approx(result.value)
 
 
@@ -128,7 +128,7 @@ def test_perplexity_is_that_of_a_plain_forward_pass(workload, inspection):
             logp = base.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
             nll -= float(logp[mask].gather(1, ids[0, 1:][mask][:, None]).sum())
             count += int(mask.sum())
-    got = evaluate_base(base, tokens_dir, "cpu")
+    got = metrics_of(base, tokens_dir)
     assert got["perplexity"] == pytest.approx(float(torch.tensor(nll / count).exp()), rel=1e-4)
 
 
@@ -137,7 +137,7 @@ def test_a_head_that_shares_its_names_with_the_body_is_trained_alone(tmp_path, t
 
     from transformers import RobertaConfig, RobertaModel
 
-    from trainers.catalog import default_settings
+    from trainers.catalog import canonical_settings, default_settings
     from trainers.model import put_adapter_on
     from trainers.spec import DataRef, ModelRef, TrialSpec, Workload
 
@@ -150,8 +150,8 @@ def test_a_head_that_shares_its_names_with_the_body_is_trained_alone(tmp_path, t
     work = Workload("text-classification", ModelRef(str(tmp_path / "roberta")), data, 16, "fp32", "")
     base = load_base(work, ["a", "b"])
     assert base.new_modules == ["classifier.dense", "classifier.out_proj"]
-    settings = default_settings("text-classification", "lora")
-    spec = TrialSpec(0, work, "lora", settings, "f1_macro", "maximize", 10, 0, "i", 1, "cpu", "")
+    settings = canonical_settings("lora", default_settings("text-classification", "lora"))
+    spec = TrialSpec(0, work, "lora", settings, "f1_macro", "maximize", 10, 10, 0, "i", 1, "cpu", "")
     model = put_adapter_on(base, spec)
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name}
     assert trained

@@ -16,6 +16,8 @@ from trainers.spec import (
     Finding,
     Inspection,
     ModelRef,
+    Resumed,
+    Score,
     TrainRequest,
     TrialResult,
     TrialSpec,
@@ -29,7 +31,7 @@ WORKLOAD = Workload(
 )
 SPEC = TrialSpec(
     3, WORKLOAD, "lora", {"lora_r": 8, "lora_alpha": None, "learning_rate": 1e-3, "target_modules": "all-linear"},
-    "perplexity", "minimize", 100, 0, "inputs", 1, "cpu", "dir",
+    "perplexity", "minimize", 100, 100, 0, "inputs", 1, "cpu", "dir",
 )  # fmt: skip
 INSPECTION = Inspection({"train": 1}, ["a"], "tokens", "folder", "f", "m", 0, 0, 10, 0, ["note"])
 EVALUATION = Evaluation(0, 0.5, 3, 50, 900, {"perplexity": 12.5}, 1.5)
@@ -41,6 +43,8 @@ EVALUATION = Evaluation(0, 0.5, 3, 50, 900, {"perplexity": 12.5}, 1.5)
         TrainRequest(SPEC, INSPECTION),
         INSPECTION,
         EVALUATION,
+        Resumed(3, 50, [EVALUATION]),
+        Score(WORKLOAD, INSPECTION, 1, "cpu", "test", SPEC, "rows.npy"),
         Failed("data", "bad", [Finding("f:3", "is empty", "text")]),
         TrialResult("pruned", 12.5, {"perplexity": 12.5}, 0, [EVALUATION], "pruner", 2.0),
     ],
@@ -59,7 +63,7 @@ def test_what_is_no_message_is_refused(data):
 
 
 def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
-    same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere")
+    same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere", halvings=2)
     other = dataclasses.replace(SPEC, settings={**SPEC.settings, "lora_r": 16})
     assert same.fingerprint() == SPEC.fingerprint() != other.fingerprint()
 

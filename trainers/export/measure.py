@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.export.runtime import Release
-from trainers.metrics.classification import Classification
-from trainers.metrics.perplexity import Perplexity
+from trainers.metrics.table import ROW_RESULTS
 
 _WARM_UP_CALLS = 5
 _TEXTS_PER_BATCH = 256
@@ -61,19 +60,19 @@ def _measure_classifier(
     texts = [row["text"] for row in rows]
     labels = np.array([row["label"] for row in rows], dtype=np.int64)
     numbers = _latency(lambda i: release.class_logits([texts[i % len(texts)]]), calls)
-    metric = Classification(release.card.labels)
+    results = []
     for start in range(0, len(texts), _TEXTS_PER_BATCH):
         logits = release.class_logits(texts[start : start + _TEXTS_PER_BATCH])
         true = labels[start : start + _TEXTS_PER_BATCH]
         wide = logits.astype(np.float64)
         top = wide.max(axis=1)
         losses = np.log(np.exp(wide - top[:, None]).sum(axis=1)) + top - wide[np.arange(len(true)), true]
-        metric.update(logits.argmax(axis=1), true, float(losses.sum()))
+        results.append(np.stack([true, logits.argmax(axis=1), losses], axis=1))
     if expected is not None:
         # One text at a time, as it will be served.
         ours = np.concatenate([release.class_logits([text]) for text in texts[: len(expected)]])
         numbers["max_logit_diff"] = _max_difference(ours, expected)
-    return numbers | metric.results()
+    return numbers | ROW_RESULTS["text-classification"].metrics(np.concatenate(results), release.card.labels)
 
 
 def _measure_chat(
@@ -82,15 +81,13 @@ def _measure_chat(
     prompt = _typical_prompt(release, rows[0])
     numbers = _latency(lambda _: next(release.generate(prompt, 1), None), calls)
     numbers["tokens_per_second"] = _tokens_per_second(release, prompt)
-    metric = Perplexity()
-    for row in rows:
-        score = release.sequence_nll(row["input_ids"], row["loss_mask"])
-        metric.update(np.array([score.nll]), np.array([score.tokens]), score.hits)
+    scores = [release.sequence_nll(row["input_ids"], row["loss_mask"]) for row in rows]
+    results = np.array([[score.nll, score.tokens, score.hits] for score in scores], dtype=np.float64)
     if expected is not None:
         numbers["max_logit_diff"] = max(
             _max_difference(release.token_logits(ids), want) for ids, want in _aligned(rows, expected)
         )
-    return numbers | metric.results()
+    return numbers | ROW_RESULTS["chat"].metrics(results, [])
 
 
 def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:

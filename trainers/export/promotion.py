@@ -23,8 +23,8 @@ LATENCY_CALLS = 30
 
 def export(base: Base, request: Export) -> Exported:
     """Merge the adapter in float32, write every variant that can be written, and torch's numbers on the same rows."""
+    from trainers.evaluation import score_model
     from trainers.inspection import load_tokenizer
-    from trainers.loop import evaluate_base
 
     began = time.monotonic()
     out_dir = Path(request.dir)
@@ -42,7 +42,7 @@ def export(base: Base, request: Export) -> Exported:
             failures[variant] = str(error)
     validation = Tokens(tokens_dir, "validation")
     np.save(out_dir / REFERENCE, _reference_logits(base, validation), allow_pickle=False)
-    metrics = evaluate_base(base, tokens_dir, "cpu", precision="fp32")
+    metrics, _ = score_model(base, tokens_dir, "cpu", precision="fp32")
     return Exported(metrics, done, failures, time.monotonic() - began, _latency_p50_ms(base, validation))
 
 

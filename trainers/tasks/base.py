@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
@@ -76,10 +77,8 @@ class Task(Protocol):
         """Training loss of a micro-batch, summed in float32."""
         ...
 
-    def evaluate(
-        self, model: torch.nn.Module, batches: Sequence[Batch] | Any, labels: Sequence[str]
-    ) -> dict[str, float]:
-        """All metrics of the task, streamed over batches."""
+    def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
+        """Per-row results of a batch, with the columns that `trainers/metrics/table.py` names for the task."""
         ...
 
     def unit_count(self, tokens: Tokens, row: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainers.metrics.perplexity import Perplexity
+from trainers.metrics.table import Rows
 from trainers.sources import DataProblem, Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
@@ -74,17 +74,13 @@ class Chat:
         logits, targets, _ = _target_logits(model, batch)
         return Sums(F.cross_entropy(logits.float(), targets, reduction="sum"), len(targets))
 
-    def evaluate(self, model: torch.nn.Module, batches: Iterable[Batch], labels: Sequence[str]) -> dict[str, float]:
-        metric = Perplexity()
-        for batch in batches:
-            logits, targets, rows = _target_logits(model, batch)
-            nll = F.cross_entropy(logits.float(), targets, reduction="none").double().cpu().numpy()
-            count = len(batch.input_ids)
-            row_index = rows.cpu().numpy()
-            hits = float((logits.argmax(dim=-1) == targets).sum())
-            nll_sums = np.bincount(row_index, nll, count).astype(np.float64)
-            metric.update(nll_sums, np.bincount(row_index, minlength=count), hits)
-        return metric.results()
+    def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
+        logits, targets, rows = _target_logits(model, batch)
+        nll = F.cross_entropy(logits.float(), targets, reduction="none").double().cpu().numpy()
+        hits = (logits.argmax(dim=-1) == targets).double().cpu().numpy()
+        index, count = rows.cpu().numpy(), len(batch.input_ids)
+        sums = [np.bincount(index, weights, count) for weights in (nll, np.ones_like(nll), hits)]
+        return np.stack(sums, axis=1).astype(np.float64)
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return int(tokens.targets(row)[1:].sum())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from trainers.metrics.classification import Classification
+from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
@@ -75,13 +75,12 @@ class TextClassification:
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
         return Sums(F.cross_entropy(logits.float(), batch.targets, reduction="sum"), len(batch.targets))
 
-    def evaluate(self, model: torch.nn.Module, batches: Iterable[Batch], labels: Sequence[str]) -> dict[str, float]:
-        metric = Classification(labels)
-        for batch in batches:
-            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
-            loss = F.cross_entropy(logits, batch.targets, reduction="sum")
-            metric.update(logits.argmax(dim=-1).cpu().numpy(), batch.targets.cpu().numpy(), float(loss))
-        return metric.results()
+    def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
+        losses = F.cross_entropy(logits, batch.targets, reduction="none")
+        columns = torch.stack([batch.targets.double(), logits.argmax(dim=-1).double(), losses.double()], dim=1)
+        rows: Rows = columns.cpu().numpy()
+        return rows
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return 1

@@ -1,0 +1,105 @@
+"""How sure one may be: intervals and paired tests by resampling, over rows and over seeds. Pure.
+
+Two things vary: which rows the validation set happens to hold, and the seed of a training. Rows are drawn anew in each
+resample, the same ones for every contestant (a paired test: both models answered the same rows). Seeds are two or
+three, and a bootstrap of so few is far too narrow: simulated, its 95 % intervals hold 69 % (two seeds) to 81 % (three)
+of the time where seeds are what varies, and 22 % to 15 % of equal models differ "beyond noise". So the mean over seeds
+is drawn from Student's t distribution around the one seen (Student, The Probable Error of a Mean, 1908).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.metrics.table import Rows
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Draws = npt.NDArray[np.float64]
+"""A metric in each resample, shape [RESAMPLES]."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds, and where it lies in 95 of 100 resamples."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric's difference between two contestants on the same rows (first minus second)."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    """Two-sided: how often chance alone shows a difference of this size or the other sign."""
+
+    @property
+    def is_beyond_noise(self) -> bool:
+        return self.p_value < 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How trainings vary that differ in their seed alone."""
+
+    deviation: float
+    """Standard deviation of the metric; 0 where nothing is known of it."""
+    freedom: int
+    """Degrees of freedom that it was estimated with."""
+
+
+def spread(contestants: Sequence[Sequence[Rows]], metric_of: Callable[[Rows], float]) -> Spread:
+    """Pooled over the seeds of all contestants: those of one alone are too few to tell much."""
+    metrics = [[metric_of(rows) for rows in repeats] for repeats in contestants]
+    freedom = sum(len(values) - 1 for values in metrics)
+    if freedom == 0:
+        return Spread(0.0, 0)
+    squares = sum(float(np.square(np.array(values) - np.mean(values)).sum()) for values in metrics)
+    return Spread(math.sqrt(squares / freedom), freedom)
+
+
+def resample(
+    repeats: Sequence[Rows], metric_of: Callable[[Rows], float], contestant: int = 0, seed: int = 0,
+    between_seeds: Spread | None = None,
+) -> Draws:  # fmt: skip
+    """The mean metric over seeds in each resample. `repeats`: per-row results of each seed, in one order of rows.
+
+    Equal `seed` draws equal rows; `contestant` tells the draws of one contestant's training seeds from another's, and
+    `between_seeds` is that of these repeats alone unless it is given.
+    """
+    rows_rng = np.random.default_rng([seed, 0])
+    seeds_rng = np.random.default_rng([seed, 1, contestant])
+    count = len(repeats[0])
+    between = between_seeds or spread([repeats], metric_of)
+    draws = np.zeros(RESAMPLES)
+    if between.freedom:
+        draws += between.deviation / math.sqrt(len(repeats)) * seeds_rng.standard_t(between.freedom, RESAMPLES)
+    for i in range(RESAMPLES):
+        drawn = rows_rng.integers(0, count, count)
+        draws[i] += np.mean([metric_of(rows[drawn]) for rows in repeats])
+    return draws
+
+
+def interval(repeats: Sequence[Rows], metric_of: Callable[[Rows], float], draws: Draws) -> Interval:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(np.mean([metric_of(rows) for rows in repeats])), float(low), float(high))
+
+
+def compare(first: Interval, second: Interval, first_draws: Draws, second_draws: Draws) -> Comparison:
+    """Draws must come from the same `seed`. The p-value counts the observed sample as one more resample."""
+    differences = first_draws - second_draws
+    low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    p_value = min(1.0, 2 * (tail + 1) / (len(differences) + 1))
+    return Comparison(first.mean - second.mean, float(low), float(high), p_value)

@@ -1,0 +1,139 @@
+"""`hpo plan`: what a sweep would run, take and cost, from a few measured steps; writes no study and no run."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from hpo.budget import Meter, Spent
+from hpo.config import SweepConfig, corner, load_config
+from hpo.executors.base import Executor
+from hpo.executors.local import LocalExecutor
+from hpo.finalists import repeats_planned
+from hpo.home import Home
+from hpo.requests import run_alone
+from hpo.setup import WORKER, check_edit, inspect, warm_up
+from hpo.slots import available_memory_mb, choose_slots, cores
+from hpo.space import Point
+from hpo.strategy import choose_strategy
+from hpo.study import newest_study_name, view_study
+from hpo.view import View
+from trainers.codec import to_json
+from trainers.files import TrialPaths
+from trainers.spec import Inspection, Probe, Probed
+
+
+def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str = WORKER) -> dict[str, Any]:
+    """The plan as `hpo plan --json` gives it. Raises what `run_sweep` raises before it writes anything."""
+    config = load_config(file, home)
+    check_edit(config, home)
+    with tempfile.TemporaryDirectory() as scratch:
+        executor = LocalExecutor(Path(scratch, "host.log"), worker)
+        try:
+            view.say(f"{config.name}: reading data and model, then training a few steps")
+            inspection = inspect(executor, config, home)
+            warm_up(executor, config, home, inspection)
+            probes = {
+                name: (point, probe(executor, config, home, inspection, point, Path(scratch)))
+                for name, point in corners(config).items()
+            }
+        finally:
+            executor.close()
+    return estimate(config, home, inspection, probes, jobs)
+
+
+def corners(config: SweepConfig) -> dict[str, Point]:
+    """The baseline, and the points that take least and most; equal ones once."""
+    named = {"baseline": config.baseline(), "smallest": corner(config, "low"), "largest": corner(config, "high")}
+    different: dict[str, Point] = {}
+    for name, point in named.items():
+        if point not in different.values():
+            different[name] = point
+    return different
+
+
+def probe(
+    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, point: Point, scratch: Path
+) -> Probed:
+    """Measured with one thread, as a trial has when one runs on each core."""
+    device = "cuda:0" if inspection.gpus else "cpu"
+    spec = config.trial_spec(0, point, home, inspection, TrialPaths(scratch / "trial"), threads=1, device=device)
+    probed = run_alone(executor, Probe(spec, inspection))
+    assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
+    return probed
+
+
+def estimate(
+    config: SweepConfig, home: Home, inspection: Inspection, probes: dict[str, tuple[Point, Probed]], jobs: int | None
+) -> dict[str, Any]:
+    """Trials, memory, time and cost. A pruned search takes less than the time told."""
+    largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
+    planned = config.planned_trials()
+    slots = choose_slots(inspection, planned, jobs, None, lambda: largest)
+    seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
+    # Points in between cost something in between; more threads per trial than the probe had make it no slower.
+    per_trial = sum(seconds.values()) / len(seconds)
+    left = max(0, planned - _trained(config, home))
+    search_s = math.ceil(left / slots.jobs) * per_trial
+    repeats_s = math.ceil(repeats_planned(config) / slots.jobs) * per_trial
+    total_s, ends_by = _within_budget(config, search_s + repeats_s)
+    strategy = choose_strategy(config.strategy, config.space, len(config.objectives))
+    cost = config.budget.cost_per_hour
+    return {
+        "sweep": config.name,
+        "strategy": {"type": strategy.type, "why": strategy.why},
+        "trials": planned,
+        "trials_left": left,
+        "repeats": repeats_planned(config),
+        "points": None if math.isinf(most := config.space.most_points()) else int(most),
+        "rows": inspection.rows,
+        "examples_per_trial": config.full_examples(inspection.rows["train"]),
+        "jobs": slots.jobs,
+        "threads": slots.threads,
+        "gpus": inspection.gpus,
+        "cores": cores(),
+        "available_memory_mb": available_memory_mb(),
+        "probes": [
+            {
+                "point": name,
+                "params": point,
+                **to_json(probed),
+                "trial_seconds": seconds[name],
+                "seconds_per_step": probed.seconds_per_example * _batch_size(config, point),
+            }
+            for name, (point, probed) in probes.items()
+        ],
+        "seconds": total_s,
+        "ends_by": ends_by,
+        "ends_at": time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + total_s)),
+        "cost": None if cost is None else total_s / 3600 * cost,
+        "notes": list(inspection.notes),
+    }
+
+
+def trial_seconds(config: SweepConfig, inspection: Inspection, point: Point, probed: Probed) -> float:
+    """A whole trial that nobody stops."""
+    examples = config.examples_per_trial(inspection.rows["train"], point)
+    evaluations = int(config.settings["evaluations"] or 1)
+    return examples * probed.seconds_per_example + evaluations * probed.seconds_per_evaluation
+
+
+def _batch_size(config: SweepConfig, point: Point) -> int:
+    return int({**config.settings, **point}["batch_size"] or 1)
+
+
+def _trained(config: SweepConfig, home: Home) -> int:
+    if newest_study_name(home.studies_db, config.name) is None:
+        return 0
+    return sum(r.is_over and not r.reused_from for r in view_study(home.studies_db, config.name).records)
+
+
+def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:
+    """The expected wall time, and what ends the sweep: its trials, or a bound of the budget."""
+    left = Meter(config.budget, Spent(), time.time).seconds_left()
+    if left is not None and left[0] < seconds:
+        return max(0.0, left[0]), left[1]
+    return seconds, "all trials done"

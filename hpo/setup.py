@@ -1,0 +1,94 @@
+"""Before anything is written: the edit, the data, the model and the machine are looked at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hpo.config import SweepConfig, largest_point
+from hpo.errors import ConfigError, Problem, RequestFailed
+from hpo.executors.base import Executor
+from hpo.executors.local import LocalExecutor
+from hpo.executors.restarting import RestartingExecutor
+from hpo.home import Home, SweepPaths
+from hpo.requests import run_alone
+from hpo.revision import changes_of
+from hpo.slots import Slots, choose_slots
+from hpo.study import stored_attrs, study_names
+from hpo.warm_start import check_warm_start
+from trainers.spec import Inspect, Inspection, Load, Probe, Probed
+
+WORKER = "trainers.work"
+"""The module that the trial host answers requests with."""
+
+
+def check_edit(config: SweepConfig, home: Home) -> None:
+    """Raises `ConfigError` with every change that would mix results that cannot be compared."""
+    check_warm_start(config, home)
+    before = stored_attrs(home.studies_db, config.name).get("config")
+    if before is not None:
+        changes_of(config, before)
+
+
+@contextmanager
+def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
+    """Take a folder with nothing but lock and log away again when data or model turn out to be unusable."""
+    try:
+        yield
+    except ConfigError:
+        paths = home.sweep(name)
+        if name not in study_names(home.studies_db):
+            shutil.rmtree(paths.dir)
+            for folder in (paths.dir.parent, home.dir):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        raise
+
+
+@contextmanager
+def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executor]:
+    """The host's process; it and its children keep the sweep's lock."""
+    executor = RestartingExecutor(lambda: LocalExecutor(paths.host_log, worker, keep_fds=[lock_fd]))
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
+    """Everything that can be wrong with data or model is found here, before any study or run exists."""
+    inspection = run_alone(executor, Inspect(config.workload(home)))
+    assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
+    before = stored_attrs(home.studies_db, config.name).get("data")
+    for name in ("fingerprint", "model_fingerprint"):
+        if before and before[name] != getattr(inspection, name):
+            what = "data" if name == "fingerprint" else "model"
+            found = f"the {what} of sweep {config.name!r} has changed since it began"
+            raise ConfigError([Problem(f"{config.file}: {what}", found, "give the sweep another name:")])
+    return inspection
+
+
+def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Inspection) -> None:
+    """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
+    try:
+        run_alone(executor, Load(config.workload(home), inspection))
+    except RequestFailed as error:
+        found = f"{config.model.source} cannot be loaded: {error}"
+        raise ConfigError([Problem(f"{config.file}: model", found, "a complete safetensors model")]) from error
+
+
+def slots_for(
+    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, jobs: int | None, threads: int | None
+) -> Slots:
+    """How many trials side by side; where memory may be short, the largest point of the space is measured."""
+
+    def measure() -> Probed:
+        device = "cuda:0" if inspection.gpus else "cpu"
+        paths = home.sweep(config.name).trial(0)
+        spec = config.trial_spec(0, largest_point(config), home, inspection, paths, threads=1, device=device)
+        probed = run_alone(executor, Probe(spec, inspection))
+        assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
+        return probed
+
+    return choose_slots(inspection, config.planned_trials(), jobs, threads, measure)

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM as a wish, not an exception in the middle of a write."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class StopWish:
+    """Whether somebody asked to stop."""
+
+    is_made: bool = False
+
+
+@contextmanager
+def stop_wish() -> Iterator[StopWish]:
+    """While inside, the first signal is a wish and the second raises `KeyboardInterrupt`.
+
+    Outside the main thread signals cannot be taken, so nothing is changed there.
+    """
+    wish = StopWish()
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if wish.is_made:
+            raise KeyboardInterrupt
+        wish.is_made = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = {number: signal.signal(number, take) for number in _SIGNALS}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does: in order, and resumable."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,66 @@
+"""What pruning saves and costs: 24 MiniLM points with and without it, and the two chosen points over three seeds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.bench.makespan import prepared_home, show, sweep, timed
+from tests.bench.tables import Row
+
+SEEDS = 3
+EVALUATIONS = 10
+COUNT = 24
+
+
+def rows() -> list[Row]:
+    points = spread(COUNT)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        without_s, without = run(folder, "without", points, {"type": "none"})
+        with_s, pruned = run(folder, "with", points, {"min_fraction": 0.1})
+        repeats = {name: repeat(folder, name, shown) for name, shown in (("without", without), ("with", pruned))}
+    stopped = sum(trial["state"] == "pruned" for trial in pruned["trials"])
+    return [
+        Row("24 points without pruning", f"{without_s:.0f} s"),
+        Row(f"24 points with the default rule ({stopped} pruned)", f"{with_s:.0f} s"),
+        Row("with against without", f"{with_s / without_s:.2f}", "0.35"),
+        Row("chosen without: mean macro-F1 of 3 seeds", f"{repeats['without']:.4f}"),
+        Row("chosen with: mean macro-F1 of 3 seeds", f"{repeats['with']:.4f}"),
+        Row("lost by pruning", f"{repeats['without'] - repeats['with']:+.4f}", "0.01"),
+    ]
+
+
+def spread(count: int) -> list[dict[str, Any]]:
+    """Evenly spread points, as the strategy `qmc` gives them."""
+    from hpo.space import Choice, Float, Int, SearchSpace
+    from hpo.strategy import spread_point
+
+    space = SearchSpace(
+        {"learning_rate": Float(1e-5, 1e-2, True), "lora_r": Int(4, 64, True), "batch_size": Choice((8, 16, 32))}
+    )
+    return [spread_point(space, index, 0) for index in range(count)]
+
+
+def run(folder: Path, name: str, points: list[dict[str, Any]], pruner: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    home = prepared_home(folder / name)
+    file = folder / f"{name}.yaml"
+    file.write_text(json.dumps(sweep(points, evaluations=EVALUATIONS, pruner=pruner)))
+    seconds = timed([sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file)])
+    return seconds, show(home, "makespan")
+
+
+def repeat(folder: Path, name: str, shown: dict[str, Any]) -> float:
+    """Mean macro-F1 of the champion's point with fresh seeds."""
+    values = []
+    for seed in range(1, SEEDS + 1):
+        config = sweep([shown["champion"]["params"]], evaluations=EVALUATIONS, seed=seed)
+        config |= {"name": f"repeat-{seed}", "search_space": {}, "search_strategy": {}}
+        file = folder / f"{name}-{seed}.yaml"
+        file.write_text(json.dumps(config))
+        timed([sys.executable, "-m", "hpo", "--home", str(folder / name), "sweep", str(file)])
+        values.append(show(folder / name, f"repeat-{seed}")["champion"]["value"])
+    return sum(values) / len(values)

@@ -1,0 +1,123 @@
+"""Thirty kills at random instants in one sweep, of any process: afterwards the books are as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KILLS = 30
+POINTS = [{"learning_rate": rate, "lora_r": rank} for rate in (1e-3, 3e-3, 1e-2, 2e-2) for rank in (4, 8)]
+
+
+@pytest.fixture
+def sweep_file(write_yaml):
+    return write_yaml(
+        name="chaos",
+        search_strategy={"type": "random", "num_trials": len(POINTS), "enqueue": POINTS},
+        search_space={
+            "learning_rate": {"type": "float", "low": 1e-4, "high": 3e-2, "log": True},
+            "lora_r": {"type": "int", "low": 4, "high": 16},
+        },
+        training={
+            **POINTS[0], "max_examples": 2400, "evaluations": 8, "max_length": 64, "batch_size": 8,
+            "early_stopping": {"patience": 99},
+        },
+        pruner={"type": "none"}, promote=False, trials={"retries": 1000},
+    )  # fmt: skip
+
+
+def start(file: Path, home: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file), "--jobs", "2", "--threads", "1"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def shown(home: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "hpo", "--home", str(home), "show", "chaos", "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
+    return result
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def victims(sweep: int) -> dict[str, list[int]]:
+    hosts = children(sweep)
+    return {"sweep": [sweep], "host": hosts, "child": [c for host in hosts for c in children(host)]}
+
+
+@pytest.mark.timeout(900)
+def test_thirty_kills_change_nothing(sweep_file, tmp_path):
+    undisturbed_home, home = tmp_path / "undisturbed", tmp_path / "home"
+    quiet = start(sweep_file, undisturbed_home)
+    output, _ = quiet.communicate()
+    assert quiet.returncode == 0, output
+    chance = random.Random(20)
+    killed = dict.fromkeys(("sweep", "host", "child"), 0)
+    process, outputs = start(sweep_file, home), []
+    while sum(killed.values()) < KILLS:
+        time.sleep(chance.uniform(0, 5))
+        if process.poll() is not None:
+            outputs.append(process.communicate()[0])
+            if process.returncode == 0:
+                break  # it has outrun us: what there was to kill has been killed
+            process = start(sweep_file, home)
+            continue
+        kind = chance.choice(["sweep", "host", "child"])
+        found = victims(process.pid)[kind]
+        if found:
+            try:
+                os.kill(chance.choice(found), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            killed[kind] += 1
+    last, _ = process.communicate()
+    if process.returncode != 0:
+        process = start(sweep_file, home)
+        last, _ = process.communicate()
+    assert process.returncode == 0, "\n".join([*outputs, last])
+    assert "Traceback" not in "".join([*outputs, last])
+    assert sum(killed.values()) >= KILLS // 2, f"too quick to be killed: {killed}"
+    assert_as_if_nothing_had_been(shown(undisturbed_home), shown(home))
+    assert_mlflow_is_equal(shown(home), home)
+
+
+def assert_as_if_nothing_had_been(want: dict[str, Any], got: dict[str, Any]) -> None:
+    assert got["state"] == "complete"
+    assert [t["number"] for t in got["trials"]] == list(range(len(POINTS)))
+    for ours, theirs in zip(got["trials"], want["trials"], strict=True):
+        for key in ("state", "params", "value", "metrics", "curve", "stopped_by", "cause", "reused_from"):
+            assert ours[key] == theirs[key], (ours["number"], key, ours["attempts"])
+    for key in ("number", "value", "metrics", "params"):
+        assert got["champion"][key] == want["champion"][key]
+
+
+def assert_mlflow_is_equal(sweep: dict[str, Any], home: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("hpo")
+    runs = client.search_runs([experiment.experiment_id], "tags.`hpo.sweep` = 'chaos'")
+    assert [r for r in runs if r.info.status == "RUNNING"] == []
+    found = {int(r.data.tags["hpo.trial"]): r for r in runs if "hpo.trial" in r.data.tags}
+    assert len(runs) == len(found) + 1 == len(sweep["trials"]) + 1
+    for trial in sweep["trials"]:
+        run = found[trial["number"]]
+        assert run.info.run_id == trial["run_id"]
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["best/f1_macro"] == trial["value"]
+        history = client.get_metric_history(run.info.run_id, "validation/f1_macro")
+        assert [m.value for m in history] == [value for _, value in trial["curve"]]

@@ -1,0 +1,58 @@
+"""Memory: how much a process holds, and how to tell that it ran out. Standard library only (Linux)."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+_WORDS = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc")
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10)
+
+
+def rss_mb() -> float:
+    """Resident memory of this process now: right after a fork, that is what it shares with its parent."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA's own error, Python's, or the CPU allocator's, which is a plain RuntimeError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in _WORDS)
+
+
+def volunteer_for_oom_kill() -> None:
+    """Let the kernel take this process first when memory runs out: a trial can be tried again, the sweep cannot."""
+    with contextlib.suppress(OSError):  # a hardened container may forbid it; then the kernel chooses by size
+        Path("/proc/self/oom_score_adj").write_text("800")
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory: in our control group where it counts, else anywhere."""
+    for path in _counters():
+        with contextlib.suppress(OSError):  # the next place is asked
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def _counters() -> Iterator[Path]:
+    """Where the kernel may count, the most precise first: control groups of version 2 and 1, the machine."""
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            yield Path("/sys/fs/cgroup") / path.lstrip("/") / "memory.events"
+        elif controllers == "memory":
+            yield Path("/sys/fs/cgroup/memory") / path.lstrip("/") / "memory.oom_control"
+            yield Path("/sys/fs/cgroup/memory/memory.oom_control")
+    yield Path("/proc/vmstat")

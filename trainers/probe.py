@@ -1,0 +1,59 @@
+"""Probe: what a trial would cost, from a few seconds of it."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from trainers.batches import EVALUATION_TOKENS, evaluation_batches
+from trainers.evaluation import autocast
+from trainers.memory import peak_rss_mb, rss_mb
+from trainers.model import Base
+from trainers.spec import Probed, TrialSpec
+from trainers.trainer import Trainer
+
+SECONDS = 3.0
+"""How long to train, and how long to evaluate, at most (one step and one batch are always taken)."""
+
+
+def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
+    """Train and evaluate for a few seconds; nothing is kept."""
+    resident_mb = rss_mb()
+    trainer = Trainer(base, spec, tokens_dir)
+    first = next(trainer.batches)
+    trainer.step(first)  # the first step pays for what later ones find ready
+    began, examples = time.monotonic(), 0
+    for rows in itertools.chain(trainer.batches, itertools.repeat(first)):
+        trainer.step(rows)
+        examples += len(rows)
+        if time.monotonic() - began > SECONDS:
+            break
+    per_example = (time.monotonic() - began) / examples
+    per_evaluation = _seconds_per_evaluation(trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save_adapter(Path(folder, "adapter"))
+        adapter_mb = sum(file.stat().st_size for file in Path(folder, "adapter").iterdir()) / 1e6
+    memory_mb = peak_rss_mb() - resident_mb
+    if trainer.device.type == "cuda":
+        memory_mb = torch.cuda.max_memory_reserved(trainer.device) / 1e6
+    return Probed(trainer.trainable_parameters, per_example, per_evaluation, memory_mb, adapter_mb)
+
+
+def _seconds_per_evaluation(trainer: Trainer) -> float:
+    """The longest batches first (memory is measured too), extrapolated by tokens."""
+    tokens = trainer.validation_tokens
+    total = int(tokens.lengths.sum())
+    batches = list(evaluation_batches(tokens, trainer.pad_id, trainer.device, EVALUATION_TOKENS))
+    trainer.model.eval()
+    began, seen = time.monotonic(), 0
+    with torch.inference_mode(), autocast(trainer.device, trainer.autocast_dtype):
+        for _, batch in reversed(batches):
+            trainer.task.score(trainer.model, batch)
+            seen += batch.tokens
+            if time.monotonic() - began > SECONDS:
+                break
+    return (time.monotonic() - began) * total / seen

@@ -1,0 +1,134 @@
+"""One trial's model, optimizer, schedule and data: what a step and an evaluation are, and what its state is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import get_scheduler
+
+from trainers.batches import EVALUATION_TOKENS, collate, effective_batches, micro_batches
+from trainers.checkpoint import flatten_optimizer, restore_optimizer
+from trainers.evaluation import autocast, evaluate
+from trainers.metrics.table import Rows
+from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
+from trainers.spec import TrialSpec
+from trainers.tasks.base import Task
+from trainers.tasks.table import TASKS
+from trainers.tokens import Tokens
+
+
+class Trainer:
+    """Everything of a trial that learns or is learned from."""
+
+    def __init__(self, base: Base, spec: TrialSpec, tokens_dir: Path) -> None:
+        self.spec = spec
+        self.task: Task = TASKS[spec.workload.task]
+        self.labels = base.labels
+        self.device = torch.device(spec.device)
+        self.autocast_dtype = resolve_precision(spec.workload.precision, self.device)
+        self.pad_id = base.pad_id
+        settings = spec.settings
+        # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
+        self.train_tokens = Tokens(tokens_dir, "train", int(settings["max_length"] or 1))
+        self.validation_tokens = Tokens(tokens_dir, "validation")
+        self.model = put_adapter_on(base, spec).to(self.device)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        batch_size = int(settings["batch_size"] or 1)
+        self.total_steps = math.ceil(spec.max_examples / batch_size)
+        self.optimizer = _optimizer(spec, self.parameters)
+        kind = str(settings["lr_scheduler_type"])
+        self.schedule = get_scheduler(
+            "constant_with_warmup" if kind == "constant" else kind,
+            self.optimizer,
+            num_warmup_steps=round(float(settings["warmup_ratio"] or 0) * self.total_steps),
+            num_training_steps=self.total_steps,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
+        self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
+        self.max_grad_norm = float(settings["max_grad_norm"] or 1)
+        self.micro_batch_size = max(1, int(settings["micro_batch_size"] or 1) >> spec.halvings)
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.schedule.get_last_lr()[0])
+
+    @property
+    def trainable_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters)
+
+    def step(self, rows: list[int]) -> tuple[float, int]:
+        """One optimizer step over `rows`: (mean loss per unit, tokens).
+
+        Each micro-batch's summed loss is divided by the units of the whole step, so that the update does not depend
+        on how the rows are grouped.
+        """
+        self.model.train()
+        units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
+        loss_sum, tokens = 0.0, 0
+        for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
+            batch = collate(self.train_tokens, group, self.pad_id, self.device)
+            with autocast(self.device, self.autocast_dtype):
+                sums = self.task.sums(self.model, batch)
+            self.scaler.scale(sums.loss / units).backward()
+            loss_sum += float(sums.loss.detach())
+            tokens += batch.tokens
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss_sum / units, tokens
+
+    def evaluate(self) -> tuple[dict[str, float], Rows]:
+        """All metrics of the task on the validation rows, and the per-row results."""
+        most_tokens = max(1, EVALUATION_TOKENS >> self.spec.halvings)
+        return evaluate(
+            self.model, self.task, self.validation_tokens, self.labels, self.pad_id, self.device, self.autocast_dtype,
+            most_tokens,
+        )  # fmt: skip
+
+    def save_adapter(self, folder: Path) -> None:
+        save_adapter(self.model, folder)
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors and plain values that `load_state` takes back, on a trainer of the same spec."""
+        tensors = {f"parameter.{n}": p for n, p in self.model.named_parameters() if p.requires_grad}
+        tensors |= flatten_optimizer(self.optimizer)
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        plain = {
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        return {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, plain
+
+    def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+        """Raises `KeyError` for the state of another spec."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[f"parameter.{name}"])
+        restore_optimizer(self.optimizer, tensors)
+        self.schedule.load_state_dict(plain["schedule"])
+        self.scaler.load_state_dict(plain["scaler"])
+        for group, rate in zip(self.optimizer.param_groups, plain["learning_rates"], strict=True):
+            group["lr"] = rate
+        torch.set_rng_state(tensors["rng.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+def _optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    rate = float(spec.settings["learning_rate"] or 0)
+    decay = float(spec.settings["weight_decay"] or 0)
+    if spec.settings["optim"] == "adafactor":
+        return torch.optim.Adafactor(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
