@@ -80,7 +80,7 @@ def estimate(
     search_s = math.ceil(left / slots.jobs) * per_trial
     repeats_s = math.ceil(repeats_planned(config) / slots.jobs) * per_trial
     total_s, ends_by = _within_budget(config, search_s + repeats_s)
-    strategy = choose_strategy(config.strategy, config.space, len(config.objectives))
+    strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
     cost = config.budget.cost_per_hour
     return {
         "sweep": config.name,

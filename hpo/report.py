@@ -11,6 +11,7 @@ from hpo.champion import Champion, choose_champion, front
 from hpo.objective import Objective
 from hpo.records import StudyView, TrialRecord
 from hpo.space import Choice, edge, from_resolved, wider
+from trainers.catalog import FIELDS
 from trainers.codec import from_json, to_json
 
 
@@ -76,8 +77,10 @@ def edges(champion: Champion, space: Mapping[str, Any]) -> list[dict[str, Any]]:
             continue
         if end := edge(dimension, champion.params[name]):
             bound = "low" if end == "lower" else "high"
-            found.append({"dimension": name, "value": champion.params[name], "bound": bound,
-                          "now": getattr(dimension, bound), "try": wider(dimension, end)})  # fmt: skip
+            further = wider(dimension, end, FIELDS[name])
+            if further is not None:  # None where the setting itself ends there
+                found.append({"dimension": name, "value": champion.params[name], "bound": bound,
+                              "now": getattr(dimension, bound), "try": further})  # fmt: skip
     return found
 
 

@@ -47,7 +47,7 @@ class Study:
 
     def __init__(self, config: SweepConfig, storage: optuna.storages.BaseStorage, name: str | None = None) -> None:
         self.config = config
-        self.strategy = choose_strategy(config.strategy, config.space, len(config.objectives))
+        self.strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
         # Reports are ours to judge (hpo/pruning.py); Optuna must not prune on its own.
         self._study = optuna.create_study(
             study_name=name or config.name,

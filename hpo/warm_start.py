@@ -24,7 +24,11 @@ def check_warm_start(config: SweepConfig, home: Home) -> None:
     """Raises `ConfigError` for a sweep that does not exist."""
     known = study_names(home.studies_db)
     problems = [
-        Problem(f"{config.file}: search_strategy.warm_start", f"no sweep {name!r}", f"there are: {', '.join(known)}")
+        Problem(
+            f"{config.file}: search_strategy.warm_start",
+            f"no sweep {name!r}",
+            f"there are: {', '.join(known)}" if known else "there are none yet",
+        )
         for name in config.strategy.warm_start
         if name not in known or name == config.name
     ]

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from hpo.champion import ranked
 from hpo.objective import Objective
 from hpo.records import StudyView, TrialRecord
-from hpo.report import champion_of, gain, leaderboard, leaderboard_text, show, variants_table
+from hpo.report import gain, leaderboard, leaderboard_text, notes, show, variants_table, verdicts
 from tests.hpo.builders import trial_result
 
 UP, DOWN = Objective("f1_macro", "maximize"), Objective("f1_macro", "minimize")
@@ -14,11 +15,14 @@ UP, DOWN = Objective("f1_macro", "maximize"), Objective("f1_macro", "minimize")
 
 def record(number, state="complete", value=0.5, **params):
     result = None if state == "running" else trial_result(state, value, cause="oom" if state == "failed" else None)
-    return TrialRecord(number, state, params, [(0.5, 0.1)], f"run{number}", result)
+    return TrialRecord(number, state, params, f"identity{number}", [(0.5, 0.1)], f"run{number}", result)
+
+
+CONFIG = {"task": "text-classification", "constraints": {}, "search_space": {}, "budget": {}}
 
 
 def shown(*records, objective=UP, **attrs):
-    view = StudyView("s", {"task": "text-classification"}, objective, list(records), attrs)
+    view = StudyView("s", CONFIG, (objective,), list(records), {"baseline": 0, **attrs})
     return show(view, "complete")
 
 
@@ -28,19 +32,19 @@ def shown(*records, objective=UP, **attrs):
 @pytest.mark.parametrize(("objective", "number"), [(UP, 2), (DOWN, 1)])
 def test_the_champion_is_the_best_complete_trial(objective, number):
     records = [record(0, value=0.5), record(1, value=0.4), record(2, value=0.6)]
-    assert champion_of(records, objective).number == number
+    assert ranked(records, objective, {})[0].number == number
 
 
 def test_a_pruned_trial_is_never_champion():
-    assert champion_of([record(0, value=0.5), record(1, "pruned", 0.9)], UP).number == 0
+    assert [r.number for r in ranked([record(0, value=0.5), record(1, "pruned", 0.9)], UP, {})] == [0]
 
 
 def test_without_a_complete_trial_there_is_no_champion():
-    assert champion_of([record(0, "failed", None), record(1, "pruned"), record(2, "running")], UP) is None
+    assert ranked([record(0, "failed", None), record(1, "pruned"), record(2, "running")], UP, {}) == []
 
 
 def test_nan_is_champion_only_when_alone():
-    assert champion_of([record(0, value=float("nan")), record(1, value=0.1)], UP).number == 1
+    assert ranked([record(0, value=float("nan")), record(1, value=0.1)], UP, {})[0].number == 1
 
 
 # --- show ----------------------------------------------------------------------------------------------
@@ -99,7 +103,7 @@ def test_a_row_has_what_a_person_compares():
 def test_the_text_is_aligned_and_begins_with_the_gain():
     lines = leaderboard_text(shown(record(0, value=0.5, lora_r=8), record(1, value=0.6, lora_r=16))).splitlines()
     assert lines[0].startswith("champion: trial 1")
-    header, first, second = lines[2:]
+    header, first, second = lines[lines.index("") + 1 :]
     assert header.index("state") == first.index("complete") == second.index("complete")
     assert header.index("lora_r") == first.index("16") == second.index("8", 20)
 
@@ -108,7 +112,7 @@ def test_the_text_is_aligned_and_begins_with_the_gain():
 
 
 def test_no_gain_without_a_complete_trial():
-    assert gain(shown(record(0, "failed", None))) == "no trial is complete"
+    assert gain(shown(record(0, "failed", None))) == "no trial is complete yet"
 
 
 def test_the_gain_is_against_the_baseline():
@@ -173,3 +177,71 @@ def test_tokens_per_second_are_a_column_where_they_were_measured():
 def test_a_variant_that_could_not_be_written_has_only_its_reason():
     columns, rows = variants_table(with_variants(judged("int4", passed=False, measured=False)))
     assert rows[1] == ["int4", *[""] * (len(columns) - 2), "failed"]
+
+
+# --- what a person should know -------------------------------------------------------------------------
+
+
+def against(difference, p_value):
+    return {"trial": 0, "difference": difference, "low": difference - 0.01, "high": difference + 0.01,
+            "p_value": p_value, "is_beyond_noise": p_value < 0.05}  # fmt: skip
+
+
+def contestant(trial, mean, *, is_baseline=False):
+    repeats = [{"seed": 1, "value": mean, "metrics": {"f1_macro": mean}, "run_id": f"again{trial}"}]
+    interval = {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}
+    return {"trial": trial, "params": {}, "is_baseline": is_baseline, "repeats": repeats, "interval": interval}
+
+
+def finalists(p_value):
+    return {
+        "contestants": [contestant(1, 0.85), contestant(0, 0.8, is_baseline=True)], "champion": 1,
+        "against_baseline": against(0.05, p_value), "against_runner_up": against(0.05, p_value),
+        "test": {
+            "champion": {"trial": 1, "interval": {"mean": 0.84, "low": 0.81, "high": 0.87}},
+            "baseline": {"trial": 0, "interval": {"mean": 0.8, "low": 0.77, "high": 0.83}},
+            "against_baseline": against(0.04, p_value),
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("p_value", "words"), [(0.001, "beyond noise"), (0.3, "NOT shown to be different")])
+def test_whether_the_champion_beats_the_baseline_beyond_noise_is_said_plainly(p_value, words):
+    given = shown(record(0, value=0.8), record(1, value=0.86), finalists=finalists(p_value))
+    assert given["champion"]["value"] == 0.85
+    assert given["champion"]["repeat"] == 0
+    assert given["test"]["champion"]["interval"]["mean"] == 0.84
+    lines = verdicts(given)
+    assert sum(words in line for line in lines) == 3
+    assert "sealed test: f1_macro 0.8400 (0.8100 to 0.8700), baseline 0.8000" in lines
+
+
+def test_a_champion_at_the_edge_of_the_space_is_pointed_out():
+    space = {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "step": None}}
+    view = StudyView("s", {**CONFIG, "search_space": space}, (UP,), [record(0, learning_rate=0.0099)], {})
+    given = show(view, "complete")
+    assert given["edges"] == [
+        {"dimension": "learning_rate", "value": 0.0099, "bound": "high", "now": 1e-2, "try": 0.04}
+    ]
+    assert "learning_rate 0.0099 lies at the edge of the space: try high: 0.04" in notes(given)
+
+
+def test_what_was_spent_is_told_and_reused_trials_cost_nothing():
+    import dataclasses
+
+    twin = dataclasses.replace(record(1), reused_from="0")
+    view = StudyView("s", {**CONFIG, "budget": {"cost_per_hour": 2.0}}, (UP,), [record(0), twin, record(2, "running")],
+                     {"spent": {"seconds": 1800.0, "gpu_seconds": 0.0}})  # fmt: skip
+    assert show(view, "complete")["spent"] == {"trials": 1, "hours": 0.5, "gpu_hours": 0.0, "cost": 1.0}
+    assert "spent: 1 trials trained, 0.50 hours, cost 1.00" in notes(show(view, "complete"))
+
+
+def test_several_objectives_show_their_pareto_front():
+    small = trial_result(value=0.5, trainable_parameters=10)
+    large = trial_result(value=0.6, trainable_parameters=100)
+    beaten = trial_result(value=0.4, trainable_parameters=50)
+    records = [TrialRecord(n, "complete", {}, str(n), result=r) for n, r in enumerate((small, large, beaten))]
+    objectives = (UP, Objective("trainable_parameters", "minimize"))
+    assert show(StudyView("s", CONFIG, objectives, records, {}), "complete")["pareto_front"] == [0, 1]
+    bounded = {**CONFIG, "constraints": {"trainable_parameters": 60.0}}
+    assert show(StudyView("s", bounded, objectives, records, {}), "complete")["champion"]["number"] == 0

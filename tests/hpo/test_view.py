@@ -207,8 +207,8 @@ def test_durations(seconds, text):
 
 def sweep_shown():
     records = [
-        TrialRecord(0, "complete", {"lora_r": 8}, [], "a", trial_result("complete", 0.5)),
-        TrialRecord(1, "failed", {"lora_r": 9}, [], "b", trial_result("failed", None, cause="oom")),
+        TrialRecord(0, "complete", {"lora_r": 8}, "x", [], "a", trial_result("complete", 0.5)),
+        TrialRecord(1, "failed", {"lora_r": 9}, "y", [], "b", trial_result("failed", None, cause="oom")),
     ]
     measurement = {
         "metrics": {"f1_macro": 0.5}, "max_logit_diff": 1e-5, "size_mb": 12.3, "latency_p50_ms": 1.0,
@@ -219,7 +219,8 @@ def sweep_shown():
         "variants": [{"variant": "int8", "measurement": measurement, "passed": True, "reason": "because"}],
         "release": {"name": "mine", "uri": "models:/mine", "version": 2, "variant": "int8"},
     }
-    view = StudyView("s", {"task": "text-classification"}, Objective("f1_macro", "maximize"), records, attrs)
+    config = {"task": "text-classification", "constraints": {}, "search_space": {}, "budget": {}}
+    view = StudyView("s", config, (Objective("f1_macro", "maximize"),), records, {"baseline": 0, **attrs})
     return show(view, "complete")
 
 
