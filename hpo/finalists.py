@@ -144,6 +144,8 @@ class Finals:
     def finished(self, job: Job, result: TrialResult) -> None:
         repeat = self._by_number[job.number]
         write_result(result, job.paths)
+        if job.spec.device != "cpu":
+            self._sweep.meter.gpu_seconds += result.seconds
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
         metric = self._sweep.config.objective.metric

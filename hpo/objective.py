@@ -73,7 +73,7 @@ def parse_objectives(root: Section, task: str) -> tuple[Objective, ...]:
     objectives, before = [], len(root.problems)
     for index, item in enumerate(raw):
         allowed = metrics if index == 0 else (*metrics, *RESOURCES)
-        objectives.append(_parse_objective(root.child("objective", item), task, allowed, metrics[0]))
+        objectives.append(_parse_objective(root.child(f"objective[{index}]", item), task, allowed, metrics[0]))
     different = tuple(dict.fromkeys(objectives))
     if len(different) < len(objectives) and len(root.problems) == before:  # else a default stands in for what is wrong
         root.problem("names a metric twice", "expected each once", "objective")

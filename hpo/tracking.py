@@ -180,10 +180,13 @@ class Tracker:
         self._add(number, step.examples, {"train/loss": step.loss, "train/learning_rate": step.learning_rate})
 
     def evaluation(self, number: int, evaluation: Evaluation) -> None:
+        if evaluation.examples <= self._logged_up_to.get(number, -1):
+            self._pending[number] = []  # another attempt goes over the steps since then
+            return
         metrics = {f"validation/{name}": value for name, value in evaluation.metrics.items()}
         self._add(number, evaluation.examples, {**metrics, "optimizer_step": evaluation.step})
         self._flush(number)
-        self._logged_up_to[number] = max(evaluation.examples, self._logged_up_to.get(number, -1))
+        self._logged_up_to[number] = evaluation.examples
 
     def _add(self, number: int, examples: int, values: Mapping[str, float]) -> None:
         if examples <= self._logged_up_to.get(number, -1):

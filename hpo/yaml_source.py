@@ -169,12 +169,23 @@ def _construct(
             values[below[-1]] = _construct(value_node, below, lines, file, problems, inside)
         return values
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, path, lines, file, problems, inside) for item in node.value]
+        return [
+            _construct(item, _item(path, index), lines, file, problems, inside) for index, item in enumerate(node.value)
+        ]
     loader = _Loader("")
     try:
-        return loader.construct_object(node)
+        value = loader.construct_object(node)
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            problem(node, path, "is a number too large for any setting")
+            return None
+        return value
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # what PyYAML raises on odd tags
         problem(node, path, f"cannot be read: {error}".splitlines()[0])
         return None
     finally:
         loader.dispose()
+
+
+def _item(path: tuple[str, ...], index: int) -> tuple[str, ...]:
+    """The path of an item of a list: `objective[0]`."""
+    return (*path[:-1], f"{path[-1]}[{index}]") if path else path

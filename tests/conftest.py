@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Before any library of the kind is imported: no test may reach a hub, none may start threads that others would wait
@@ -22,6 +23,10 @@ os.environ.update(
         "TOKENIZERS_PARALLELISM": "false",
     }
 )
+
+# A busy machine is slow for a moment: no property fails for that.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 GOOD = ["warm", "funny", "bright", "lovely", "clever", "moving"]
 BAD = ["dull", "lifeless", "boring", "clumsy", "stale", "empty"]

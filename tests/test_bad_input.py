@@ -51,7 +51,7 @@ EVERY_SECTION = {  # a line of YAML: what is said of it, in order
         "search_strategy.num_trials: got 0; expected a whole number from 1",
         "search_strategy.warm_start: got ['a/b']; expected names of earlier sweeps",
     ],
-    "objective: [{metric: f1_macro}, {metric: second}]": ["objective.metric: got 'second'; did you mean 'seconds'?"],
+    "objective: [{metric: f1_macro}, {metric: second}]": ["objective[1].metric: got 'second'; did you mean 'seconds'?"],
     "constraints: {max_minutes: 1, max_seconds: 0}": [
         "constraints.max_seconds: got 0; expected a number above 0",
         "constraints.max_minutes: unknown key; known: max_seconds, max_trainable_parameters, max_adapter_mb",

@@ -58,8 +58,6 @@ class RestartingExecutor:
 
     def _take(self, inner: int, event: Event) -> None:
         """Pass on an event of the inner executor under our id."""
-        if inner not in self._outer:
-            return
         outer = self._outer.pop(inner) if isinstance(event, TERMINAL) else self._outer[inner]
         if isinstance(event, TERMINAL) and outer == self._loading:
             self._loading = None

@@ -158,7 +158,7 @@ def test_a_reply_to_one_that_has_just_died_does_no_harm(local, tmp_path):
 def test_a_child_that_leaves_a_process_behind_is_still_seen_to_end(local, tmp_path):
     executor = local("misbehaving")
     executor.submit(trial(tmp_path / "0", source="leaves_a_process"))
-    assert isinstance(next_event(executor, timeout_s=2)[1], Failed)
+    assert isinstance(next_event(executor)[1], Failed)
 
 
 def test_a_host_with_threads_refuses_to_fork_and_says_why(local):
@@ -432,7 +432,7 @@ def test_closing_does_not_wait_for_events_that_nobody_read(local, tmp_path):
     executor.submit(trial(tmp_path / "0", source="floods"))
     child, its_host = pids_of(tmp_path / "0")
     wait_for(lambda: pipe_is_full(executor))
-    assert ends_within(2, executor.close, otherwise=lambda: os.kill(its_host, signal.SIGKILL))
+    assert ends_within(5, executor.close, otherwise=lambda: os.kill(its_host, signal.SIGKILL))
     assert_ends(child)
     assert_ends(its_host)
 

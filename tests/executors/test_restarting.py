@@ -1,14 +1,21 @@
 """An executor that outlives its trial host. The rules that every executor keeps: `test_contract.py`."""
 
+import dataclasses
 import os
 import signal
 from collections import deque
+from pathlib import Path
 
 import pytest
 
+from hpo.config import Patience
 from hpo.errors import HostGone, RequestFailed, SweepError
+from hpo.executors.inline import InlineExecutor
 from hpo.executors.restarting import MOST_IN_A_ROW, RestartingExecutor
 from hpo.requests import run_alone
+from hpo.runner import Job, Runner
+from hpo.slots import Slots
+from hpo.view import Silent
 from tests.executors import misbehaving
 from tests.executors.driving import (
     INSPECTION,
@@ -25,7 +32,10 @@ from tests.executors.driving import (
     until,
     workload,
 )
-from trainers.spec import Evaluation, Failed, Load, Loaded, Resumed, Scored, TrialResult
+from tests.hpo.books import Books
+from trainers import fake
+from trainers.files import TrialPaths
+from trainers.spec import Evaluation, Failed, Load, Loaded, Resumed, Scored, TrainRequest, TrialResult
 
 GONE = Failed("interrupted", "the trial host ended unexpectedly")
 
@@ -84,6 +94,36 @@ def test_trials_go_on_from_their_checkpoints_in_the_next_host(restarting, tmp_pa
     assert len(events[0].evaluations) >= 2
     assert events[-1] == undisturbed
     assert isinstance(undisturbed, TrialResult)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_sweep_outlives_its_host(restarting, tmp_path, retries):
+    """Killed at the third evaluation of the second trial, while two trials are under way."""
+    executor = restarting("trainers.fake")
+    assert isinstance(run_alone(executor, Load(workload(), INSPECTION)), Loaded)
+    requests = [trial(tmp_path / str(n), n, learning_rate=rate) for n, rate in enumerate([1e-3, 2e-3, 3e-3])]
+    books = Books(Job(request.spec, TrialPaths(Path(request.spec.dir)), 0) for request in requests)
+    judge, killed = books.verdict, []
+
+    def verdict(job):
+        if (job.number, len(job.evaluations)) == (1, 3) and not killed:
+            killed.append(executor._inner._host.pid)
+            os.kill(killed[0], signal.SIGKILL)
+        return judge(job)
+
+    books.verdict = verdict
+    Runner(executor, INSPECTION, Slots(2, 1), Patience(retries, 30), None, Silent()).run(books)
+    assert killed
+    assert len(books.results) == 3
+    if retries == 0:
+        assert "interrupted" in {result.cause for result in books.results.values()}
+        return
+    assert [(a.cause, a.message) for a in books.attempts[1]] == [("interrupted", GONE.message)]
+    assert all(len(attempts) <= 1 for attempts in books.attempts.values())
+    for number, request in enumerate(requests):
+        elsewhere = dataclasses.replace(request.spec, dir=str(tmp_path / "undisturbed" / str(number)))
+        [undisturbed] = run_to_end(InlineExecutor(fake.work), TrainRequest(elsewhere, INSPECTION))
+        assert books.results[number] == undisturbed[-1]
 
 
 @pytest.mark.parametrize("call", ["submit", "reply", "kill"])
@@ -225,6 +265,17 @@ def test_a_result_that_had_arrived_counts_although_the_host_has_gone():
     assert told == [(lost, misbehaving.step(1)), (done, Scored({}, 1.0)), (lost, misbehaving.step(2)), (lost, GONE)]
     assert executor.wait(0.0) is None
     assert second.requests == []
+
+
+def test_what_was_lost_is_told_once_however_many_hosts_end_after_it():
+    first, second, third = Scripted(), Scripted(), Scripted()
+    executor = chain(first, second, third)
+    ids = [executor.submit("a"), executor.submit("b")]
+    first.is_gone = True
+    assert [executor.wait(), executor.wait()] == [(request_id, GONE) for request_id in ids]
+    second.is_gone = True
+    assert executor.wait(0.0) is None
+    assert not third.is_gone
 
 
 def test_ids_stay_apart_over_hosts():

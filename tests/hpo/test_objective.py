@@ -208,14 +208,14 @@ CLASSIFICATION = "f1_macro, accuracy, f1_micro, f1_weighted, loss"
         ),
         (
             "objective: [{metric: adapter_mb}, {metric: loss}]",
-            f"objective.metric: got 'adapter_mb'; what a trial costs comes second; first one of {CLASSIFICATION}",
+            f"objective[0].metric: got 'adapter_mb'; what a trial costs comes second; first one of {CLASSIFICATION}",
         ),
         (
             "objective: [{metric: loss}, {metric: perplexity}]",
-            "objective.metric: text-classification has no metric 'perplexity'; expected one of "
+            "objective[1].metric: text-classification has no metric 'perplexity'; expected one of "
             f"{CLASSIFICATION}, seconds, trainable_parameters, adapter_mb",
         ),
-        ("objective: [{metric: loss}, {metric: second}]", "objective.metric: got 'second'; did you mean 'seconds'?"),
+        ("objective: [{metric: loss}, {metric: second}]", "objective[1].metric: got 'second'; did you mean 'seconds'?"),
         ("objective: [{metric: loss}, {metric: loss}]", "objective: names a metric twice; expected each once"),
         ("objective: [{}, {metric: f1_macro}]", "objective: names a metric twice; expected each once"),
     ],

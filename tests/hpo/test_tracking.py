@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hpo.home import Home
@@ -58,8 +60,6 @@ def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
 
 
 def test_labels_that_mlflow_cannot_name_are_written_all_the_same(store):
-    import dataclasses
-
     home, config, _ = store
     spec = config.trial_spec(8, {}, home, INSPECTION, home.sweep(config.name).trial(8), threads=1)
     tracker = Tracker(home, config, INSPECTION)
@@ -124,3 +124,90 @@ def test_repeats_of_a_finalist_are_runs_beside_the_trials(store):
     tags = tracker._client.get_run(runs[1]).data.tags
     assert (tags["hpo.kind"], tags["hpo.repeats"], "hpo.trial" in tags) == ("repeat", "3", False)
     assert Tracker(home, config, INSPECTION).start_repeat(spec_of(store, 1_000_001, seed=6), 3, 1) == runs[1]
+
+
+def test_another_attempt_in_the_same_session_repeats_nothing(store):
+    """Of the first attempt an evaluation and two steps after it were told; the second goes on from the evaluation."""
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 30))
+
+    def step(examples):
+        tracker.step(30, Step(examples, examples, 1.0 / (1 + examples), 1e-3, 0.0))
+
+    for examples in (5, 10):
+        step(examples)
+    first = dataclasses.replace(evaluation(0, 0.5, 0.4), examples=10)
+    tracker.evaluation(30, first)
+    for examples in (15, 20):
+        step(examples)
+    tracker.evaluation(30, first)  # the trainer tells again what came before its checkpoint
+    for examples in (15, 20, 25):
+        step(examples)
+    tracker.evaluation(30, dataclasses.replace(evaluation(1, 1.0, 0.5), examples=25))
+    assert [step for step, _ in history(tracker, run_id, "train/loss")] == [5, 10, 15, 20, 25]
+    assert history(tracker, run_id, "validation/f1_macro") == [(10, 0.4), (25, 0.5)]
+
+
+def test_an_attempt_from_the_beginning_repeats_nothing_either(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 31))
+    for _ in range(2):
+        for examples in (5, 10, 15):
+            tracker.step(31, Step(examples, examples, 0.5, 1e-3, 0.0))
+    tracker.evaluation(31, dataclasses.replace(evaluation(0, 1.0, 0.4), examples=15))
+    assert [step for step, _ in history(tracker, run_id, "train/loss")] == [5, 10, 15]
+
+
+def test_a_trial_that_was_not_trained_has_its_result_all_the_same(store):
+    home, config, _ = store
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec_of(store, 32), reused_from="other/7")
+    result = trial_result("complete", 0.75, seconds=3.0)
+    tracker.finish_trial(32, result, home.sweep(config.name).trial(32))
+    run = tracker._client.get_run(run_id)
+    assert (run.info.status, run.data.metrics["best/f1_macro"], run.data.metrics["seconds"]) == ("FINISHED", 0.75, 3.0)
+    assert run.data.tags["hpo.reused_from"] == "other/7"
+    assert tracker._client.list_artifacts(run_id) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "result", "status", "cause"),
+    [
+        (33, trial_result("pruned", 0.5), "KILLED", None),
+        (34, trial_result("failed", None, cause="oom"), "FAILED", "oom"),
+    ],
+)
+def test_how_a_trial_ended_is_its_run_s_status(store, number, result, status, cause):
+    home, config, _ = store
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec_of(store, number), revision=3)
+    tracker.finish_trial(number, result, home.sweep(config.name).trial(number))
+    run = tracker._client.get_run(run_id)
+    assert run.info.status == status
+    assert run.data.tags.get("hpo.cause") == cause
+    assert (run.data.tags["hpo.state"], run.data.tags["hpo.revision"]) == (result.state, "3")
+    assert run.data.tags["mlflow.parentRunId"] == tracker.parent_id
+
+
+def test_a_run_is_adopted_only_by_the_very_trial_that_it_is_of(store):
+    """Numbers and specs both: an edited sweep may give a number's folder to another spec."""
+    tracker = Tracker(*store[:2], INSPECTION)
+    first = begin(tracker, spec_of(store, 35))
+    assert begin(Tracker(*store[:2], INSPECTION), spec_of(store, 35)) == first
+    assert begin(tracker, spec_of(store, 36)) != first
+    assert begin(tracker, spec_of(store, 35, seed=9)) != first
+
+
+def test_steps_that_no_evaluation_has_sent_are_kept_when_a_trial_pauses(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 37))
+    tracker.step(37, Step(1, 10, 0.5, 1e-3, 0.0))
+    tracker.pause_trial(37)
+    assert history(tracker, run_id, "train/loss") == [(10, 0.5)]
+
+
+def test_no_run_stays_open_when_a_sweep_is_abandoned(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    runs = [begin(tracker, spec_of(store, number)) for number in (38, 39)]
+    tracker.abandon("KILLED")
+    assert {tracker._client.get_run(run).info.status for run in [*runs, tracker.parent_id]} == {"KILLED"}
