@@ -29,7 +29,7 @@ def halvings_of_next_attempt(failed: Failed, spec: TrialSpec, attempts: Sequence
     `attempts` are those before the one that failed.
     """
     if failed.cause == "oom":
-        rows = int(spec.settings["micro_batch_size"] or 1) >> spec.halvings
+        rows = min(int(spec.settings[name] or 1) for name in ("micro_batch_size", "batch_size")) >> spec.halvings
         return spec.halvings + 1 if spec.halvings < MOST_HALVINGS and rows > 1 else None
     spent = sum(a.cause in RETRIED and a.message not in _FREE for a in attempts)
     if failed.cause in RETRIED and (spent < retries or failed.message in _FREE):

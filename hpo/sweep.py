@@ -70,6 +70,10 @@ def run_sweep(
                 close_books(sweep)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues") from None
+    except BrokenPipeError:  # nobody reads what we say: the command line knows what to do
+        raise
+    except OSError as error:  # a full disk, say
+        raise SweepError(f"{error}; the same command continues") from error
     except (*STUDY_ERRORS, *TRACKING_ERRORS) as error:
         raise SweepError(f"a store cannot be written: {first_line(error)}; the same command continues") from error
     finally:

@@ -89,6 +89,10 @@ class TrialSpec:
         content = to_json(self)
         for place in ("number", "threads", "device", "dir", "halvings"):
             del content[place]
+        # Where data, model and cache lie does not matter: what they hold is in `inputs`.
+        del content["workload"]["cache_dir"], content["workload"]["model"]["source"]
+        for split in ("train", "validation", "test"):
+            del content["workload"]["data"][split]
         content["settings"].pop("micro_batch_size", None)  # how rows are grouped does not change the update
         return fingerprint(content)
 

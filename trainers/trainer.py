@@ -49,7 +49,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
         self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
-        self.micro_batch_size = max(1, int(settings["micro_batch_size"] or 1) >> spec.halvings)
+        # Halved from what a step really has, or the first halvings would change nothing.
+        self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
 
     @property
     def learning_rate(self) -> float:

@@ -64,6 +64,10 @@ def test_what_is_no_message_is_refused(data):
 
 def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
     same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere", halvings=2)
+    moved = dataclasses.replace(
+        SPEC, workload=dataclasses.replace(WORKLOAD, model=ModelRef("elsewhere"), cache_dir="elsewhere")
+    )
+    assert moved.fingerprint() == SPEC.fingerprint() != dataclasses.replace(SPEC, inputs="others").fingerprint()
     other = dataclasses.replace(SPEC, settings={**SPEC.settings, "lora_r": 16})
     assert same.fingerprint() == SPEC.fingerprint() != other.fingerprint()
 
