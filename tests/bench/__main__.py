@@ -17,10 +17,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("what", nargs="*", choices=["startup", "bookkeeping", "memory", "makespan", "pruning"])
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
+    parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
     given = parser.parse_args()
     tables = {
         "startup": startup.rows, "bookkeeping": bookkeeping.rows, "memory": bookkeeping.memory_rows,
-        "makespan": lambda: makespan.rows(given.ray), "pruning": pruning.rows,
+        "makespan": lambda: makespan.rows(given.examples, given.ray), "pruning": lambda: pruning.rows(given.examples),
     }  # fmt: skip
     for name in given.what or ["startup", "bookkeeping"]:
         show(tables[name]())

@@ -25,21 +25,21 @@ POINTS: list[dict[str, Any]] = [
         (1e-3, 64, 32), (2e-4, 16, 8), (5e-4, 4, 32), (1.5e-3, 32, 16),
     ]
 ]  # fmt: skip
-MAX_EXAMPLES = 3200
 EVALUATIONS = 5
 MAX_LENGTH = 64
 
 
-def rows(ray_python: str | None = None) -> list[Row]:
-    """`ray_python`: an interpreter that has Ray (it is no dependency of the project); without one it is left out."""
+def rows(examples: int, ray_python: str | None = None) -> list[Row]:
+    """`examples` per trial. `ray_python`: an interpreter that has Ray, which is no dependency of the project; without
+    one it is left out."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        ours_s, results = ours(folder, "two", jobs=2)
-        workload = write_workload(folder)
-        rivals = {"transformers + optuna": rival(sys.executable, "trainer_search", workload)}
+        ours_s, results = ours(folder, "two", examples, jobs=2)
+        workload = write_workload(folder, examples)
+        rivals = {"transformers + optuna": rival(sys.executable, "trainer_search", workload, examples)}
         if ray_python:
-            rivals["Ray Tune"] = rival(ray_python, "ray_search", workload)
-        one_s, _ = ours(folder, "one", jobs=1)
+            rivals["Ray Tune"] = rival(ray_python, "ray_search", workload, examples)
+        one_s, _ = ours(folder, "one", examples, jobs=1)
     best = min(seconds for seconds, _ in rivals.values())
     told = [Row(f"8 points, {name}", f"{seconds:.0f} s") for name, (seconds, _) in rivals.items()]
     spread = {name: _mean(metrics) for name, (_, metrics) in rivals.items()}
@@ -54,20 +54,19 @@ def rows(ray_python: str | None = None) -> list[Row]:
     ]
 
 
-def ours(folder: Path, name: str, jobs: int) -> tuple[float, list[float]]:
+def ours(folder: Path, name: str, examples: int, jobs: int) -> tuple[float, list[float]]:
     """(seconds, last macro-F1 of each trial)."""
     home = prepared_home(folder / name)
     file = folder / f"{name}.yaml"
-    file.write_text(json.dumps(sweep(POINTS, evaluations=EVALUATIONS, pruner={"type": "none"})))
+    file.write_text(json.dumps(sweep(POINTS, examples, EVALUATIONS, pruner={"type": "none"})))
     seconds = timed([sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file), "--jobs", str(jobs)])
     shown = show(home, "makespan")
     assert [t["state"] for t in shown["trials"]] == ["complete"] * len(POINTS)
     return seconds, [trial["curve"][-1][1] for trial in shown["trials"]]
 
 
-def sweep(points: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+def sweep(points: list[dict[str, Any]], examples: int, evaluations: int, **changes: Any) -> dict[str, Any]:
     """A queue of points as a sweep; the first one is the baseline."""
-    evaluations = changes.pop("evaluations")
     return {
         "name": "makespan",
         "task": "text-classification",
@@ -80,7 +79,7 @@ def sweep(points: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
             "batch_size": {"type": "choice", "values": [8, 16, 32]},
         },
         "training": {
-            **points[0], "max_examples": MAX_EXAMPLES, "max_length": MAX_LENGTH, "evaluations": evaluations,
+            **points[0], "max_examples": examples, "max_length": MAX_LENGTH, "evaluations": evaluations,
             "precision": "fp32", "early_stopping": {"patience": 99},
         },
         "promote": False,
@@ -99,7 +98,7 @@ def prepared_home(home: Path) -> Path:
     return home
 
 
-def write_workload(folder: Path) -> Path:
+def write_workload(folder: Path, examples: int) -> Path:
     """The rows as our sweep cut them, for the others."""
     (tokens,) = (folder / "two/cache/tokens").iterdir()
     labels = show(folder / "two", "makespan")["data"]["labels"]
@@ -109,7 +108,7 @@ def write_workload(folder: Path) -> Path:
         (folder / f"{split}.jsonl").write_text("".join(lines))
     workload = {
         "model_dir": str(ROOT / "mlruns/cache/all-MiniLM-L6-v2"), "train": "train.jsonl",
-        "validation": "validation.jsonl", "labels": labels, "max_length": MAX_LENGTH, "max_examples": MAX_EXAMPLES,
+        "validation": "validation.jsonl", "labels": labels, "max_length": MAX_LENGTH, "max_examples": examples,
         "evaluations": EVALUATIONS, "points": POINTS, "seed": 0, "alpha_ratio": 2.0, "lora_dropout": 0.05,
         "warmup_ratio": 0.06, "weight_decay": 0.01, "max_grad_norm": 1.0,
     }  # fmt: skip
@@ -118,11 +117,11 @@ def write_workload(folder: Path) -> Path:
     return path
 
 
-def rival(python: str, module: str, workload: Path) -> tuple[float, list[float]]:
+def rival(python: str, module: str, workload: Path, examples: int) -> tuple[float, list[float]]:
     command = [python, "-m", f"tests.bench.rivals.{module}", str(workload)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert [trial["steps"] for trial in answer["trials"]] == [math.ceil(MAX_EXAMPLES / p["batch_size"]) for p in POINTS]
+    assert [trial["steps"] for trial in answer["trials"]] == [math.ceil(examples / p["batch_size"]) for p in POINTS]
     return float(answer["seconds"]), [float(trial["metric"]) for trial in answer["trials"]]
 
 

@@ -16,13 +16,16 @@ EVALUATIONS = 10
 COUNT = 24
 
 
-def rows() -> list[Row]:
+def rows(examples: int) -> list[Row]:
+    """`examples` per trial."""
     points = spread(COUNT)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        without_s, without = run(folder, "without", points, {"type": "none"})
-        with_s, pruned = run(folder, "with", points, {"min_fraction": 0.1})
-        repeats = {name: repeat(folder, name, shown) for name, shown in (("without", without), ("with", pruned))}
+        without_s, without = run(folder, "without", points, examples, {"type": "none"})
+        with_s, pruned = run(folder, "with", points, examples, {"min_fraction": 0.1})
+        repeats = {
+            name: repeat(folder, name, shown, examples) for name, shown in (("without", without), ("with", pruned))
+        }
     stopped = sum(trial["state"] == "pruned" for trial in pruned["trials"])
     return [
         Row("24 points without pruning", f"{without_s:.0f} s"),
@@ -45,19 +48,21 @@ def spread(count: int) -> list[dict[str, Any]]:
     return [spread_point(space, index, 0) for index in range(count)]
 
 
-def run(folder: Path, name: str, points: list[dict[str, Any]], pruner: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+def run(
+    folder: Path, name: str, points: list[dict[str, Any]], examples: int, pruner: dict[str, Any]
+) -> tuple[float, dict[str, Any]]:
     home = prepared_home(folder / name)
     file = folder / f"{name}.yaml"
-    file.write_text(json.dumps(sweep(points, evaluations=EVALUATIONS, pruner=pruner)))
+    file.write_text(json.dumps(sweep(points, examples, EVALUATIONS, pruner=pruner)))
     seconds = timed([sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file)])
     return seconds, show(home, "makespan")
 
 
-def repeat(folder: Path, name: str, shown: dict[str, Any]) -> float:
+def repeat(folder: Path, name: str, shown: dict[str, Any], examples: int) -> float:
     """Mean macro-F1 of the champion's point with fresh seeds."""
     values = []
     for seed in range(1, SEEDS + 1):
-        config = sweep([shown["champion"]["params"]], evaluations=EVALUATIONS, seed=seed)
+        config = sweep([shown["champion"]["params"]], examples, EVALUATIONS, seed=seed)
         config |= {"name": f"repeat-{seed}", "search_space": {}, "search_strategy": {}}
         file = folder / f"{name}-{seed}.yaml"
         file.write_text(json.dumps(config))
