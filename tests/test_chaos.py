@@ -59,7 +59,7 @@ def victims(sweep: int) -> dict[str, list[int]]:
     return {"sweep": [sweep], "host": hosts, "child": [c for host in hosts for c in children(host)]}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_thirty_kills_change_nothing(sweep_file, tmp_path):
     undisturbed_home, home = tmp_path / "undisturbed", tmp_path / "home"
     quiet = start(sweep_file, undisturbed_home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from hpo.config import SweepConfig, load_config
 from hpo.executors.inline import InlineExecutor
 from hpo.home import Home
 from hpo.proposals import Proposals
-from hpo.records import TrialRecord
+from hpo.records import StudyView, TrialRecord
+from hpo.report import show
 from hpo.revision import open_revision
 from hpo.runner import Runner
 from hpo.running import RunningSweep
@@ -182,6 +184,25 @@ class Said(Silent):
         self.lines.append(text)
 
 
+def kept_home(folder: Path, empty_studies: Path, run: Callable[[Path, Path], object]) -> Callable[[], Path]:
+    """Runs sweeps once; returns what puts their home back as it was, in the same place: trials know where that is.
+
+    `run` is given the folder and the database; what puts back gives the database.
+    """
+    home, saved = folder / "home", folder / "saved"
+    home.mkdir()
+    shutil.copy(empty_studies, home / "studies.db")
+    run(folder, home / "studies.db")
+    home.rename(saved)
+
+    def put_back() -> Path:
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(saved, home)
+        return home / "studies.db"
+
+    return put_back
+
+
 class Sweep:
     """A config with its home and its stored study; whoever opens the study does so as a process of its own would.
 
@@ -252,6 +273,13 @@ class Sweep:
             self.config, self.home, self.inspection, study, tracker or Repeated(), self.executor, self.said,
             Slots(jobs, 1), meter,
         )  # fmt: skip
+
+    def shown(self) -> dict[str, Any]:
+        """As `hpo show --json` has it."""
+        study = self.open()
+        config = json.loads(json.dumps(self.config.resolved()))
+        attrs = study.attrs()
+        return show(StudyView(self.config.name, config, self.config.objectives, study.records(), attrs), "complete")
 
     @property
     def records(self) -> list[TrialRecord]:

@@ -41,7 +41,7 @@ def simulate(rng, seeds, between_seeds, rows=80, effects=(0.0, 0.0)):
     ]
 
 
-def vectorised(monkeypatch, resamples=300):
+def vectorised(monkeypatch, resamples=200):
     """The mean of all resamples at once: the same draws, and a hundred times faster."""
     monkeypatch.setattr(hpo.evidence, "RESAMPLES", resamples)
 
@@ -61,9 +61,7 @@ def vectorised(monkeypatch, resamples=300):
 
 
 SIMULATIONS = 400
-CASES = pytest.mark.parametrize(
-    ("seeds", "between_seeds"), [(2, 0.0), (2, 0.5), (3, 0.0), (3, 0.1), (3, 0.5), (5, 0.1)]
-)
+CASES = pytest.mark.parametrize(("seeds", "between_seeds"), [(2, 0.5), (3, 0.0), (3, 0.5), (5, 0.1)])
 
 
 @CASES

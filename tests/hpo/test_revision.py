@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import optuna
 import pytest
 
@@ -13,7 +11,7 @@ from hpo.records import Attempt
 from hpo.report import show
 from hpo.revision import changes_of, differences, open_revision
 from hpo.study import newest_study_name, stored_attrs, study_names, view_study
-from tests.hpo.builders import Killed, Recording, Sweep, work
+from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
 from trainers.spec import Evaluation
 
 SPACE = {
@@ -32,31 +30,17 @@ STARTED = {
 }  # fmt: skip
 
 
-def kept_home(folder, empty_studies, run):
-    """Runs a sweep once; returns what puts it back as it was, in the same place: its trials know where that is."""
-    home, saved = folder / "home", folder / "saved"
-    home.mkdir()
-    shutil.copy(empty_studies, home / "studies.db")
-    run(Sweep(folder, home / "studies.db", **STARTED))
-    home.rename(saved)
-
-    def restore():
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(saved, home)
-        return Sweep(folder, home / "studies.db", **STARTED)
-
-    return restore
-
-
 @pytest.fixture(scope="module")
 def _finished(tmp_path_factory, _empty_studies):
-    return kept_home(tmp_path_factory.mktemp("finished"), _empty_studies, lambda sweep: sweep.search())
+    folder = tmp_path_factory.mktemp("finished")
+    return kept_home(folder, _empty_studies, lambda *where: Sweep(*where, **STARTED).search())
 
 
 @pytest.fixture
 def sweep(_finished):
     """A sweep of four trials, the baseline and `POINTS`, that has been run."""
-    return _finished()
+    database = _finished()
+    return Sweep(database.parents[1], database, **STARTED)
 
 
 def space(**changes):
@@ -127,6 +111,13 @@ def test_edits_that_no_trial_depends_on_open_no_revision(sweep, changes):
     assert "revisions" not in study.attrs()
     assert changes_of(sweep.config, stored_attrs(sweep.home.studies_db, "s")["config"]) == []
     assert stored_attrs(sweep.home.studies_db, "s")["config_text"] == sweep.config.file.read_text()
+
+
+def test_data_that_was_moved_is_the_same_data(sweep):
+    (sweep.folder / "moved.jsonl").touch()
+    longer(sweep, 5, data={"train": "moved.jsonl"}).search()
+    assert trained(sweep) == [4]
+    assert sweep.points[4] not in sweep.points[:4]
 
 
 # --- revisions -----------------------------------------------------------------------------------------
@@ -307,7 +298,7 @@ def test_another_metric_for_the_pruner_rewrites_the_curves(tmp_path, database):
 # --- interrupted trials --------------------------------------------------------------------------------
 
 
-def kill_in_trial_2(sweep):
+def kill_in_trial_2(folder, database):
     def killed(request):
         verdict = None
         events = work(request)
@@ -318,7 +309,7 @@ def kill_in_trial_2(sweep):
             verdict = yield event
 
     with pytest.raises(Killed):
-        sweep.search(Recording(killed), jobs=3)
+        Sweep(folder, database, **STARTED).search(Recording(killed), jobs=3)
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +320,8 @@ def _killed(tmp_path_factory, _empty_studies):
 @pytest.fixture
 def interrupted(_killed):
     """A sweep killed while trials 0 to 2 were under way, each with three evaluations."""
-    given = _killed()
+    database = _killed()
+    given = Sweep(database.parents[1], database, **STARTED)
     assert [record.state for record in given.records] == ["running", "running", "running"]
     return given
 
@@ -397,6 +389,7 @@ def test_a_kill_in_the_middle_of_copying_is_done_again(sweep, monkeypatch, copie
     assert [record.number for record in view_study(sweep.home.studies_db, "s").records] == [0, 1, 2, 3]
     assert sweep.records == before
     assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
+    assert [record.number for record in view_study(sweep.home.studies_db, "s").records] == [0, 1, 2, 3]
     assert [entry["revision"] for entry in sweep.open().attrs()["revisions"]] == [2]
     sweep.search()
     assert trained(sweep) == [4]

@@ -305,7 +305,7 @@ def go_on(study):
 
 
 @pytest.mark.parametrize("where", MOMENTS)
-@pytest.mark.parametrize("done", [0, 3])
+@pytest.mark.parametrize("done", [0, 2])
 def test_a_kill_in_begin_leaves_no_ghost_and_no_second_point(reopen, config, monkeypatch, where, done):
     given = config(search_strategy={"type": "random"})
     study = reopen(given)
@@ -330,6 +330,15 @@ def test_a_kill_in_begin_leaves_no_ghost_and_no_second_point(reopen, config, mon
     assert [r.state for r in last.records()] == ["complete"] * (done + 2)
     assert len(last._study.get_trials()) == done + 2
     assert last.records() == again.records()
+
+
+@pytest.mark.parametrize("point", [None, {"learning_rate": 1e-2, "lora_r": 1, "batch_size": 8, "warmup_ratio": 0.0}])
+def test_what_a_kill_left_lined_up_comes_next_whatever_is_given(config, monkeypatch, point):
+    storage = optuna.storages.InMemoryStorage()
+    killed_in_begin(Study(config(), storage), "enqueued", monkeypatch, config().baseline())
+    again = Study(config(), storage)
+    assert begin(again, point) == (0, config().baseline())
+    assert again.waiting() is None
 
 
 @pytest.mark.parametrize("where", MOMENTS[1:])
@@ -419,6 +428,7 @@ def test_with_several_objectives_the_curve_is_kept_without_reports(reopen, confi
     assert (record.state, record.curve) == (state, [(0.5, 0.25), (1.0, 0.5)])
     [trial] = study._study.get_trials()
     assert trial.intermediate_values == {}
+    assert trial.state.name == ("COMPLETE" if state == "complete" else "FAIL")
     assert trial.values == ([0.5, 7.0] if state == "complete" else None)
 
 

@@ -7,20 +7,27 @@ import pytest
 from hpo.errors import ConfigError
 from hpo.search import Untracked
 from hpo.warm_start import check_warm_start, take_over, warm_points
-from tests.hpo.builders import RATE, Killed, Sweep
+from tests.hpo.builders import RATE, Killed, Sweep, kept_home
 
 RATES = [{"learning_rate": rate} for rate in (1e-3, 1e-4, 1.5e-3, 1e-2)]
 
 
+OLD = {
+    "name": "old", "pruner": {"type": "none"},
+    "search_strategy": {"type": "random", "num_trials": 5, "enqueue": RATES},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def _searched(tmp_path_factory, _empty_studies):
+    return kept_home(tmp_path_factory.mktemp("old"), _empty_studies, lambda *where: Sweep(*where, **OLD).search())
+
+
 @pytest.fixture
-def old(tmp_path, database):
+def old(_searched):
     """A sweep of five trials: the baseline at 5e-4, and `RATES`."""
-    given = Sweep(
-        tmp_path, database, name="old", pruner={"type": "none"},
-        search_strategy={"type": "random", "num_trials": 5, "enqueue": RATES},
-    )  # fmt: skip
-    given.search()
-    return given
+    database = _searched()
+    return Sweep(database.parents[1], database, **OLD)
 
 
 def after(old, name="new", trials=2, warm_start="old", **changes):
