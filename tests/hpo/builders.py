@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -29,16 +28,7 @@ from hpo.study import Study
 from hpo.view import Silent
 from trainers import fake
 from trainers.codec import from_json
-from trainers.spec import (
-    TERMINAL,
-    Evaluation,
-    Inspection,
-    ModelRef,
-    Score,
-    TrainRequest,
-    TrialResult,
-    TrialSpec,
-)
+from trainers.spec import TERMINAL, Evaluation, Inspection, TrainRequest, TrialResult, TrialSpec
 
 INSPECTION = Inspection(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",
@@ -96,20 +86,10 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing in the product may catch it."""
 
 
-def work(request: Any) -> Any:
-    """The fake trainer, whose noise does not hang on where a test's folder happens to lie."""
-    if isinstance(request, (TrainRequest, Score)) and request.spec:
-        workload = request.spec.workload
-        data = dataclasses.replace(workload.data, train="train.jsonl")
-        placeless = dataclasses.replace(workload, model=ModelRef("model"), data=data, cache_dir="cache")
-        request = dataclasses.replace(request, spec=dataclasses.replace(request.spec, workload=placeless))
-    return fake.work(request)
-
-
 class Recording(InlineExecutor):
     """An inline executor that notes what passes through it."""
 
-    def __init__(self, worker: Callable[[Any], Any] = work) -> None:
+    def __init__(self, worker: Callable[[Any], Any] = fake.work) -> None:
         super().__init__(worker)
         self.specs: list[TrialSpec] = []
         """Of the trials that were trained, in the order in which they began."""

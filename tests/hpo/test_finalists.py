@@ -11,7 +11,8 @@ import hpo.evidence
 from hpo.champion import choose_champion
 from hpo.finalists import contestants_of, decide, repeats_of, repeats_planned
 from hpo.report import verdicts
-from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after, work
+from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
+from trainers.fake import work
 from trainers.spec import Failed, Score, TrialResult
 
 BEST, GOOD, FAIR, POOR = 1e-3, 9.6e-4, 5e-4, 1e-4

@@ -114,6 +114,7 @@ def test_trials_that_are_done_are_not_planned_again(tmp_path, database):
     probes = {"baseline": (given.config.baseline(), SMALL)}
     plan = estimate(given.config, given.home, INSPECTION, probes, 1)
     assert (plan["trials"], plan["trials_left"]) == (8, 5)
+    assert plan["seconds"] == pytest.approx(5 * plan["probes"][0]["trial_seconds"])
 
 
 def test_where_memory_is_short_the_largest_point_decides_how_many_run_side_by_side(tmp_path, monkeypatch):

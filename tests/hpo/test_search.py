@@ -18,9 +18,10 @@ from hpo.requests import run_alone
 from hpo.search import Untracked
 from hpo.study import Study
 from hpo.view import Silent
-from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config, work
+from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config
 from trainers import fake
 from trainers.codec import to_json
+from trainers.fake import work
 from trainers.spec import (
     Evaluation,
     Failed,
