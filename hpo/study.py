@@ -74,17 +74,20 @@ class Study:
         return [number for number, record in sorted(self._records.items()) if not record.is_over]
 
     def resume(self, number: int, identity_of: Callable[[Point], str]) -> Point:
-        """Take up an interrupted trial; suggests what a kill in the middle of `ask` had left out."""
+        """Take up an interrupted trial; suggests what a kill in the middle of `ask` had left out.
+
+        One that waited for the result of an equal trial is trained after all when that one has crashed meanwhile.
+        """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         frozen = next(t for t in running if t.user_attrs["begun"]["number"] == number)
         self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
         trial = self._open[number] = optuna.Trial(self._study, frozen._trial_id)
         params = suggest(trial, self.config.space)
         record = self._records[number]
-        if not record.identity:
-            identity = identity_of(params)
-            twin = self.twin(identity, but=number)
-            reused_from = None if twin is None else str(twin)
+        identity = record.identity or identity_of(params)
+        twin = self.twin(identity, but=number)
+        reused_from = None if twin is None else str(twin)
+        if (identity, reused_from) != (record.identity, record.reused_from):
             self._write_begun(trial, number, identity, reused_from)
             self._change(number, params=params, identity=identity, reused_from=reused_from)
         return params

@@ -307,6 +307,7 @@ def host_of(pid: int) -> int:
     return next(int(c) for c in children if b"trainers.host" in Path(f"/proc/{c}/cmdline").read_bytes())
 
 
+@pytest.mark.timeout(1200)  # fetches and trains for real: a slow machine needs its time
 def test_a_real_model_on_real_data(tmp_path):
     """MiniLM on movie snippets, two short trials, through to an answer. Needs the network the first time only."""
     from hpo.fetch import fetch

@@ -378,6 +378,19 @@ def test_a_half_begun_trial_of_a_point_that_was_tried_takes_its_result(config, m
     assert Study(config(), storage).record(1).reused_from == "0"
 
 
+def test_a_trial_that_waited_for_one_that_crashed_is_trained_after_all(reopen, config):
+    study = reopen(config())
+    for _ in range(3):
+        begin(study, config().baseline())
+    assert [r.reused_from for r in study.records()] == [None, "0", "0"]
+    study.finish(0, trial_result("failed", None, cause="crash"))
+    again = reopen(config())
+    for number in again.interrupted():
+        again.resume(number, fingerprint)
+    assert [r.reused_from for r in again.records()] == [None, None, "1"]
+    assert reopen(config()).records() == again.records()
+
+
 def test_a_kill_between_constraints_and_state_is_told_again_without_a_warning(reopen, config, monkeypatch):
     given = config(constraints={"max_seconds": 10})
     study = reopen(given)
