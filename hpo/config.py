@@ -1,32 +1,23 @@
-"""SweepConfig: one YAML file, checked against the catalog, every problem reported at once."""
+"""SweepConfig: everything a sweep was asked to do, and what follows from it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpo.budget import Budget, parse_budget
-from hpo.errors import ConfigError
-from hpo.home import NAME_PATTERN, Home
-from hpo.inputs import parse_data, parse_model
-from hpo.objective import Objective, parse_constraints, parse_objectives
-from hpo.pruner import Pruner, parse_pruner
-from hpo.space import Choice, Dimension, Point, SearchSpace, parse_space, typed
-from hpo.strategy import Strategy, complete_point, is_countable, parse_strategy
-from hpo.yaml_source import Section, load
+from hpo.budget import Budget
+from hpo.dimensions import Choice, Dimension
+from hpo.home import Home
+from hpo.objective import Objective
+from hpo.pruner import Pruner
+from hpo.space import Point, SearchSpace
+from hpo.strategy import Strategy
 from trainers.catalog import (
     BUDGETS,
-    FIELDS,
-    METHOD,
-    METHODS,
-    TASKS,
-    Field,
     Setting,
     canonical_settings,
-    default_settings,
 )
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
@@ -210,157 +201,3 @@ def corner(config: SweepConfig, end: str) -> Point:
 def largest_point(config: SweepConfig) -> Point:
     """The point that takes most memory."""
     return corner(config, "high")
-
-
-def load_config(file: Path, home: Home) -> SweepConfig:
-    """Read and check a sweep's YAML. Raises `ConfigError` with every problem of the file."""
-    root = load(file)
-    task = _required_choice(root, "task", TASKS)
-    method = root.one_of("method", METHODS, "lora")
-    methods = _methods(root, method)
-    fields = {n: f for n, f in FIELDS.items() if not f.methods or set(methods) & set(f.methods)}
-    defaults = {n: v for m in methods for n, v in default_settings(task or "text-classification", m).items()}
-    settings = {**defaults, **_training(root, fields, " or ".join(methods))}
-    name = _name(root, "name", file.stem)
-    space = parse_space(root.section("search_space"), {**fields, METHOD.name: METHOD})
-    objectives = parse_objectives(root, task)
-    config = SweepConfig(
-        file=file,
-        name=name,
-        task=task,
-        model=parse_model(root, file, home),
-        data=parse_data(root, file, home, task),
-        method=method,
-        strategy=parse_strategy(root, space),
-        space=space,
-        settings=settings,
-        objectives=objectives,
-        constraints=parse_constraints(root),
-        pruner=parse_pruner(root, objectives),
-        budget=parse_budget(root),
-        finalists=_finalists(root),
-        patience=_patience(root),
-        promote=_promote(root, name),
-        seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
-    )
-    root.finish()
-    _check_together(root, config)
-    if root.problems:
-        raise ConfigError(root.problems)
-    return config
-
-
-def _methods(root: Section, method: str) -> tuple[str, ...]:
-    """The methods that trials may use: the sweep's, or those that the space searches."""
-    space = root.raw("search_space")
-    searched = space.get("method") if isinstance(space, dict) else None
-    values = searched.get("values") if isinstance(searched, dict) else [searched]
-    known = tuple(name for name in METHODS if name in values) if isinstance(values, list) else ()
-    return known or (method,)
-
-
-def _required_choice(section: Section, key: str, known: Mapping[str, Any]) -> str:
-    if section.raw(key) is None:
-        section.problem("is missing", f"expected one of {', '.join(known)}", key)
-    return section.one_of(key, known, "")
-
-
-def _name(section: Section, key: str, default: str) -> str:
-    name = section.text(key, default) or default
-    if not NAME_PATTERN.fullmatch(name):
-        section.problem(f"got {name!r}", "expected letters, digits, '.', '_' and '-'", key)
-    return name
-
-
-def _training(root: Section, fields: Mapping[str, Field], method: str) -> dict[str, Setting]:
-    """The settings that the file gives, by their dotted names."""
-    section = root.section("training")
-    nested = section.section("early_stopping")
-    given: dict[str, Setting] = {}
-    for name, field in fields.items():
-        parent, _, leaf = name.rpartition(".")
-        owner = nested if parent else section
-        value = owner.raw(leaf)
-        if leaf not in owner:
-            continue
-        if why := field.refuse(value):
-            owner.problem(f"got {value!r}", why, leaf)
-        given[name] = typed(field, value)
-    for name in section.names():
-        if name in FIELDS and name not in fields:
-            section.raw(name)
-            section.problem(f"is not a setting of method {method}", "remove it", name)
-    nested.finish()
-    section.finish()
-    return given
-
-
-def _finalists(root: Section) -> Finalists | None:
-    if root.raw("finalists") is None or root.raw("finalists") is False:
-        return None
-    section = root.section("finalists")
-    top = section.number("top", 3, lambda v: 1 <= v <= 100 and v == int(v), "a whole number from 1 to 100")
-    seeds = section.number("seeds", 3, lambda v: 2 <= v <= 100 and v == int(v), "a whole number from 2 to 100")
-    section.finish()
-    return Finalists(int(top), int(seeds))
-
-
-def _patience(root: Section) -> Patience:
-    section = root.section("trials")
-    retries = section.number("retries", 2, lambda v: 0 <= v <= 1000 and v == int(v), "a whole number from 0 to 1000")
-    stall = section.number("stall_minutes", 30, lambda v: v > 0, "a number above 0")
-    section.finish()
-    return Patience(int(retries), float(stall))
-
-
-def _promote(root: Section, name: str) -> Promote | None:
-    if root.raw("promote") is False:
-        return None
-    section = root.section("promote")
-    promoted = _name(section, "name", name) if "name" in section else name
-    max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
-    section.finish()
-    return Promote(promoted, max_drop)
-
-
-def _check_together(root: Section, config: SweepConfig) -> None:
-    """What no key can know alone."""
-    space, training = config.space, root.raw("training")
-    given = {name for name, value in training.items() if value is not None} if isinstance(training, dict) else set()
-
-    def place(name: str) -> tuple[str, str]:
-        return "search_space" if name in space.dimensions else "training", name
-
-    if config.strategy.type == "grid":
-        _check_grid(root, space)
-    if len(budgets := [n for n in BUDGETS if n in space.dimensions or n in given]) > 1:
-        found = f"{' and '.join(budgets)} are given or searched"
-        root.problem(found, "expected one of them", *place(budgets[-1]))
-    if "lora_alpha" in given and "alpha_ratio" in space.dimensions:
-        found = "is searched, but training.lora_alpha decides"
-        root.problem(found, "remove one of the two", "search_space", "alpha_ratio")
-    if "lora_alpha" in space.dimensions and "alpha_ratio" in space.dimensions:
-        found = "lora_alpha and alpha_ratio are both searched"
-        root.problem(found, "expected one of them", "search_space", "alpha_ratio")
-    if not root.problems:
-        _check_enqueued(root, config)
-
-
-def _check_grid(root: Section, space: SearchSpace) -> None:
-    key = ("search_strategy", "type")
-    if endless := [name for name, dimension in space.dimensions.items() if math.isinf(dimension.size())]:
-        found = f"grid needs a finite space; {', '.join(endless)} has none"
-        root.problem(found, "give each a step, or type: choice", *key)
-    elif not is_countable(space):
-        found = f"a grid of {space.most_points():,.0f} points"
-        root.problem(found, "expected at most 20,000: give larger steps, or choose another type", *key)
-
-
-def _check_enqueued(root: Section, config: SweepConfig) -> None:
-    """A value for a dimension that does not exist at the point, because of its `when`."""
-    for number, given in enumerate(config.strategy.enqueue, 1):
-        point = complete_point(given, config.space, config.defaults())
-        for name in given:
-            if name not in point:
-                found = f"point {number}: {name} does not exist there"
-                root.problem(found, f"see its when; the point is {point}", "search_strategy", "enqueue")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpo.budget import Meter, Spent
-from hpo.config import SweepConfig, corner, load_config
+from hpo.config import SweepConfig, corner
+from hpo.config_file import load_config
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.finalists import repeats_planned
@@ -19,7 +20,7 @@ from hpo.setup import WORKER, check_edit, inspect, warm_up
 from hpo.slots import available_memory_mb, choose_slots, cores
 from hpo.space import Point
 from hpo.strategy import choose_strategy
-from hpo.study import newest_study_name, view_study
+from hpo.studies import newest_study_name, view_study
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.files import TrialPaths

@@ -51,6 +51,11 @@ class TrialRecord:
     def is_over(self) -> bool:
         return self.state != "running"
 
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether it has the result of another trial of this sweep."""
+        return (self.reused_from or "").isdigit()
+
 
 @dataclass(frozen=True)
 class StudyView:

@@ -8,9 +8,10 @@ from typing import Any
 
 from hpo.budget import Budget, Spent
 from hpo.champion import Champion, choose_champion, front
+from hpo.dimensions import Choice, edge, wider
 from hpo.objective import Objective
 from hpo.records import StudyView, TrialRecord
-from hpo.space import Choice, edge, from_resolved, wider
+from hpo.space import from_resolved
 from trainers.catalog import FIELDS
 from trainers.codec import from_json, to_json
 

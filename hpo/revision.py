@@ -15,7 +15,8 @@ from hpo.config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.records import TrialRecord
 from hpo.space import Point
-from hpo.study import Study, delete_unopened, newest_study_name, open_study, stored_attrs, view_study
+from hpo.studies import delete_unopened, newest_study_name, open_study, stored_attrs, view_study
+from hpo.study import Study
 from trainers.catalog import FIELDS
 
 Change = tuple[str, Any, Any]

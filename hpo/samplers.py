@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import optuna
 
-from hpo.space import Choice, Dimension, Int, Point, SearchSpace
+from hpo.dimensions import Choice, Dimension, Int
+from hpo.space import Point, SearchSpace
 from trainers.catalog import Setting
 
 STARTUP_TRIALS = 5

@@ -15,7 +15,7 @@ from hpo.home import Home, SweepPaths
 from hpo.requests import run_alone
 from hpo.revision import changes_of
 from hpo.slots import Slots, choose_slots
-from hpo.study import stored_attrs, study_names
+from hpo.studies import stored_attrs, study_names
 from hpo.warm_start import check_warm_start
 from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 

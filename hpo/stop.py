@@ -9,7 +9,7 @@ import time
 from hpo.errors import SweepError, UsageError
 from hpo.home import Home
 from hpo.lock import is_locked, lock_owner
-from hpo.study import study_names
+from hpo.studies import study_names
 
 STOPS_WITHIN_S = 180.0
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo.dimensions import Choice, is_number
 from hpo.errors import did_you_mean
 from hpo.home import NAME_PATTERN
-from hpo.space import Choice, Point, SearchSpace, is_number
+from hpo.space import Point, SearchSpace
 from hpo.yaml_source import Section
 from trainers.catalog import Setting
 

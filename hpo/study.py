@@ -10,36 +10,28 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.attempts import RETRIED
 from hpo.config import SweepConfig
-from hpo.errors import UsageError
 from hpo.gp import GaussianProcess, Tried
 from hpo.objective import Objective, excess, value_of
-from hpo.records import Attempt, StudyView, TrialRecord
+from hpo.records import Attempt, TrialRecord
 from hpo.samplers import STARTUP_TRIALS, distributions, sampler, suggest
 from hpo.space import Point
+from hpo.stored_trial import BILLION, attrs_of, billionths, read_trial
 from hpo.strategy import choose_strategy
-from trainers.codec import from_json, to_json
+from trainers.codec import to_json
 from trainers.spec import TrialResult
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STUDY_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 """What Optuna and the database below it raise when the store cannot be written."""
-
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-}
 
 
 class Study:
@@ -60,7 +52,7 @@ class Study:
         self._open: dict[int, optuna.Trial] = {}
         self._attrs = dict(self._study.user_attrs)
         found = self._study.get_trials(deepcopy=False)
-        self._records = {r.number: r for t in found if (r := _record(t))}
+        self._records = {r.number: r for t in found if (r := read_trial(t))}
         for trial in found:
             if trial.state == TrialState.RUNNING and "begun" not in trial.user_attrs:  # a kill in the middle of `begin`
                 number = self.next_number
@@ -130,7 +122,7 @@ class Study:
         """
         for record in self._records.values():
             lends = record.result is None or record.result.cause not in RETRIED
-            if record.identity == identity and lends and not _is_duplicate(record) and record.number != but:
+            if record.identity == identity and lends and not record.is_duplicate and record.number != but:
                 return record.number
         return None
 
@@ -162,7 +154,7 @@ class Study:
         known, unknown, running = [], [], []
         for record in self._records.values():
             result = record.result
-            if _is_duplicate(record) or (result and result.cause in RETRIED):
+            if record.is_duplicate or (result and result.cause in RETRIED):
                 continue
             if result is None:
                 running.append(record.params)
@@ -199,10 +191,10 @@ class Study:
         curve = self._records[number].curve
         if index < len(curve):
             return
-        fraction = _billionths(fraction) / _BILLION  # as it will be read back: rules compare shares of the budget
+        fraction = billionths(fraction) / BILLION  # as it will be read back: rules compare shares of the budget
         self._change(number, curve=[*curve, (fraction, value)])
         if len(self.config.objectives) == 1:  # TPE ranks pruned trials by their reports
-            self._open[number].report(value, step=_billionths(fraction))
+            self._open[number].report(value, step=billionths(fraction))
         else:  # Optuna takes no reports with several objectives
             self._open[number].set_user_attr(f"curve:{index}", [fraction, value])
 
@@ -233,7 +225,7 @@ class Study:
     def copy(self, record: TrialRecord) -> None:
         """Take over a trial of an earlier revision or another sweep; one that was interrupted will go on here."""
         several = len(self.config.objectives) > 1
-        reports = None if several else {_billionths(fraction): value for fraction, value in record.curve}
+        reports = None if several else {billionths(fraction): value for fraction, value in record.curve}
         states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
         state = states.get(record.state, TrialState.FAIL)
         if state == TrialState.PRUNED and several:
@@ -244,7 +236,7 @@ class Study:
                 state=state, params=record.params, distributions=distributions(self.config.space, record.params),
                 values=self._values(result) if result else None, intermediate_values=reports,
                 constraints=excess(result, self.config.constraints) if result else None,
-                user_attrs=_attrs_of(record, with_curve=several),
+                user_attrs=attrs_of(record, with_curve=several),
             )
         )  # fmt: skip
         self._records[record.number] = record
@@ -279,124 +271,3 @@ class Study:
 
     def close(self) -> None:
         self._gp.close()
-
-
-def open_study(config: SweepConfig, database: Path | None, name: str | None = None) -> Study:
-    """Open or create a study; `database` None keeps it in memory (tests, benchmarks)."""
-    return Study(config, _storage(database), name)
-
-
-def newest_study_name(database: Path, name: str) -> str | None:
-    """The Optuna study of a sweep's newest revision; None when there is no such sweep."""
-    revisions = _revisions(database).get(name)
-    return revisions[-1] if revisions else None
-
-
-def stored_attrs(database: Path, name: str) -> dict[str, Any]:
-    """What a sweep has written down about itself; empty when there is no such sweep."""
-    newest = newest_study_name(database, name)
-    return dict(optuna.load_study(study_name=newest, storage=_storage(database)).user_attrs) if newest else {}
-
-
-def view_study(database: Path, name: str) -> StudyView:
-    """Read a study. Raises `UsageError` naming the sweeps there are."""
-    newest = newest_study_name(database, name)
-    if newest is None:
-        names = study_names(database)
-        known = f"there are: {', '.join(names)}" if names else "there are none yet"
-        raise UsageError(f"no sweep {name!r}; {known}")
-    study = optuna.load_study(study_name=newest, storage=_storage(database))
-    attrs = dict(study.user_attrs)
-    objectives = tuple(Objective(o["metric"], o["direction"]) for o in attrs["config"]["objective"])
-    records = [record for trial in study.get_trials(deepcopy=False) if (record := _record(trial))]
-    return StudyView(name, attrs["config"], objectives, records, attrs)
-
-
-def study_names(database: Path) -> list[str]:
-    return sorted(_revisions(database))
-
-
-def delete_unopened(database: Path, study_name: str) -> None:
-    """Remove a revision that a kill left half copied."""
-    storage = _storage(database)
-    for study in storage.get_all_studies():
-        if study.study_name == study_name and "config" not in study.user_attrs:
-            optuna.delete_study(study_name=study_name, storage=storage)
-
-
-def _revisions(database: Path) -> dict[str, list[str]]:
-    """Sweep -> its Optuna studies, the newest last; only those that were opened to the end."""
-    if not database.exists():
-        return {}
-    found: dict[str, list[tuple[int, str]]] = {}
-    for study in _storage(database).get_all_studies():
-        name, _, revision = study.study_name.partition("@")
-        if "config" in study.user_attrs:
-            found.setdefault(name, []).append((int(revision or 1), study.study_name))
-    return {name: [full for _, full in sorted(revisions)] for name, revisions in found.items()}
-
-
-def _storage(database: Path | None) -> optuna.storages.BaseStorage:
-    if database is None:
-        return optuna.storages.InMemoryStorage()
-    return optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 30}})
-
-
-# --- one trial, to and from Optuna's attributes ----------------------------------------------------------
-
-_BILLION = 1_000_000_000  # fits the 32 bits that a database has for a step
-
-
-def _billionths(fraction: float) -> int:
-    """A share of the budget as Optuna's step, a whole number."""
-    return round(fraction * _BILLION)
-
-
-def _is_duplicate(record: TrialRecord) -> bool:
-    """Whether a trial has the result of another one of this sweep."""
-    return (record.reused_from or "").isdigit()
-
-
-def _attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
-    begun = {
-        "number": record.number, "revision": record.revision, "identity": record.identity,
-        "reused_from": record.reused_from,
-    }  # fmt: skip
-    attrs = {
-        "begun": begun, "run_id": record.run_id, "attempts": [to_json(a) for a in record.attempts],
-        "resumed_from": record.resumed_from, "result": to_json(record.result) if record.result else None,
-    }  # fmt: skip
-    curve = {f"curve:{index}": list(point) for index, point in enumerate(record.curve)} if with_curve else {}
-    return {name: value for name, value in {**attrs, **curve}.items() if value is not None}
-
-
-def _record(trial: FrozenTrial) -> TrialRecord | None:
-    """None for a trial that waits, or that a kill caught before it had a number."""
-    attrs = trial.user_attrs
-    if trial.state == TrialState.WAITING or "begun" not in attrs:
-        return None
-    begun = attrs["begun"]
-    is_over = trial.state != TrialState.RUNNING
-    result = from_json(TrialResult, attrs["result"]) if is_over and attrs.get("result") else None
-    return TrialRecord(
-        number=begun["number"],
-        state=result.state if result else _STATES[trial.state],
-        params=dict(trial.params),
-        identity=begun["identity"],
-        curve=_curve(trial),
-        run_id=attrs.get("run_id"),
-        result=result,
-        attempts=[from_json(Attempt, attempt) for attempt in attrs.get("attempts", [])],
-        resumed_from=attrs.get("resumed_from"),
-        reused_from=begun["reused_from"],
-        revision=begun["revision"],
-    )
-
-
-def _curve(trial: FrozenTrial) -> list[tuple[float, float]]:
-    if trial.intermediate_values:
-        return [(step / _BILLION, value) for step, value in sorted(trial.intermediate_values.items())]
-    curve: list[tuple[float, float]] = []
-    while (point := trial.user_attrs.get(f"curve:{len(curve)}")) is not None:
-        curve.append((point[0], point[1]))
-    return curve

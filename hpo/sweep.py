@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpo.budget import Meter, Spent
-from hpo.config import SweepConfig, load_config
+from hpo.config import SweepConfig
+from hpo.config_file import load_config
 from hpo.errors import GateRefused, Interrupted, SweepError
 from hpo.executors.base import Executor
 from hpo.finalists import decide, repeats_planned
@@ -27,7 +28,8 @@ from hpo.setup import WORKER, check_edit, inspect, nothing_left_behind, slots_fo
 from hpo.signals import terminate_as_interrupt
 from hpo.slots import Slots, cores
 from hpo.space import Point
-from hpo.study import STUDY_ERRORS, Study, study_names, view_study
+from hpo.studies import study_names, view_study
+from hpo.study import STUDY_ERRORS, Study
 from hpo.tracking import TRACKING_ERRORS, Tracker
 from hpo.view import Silent, View
 from hpo.warm_start import take_over, warm_points

@@ -14,7 +14,8 @@ from hpo.revision import refit
 from hpo.search import TrialLog
 from hpo.space import Point
 from hpo.strategy import complete_point
-from hpo.study import Study, study_names, view_study
+from hpo.studies import study_names, view_study
+from hpo.study import Study
 from trainers.spec import Inspection
 
 BEST_OF_EACH = 3

@@ -52,7 +52,8 @@ def test_the_border_is_standard_library_only():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_a_shipped_sweep_loads_and_names_its_command_first(path, tmp_path, monkeypatch):
-    from hpo import config, inputs
+    from hpo import inputs
+    from hpo.config_file import load_config
     from hpo.home import Home
 
     model, data = tmp_path / "model", tmp_path / "d.jsonl"
@@ -67,7 +68,7 @@ def test_a_shipped_sweep_loads_and_names_its_command_first(path, tmp_path, monke
         return model if ASSETS[name].kind == "model" else data
 
     monkeypatch.setattr(inputs, "fetched_path", fetched)
-    loaded = config.load_config(path, Home(tmp_path))
+    loaded = load_config(path, Home(tmp_path))
     assert loaded.name == path.stem
     assert path.read_text().splitlines()[0] == f"# hpo sweep search_spaces/{path.name}"
 

@@ -69,7 +69,7 @@ def write_sweep(folder: Path, engine: Engine) -> Path:
 
 def run(engine: Engine, folder: Path) -> Measured:
     from hpo.budget import Budget, Meter, Spent
-    from hpo.config import load_config
+    from hpo.config_file import load_config
     from hpo.executors.inline import InlineExecutor
     from hpo.executors.local import LocalExecutor
     from hpo.home import Home
@@ -79,7 +79,7 @@ def run(engine: Engine, folder: Path) -> Measured:
     from hpo.runner import Runner
     from hpo.search import Search, Untracked, identity_of
     from hpo.slots import Slots
-    from hpo.study import open_study
+    from hpo.studies import open_study
     from hpo.sweep import run_sweep
     from hpo.tracking import Tracker
     from hpo.view import Silent

@@ -39,7 +39,8 @@ def rows(examples: int) -> list[Row]:
 
 def spread(count: int) -> list[dict[str, Any]]:
     """Evenly spread points, as the strategy `qmc` gives them."""
-    from hpo.space import Choice, Float, Int, SearchSpace
+    from hpo.dimensions import Choice, Float, Int
+    from hpo.space import SearchSpace
     from hpo.strategy import spread_point
 
     space = SearchSpace(

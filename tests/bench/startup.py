@@ -49,7 +49,7 @@ def empty_python() -> None:
 
 def first_step(folder: Path) -> float:
     """Median seconds from submitting a trial to its first step, the base model resident in the host."""
-    from hpo.config import load_config
+    from hpo.config_file import load_config
     from hpo.executors.local import LocalExecutor
     from hpo.fetch import fetch
     from hpo.home import Home

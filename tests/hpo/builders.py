@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 
 from hpo.budget import Meter, Spent
-from hpo.config import SweepConfig, load_config
+from hpo.config import SweepConfig
+from hpo.config_file import load_config
 from hpo.executors.inline import InlineExecutor
 from hpo.home import Home
 from hpo.proposals import Proposals

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from hpo.assets import ASSETS
 from hpo.budget import Budget
-from hpo.config import Finalists, Patience, corner, largest_point, load_config
+from hpo.config import Finalists, Patience, corner, largest_point
+from hpo.config_file import load_config
+from hpo.dimensions import Choice
 from hpo.errors import ConfigError
 from hpo.home import Home
 from hpo.objective import Objective
 from hpo.pruning import RULES, Median, Patient, SuccessiveHalving
 from hpo.revision import differences
-from hpo.space import Choice, from_resolved
+from hpo.space import from_resolved
 from hpo.strategy import STRATEGIES, Strategy
 from tests.hpo.builders import INSPECTION, make_config, write_sweep
 from trainers.catalog import BUDGETS, FIELDS, METHOD, METHODS, RESOURCES, TASKS, canonical_settings

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from hpo.config import load_config
+from hpo.config_file import load_config
 from hpo.errors import ConfigError
 from hpo.home import Home
 from hpo.plan import corners, estimate, make_plan

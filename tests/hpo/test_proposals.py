@@ -6,7 +6,7 @@ import pytest
 
 import hpo.proposals
 from hpo.proposals import Proposals
-from hpo.study import open_study
+from hpo.studies import open_study
 from tests.hpo.builders import RATE, Sweep, trial_record, trial_result
 from trainers.codec import fingerprint
 

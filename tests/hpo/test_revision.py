@@ -10,7 +10,7 @@ from hpo.errors import ConfigError
 from hpo.records import Attempt
 from hpo.report import show
 from hpo.revision import changes_of, differences, open_revision
-from hpo.study import newest_study_name, stored_attrs, study_names, view_study
+from hpo.studies import newest_study_name, stored_attrs, study_names, view_study
 from tests.hpo.builders import Killed, Recording, Sweep, kept_home
 from trainers.fake import work
 from trainers.spec import Evaluation

@@ -11,10 +11,11 @@ import pytest
 import hpo.gp
 import hpo.samplers
 import hpo.study
+from hpo.dimensions import Choice, Float, Int
 from hpo.errors import SweepError
 from hpo.gp import GaussianProcess
 from hpo.samplers import distributions, suggest
-from hpo.space import Choice, Float, Int, SearchSpace
+from hpo.space import SearchSpace
 from tests.hpo.builders import Killed, Sweep, stopping_after
 
 SPACE = {

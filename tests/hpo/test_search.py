@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -713,6 +715,13 @@ def test_a_request_that_finds_bad_data_is_a_config_error(sweep):
     Path(given.config.data.train).unlink()
     with pytest.raises(ConfigError, match=r"train.jsonl: is not there"):
         run_alone(InlineExecutor(fake.work), inspect_request(given.config))
+
+
+def test_the_fake_trainer_costs_no_imports():
+    """A host of it is forked for many tests, and benchmarks measure the sweep with it."""
+    code = "import sys, trainers.fake; print(sorted({'numpy', 'torch', 'hpo'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_any_other_failure_of_a_request_is_a_sweep_error():

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from hpo.space import Choice, Float, Int, SearchSpace, edge, from_resolved, parse_space, wider
+from hpo.dimensions import Choice, Float, Int, edge, wider
+from hpo.space import SearchSpace, from_resolved, parse_space
 from hpo.yaml_source import load
 from trainers.catalog import FIELDS, METHOD, default_settings
 

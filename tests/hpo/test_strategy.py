@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.space import Choice, Float, Int, SearchSpace, parse_space
+from hpo.dimensions import Choice, Float, Int
+from hpo.space import SearchSpace, parse_space
 from hpo.strategy import (
     STRATEGIES,
     Strategy,

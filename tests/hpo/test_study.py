@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 import hpo.samplers
-import hpo.study
+import hpo.studies
 from hpo.champion import choose_champion
 from hpo.errors import UsageError
 from hpo.records import Attempt
-from hpo.study import Study, delete_unopened, open_study, stored_attrs, study_names, view_study
+from hpo.studies import delete_unopened, open_study, stored_attrs, study_names, view_study
+from hpo.study import Study
 from tests.hpo.builders import Killed, evaluation, make_config, trial_record, trial_result
 from trainers.codec import fingerprint
 
@@ -649,7 +650,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_memory_and_database_agree_after_every_operation(database, config):
-    Machine.storage, Machine.make_config = hpo.study._storage(database), config
+    Machine.storage, Machine.make_config = hpo.studies.storage(database), config
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -707,11 +708,11 @@ def test_the_newest_revision_is_read(database, config):
     for revision in (1, 2, 10):
         study = described(database, given, f"a@{revision}" if revision > 1 else None)
         study.set_attr("revision", revision)
-    assert hpo.study.newest_study_name(database, "a") == "a@10"
+    assert hpo.studies.newest_study_name(database, "a") == "a@10"
     assert stored_attrs(database, "a")["revision"] == 10
     assert study_names(database) == ["a"]
     open_study(given, database, "a@11")  # killed before it was whole
-    assert hpo.study.newest_study_name(database, "a") == "a@10"
+    assert hpo.studies.newest_study_name(database, "a") == "a@10"
     delete_unopened(database, "a@11")
     delete_unopened(database, "a@10")
     names = {study.study_name for study in optuna.get_all_study_summaries(f"sqlite:///{database}")}

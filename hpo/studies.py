@@ -1,0 +1,76 @@
+"""All sweeps of one database: which there are, their revisions, and a study opened or read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from hpo.config import SweepConfig
+from hpo.errors import UsageError
+from hpo.objective import Objective
+from hpo.records import StudyView
+from hpo.stored_trial import read_trial
+from hpo.study import Study
+
+
+def open_study(config: SweepConfig, database: Path | None, name: str | None = None) -> Study:
+    """Open or create a study; `database` None keeps it in memory (tests, benchmarks)."""
+    return Study(config, storage(database), name)
+
+
+def newest_study_name(database: Path, name: str) -> str | None:
+    """The Optuna study of a sweep's newest revision; None when there is no such sweep."""
+    revisions = _revisions(database).get(name)
+    return revisions[-1] if revisions else None
+
+
+def stored_attrs(database: Path, name: str) -> dict[str, Any]:
+    """What a sweep has written down about itself; empty when there is no such sweep."""
+    newest = newest_study_name(database, name)
+    return dict(optuna.load_study(study_name=newest, storage=storage(database)).user_attrs) if newest else {}
+
+
+def view_study(database: Path, name: str) -> StudyView:
+    """Read a study. Raises `UsageError` naming the sweeps there are."""
+    newest = newest_study_name(database, name)
+    if newest is None:
+        names = study_names(database)
+        known = f"there are: {', '.join(names)}" if names else "there are none yet"
+        raise UsageError(f"no sweep {name!r}; {known}")
+    study = optuna.load_study(study_name=newest, storage=storage(database))
+    attrs = dict(study.user_attrs)
+    objectives = tuple(Objective(o["metric"], o["direction"]) for o in attrs["config"]["objective"])
+    records = [record for trial in study.get_trials(deepcopy=False) if (record := read_trial(trial))]
+    return StudyView(name, attrs["config"], objectives, records, attrs)
+
+
+def study_names(database: Path) -> list[str]:
+    return sorted(_revisions(database))
+
+
+def delete_unopened(database: Path, study_name: str) -> None:
+    """Remove a revision that a kill left half copied."""
+    opened = storage(database)
+    for study in opened.get_all_studies():
+        if study.study_name == study_name and "config" not in study.user_attrs:
+            optuna.delete_study(study_name=study_name, storage=opened)
+
+
+def _revisions(database: Path) -> dict[str, list[str]]:
+    """Sweep -> its Optuna studies, the newest last; only those that were opened to the end."""
+    if not database.exists():
+        return {}
+    found: dict[str, list[tuple[int, str]]] = {}
+    for study in storage(database).get_all_studies():
+        name, _, revision = study.study_name.partition("@")
+        if "config" in study.user_attrs:
+            found.setdefault(name, []).append((int(revision or 1), study.study_name))
+    return {name: [full for _, full in sorted(revisions)] for name, revisions in found.items()}
+
+
+def storage(database: Path | None) -> optuna.storages.BaseStorage:
+    if database is None:
+        return optuna.storages.InMemoryStorage()
+    return optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 30}})
