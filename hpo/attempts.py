@@ -23,14 +23,13 @@ _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk is fu
 def halvings_of_next_attempt(failed: Failed, spec: TrialSpec, attempts: Sequence[Attempt], retries: int) -> int | None:
     """How often the next attempt halves the micro-batch, or None when there is none.
 
-    Out of memory: once more than this one, up to three times, while there is something to halve. A crash, an
-    interruption or a stall: as before, while `retries` last (a pause that a person asked for costs none). Anything
-    else would only happen again.
+    Out of memory: once more than this one, up to three times (evaluations take half as much at once too, so even a
+    micro-batch of one row may fit). A crash, an interruption or a stall: as before, while `retries` last (a pause
+    that a person asked for costs none). Anything else would only happen again.
     `attempts` are those before the one that failed.
     """
     if failed.cause == "oom":
-        rows = min(int(spec.settings[name] or 1) for name in ("micro_batch_size", "batch_size")) >> spec.halvings
-        return spec.halvings + 1 if spec.halvings < MOST_HALVINGS and rows > 1 else None
+        return spec.halvings + 1 if spec.halvings < MOST_HALVINGS else None
     spent = sum(a.cause in RETRIED and a.message not in _FREE for a in attempts)
     if failed.cause in RETRIED and (spent < retries or failed.message in _FREE):
         return spec.halvings

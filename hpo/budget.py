@@ -62,13 +62,13 @@ class Meter:
         seconds = 0.0 if self.began is None else self.clock() - self.began
         return Spent(self.before.seconds + seconds, self.before.gpu_seconds + self.gpu_seconds)
 
-    def exhausted(self, reserve_s: float = 0.0) -> str | None:
-        """Which bound is reached, in words, or None; `reserve_s` seconds of wall time are kept for what comes after."""
+    def exhausted(self, reserve_s: float = 0.0, reserve_gpu_s: float = 0.0) -> str | None:
+        """Which bound is reached, in words, or None; seconds of wall time and of GPUs are kept for what comes after."""
         left = self.seconds_left()
         if left is not None and left[0] <= reserve_s:
             return left[1]
         budget, spent = self.budget, self.spent
-        if budget.gpu_hours is not None and spent.gpu_seconds >= budget.gpu_hours * 3600:
+        if budget.gpu_hours is not None and spent.gpu_seconds + reserve_gpu_s >= budget.gpu_hours * 3600:
             return f"gpu_hours: {budget.gpu_hours:g}"
         return None
 

@@ -53,7 +53,8 @@ def decide(sweep: RunningSweep) -> None:
         f"finalists: trials {', '.join(str(c.number) for c in contestants)}, {wanted.seeds} fresh seeds each"
     )
     finals = Finals(sweep, repeats)
-    Runner(sweep.executor, sweep.inspection, sweep.slots, sweep.config.patience, None, sweep.view).run(finals)
+    minutes = sweep.config.budget.trial_minutes
+    Runner(sweep.executor, sweep.inspection, sweep.slots, sweep.config.patience, minutes, sweep.view).run(finals)
     outcome = judge(sweep, contestants, finals.results)
     outcome["identity"] = identity
     outcome["test"] = read_test(sweep, outcome)

@@ -165,9 +165,7 @@ class Runner:
                 self._executor.reply(request_id, books.verdict(job))
         elif isinstance(event, TrialResult):
             del self._jobs[request_id]
-            if event.stopped_by == "pruner" and job.stopped_for:
-                event = dataclasses.replace(event, stopped_by=job.stopped_for)
-            books.finished(job, event)
+            books.finished(job, _as_stopped(job, event))
         elif isinstance(event, Failed):
             del self._jobs[request_id]
             self._failed(books, job, event)
@@ -235,6 +233,17 @@ class Runner:
         if job.stopped_for is None:
             job.stopped_for = why
             self._executor.reply(request_id, "stop")
+
+
+def _as_stopped(job: Job, result: TrialResult) -> TrialResult:
+    """The result with the reason the trial was told to stop for.
+
+    At the end of `trial_minutes` it is complete: minutes were its budget, and every trial has the same.
+    """
+    if result.stopped_by != "pruner" or job.stopped_for is None:
+        return result
+    state: Literal["complete", "pruned"] = "complete" if job.stopped_for == "trial_minutes" else "pruned"
+    return dataclasses.replace(result, state=state, stopped_by=job.stopped_for)
 
 
 def failure(job: Job, failed: Failed) -> TrialResult:

@@ -137,14 +137,12 @@ class Search:
 
     def is_spent(self) -> bool:
         if self.stopped_by is None and (self.best is not None or self._has_started):
-            self.stopped_by = self._meter.exhausted(self._reserve_s())
+            # The repeats to come, each as long as the longest trial so far.
+            rounds = math.ceil(self._repeats / self._slots.jobs)
+            self.stopped_by = self._meter.exhausted(rounds * self._longest_s, self._repeats * self._longest_s)
             if self.stopped_by:
                 self._view.say(f"the budget is spent ({self.stopped_by}): no new trials")
         return self.stopped_by is not None
-
-    def _reserve_s(self) -> float:
-        """Wall time that the repeats will take, by the longest trial so far."""
-        return self._longest_s * math.ceil(self._repeats / self._slots.jobs)
 
     def spared(self, jobs: list[Job]) -> Job | None:
         """Without any complete trial, the one that is furthest on: there is always a champion."""
@@ -162,9 +160,11 @@ class Search:
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
         value = evaluation.metrics[job.spec.metric]
         judged = evaluation.metrics[self._config.pruner.objective.metric]
+        is_new = evaluation.index >= len(self._study.record(job.number).curve)  # a retry repeats what it resumes from
         self._study.report(job.number, evaluation.index, evaluation.fraction, judged)
         self._tracker.evaluation(job.number, evaluation)
-        self._view.evaluated(job.number, evaluation.fraction, value)
+        if is_new:
+            self._view.evaluated(job.number, evaluation.fraction, value)
 
     def verdict(self, job: Job) -> Verdict:
         """The baseline is never pruned: everything is compared with it. A trial at its end has nothing to save."""

@@ -6,6 +6,7 @@ through them. Standard library only: the command line imports this file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -45,7 +46,8 @@ class Field:
 
     def _in_bounds(self, value: float) -> bool:
         return (
-            (self.low is None or value >= self.low)
+            math.isfinite(value)
+            and (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
         )
@@ -57,11 +59,11 @@ class Field:
         kind = {float: "a number", int: "a whole number", str: "text"}[self.type]
         bounds = []
         if self.above is not None:
-            bounds.append(f"above {self.above:g}")
+            bounds.append(f"above {self.above:.12g}")
         if self.low is not None:
-            bounds.append(f"at least {self.low:g}")
+            bounds.append(f"at least {self.low:.12g}")
         if self.high is not None:
-            bounds.append(f"at most {self.high:g}")
+            bounds.append(f"at most {self.high:.12g}")
         return " ".join([kind, " and ".join(bounds)]).strip()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.batches import EVALUATION_TOKENS, evaluation_batches
+from trainers.batches import evaluation_batches, evaluation_tokens
 from trainers.metrics.table import ROW_RESULTS, Rows
 from trainers.model import Base, resolve_precision
 from trainers.tasks.base import Task
@@ -19,7 +19,7 @@ from trainers.tokens import Tokens
 
 def evaluate(
     model: torch.nn.Module, task: Task, tokens: Tokens, labels: list[str], pad_id: int, device: torch.device,
-    dtype: torch.dtype | None, most_tokens: int = EVALUATION_TOKENS,
+    dtype: torch.dtype | None, halvings: int = 0,
 ) -> tuple[dict[str, float], Rows]:  # fmt: skip
     """All metrics of the task on a split, and the per-row results [rows, columns] in the order of the split."""
     results = ROW_RESULTS[task.name]
@@ -27,7 +27,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, dtype):
-        for numbers, batch in evaluation_batches(tokens, pad_id, device, most_tokens):
+        for numbers, batch in evaluation_batches(tokens, pad_id, device, evaluation_tokens(device, halvings)):
             rows[numbers] = task.score(model, batch)
     model.train(was_training)
     return results.metrics(rows, labels), rows

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from trainers.batches import EVALUATION_TOKENS, evaluation_batches
+from trainers.batches import evaluation_batches, evaluation_tokens
 from trainers.evaluation import autocast
 from trainers.memory import peak_rss_mb, rss_mb
 from trainers.model import Base
@@ -47,7 +47,7 @@ def _seconds_per_evaluation(trainer: Trainer) -> float:
     """The longest batches first (memory is measured too), extrapolated by tokens."""
     tokens = trainer.validation_tokens
     total = int(tokens.lengths.sum())
-    batches = list(evaluation_batches(tokens, trainer.pad_id, trainer.device, EVALUATION_TOKENS))
+    batches = list(evaluation_batches(tokens, trainer.pad_id, trainer.device, evaluation_tokens(trainer.device)))
     trainer.model.eval()
     began, seen = time.monotonic(), 0
     with torch.inference_mode(), autocast(trainer.device, trainer.autocast_dtype):

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import get_scheduler
 
-from trainers.batches import EVALUATION_TOKENS, collate, effective_batches, micro_batches
+from trainers.batches import collate, effective_batches, micro_batches
 from trainers.checkpoint import flatten_optimizer, restore_optimizer
+from trainers.dropout import make_dropout_cheap
 from trainers.evaluation import autocast, evaluate
 from trainers.metrics.table import Rows
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
@@ -35,6 +36,7 @@ class Trainer:
         self.train_tokens = Tokens(tokens_dir, "train", int(settings["max_length"] or 1))
         self.validation_tokens = Tokens(tokens_dir, "validation")
         self.model = put_adapter_on(base, spec).to(self.device)
+        make_dropout_cheap(self.model)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         batch_size = int(settings["batch_size"] or 1)
         self.total_steps = math.ceil(spec.max_examples / batch_size)
@@ -86,10 +88,9 @@ class Trainer:
 
     def evaluate(self) -> tuple[dict[str, float], Rows]:
         """All metrics of the task on the validation rows, and the per-row results."""
-        most_tokens = max(1, EVALUATION_TOKENS >> self.spec.halvings)
         return evaluate(
             self.model, self.task, self.validation_tokens, self.labels, self.pad_id, self.device, self.autocast_dtype,
-            most_tokens,
+            self.spec.halvings,
         )  # fmt: skip
 
     def save_adapter(self, folder: Path) -> None:

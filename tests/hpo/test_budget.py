@@ -351,8 +351,11 @@ def test_a_reserve_holds_for_the_time_of_day_and_the_cost_too(zone):
     assert (meter.exhausted(HOUR - 1), meter.exhausted(HOUR)) == (None, "cost.max: 1")
 
 
-def test_a_reserve_is_of_wall_time_not_of_gpu_hours(clock):
-    assert Meter(Budget(gpu_hours=1), Spent(), clock).exhausted(reserve_s=10 * HOUR) is None
+def test_gpu_hours_have_a_reserve_of_their_own(clock):
+    meter = Meter(Budget(gpu_hours=1), Spent(), clock)
+    assert meter.exhausted(reserve_s=10 * HOUR) is None
+    assert meter.exhausted(reserve_gpu_s=HOUR - 1) is None
+    assert meter.exhausted(reserve_gpu_s=HOUR) == "gpu_hours: 1"
 
 
 @pytest.mark.parametrize(("budget", "cost"), [(Budget(), None), (Budget(cost_per_hour=3), 4.5)])

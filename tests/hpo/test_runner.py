@@ -523,7 +523,7 @@ def test_a_trial_over_its_minutes_is_stopped_once_and_says_so(job):
     books, executor = Books([job()]), Executor(Script(events))
     run(executor, books, trial_minutes=1)
     assert executor.verdicts == [(0, "go"), (0, "stop")]
-    assert (books.results[0].state, books.results[0].stopped_by) == ("pruned", "trial_minutes")
+    assert (books.results[0].state, books.results[0].stopped_by) == ("complete", "trial_minutes")
 
 
 def test_one_that_reaches_its_minutes_at_an_evaluation_gets_one_verdict_there(job):
@@ -539,7 +539,7 @@ def test_an_evaluation_that_takes_the_unasked_stop_is_not_answered_as_well(job):
     books, executor = Books([job()]), Executor(Script(events))
     run(executor, books, trial_minutes=1)
     assert executor.verdicts == [(0, "go"), (0, "stop")]
-    assert books.of(0)[-2:] == [("evaluated", 1), ("finished", "pruned")]
+    assert books.of(0)[-2:] == [("evaluated", 1), ("finished", "complete")]
     assert books.results[0].stopped_by == "trial_minutes"
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.batches import EVALUATION_TOKENS, effective_batches, evaluation_batches, micro_batches
+from trainers.batches import effective_batches, evaluation_batches, micro_batches
 from trainers.tokens import Encoded, Tokens, write_tokens
 
 
@@ -38,12 +38,12 @@ def test_micro_batches_hold_rows_of_like_length_once_each(tmp_path):
 
 def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):
     lengths = [1, 700, 30, 4096, 5000, 12, 700, 30]
-    found = list(evaluation_batches(_tokens(tmp_path, lengths), 0, torch.device("cpu")))
+    found = list(evaluation_batches(_tokens(tmp_path, lengths), 0, torch.device("cpu"), 4096))
     batches = [batch for _, batch in found]
     assert sorted(row for rows, _ in found for row in rows) == list(range(len(lengths)))
     assert all([lengths[row] for row in rows] == batch.attention_mask.sum(dim=1).tolist() for rows, batch in found)
     assert sorted(int(n) for b in batches for n in b.attention_mask.sum(dim=1)) == sorted(lengths)
-    assert all(b.input_ids.numel() <= max(EVALUATION_TOKENS, b.input_ids.shape[1]) for b in batches)
+    assert all(b.input_ids.numel() <= max(4096, b.input_ids.shape[1]) for b in batches)
 
 
 def test_what_was_written_is_read_back(tmp_path):
