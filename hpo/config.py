@@ -14,13 +14,10 @@ from hpo.objective import Objective
 from hpo.pruner import Pruner
 from hpo.space import Point, SearchSpace
 from hpo.strategy import Strategy
-from trainers.catalog import (
-    BUDGETS,
-    Setting,
-    canonical_settings,
-)
+from trainers.catalog import canonical_settings
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
+from trainers.settings import BUDGETS, Setting
 from trainers.spec import DataRef, Inspection, ModelRef, TrialSpec, Workload
 
 
@@ -87,6 +84,11 @@ class SweepConfig:
         values = [] if dimension is None else dimension.values if isinstance(dimension, Choice) else [dimension.last]
         is_always_searched = dimension is not None and name not in self.space.conditions
         return [*values, *([] if is_always_searched else [self.settings[name]])]
+
+    def methods(self) -> tuple[str, ...]:
+        """Those that trials may use."""
+        dimension = self.space.dimensions.get("method")
+        return tuple(str(v) for v in dimension.values) if isinstance(dimension, Choice) else (self.method,)
 
     def defaults(self) -> dict[str, Setting]:
         """What a dimension is where no search says otherwise."""

@@ -17,7 +17,8 @@ from hpo.pruner import parse_pruner
 from hpo.space import SearchSpace, parse_space, typed
 from hpo.strategy import complete_point, is_countable, parse_strategy
 from hpo.yaml_source import Section, load
-from trainers.catalog import BUDGETS, FIELDS, METHOD, METHODS, TASKS, Field, Setting, default_settings
+from trainers.catalog import METHOD, METHODS, TASKS, default_settings
+from trainers.settings import BUDGETS, FIELDS, Field, Setting
 
 
 def load_config(file: Path, home: Home) -> SweepConfig:
@@ -48,7 +49,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         budget=parse_budget(root),
         finalists=_finalists(root),
         patience=_patience(root),
-        promote=_promote(root, name),
+        promote=_promote(root, name, task),
         seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
     )
     root.finish()
@@ -121,8 +122,14 @@ def _patience(root: Section) -> Patience:
     return Patience(int(retries), float(stall))
 
 
-def _promote(root: Section, name: str) -> Promote | None:
-    if root.raw("promote") is False:
+def _promote(root: Section, name: str, task: str) -> Promote | None:
+    """What is promoted at the end, by default where the task's models can be released."""
+    given = root.raw("promote")
+    if given is False:
+        return None
+    if task and not TASKS[task].variants:
+        if given is not None:
+            root.problem("is given", f"models of {task} are not released yet: leave it out", "promote")
         return None
     section = root.section("promote")
     promoted = _name(section, "name", name) if "name" in section else name

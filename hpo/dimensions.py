@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from trainers.catalog import Field, Setting
+from trainers.settings import Field, Setting
 
 
 @dataclass(frozen=True)

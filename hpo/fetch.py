@@ -270,6 +270,15 @@ def _chitchat(raw: Path, built: Path, name: str) -> Mapping[str, int]:
     return {"rows": len(kept), "dropped": len(conversations) - len(kept)}
 
 
+def _newsgroups(raw: Path, built: Path, name: str) -> Mapping[str, int]:
+    """Tab-separated group and text, after three lines of header."""
+    lines = (raw / "train.tab").read_text(encoding="utf-8").split("\n")[3:]
+    rows = [dict(zip(("label", "text"), line.split("\t"), strict=True)) for line in lines if line.strip()]
+    kept = [row for row in rows if row["text"].strip()]
+    _write_jsonl(built / f"{name}.jsonl", kept)
+    return {"rows": len(kept), "dropped": len(rows) - len(kept)}
+
+
 def _turns(conversation: Mapping[str, Any]) -> list[dict[str, str]]:
     """Alternating user and assistant, ending with the assistant; none unless exactly two people speak."""
     said = [message for group in conversation["messages"] for message in group if message["text"].strip()]
@@ -294,4 +303,5 @@ CONVERTERS: Mapping[str, Callable[[Path, Path, str], Mapping[str, int]]] = {
     "convert_model": _convert_model,
     "vader_movie": _vader_movie,
     "chitchat": _chitchat,
+    "newsgroups": _newsgroups,
 }

@@ -11,7 +11,7 @@ from hpo.yaml_source import Section
 from trainers.catalog import TASKS
 from trainers.spec import DataRef, ModelRef
 
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll")
 
 
 def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
@@ -61,8 +61,10 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     columns = {
         role: section.text(role, default) or default for role, default in (TASKS[task].columns if task else {}).items()
     }
-    if not task:  # without a task every column key may be right
-        for role in {role for t in TASKS.values() for role in t.columns}:
+    if task:
+        columns |= {role: name for role in TASKS[task].optional_columns if (name := section.text(role))}
+    else:  # without a task every column key may be right
+        for role in {role for t in TASKS.values() for role in (*t.columns, *t.optional_columns)}:
             section.raw(role)
     files = {split: _data_file(section, split, file, home) for split in ("train", "validation", "test")}
     sizes = {
@@ -93,8 +95,13 @@ def _data_file(section: Section, split: str, file: Path, home: Home) -> str | No
     if value is None:
         return None
     path = _resolve(section, value, file, home, (split,))
+    if path is None and "*" in value:
+        path = (file.parent / Path(value).expanduser()).resolve()
+        if not any(path.parent.glob(path.name)):
+            section.problem(f"no file matches {value!r}", f"paths start at {file.parent.resolve()}", split)
+        return str(path)
     if path is not None:
-        if path.suffix not in DATA_SUFFIXES:
+        if not path.is_dir() and path.suffix not in DATA_SUFFIXES:
             section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", split)
         return str(path)
     if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):

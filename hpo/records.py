@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.objective import Objective
-from trainers.catalog import Setting
+from trainers.settings import Setting
 from trainers.spec import Cause, TrialResult
 
 

@@ -12,8 +12,8 @@ from hpo.dimensions import Choice, edge, wider
 from hpo.objective import Objective
 from hpo.records import StudyView, TrialRecord
 from hpo.space import from_resolved
-from trainers.catalog import FIELDS
 from trainers.codec import from_json, to_json
+from trainers.settings import FIELDS
 
 
 def show(view: StudyView, state: str) -> dict[str, Any]:

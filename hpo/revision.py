@@ -17,7 +17,7 @@ from hpo.records import TrialRecord
 from hpo.space import Point
 from hpo.studies import delete_unopened, newest_study_name, open_study, stored_attrs, view_study
 from hpo.study import Study
-from trainers.catalog import FIELDS
+from trainers.settings import FIELDS
 
 Change = tuple[str, Any, Any]
 """(key path, old value, new value)"""

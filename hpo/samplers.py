@@ -9,7 +9,7 @@ import optuna
 
 from hpo.dimensions import Choice, Dimension, Int
 from hpo.space import Point, SearchSpace
-from trainers.catalog import Setting
+from trainers.settings import Setting
 
 STARTUP_TRIALS = 5
 """Points at random before a model of the objective is asked."""

@@ -21,9 +21,9 @@ from hpo.slots import Slots
 from hpo.study import Study
 from hpo.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_result
 from hpo.view import View
-from trainers.catalog import Setting
 from trainers.codec import to_json
 from trainers.files import TrialPaths
+from trainers.settings import Setting
 from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec, Verdict
 
 

@@ -17,6 +17,7 @@ from hpo.revision import changes_of
 from hpo.slots import Slots, choose_slots
 from hpo.studies import stored_attrs, study_names
 from hpo.warm_start import check_warm_start
+from trainers.catalog import METHODS
 from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 
 WORKER = "trainers.work"
@@ -60,6 +61,8 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     """Everything that can be wrong with data or model is found here, before any study or run exists."""
     inspection = run_alone(executor, Inspect(config.workload(home)))
     assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
+    if refused := [why for m in config.methods() if (why := METHODS[m].refuse(config.task, inspection.family))]:
+        raise ConfigError([Problem(f"{config.file}: method", why, "see trainers/catalog.py") for why in refused])
     before = stored_attrs(home.studies_db, config.name).get("data")
     for name in ("fingerprint", "model_fingerprint"):
         if before and before[name] != getattr(inspection, name):

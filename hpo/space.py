@@ -15,7 +15,7 @@ from typing import Any
 from hpo.dimensions import Choice, Dimension, Float, Int, is_number
 from hpo.errors import did_you_mean
 from hpo.yaml_source import Section
-from trainers.catalog import FIELDS, Field, Setting
+from trainers.settings import FIELDS, Field, Setting
 
 Condition = Mapping[str, tuple[Setting, ...]]
 """Name of another dimension -> the values for which this one exists."""
@@ -246,6 +246,8 @@ def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | 
 
 def typed(field: Field, value: Any) -> Setting:
     """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal."""
+    if field.is_list and isinstance(value, list):
+        return ",".join(value)
     return float(value) if field.type is float and is_number(value) else value
 
 

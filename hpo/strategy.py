@@ -12,7 +12,7 @@ from hpo.errors import did_you_mean
 from hpo.home import NAME_PATTERN
 from hpo.space import Point, SearchSpace
 from hpo.yaml_source import Section
-from trainers.catalog import Setting
+from trainers.settings import Setting
 
 STRATEGIES = ("auto", "random", "grid", "tpe", "gp", "qmc", "nsga2")
 

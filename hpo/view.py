@@ -16,7 +16,7 @@ from rich.text import Text
 
 from hpo.assets import Asset
 from hpo.report import finalists_table, gain, leaderboard, notes, variants_table, verdicts
-from trainers.catalog import Setting
+from trainers.settings import Setting
 from trainers.spec import TrialResult
 
 

@@ -106,7 +106,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def _tokenizer(folder: Path, special: list[str], chat_template: str | None = None) -> Any:
+def word_tokenizer(folder: Path, special: list[str], chat_template: str | None = None) -> Any:
     """A word-level fast tokenizer over all words of the fixtures."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -139,7 +139,7 @@ def _encoder(folder: Path) -> None:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer(folder, ["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    tokenizer = word_tokenizer(folder, ["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=128, pad_token_id=0, initializer_range=0.2,
@@ -154,7 +154,7 @@ def _decoder(folder: Path) -> None:
 
     torch.manual_seed(0)
     special = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer = _tokenizer(folder, special, CHAT_TEMPLATE)
+    tokenizer = word_tokenizer(folder, special, CHAT_TEMPLATE)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2,

@@ -57,13 +57,17 @@ def evaluation_batches(
 
 
 def collate(tokens: Tokens, rows: Sequence[int], pad_id: int, device: torch.device) -> Batch:
-    """Rows as padded tensors. One target a row stays [rows]; a mask is padded to [rows, tokens]."""
+    """Rows as tensors, padded on the right; targets with 0."""
+    pad = torch.nn.utils.rnn.pad_sequence
     ids = [torch.from_numpy(tokens.ids(row).astype(np.int64)) for row in rows]
-    targets = [torch.from_numpy(tokens.targets(row).astype(np.int64)) for row in rows]
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-    is_per_row = all(len(target) == 1 for target in targets) and any(len(row) > 1 for row in ids)
+    targets = [torch.from_numpy(np.array(tokens.targets(row))) for row in rows]
+    types = [tokens.types(row) for row in rows]
     return Batch(
-        torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad_id).to(device),
-        mask.to(device),
-        (torch.cat(targets) if is_per_row else torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)).to(device),
+        pad(ids, batch_first=True, padding_value=pad_id).to(device),
+        pad([torch.ones_like(row) for row in ids], batch_first=True).to(device),
+        pad(targets, batch_first=True).to(device),
+        None
+        if types[0] is None
+        else pad([torch.from_numpy(np.array(t, dtype=np.int64)) for t in types], batch_first=True).to(device),
+        torch.from_numpy(np.array(tokens.target_bytes[list(rows)])),
     )

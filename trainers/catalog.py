@@ -1,4 +1,4 @@
-"""Every task, metric, method and training setting, each declared once, with its default.
+"""Every task, metric and method, each declared once; training settings are in `settings.py`.
 
 `hpo` validates YAML against these tables and has no defaults of its own; the trainers read their settings
 through them. Standard library only: the command line imports this file.
@@ -6,111 +6,15 @@ through them. Standard library only: the command line imports this file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Setting = float | int | str | None
+from trainers.settings import BUDGETS, FIELDS, Field, Setting
+
 Direction = Literal["maximize", "minimize"]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One training setting. `low`/`high` are inclusive unless `above` says the lower bound is not."""
-
-    name: str
-    type: type[float] | type[int] | type[str]
-    default: Setting
-    help: str
-    low: float | None = None
-    high: float | None = None
-    above: float | None = None
-    choices: tuple[str, ...] = ()
-    searchable: bool = False
-    methods: tuple[str, ...] = ()
-    """Methods that read this setting; empty for all of them."""
-
-    def refuse(self, value: object) -> str | None:
-        """Why `value` cannot be this setting, in words that follow 'got VALUE; ', or None when it can."""
-        if value is None:
-            return None if self.default is None else f"expected {self.describe()}"
-        wanted = (int, float) if self.type is float else self.type
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            return f"expected {self.describe()}"
-        if self.choices and value not in self.choices:
-            return f"expected {self.describe()}"
-        if isinstance(value, (int, float)) and not self._in_bounds(float(value)):
-            return f"expected {self.describe()}"
-        return None
-
-    def _in_bounds(self, value: float) -> bool:
-        return (
-            math.isfinite(value)
-            and (self.low is None or value >= self.low)
-            and (self.above is None or value > self.above)
-            and (self.high is None or value <= self.high)
-        )
-
-    def describe(self) -> str:
-        """What would be right: 'a number above 0 and at most 1', 'one of linear, cosine'."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        kind = {float: "a number", int: "a whole number", str: "text"}[self.type]
-        bounds = []
-        if self.above is not None:
-            bounds.append(f"above {self.above:.12g}")
-        if self.low is not None:
-            bounds.append(f"at least {self.low:.12g}")
-        if self.high is not None:
-            bounds.append(f"at most {self.high:.12g}")
-        return " ".join([kind, " and ".join(bounds)]).strip()
-
-
-BUDGETS = ("max_epochs", "max_examples", "max_steps")
-_LORA_METHODS = ("lora", "rslora", "dora")
-
-FIELDS: Mapping[str, Field] = {
-    f.name: f
-    for f in (
-        Field("learning_rate", float, 5e-4, "Peak learning rate.", above=0, high=1, searchable=True),
-        Field("batch_size", int, 16, "Examples per optimizer step (the effective batch).", low=1, high=65536,
-              searchable=True),
-        Field("micro_batch_size", int, 8, "Most examples in one forward pass; accumulation follows.", low=1,
-              high=65536),
-        Field("max_epochs", float, 3.0, "Full budget of a trial, in passes over the training rows.", above=0,
-              high=10000, searchable=True),
-        Field("max_examples", int, None, "Full budget in training examples; wins over max_epochs.", low=1,
-              searchable=True),
-        Field("max_steps", int, None,
-              "Full budget in optimizer steps of the baseline's batch size; wins over max_epochs.", low=1),
-        Field("evaluations", int, 5, "Evaluations per trial, at equal fractions of its budget.", low=1, high=1000),
-        Field("early_stopping.patience", int, 3, "Evaluations without improvement before a trial stops itself.",
-              low=1, high=1000),
-        Field("early_stopping.min_delta", float, 0.0, "Smallest change of the metric that counts as improvement.",
-              low=0),
-        Field("warmup_ratio", float, 0.06, "Share of the budget over which the learning rate rises.", low=0,
-              high=0.9, searchable=True),
-        Field("lr_scheduler_type", str, "linear", "Shape of the learning rate after warm-up.",
-              choices=("linear", "cosine", "constant"), searchable=True),
-        Field("optim", str, "adamw_torch", "Optimizer.", choices=("adamw_torch", "adafactor"), searchable=True),
-        Field("weight_decay", float, 0.01, "Decoupled weight decay.", low=0, high=1, searchable=True),
-        Field("max_grad_norm", float, 1.0, "Gradient norm is clipped to this.", above=0, searchable=True),
-        Field("max_length", int, 256, "Longest row in tokens; longer ones are cut.", low=8, high=1048576,
-              searchable=True),
-        Field("precision", str, "auto", "Arithmetic of the forward pass; auto: bf16 where native, else fp32.",
-              choices=("auto", "fp32", "bf16", "fp16")),
-        Field("lora_r", int, 8, "Rank of the adapter.", low=1, high=1024, searchable=True, methods=_LORA_METHODS),
-        Field("lora_alpha", float, None, "Adapter scale; left out: alpha_ratio times lora_r.", above=0,
-              searchable=True, methods=_LORA_METHODS),
-        Field("alpha_ratio", float, 2.0, "lora_alpha as a multiple of lora_r.", above=0, high=64, searchable=True,
-              methods=_LORA_METHODS),
-        Field("lora_dropout", float, 0.05, "Dropout on the adapter's input.", low=0, high=0.9, searchable=True,
-              methods=_LORA_METHODS),
-        Field("target_modules", str, "all-linear", "Which linear layers get an adapter.",
-              choices=("all-linear", "attention", "mlp"), searchable=True, methods=_LORA_METHODS),
-    )
-}  # fmt: skip
+Family = Literal["encoder", "decoder", "encoder-decoder"]
+FAMILIES: tuple[Family, ...] = ("encoder", "decoder", "encoder-decoder")
 
 
 @dataclass(frozen=True)
@@ -119,6 +23,19 @@ class Method:
 
     name: str
     help: str
+    families: tuple[Family, ...] = FAMILIES
+    merges: bool = True
+    """Whether what it learned can be folded into the base model's weights; only then it can be released."""
+    tasks: tuple[str, ...] = ()
+    """Tasks that it goes with; empty for all of them."""
+
+    def refuse(self, task: str, family: Family) -> str | None:
+        """Why it does not go with a task or a kind of model, or None."""
+        if self.tasks and task not in self.tasks:
+            return f"method {self.name} goes with {', '.join(self.tasks)}, not with {task}"
+        if family not in self.families:
+            return f"method {self.name} needs a {' or '.join(self.families)}; the model is of the kind {family}"
+        return None
 
 
 METHODS: Mapping[str, Method] = {
@@ -127,6 +44,32 @@ METHODS: Mapping[str, Method] = {
         Method("lora", "Low-rank adapters (Hu et al. 2021)."),
         Method("rslora", "LoRA scaled by alpha / sqrt(r) (Kalajdzievski 2023)."),
         Method("dora", "LoRA with magnitude and direction apart (Liu et al. 2024)."),
+        Method("pissa", "LoRA that begins as the main part of the weights (Meng et al. 2024)."),
+        Method("olora", "LoRA that begins as an orthonormal part of the weights (Büyükakyüz 2024)."),
+        Method(
+            "eva",
+            "LoRA that begins as the main directions of its layers' inputs (Paischer et al. 2024).",
+            ("encoder", "decoder"),
+        ),
+        Method("loftq", "LoRA that begins as what 4 bits lose of the weights (Li et al. 2023)."),
+        Method("qlora", "LoRA on a base kept in 4 or 8 bits (Dettmers et al. 2023)."),
+        Method("ia3", "Learned scales on keys, values and feed-forward blocks (Liu et al. 2022)."),
+        Method("adapter", "Bottleneck networks between the layers (Houlsby et al. 2019).", merges=False),
+        Method(
+            "prompt",
+            "A learned prompt before the text (Lester et al. 2021).",
+            ("decoder",),
+            merges=False,
+            tasks=("causal-lm", "instruct", "chat"),
+        ),
+        Method(
+            "prefix",
+            "Learned keys and values before the text (Li and Liang 2021).",
+            ("decoder",),
+            merges=False,
+            tasks=("causal-lm", "instruct", "chat"),
+        ),
+        Method("full", "Every parameter is trained."),
     )
 }
 
@@ -147,13 +90,26 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     m.name: m
     for m in (
-        Metric("loss", "minimize", "Mean negative log-likelihood (per row, or per target token)."),
+        Metric("loss", "minimize", "Mean negative log-likelihood (per row, or per target token), or squared error."),
         Metric("perplexity", "minimize", "exp of the token-weighted mean negative log-likelihood."),
-        Metric("token_accuracy", "maximize", "Share of target tokens that are the model's first choice."),
-        Metric("accuracy", "maximize", "Share of rows with the right label."),
+        Metric("bits_per_byte", "minimize", "Negative log-likelihood in bits, per byte of what is predicted."),
+        Metric("token_accuracy", "maximize", "Share of target tokens (or tagged words) that are guessed right."),
+        Metric("accuracy", "maximize", "Share of rows with the right label (or all labels right)."),
         Metric("f1_macro", "maximize", "F1 per label, averaged with equal weight."),
         Metric("f1_micro", "maximize", "F1 over all decisions (equals accuracy with one label a row)."),
         Metric("f1_weighted", "maximize", "F1 per label, averaged by the label's rows."),
+        Metric("precision_macro", "maximize", "Precision per label, averaged with equal weight."),
+        Metric("recall_macro", "maximize", "Recall per label, averaged with equal weight."),
+        Metric("mcc", "maximize", "Matthews' correlation of true and predicted labels."),
+        Metric("roc_auc", "maximize", "Area under the ROC curve, one label against the rest, averaged."),
+        Metric("entity_f1", "maximize", "F1 over whole entities, as CoNLL counts them."),
+        Metric("entity_precision", "maximize", "Share of predicted entities that are right."),
+        Metric("entity_recall", "maximize", "Share of true entities that are found."),
+        Metric("pearson", "maximize", "Linear correlation of true and predicted values."),
+        Metric("spearman", "maximize", "Rank correlation of true and predicted values."),
+        Metric("r2", "maximize", "Share of the values' variance that is explained."),
+        Metric("mae", "minimize", "Mean absolute error."),
+        Metric("rmse", "minimize", "Root of the mean squared error."),
     )
 }
 
@@ -179,33 +135,95 @@ class Task:
     """Role -> default column name, e.g. {"text": "text", "label": "label"}."""
     metrics: tuple[str, ...]
     """The first is the default objective."""
+    optional_columns: tuple[str, ...] = ()
+    """Further roles, which only count where `data` names them."""
+    families: tuple[Family, ...] = FAMILIES
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     base_is_scored: bool = False
     """Whether the untouched base model already has this task's metric (a new head has none)."""
-    variants: tuple[str, ...] = ("fp32", "int8")
-    """ONNX variants made at promotion."""
+    variants: tuple[str, ...] = ()
+    """ONNX variants made at promotion; none: its models are not released yet."""
 
+
+_NEXT_TOKEN_METRICS = ("perplexity", "loss", "bits_per_byte", "token_accuracy")
+_NEXT_TOKEN_DEFAULTS: Mapping[str, Setting] = {
+    "learning_rate": 5e-4, "batch_size": 8, "micro_batch_size": 4, "max_length": 512,
+}  # fmt: skip
 
 TASKS: Mapping[str, Task] = {
     t.name: t
     for t in (
         Task(
             "text-classification",
-            "One label for a text.",
+            "One label for a text, or for a pair of texts.",
             columns={"text": "text", "label": "label"},
-            metrics=("f1_macro", "accuracy", "f1_micro", "f1_weighted", "loss"),
+            optional_columns=("text_pair",),
+            metrics=("f1_macro", "accuracy", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "mcc",
+                     "roc_auc", "loss"),
+            variants=("fp32", "int8"),
+        ),
+        Task(
+            "multi-label-classification",
+            "Any number of labels for a text, or for a pair of texts.",
+            columns={"text": "text", "labels": "labels"},
+            optional_columns=("text_pair",),
+            metrics=("f1_macro", "f1_micro", "f1_weighted", "accuracy", "precision_macro", "recall_macro", "roc_auc",
+                     "loss"),
+        ),
+        Task(
+            "regression",
+            "A number for a text, or for a pair of texts.",
+            columns={"text": "text", "value": "value"},
+            optional_columns=("text_pair",),
+            metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
+        ),
+        Task(
+            "token-classification",
+            "Entities: a tag for every word.",
+            columns={"words": "words", "tags": "tags", "text": "text", "entities": "entities"},
+            families=("encoder", "decoder"),
+            metrics=("entity_f1", "entity_precision", "entity_recall", "token_accuracy", "loss"),
+        ),
+        Task(
+            "causal-lm",
+            "The next token of plain text.",
+            columns={"text": "text"},
+            metrics=_NEXT_TOKEN_METRICS,
+            families=("decoder",),
+            defaults=_NEXT_TOKEN_DEFAULTS,
+            base_is_scored=True,
+        ),
+        Task(
+            "instruct",
+            "An answer, from columns that a template makes one text of.",
+            columns={"text_template": "User: {input}\nAssistant: {output}"},
+            optional_columns=("answer",),
+            metrics=_NEXT_TOKEN_METRICS,
+            families=("decoder",),
+            defaults=_NEXT_TOKEN_DEFAULTS,
+            base_is_scored=True,
         ),
         Task(
             "chat",
             "Assistant turns of conversations, in the model's own chat template.",
             columns={"messages": "messages"},
-            metrics=("perplexity", "loss", "token_accuracy"),
-            defaults={"learning_rate": 5e-4, "batch_size": 8, "micro_batch_size": 4, "max_length": 512},
+            metrics=_NEXT_TOKEN_METRICS,
+            families=("decoder",),
+            defaults=_NEXT_TOKEN_DEFAULTS,
             base_is_scored=True,
             variants=("fp32", "int8", "int4"),
         ),
+        Task(
+            "text-to-text",
+            "A text from a text (a summary, a translation), by an encoder-decoder.",
+            columns={"input": "input", "output": "output"},
+            metrics=_NEXT_TOKEN_METRICS,
+            families=("encoder-decoder",),
+            defaults=_NEXT_TOKEN_DEFAULTS,
+            base_is_scored=True,
+        ),
     )
-}
+}  # fmt: skip
 
 
 def canonical_settings(method: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:

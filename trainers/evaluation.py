@@ -23,7 +23,7 @@ def evaluate(
 ) -> tuple[dict[str, float], Rows]:  # fmt: skip
     """All metrics of the task on a split, and the per-row results [rows, columns] in the order of the split."""
     results = ROW_RESULTS[task.name]
-    rows = np.zeros((len(tokens), len(results.columns)))
+    rows = np.zeros((len(tokens), results.width(labels)))
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, dtype):
@@ -40,7 +40,9 @@ def score_model(
     device = torch.device(device_name)
     dtype = resolve_precision(precision or base.workload.precision, device)
     task = TASKS[base.workload.task]
-    return evaluate(base.model.to(device), task, Tokens(tokens_dir, split), base.labels, base.pad_id, device, dtype)
+    return evaluate(
+        base.model.to(device), task, Tokens(tokens_dir, split, task.targets), base.labels, base.pad_id, device, dtype
+    )
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:

@@ -138,26 +138,28 @@ def _score(request: Score) -> Event:
     return Scored(ROW_RESULTS[task].metrics(np.array(rows), request.inspection.labels), seconds=0.0)
 
 
-def _rows(task: str, metric: str, value: float, split: str) -> list[tuple[float, float, float]]:
+def _rows(task: str, metric: str, value: float, split: str) -> list[tuple[float, ...]]:
     """Per-row results whose metric is about `value`. The same rows are hard for every trial.
 
-    Columns as in `trainers/metrics/table.py`: label, predicted, loss; or nll, tokens, hits.
+    Columns as in `trainers/metrics/table.py`, for two labels or for tokens.
     """
     count = ROWS[split]
     hardness = [(i + 0.5) / count for i in range(count)]
     random.Random(split).shuffle(hardness)  # noqa: S311  # a repeatable order, not a secret
     if task == "chat":
         loss = math.log(max(value, 1e-9)) if metric == "perplexity" else value if metric == "loss" else 1 - value
-        return [(10 * (loss + h - 0.5), 10.0, float(round(10 * min(1.0, value * (1.5 - h))))) for h in hardness]
+        return [(10 * (loss + h - 0.5), 10.0, float(round(10 * min(1.0, value * (1.5 - h)))), 40.0) for h in hardness]
     loss = value if metric == "loss" else 1 - value
     labels = [i % 2 for i in range(count)]
-    return [(y, float(y if h < value else 1 - y), loss + h - 0.5) for y, h in zip(labels, hardness, strict=True)]
+    predicted = [y if h < value else 1 - y for y, h in zip(labels, hardness, strict=True)]
+    told = zip(labels, predicted, hardness, strict=True)
+    return [(float(y), float(guess), loss + h - 0.5, 1.0 - guess, float(guess)) for y, guess, h in told]
 
 
-def _write_rows(rows: list[tuple[float, float, float]], path: Path) -> None:
+def _write_rows(rows: list[tuple[float, ...]], path: Path) -> None:
     """As .npy, version 1.0, without importing numpy in every child."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({len(rows)}, 3), }}".ljust(117) + "\n"
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({len(rows)}, {len(rows[0])}), }}".ljust(117) + "\n"
     numbers = array.array("d", [number for row in rows for number in row])
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + numbers.tobytes())
 

@@ -5,10 +5,13 @@ Runs in a short-lived child: tokenizing starts threads, and the host must not ha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.catalog import TASKS as CATALOG
+from trainers.catalog import Family
 from trainers.codec import fingerprint, to_json
 from trainers.files import file_fingerprint
 from trainers.sources import DataProblem, read_rows
@@ -19,7 +22,7 @@ from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded, write_tokens
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when tokenizing changes, so that no cache of an older version is read."""
 
 
@@ -32,11 +35,11 @@ def inspect(request: Inspect) -> Inspection:
     _check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
     _check_labels(task, splits, labels)
     folder = model_folder(workload.model)
-    model_fingerprint = check_model(folder, workload)
+    model_fingerprint, family = check_model(folder, workload)
     tokenizer = load_tokenizer(folder, workload.model.trust_remote_code)
     encoded = {name: encode(task, tokenizer, splits[name], labels, workload.max_length) for name in SPLITS}
-    empty = {name: sum(e is None for e in rows) for name, rows in encoded.items()}
-    kept = {n: [(r, e) for r, e in zip(splits[n], encoded[n], strict=True) if e is not None] for n in SPLITS}
+    empty = {name: sum(not made for made in rows) for name, rows in encoded.items()}
+    kept = {n: [(r, e) for r, made in zip(splits[n], encoded[n], strict=True) for e in made] for n in SPLITS}
     _check_enough({name: len(rows) for name, rows in kept.items()}, workload.data)
     content = _fingerprint(workload, kept)
     tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model_fingerprint, FORMAT_VERSION])[:32]
@@ -58,6 +61,7 @@ def inspect(request: Inspect) -> Inspection:
         gpus=len(gpus),
         notes=_notes(duplicates, full, sum(empty.values()), workload.max_length, kept, labels),
         gpu_memory_mb=min(gpus, default=0.0),
+        family=family,
     )
 
 
@@ -128,8 +132,11 @@ def model_folder(model: ModelRef) -> Path:
         ) from error
 
 
-def check_model(folder: Path, workload: Workload) -> str:
-    """Hash of everything in a model folder that decides results. Raises `DataProblem` when it is no base model."""
+def check_model(folder: Path, workload: Workload) -> tuple[str, Family]:
+    """Hash of everything in a model folder that decides results, and what kind of model it is.
+
+    Raises `DataProblem` when it is no base model, or none for the task.
+    """
     from transformers import AutoConfig
 
     try:
@@ -143,7 +150,26 @@ def check_model(folder: Path, workload: Workload) -> str:
     if longest is not None and workload.max_length > longest:
         found = f"got {workload.max_length}, but the model has {longest} positions"
         raise DataProblem([Finding("training.max_length", found, f"at most {longest}")])
-    return file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
+    family, declared = _family(config), CATALOG[workload.task]
+    if family not in declared.families:
+        found = f"{config.model_type} is an {family}" if family[0] == "e" else f"{config.model_type} is a {family}"
+        fitting = [name for name, task in CATALOG.items() if family in task.families]
+        needed = f"task {workload.task} needs a {' or '.join(declared.families)}; with this model: {', '.join(fitting)}"
+        raise DataProblem([Finding("model", found, needed)])
+    return file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern)), family
+
+
+def _family(config: Any) -> Family:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    is_causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    # BERT and its kin are in both tables: they can be told to be causal, and are not.
+    return "decoder" if is_causal and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "encoder"
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -162,7 +188,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
 
 def encode(
     task: Task, tokenizer: Any, rows: Sequence[Keyed[Any]], labels: Sequence[str], max_length: int
-) -> list[Encoded | None]:
+) -> list[list[Encoded]]:
     return task.encode(tokenizer, [row.example for row in rows], labels, max_length) if rows else []
 
 
@@ -171,7 +197,7 @@ def _fingerprint(workload: Workload, kept: Mapping[str, Sequence[tuple[Keyed[Any
     data = to_json(workload.data)
     for name in SPLITS:
         del data[name]  # where the files lie does not matter, what they hold does
-    rows = {name: [[r.key, e.targets if len(e.targets) == 1 else None] for r, e in kept[name]] for name in SPLITS}
+    rows = {name: [[r.key, e.ids, e.targets] for r, e in kept[name]] for name in SPLITS}
     return fingerprint([workload.task, workload.max_length, data, rows])
 
 
@@ -195,12 +221,10 @@ def _notes(
         notes.append(f"{full} rows fill max_length {max_length}: longer ones were cut")
     if empty:
         notes.append(f"{empty} rows dropped: nothing to learn from within max_length {max_length}")
-    if labels:
-        counts = dict.fromkeys(labels, 0)
-        for _, encoded in kept["train"]:
-            counts[labels[encoded.targets[0]]] += 1
-        total = sum(counts.values())
-        rare = [f"{name} ({count / total:.1%})" for name, count in counts.items() if count / total < 0.2 / len(labels)]
+    if all(len(e.targets) == 1 for _, e in kept["train"]) and labels:
+        counts = Counter(labels[int(e.targets[0])] for _, e in kept["train"])
+        total = counts.total()
+        rare = [f"{name} ({counts[name] / total:.1%})" for name in labels if counts[name] / total < 0.2 / len(labels)]
         if rare:
             notes.append(f"rare labels in training: {', '.join(rare)}")
     return notes

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
 
 from trainers.files import replace_folder
-from trainers.methods import adapter_config
+from trainers.methods.base import Batches
+from trainers.methods.table import METHODS
 from trainers.spec import TrialSpec, Workload
 from trainers.tasks.table import TASKS
 
@@ -31,11 +30,18 @@ class Base:
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the modules that hold the new parameters: a fresh head, trained in full.
+        """Full names of the outermost modules that hold nothing but new parameters: a fresh head, trained in full.
 
         Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
         """
-        return sorted({name.rpartition(".")[0] for name in self.new_parameters})
+        new, known = set(self.new_parameters), {name for name, _ in self.model.named_parameters()}
+
+        def outermost(name: str) -> str:
+            parent = name.rpartition(".")[0]
+            inside = {other for other in known if other.startswith(f"{parent}.")} if parent else known
+            return outermost(parent) if inside <= new else name
+
+        return sorted({outermost(name.rpartition(".")[0]) for name in new})
 
 
 def load_base(workload: Workload, labels: list[str], folder: str | None = None) -> Base:
@@ -78,41 +84,30 @@ def draw_new_parameters(base: Base, seed: int) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
 
 
-def put_adapter_on(base: Base, spec: TrialSpec) -> PeftModel:
-    """The base with a fresh adapter, its parameters in float32 and trainable; seeded by the spec."""
+def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.nn.Module:
+    """The base made trainable by the spec's method, seeded by the spec; `batches` are for methods that look at data."""
     draw_new_parameters(base, spec.seed)
     torch.manual_seed(spec.seed)
-    config = adapter_config(spec.method, spec.workload.task, spec.settings, base.model, base.new_modules)
-    with warnings.catch_warnings():
-        # PEFT warns of output dimensions it cannot infer and of names it meets twice; the tests look at the result.
-        warnings.simplefilter("ignore")
-        return get_peft_model(base.model, config)
+    return METHODS[spec.method].put_on(base, spec, batches)
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write adapter and config (safetensors, JSON); the folder is replaced as a whole, by rename."""
+def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
+    """Write what was learned (safetensors, JSON); the folder is replaced as a whole, by rename."""
     scratch = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
-    with warnings.catch_warnings():
-        # PEFT asks a hub whether the vocabulary was resized, and warns when it cannot; it was not.
-        warnings.simplefilter("ignore")
-        model.save_pretrained(str(scratch), safe_serialization=True, save_embedding_layers=False)
-    (scratch / "README.md").unlink(missing_ok=True)  # PEFT's model card template: all of it unfilled
+    METHODS[spec.method].save(model, scratch)
     replace_folder(scratch, folder)
 
 
-def load_adapter(base: Base, folder: Path) -> PeftModel:
-    """The base with a saved adapter on it, for evaluation."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in `put_adapter_on`
-        return PeftModel.from_pretrained(base.model, str(folder)).eval()
+def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
+    """The base with what a trial of `spec` learned, for evaluation."""
+    return METHODS[spec.method].load(base, spec, folder).eval()
 
 
-def merge(base: Base, adapter: Path) -> Any:
-    """The base with the adapter folded into its weights, in float32: a plain transformers model."""
+def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
+    """The base with what was learned folded into its weights, in float32: a plain transformers model."""
     base.model.float()
-    merged = load_adapter(base, adapter).merge_and_unload(safe_merge=True)
-    return merged.eval()
+    return METHODS[spec.method].merge(base, spec, folder).eval()
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

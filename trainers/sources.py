@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,10 +43,26 @@ def read_rows(source: str, split: str, findings: list[Finding]) -> list[Row]:
     try:
         if not path.is_absolute():  # the config makes every file absolute
             return list(_hub_rows(source, split))
-        readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
-        return list(readers[path.suffix](path, findings))
+        rows: list[Row] = []
+        for file in files_of(path):
+            rows += READERS[file.suffix](file, findings)
+        return rows
     except UnicodeDecodeError as error:
         raise DataProblem([Finding(source, f"is not UTF-8 text (byte {error.start})", "save it as UTF-8")]) from error
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, the files of known formats in a folder, or those that a pattern matches, by name.
+
+    Raises `DataProblem` where there is none.
+    """
+    if path.is_file():
+        return [path]
+    found = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
+    files = sorted(file for file in found if file.is_file() and file.suffix in READERS)
+    if not files:
+        raise DataProblem([Finding(str(path), "holds no data file", f"files of {', '.join(READERS)}")])
+    return files
 
 
 def _jsonl(path: Path, findings: list[Finding]) -> Iterator[Row]:
@@ -79,6 +96,36 @@ def _json(path: Path, findings: list[Finding]) -> Iterator[Row]:
             findings.append(Finding(f"{path} item {number}", f"is {type(value).__name__}, not an object"))
 
 
+def _txt(path: Path, findings: list[Finding]) -> Iterator[Row]:
+    """A row for each line that is not empty."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if text := line.strip():
+                yield Row(f"{path}:{number}", {"text": text})
+
+
+def _conll(path: Path, findings: list[Finding]) -> Iterator[Row]:
+    """A sentence for each block of lines: the word in a line's first column, its tag in the last."""
+    words: list[str] = []
+    tags: list[str] = []
+    start, width = 1, 0
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(itertools.chain(file, [""]), 1):
+            columns = line.split()
+            if columns and columns[0] != "-DOCSTART-":
+                width = width or len(columns)
+                if len(columns) != width or width < 2:
+                    expected = f"expected {max(2, width)}: the word first, its tag last"
+                    findings.append(Finding(f"{path}:{number}", f"has {len(columns)} columns", expected))
+                    continue
+                start = start if words else number
+                words.append(columns[0])
+                tags.append(columns[-1])
+            elif words:
+                yield Row(f"{path}:{start}", {"words": words, "tags": tags})
+                words, tags = [], []
+
+
 def _csv(path: Path, findings: list[Finding]) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
@@ -104,6 +151,11 @@ def _parquet(path: Path, findings: list[Finding]) -> Iterator[Row]:
         raise DataProblem([Finding(str(path), f"is not Parquet: {error}")]) from error
     for number, values in enumerate(table.to_pylist(), 1):
         yield Row(f"{path} row {number}", values)
+
+
+READERS = {
+    ".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".txt": _txt, ".conll": _conll,
+}  # fmt: skip
 
 
 def _hub_rows(source: str, split: str) -> Iterator[Row]:

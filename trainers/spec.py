@@ -6,6 +6,7 @@ a checkpoint and end); stop and pause are also taken after any `Step`, where nob
 
     Inspect ─► Inspection            TrainRequest ─► Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult
     Load    ─► Loaded                Score        ─► Scored              Probe   ─► Probed
+    Check   ─► Checked
     Export  ─► Exported              Measure      ─► Measurement            any of them ─► Failed
 """
 
@@ -16,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainers.catalog import Setting
+from trainers.catalog import Family
 from trainers.codec import fingerprint, from_json, to_json
+from trainers.settings import Setting
 
 Verdict = Literal["go", "stop", "pause"]
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
@@ -105,6 +107,13 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Read and check the data whatever is wrong with it, and describe it; writes nothing."""
+
+    workload: Workload
+
+
+@dataclass(frozen=True)
 class Load:
     """Make the base model resident in the host, so that later requests start warm."""
 
@@ -164,7 +173,7 @@ class Measure:
     threads: int
 
 
-Request = Inspect | Load | Score | Probe | TrainRequest | Export | Measure
+Request = Inspect | Check | Load | Score | Probe | TrainRequest | Export | Measure
 
 
 # --- what is answered ----------------------------------------------------------------------------------
@@ -248,6 +257,51 @@ class Inspection:
     notes: list[str]
     gpu_memory_mb: float = 0.0
     """Free on the fullest of them."""
+    family: Family = "encoder"
+    """What kind of model the base is."""
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One split as a trial will see it."""
+
+    rows: int
+    duplicates: int
+    """Rows whose input came before in the same split."""
+    shared: dict[str, int]
+    """Other split -> rows that are in both."""
+    labels: dict[str, int]
+    """Label -> rows (or words) that have it; empty without labels."""
+    token_percentiles: dict[str, int]
+    """`p50`, `p90`, `p99`, `max` of the tokens of a row, uncut."""
+    too_long: int
+    """Rows longer than `max_length`."""
+    tokens_cut: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    text: str
+    is_learned: bool
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One training row as the model sees it."""
+
+    pieces: list[Piece]
+    target: str = ""
+    """What is to be answered, where that is no part of the text."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `Check` found."""
+
+    findings: list[Finding]
+    splits: dict[str, SplitFacts]
+    examples: list[Rendered]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -319,9 +373,10 @@ class Measurement:
 
 
 Event = (
-    Step | Evaluation | Resumed | Failed | Inspection | Loaded | Scored | Probed | TrialResult | Exported | Measurement
+    Step | Evaluation | Resumed | Failed | Inspection | Checked | Loaded | Scored | Probed | TrialResult | Exported
+    | Measurement
 )  # fmt: skip
-TERMINAL = (Failed, Inspection, Loaded, Scored, Probed, TrialResult, Exported, Measurement)
+TERMINAL = (Failed, Inspection, Checked, Loaded, Scored, Probed, TrialResult, Exported, Measurement)
 _BY_NAME = {cls.__name__: cls for cls in (*typing.get_args(Event), *typing.get_args(Request))}
 
 

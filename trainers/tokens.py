@@ -8,36 +8,48 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+TargetKind = Literal["row", "token", "sequence"]
+"""What a row's targets are: numbers for the row as a whole; one per token, 0 where there is nothing to learn; or
+token ids plus one of another text, so that 0 is padding there too."""
+
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: token ids [tokens], and targets: a loss mask [tokens] of 0 and 1, or one label."""
+    """One row: token ids [tokens], and its targets (see `TargetKind`)."""
 
     ids: list[int]
-    targets: list[int]
+    targets: Sequence[float]
+    types: list[int] | None = None
+    """Which of two texts a token belongs to, for models that are told."""
+    target_bytes: int = 0
+    """Length in UTF-8 of what is to be predicted; 0 where targets are no text."""
 
 
 class Tokens:
     """One split: rows of token ids with their targets, read from memory maps.
 
-    `max_length` cuts rows shorter than they were cut when they were tokenized. A label's row keeps its last token,
-    which is the tokenizer's end mark.
+    `max_length` cuts rows shorter than they were cut when they were tokenized. Where targets do not follow the
+    tokens, a row keeps its last one, which is the tokenizer's end mark.
     """
 
-    def __init__(self, folder: Path, split: str, max_length: int | None = None) -> None:
-        def read(name: str) -> npt.NDArray[np.int64]:
-            array: npt.NDArray[np.int64] = np.load(folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False)
+    def __init__(self, folder: Path, split: str, kind: TargetKind, max_length: int | None = None) -> None:
+        def read(name: str) -> npt.NDArray[Any]:
+            array: npt.NDArray[Any] = np.load(folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False)
             return array
 
+        self.kind = kind
         self._ids = read("ids")
         self._offsets = read("offsets")
         self._targets = read("targets")
         self._target_offsets = read("target_offsets")
+        self._types = read("types")
+        self.target_bytes = read("target_bytes")
+        """[rows]"""
         self._max_length = max_length
 
     def __len__(self) -> int:
@@ -51,19 +63,22 @@ class Tokens:
 
     def ids(self, row: int) -> npt.NDArray[np.int64]:
         ids = self._ids[self._offsets[row] : self._offsets[row + 1]]
-        if self._max_length is None or len(ids) <= self._max_length:
-            return ids
-        if self._has_mask(row):
-            return ids[: self._max_length]
-        return np.concatenate([ids[: self._max_length - 1], ids[-1:]])
+        return self._cut(ids)
 
-    def targets(self, row: int) -> npt.NDArray[np.int64]:
+    def types(self, row: int) -> npt.NDArray[np.int64] | None:
+        """Which of two texts each token belongs to; None where no row of the split says so."""
+        return self._cut(self._types[self._offsets[row] : self._offsets[row + 1]]) if len(self._types) else None
+
+    def targets(self, row: int) -> npt.NDArray[Any]:
         targets = self._targets[self._target_offsets[row] : self._target_offsets[row + 1]]
-        return targets[: self._max_length] if self._has_mask(row) else targets
+        return targets[: self._max_length] if self.kind == "token" else targets
 
-    def _has_mask(self, row: int) -> bool:
-        """Whether the row's target is a mask over its tokens, not one label."""
-        return bool(self._target_offsets[row + 1] - self._target_offsets[row] > 1)
+    def _cut(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if self._max_length is None or len(values) <= self._max_length:
+            return values
+        if self.kind == "token":
+            return values[: self._max_length]
+        return np.concatenate([values[: self._max_length - 1], values[-1:]])
 
 
 def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str, list[Any]]) -> None:
@@ -72,7 +87,13 @@ def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str,
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     for split, encoded in splits.items():
         _write_ragged(scratch, split, "ids", "offsets", [e.ids for e in encoded], np.int32)
-        _write_ragged(scratch, split, "targets", "target_offsets", [e.targets for e in encoded], np.int32)
+        is_whole = all(isinstance(value, int) for e in encoded for value in e.targets)
+        dtype = np.int32 if is_whole else np.float32
+        _write_ragged(scratch, split, "targets", "target_offsets", [e.targets for e in encoded], dtype)
+        types = [t for e in encoded for t in e.types or []]
+        np.save(scratch / f"{split}.types.npy", np.array(types, dtype=np.int8), allow_pickle=False)
+        sizes = np.array([e.target_bytes for e in encoded], dtype=np.int64)
+        np.save(scratch / f"{split}.target_bytes.npy", sizes, allow_pickle=False)
         with (scratch / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[split])
     try:
@@ -84,7 +105,7 @@ def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str,
 
 
 def _write_ragged(
-    folder: Path, split: str, name: str, offsets_name: str, rows: Sequence[Sequence[int]], dtype: type[np.integer]
+    folder: Path, split: str, name: str, offsets_name: str, rows: Sequence[Sequence[float]], dtype: type[np.number]
 ) -> None:
     flat = np.fromiter((value for row in rows for value in row), dtype=dtype)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)

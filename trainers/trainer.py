@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ class Trainer:
         self.pad_id = base.pad_id
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
-        self.train_tokens = Tokens(tokens_dir, "train", int(settings["max_length"] or 1))
-        self.validation_tokens = Tokens(tokens_dir, "validation")
-        self.model = put_adapter_on(base, spec).to(self.device)
+        self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
+        self.validation_tokens = Tokens(tokens_dir, "validation", self.task.targets)
+        batch_size = int(settings["batch_size"] or 1)
+        # Halved from what a step really has, or the first halvings would change nothing.
+        self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
+        self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         make_dropout_cheap(self.model)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        batch_size = int(settings["batch_size"] or 1)
         self.total_steps = math.ceil(spec.max_examples / batch_size)
         self.optimizer = _optimizer(spec, self.parameters)
         kind = str(settings["lr_scheduler_type"])
@@ -51,8 +54,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
         self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
-        # Halved from what a step really has, or the first halvings would change nothing.
-        self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
+
+    def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
+        """The model's inputs for the first training rows, as the trial will see them."""
+        for rows in effective_batches(len(self.train_tokens), self.micro_batch_size, spec.max_examples, spec.seed):
+            yield collate(self.train_tokens, rows, self.pad_id, self.device).inputs
 
     @property
     def learning_rate(self) -> float:
@@ -94,7 +100,7 @@ class Trainer:
         )  # fmt: skip
 
     def save_adapter(self, folder: Path) -> None:
-        save_adapter(self.model, folder)
+        save_adapter(self.model, self.spec, folder)
 
     # --- state ------------------------------------------------------------------------------------------
 

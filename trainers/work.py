@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from trainers.files import TrialPaths
 from trainers.sources import DataProblem
 from trainers.spec import (
+    Check,
     Event,
     Export,
     Failed,
@@ -52,6 +53,10 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         from trainers.inspection import inspect
 
         yield inspect(request)
+    elif isinstance(request, Check):
+        from trainers.checkup import check
+
+        yield check(request)
     elif isinstance(request, Load):
         yield _load(request)
     elif isinstance(request, Score):
@@ -90,7 +95,7 @@ def _score(request: Score) -> Scored:
     began = time.monotonic()
     base = _prepared(request.workload, request.inspection, request.threads)
     if request.spec:
-        base.model = load_adapter(base, TrialPaths(Path(request.spec.dir)).adapter)
+        base.model = load_adapter(base, request.spec, TrialPaths(Path(request.spec.dir)).adapter)
     metrics, rows = score_model(base, Path(request.inspection.tokens_dir), request.device, request.split)
     if request.rows_file:
         save_rows(rows, Path(request.rows_file))

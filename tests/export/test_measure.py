@@ -62,7 +62,7 @@ def test_a_chat_model(chat_release, tmp_path):
         likelihoods = logits[-1][:-1].log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
         nll -= (likelihoods * torch.tensor(mask[1:])).sum().item()
         count += sum(mask[1:])
-        rows.append({"input_ids": ids, "loss_mask": mask})
+        rows.append({"input_ids": ids, "loss_mask": mask, "target_bytes": 9})
     np.save(tmp_path / "torch.npy", torch.cat(logits)[:50].numpy())
     numbers = measure(
         chat_release(),
@@ -81,8 +81,10 @@ def test_a_chat_model(chat_release, tmp_path):
 
 def test_a_row_longer_than_the_context_still_gives_a_prompt(chat_release, tmp_path):
     ids = (chat_tokenizer()(" ".join(CORPUS)).input_ids * 3)[:300]
-    short = {"input_ids": ids[:20], "loss_mask": [0] * 10 + [1] * 10}
-    rows = write_rows(tmp_path / "rows.jsonl", [{"input_ids": ids[:110], "loss_mask": [0] * 100 + [1] * 10}, short])
+    short = {"input_ids": ids[:20], "loss_mask": [0] * 10 + [1] * 10, "target_bytes": 9}
+    rows = write_rows(
+        tmp_path / "rows.jsonl", [{"input_ids": ids[:110], "loss_mask": [0] * 100 + [1] * 10, "target_bytes": 9}, short]
+    )
     assert measure(chat_release(), rows, threads=1, latency_calls=2)["tokens_per_second"] > 1
     assert "max_logit_diff" not in measure(chat_release(), rows, threads=1, latency_calls=2)
 

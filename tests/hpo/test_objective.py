@@ -186,7 +186,7 @@ def test_the_default_is_the_first_metric_of_the_task(parse, task):
     assert parse("name: x", task)[0] == (Objective(first, METRICS[first].direction),)
 
 
-CLASSIFICATION = "f1_macro, accuracy, f1_micro, f1_weighted, loss"
+CLASSIFICATION = ", ".join(TASKS["text-classification"].metrics)
 
 
 @pytest.mark.parametrize(

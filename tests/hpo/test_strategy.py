@@ -22,7 +22,8 @@ from hpo.strategy import (
 )
 from hpo.yaml_source import load
 from tests.hpo.test_space import ANY_SPACE, spaces
-from trainers.catalog import FIELDS, METHOD
+from trainers.catalog import METHOD
+from trainers.settings import FIELDS
 
 BUSY = settings(deadline=None)  # no test of ours promises to be quick on a machine that has other work
 

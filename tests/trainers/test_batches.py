@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.batches import effective_batches, evaluation_batches, micro_batches
+from trainers.batches import collate, effective_batches, evaluation_batches, micro_batches
 from trainers.tokens import Encoded, Tokens, write_tokens
 
 
@@ -48,23 +48,32 @@ def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):
 
 def test_what_was_written_is_read_back(tmp_path):
     folder = tmp_path / "t"
-    encoded = {"train": [Encoded([5, 6, 7], [0, 1, 1]), Encoded([8], [1])]}
+    encoded = {"train": [Encoded([5, 6, 7], [0, 1, 1], [0, 0, 1], 9), Encoded([8], [1], [0])]}
     write_tokens(folder, encoded, {"train": [{"a": 1}, {"a": 2}]})
-    tokens = Tokens(folder, "train")
+    tokens = Tokens(folder, "train", "token")
     assert [tokens.ids(i).tolist() for i in range(len(tokens))] == [[5, 6, 7], [8]]
     assert tokens.targets(0).tolist() == [0, 1, 1]
     assert list(tokens.lengths) == [3, 1]
+    assert list(tokens.target_bytes) == [9, 0]
+    batch = collate(tokens, [0, 1], 3, torch.device("cpu"))
+    assert batch.input_ids.tolist() == [[5, 6, 7], [8, 3, 3]]
+    assert batch.targets.tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
 def test_a_shorter_max_length_cuts_texts_before_their_end_mark_and_conversations_at_the_end(tmp_path):
-    encoded = {"train": [Encoded([1, 5, 6, 7, 2], [3]), Encoded([1, 2], [0]), Encoded([4, 5, 6], [0, 1, 1])]}
-    write_tokens(tmp_path / "t", encoded, {"train": []})
-    tokens = Tokens(tmp_path / "t", "train", max_length=2)
-    assert [tokens.ids(i).tolist() for i in range(3)] == [[1, 2], [1, 2], [4, 5]]
-    assert [tokens.targets(i).tolist() for i in range(3)] == [[3], [0], [0, 1]]
-    assert list(tokens.lengths) == [2, 2, 2]
+    encoded = {
+        "labels": [Encoded([1, 5, 6, 7, 2], [3]), Encoded([1, 2], [0])],
+        "masks": [Encoded([4, 5, 6], [0, 1, 1])],
+    }
+    write_tokens(tmp_path / "t", encoded, {"labels": [], "masks": []})
+    labels = Tokens(tmp_path / "t", "labels", "row", max_length=2)
+    masks = Tokens(tmp_path / "t", "masks", "token", max_length=2)
+    assert [labels.ids(0).tolist(), labels.ids(1).tolist(), masks.ids(0).tolist()] == [[1, 2], [1, 2], [4, 5]]
+    assert [labels.targets(0).tolist(), masks.targets(0).tolist()] == [[3], [0, 1]]
+    assert list(labels.lengths) == [2, 2]
 
 
 def _tokens(tmp_path: Path, lengths: list[int]) -> Tokens:
     write_tokens(tmp_path / "t", {"train": [Encoded([1] * n, [0]) for n in lengths]}, {"train": []})
-    return Tokens(tmp_path / "t", "train")
+    return Tokens(tmp_path / "t", "train", "row")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainers.catalog import FIELDS, METHODS, METRICS, TASKS, default_settings
+from trainers.catalog import METHODS, METRICS, TASKS, default_settings
+from trainers.settings import FIELDS
 
 
 def test_every_default_is_a_value_its_field_allows():

@@ -11,7 +11,8 @@ from trainers.sources import DataProblem, Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks.base import Batch
-from trainers.tasks.chat import Chat, Conversation, _target_logits
+from trainers.tasks.chat import Chat, Conversation
+from trainers.tasks.next_token import _target_logits
 
 MESSAGES = [
     {"role": "system", "content": "it is a film"},
@@ -27,8 +28,22 @@ def tokenizer(tiny):
     return load_tokenizer(tiny / "chat")
 
 
+def conversation(messages):
+    return Conversation(messages, (1,) * len(messages), "f:1")
+
+
+def test_a_turn_of_weight_0_is_read_but_not_learned(tokenizer):
+    weighted = [{**message, "weight": int(i == 4)} for i, message in enumerate(MESSAGES)]
+    example = Chat().check(Row("f:1", {"messages": weighted}), {"messages": "messages"}).example
+    [[encoded]] = Chat().encode(tokenizer, [example], [], 64)
+    tokens = tokenizer.convert_ids_to_tokens(encoded.ids)
+    said = [token for token, counts in zip(tokens, encoded.targets, strict=True) if counts]
+    assert said == ["the", "plot", "<|end|>"]
+    assert encoded.ids == tokenizer.apply_chat_template(MESSAGES, tokenize=True)["input_ids"]
+
+
 def test_only_what_the_assistant_says_and_its_end_of_turn_count(tokenizer):
-    (encoded,) = Chat().encode(tokenizer, [Conversation(MESSAGES, "f:1")], [], 64)
+    [[encoded]] = Chat().encode(tokenizer, [conversation(MESSAGES)], [], 64)
     tokens = tokenizer.convert_ids_to_tokens(encoded.ids)
     said = [token for token, counts in zip(tokens, encoded.targets, strict=True) if counts]
     assert said == ["it", "is", "funny", "<|end|>", "the", "plot", "<|end|>"]
@@ -38,14 +53,14 @@ def test_only_what_the_assistant_says_and_its_end_of_turn_count(tokenizer):
 
 def test_a_long_conversation_is_cut_as_if_all_of_it_had_been_rendered(tokenizer):
     long = [*MESSAGES[1:]] * 40
-    (cut,) = Chat().encode(tokenizer, [Conversation(long, "f:1")], [], 30)
+    [[cut]] = Chat().encode(tokenizer, [conversation(long)], [], 30)
     assert cut.ids == tokenizer.apply_chat_template(long, tokenize=True)["input_ids"][:30]
     assert len(cut.targets) == 30
 
 
 def test_a_row_whose_answer_is_cut_away_is_dropped(tokenizer):
     long_question = [{"role": "user", "content": "film " * 50}, {"role": "assistant", "content": "it"}]
-    assert Chat().encode(tokenizer, [Conversation(long_question, "f:1")], [], 16) == [None]
+    assert Chat().encode(tokenizer, [conversation(long_question)], [], 16) == [[]]
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
@@ -54,7 +69,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
     rewriting = copy.deepcopy(tokenizer)
     rewriting.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(DataProblem, match="rewrites earlier turns"):
-        Chat().encode(rewriting, [Conversation(MESSAGES, "f:7")], [], 64)
+        Chat().encode(rewriting, [conversation(MESSAGES)], [], 64)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +80,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
         ([{"role": "bot", "content": "x"}], "the role 'bot'"),
         ([{"role": "user"}], "turn 1 has no text content"),
         (MESSAGES[:2], "the last turn is the user's"),
+        ([{"role": "assistant", "content": "x", "weight": 2}], "turn 1 has the weight 2"),
     ],
 )
 def test_rows_that_are_no_conversation_are_findings(messages, found):
@@ -86,7 +102,7 @@ def test_logits_at_targets_are_those_of_the_full_forward_pass(workload):
     mask = torch.ones_like(ids)
     mask[2, 6:] = targets[2, 6:] = 0
     with torch.no_grad():
-        logits, wanted, rows = _target_logits(base.model, Batch(ids, mask, targets))
+        logits, wanted, rows = _target_logits(base.model, Batch(ids, mask, targets, None, torch.zeros(3)))
         full = base.model(input_ids=ids, attention_mask=mask).logits
     assert base.model._hpo_head_is_plain
     expected = [(row, full[row, i - 1], ids[row, i]) for row in range(3) for i in range(1, 9) if targets[row, i]]

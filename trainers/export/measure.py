@@ -31,7 +31,7 @@ def measure(
     latency_calls: int = 30,
 ) -> dict[str, float]:
     """Measure the release in `folder` on `rows`, a JSONL file of {"text", "label"} (a label's index) or of
-    {"input_ids", "loss_mask"} (1 where the token is a target).
+    {"input_ids", "loss_mask", "target_bytes"} (1 where the token is a target).
 
     `reference` is a .npy with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary] of the
     first rows' tokens one after the other, ending anywhere.
@@ -66,8 +66,11 @@ def _measure_classifier(
         true = labels[start : start + _TEXTS_PER_BATCH]
         wide = logits.astype(np.float64)
         top = wide.max(axis=1)
-        losses = np.log(np.exp(wide - top[:, None]).sum(axis=1)) + top - wide[np.arange(len(true)), true]
-        results.append(np.stack([true, logits.argmax(axis=1), losses], axis=1))
+        sums = np.exp(wide - top[:, None]).sum(axis=1)
+        losses = np.log(sums) + top - wide[np.arange(len(true)), true]
+        probabilities = np.exp(wide - top[:, None]) / sums[:, None]
+        told = np.stack([true, logits.argmax(axis=1), losses], axis=1)
+        results.append(np.concatenate([told, probabilities], axis=1))
     if expected is not None:
         # One text at a time, as it will be served.
         ours = np.concatenate([release.class_logits([text]) for text in texts[: len(expected)]])
@@ -82,7 +85,8 @@ def _measure_chat(
     numbers = _latency(lambda _: next(release.generate(prompt, 1), None), calls)
     numbers["tokens_per_second"] = _tokens_per_second(release, prompt)
     scores = [release.sequence_nll(row["input_ids"], row["loss_mask"]) for row in rows]
-    results = np.array([[score.nll, score.tokens, score.hits] for score in scores], dtype=np.float64)
+    sizes = [row["target_bytes"] for row in rows]
+    results = np.array([[s.nll, s.tokens, s.hits, size] for s, size in zip(scores, sizes, strict=True)])
     if expected is not None:
         numbers["max_logit_diff"] = max(
             _max_difference(release.token_logits(ids), want) for ids, want in _aligned(rows, expected)

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trainers.catalog import METHODS
 from trainers.export.measure import measure
 from trainers.export.release import ExportError, write_release
 from trainers.files import TrialPaths
-from trainers.model import Base, merge
+from trainers.model import Base, load_adapter, merge
 from trainers.spec import Export, Exported, Measure, Measurement, Workload
+from trainers.tasks.table import TASKS
 from trainers.tokens import Tokens
 
 REFERENCE = "torch_logits.npy"
@@ -31,16 +33,20 @@ def export(base: Base, request: Export) -> Exported:
     out_dir.mkdir(parents=True)
     workload = request.spec.workload
     tokens_dir = Path(request.inspection.tokens_dir)
-    base.model = merge(base, TrialPaths(Path(request.spec.dir)).adapter)
+    adapter = TrialPaths(Path(request.spec.dir)).adapter
+    merges = METHODS[request.spec.method].merges
+    base.model = (merge if merges else load_adapter)(base, request.spec, adapter)
     tokenizer = load_tokenizer(Path(request.inspection.model_dir), workload.model.trust_remote_code)
     done, failures = [], {}
     for variant in request.variants:
         try:
+            if not merges:
+                raise ExportError(f"what {request.spec.method} learns cannot be folded into the base model's weights")
             _write_variant(base, tokenizer, workload, out_dir, variant)
             done.append(variant)
         except ExportError as error:
             failures[variant] = str(error)
-    validation = Tokens(tokens_dir, "validation")
+    validation = Tokens(tokens_dir, "validation", TASKS[workload.task].targets)
     np.save(out_dir / REFERENCE, _reference_logits(base, validation), allow_pickle=False)
     metrics, _ = score_model(base, tokens_dir, "cpu", precision="fp32")
     return Exported(metrics, done, failures, time.monotonic() - began, _latency_p50_ms(base, validation))

@@ -1,4 +1,4 @@
-"""Accuracy and F1 from per-row results: (true label, predicted label, loss)."""
+"""Classification metrics from per-row results: (true label, predicted label, loss, probability of each label)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,96 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[np.float64]
 
-def classification_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str]) -> dict[str, float]:
-    """Accuracy with its standard error, F1 and mean loss of `rows`, shape [rows, 3]; `labels` name the classes.
 
-    A label neither seen nor predicted is left out of the macro mean.
+def classification_metrics(rows: Array, labels: Sequence[str]) -> dict[str, float]:
+    """Accuracy with its standard error, precision, recall and F1, Matthews' correlation, ROC-AUC and mean loss.
+
+    `rows` has the shape [rows, 3 + labels]; `labels` name the classes. A label neither seen nor predicted is left out
+    of macro means. ROC-AUC is one against the rest, the mean over labels that some rows have and others have not
+    (with two labels: of either).
     """
-    confusion = np.zeros((len(labels),) * 2, dtype=np.int64)
-    np.add.at(confusion, (rows[:, 0].astype(int), rows[:, 1].astype(int)), 1)
+    confusion = confusion_matrix(rows, len(labels))
     hits = np.diag(confusion).astype(float)
     support, chosen = confusion.sum(axis=1), confusion.sum(axis=0)
     count = max(1, len(rows))
-    denominator = support + chosen
-    f1 = np.divide(2 * hits, denominator, out=np.zeros_like(hits), where=denominator > 0)
-    present = denominator > 0
+    precision, recall, f1 = _shares(hits, chosen), _shares(hits, support), _shares(2 * hits, support + chosen)
+    present = support + chosen > 0
     accuracy = float(hits.sum() / count)
+    true = rows[:, 0].astype(int)
     return {
-        "f1_macro": float(f1[present].mean()) if present.any() else 0.0,
+        "f1_macro": _mean(f1[present]),
         "f1_micro": accuracy,
         "f1_weighted": float((f1 * support).sum() / count),
         "accuracy": accuracy,
         "accuracy_stderr": float(np.sqrt(accuracy * (1 - accuracy) / count)),
+        "precision_macro": _mean(precision[present]),
+        "recall_macro": _mean(recall[present]),
+        "mcc": matthews(confusion),
+        "roc_auc": _mean([a for i in range(len(labels)) if (a := roc_auc(true == i, rows[:, 3 + i])) is not None]),
         "loss": float(rows[:, 2].sum() / count),
         **{f"f1/{name}": float(value) for name, value in zip(labels, f1, strict=True)},
     }
+
+
+def multi_label_metrics(rows: Array, labels: Sequence[str]) -> dict[str, float]:
+    """The same for any number of labels a row, `rows` [rows, 1 + 2 * labels]: loss, truth and probability of each.
+
+    A label is predicted from a probability of one half. `accuracy` is the share of rows with all labels right.
+    """
+    width = len(labels)
+    true, probability = rows[:, 1 : 1 + width] > 0.5, rows[:, 1 + width :]
+    predicted = probability > 0.5
+    hits = (true & predicted).sum(axis=0).astype(float)
+    support, chosen = true.sum(axis=0), predicted.sum(axis=0)
+    f1 = _shares(2 * hits, support + chosen)
+    present = support + chosen > 0
+    accuracy = float((true == predicted).all(axis=1).mean())
+    return {
+        "f1_macro": _mean(f1[present]),
+        "f1_micro": float(_shares(2 * hits.sum(), (support + chosen).sum())),
+        "f1_weighted": float((f1 * support).sum() / max(1, support.sum())),
+        "accuracy": accuracy,
+        "accuracy_stderr": float(np.sqrt(accuracy * (1 - accuracy) / max(1, len(rows)))),
+        "precision_macro": _mean(_shares(hits, chosen)[present]),
+        "recall_macro": _mean(_shares(hits, support)[present]),
+        "roc_auc": _mean([a for i in range(width) if (a := roc_auc(true[:, i], probability[:, i])) is not None]),
+        "loss": float(rows[:, 0].mean()),
+        **{f"f1/{name}": float(value) for name, value in zip(labels, f1, strict=True)},
+    }
+
+
+def confusion_matrix(rows: Array, width: int) -> npt.NDArray[np.int64]:
+    """[true, predicted] counts."""
+    confusion = np.zeros((width, width), dtype=np.int64)
+    np.add.at(confusion, (rows[:, 0].astype(int), rows[:, 1].astype(int)), 1)
+    return confusion
+
+
+def matthews(confusion: npt.NDArray[np.int64]) -> float:
+    """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where all rows are of one class."""
+    total, right = float(confusion.sum()), float(np.trace(confusion))
+    true, predicted = confusion.sum(axis=1).astype(float), confusion.sum(axis=0).astype(float)
+    scale = np.sqrt((total**2 - (predicted**2).sum()) * (total**2 - (true**2).sum()))
+    return float((right * total - (true * predicted).sum()) / scale) if scale else 0.0
+
+
+def roc_auc(true: npt.NDArray[np.bool_], score: Array) -> float | None:
+    """The chance that a row with the label scores above one without it, ties counting half; None without both."""
+    positive, negative = np.sort(score[true]), np.sort(score[~true])
+    if not len(positive) or not len(negative):
+        return None
+    below = np.searchsorted(negative, positive, side="left").sum()
+    equal = np.searchsorted(negative, positive, side="right").sum() - below
+    return float((below + equal / 2) / (len(positive) * len(negative)))
+
+
+def _shares(part: npt.NDArray[np.float64], whole: npt.NDArray[np.int64]) -> Array:
+    """Elementwise quotients, 0 where there is nothing to share."""
+    shares: Array = np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=np.asarray(whole) > 0)
+    return shares
+
+
+def _mean(values: Array | Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0

@@ -1,4 +1,4 @@
-"""Perplexity from per-row results: (summed negative log-likelihood, target tokens, tokens guessed right)."""
+"""Perplexity from per-row results: (summed negative log-likelihood, target tokens, tokens guessed right, bytes)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy.typing as npt
 
 
 def perplexity_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()) -> dict[str, float]:
-    """Loss in nats per token, perplexity and token accuracy of `rows`, shape [rows, 3], with standard errors.
+    """Loss in nats per token, perplexity, bits per byte and token accuracy of `rows`, shape [rows, 4], with errors.
 
     A row (a conversation) is the unit that varies, for its tokens are not independent. The mean is a ratio of sums,
     so its variance is that of the ratio estimator (Cochran, Sampling Techniques, 3rd ed., section 6.4):
     sum((nll_i - loss * tokens_i)^2) / tokens^2 * rows / (rows - 1).
     """
-    nll, tokens, hits = rows.T
-    total = float(tokens.sum())
+    nll, tokens, hits, size = rows.T
+    total, length = float(tokens.sum()), float(size.sum())
     if not total:
-        return {"perplexity": math.nan, "loss": math.nan, "token_accuracy": math.nan}
+        return dict.fromkeys(("perplexity", "loss", "token_accuracy", "bits_per_byte"), math.nan)
     loss = float(nll.sum()) / total
     perplexity = math.exp(min(loss, 700.0))
     results = {"perplexity": perplexity, "loss": loss, "token_accuracy": float(hits.sum()) / total}
+    if length:
+        results["bits_per_byte"] = float(nll.sum()) / math.log(2) / length
     if len(rows) > 1:  # one row says nothing of how rows vary
         squares = float(((nll - loss * tokens) ** 2).sum())
         stderr = math.sqrt(squares * len(rows) / (len(rows) - 1)) / total

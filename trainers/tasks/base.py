@@ -12,7 +12,7 @@ from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
-from trainers.tokens import Encoded, Tokens
+from trainers.tokens import Encoded, TargetKind, Tokens
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,17 @@ class Batch:
     attention_mask: torch.Tensor
     """[rows, tokens], 1 where there is a token"""
     targets: torch.Tensor
-    """[rows] labels, or [rows, tokens] loss mask"""
+    """[rows, most targets of a row], as `TargetKind` says"""
+    types: torch.Tensor | None
+    """[rows, tokens], which of two texts a token belongs to; None for models that are not told"""
+    target_bytes: torch.Tensor
+    """[rows]"""
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What every model is given."""
+        given = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        return given if self.types is None else {**given, "token_type_ids": self.types}
 
     @property
     def tokens(self) -> int:
@@ -43,6 +53,7 @@ class Task(Protocol):
     """What is different about a task. Sums, not means: micro-batches of any size then add up to the same step."""
 
     name: str
+    targets: TargetKind
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Any] | Finding:
         """A row as an example, or why it is none."""
@@ -53,13 +64,14 @@ class Task(Protocol):
         ...
 
     def labels(self, examples: Sequence[Any]) -> list[str]:
-        """The sorted labels of a classifier; empty for other tasks."""
+        """The sorted labels that a head needs; empty for other tasks."""
         ...
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Any], labels: Sequence[str], max_length: int
-    ) -> list[Encoded | None]:
-        """Tokenize, cut to `max_length`; None for a row with nothing left to learn from.
+    ) -> list[list[Encoded]]:
+        """Tokenize, cut to `max_length`: one row for each example, none where nothing is left to learn from, and for
+        texts in blocks as many as end in it.
 
         Raises `DataProblem` when tokenizer and task do not fit (no chat template, say).
         """

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainers.tasks.base import Task
+from trainers.tasks.causal_lm import CausalLM
 from trainers.tasks.chat import Chat
+from trainers.tasks.instruct import Instruct
+from trainers.tasks.multi_label import MultiLabel
+from trainers.tasks.regression import Regression
 from trainers.tasks.text_classification import TextClassification
+from trainers.tasks.text_to_text import TextToText
+from trainers.tasks.token_classification import TokenClassification
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (TextClassification(), Chat())}
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        TextClassification(), MultiLabel(), Regression(), TokenClassification(), CausalLM(), Instruct(), Chat(),
+        TextToText(),
+    )
+}  # fmt: skip

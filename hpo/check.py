@@ -1,0 +1,64 @@
+"""`hpo check`: the config, the data and the model, looked at without training anything."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpo.config_file import load_config
+from hpo.errors import ConfigError, Problem
+from hpo.executors.local import LocalExecutor
+from hpo.home import Home
+from hpo.requests import run_alone
+from hpo.setup import WORKER
+from hpo.view import View
+from trainers.codec import to_json
+from trainers.spec import Check, Checked
+
+
+def check_sweep(file: Path, home: Home, worker: str = WORKER) -> dict[str, Any]:
+    """What `hpo check --json` gives. Raises `ConfigError` for a config, or sources, that cannot be read at all."""
+    config = load_config(file, home)
+    with tempfile.TemporaryDirectory() as scratch:
+        executor = LocalExecutor(Path(scratch, "host.log"), worker)
+        try:
+            checked = run_alone(executor, Check(config.workload(home)))
+        finally:
+            executor.close()
+    assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
+    return {"sweep": config.name, "task": config.task, "max_length": config.settings["max_length"], **to_json(checked)}
+
+
+def show_check(view: View, checked: Mapping[str, Any]) -> None:
+    """Rows, lengths and labels of each split, notes, and a few rows as the model sees them."""
+    rows = [
+        [
+            name, f"{facts['rows']:,}", f"{facts['duplicates']:,}",
+            *(f"{facts['token_percentiles'][p]:,}" for p in ("p50", "p90", "p99", "max")), f"{facts['too_long']:,}",
+        ]
+        for name, facts in checked["splits"].items()
+    ]  # fmt: skip
+    columns = ["split", "rows", "duplicates", "tokens p50", "p90", "p99", "max", f"over {checked['max_length']}"]
+    view.table(f"{checked['sweep']}: the data of {checked['task']}", columns, rows)
+    if any(facts["labels"] for facts in checked["splits"].values()):
+        names = list(checked["splits"]["train"]["labels"])
+        counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in names]
+        view.table("labels", ["label", *checked["splits"]], counts)
+    for number, example in enumerate(checked["examples"], 1):
+        view.say(f"\ntraining row {number}, what is learned in [[brackets]]:")
+        view.say("".join(f"[[{p['text']}]]" if p["is_learned"] else p["text"] for p in example["pieces"]))
+        if example["target"]:
+            view.say(f"-> [[{example['target']}]]")
+    if checked["notes"]:
+        view.say("")
+    for note in checked["notes"]:
+        view.say(f"note: {note}")
+    view.say("" if checked["findings"] else "\nno problems found")
+
+
+def raise_findings(checked: dict[str, Any]) -> None:
+    """Raises `ConfigError` with every finding, if there is one."""
+    if checked["findings"]:
+        raise ConfigError([Problem(f["where"], f["found"], f["expected"]) for f in checked["findings"]])

@@ -1,0 +1,96 @@
+"""Which layers of a model a method changes: found by what they are and by their names, in every family."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import torch
+
+_ATTENTION = ("attn", "attention")
+# What the families call the products that give keys and values, and the last product of each block.
+_KEY_VALUE = re.compile(
+    r"(^|\.)(key|value|k_proj|v_proj|k_lin|v_lin|k|v|kv_proj|key_proj|value_proj|c_attn|Wqkv|qkv_proj)$"
+)
+_FEED_FORWARD_OUT = re.compile(r"(^|\.)(down_proj|fc2|lin2|wo|mlp\.c_proj|mlp\.Wo|(?<!attention\.)output\.dense)$")
+_ATTENTION_OUT = re.compile(
+    r"(^|\.)(o_proj|out_proj|out_lin|attention\.output\.dense|attn\.c_proj|attn\.Wo|o|self_attn\.dense)$"
+)
+
+
+def linear_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    """Full names of the linear layers, without those of a fresh head and the output embedding."""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return [
+        name
+        for name, module in model.named_modules()
+        if is_linear(module) and module is not output and not _is_inside(name, new_modules)
+    ]
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether a module is a linear layer, GPT-2's transposed one included."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def straighten(model: torch.nn.Module) -> None:
+    """Replace GPT-2's transposed linear layers by ordinary ones of the same function, in place."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child).__name__ == "Conv1D":
+                weight: torch.Tensor = child.weight.data
+                straight = torch.nn.Linear(weight.shape[0], weight.shape[1])
+                straight.weight.data, straight.bias.data = weight.T.contiguous(), child.bias.data
+                setattr(parent, name, straight.requires_grad_(False))
+
+
+def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    """The layers that `all-linear`, `attention`, `mlp` or names between commas (ends of names) mean.
+
+    Raises `ValueError` where there is none.
+    """
+    names = linear_layers(model, new_modules)
+    in_attention = [name for name in names if any(word in name.lower() for word in _ATTENTION)]
+    if choice == "attention":
+        names = in_attention
+    elif choice == "mlp":
+        names = [name for name in names if name not in in_attention]
+    elif choice != "all-linear":
+        ends = choice.split(",")
+        if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
+            known = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+            raise ValueError(f"target_modules: no linear layer is called {', '.join(unknown)}; there are: {known}")
+        names = [name for name in names if any(_ends_with(name, end) for end in ends)]
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no linear layer for target_modules: {choice}")
+    return names
+
+
+def key_value_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    """The layers that give keys and values. Raises `ValueError` where none is known by its name."""
+    return _found(_KEY_VALUE, "keys and values", model, new_modules)
+
+
+def feed_forward_outputs(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    """The last layer of each feed-forward block."""
+    return _found(_FEED_FORWARD_OUT, "the end of a feed-forward block", model, new_modules)
+
+
+def attention_outputs(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    """The last layer of each attention block."""
+    return _found(_ATTENTION_OUT, "the end of an attention block", model, new_modules)
+
+
+def _found(pattern: re.Pattern[str], what: str, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    names = [name for name in linear_layers(model, new_modules) if pattern.search(name)]
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no layer whose name tells of {what}")
+    return names
+
+
+def _ends_with(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
+
+
+def _is_inside(name: str, modules: Collection[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)

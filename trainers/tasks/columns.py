@@ -1,0 +1,44 @@
+"""Reads the columns of a row: each returns what it holds, or the finding that says why it is of no use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainers.sources import Row
+from trainers.spec import Finding
+
+
+def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
+    """What stands in the column for `role`, of any kind."""
+    name = columns[role]
+    if name not in row.values:
+        has = ", ".join(row.values) or "nothing"
+        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {has}")
+    return row.values[name]
+
+
+def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Finding:
+    """A text that is not empty."""
+    value = column(row, columns, role)
+    if isinstance(value, Finding):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        return Finding(row.where, f"{columns[role]} is {value!r}", "expected text")
+    return value
+
+
+def texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str | None] | Finding:
+    """One text, or two where `data.text_pair` names a second column."""
+    first = text(row, columns)
+    second = text(row, columns, "text_pair") if "text_pair" in columns else None
+    if isinstance(first, Finding):
+        return first
+    return second if isinstance(second, Finding) else (first, second)
+
+
+def as_label(value: object, where: str, name: str) -> str | Finding:
+    """A label as text; whole numbers are labels too."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
+        return Finding(where, f"{name} is {value!r}", "expected a label: text or a whole number")
+    return str(value).strip()

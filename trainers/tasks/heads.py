@@ -1,0 +1,77 @@
+"""What tasks with a new head on one or two texts share: tokenizing, loading, the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trainers.tasks.base import Batch
+from trainers.tokens import Encoded, TargetKind, Tokens
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One text, or two that belong together."""
+
+    text: str
+    pair: str | None
+
+    @property
+    def key(self) -> str | tuple[str, str]:
+        return self.text.strip() if self.pair is None else (self.text.strip(), self.pair.strip())
+
+    def as_row(self) -> dict[str, str]:
+        return {"text": self.text} if self.pair is None else {"text": self.text, "text_pair": self.pair}
+
+
+class SequenceHead:
+    """A head whose logits, [rows, labels], belong to the row as a whole."""
+
+    targets: TargetKind = "row"
+
+    def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
+        from transformers import AutoModelForSequenceClassification
+
+        return load_with_head(AutoModelForSequenceClassification, source, labels, **options)
+
+    def unit_count(self, tokens: Tokens, row: int) -> int:
+        return 1
+
+
+def load_with_head(
+    auto_class: Any, source: str, labels: Sequence[str], **options: Any
+) -> tuple[torch.nn.Module, list[str]]:
+    """A model with a fresh head of one output per label (one output without labels), and the head's parameters."""
+    names = list(labels) or ["value"]
+    model, info = auto_class.from_pretrained(
+        source,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        output_loading_info=True,
+        **options,
+    )
+    return model, sorted(info["missing_keys"])
+
+
+def row_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """[rows, labels] in float32."""
+    logits: torch.Tensor = model(**batch.inputs).logits.float()
+    return logits
+
+
+def encode_texts(
+    tokenizer: Any, texts: Sequence[Texts], targets: Sequence[Sequence[float]], max_length: int
+) -> list[list[Encoded]]:
+    """Each row cut to `max_length`, the longer of two texts first."""
+    pairs = [t.pair for t in texts] if any(t.pair is not None for t in texts) else None
+    batch: Mapping[str, Any] = tokenizer([t.text for t in texts], pairs, truncation=True, max_length=max_length)
+    # Models with a segment embedding read 0 where nothing is said: right for one text, wrong for two.
+    types = batch.get("token_type_ids") if pairs else None
+    return [
+        [Encoded(ids, target, types[row] if types else None)]
+        for row, (ids, target) in enumerate(zip(batch["input_ids"], targets, strict=True))
+    ]

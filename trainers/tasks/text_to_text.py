@@ -1,0 +1,86 @@
+"""Text to text (summaries, translations, rewriting) with an encoder-decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from trainers.metrics.table import Rows
+from trainers.sources import Row
+from trainers.spec import Finding
+from trainers.splits import Keyed
+from trainers.tasks import columns as read
+from trainers.tasks.base import Batch, Sums
+from trainers.tasks.next_token import token_rows
+from trainers.tokens import Encoded, TargetKind, Tokens
+
+
+@dataclass(frozen=True)
+class Pair:
+    input: str
+    output: str
+
+
+class TextToText:
+    name = "text-to-text"
+    targets: TargetKind = "sequence"
+
+    def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Pair] | Finding:
+        given, wanted = read.text(row, columns, "input"), read.text(row, columns, "output")
+        if isinstance(given, Finding):
+            return given
+        if isinstance(wanted, Finding):
+            return wanted
+        return Keyed(Pair(given, wanted), key=(given.strip(), wanted.strip()), stratum=None)
+
+    def check_all(self, train: Sequence[Keyed[Pair]], where: str) -> list[Finding]:
+        return []
+
+    def labels(self, examples: Sequence[Pair]) -> list[str]:
+        return []
+
+    def encode(
+        self, tokenizer: Any, examples: Sequence[Pair], labels: Sequence[str], max_length: int
+    ) -> list[list[Encoded]]:
+        inputs = tokenizer([e.input for e in examples], truncation=True, max_length=max_length)["input_ids"]
+        outputs = tokenizer(text_target=[e.output for e in examples], truncation=True, max_length=max_length)
+        encoded = []
+        for ids, target_ids in zip(inputs, outputs["input_ids"], strict=True):
+            text = tokenizer.decode(target_ids, skip_special_tokens=True)
+            # Plus one: 0 is padding.
+            encoded.append([Encoded(ids, [t + 1 for t in target_ids], target_bytes=len(text.encode()))])
+        return encoded
+
+    def measure_row(self, example: Pair, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
+        return {"input": example.input, "output": example.output}
+
+    def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
+        from transformers import AutoModelForSeq2SeqLM
+
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(source, output_loading_info=True, **options)
+        return model, sorted(info["missing_keys"])
+
+    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
+        logits, targets, _ = _target_logits(model, batch)
+        return Sums(F.cross_entropy(logits.float(), targets, reduction="sum"), len(targets))
+
+    def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
+        logits, targets, rows = _target_logits(model, batch)
+        return token_rows(logits, targets, rows, batch)
+
+    def unit_count(self, tokens: Tokens, row: int) -> int:
+        return len(tokens.targets(row))
+
+
+def _target_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits [targets, vocabulary], the targets, and each one's row."""
+    is_target = batch.targets > 0
+    ids = batch.targets.long() - 1
+    labels = torch.where(is_target, ids, -100)
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    logits = model(**batch.inputs, decoder_input_ids=decoder_ids).logits
+    return logits[is_target], ids[is_target], is_target.nonzero(as_tuple=True)[0]
