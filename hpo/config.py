@@ -68,6 +68,8 @@ class SweepConfig:
     patience: Patience
     promote: Promote | None
     seed: int
+    code: tuple[str, ...] = ()
+    """Hashes of the files that hold functions of the user's."""
 
     @property
     def objective(self) -> Objective:
@@ -76,7 +78,10 @@ class SweepConfig:
 
     def workload(self, home: Home) -> Workload:
         max_length = max(int(value or 0) for value in self._largest("max_length"))
-        return Workload(self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache))
+        return Workload(
+            self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
+            str(self.file.resolve().parent),
+        )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:
         """What a setting can be at most: its dimension's values or end, and the fixed value where that may count."""
@@ -151,7 +156,7 @@ class SweepConfig:
             max_examples=self.examples_per_trial(rows, params),
             full_examples=self.full_examples(rows),
             seed=self.seed if seed is None else seed,
-            inputs=fingerprint([inspection.fingerprint, inspection.model_fingerprint]),
+            inputs=fingerprint([inspection.fingerprint, inspection.model_fingerprint, *self.code]),
             threads=threads,
             device=device,
             dir=str(paths.dir),

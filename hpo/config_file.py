@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from hpo.budget import parse_budget
 from hpo.config import Finalists, Patience, Promote, SweepConfig
+from hpo.dimensions import Choice
 from hpo.errors import ConfigError
 from hpo.home import NAME_PATTERN, Home
 from hpo.inputs import parse_data, parse_model
@@ -18,6 +20,7 @@ from hpo.space import SearchSpace, parse_space, typed
 from hpo.strategy import complete_point, is_countable, parse_strategy
 from hpo.yaml_source import Section, load
 from trainers.catalog import METHOD, METHODS, TASKS, default_settings
+from trainers.files import file_fingerprint
 from trainers.settings import BUDGETS, FIELDS, Field, Setting
 
 
@@ -53,6 +56,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
     )
     root.finish()
+    config = dataclasses.replace(config, code=_own_code(root, config))
     _check_together(root, config)
     if root.problems:
         raise ConfigError(root.problems)
@@ -136,6 +140,29 @@ def _promote(root: Section, name: str, task: str) -> Promote | None:
     max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
     section.finish()
     return Promote(promoted, max_drop)
+
+
+def _own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:
+    """Hashes of the user's files that `loss` may name; each must lie below the YAML's folder."""
+    dimension = config.space.dimensions.get("loss")
+    searched = [str(v) for v in dimension.values] if isinstance(dimension, Choice) else []
+    folder, hashes = config.file.resolve().parent, []
+    for name in dict.fromkeys([str(config.settings["loss"]), *searched]):
+        file, _, function = name.partition(":")
+        path = (folder / file).resolve()
+        key = ("search_space", "loss") if name in searched else ("training", "loss")
+        if not function:
+            losses = TASKS[config.task].losses if config.task else (name,)
+            if name not in losses:
+                right = f"{config.task} has {', '.join(losses)}, or one of yours: FILE.py:FUNCTION"
+                root.problem(f"got {name!r}", right, *key)
+        elif not path.is_relative_to(folder):
+            root.problem(f"got {name!r}", f"expected a file below {folder}", *key)
+        elif not path.is_file():
+            root.problem(f"no file {file!r}", f"paths start at {folder}", *key)
+        else:
+            hashes.append(file_fingerprint([path]))
+    return tuple(hashes)
 
 
 def _check_together(root: Section, config: SweepConfig) -> None:

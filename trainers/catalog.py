@@ -139,6 +139,8 @@ class Task:
     """Further roles, which only count where `data` names them."""
     families: tuple[Family, ...] = FAMILIES
     defaults: Mapping[str, Setting] = field(default_factory=dict)
+    losses: tuple[str, ...] = ("default", "focal", "class-weighted")
+    """Shipped ones that fit."""
     base_is_scored: bool = False
     """Whether the untouched base model already has this task's metric (a new head has none)."""
     variants: tuple[str, ...] = ()
@@ -166,6 +168,7 @@ TASKS: Mapping[str, Task] = {
             "multi-label-classification",
             "Any number of labels for a text, or for a pair of texts.",
             columns={"text": "text", "labels": "labels"},
+            losses=("default",),
             optional_columns=("text_pair",),
             metrics=("f1_macro", "f1_micro", "f1_weighted", "accuracy", "precision_macro", "recall_macro", "roc_auc",
                      "loss"),
@@ -174,6 +177,7 @@ TASKS: Mapping[str, Task] = {
             "regression",
             "A number for a text, or for a pair of texts.",
             columns={"text": "text", "value": "value"},
+            losses=("default",),
             optional_columns=("text_pair",),
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
         ),
@@ -190,6 +194,7 @@ TASKS: Mapping[str, Task] = {
             columns={"text": "text"},
             metrics=_NEXT_TOKEN_METRICS,
             families=("decoder",),
+            losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             base_is_scored=True,
         ),
@@ -200,6 +205,7 @@ TASKS: Mapping[str, Task] = {
             optional_columns=("answer",),
             metrics=_NEXT_TOKEN_METRICS,
             families=("decoder",),
+            losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             base_is_scored=True,
         ),
@@ -209,6 +215,7 @@ TASKS: Mapping[str, Task] = {
             columns={"messages": "messages"},
             metrics=_NEXT_TOKEN_METRICS,
             families=("decoder",),
+            losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             base_is_scored=True,
             variants=("fp32", "int8", "int4"),
@@ -219,6 +226,7 @@ TASKS: Mapping[str, Task] = {
             columns={"input": "input", "output": "output"},
             metrics=_NEXT_TOKEN_METRICS,
             families=("encoder-decoder",),
+            losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             base_is_scored=True,
         ),

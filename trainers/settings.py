@@ -6,10 +6,11 @@ Standard library only: the command line imports this file.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Setting = float | int | str | None
+Setting = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Field:
     """One training setting. `low`/`high` are inclusive unless `above` says the lower bound is not."""
 
     name: str
-    type: type[float] | type[int] | type[str]
+    type: type[float] | type[int] | type[str] | type[bool]
     default: Setting
     help: str
     low: float | None = None
@@ -27,6 +28,10 @@ class Field:
     searchable: bool = False
     methods: tuple[str, ...] = ()
     """Methods that read this setting; empty for all of them."""
+    pattern: str = ""
+    """What a text must match."""
+    form: str = ""
+    """That in words."""
     is_list: bool = False
     """Whether several texts may be given; they are kept as one, between commas."""
 
@@ -38,9 +43,11 @@ class Field:
             is_text = value and all(isinstance(part, str) and part and "," not in part for part in value)
             return None if is_text else f"expected {self.describe()}"
         wanted = (int, float) if self.type is float else self.type
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (self.type is bool):
             return f"expected {self.describe()}"
         if self.choices and value not in self.choices:
+            return f"expected {self.describe()}"
+        if self.pattern and not re.fullmatch(self.pattern, str(value)):
             return f"expected {self.describe()}"
         if isinstance(value, (int, float)) and not self._in_bounds(float(value)):
             return f"expected {self.describe()}"
@@ -58,7 +65,7 @@ class Field:
         """What would be right: 'a number above 0 and at most 1', 'one of linear, cosine'."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        kind = {float: "a number", int: "a whole number", str: "text"}[self.type]
+        kind = self.form or {float: "a number", int: "a whole number", str: "text", bool: "true or false"}[self.type]
         if self.is_list:
             kind = "text, or a list of texts"
         bounds = []
@@ -96,10 +103,23 @@ FIELDS: Mapping[str, Field] = {
         Field("warmup_ratio", float, 0.06, "Share of the budget over which the learning rate rises.", low=0,
               high=0.9, searchable=True),
         Field("lr_scheduler_type", str, "linear", "Shape of the learning rate after warm-up.",
-              choices=("linear", "cosine", "constant"), searchable=True),
+              choices=("linear", "cosine", "constant", "polynomial", "inverse_sqrt", "cosine_with_restarts"),
+              searchable=True),
+        Field("warmup_steps", int, None, "The same in optimizer steps; wins over warmup_ratio.", low=0),
         Field("optim", str, "adamw_torch", "Optimizer.", choices=("adamw_torch", "adafactor"), searchable=True),
         Field("weight_decay", float, 0.01, "Decoupled weight decay.", low=0, high=1, searchable=True),
         Field("max_grad_norm", float, 1.0, "Gradient norm is clipped to this.", above=0, searchable=True),
+        Field("loss", str, "default",
+              "What training minimizes: default, focal, class-weighted, or FILE.py:FUNCTION beside the YAML.",
+              pattern=r"default|focal|class-weighted|[^:]+\.py:\w+",
+              form="default, focal, class-weighted or FILE.py:FUNCTION", searchable=True),
+        Field("focal_gamma", float, 2.0, "How little the focal loss cares for what is known.", low=0, high=10,
+              searchable=True),
+        Field("label_smoothing_factor", float, 0.0, "Share of the target that is spread over all classes.", low=0,
+              high=0.9, searchable=True),
+        Field("neftune_noise_alpha", float, None, "Noise on the input embeddings while training.", above=0, high=100,
+              searchable=True),
+        Field("gradient_checkpointing", bool, False, "Compute activations twice instead of keeping them."),
         Field("max_length", int, 256, "Longest row in tokens; longer ones are cut.", low=8, high=1048576,
               searchable=True),
         Field("precision", str, "auto", "Arithmetic of the forward pass; auto: bf16 where native, else fp32.",

@@ -61,6 +61,8 @@ class Workload:
     precision: str
     cache_dir: str
     """Folder for tokenized data, shared between sweeps, keyed by content."""
+    code_dir: str = ""
+    """The YAML's folder, below which functions of the user's lie."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,11 @@ class TrialSpec:
         for place in ("number", "threads", "device", "dir", "halvings"):
             del content[place]
         # Where data, model and cache lie does not matter: what they hold is in `inputs`.
-        del content["workload"]["cache_dir"], content["workload"]["model"]["source"]
+        del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
         for split in ("train", "validation", "test"):
             del content["workload"]["data"][split]
-        content["settings"].pop("micro_batch_size", None)  # how rows are grouped does not change the update
+        for grouping in ("micro_batch_size", "gradient_checkpointing"):  # neither changes the update
+            content["settings"].pop(grouping, None)
         return fingerprint(content)
 
 

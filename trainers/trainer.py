@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import get_scheduler
 
@@ -14,8 +15,10 @@ from trainers.batches import collate, effective_batches, micro_batches
 from trainers.checkpoint import flatten_optimizer, restore_optimizer
 from trainers.dropout import make_dropout_cheap
 from trainers.evaluation import autocast, evaluate
+from trainers.losses import training_loss
 from trainers.metrics.table import Rows
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
+from trainers.neftune import add_embedding_noise
 from trainers.spec import TrialSpec
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
@@ -41,6 +44,11 @@ class Trainer:
         self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         make_dropout_cheap(self.model)
+        if settings["neftune_noise_alpha"] is not None:
+            add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
+        if settings["gradient_checkpointing"]:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.loss = training_loss(spec, self.task.loss, self._target_counts)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.total_steps = math.ceil(spec.max_examples / batch_size)
         self.optimizer = _optimizer(spec, self.parameters)
@@ -48,7 +56,7 @@ class Trainer:
         self.schedule = get_scheduler(
             "constant_with_warmup" if kind == "constant" else kind,
             self.optimizer,
-            num_warmup_steps=round(float(settings["warmup_ratio"] or 0) * self.total_steps),
+            num_warmup_steps=_warmup_steps(spec, self.total_steps),
             num_training_steps=self.total_steps,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
@@ -59,6 +67,12 @@ class Trainer:
         """The model's inputs for the first training rows, as the trial will see them."""
         for rows in effective_batches(len(self.train_tokens), self.micro_batch_size, spec.max_examples, spec.seed):
             yield collate(self.train_tokens, rows, self.pad_id, self.device).inputs
+
+    def _target_counts(self) -> torch.Tensor:
+        """Training targets of each class."""
+        first = 0 if self.train_tokens.kind == "row" else 1  # 0 is a token that nobody asks about
+        targets = np.concatenate([self.train_tokens.targets(row) for row in range(len(self.train_tokens))])
+        return torch.from_numpy(np.bincount(targets, minlength=len(self.labels) + first)[first:])
 
     @property
     def learning_rate(self) -> float:
@@ -80,7 +94,7 @@ class Trainer:
         for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
             batch = collate(self.train_tokens, group, self.pad_id, self.device)
             with autocast(self.device, self.autocast_dtype):
-                sums = self.task.sums(self.model, batch)
+                sums = self.task.sums(self.model, batch, self.loss)
             self.scaler.scale(sums.loss / units).backward()
             loss_sum += float(sums.loss.detach())
             tokens += batch.tokens
@@ -132,6 +146,11 @@ class Trainer:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:
+    steps = spec.settings["warmup_steps"]
+    return round(float(spec.settings["warmup_ratio"] or 0) * total_steps) if steps is None else int(steps)
 
 
 def _optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

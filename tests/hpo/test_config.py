@@ -972,3 +972,38 @@ def test_the_page_says_what_an_edit_may_not_touch(page):
     refused = page.partition("Refused, since")[2].partition("\n\n")[0]
     for name in ("task", "objective", "seed", "max_length", "max_epochs", "max_examples"):
         assert f"`{name}`" in refused
+
+
+# --- functions of the user's -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        ("fokal", "training.loss: got 'fokal'; expected default, focal, class-weighted or FILE.py:FUNCTION"),
+        ("gone.py:f", "training.loss: no file 'gone.py'; paths start at "),
+        ("../out.py:f", "training.loss: got '../out.py:f'; expected a file below "),
+        ("/etc/out.py:f", "training.loss: got '/etc/out.py:f'; expected a file below "),
+    ],
+)
+def test_a_loss_comes_from_below_the_file_s_folder(tmp_path, loss, found):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (tmp_path / "out.py").touch()
+    with pytest.raises(ConfigError) as caught:
+        make_config(folder, training={"loss": loss})
+    assert found in str(caught.value)
+
+
+def test_a_task_without_classes_has_its_own_loss_only(tmp_path):
+    data = {"train": str(tmp_path / "rows.jsonl")}
+    with pytest.raises(ConfigError, match="regression has default, or one of yours"):
+        make_config(tmp_path, task="regression", training={"loss": "focal"}, promote=None, data=data)
+
+
+def test_what_a_loss_of_one_s_own_says_is_part_of_a_trial(tmp_path):
+    identities = []
+    for content in ("a", "b", "a"):
+        (tmp_path / "mine.py").write_text(content)
+        identities.append(trial(make_config(tmp_path, training={"loss": "mine.py:f"}), tmp_path, {}).fingerprint())
+    assert identities[0] == identities[2] != identities[1]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
@@ -54,6 +55,8 @@ class Task(Protocol):
 
     name: str
     targets: TargetKind
+    loss: Loss
+    """What training minimizes where the settings name nothing else."""
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Any] | Finding:
         """A row as an example, or why it is none."""
@@ -85,7 +88,7 @@ class Task(Protocol):
         """The base model, and the names of parameters that the checkpoint did not hold (a new head)."""
         ...
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         """Training loss of a micro-batch, summed in float32."""
         ...
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
@@ -25,8 +26,14 @@ class Example:
     labels: tuple[str, ...]
 
 
+def label_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Of each row, the mean over its labels: [rows]."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+
 class MultiLabel(SequenceHead):
     name = "multi-label-classification"
+    loss: Loss = staticmethod(label_losses)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
         texts, labels = read.texts(row, columns), read.column(row, columns, "labels")
@@ -57,20 +64,14 @@ class MultiLabel(SequenceHead):
     def measure_row(self, example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
         return {**example.texts.as_row(), "labels": list(encoded.targets)}
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
-        losses = _losses(row_logits(model, batch), batch.targets.float())
-        return Sums(losses.sum(), len(batch.targets))
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
+        return Sums(loss(row_logits(model, batch), batch.targets.float()).sum(), len(batch.targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         logits, targets = row_logits(model, batch), batch.targets.float()
-        losses = _losses(logits, targets)
+        losses = label_losses(logits, targets)
         rows: Rows = torch.cat([losses[:, None], targets, logits.sigmoid()], dim=1).double().cpu().numpy()
         return rows
-
-
-def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Of each row, the mean over its labels: [rows]."""
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
 
 def _labels(value: object, where: str, name: str) -> tuple[str, ...] | Finding:

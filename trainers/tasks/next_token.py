@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from trainers.losses import Loss, cross_entropy
 from trainers.metrics.table import Rows
 from trainers.tasks.base import Batch, Sums
 from trainers.tokens import Encoded, TargetKind, Tokens
@@ -21,6 +21,7 @@ class NextToken:
     """A causal language model."""
 
     targets: TargetKind = "token"
+    loss: Loss = staticmethod(cross_entropy)
 
     def labels(self, examples: Sequence[Any]) -> list[str]:
         return []
@@ -34,9 +35,9 @@ class NextToken:
         model, info = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
         return model, sorted(info["missing_keys"])
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         logits, targets, _ = _target_logits(model, batch)
-        return Sums(F.cross_entropy(logits.float(), targets, reduction="sum"), len(targets))
+        return Sums(loss(logits.float(), targets).sum(), len(targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         logits, targets, rows = _target_logits(model, batch)
@@ -67,7 +68,7 @@ def mask_of_spans(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int,
 
 def token_rows(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, batch: Batch) -> Rows:
     """Per row of the batch: summed negative log-likelihood, tokens, tokens guessed right, bytes; [rows, 4]."""
-    nll = F.cross_entropy(logits.float(), targets, reduction="none").double().cpu().numpy()
+    nll = cross_entropy(logits.float(), targets).double().cpu().numpy()
     hits = (logits.argmax(dim=-1) == targets).double().cpu().numpy()
     index, count = rows.cpu().numpy(), len(batch.input_ids)
     sums = [np.bincount(index, weights, count) for weights in (nll, np.ones_like(nll), hits)]

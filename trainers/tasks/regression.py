@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
@@ -25,8 +26,14 @@ class Example:
     value: float
 
 
+def squared_errors(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Of values [rows] each."""
+    return (predicted - true) ** 2
+
+
 class Regression(SequenceHead):
     name = "regression"
+    loss: Loss = staticmethod(squared_errors)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
         texts, value = read.texts(row, columns), read.column(row, columns, "value")
@@ -54,9 +61,8 @@ class Regression(SequenceHead):
     def measure_row(self, example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
         return {**example.texts.as_row(), "value": example.value}
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
-        errors = row_logits(model, batch)[:, 0] - batch.targets[:, 0].float()
-        return Sums((errors**2).sum(), len(errors))
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
+        return Sums(loss(row_logits(model, batch)[:, 0], batch.targets[:, 0].float()).sum(), len(batch.targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         predicted = row_logits(model, batch)[:, 0]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from trainers.losses import Loss, cross_entropy
 from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
@@ -27,6 +27,7 @@ class Example:
 
 class TextClassification(SequenceHead):
     name = "text-classification"
+    loss: Loss = staticmethod(cross_entropy)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
         texts, label = read.texts(row, columns), read.column(row, columns, "label")
@@ -57,13 +58,12 @@ class TextClassification(SequenceHead):
     def measure_row(self, example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
         return {**example.texts.as_row(), "label": encoded.targets[0]}
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
-        loss = F.cross_entropy(row_logits(model, batch), batch.targets[:, 0].long(), reduction="sum")
-        return Sums(loss, len(batch.targets))
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
+        return Sums(loss(row_logits(model, batch), batch.targets[:, 0].long()).sum(), len(batch.targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         logits, targets = row_logits(model, batch), batch.targets[:, 0].long()
-        losses = F.cross_entropy(logits, targets, reduction="none")
+        losses = cross_entropy(logits, targets)
         told = torch.stack([targets.double(), logits.argmax(dim=-1).double(), losses.double()], dim=1)
         rows: Rows = torch.cat([told, logits.softmax(dim=-1).double()], dim=1).cpu().numpy()
         return rows

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from trainers.losses import Loss, cross_entropy
 from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
@@ -28,6 +28,7 @@ class Pair:
 class TextToText:
     name = "text-to-text"
     targets: TargetKind = "sequence"
+    loss: Loss = staticmethod(cross_entropy)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Pair] | Finding:
         given, wanted = read.text(row, columns, "input"), read.text(row, columns, "output")
@@ -64,9 +65,9 @@ class TextToText:
         model, info = AutoModelForSeq2SeqLM.from_pretrained(source, output_loading_info=True, **options)
         return model, sorted(info["missing_keys"])
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         logits, targets, _ = _target_logits(model, batch)
-        return Sums(F.cross_entropy(logits.float(), targets, reduction="sum"), len(targets))
+        return Sums(loss(logits.float(), targets).sum(), len(targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         logits, targets, rows = _target_logits(model, batch)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from trainers.losses import Loss, cross_entropy
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import Rows
 from trainers.sources import Row
@@ -34,6 +34,7 @@ class Sentence:
 class TokenClassification:
     name = "token-classification"
     targets: TargetKind = "token"
+    loss: Loss = staticmethod(cross_entropy)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Sentence] | Finding:
         found = _spans(row, columns) if columns["words"] not in row.values else _tagged_words(row, columns)
@@ -78,13 +79,13 @@ class TokenClassification:
 
         return load_with_head(AutoModelForTokenClassification, source, labels, **options)
 
-    def sums(self, model: torch.nn.Module, batch: Batch) -> Sums:
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         logits, targets, _ = _tag_logits(model, batch)
-        return Sums(F.cross_entropy(logits, targets, reduction="sum"), len(targets))
+        return Sums(loss(logits, targets).sum(), len(targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         logits, targets, rows = _tag_logits(model, batch)
-        losses = F.cross_entropy(logits, targets, reduction="none")
+        losses = cross_entropy(logits, targets)
         labels = [model.config.id2label[i] for i in range(logits.shape[-1])]
         return entity_counts(
             rows.cpu().numpy(), targets.cpu().numpy(), logits.argmax(dim=-1).cpu().numpy(),
