@@ -8,6 +8,7 @@ from typing import Any
 
 from hpo.budget import Budget, Spent
 from hpo.champion import Champion, choose_champion, front
+from hpo.diagnosis import advice, collected
 from hpo.dimensions import Choice, edge, wider
 from hpo.objective import Objective
 from hpo.records import StudyView, TrialRecord
@@ -32,7 +33,7 @@ def show(view: StudyView, state: str) -> dict[str, Any]:
         "strategy": attrs.get("strategy"),
         "revision": attrs.get("revision", 1),
         "revisions": attrs.get("revisions", []),
-        "trials": [_trial(r, baseline) for r in records],
+        "trials": [_trial(r, baseline, view.objective) for r in records],
         "baseline": {**_summary(baseline), "base_model": attrs.get("base_score")} if baseline else None,
         "champion": to_json(champion) if champion else None,
         "pareto_front": front(records, view.objectives, constraints) if len(view.objectives) > 1 else None,
@@ -96,7 +97,7 @@ def _summary(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _trial(record: TrialRecord, baseline: TrialRecord | None) -> dict[str, Any]:
+def _trial(record: TrialRecord, baseline: TrialRecord | None, objective: Objective) -> dict[str, Any]:
     result = record.result
     return {
         **_summary(record),
@@ -113,6 +114,7 @@ def _trial(record: TrialRecord, baseline: TrialRecord | None) -> dict[str, Any]:
         "resumed_from": record.resumed_from,
         "reused_from": record.reused_from,
         "curve": [[fraction, value] for fraction, value in record.curve],
+        "advice": [to_json(one) for one in advice(result, objective)] if result and not record.is_duplicate else [],
     }
 
 
@@ -234,6 +236,7 @@ def notes(shown: Mapping[str, Any]) -> list[str]:
     ]
     if shown["champion"] and not shown["finalists"] and len(shown["trials"]) > 1 and shown["state"] == "complete":
         lines.append("the champion rests on one seed; finalists: {top: 3, seeds: 3} would tell it from luck")
+    lines += collected(shown["trials"])
     if shown["pareto_front"]:
         lines.append(f"Pareto front: trials {', '.join(map(str, shown['pareto_front']))}")
     used = shown["spent"]
