@@ -15,9 +15,8 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from trainers.codec import from_json, to_json
@@ -101,22 +100,6 @@ class Checkpoints:
         shutil.rmtree(scratch, ignore_errors=True)
         _link(latest / "best", scratch)
         replace_folder(scratch, self._adapter)
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimizer's tensors by name; its settings follow from the trial's spec."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{name}": value for i, values in state.items() for name, value in values.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """The inverse of `flatten_optimizer`, on an optimizer made of the same parameters."""
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _link(source: Path, target: Path) -> None:

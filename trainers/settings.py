@@ -79,6 +79,7 @@ class Field:
 
 
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
+OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
 
 FIELDS: Mapping[str, Field] = {
@@ -106,7 +107,7 @@ FIELDS: Mapping[str, Field] = {
               choices=("linear", "cosine", "constant", "polynomial", "inverse_sqrt", "cosine_with_restarts"),
               searchable=True),
         Field("warmup_steps", int, None, "The same in optimizer steps; wins over warmup_ratio.", low=0),
-        Field("optim", str, "adamw_torch", "Optimizer.", choices=("adamw_torch", "adafactor"), searchable=True),
+        Field("optim", str, "adamw_torch", "Optimizer.", choices=OPTIMIZERS, searchable=True),
         Field("weight_decay", float, 0.01, "Decoupled weight decay.", low=0, high=1, searchable=True),
         Field("max_grad_norm", float, 1.0, "Gradient norm is clipped to this.", above=0, searchable=True),
         Field("loss", str, "default",

@@ -12,13 +12,13 @@ import torch
 from transformers import get_scheduler
 
 from trainers.batches import collate, effective_batches, micro_batches
-from trainers.checkpoint import flatten_optimizer, restore_optimizer
 from trainers.dropout import make_dropout_cheap
 from trainers.evaluation import autocast, evaluate
 from trainers.losses import training_loss
 from trainers.metrics.table import Rows
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
 from trainers.neftune import add_embedding_noise
+from trainers.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from trainers.spec import TrialSpec
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
@@ -51,7 +51,7 @@ class Trainer:
         self.loss = training_loss(spec, self.task.loss, self._target_counts)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.total_steps = math.ceil(spec.max_examples / batch_size)
-        self.optimizer = _optimizer(spec, self.parameters)
+        self.optimizer = make_optimizer(spec, self.parameters)
         kind = str(settings["lr_scheduler_type"])
         self.schedule = get_scheduler(
             "constant_with_warmup" if kind == "constant" else kind,
@@ -121,13 +121,15 @@ class Trainer:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and plain values that `load_state` takes back, on a trainer of the same spec."""
         tensors = {f"parameter.{n}": p for n, p in self.model.named_parameters() if p.requires_grad}
-        tensors |= flatten_optimizer(self.optimizer)
+        moments, numbers = optimizer_state(self.optimizer)
+        tensors |= moments
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         plain = {
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "optimizer": numbers,
             "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
         }
         return {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, plain
@@ -138,7 +140,7 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
                     parameter.copy_(tensors[f"parameter.{name}"])
-        restore_optimizer(self.optimizer, tensors)
+        restore_optimizer(self.optimizer, {**tensors, **plain["optimizer"]})
         self.schedule.load_state_dict(plain["schedule"])
         self.scaler.load_state_dict(plain["scaler"])
         for group, rate in zip(self.optimizer.param_groups, plain["learning_rates"], strict=True):
@@ -151,11 +153,3 @@ class Trainer:
 def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:
     steps = spec.settings["warmup_steps"]
     return round(float(spec.settings["warmup_ratio"] or 0) * total_steps) if steps is None else int(steps)
-
-
-def _optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    rate = float(spec.settings["learning_rate"] or 0)
-    decay = float(spec.settings["weight_decay"] or 0)
-    if spec.settings["optim"] == "adafactor":
-        return torch.optim.Adafactor(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)

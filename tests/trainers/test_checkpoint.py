@@ -59,7 +59,7 @@ SETTINGS = {"evaluations": 4, "max_examples": 160, "batch_size": 8, "lora_dropou
 
 
 @pytest.mark.parametrize("kind", ["encoder", "chat"])
-@pytest.mark.parametrize("optim", ["adamw_torch", "adafactor"])
+@pytest.mark.parametrize("optim", ["adamw_torch", "adafactor", "adamw_bnb_8bit", "lion_32bit"])
 def test_resumed_equals_undisturbed_to_the_bit_however_often_it_was_disturbed(make_spec, drive, tmp_path, kind, optim):
     whole = dataclasses.replace(make_spec(kind, optim=optim, **SETTINGS), dir=str(tmp_path / "whole"))
     undisturbed = drive(whole)
