@@ -26,7 +26,8 @@ def answers(rng, rate, rows=60):
     """Per-row results of a classifier that is right with a probability."""
     labels = np.arange(rows) % 2
     right = rng.random(rows) < rate
-    return np.stack([labels, np.where(right, labels, 1 - labels), rng.random(rows)], axis=1)
+    guessed = np.where(right, labels, 1 - labels)
+    return np.stack([labels, guessed, rng.random(rows), 1 - guessed, guessed], axis=1)
 
 
 # --- how often the truth is inside ----------------------------------------------------------------------
