@@ -12,7 +12,7 @@ from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks.base import Batch
 from trainers.tasks.chat import Chat, Conversation
-from trainers.tasks.next_token import _target_logits
+from trainers.tasks.next_token import causal_logits
 
 MESSAGES = [
     {"role": "system", "content": "it is a film"},
@@ -102,7 +102,7 @@ def test_logits_at_targets_are_those_of_the_full_forward_pass(workload):
     mask = torch.ones_like(ids)
     mask[2, 6:] = targets[2, 6:] = 0
     with torch.no_grad():
-        logits, wanted, rows = _target_logits(base.model, Batch(ids, mask, targets, None, torch.zeros(3)))
+        logits, wanted, rows = causal_logits(base.model, Batch(ids, mask, targets, None, torch.zeros(3)))
         full = base.model(input_ids=ids, attention_mask=mask).logits
     assert base.model._hpo_head_is_plain
     expected = [(row, full[row, i - 1], ids[row, i]) for row in range(3) for i in range(1, 9) if targets[row, i]]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from trainers.sources import Row
+from trainers.spec import Finding
+from trainers.tasks import columns as read
 from trainers.tasks.base import Batch
 from trainers.tokens import Encoded, TargetKind, Tokens
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,19 @@ class Texts:
 
     def as_row(self) -> dict[str, str]:
         return {"text": self.text} if self.pair is None else {"text": self.text, "text_pair": self.pair}
+
+
+def texts_with(
+    row: Row, columns: Mapping[str, str], role: str, read_value: Callable[[object, str, str], T | Finding]
+) -> tuple[Texts, T] | Finding:
+    """A row's texts, and what `read_value(value, where, column)` makes of its column for `role`."""
+    texts, value = read.texts(row, columns), read.column(row, columns, role)
+    if isinstance(texts, Finding):
+        return texts
+    if isinstance(value, Finding):
+        return value
+    answer = read_value(value, row.where, columns[role])
+    return answer if isinstance(answer, Finding) else (Texts(*texts), answer)
 
 
 class SequenceHead:

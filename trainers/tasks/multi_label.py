@@ -16,7 +16,7 @@ from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
-from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits
+from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
 from trainers.tokens import Encoded
 
 
@@ -36,14 +36,10 @@ class MultiLabel(SequenceHead):
     loss: Loss = staticmethod(label_losses)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
-        texts, labels = read.texts(row, columns), read.column(row, columns, "labels")
-        if isinstance(texts, Finding):
-            return texts
-        if not isinstance(labels, Finding):
-            labels = _labels(labels, row.where, columns["labels"])
-        if isinstance(labels, Finding):
-            return labels
-        example = Example(Texts(*texts), labels)
+        found = texts_with(row, columns, "labels", _labels)
+        if isinstance(found, Finding):
+            return found
+        example = Example(*found)
         # Spread evenly by the first label: all combinations would be too many strata.
         return Keyed(example, key=example.texts.key, stratum=example.labels[:1])
 

@@ -36,12 +36,16 @@ class NextToken:
         return model, sorted(info["missing_keys"])
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
-        logits, targets, _ = _target_logits(model, batch)
+        logits, targets, _ = self.target_logits(model, batch)
         return Sums(loss(logits.float(), targets).sum(), len(targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
-        logits, targets, rows = _target_logits(model, batch)
+        logits, targets, rows = self.target_logits(model, batch)
         return token_rows(logits, targets, rows, batch)
+
+    def target_logits(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits [targets, vocabulary], the targets, and each one's row."""
+        return causal_logits(model, batch)
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return int(tokens.targets(row)[1:].sum())
@@ -75,7 +79,7 @@ def token_rows(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, 
     return np.stack([*sums, batch.target_bytes.cpu().numpy()], axis=1).astype(np.float64)
 
 
-def _target_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def causal_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits [targets, vocabulary] of the positions that predict a target, the targets, and each one's row.
 
     Only those positions are multiplied with the vocabulary: elsewhere nobody asks.

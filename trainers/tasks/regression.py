@@ -14,9 +14,8 @@ from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
-from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
-from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits
+from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
 from trainers.tokens import Encoded
 
 
@@ -36,14 +35,10 @@ class Regression(SequenceHead):
     loss: Loss = staticmethod(squared_errors)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
-        texts, value = read.texts(row, columns), read.column(row, columns, "value")
-        if isinstance(texts, Finding):
-            return texts
-        if not isinstance(value, Finding):
-            value = _number(value, row.where, columns["value"])
-        if isinstance(value, Finding):
-            return value
-        example = Example(Texts(*texts), value)
+        found = texts_with(row, columns, "value", _number)
+        if isinstance(found, Finding):
+            return found
+        example = Example(*found)
         return Keyed(example, key=example.texts.key, stratum=None)
 
     def check_all(self, train: Sequence[Keyed[Example]], where: str) -> list[Finding]:

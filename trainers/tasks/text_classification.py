@@ -15,7 +15,7 @@ from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
-from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits
+from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
 from trainers.tokens import Encoded
 
 
@@ -30,15 +30,11 @@ class TextClassification(SequenceHead):
     loss: Loss = staticmethod(cross_entropy)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
-        texts, label = read.texts(row, columns), read.column(row, columns, "label")
-        if isinstance(texts, Finding):
-            return texts
-        if not isinstance(label, Finding):
-            label = read.as_label(label, row.where, columns["label"])
-        if isinstance(label, Finding):
-            return label
-        example = Example(Texts(*texts), label)
-        return Keyed(example, key=example.texts.key, stratum=label)
+        found = texts_with(row, columns, "label", read.as_label)
+        if isinstance(found, Finding):
+            return found
+        example = Example(*found)
+        return Keyed(example, key=example.texts.key, stratum=example.label)
 
     def check_all(self, train: Sequence[Keyed[Example]], where: str) -> list[Finding]:
         found = sorted({row.example.label for row in train})

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 
-from trainers.losses import Loss, cross_entropy
-from trainers.metrics.table import Rows
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch, Sums
-from trainers.tasks.next_token import token_rows
+from trainers.tasks.base import Batch
+from trainers.tasks.next_token import NextToken
 from trainers.tokens import Encoded, TargetKind, Tokens
 
 
@@ -25,10 +23,9 @@ class Pair:
     output: str
 
 
-class TextToText:
+class TextToText(NextToken):
     name = "text-to-text"
     targets: TargetKind = "sequence"
-    loss: Loss = staticmethod(cross_entropy)
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Pair] | Finding:
         given, wanted = read.text(row, columns, "input"), read.text(row, columns, "output")
@@ -39,9 +36,6 @@ class TextToText:
         return Keyed(Pair(given, wanted), key=(given.strip(), wanted.strip()), stratum=None)
 
     def check_all(self, train: Sequence[Keyed[Pair]], where: str) -> list[Finding]:
-        return []
-
-    def labels(self, examples: Sequence[Pair]) -> list[str]:
         return []
 
     def encode(
@@ -65,23 +59,13 @@ class TextToText:
         model, info = AutoModelForSeq2SeqLM.from_pretrained(source, output_loading_info=True, **options)
         return model, sorted(info["missing_keys"])
 
-    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
-        logits, targets, _ = _target_logits(model, batch)
-        return Sums(loss(logits.float(), targets).sum(), len(targets))
-
-    def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
-        logits, targets, rows = _target_logits(model, batch)
-        return token_rows(logits, targets, rows, batch)
+    def target_logits(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        is_target = batch.targets > 0
+        ids = batch.targets.long() - 1
+        labels = torch.where(is_target, ids, -100)
+        decoder_ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
+        logits = model(**batch.inputs, decoder_input_ids=decoder_ids).logits
+        return logits[is_target], ids[is_target], is_target.nonzero(as_tuple=True)[0]
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return len(tokens.targets(row))
-
-
-def _target_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [targets, vocabulary], the targets, and each one's row."""
-    is_target = batch.targets > 0
-    ids = batch.targets.long() - 1
-    labels = torch.where(is_target, ids, -100)
-    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
-    logits = model(**batch.inputs, decoder_input_ids=decoder_ids).logits
-    return logits[is_target], ids[is_target], is_target.nonzero(as_tuple=True)[0]
