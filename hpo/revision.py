@@ -26,7 +26,7 @@ Change = tuple[str, Any, Any]
 # hold is compared by hash.)
 _INCOMPARABLE = ("task", "model.trust_remote_code", "data", "objective", "seed")
 _PLACES = ("model.source", "model.revision", "data.train", "data.validation", "data.test")
-_UNTOUCHED = ("promote", "trials", "training.micro_batch_size", *_PLACES)
+_UNTOUCHED = ("promote", "trials", "training.micro_batch_size", "training.gradient_checkpointing", *_PLACES)
 """Changes that no trial depends on and that open no revision."""
 
 

@@ -24,6 +24,9 @@ from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Tokens
 
+SAMPLE_ROWS = 8
+"""In each batch that a method may look at before it begins."""
+
 
 class Trainer:
     """Everything of a trial that learns or is learned from."""
@@ -64,8 +67,9 @@ class Trainer:
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
 
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
-        """The model's inputs for the first training rows, as the trial will see them."""
-        for rows in effective_batches(len(self.train_tokens), self.micro_batch_size, spec.max_examples, spec.seed):
+        """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
+        micro-batch nor memory decides what a method makes of them."""
+        for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
             yield collate(self.train_tokens, rows, self.pad_id, self.device).inputs
 
     def _target_counts(self) -> torch.Tensor:
