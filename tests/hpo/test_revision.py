@@ -100,7 +100,8 @@ def test_another_task_is_refused(sweep):
     "changes",
     [
         {"promote": {"max_drop": 0.1}}, {"promote": False}, {"trials": {"retries": 5}},
-        {"training": {"max_examples": 100, "micro_batch_size": 2, "gradient_checkpointing": True}}, {"data": {"train": "moved.jsonl"}}, {},
+        {"training": {"max_examples": 100, "micro_batch_size": 2, "gradient_checkpointing": True}},
+        {"data": {"train": "moved.jsonl"}}, {},
     ],
     ids=str,
 )  # fmt: skip
