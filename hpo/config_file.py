@@ -31,7 +31,9 @@ def load_config(file: Path, home: Home) -> SweepConfig:
     method = root.one_of("method", METHODS, "lora")
     methods = _methods(root, method)
     fields = {n: f for n, f in FIELDS.items() if not f.methods or set(methods) & set(f.methods)}
-    defaults = {n: v for m in methods for n, v in default_settings(task or "text-classification", m).items()}
+    # Where several methods read a setting, the baseline's decides its default.
+    by_rank = [*(m for m in methods if m != method), *(m for m in methods if m == method)]
+    defaults = {n: v for m in by_rank for n, v in default_settings(task or "text-classification", m).items()}
     settings = {**defaults, **_training(root, fields, " or ".join(methods))}
     name = _name(root, "name", file.stem)
     space = parse_space(root.section("search_space"), {**fields, METHOD.name: METHOD})

@@ -28,6 +28,8 @@ class Method:
     """Whether what it learned can be folded into the base model's weights; only then it can be released."""
     tasks: tuple[str, ...] = ()
     """Tasks that it goes with; empty for all of them."""
+    defaults: Mapping[str, Setting] = field(default_factory=dict)
+    """What differs from the task's."""
 
     def refuse(self, task: str, family: Family) -> str | None:
         """Why it does not go with a task or a kind of model, or None."""
@@ -53,7 +55,11 @@ METHODS: Mapping[str, Method] = {
         ),
         Method("loftq", "LoRA that begins as what 4 bits lose of the weights (Li et al. 2023)."),
         Method("qlora", "LoRA on a base kept in 4 or 8 bits (Dettmers et al. 2023)."),
-        Method("ia3", "Learned scales on keys, values and feed-forward blocks (Liu et al. 2022)."),
+        Method(
+            "ia3",
+            "Learned scales on keys, values and feed-forward blocks (Liu et al. 2022).",
+            defaults={"learning_rate": 5e-3},
+        ),
         Method("adapter", "Bottleneck networks between the layers (Houlsby et al. 2019).", merges=False),
         Method(
             "prompt",
@@ -61,6 +67,7 @@ METHODS: Mapping[str, Method] = {
             ("decoder",),
             merges=False,
             tasks=("causal-lm", "instruct", "chat"),
+            defaults={"learning_rate": 3e-2},
         ),
         Method(
             "prefix",
@@ -68,8 +75,9 @@ METHODS: Mapping[str, Method] = {
             ("decoder",),
             merges=False,
             tasks=("causal-lm", "instruct", "chat"),
+            defaults={"learning_rate": 1e-2},
         ),
-        Method("full", "Every parameter is trained."),
+        Method("full", "Every parameter is trained.", defaults={"learning_rate": 5e-5}),
     )
 }
 
@@ -248,6 +256,6 @@ def canonical_settings(method: str, settings: Mapping[str, Setting]) -> dict[str
 
 
 def default_settings(task: str, method: str) -> dict[str, Setting]:
-    """Every setting that `method` reads, at its default for `task`."""
-    overrides = TASKS[task].defaults
+    """Every setting that `method` reads, at its default for `task` and method."""
+    overrides = {**TASKS[task].defaults, **METHODS[method].defaults}
     return {name: overrides.get(name, f.default) for name, f in FIELDS.items() if not f.methods or method in f.methods}

@@ -1007,3 +1007,11 @@ def test_what_a_loss_of_one_s_own_says_is_part_of_a_trial(tmp_path):
         (tmp_path / "mine.py").write_text(content)
         identities.append(trial(make_config(tmp_path, training={"loss": "mine.py:f"}), tmp_path, {}).fingerprint())
     assert identities[0] == identities[2] != identities[1]
+
+
+def test_a_method_brings_its_own_defaults_and_the_baseline_s_decides(tmp_path):
+    searched = {"method": {"type": "choice", "values": ["full", "lora", "ia3"]}}
+    assert make_config(tmp_path, method="full").settings["learning_rate"] == 5e-5
+    assert make_config(tmp_path, method="full", training={"learning_rate": 1e-3}).settings["learning_rate"] == 1e-3
+    assert make_config(tmp_path, search_space=searched).settings["learning_rate"] == 5e-4
+    assert make_config(tmp_path, search_space=searched, method="ia3").settings["learning_rate"] == 5e-3

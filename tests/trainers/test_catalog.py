@@ -30,7 +30,9 @@ def test_every_task_has_its_file():
 def test_methods_get_only_the_settings_they_read(method):
     settings = default_settings("chat", method)
     assert all(not FIELDS[name].methods or method in FIELDS[name].methods for name in settings)
-    assert settings["learning_rate"] == TASKS["chat"].defaults["learning_rate"]
+    own = METHODS[method].defaults
+    assert settings["learning_rate"] == own.get("learning_rate", TASKS["chat"].defaults["learning_rate"])
+    assert settings["batch_size"] == TASKS["chat"].defaults["batch_size"]
 
 
 @pytest.mark.parametrize(
