@@ -37,7 +37,7 @@ def ranked(records: Sequence[TrialRecord], objective: Objective, constraints: Co
         (r.result.value, r.number, r)
         for r in records
         if r.state == "complete" and r.result and r.result.value is not None
-        and not (r.reused_from or "").isdigit() and is_feasible(r, constraints)
+        and not r.is_duplicate and is_feasible(r, constraints)
     ]  # fmt: skip
     return [r for _, _, r in sorted(complete, key=lambda item: (objective.sort_key(item[0]), item[1]))]
 

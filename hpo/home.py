@@ -67,6 +67,11 @@ class Home:
         return self.dir / "mlflow.db"
 
     @property
+    def mlflow_lock(self) -> Path:
+        """Held while the database is made."""
+        return self.dir / "mlflow.lock"
+
+    @property
     def artifacts(self) -> Path:
         return self.dir / "artifacts"
 

@@ -1,4 +1,4 @@
-"""One process per sweep: a lock that the trial host and its children inherit.
+"""One process per sweep: a lock that the trial host and its children inherit; and a moment alone in the home.
 
 The kernel drops a `flock` when the last process that holds the file ends, so a restarted sweep begins only when the
 last orphan of the old one is gone, and no stale lock is ever left behind.
@@ -30,6 +30,15 @@ def sweep_lock(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait until no other process is inside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _acquire(fd: int, path: Path) -> None:

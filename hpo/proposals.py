@@ -45,7 +45,7 @@ class Proposals:
         """How many of the last trials in a row were equal to earlier ones; read from the study, so that a resumed
         sweep goes on alike."""
         newest_first = sorted(self._study.records(), key=lambda record: -record.number)
-        return sum(1 for _ in itertools.takewhile(lambda record: (record.reused_from or "").isdigit(), newest_first))
+        return sum(1 for _ in itertools.takewhile(lambda record: record.is_duplicate, newest_first))
 
     def _line_up(self, warm: Sequence[Point]) -> Iterator[Point]:
         """Points to try before any sampler is asked: the baseline, the file's own, an earlier sweep's best, a grid."""

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.config import SweepConfig
 from hpo.home import Home
+from hpo.lock import exclusive
 from hpo.records import TrialRecord
 from trainers.files import TrialPaths
 from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
@@ -51,9 +53,26 @@ def quiet_mlflow() -> None:
 
 def client(home: Home) -> MlflowClient:
     """A client of the home's own store; its first use makes the database (a few seconds, once)."""
-    home.dir.mkdir(parents=True, exist_ok=True)
-    uri = f"sqlite:///{home.mlflow_db}"
     quiet_mlflow()
+    with exclusive(home.mlflow_lock):
+        if not home.mlflow_db.exists():
+            _make_store(home.mlflow_db)
+    return _client(home.mlflow_db)
+
+
+def _make_store(database: Path) -> None:
+    """MLflow's tables come from dozens of migrations, and a kill between two leaves a database that no later start can
+    mend: so they are made aside, and the whole database appears by rename."""
+    aside = database.with_name("mlflow.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    _client(aside / database.name).search_experiments(max_results=1)
+    os.replace(aside / database.name, database)
+    shutil.rmtree(aside)
+
+
+def _client(database: Path) -> MlflowClient:
+    uri = f"sqlite:///{database}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

@@ -31,6 +31,8 @@ def look(tiny):
     return at
 
 
+WORDS = ["film", "story", "actor", "scene", "plot", "music", "camera", "ending"]
+PAIRS = [(a, b) for a in WORDS for b in WORDS]
 BROKEN = {
     "a.jsonl": ('{"text": "a film", "label": "x"}\n{"text": "a', "a.jsonl:2: is not JSON"),
     "a.csv": ("text,label\na film,x\na,b,c\n", "a.csv:3: has too many or too few columns"),
@@ -84,6 +86,28 @@ def test_duplicates_leaks_lengths_and_labels_are_counted(look, tmp_path):
     assert facts.labels["rare"] == 1
     assert any("3 rows are in train and in validation" in note for note in checked.notes)
     assert any("labels with fewer than 10 training rows: rare (1)" in note for note in checked.notes)
+
+
+def test_a_label_that_no_training_row_has_is_a_finding(look, tmp_path):
+    checked = look(
+        "text-classification", "encoder", write_jsonl(tmp_path / "t.jsonl", reviews(60)),
+        write_jsonl(tmp_path / "v.jsonl", [*reviews(20, seed=5), {"text": "a film", "label": "unheard-of"}]),
+    )  # fmt: skip
+    (finding,) = checked.findings
+    assert finding.where == "data.validation"
+    assert "unheard-of" in finding.found
+
+
+def test_a_split_that_is_left_without_rows_is_a_finding(look, tmp_path):
+    checked = look("text-classification", "encoder", write_jsonl(tmp_path / "t.jsonl", reviews(8)))
+    assert [finding.where.split(":")[0] for finding in checked.findings] == ["data"]
+
+
+def test_rows_with_as_many_labels_as_tokens_are_counted_by_label(look, tmp_path):
+    """[CLS] a film [SEP], and four labels: not to be taken for a tag per token."""
+    rows = [{"text": f"{a} {b}", "labels": ["p", "q", "r", "s"][: 2 + n % 3]} for n, (a, b) in enumerate(PAIRS)]
+    facts = look("multi-label-classification", "encoder", write_jsonl(tmp_path / "t.jsonl", rows)).splits["train"]
+    assert facts.labels["p"] == facts.labels["q"] == facts.rows
 
 
 def test_a_chat_row_is_shown_with_what_is_learned_of_it(look, tiny):

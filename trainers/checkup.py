@@ -9,10 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from trainers.inspection import check_model, load_tokenizer, model_folder
-from trainers.sources import DataProblem, read_rows
-from trainers.spec import Check, Checked, DataRef, Finding, Piece, Rendered, SplitFacts
-from trainers.splits import SPLITS, Keyed, cut, drop_duplicates
+from trainers.inspection import (
+    check_enough,
+    check_labels,
+    check_model,
+    cut_splits,
+    load_tokenizer,
+    model_folder,
+    read_given,
+)
+from trainers.sources import DataProblem
+from trainers.spec import Check, Checked, Finding, Piece, Rendered, SplitFacts
+from trainers.splits import SPLITS, Keyed
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded
@@ -29,9 +37,9 @@ def check(request: Check) -> Checked:
     workload = request.workload
     task = TASKS[workload.task]
     findings: list[Finding] = []
-    given = _read(task, workload.data, findings)
+    given = read_given(task, workload.data, findings)
     as_given = {name: [row.key for row in rows] for name, rows in given.items()}
-    splits = _cut(given, workload.data)
+    splits, _ = cut_splits(given, workload.data)
     if splits["train"]:
         findings += task.check_all(splits["train"], workload.data.train)
     folder = model_folder(workload.model)
@@ -41,34 +49,18 @@ def check(request: Check) -> Checked:
         findings += problem.findings
     tokenizer = load_tokenizer(folder, workload.model.trust_remote_code)
     labels = task.labels([row.example for row in splits["train"]])
+    try:
+        check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
+        check_labels(task, splits, labels)
+    except DataProblem as problem:
+        findings += problem.findings
     facts, examples = {}, []
     for name in SPLITS:
         encoded = _encode(task, tokenizer, splits[name], labels, UNCUT)
-        facts[name] = _facts(name, splits[name], encoded, labels, as_given, workload.max_length)
+        facts[name] = _facts(task, name, splits[name], encoded, labels, as_given, workload.max_length)
     for made in _encode(task, tokenizer, splits["train"][:EXAMPLES], labels, workload.max_length):
         examples += [_rendered(one, tokenizer, labels, task) for one in made[:1]]
     return Checked(findings, facts, examples, _notes(facts, workload.max_length))
-
-
-def _read(task: Task, data: DataRef, findings: list[Finding]) -> dict[str, list[Keyed[Any]]]:
-    """The sound rows of every split that the data names."""
-    splits = {}
-    for name in SPLITS:
-        source = getattr(data, name)
-        if source is not None:
-            checked = [task.check(row, data.columns) for row in read_rows(source, name, findings)]
-            findings += [row for row in checked if isinstance(row, Finding)]
-            splits[name] = [row for row in checked if isinstance(row, Keyed)]
-    return splits
-
-
-def _cut(given: Mapping[str, list[Keyed[Any]]], data: DataRef) -> dict[str, list[Keyed[Any]]]:
-    splits, _ = drop_duplicates(given)
-    for name in ("test", "validation"):
-        if name not in given:
-            size = data.test_size if name == "test" else data.validation_size
-            splits["train"], splits[name] = cut(splits["train"], size, data.seed)
-    return splits
 
 
 def _encode(
@@ -80,7 +72,7 @@ def _encode(
 
 
 def _facts(
-    name: str, rows: Sequence[Keyed[Any]], encoded: Sequence[Sequence[Encoded]], labels: Sequence[str],
+    task: Task, name: str, rows: Sequence[Keyed[Any]], encoded: Sequence[Sequence[Encoded]], labels: Sequence[str],
     as_given: Mapping[str, Sequence[Hashable]], max_length: int,
 ) -> SplitFacts:  # fmt: skip
     mine = as_given.get(name, ())
@@ -94,20 +86,20 @@ def _facts(
         rows=len(rows),
         duplicates=len(mine) - len(set(mine)),
         shared=shared,
-        labels=_label_counts(encoded, labels),
+        labels=_label_counts(task, encoded, labels),
         token_percentiles={**percentiles, "max": int(lengths.max())},
         too_long=len(over),
         tokens_cut=int((over - max_length).sum()),
     )
 
 
-def _label_counts(encoded: Sequence[Sequence[Encoded]], labels: Sequence[str]) -> dict[str, int]:
+def _label_counts(task: Task, encoded: Sequence[Sequence[Encoded]], labels: Sequence[str]) -> dict[str, int]:
     if not labels:
         return {}
     counts: Counter[str] = Counter()
     for made in encoded:
         for one in made:
-            if len(one.targets) == len(one.ids):  # a tag for every word, plus one
+            if task.targets == "token":  # a tag for every word, plus one
                 counts.update(labels[int(t) - 1] for t in one.targets if t)
             elif len(one.targets) == 1:
                 counts[labels[int(one.targets[0])]] += 1

@@ -32,15 +32,15 @@ def inspect(request: Inspect) -> Inspection:
     task = TASKS[workload.task]
     splits, duplicates = read_splits(task, workload.data)
     labels = task.labels([row.example for row in splits["train"]])
-    _check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
-    _check_labels(task, splits, labels)
+    check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
+    check_labels(task, splits, labels)
     folder = model_folder(workload.model)
     model_fingerprint, family = check_model(folder, workload)
     tokenizer = load_tokenizer(folder, workload.model.trust_remote_code)
     encoded = {name: encode(task, tokenizer, splits[name], labels, workload.max_length) for name in SPLITS}
     empty = {name: sum(not made for made in rows) for name, rows in encoded.items()}
     kept = {n: [(r, e) for r, made in zip(splits[n], encoded[n], strict=True) for e in made] for n in SPLITS}
-    _check_enough({name: len(rows) for name, rows in kept.items()}, workload.data)
+    check_enough({name: len(rows) for name, rows in kept.items()}, workload.data)
     content = _fingerprint(workload, kept)
     tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model_fingerprint, FORMAT_VERSION])[:32]
     if not tokens_dir.exists():
@@ -68,20 +68,33 @@ def inspect(request: Inspect) -> Inspection:
 def read_splits(task: Task, data: DataRef) -> tuple[dict[str, list[Keyed[Any]]], int]:
     """The rows of all splits, cut where the data names no file, and the number of duplicates dropped."""
     findings: list[Finding] = []
-    given = {name: source for name in SPLITS if (source := getattr(data, name)) is not None}
+    given = read_given(task, data, findings)
+    if not findings:
+        findings += task.check_all(given["train"], data.train)
+    if findings:
+        raise DataProblem(findings)
+    return cut_splits(given, data)
+
+
+def read_given(task: Task, data: DataRef, findings: list[Finding]) -> dict[str, list[Keyed[Any]]]:
+    """The sound rows of every split that the data names; what is wrong goes to `findings`."""
     splits: dict[str, list[Keyed[Any]]] = {}
-    for name, source in given.items():
+    for name in SPLITS:
+        source = getattr(data, name)
+        if source is None:
+            continue
         rows = read_rows(source, name, findings)
         checked = [task.check(row, data.columns) for row in rows]
         findings += [c for c in checked if isinstance(c, Finding)]
         splits[name] = [c for c in checked if isinstance(c, Keyed)]
         if not rows and not findings:
             findings.append(Finding(source, "is empty", "expected at least a few rows"))
-    if not findings:
-        findings += task.check_all(splits["train"], data.train)
-    if findings:
-        raise DataProblem(findings)
-    splits, duplicates = drop_duplicates(splits)
+    return splits
+
+
+def cut_splits(given: Mapping[str, list[Keyed[Any]]], data: DataRef) -> tuple[dict[str, list[Keyed[Any]]], int]:
+    """All splits without duplicates, cut from train where none was given, and the number of duplicates dropped."""
+    splits, duplicates = drop_duplicates(given)
     for name in ("test", "validation"):
         if name not in given:
             size = data.test_size if name == "test" else data.validation_size
@@ -89,7 +102,7 @@ def read_splits(task: Task, data: DataRef) -> tuple[dict[str, list[Keyed[Any]]],
     return splits, duplicates
 
 
-def _check_labels(task: Task, splits: Mapping[str, Sequence[Keyed[Any]]], labels: Sequence[str]) -> None:
+def check_labels(task: Task, splits: Mapping[str, Sequence[Keyed[Any]]], labels: Sequence[str]) -> None:
     if not labels:
         return
     for name in ("validation", "test"):
@@ -99,7 +112,7 @@ def _check_labels(task: Task, splits: Mapping[str, Sequence[Keyed[Any]]], labels
             raise DataProblem([Finding(f"data.{name}", found, f"training has: {', '.join(labels)}")])
 
 
-def _check_enough(rows: Mapping[str, int], data: DataRef) -> None:
+def check_enough(rows: Mapping[str, int], data: DataRef) -> None:
     empty = [name for name in SPLITS if rows[name] == 0]
     if empty:
         counts = ", ".join(f"{rows[name]} {name}" for name in SPLITS)

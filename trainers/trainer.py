@@ -70,7 +70,7 @@ class Trainer:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
         micro-batch nor memory decides what a method makes of them."""
         for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
-            yield collate(self.train_tokens, rows, self.pad_id, self.device).inputs
+            yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs  # where the base still is
 
     def _target_counts(self) -> torch.Tensor:
         """Training targets of each class."""

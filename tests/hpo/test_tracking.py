@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from hpo.home import Home
 from hpo.records import TrialRecord
-from hpo.tracking import Tracker
+from hpo.tracking import Tracker, client
 from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_result
 from trainers.spec import Step
+
+MAKE_STORE = """
+import sys
+from pathlib import Path
+from hpo.home import Home
+from hpo.tracking import client
+client(Home(Path(sys.argv[1])))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +223,16 @@ def test_no_run_stays_open_when_a_sweep_is_abandoned(store):
     runs = [begin(tracker, spec_of(store, number)) for number in (38, 39)]
     tracker.abandon("KILLED")
     assert {tracker._client.get_run(run).info.status for run in [*runs, tracker.parent_id]} == {"KILLED"}
+
+
+def test_a_kill_while_the_store_is_made_leaves_nothing_in_the_way(tmp_path):
+    home = Home(tmp_path / "home")
+    making = home.dir / "mlflow.new/mlflow.db"
+    process = subprocess.Popen([sys.executable, "-c", MAKE_STORE, str(home.dir)])
+    while process.poll() is None and not (making.exists() and making.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was made before it could be killed"
+    assert not home.mlflow_db.exists()
+    assert client(home).search_experiments()
+    assert sorted(path.name for path in home.dir.iterdir()) == ["mlflow.db", "mlflow.lock"]
