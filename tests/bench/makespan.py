@@ -1,7 +1,7 @@
 """A fixed queue of eight MiniLM points, as a whole: ours against what a user would write today, and with one job.
 
 Same data and rows, same steps, evaluations and fp32 everywhere. Each tool is a process of its own, timed from its start
-to its last result, alone on the machine.
+to its end; they take turns (`turns.py`), so that a machine whose speed drifts treats them alike.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.tables import Row
+from tests.bench.turns import in_turns
 
 ROOT = Path(__file__).parents[2]
 POINTS: list[dict[str, Any]] = [
@@ -27,6 +28,7 @@ POINTS: list[dict[str, Any]] = [
 ]  # fmt: skip
 EVALUATIONS = 5
 MAX_LENGTH = 64
+TWO, ONE = "ours, two jobs", "ours, one job of two threads"
 
 
 def rows(examples: int, ray_python: str | None = None) -> list[Row]:
@@ -34,35 +36,40 @@ def rows(examples: int, ray_python: str | None = None) -> list[Row]:
     one it is left out."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        ours_s, results = ours(folder, "two", examples, jobs=2)
         workload = write_workload(folder, examples)
-        rivals = {"transformers + optuna": rival(sys.executable, "trainer_search", workload, examples)}
+        commands = {
+            TWO: ours(folder, "two", examples, jobs=2),
+            "transformers + optuna": rival(sys.executable, "trainer_search", workload),
+            ONE: ours(folder, "one", examples, jobs=1),
+        }
         if ray_python:
-            rivals["Ray Tune"] = rival(ray_python, "ray_search", workload, examples)
-        one_s, _ = ours(folder, "one", examples, jobs=1)
-    best = min(seconds for seconds, _ in rivals.values())
-    told = [Row(f"8 points, {name}", f"{seconds:.0f} s") for name, (seconds, _) in rivals.items()]
-    spread = {name: _mean(metrics) for name, (_, metrics) in rivals.items()}
+            commands["Ray Tune"] = rival(ray_python, "ray_search", workload)
+        timed = in_turns(commands, ROOT)
+        scores = {TWO: last_scores(folder / "two"), ONE: last_scores(folder / "one")}
+    rivals = [name for name in commands if name not in scores]
+    scores |= {name: rival_scores(timed[name].output, examples) for name in rivals}
+    ours_s = timed[TWO].seconds
+    best_s = min(timed[name].seconds for name in rivals)
     return [
-        Row("8 points, ours, two jobs", f"{ours_s:.0f} s"),
-        *told,
-        Row("8 points, ours, one job of two threads", f"{one_s:.0f} s"),
-        Row("ours against the best of the others", f"{ours_s / best:.2f}", "0.60"),
-        Row("one job against two", f"{one_s / ours_s:.2f}", ">= 1.25"),
-        Row("mean macro-F1 of the 8, ours", f"{_mean(results):.4f}"),
-        *(Row(f"mean macro-F1 of the 8, {name}", f"{value:.4f}") for name, value in spread.items()),
+        *(Row(f"8 points, {name}", f"{timed[name].seconds:.0f} s") for name in commands),
+        Row("ours against the best of the others", f"{ours_s / best_s:.2f}", "0.60"),
+        Row("one job against two", f"{timed[ONE].seconds / ours_s:.2f}", ">= 1.25"),
+        *(Row(f"mean macro-F1 of the 8, {name}", f"{_mean(scores[name]):.4f}") for name in commands),
     ]
 
 
-def ours(folder: Path, name: str, examples: int, jobs: int) -> tuple[float, list[float]]:
-    """(seconds, last macro-F1 of each trial)."""
+def ours(folder: Path, name: str, examples: int, jobs: int) -> list[str]:
     home = prepared_home(folder / name)
     file = folder / f"{name}.yaml"
     file.write_text(json.dumps(sweep(POINTS, examples, EVALUATIONS, pruner={"type": "none"})))
-    seconds = timed([sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file), "--jobs", str(jobs)])
-    shown = show(home, "makespan")
-    assert [t["state"] for t in shown["trials"]] == ["complete"] * len(POINTS)
-    return seconds, [trial["curve"][-1][1] for trial in shown["trials"]]
+    return [sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file), "--jobs", str(jobs)]
+
+
+def last_scores(home: Path) -> list[float]:
+    """Macro-F1 of each trial's last evaluation, as the rivals tell theirs."""
+    trials = show(home, "makespan")["trials"]
+    assert [trial["state"] for trial in trials] == ["complete"] * len(POINTS)
+    return [trial["curve"][-1][1] for trial in trials]
 
 
 def sweep(points: list[dict[str, Any]], examples: int, evaluations: int, **changes: Any) -> dict[str, Any]:
@@ -99,9 +106,12 @@ def prepared_home(home: Path) -> Path:
 
 
 def write_workload(folder: Path, examples: int) -> Path:
-    """The rows as our sweep cut them, for the others."""
-    (tokens,) = (folder / "two/cache/tokens").iterdir()
-    labels = show(folder / "two", "makespan")["data"]["labels"]
+    """The rows as a sweep of ours cuts them, for the others: a tiny one, in a home of its own."""
+    home = prepared_home(folder / "cut")
+    (folder / "cut.yaml").write_text(json.dumps(sweep(POINTS[:1], POINTS[0]["batch_size"], 1)))
+    timed([sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(folder / "cut.yaml")])
+    (tokens,) = (home / "cache/tokens").iterdir()
+    labels = show(home, "makespan")["data"]["labels"]
     for split in ("train", "validation"):
         found = [json.loads(line) for line in (tokens / f"{split}.jsonl").read_text().splitlines()]
         lines = (json.dumps({"text": row["text"], "label": labels[row["label"]]}) + "\n" for row in found)
@@ -117,12 +127,15 @@ def write_workload(folder: Path, examples: int) -> Path:
     return path
 
 
-def rival(python: str, module: str, workload: Path, examples: int) -> tuple[float, list[float]]:
-    command = [python, "-m", f"tests.bench.rivals.{module}", str(workload)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert [trial["steps"] for trial in answer["trials"]] == [math.ceil(examples / p["batch_size"]) for p in POINTS]
-    return float(answer["seconds"]), [float(trial["metric"]) for trial in answer["trials"]]
+def rival(python: str, module: str, workload: Path) -> list[str]:
+    return [python, "-m", f"tests.bench.rivals.{module}", str(workload)]
+
+
+def rival_scores(output: str, examples: int) -> list[float]:
+    """Macro-F1 of each trial's last evaluation. Raises `AssertionError` when the work was not the same."""
+    trials = json.loads(output.splitlines()[-1])["trials"]
+    assert [trial["steps"] for trial in trials] == [math.ceil(examples / p["batch_size"]) for p in POINTS]
+    return [float(trial["metric"]) for trial in trials]
 
 
 def timed(command: list[str]) -> float:
