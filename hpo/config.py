@@ -14,11 +14,12 @@ from hpo.objective import Objective
 from hpo.pruner import Pruner
 from hpo.space import Point, SearchSpace
 from hpo.strategy import Strategy
-from trainers.catalog import canonical_settings
+from trainers.catalog import METRICS, TASKS, canonical_settings
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
+from trainers.metrics.table import needs_generation
 from trainers.settings import BUDGETS, Setting
-from trainers.spec import DataRef, Inspection, ModelRef, TrialSpec, Workload
+from trainers.spec import DataRef, Generation, Inspection, ModelRef, TrialSpec, Workload
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class SweepConfig:
     settings: Mapping[str, Setting]
     """Every setting of task and methods: as in the file, else the catalog's default."""
     objectives: tuple[Objective, ...]
+    metrics: tuple[str, ...]
+    """Measured besides the task's."""
+    generation: Generation
     constraints: Mapping[str, float]
     pruner: Pruner
     budget: Budget
@@ -76,11 +80,20 @@ class SweepConfig:
         """The first one: what a trial's best evaluation, its early stopping and the champion are judged by."""
         return self.objectives[0]
 
+    @property
+    def gate(self) -> Objective:
+        """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first:
+        nobody generates answers, or runs functions of the user's, in onnxruntime."""
+        metrics = TASKS[self.task].metrics
+        first = Objective(metrics[0], METRICS[metrics[0]].direction)
+        return self.objective if self.objective.metric in metrics else first
+
     def workload(self, home: Home) -> Workload:
         max_length = max(int(value or 0) for value in self._largest("max_length"))
         return Workload(
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
-            str(self.file.resolve().parent),
+            str(self.file.resolve().parent), list(self.metrics),
+            self.generation if needs_generation(self.metrics) else None,
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:
@@ -181,6 +194,8 @@ class SweepConfig:
             "search_strategy": self.strategy.resolved(),
             "search_space": self.space.resolved(),
             "training": dict(self.settings),
+            "metrics": list(self.metrics),
+            "generation": asdict(self.generation),
             "objective": [asdict(objective) for objective in self.objectives],
             "constraints": dict(self.constraints),
             "pruner": self.pruner.resolved(),

@@ -12,15 +12,16 @@ from hpo.budget import parse_budget
 from hpo.config import Finalists, Patience, Promote, SweepConfig
 from hpo.dimensions import Choice
 from hpo.errors import ConfigError
+from hpo.further_metrics import parse_generation, parse_metrics
 from hpo.home import NAME_PATTERN, Home
 from hpo.inputs import parse_data, parse_model
 from hpo.objective import parse_constraints, parse_objectives
+from hpo.own_code import own_file
 from hpo.pruner import parse_pruner
 from hpo.space import SearchSpace, parse_space, typed
 from hpo.strategy import complete_point, is_countable, parse_strategy
 from hpo.yaml_source import Section, load
-from trainers.catalog import METHOD, METHODS, TASKS, default_settings
-from trainers.files import file_fingerprint
+from trainers.catalog import GENERATED, METHOD, METHODS, TASKS, default_settings
 from trainers.settings import BUDGETS, FIELDS, Field, Setting
 
 
@@ -37,7 +38,10 @@ def load_config(file: Path, home: Home) -> SweepConfig:
     settings = {**defaults, **_training(root, fields, " or ".join(methods))}
     name = _name(root, "name", file.stem)
     space = parse_space(root.section("search_space"), {**fields, METHOD.name: METHOD})
-    objectives = parse_objectives(root, task)
+    metrics = parse_metrics(root, task)
+    objectives = parse_objectives(root, task, metrics)
+    # A metric of generated text is measured where the objective names it, too.
+    asked = [o.metric for o in objectives if o.metric in GENERATED]
     config = SweepConfig(
         file=file,
         name=name,
@@ -49,6 +53,8 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         space=space,
         settings=settings,
         objectives=objectives,
+        metrics=tuple(dict.fromkeys([*metrics, *asked])),
+        generation=parse_generation(root),
         constraints=parse_constraints(root),
         pruner=parse_pruner(root, objectives),
         budget=parse_budget(root),
@@ -145,26 +151,20 @@ def _promote(root: Section, name: str, task: str) -> Promote | None:
 
 
 def _own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:
-    """Hashes of the user's files that `loss` may name; each must lie below the YAML's folder."""
+    """Hashes of the user's files that `loss` and `metrics` name; each must lie below the YAML's folder."""
     dimension = config.space.dimensions.get("loss")
     searched = [str(v) for v in dimension.values] if isinstance(dimension, Choice) else []
     folder, hashes = config.file.resolve().parent, []
     for name in dict.fromkeys([str(config.settings["loss"]), *searched]):
-        file, _, function = name.partition(":")
-        path = (folder / file).resolve()
         key = ("search_space", "loss") if name in searched else ("training", "loss")
-        if not function:
-            losses = TASKS[config.task].losses if config.task else (name,)
-            if name not in losses:
-                right = f"{config.task} has {', '.join(losses)}, or one of yours: FILE.py:FUNCTION"
-                root.problem(f"got {name!r}", right, *key)
-        elif not path.is_relative_to(folder):
-            root.problem(f"got {name!r}", f"expected a file below {folder}", *key)
-        elif not path.is_file():
-            root.problem(f"no file {file!r}", f"paths start at {folder}", *key)
-        else:
-            hashes.append(file_fingerprint([path]))
-    return tuple(hashes)
+        losses = TASKS[config.task].losses if config.task else (name,)
+        if ":" in name:
+            hashes.append(own_file(root, name, folder, *key))
+        elif name not in losses:
+            right = f"{config.task} has {', '.join(losses)}, or one of yours: FILE.py:FUNCTION"
+            root.problem(f"got {name!r}", right, *key)
+    hashes += [own_file(root, name, folder, "metrics") for name in config.metrics if ":" in name]
+    return tuple(hash_ for hash_ in hashes if hash_)
 
 
 def _check_together(root: Section, config: SweepConfig) -> None:

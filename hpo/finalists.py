@@ -22,7 +22,7 @@ from hpo.runner import Job, Runner
 from hpo.running import RunningSweep
 from hpo.trial_files import finished_on_disk, prepare_folder, write_result
 from trainers.codec import fingerprint, to_json
-from trainers.metrics.table import ROW_RESULTS, Rows
+from trainers.metrics.table import Rows, row_results
 from trainers.spec import Evaluation, Score, Scored, Step, TrialResult, TrialSpec, Verdict
 
 FIRST_NUMBER = 1_000_000
@@ -205,7 +205,7 @@ def _rows_of(sweep: RunningSweep, trial: int, repeat: int, result: TrialResult) 
 
 
 def _summary(sweep: RunningSweep, rows: list[Rows], contestant: int) -> tuple[dict[str, float], Draws]:
-    metrics, labels = ROW_RESULTS[sweep.config.task].metrics, sweep.inspection.labels
+    metrics, labels = row_results(sweep.config.task, sweep.config.metrics).metrics, sweep.inspection.labels
     name = sweep.config.objective.metric
 
     def metric_of(drawn: Rows) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.yaml_source import Section
-from trainers.catalog import METRICS, RESOURCES, TASKS, Direction
+from trainers.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction
+from trainers.metrics.table import own_name
 from trainers.spec import TrialResult
 
 
@@ -59,12 +60,14 @@ def pareto_front(points: Mapping[int, Sequence[float]]) -> list[int]:
     return sorted(n for n, point in points.items() if not any(beats(other, point) for other in points.values()))
 
 
-def parse_objectives(root: Section, task: str) -> tuple[Objective, ...]:
-    """Read `objective:`, a mapping or a list of them; the first must be a metric of the task."""
+def parse_objectives(root: Section, task: str, further: Sequence[str] = ()) -> tuple[Objective, ...]:
+    """Read `objective:`, a mapping or a list of them; the first must be a metric of the task, one of generated text
+    where it generates, or one of the user's among the `further` metrics."""
     raw = root.raw("objective")
     if not task:
         return (Objective("loss", "minimize"),)
-    metrics = TASKS[task].metrics
+    own = [own_name(metric) for metric in further if ":" in metric]
+    metrics = (*TASKS[task].metrics, *(GENERATED if TASKS[task].generates else ()), *own)
     if not isinstance(raw, list):
         return (_parse_objective(root.section("objective"), task, metrics, metrics[0]),)
     if not raw or not all(isinstance(item, dict) for item in raw):
@@ -91,9 +94,18 @@ def _parse_objective(section: Section, task: str, allowed: Sequence[str], defaul
         value = None
     elif value is not None:
         value = section.one_of("metric", allowed, default)
-    section.finish()
     metric = value or default
-    return Objective(metric, {**METRICS, **RESOURCES}[metric].direction)
+    known = {**METRICS, **RESOURCES}.get(metric)
+    direction = known.direction if known else _direction(section, metric)
+    section.finish()
+    return Objective(metric, direction)
+
+
+def _direction(section: Section, metric: str) -> Direction:
+    """Of a metric of the user's: nobody else knows which is better."""
+    if section.raw("direction") is None:
+        section.problem("is missing", f"expected maximize or minimize: which is better of {metric}?", "direction")
+    return "minimize" if section.one_of("direction", DIRECTIONS, "maximize") == "minimize" else "maximize"
 
 
 def parse_constraints(root: Section) -> dict[str, float]:

@@ -90,7 +90,7 @@ def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> lis
             continue
         assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
         measurements.append(measured)
-    judged = judge(exported.metrics, measurements, failures, sweep.config.objective, sweep.config.promote.max_drop)
+    judged = judge(exported.metrics, measurements, failures, sweep.config.gate, sweep.config.promote.max_drop)
     sweep.study.set_attr("torch", {"metrics": exported.metrics, "latency_p50_ms": exported.latency_p50_ms})
     sweep.study.set_attr("variants", [to_json(j) for j in judged])
     return judged

@@ -11,7 +11,7 @@ from typing import Any
 from hpo.objective import Objective
 from hpo.pruning import RULES, Rule
 from hpo.yaml_source import Section
-from trainers.catalog import METRICS
+from trainers.catalog import RESOURCES
 
 DEFAULT = "successive_halving"
 _BOUNDS = {
@@ -51,7 +51,7 @@ def _name(rule: Any) -> str:
 
 def parse_pruner(root: Section, objectives: Sequence[Objective]) -> Pruner:
     section = root.section("pruner")
-    metrics = [o.metric for o in objectives if o.metric in METRICS]  # a resource has no curve
+    metrics = [o.metric for o in objectives if o.metric not in RESOURCES]  # they have no curve
     metric = section.one_of("metric", metrics, metrics[0])
     kind, rule = _parse_rule(section)
     return Pruner(kind, rule, next(o for o in objectives if o.metric == metric))

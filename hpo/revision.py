@@ -24,7 +24,7 @@ Change = tuple[str, Any, Any]
 
 # Where these differ, old and new trials answer different questions. (Where data and model lie may change: what they
 # hold is compared by hash.)
-_INCOMPARABLE = ("task", "model.trust_remote_code", "data", "objective", "seed")
+_INCOMPARABLE = ("task", "model.trust_remote_code", "data", "objective", "metrics", "generation", "seed")
 _PLACES = ("model.source", "model.revision", "data.train", "data.validation", "data.test")
 _UNTOUCHED = ("promote", "trials", "training.micro_batch_size", "training.gradient_checkpointing", *_PLACES)
 """Changes that no trial depends on and that open no revision."""

@@ -270,8 +270,13 @@ def assert_nothing_runs(home: Path) -> None:
     assert not [r.info.run_id for r in runs if r.info.status == "RUNNING"]
 
 
-def test_finalists_are_repeated_and_the_sealed_test_is_read_once(write_yaml, home):
+def test_finalists_are_repeated_and_the_sealed_test_is_read_once(write_yaml, home, tmp_path):
+    """By a metric of the user's, whose intervals come from its value on each row."""
+    (tmp_path / "mine.py").write_text(
+        "def sureness(rows):\n    return [row['probability'][row['label']] for row in rows]\n"
+    )
     path = write_yaml(
+        metrics=["mine.py:sureness"], objective={"metric": "sureness", "direction": "maximize"},
         search_strategy={"num_trials": 3}, finalists={"top": 1, "seeds": 2}, promote={"max_drop": 0.2},
         training={"max_examples": 320, "evaluations": 2, "max_length": 32, "learning_rate": 3e-3},
     )  # fmt: skip
@@ -287,6 +292,10 @@ def test_finalists_are_repeated_and_the_sealed_test_is_read_once(write_yaml, hom
         assert contestant["interval"]["low"] <= contestant["interval"]["mean"] <= contestant["interval"]["high"]
     assert sweep["champion"]["number"] == finalists["champion"]
     assert 0 < sweep["test"]["champion"]["metrics"]["f1_macro"] <= 1
+    sureness = sweep["test"]["champion"]["metrics"]["sureness"]
+    assert sweep["test"]["champion"]["interval"]["low"] <= sureness <= sweep["test"]["champion"]["interval"]["high"]
+    assert sureness > 0.5
+    assert all("f1_macro" in variant["reason"] for variant in sweep["variants"])
     assert sweep["release"]["run_id"] == sweep["champion"]["run_id"]
     again = hpo("sweep", str(path), home=home)
     assert "sealed test split" not in again.stdout

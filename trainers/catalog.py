@@ -13,6 +13,7 @@ from typing import Literal
 from trainers.settings import BUDGETS, FIELDS, Field, Setting
 
 Direction = Literal["maximize", "minimize"]
+DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
 Family = Literal["encoder", "decoder", "encoder-decoder"]
 FAMILIES: tuple[Family, ...] = ("encoder", "decoder", "encoder-decoder")
 
@@ -118,8 +119,18 @@ METRICS: Mapping[str, Metric] = {
         Metric("r2", "maximize", "Share of the values' variance that is explained."),
         Metric("mae", "minimize", "Mean absolute error."),
         Metric("rmse", "minimize", "Root of the mean squared error."),
+        Metric("exact_match", "maximize", "Share of generated answers that are the data's, to the letter."),
+        Metric("rouge1", "maximize", "Words in common with the data's answer, as F1 (0 to 1)."),
+        Metric("rouge2", "maximize", "Pairs of words in common, as F1 (0 to 1)."),
+        Metric("rouge_l", "maximize", "Longest common subsequence of words, as F1 (0 to 1)."),
+        Metric("chrf", "maximize", "Character n-grams in common, as F-score (0 to 100), mean over answers."),
+        Metric("bleu", "maximize", "Word n-grams in common over all answers (0 to 100)."),
     )
 }
+
+
+GENERATED = ("exact_match", "rouge1", "rouge2", "rouge_l", "chrf", "bleu")
+"""Metrics that need answers to be generated: measured where a sweep names them."""
 
 
 RESOURCES: Mapping[str, Metric] = {
@@ -149,6 +160,8 @@ class Task:
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     losses: tuple[str, ...] = ("default", "focal", "class-weighted")
     """Shipped ones that fit."""
+    generates: bool = False
+    """Whether its models can be judged by what they write."""
     base_is_scored: bool = False
     """Whether the untouched base model already has this task's metric (a new head has none)."""
     variants: tuple[str, ...] = ()
@@ -215,6 +228,7 @@ TASKS: Mapping[str, Task] = {
             families=("decoder",),
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
+            generates=True,
             base_is_scored=True,
         ),
         Task(
@@ -225,6 +239,7 @@ TASKS: Mapping[str, Task] = {
             families=("decoder",),
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
+            generates=True,
             base_is_scored=True,
             variants=("fp32", "int8", "int4"),
         ),
@@ -236,6 +251,7 @@ TASKS: Mapping[str, Task] = {
             families=("encoder-decoder",),
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
+            generates=True,
             base_is_scored=True,
         ),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from trainers.own_code import load_function
 from trainers.spec import TrialSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -66,22 +66,11 @@ def class_weighted(counts: torch.Tensor) -> Loss:
 
 
 def own_loss(folder: Path, name: str) -> Loss:
-    """`FILE.py:FUNCTION` below `folder`; runs in a trial's process only.
+    """`FILE.py:FUNCTION` below `folder`.
 
-    Raises `ValueError` where it is not there, or lies outside, or gives anything but one number for each unit.
+    Raises `ValueError` where it is not there, or gives anything but one number for each unit.
     """
-    file, _, function = name.partition(":")
-    path = (folder / file).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise ValueError(f"loss: no file {file!r} in {folder}")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        raise ValueError(f"loss: {file} is no Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    given = getattr(module, function, None)
-    if not callable(given):
-        raise ValueError(f"loss: {file} has no function {function!r}")
+    given = load_function(folder, name, "loss")
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         losses = given(logits, targets)

@@ -27,6 +27,8 @@ class Base:
     model: torch.nn.Module
     new_parameters: list[str]
     pad_id: int = 0
+    folder: str = ""
+    """Where its files lie, the tokenizer's among them."""
 
     @property
     def new_modules(self) -> list[str]:
@@ -62,7 +64,7 @@ def load_base(workload: Workload, labels: list[str], folder: str | None = None) 
         model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
     model.requires_grad_(False)
     model.eval()
-    return Base(workload, labels, model, new, int(model.config.pad_token_id or 0))
+    return Base(workload, labels, model, new, int(model.config.pad_token_id or 0), folder or workload.model.source)
 
 
 def draw_new_parameters(base: Base, seed: int) -> None:

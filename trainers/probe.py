@@ -13,11 +13,13 @@ from trainers.batches import evaluation_batches, evaluation_tokens
 from trainers.evaluation import autocast
 from trainers.memory import peak_rss_mb, rss_mb
 from trainers.model import Base
-from trainers.spec import Probed, TrialSpec
+from trainers.spec import Generation, Probed, TrialSpec
 from trainers.trainer import Trainer
 
 SECONDS = 3.0
 """How long to train, and how long to evaluate, at most (one step and one batch are always taken)."""
+ANSWERS = 4
+"""Generated, where metrics ask for such."""
 
 
 def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
@@ -45,7 +47,7 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
 
 def _seconds_per_evaluation(trainer: Trainer) -> float:
     """The longest batches first (memory is measured too), extrapolated by tokens."""
-    tokens = trainer.validation_tokens
+    tokens = trainer.evaluator.tokens
     total = int(tokens.lengths.sum())
     batches = list(evaluation_batches(tokens, trainer.pad_id, trainer.device, evaluation_tokens(trainer.device)))
     trainer.model.eval()
@@ -56,4 +58,15 @@ def _seconds_per_evaluation(trainer: Trainer) -> float:
             seen += batch.tokens
             if time.monotonic() - began > SECONDS:
                 break
-    return (time.monotonic() - began) * total / seen
+        scored = (time.monotonic() - began) * total / seen
+        return scored + _seconds_of_generation(trainer)
+
+
+def _seconds_of_generation(trainer: Trainer) -> float:
+    """Of all answers, from a few of full length: rather too much, for more of them share a batch."""
+    wanted = trainer.spec.workload.generation
+    if wanted is None:
+        return 0.0
+    began = time.monotonic()
+    few = list(trainer.evaluator.answers(trainer.model, Generation(ANSWERS, wanted.max_new_tokens)))
+    return (time.monotonic() - began) * wanted.examples / len(few)

@@ -51,6 +51,14 @@ class DataRef:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How much is generated for metrics of generated text: answers to so many validation rows, greedily."""
+
+    examples: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
 class Workload:
     """What all trials of a sweep share."""
 
@@ -63,6 +71,10 @@ class Workload:
     """Folder for tokenized data, shared between sweeps, keyed by content."""
     code_dir: str = ""
     """The YAML's folder, below which functions of the user's lie."""
+    metrics: list[str] = field(default_factory=list)
+    """Besides the task's: names of generated-text metrics, and functions of the user's, FILE.py:FUNCTION."""
+    generation: Generation | None = None
+    """None where no metric asks for generated text."""
 
 
 @dataclass(frozen=True)

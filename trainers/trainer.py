@@ -13,7 +13,7 @@ from transformers import get_scheduler
 
 from trainers.batches import collate, effective_batches, micro_batches
 from trainers.dropout import make_dropout_cheap
-from trainers.evaluation import autocast, evaluate
+from trainers.evaluation import Evaluator, autocast
 from trainers.losses import training_loss
 from trainers.metrics.table import Rows
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
@@ -41,7 +41,7 @@ class Trainer:
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
         self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
-        self.validation_tokens = Tokens(tokens_dir, "validation", self.task.targets)
+        self.evaluator = Evaluator(base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.halvings)
         batch_size = int(settings["batch_size"] or 1)
         # Halved from what a step really has, or the first halvings would change nothing.
         self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
@@ -112,10 +112,7 @@ class Trainer:
 
     def evaluate(self) -> tuple[dict[str, float], Rows]:
         """All metrics of the task on the validation rows, and the per-row results."""
-        return evaluate(
-            self.model, self.task, self.validation_tokens, self.labels, self.pad_id, self.device, self.autocast_dtype,
-            self.spec.halvings,
-        )  # fmt: skip
+        return self.evaluator(self.model)
 
     def save_adapter(self, folder: Path) -> None:
         save_adapter(self.model, self.spec, folder)

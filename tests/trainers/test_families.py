@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainers.families import CONFIGS, build, write_task
+from tests.trainers.families import CONFIGS
 from trainers.catalog import METHODS, METRICS, TASKS, canonical_settings, default_settings
 from trainers.evaluation import score_model
 from trainers.files import TrialPaths
@@ -15,7 +15,7 @@ from trainers.inspection import inspect
 from trainers.loop import train
 from trainers.model import load_adapter, load_base, merge
 from trainers.sources import DataProblem
-from trainers.spec import DataRef, Evaluation, Inspect, ModelRef, TrialSpec, Workload
+from trainers.spec import Evaluation, Inspect, TrialSpec
 
 
 def _pairs():
@@ -31,34 +31,9 @@ def _pairs():
 KINDS = ("encoder", "decoder", "encoder-decoder")
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    folder, built = tmp_path_factory.mktemp("families"), {}
-
-    def get(family: str) -> Path:
-        if family not in built:
-            built[family] = build(family, folder / family)
-        return built[family]
-
-    return get
-
-
-@pytest.fixture(scope="session")
-def workload(models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tasks")
-
-    def make(family: str, task: str) -> Workload:
-        data = DataRef(str(write_task(task, folder)), None, None, dict(TASKS[task].columns), 16, 8, 0)
-        if task == "instruct":
-            data.columns["text_template"] = "{input} is {output}"
-        return Workload(task, ModelRef(str(models(family))), data, 32, "fp32", str(folder / "cache"))
-
-    return make
-
-
 @pytest.mark.parametrize(("family", "method", "task"), list(_pairs()))
-def test_a_method_learns_comes_back_and_merges(workload, tmp_path, family, method, task):
-    given = workload(family, task)
+def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family, method, task):
+    given = family_workload(family, task)
     found = inspect(Inspect(given))
     metric = TASKS[task].metrics[0]
     chosen = {

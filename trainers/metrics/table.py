@@ -6,13 +6,16 @@ Per-row results are kept (a few numbers a row), so that two models can be compar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trainers.catalog import GENERATED
 from trainers.metrics.classification import classification_metrics, multi_label_metrics
 from trainers.metrics.entities import entity_metrics
+from trainers.metrics.generated import COLUMNS, generated_metrics
 from trainers.metrics.perplexity import perplexity_metrics
 from trainers.metrics.regression import regression_metrics
 
@@ -29,9 +32,20 @@ class RowResults:
     losses: Callable[[Rows], npt.NDArray[np.float64]]
     per_label: tuple[str, ...] = ()
     """Further columns, each as often as there are labels."""
+    label_columns: tuple[str, ...] = ()
+    """Columns that hold a label by its number."""
 
     def width(self, labels: Sequence[str]) -> int:
         return len(self.columns) + len(self.per_label) * len(labels)
+
+    def told(self, row: Rows, labels: Sequence[str]) -> dict[str, Any]:
+        """One row's result by name: labels as such, and what there is for each label as a mapping."""
+        told: dict[str, Any] = dict(zip(self.columns, row.tolist(), strict=False))
+        told |= {name: labels[int(told[name])] for name in self.label_columns}
+        for number, name in enumerate(self.per_label):
+            start = len(self.columns) + number * len(labels)
+            told[name] = dict(zip(labels, row[start : start + len(labels)].tolist(), strict=True))
+        return told
 
 
 def _mean_per_token(rows: Rows) -> npt.NDArray[np.float64]:
@@ -42,7 +56,11 @@ _NEXT_TOKEN = RowResults(("nll", "tokens", "hits", "bytes"), perplexity_metrics,
 
 ROW_RESULTS: Mapping[str, RowResults] = {
     "text-classification": RowResults(
-        ("label", "predicted", "loss"), classification_metrics, lambda rows: rows[:, 2].copy(), ("probability",)
+        ("label", "predicted", "loss"),
+        classification_metrics,
+        lambda rows: rows[:, 2].copy(),
+        ("probability",),
+        ("label", "predicted"),
     ),
     "multi-label-classification": RowResults(
         ("loss",), multi_label_metrics, lambda rows: rows[:, 0].copy(), ("label", "probability")
@@ -56,3 +74,33 @@ ROW_RESULTS: Mapping[str, RowResults] = {
     "chat": _NEXT_TOKEN,
     "text-to-text": _NEXT_TOKEN,
 }
+
+
+def row_results(task: str, further: Sequence[str] = ()) -> RowResults:
+    """A task's, with columns for what a sweep measures besides: generated text, and one for each metric of the user's
+    (`FILE.py:FUNCTION`), which is the mean over rows."""
+    base = ROW_RESULTS[task]
+    generated = COLUMNS if needs_generation(further) else ()
+    own = tuple(own_name(metric) for metric in further if ":" in metric)
+
+    def metrics(rows: Rows, labels: Sequence[str]) -> dict[str, float]:
+        width = base.width(labels)
+        found = base.metrics(rows[:, :width], labels)
+        if generated:
+            found |= generated_metrics(rows[:, width : width + len(generated)])
+        for name, values in zip(own, rows[:, width + len(generated) :].T, strict=True):
+            found[name] = float(values.mean())
+            if len(values) > 1:
+                found[f"{name}_stderr"] = float(values.std(ddof=1) / np.sqrt(len(values)))
+        return found
+
+    return replace(base, metrics=metrics)
+
+
+def needs_generation(metrics: Sequence[str]) -> bool:
+    return bool(set(metrics) & set(GENERATED))
+
+
+def own_name(metric: str) -> str:
+    """`my_metrics.py:cost` is shown as `cost`."""
+    return metric.rpartition(":")[2]

@@ -88,7 +88,7 @@ def causal_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, t
     rows, positions = is_target.nonzero(as_tuple=True)
     targets = batch.input_ids[:, 1:][is_target]
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if _body_sees_the_inputs(model) and _head_is_plain(base):
+    if not has_learned_prompt(model) and _head_is_plain(base):
         hidden = base.base_model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)[0]
         return base.get_output_embeddings()(hidden[rows, positions]), targets, rows
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
@@ -97,10 +97,10 @@ def causal_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, t
     return logits[rows, positions], targets, rows
 
 
-def _body_sees_the_inputs(model: Any) -> bool:
-    """Whether nothing is put before the tokens (a learned prompt, a prefix)."""
+def has_learned_prompt(model: Any) -> bool:
+    """Whether something is put before the tokens (a learned prompt, a prefix)."""
     config = getattr(model, "active_peft_config", None)
-    return config is None or not config.is_prompt_learning
+    return config is not None and bool(config.is_prompt_learning)
 
 
 def _head_is_plain(model: Any) -> bool:
