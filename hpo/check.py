@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hpo.config_file import load_config
-from hpo.errors import ConfigError, Problem
+from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.home import Home
 from hpo.requests import run_alone
@@ -17,14 +18,24 @@ from hpo.view import View
 from trainers.codec import to_json
 from trainers.spec import Check, Checked
 
+SHOWN = 20
+"""Dropped rows in text; JSON has all of them."""
 
-def check_sweep(file: Path, home: Home, worker: str = WORKER) -> dict[str, Any]:
-    """What `hpo check --json` gives. Raises `ConfigError` for a config, or sources, that cannot be read at all."""
+
+def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | None = None) -> dict[str, Any]:
+    """What `hpo check --json` gives; a clean copy of the rows goes to the new folder `clean_dir`.
+
+    Raises `ConfigError` for a config, or sources, that cannot be read at all, and `UsageError` where `clean_dir` is
+    there already.
+    """
+    if clean_dir is not None and os.path.lexists(clean_dir):
+        raise UsageError(f"--fix {clean_dir}: is there already; name a new folder")
     config = load_config(file, home)
+    out = None if clean_dir is None else str(clean_dir.absolute())
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
-            checked = run_alone(executor, Check(config.workload(home)))
+            checked = run_alone(executor, Check(config.workload(home), out))
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
@@ -55,7 +66,25 @@ def show_check(view: View, checked: Mapping[str, Any]) -> None:
         view.say("")
     for note in checked["notes"]:
         view.say(f"note: {note}")
-    view.say("" if checked["findings"] else "\nno problems found")
+    if checked["copy"]:
+        _show_copy(view, checked["copy"])
+    else:
+        view.say("" if checked["findings"] else "\nno problems found")
+
+
+def _show_copy(view: View, copy: Mapping[str, Any]) -> None:
+    """What was written, and each row that was left out."""
+    dropped = copy["dropped"]
+    rows = ", ".join(f"{count:,} {split}" for split, count in copy["rows"].items())
+    view.say(f"\nclean copy in {copy['dir']}: {rows} rows, {len(dropped):,} dropped")
+    for row in dropped[:SHOWN]:
+        view.say(f"  {row['split']}: {row['where']}: {row['why']}")
+    if len(dropped) > SHOWN:
+        view.say(f"  and {len(dropped) - SHOWN:,} more: --json has all of them")
+    for file in copy["marked_files"]:
+        view.say(f"  without the byte order mark of {file}")
+    if not dropped and not copy["marked_files"]:
+        view.say("nothing to change")
 
 
 def raise_findings(checked: dict[str, Any]) -> None:

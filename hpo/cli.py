@@ -49,14 +49,15 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 
 @cli.command()
 @click.argument("file", type=_FILE)
+@click.option("--fix", metavar="OUT", type=click.Path(path_type=Path), help="Write a clean copy of the rows to OUT.")
 @_json
 @click.pass_obj
-def check(home: Any, file: Path, as_json: bool) -> None:
+def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
     """Look at config, data and model of FILE: every problem, and what a trial will see. Trains nothing."""
     from hpo.check import check_sweep, raise_findings, show_check
     from hpo.view import TerminalView
 
-    checked = check_sweep(file, home)
+    checked = check_sweep(file, home, clean_dir=fix)
     if as_json:
         click.echo(json.dumps(checked, indent=2))
     else:

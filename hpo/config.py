@@ -182,9 +182,7 @@ class SweepConfig:
             "task": self.task,
             "model": asdict(self.model),
             "data": {
-                "train": self.data.train,
-                "validation": self.data.validation,
-                "test": self.data.test,
+                **{split: asdict(source) for split, source in self.data.sources().items()},
                 **self.data.columns,
                 "validation_size": self.data.validation_size,
                 "test_size": self.data.test_size,

@@ -9,7 +9,8 @@ from hpo.fetch import fetched_path
 from hpo.home import Home
 from hpo.yaml_source import Section
 from trainers.catalog import TASKS
-from trainers.spec import DataRef, ModelRef
+from trainers.slices import parse_slice
+from trainers.spec import DataRef, ModelRef, SourceRef
 
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll")
 
@@ -66,7 +67,7 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     else:  # without a task every column key may be right
         for role in {role for t in TASKS.values() for role in (*t.columns, *t.optional_columns)}:
             section.raw(role)
-    files = {split: _data_file(section, split, file, home) for split in ("train", "validation", "test")}
+    sources = {split: _parse_source(section, split, file, home) for split in ("train", "validation", "test")}
     sizes = {
         split: section.number(
             f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
@@ -80,9 +81,9 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
             section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
         section.finish()
     return DataRef(
-        train=files["train"] or "",
-        validation=files["validation"],
-        test=files["test"],
+        train=sources["train"] or SourceRef(""),
+        validation=sources["validation"],
+        test=sources["test"],
         columns=columns,
         validation_size=float(sizes["validation"]),
         test_size=float(sizes["test"]),
@@ -90,22 +91,59 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     )
 
 
-def _data_file(section: Section, split: str, file: Path, home: Home) -> str | None:
-    value = section.text(split)
-    if value is None:
-        return None
-    path = _resolve(section, value, file, home, (split,))
+def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef | None:
+    """The source of a split: a text, or a mapping that says which of its rows."""
+    if not isinstance(data.raw(role), dict):
+        value = data.text(role)
+        return None if value is None else SourceRef(_locate(data, role, value, file, home))
+    section = data.section(role)
+    value = section.text("source")
+    if section.raw("source") is None:
+        section.problem("is missing", "expected a file, a hub id or fetch:NAME", "source")
+    source = SourceRef(
+        source="" if value is None else _locate(section, "source", value, file, home),
+        config=section.text("config"),
+        revision=section.text("revision"),
+        split=section.text("split"),
+    )
+    section.finish()
+    _check_part(section, role, source)
+    return source
+
+
+def _check_part(section: Section, role: str, source: SourceRef) -> None:
+    """Which rows: of a hub id all that `datasets` takes, of files a slice of them."""
+    is_hub = source.is_hub and not source.source.startswith("fetch:")
+    for key in ("config", "revision"):
+        if (given := getattr(source, key)) is not None and not is_hub:
+            section.problem(f"got {given!r}", f"files have no {key}: only a hub id has; remove it", key)
+    if source.split is None:
+        return
+    try:
+        parts = [parse_slice(part.strip()) for part in (source.split.split("+") if is_hub else [source.split])]
+    except ValueError as error:
+        section.problem(f"got {source.split!r}", str(error), "split")
+        return
+    if not is_hub and parts[0].name not in ("train", role):
+        right = f"the rows of files are train: expected e.g. train[:4096], or {role}[:4096]"
+        section.problem(f"got {source.split!r}", right, "split")
+
+
+def _locate(section: Section, key: str, value: str, file: Path, home: Home) -> str:
+    """An absolute path, or pattern of paths; a hub id as it is."""
+    path = _resolve(section, value, file, home, (key,))
     if path is None and "*" in value:
         path = (file.parent / Path(value).expanduser()).resolve()
         if not any(path.parent.glob(path.name)):
-            section.problem(f"no file matches {value!r}", f"paths start at {file.parent.resolve()}", split)
+            section.problem(f"no file matches {value!r}", f"paths start at {file.parent.resolve()}", key)
         return str(path)
     if path is not None:
         if not path.is_dir() and path.suffix not in DATA_SUFFIXES:
-            section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", split)
+            section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
         return str(path)
     if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):
-        section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", split)
+        section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", key)
+        return str((file.parent / Path(value).expanduser()).resolve())
     return value
 
 

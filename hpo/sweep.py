@@ -58,7 +58,7 @@ def run_sweep(
             sweep_lock(paths.lock) as lock_fd,
             trial_host(paths, lock_fd, worker) as executor,
         ):
-            view.say(f"{config.name}: reading {Path(config.data.train).name}, {Path(config.model.source).name}")
+            view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with nothing_left_behind(home, config.name):
                 inspection = inspect(executor, config, home)
                 warm_up(executor, config, home, inspection)

@@ -126,13 +126,14 @@ class Tracker:
             self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
 
     def _dataset(self) -> DatasetInput:
-        data = self._config.data
+        train = self._config.data.train
+        where = {"uri": train.source, "config": train.config, "revision": train.revision, "split": train.split}
         profile = {"rows": self._inspection.rows, "duplicates_dropped": self._inspection.duplicates}
         dataset = Dataset(
-            name=Path(data.train).name,
+            name=Path(train.source).name,
             digest=self._inspection.fingerprint[:32],
-            source_type="local" if Path(data.train).exists() else "hub",
-            source=json.dumps({"uri": data.train}),
+            source_type="hub" if train.is_hub else "local",
+            source=json.dumps({name: value for name, value in where.items() if value is not None}),
             profile=json.dumps(profile),
         )
         return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

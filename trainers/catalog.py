@@ -166,6 +166,8 @@ class Task:
     """Whether the untouched base model already has this task's metric (a new head has none)."""
     variants: tuple[str, ...] = ()
     """ONNX variants made at promotion; none: its models are not released yet."""
+    makes_blocks: bool = False
+    """Whether texts go one after the other into blocks of `max_length`, so that none is cut."""
 
 
 _NEXT_TOKEN_METRICS = ("perplexity", "loss", "bits_per_byte", "token_accuracy")
@@ -218,6 +220,7 @@ TASKS: Mapping[str, Task] = {
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             base_is_scored=True,
+            makes_blocks=True,
         ),
         Task(
             "instruct",

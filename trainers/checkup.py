@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainers.catalog import TASKS as CATALOG
+from trainers.cleaning import clean_copy
 from trainers.inspection import (
+    Given,
     check_enough,
     check_labels,
     check_model,
@@ -18,9 +22,10 @@ from trainers.inspection import (
     model_folder,
     read_given,
 )
-from trainers.sources import DataProblem
-from trainers.spec import Check, Checked, Finding, Piece, Rendered, SplitFacts
-from trainers.splits import SPLITS, Keyed
+from trainers.notes import Seen, notes_on
+from trainers.sources import DataProblem, marked_files
+from trainers.spec import Check, Checked, Finding, Piece, Rendered, SplitFacts, Workload
+from trainers.splits import SPLITS, Placed, drop_duplicates, repeats_within, shared_with
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded
@@ -28,68 +33,114 @@ from trainers.tokens import Encoded
 UNCUT = 1 << 20
 """Tokens: longer than any row."""
 EXAMPLES = 3
-NEAR_EMPTY = 10
-"""A label with fewer training rows is hard to learn and hard to measure."""
+Tokenized = list[tuple[Placed[Any], list[Encoded]]]
+"""Rows, each with its tokens."""
 
 
 def check(request: Check) -> Checked:
-    """Every finding, and facts of the rows that are sound. Raises `DataProblem` where a source cannot be read."""
+    """Every finding, and facts of the rows that are sound; then the clean copy, where one is asked for.
+
+    Raises `DataProblem` with all that was found where a source or the model cannot be read.
+    """
     workload = request.workload
-    task = TASKS[workload.task]
-    findings: list[Finding] = []
-    given = read_given(task, workload.data, findings)
-    as_given = {name: [row.key for row in rows] for name, rows in given.items()}
-    splits, _ = cut_splits(given, workload.data)
-    if splits["train"]:
-        findings += task.check_all(splits["train"], workload.data.train)
-    folder = model_folder(workload.model)
+    task, sources = TASKS[workload.task], workload.data.sources()
+    given = read_given(task, workload.data)
+    findings = given.all_findings() if request.clean_dir is None else list(given.findings)
+    tokenizer = _tokenizer(workload, findings)
+    if given.findings or tokenizer is None:
+        raise DataProblem(findings)
+    kept, repeats = drop_duplicates(given.splits)
+    splits = cut_splits(kept, workload.data)
+    labels = task.labels([row.example for row in splits["train"]])
+    findings += _findings_of_splits(task, workload, splits, labels)
     try:
-        check_model(folder, workload)
+        tokens = {name: _tokenize(task, tokenizer, splits[name], labels, UNCUT) for name in SPLITS}
+        first = _tokenize(task, tokenizer, splits["train"][:EXAMPLES], labels, workload.max_length)
+    except DataProblem as problem:  # the tokenizer has no chat template, say
+        raise DataProblem([*findings, *problem.findings]) from problem
+    seen = {name: _look(task, name, tokens[name], given, workload.max_length) for name in SPLITS}
+    facts = {name: _facts(task, splits[name], tokens[name], labels, seen[name]) for name in SPLITS}
+    examples = [_rendered(one, tokenizer, labels, task) for _, made in first for one in made[:1]]
+    marked = list(dict.fromkeys(file for source in sources.values() for file in marked_files(source)))
+    notes = notes_on(seen, facts["train"].labels, marked, task, workload.max_length)
+    copy = None
+    if request.clean_dir is not None and not findings:
+        copy = clean_copy(Path(request.clean_dir), given, kept, repeats, marked)
+    return Checked(findings, facts, examples, notes, copy)
+
+
+def _tokenizer(workload: Workload, findings: list[Finding]) -> Any | None:
+    """The model's tokenizer, if it has one; what is wrong with the model goes to `findings`."""
+    try:
+        folder = model_folder(workload.model)
+        try:
+            check_model(folder, workload)
+        except DataProblem as problem:
+            findings += problem.findings
+        return load_tokenizer(folder, workload.model.trust_remote_code)
     except DataProblem as problem:
         findings += problem.findings
-    tokenizer = load_tokenizer(folder, workload.model.trust_remote_code)
-    labels = task.labels([row.example for row in splits["train"]])
+        return None
+
+
+def _findings_of_splits(
+    task: Task, workload: Workload, splits: Mapping[str, Sequence[Placed[Any]]], labels: Sequence[str]
+) -> list[Finding]:
+    """What no row can know alone."""
+    findings = task.check_all(splits["train"], str(workload.data.train)) if splits["train"] else []
     try:
         check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
         check_labels(task, splits, labels)
     except DataProblem as problem:
         findings += problem.findings
-    facts, examples = {}, []
-    for name in SPLITS:
-        encoded = _encode(task, tokenizer, splits[name], labels, UNCUT)
-        facts[name] = _facts(task, name, splits[name], encoded, labels, as_given, workload.max_length)
-    for made in _encode(task, tokenizer, splits["train"][:EXAMPLES], labels, workload.max_length):
-        examples += [_rendered(one, tokenizer, labels, task) for one in made[:1]]
-    return Checked(findings, facts, examples, _notes(facts, workload.max_length))
+    return findings
 
 
-def _encode(
-    task: Task, tokenizer: Any, rows: Sequence[Keyed[Any]], labels: Sequence[str], max_length: int
-) -> list[list[Encoded]]:
+def _tokenize(
+    task: Task, tokenizer: Any, rows: Sequence[Placed[Any]], labels: Sequence[str], max_length: int
+) -> Tokenized:
     """Rows with labels that no training row has are left out: they were found before."""
     known = [r for r in rows if set(task.labels([r.example])) <= set(labels)]
-    return task.encode(tokenizer, [row.example for row in known], labels, max_length) if known else []
+    if not known:
+        return []
+    if CATALOG[task.name].makes_blocks:  # one text at a time, or no block would be one of them
+        made = [task.encode(tokenizer, [row.example], labels, max_length)[0] for row in known]
+    else:
+        made = task.encode(tokenizer, [row.example for row in known], labels, max_length)
+    return list(zip(known, made, strict=True))
 
 
-def _facts(
-    task: Task, name: str, rows: Sequence[Keyed[Any]], encoded: Sequence[Sequence[Encoded]], labels: Sequence[str],
-    as_given: Mapping[str, Sequence[Hashable]], max_length: int,
-) -> SplitFacts:  # fmt: skip
-    mine = as_given.get(name, ())
-    shared = {
-        other: count for other, keys in as_given.items() if other != name and (count := len(set(mine) & set(keys)))
-    }
+def _look(task: Task, name: str, tokens: Tokenized, given: Given, max_length: int) -> Seen:
+    mine = given.splits.get(name, [])
+    shared = {other: shared_with(mine, rows) for other, rows in given.splits.items() if other != name}
+    is_cut = not CATALOG[task.name].makes_blocks
+    over = [(row, _tokens_over(task, one, max_length)) for row, made in tokens for one in made if is_cut]
+    return Seen(
+        rows=[row for row, _ in tokens],
+        duplicates=repeats_within(mine),
+        shared={other: pairs for other, pairs in shared.items() if pairs},
+        too_long=[(row, count) for row, count in over if count],
+    )
+
+
+def _tokens_over(task: Task, one: Encoded, max_length: int) -> int:
+    """Tokens that `max_length` cuts off a row; a text that is to be answered is cut as well."""
+    texts = [one.ids, one.targets] if task.targets == "sequence" else [one.ids]
+    return sum(max(0, len(text) - max_length) for text in texts)
+
+
+def _facts(task: Task, rows: Sequence[Placed[Any]], tokens: Tokenized, labels: Sequence[str], seen: Seen) -> SplitFacts:
+    encoded = [made for _, made in tokens]
     lengths = np.array([len(one.ids) for made in encoded for one in made] or [0])
-    over = lengths[lengths > max_length]
     percentiles = {f"p{p}": int(np.percentile(lengths, p)) for p in (50, 90, 99)}
     return SplitFacts(
         rows=len(rows),
-        duplicates=len(mine) - len(set(mine)),
-        shared=shared,
+        duplicates=len(seen.duplicates),
+        shared={other: len(pairs) for other, pairs in seen.shared.items()},
         labels=_label_counts(task, encoded, labels),
         token_percentiles={**percentiles, "max": int(lengths.max())},
-        too_long=len(over),
-        tokens_cut=int((over - max_length).sum()),
+        too_long=len(seen.too_long),
+        tokens_cut=sum(count for _, count in seen.too_long),
     )
 
 
@@ -124,26 +175,3 @@ def _rendered(one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -
     if len(one.targets) == 1:
         return Rendered(text, labels[int(one.targets[0])])
     return Rendered(text, ", ".join(label for label, has in zip(labels, one.targets, strict=True) if has) or "none")
-
-
-def _notes(facts: Mapping[str, SplitFacts], max_length: int) -> list[str]:
-    """What is no mistake but should be known; nothing is mended silently."""
-    notes = []
-    for name, fact in facts.items():
-        if fact.duplicates:
-            notes.append(f"{name}: {fact.duplicates} duplicate rows; a sweep drops them")
-        for other, count in fact.shared.items():
-            if SPLITS.index(name) < SPLITS.index(other):
-                notes.append(f"{count} rows are in {name} and in {other}; a sweep keeps them in {other} only")
-        if fact.too_long:
-            cut_off = f"{fact.tokens_cut} tokens are cut"
-            notes.append(f"{name}: {fact.too_long} rows are longer than max_length {max_length}: {cut_off}")
-    train = facts["train"]
-    counts = {label: count for label, count in train.labels.items() if label != "O"}
-    near_empty = [f"{label} ({count})" for label, count in counts.items() if count < NEAR_EMPTY]
-    if near_empty:
-        notes.append(f"labels with fewer than {NEAR_EMPTY} training rows: {', '.join(near_empty)}")
-    if counts and max(counts.values()) > 0.9 * sum(counts.values()):
-        most = max(counts, key=lambda label: counts[label])
-        notes.append(f"{most} is {counts[most] / sum(counts.values()):.0%} of the training labels: judge by f1_macro")
-    return notes

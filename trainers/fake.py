@@ -55,11 +55,12 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
 
 
 def _inspect(request: Inspect) -> Event:
-    if not Path(request.workload.data.train).exists():
-        return Failed("data", "bad data", [Finding(request.workload.data.train, "is not there")])
+    train = request.workload.data.train.source
+    if not Path(train).exists():
+        return Failed("data", "bad data", [Finding(train, "is not there")])
     return Inspection(
         rows=dict(ROWS), labels=["a", "b"], tokens_dir="", model_dir="",
-        fingerprint=fingerprint(request.workload.data.train),
+        fingerprint=fingerprint(train),
         model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from trainers.catalog import TASKS as CATALOG
 from trainers.catalog import Family
 from trainers.codec import fingerprint, to_json
 from trainers.files import file_fingerprint
-from trainers.sources import DataProblem, read_rows
+from trainers.sources import DataProblem, places, read_rows
 from trainers.spec import DataRef, Finding, Inspect, Inspection, ModelRef, Workload
-from trainers.splits import SPLITS, Keyed, cut, drop_duplicates
+from trainers.splits import SPLITS, Keyed, Placed, cut, drop_duplicates
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded, write_tokens
@@ -65,51 +66,76 @@ def inspect(request: Inspect) -> Inspection:
     )
 
 
-def read_splits(task: Task, data: DataRef) -> tuple[dict[str, list[Keyed[Any]]], int]:
-    """The rows of all splits, cut where the data names no file, and the number of duplicates dropped."""
-    findings: list[Finding] = []
-    given = read_given(task, data, findings)
-    if not findings:
-        findings += task.check_all(given["train"], data.train)
+@dataclass(frozen=True)
+class Given:
+    """What the sources hold."""
+
+    splits: dict[str, list[Placed[Any]]]
+    """The sound rows of every split that the data names."""
+    unsound: dict[str, list[list[Finding]]]
+    """What is wrong with each of its other rows."""
+    findings: list[Finding]
+    """What is wrong with a source as a whole."""
+
+    def all_findings(self) -> list[Finding]:
+        return [*self.findings, *(f for rows in self.unsound.values() for row in rows for f in row)]
+
+
+def read_splits(task: Task, data: DataRef) -> tuple[dict[str, list[Placed[Any]]], int]:
+    """The rows of all splits, cut where the data names no source, and the number of duplicates dropped."""
+    given = read_given(task, data)
+    findings = given.all_findings() or task.check_all(given.splits["train"], str(data.train))
     if findings:
         raise DataProblem(findings)
-    return cut_splits(given, data)
+    kept, repeats = drop_duplicates(given.splits)
+    return cut_splits(kept, data), len(repeats)
 
 
-def read_given(task: Task, data: DataRef, findings: list[Finding]) -> dict[str, list[Keyed[Any]]]:
-    """The sound rows of every split that the data names; what is wrong goes to `findings`."""
-    splits: dict[str, list[Keyed[Any]]] = {}
-    for name in SPLITS:
-        source = getattr(data, name)
-        if source is None:
-            continue
-        rows = read_rows(source, name, findings)
-        checked = [task.check(row, data.columns) for row in rows]
-        findings += [c for c in checked if isinstance(c, Finding)]
-        splits[name] = [c for c in checked if isinstance(c, Keyed)]
-        if not rows and not findings:
-            findings.append(Finding(source, "is empty", "expected at least a few rows"))
+def read_given(task: Task, data: DataRef) -> Given:
+    """The rows of every split that the data names, each looked at alone."""
+    given = Given({}, {}, [])
+    for name, source in data.sources().items():
+        unsound: list[list[Finding]] = []
+        try:
+            rows = read_rows(source, name, unsound)
+        except DataProblem as problem:
+            given.findings.extend(problem.findings)
+            rows = []
+        else:
+            if not rows and not unsound:
+                given.findings.append(Finding(str(source), "is empty", "expected at least a few rows"))
+        checked = [(row, task.check(row, data.columns)) for row in rows]
+        given.unsound[name] = unsound + [[c] for _, c in checked if isinstance(c, Finding)]
+        given.splits[name] = [
+            Placed(c.example, c.key, c.stratum, row) for row, c in checked if not isinstance(c, Finding)
+        ]
+    return given
+
+
+def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
+    """All splits, cut from train where the data names no source of their own."""
+    splits = dict(kept)
+    for name in ("test", "validation"):
+        if name not in data.sources():
+            size = data.test_size if name == "test" else data.validation_size
+            splits["train"], splits[name] = cut(splits["train"], size, data.seed)
     return splits
 
 
-def cut_splits(given: Mapping[str, list[Keyed[Any]]], data: DataRef) -> tuple[dict[str, list[Keyed[Any]]], int]:
-    """All splits without duplicates, cut from train where none was given, and the number of duplicates dropped."""
-    splits, duplicates = drop_duplicates(given)
-    for name in ("test", "validation"):
-        if name not in given:
-            size = data.test_size if name == "test" else data.validation_size
-            splits["train"], splits[name] = cut(splits["train"], size, data.seed)
-    return splits, duplicates
-
-
-def check_labels(task: Task, splits: Mapping[str, Sequence[Keyed[Any]]], labels: Sequence[str]) -> None:
-    if not labels:
-        return
+def check_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labels: Sequence[str]) -> None:
+    """Raises `DataProblem` with every label that no training row has, and where it stands."""
+    findings, known = [], set(labels)
     for name in ("validation", "test"):
-        unknown = sorted(set(task.labels([row.example for row in splits[name]])) - set(labels))
-        if unknown:
-            found = f"labels that no training row has: {', '.join(unknown)}"
-            raise DataProblem([Finding(f"data.{name}", found, f"training has: {', '.join(labels)}")])
+        at: dict[str, list[str]] = {}
+        for row in splits[name] if known else ():
+            for unknown in set(task.labels([row.example])) - known:
+                at.setdefault(unknown, []).append(row.row.where)
+        if at:
+            named = ", ".join(f"{label} ({places(at[label])})" for label in sorted(at))
+            found = f"labels that no training row has: {named}"
+            findings.append(Finding(f"data.{name}", found, f"training has: {', '.join(labels)}"))
+    if findings:
+        raise DataProblem(findings)
 
 
 def check_enough(rows: Mapping[str, int], data: DataRef) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.spec import Finding
+from trainers.slices import parse_slice
+from trainers.spec import Finding, SourceRef
 
 MAX_FINDINGS = 20
+MAX_PLACES = 3
 
 
 class DataProblem(Exception):
@@ -34,21 +37,28 @@ class Row:
     values: dict[str, Any]
 
 
-def read_rows(source: str, split: str, findings: list[Finding]) -> list[Row]:
-    """All rows of a file or a hub data set. Rows that do not parse become findings.
+def places(wheres: Sequence[str]) -> str:
+    """The first few of them, and how many more there are."""
+    more = len(wheres) - MAX_PLACES
+    return ", ".join(wheres[:MAX_PLACES]) + (f" and {more} more" if more > 0 else "")
+
+
+Entry = Row | list[Finding]
+"""A row as it stands in its source, or all that is wrong with it."""
+
+
+def read_rows(source: SourceRef, role: str, unsound: list[list[Finding]]) -> list[Row]:
+    """The rows of files or of a hub data set. What is wrong with those that do not parse goes to `unsound`.
 
     Raises `DataProblem` when the source as a whole cannot be read.
     """
-    path = Path(source)
-    try:
-        if not path.is_absolute():  # the config makes every file absolute
-            return list(_hub_rows(source, split))
-        rows: list[Row] = []
-        for file in files_of(path):
-            rows += READERS[file.suffix](file, findings)
-        return rows
-    except UnicodeDecodeError as error:
-        raise DataProblem([Finding(source, f"is not UTF-8 text (byte {error.start})", "save it as UTF-8")]) from error
+    rows: list[Row] = []
+    for entry in _hub_rows(source, role) if source.is_hub else _file_entries(source):
+        if isinstance(entry, Row):
+            rows.append(entry)
+        else:
+            unsound.append(entry)
+    return rows
 
 
 def files_of(path: Path) -> list[Path]:
@@ -65,38 +75,84 @@ def files_of(path: Path) -> list[Path]:
     return files
 
 
-def _jsonl(path: Path, findings: list[Finding]) -> Iterator[Row]:
+def marked_files(source: SourceRef) -> list[str]:
+    """The files of a source that begin with a byte order mark, which is no part of their first row."""
+    files = [] if source.is_hub else files_of(Path(source.source))
+    return [str(file) for file in files if _begins_with(file, codecs.BOM_UTF8)]
+
+
+def _begins_with(file: Path, mark: bytes) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(mark)) == mark
+
+
+def _file_entries(source: SourceRef) -> Iterator[Entry]:
+    """The entries of all files, one after the other, or the slice of them that is asked for."""
+    entries = (entry for file in files_of(Path(source.source)) for entry in _entries(file))
+    return entries if source.split is None else parse_slice(source.split).take(entries)
+
+
+def _entries(file: Path) -> Iterator[Entry]:
+    try:
+        yield from READERS[file.suffix](file)
+    except UnicodeDecodeError as error:
+        where = f"{file}:{_undecodable_line(file)}"
+        raise DataProblem([Finding(where, "is not UTF-8 text", "save it as UTF-8")]) from error
+
+
+def _undecodable_line(file: Path) -> int:
+    """The first line that is not UTF-8, from 1."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    raise ValueError(f"{file} is UTF-8")
+
+
+def _jsonl(path: Path) -> Iterator[Entry]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError as error:
-                findings.append(Finding(where, f"is not JSON: {error.msg} (column {error.colno})", "one object a line"))
-                continue
-            if isinstance(values, dict):
-                yield Row(where, values)
-            else:
-                findings.append(Finding(where, f"is {type(values).__name__}, not an object", "one object a line"))
+            if line.strip():
+                yield _json_row(line, f"{path}:{number}")
 
 
-def _json(path: Path, findings: list[Finding]) -> Iterator[Row]:
+def _json_row(line: str, where: str) -> Entry:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        return _object(json.loads(line), where, "one object a line")
+    except json.JSONDecodeError as error:
+        return [Finding(where, f"is not JSON: {error.msg} (column {error.colno})", "one object a line")]
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        return [Finding(where, f"is no JSON that can be read: {error}", "one object a line")]
+
+
+def _json(path: Path) -> Iterator[Entry]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        values = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataProblem([Finding(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from error
+    except (ValueError, RecursionError) as error:  # as above
+        raise DataProblem([Finding(str(path), f"is no JSON that can be read: {error}")]) from error
     if not isinstance(values, list):
         raise DataProblem([Finding(str(path), f"holds {type(values).__name__}", "expected a list of objects")])
     for number, value in enumerate(values, 1):
-        if isinstance(value, dict):
-            yield Row(f"{path} item {number}", value)
-        else:
-            findings.append(Finding(f"{path} item {number}", f"is {type(value).__name__}, not an object"))
+        yield _object(value, f"{path} item {number}", "expected a list of objects")
 
 
-def _txt(path: Path, findings: list[Finding]) -> Iterator[Row]:
+def _object(value: Any, where: str, expected: str) -> Entry:
+    """A JSON value as a row. Escapes can say half a character, which no tokenizer and no file takes."""
+    if not isinstance(value, dict):
+        return [Finding(where, f"is {type(value).__name__}, not an object", expected)]
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return [Finding(where, "holds half a character (a lone surrogate such as \\ud83d)", "whole characters")]
+    return Row(where, value)
+
+
+def _txt(path: Path) -> Iterator[Entry]:
     """A row for each line that is not empty."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -104,10 +160,11 @@ def _txt(path: Path, findings: list[Finding]) -> Iterator[Row]:
                 yield Row(f"{path}:{number}", {"text": text})
 
 
-def _conll(path: Path, findings: list[Finding]) -> Iterator[Row]:
+def _conll(path: Path) -> Iterator[Entry]:
     """A sentence for each block of lines: the word in a line's first column, its tag in the last."""
     words: list[str] = []
     tags: list[str] = []
+    wrong: list[Finding] = []
     start, width = 1, 0
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(itertools.chain(file, [""]), 1):
@@ -116,40 +173,46 @@ def _conll(path: Path, findings: list[Finding]) -> Iterator[Row]:
                 width = width or len(columns)
                 if len(columns) != width or width < 2:
                     expected = f"expected {max(2, width)}: the word first, its tag last"
-                    findings.append(Finding(f"{path}:{number}", f"has {len(columns)} columns", expected))
-                    continue
+                    wrong.append(Finding(f"{path}:{number}", f"has {len(columns)} columns", expected))
                 start = start if words else number
                 words.append(columns[0])
                 tags.append(columns[-1])
             elif words:
-                yield Row(f"{path}:{start}", {"words": words, "tags": tags})
-                words, tags = [], []
+                yield wrong or Row(f"{path}:{start}", {"words": words, "tags": tags})
+                words, tags, wrong = [], [], []
 
 
-def _csv(path: Path, findings: list[Finding]) -> Iterator[Row]:
+def _csv(path: Path) -> Iterator[Entry]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        line = 2
+        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+        names: list[str] = []
+        start = 1
         try:
-            for values in reader:
-                where, line = f"{path}:{line}", reader.line_num + 1
-                if None in values or None in values.values():
-                    wide = len(reader.fieldnames or [])
-                    findings.append(Finding(where, "has too many or too few columns", f"expected {wide}"))
+            for cells in reader:
+                where, start = f"{path}:{start}", reader.line_num + 1
+                if not cells:  # an empty line
+                    continue
+                if not names:
+                    names = cells
+                elif len(cells) == len(names):
+                    yield Row(where, dict(zip(names, cells, strict=True)))
                 else:
-                    yield Row(where, dict(values))
-        except csv.Error as error:
-            findings.append(Finding(f"{path}:{reader.line_num}", f"is not CSV: {error}"))
+                    yield [Finding(where, "has too many or too few columns", f"expected {len(names)}")]
+        except csv.Error as error:  # where the next row begins would be a guess
+            found = f"is not CSV from here on: {error}"
+            raise DataProblem([Finding(f"{path}:{start}", found, "a quote in quotes is written twice")]) from error
 
 
-def _parquet(path: Path, findings: list[Finding]) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[Entry]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise DataProblem([Finding(str(path), f"is not Parquet: {error}")]) from error
-    for number, values in enumerate(table.to_pylist(), 1):
+    except UnicodeDecodeError as error:
+        raise DataProblem([Finding(str(path), f"holds text that is not UTF-8: {error}")]) from error
+    for number, values in enumerate(rows, 1):
         yield Row(f"{path} row {number}", values)
 
 
@@ -158,15 +221,15 @@ READERS = {
 }  # fmt: skip
 
 
-def _hub_rows(source: str, split: str) -> Iterator[Row]:
+def _hub_rows(source: SourceRef, role: str) -> Iterator[Row]:
     import datasets
 
+    split = source.split or role
     try:
-        rows = datasets.load_dataset(source, split=split)
+        rows = datasets.load_dataset(source.source, name=source.config, revision=source.revision, split=split)
     except Exception as error:  # the hub client raises what it likes; all of it means the data cannot be had
-        first_line = str(error).splitlines()[0]
-        raise DataProblem(
-            [Finding(f"data.{split}", f"{source}: {first_line}", "a file or a reachable hub id")]
-        ) from error
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        found, expected = f"{source.source}: {first_line}", "a file or a reachable hub id, its config and split"
+        raise DataProblem([Finding(f"data.{role}", found, expected)]) from error
     for number, values in enumerate(rows, 1):
-        yield Row(f"{source}[{split}] row {number}", dict(values))
+        yield Row(f"{source.source}[{split}] row {number}", dict(values))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from trainers.catalog import Family
@@ -38,16 +39,41 @@ class ModelRef:
 
 
 @dataclass(frozen=True)
+class SourceRef:
+    """The rows of one split: those of files (an absolute path, or a pattern of them), or of a hub id."""
+
+    source: str
+    config: str | None = None
+    """Of a hub id: the name of one of its configurations."""
+    revision: str | None = None
+    """Of a hub id: a branch, tag or commit."""
+    split: str | None = None
+    """Which rows, as `trainers/slices.py` reads it. Left out: all rows of files, a hub id's split of the same name."""
+
+    def __str__(self) -> str:
+        return self.source if self.split is None else f"{self.source} {self.split}"
+
+    @property
+    def is_hub(self) -> bool:
+        return not Path(self.source).is_absolute()
+
+
+@dataclass(frozen=True)
 class DataRef:
     """Where the rows are and how they are cut. Sizes: a share of the rows below 1, else a number of rows."""
 
-    train: str
-    validation: str | None
-    test: str | None
+    train: SourceRef
+    validation: SourceRef | None
+    test: SourceRef | None
     columns: dict[str, str]
     validation_size: float
     test_size: float
     seed: int
+
+    def sources(self) -> dict[str, SourceRef]:
+        """Those of the splits that have one of their own."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: source for name, source in named.items() if source is not None}
 
 
 @dataclass(frozen=True)
@@ -123,9 +149,11 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Check:
-    """Read and check the data whatever is wrong with it, and describe it; writes nothing."""
+    """Read and check the data whatever is wrong with it, and describe it."""
 
     workload: Workload
+    clean_dir: str | None = None
+    """A new folder for a clean copy of the rows. Without one, nothing is written."""
 
 
 @dataclass(frozen=True)
@@ -310,13 +338,36 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A row that the clean copy does not have."""
+
+    split: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class CleanCopy:
+    """What was written, and in what it differs from the sources."""
+
+    dir: str
+    rows: dict[str, int]
+    """Of each split that the data names."""
+    dropped: list[Dropped]
+    marked_files: list[str]
+    """Files whose byte order mark the copy does not have."""
+
+
+@dataclass(frozen=True)
 class Checked:
-    """What `Check` found."""
+    """What `Check` found. Where a clean copy was asked for, `findings` has none of single rows: those were dropped."""
 
     findings: list[Finding]
     splits: dict[str, SplitFacts]
     examples: list[Rendered]
     notes: list[str]
+    copy: CleanCopy | None = None
+    """Only where there are no findings."""
 
 
 @dataclass(frozen=True)

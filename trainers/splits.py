@@ -7,7 +7,9 @@ import random
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from trainers.sources import Row
 
 E = TypeVar("E")
 SPLITS = ("train", "validation", "test")
@@ -22,23 +24,62 @@ class Keyed(Generic[E]):
     stratum: Hashable
 
 
-def drop_duplicates(splits: Mapping[str, Sequence[Keyed[E]]]) -> tuple[dict[str, list[Keyed[E]]], int]:
+@dataclass(frozen=True)
+class Placed(Keyed[E]):
+    """An example with the row that it was made of."""
+
+    row: Row
+
+
+K = TypeVar("K", bound=Keyed[Any])
+
+
+@dataclass(frozen=True)
+class Repeat(Generic[K]):
+    """A row that is dropped, and the one of the same key that stays, in the same split or in one held out from it."""
+
+    split: str
+    row: K
+    kept_split: str
+    kept: K
+
+
+def drop_duplicates(splits: Mapping[str, Sequence[K]]) -> tuple[dict[str, list[K]], list[Repeat[K]]]:
     """Keep the first of each key; test goes before validation before train, so no training row is held out too."""
-    seen: set[Hashable] = set()
-    kept: dict[str, list[Keyed[E]]] = {}
-    dropped = 0
+    first: dict[Hashable, tuple[str, K]] = {}
+    kept: dict[str, list[K]] = {}
+    dropped: list[Repeat[K]] = []
     for name in reversed(SPLITS):
         kept[name] = []
         for row in splits.get(name, ()):
-            if row.key in seen:
-                dropped += 1
+            if row.key in first:
+                dropped.append(Repeat(name, row, *first[row.key]))
             else:
-                seen.add(row.key)
+                first[row.key] = (name, row)
                 kept[name].append(row)
     return kept, dropped
 
 
-def cut(rows: Sequence[Keyed[E]], size: float, seed: int) -> tuple[list[Keyed[E]], list[Keyed[E]]]:
+def repeats_within(rows: Sequence[K]) -> list[tuple[K, K]]:
+    """Rows whose key came before, each with the first row of that key."""
+    first = _first_of_each_key(rows)
+    return [(row, first[row.key]) for row in rows if first[row.key] is not row]
+
+
+def shared_with(rows: Sequence[K], others: Sequence[K]) -> list[tuple[K, K]]:
+    """For each key that both have: the first row of each."""
+    first = _first_of_each_key(others)
+    return [(row, first[key]) for key, row in _first_of_each_key(rows).items() if key in first]
+
+
+def _first_of_each_key(rows: Sequence[K]) -> dict[Hashable, K]:
+    first: dict[Hashable, K] = {}
+    for row in rows:
+        first.setdefault(row.key, row)
+    return first
+
+
+def cut(rows: Sequence[K], size: float, seed: int) -> tuple[list[K], list[K]]:
     """Split off `size` rows (a share below 1, else a count), the same share of each stratum: (rest, cut off).
 
     Largest remainders get the rows that shares leave over (Hamilton's method), so counts are exact.

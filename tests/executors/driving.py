@@ -16,6 +16,7 @@ from trainers.spec import (
     Inspection,
     ModelRef,
     Score,
+    SourceRef,
     TrainRequest,
     TrialSpec,
     Workload,
@@ -28,7 +29,7 @@ QUIET_S = 0.15
 
 
 def workload(source: str = "model", train: str = "train.jsonl", cache: Path | str = "cache") -> Workload:
-    data = DataRef(train, None, None, {}, validation_size=0.1, test_size=0.1, seed=0)
+    data = DataRef(SourceRef(train), None, None, {}, validation_size=0.1, test_size=0.1, seed=0)
     return Workload("text-classification", ModelRef(source), data, 64, "fp32", str(cache))
 
 

@@ -18,7 +18,7 @@ from tests.executors.tight import SPARED_PASSES
 from tests.hpo.books import Books
 from trainers.catalog import canonical_settings, default_settings
 from trainers.files import TrialPaths
-from trainers.spec import DataRef, Inspect, Inspection, Load, Loaded, ModelRef, TrialSpec, Workload
+from trainers.spec import DataRef, Inspect, Inspection, Load, Loaded, ModelRef, SourceRef, TrialSpec, Workload
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def tight(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
         executor = LocalExecutor(folder / "host.log", "tight")
-    data = DataRef(str(tiny / "reviews.jsonl"), None, None, {"text": "text", "label": "label"}, 40, 20, 0)
+    data = DataRef(SourceRef(str(tiny / "reviews.jsonl")), None, None, {"text": "text", "label": "label"}, 40, 20, 0)
     workload = Workload("text-classification", ModelRef(str(tiny / "encoder")), data, 64, "fp32", str(folder / "cache"))
     inspection = run_alone(executor, Inspect(workload))
     assert isinstance(inspection, Inspection)

@@ -25,7 +25,7 @@ from trainers.catalog import METHOD, METHODS, RESOURCES, TASKS, canonical_settin
 from trainers.codec import from_json, to_json
 from trainers.files import TrialPaths
 from trainers.settings import BUDGETS, FIELDS, LORA_METHODS, OPTIMIZERS
-from trainers.spec import TrialSpec
+from trainers.spec import SourceRef, TrialSpec
 
 SMALLEST = "task: text-classification\nmodel: ./model\ndata: train.jsonl\n"
 
@@ -61,7 +61,7 @@ def test_task_model_and_data_are_a_whole_sweep(read, tmp_path):
     config = read(SMALLEST)
     assert config.name == "sweep"
     assert config.model.source == str(tmp_path / "model")
-    assert config.data.train == str(tmp_path / "train.jsonl")
+    assert config.data.train.source == str(tmp_path / "train.jsonl")
     assert (config.data.validation, config.data.test, config.data.seed) == (None, None, 0)
     assert config.data.columns == {"text": "text", "label": "label"}
     assert (config.method, config.strategy) == ("lora", Strategy("auto", 20, (), ()))
@@ -129,13 +129,25 @@ def test_a_whole_number_where_any_is_meant_is_the_same_setting(tmp_path):
 def test_a_hub_id_is_left_as_it_is(tmp_path):
     config = make_config(tmp_path, model={"source": "org/model", "revision": "abc"}, data="org/data")
     assert (config.model.source, config.model.revision) == ("org/model", "abc")
-    assert config.data.train == "org/data"
+    assert config.data.train.source == "org/data"
+
+
+def test_a_split_may_say_which_rows_of_its_source(tmp_path):
+    part = {"source": "train.jsonl", "split": "train[80%:]"}
+    hub = {"source": "org/data", "config": "en", "revision": "v2", "split": "train[:10%] + test"}
+    data = make_config(tmp_path, data={"train": hub, "validation": part, "test": {"source": "org/data"}}).data
+    assert data.train == SourceRef("org/data", "en", "v2", "train[:10%] + test")
+    assert data.validation == SourceRef(str(tmp_path / "train.jsonl"), split="train[80%:]")
+    assert data.test == SourceRef("org/data")
+    text, mapping = make_config(tmp_path), make_config(tmp_path, data={"train": {"source": "train.jsonl"}})
+    assert text.resolved() == mapping.resolved()
+    assert mapping.resolved()["data"]["train"]["source"] == str(tmp_path / "train.jsonl")
 
 
 def test_paths_start_at_the_file_not_at_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert make_config(tmp_path / "sweeps").data.train == str(tmp_path / "sweeps" / "train.jsonl")
+    assert make_config(tmp_path / "sweeps").data.train.source == str(tmp_path / "sweeps" / "train.jsonl")
 
 
 # --- what is refused -----------------------------------------------------------------------------------
@@ -320,6 +332,38 @@ def test_a_missing_data_file_is_named_with_its_line_and_where_paths_start(refuse
 def test_data_in_short_form_has_its_own_line(refused):
     [problem] = refused(SMALLEST.replace("train.jsonl", "gone.jsonl"))
     assert problem.startswith("sweep.yaml:3: data")
+
+
+@pytest.mark.parametrize(
+    ("source", "problems"),
+    [
+        ("{}", [".source: is missing; expected a file, a hub id or fetch:NAME"]),
+        ("{source: 5}", [".source: got 5; expected text"]),
+        ("{source: gone.jsonl, split: 'train['}",
+         [".source: no file 'gone.jsonl'; paths start at ", ".split: got 'train['; expected e.g. train, train[:4096]"]),
+        ("{source: train.jsonl, config: en, revision: v2}",
+         [".config: got 'en'; files have no config: only a hub id has; remove it",
+          ".revision: got 'v2'; files have no revision: only a hub id has; remove it"]),
+        ("{source: '*.jsonl', config: en}", [".config: got 'en'; files have no config"]),
+        ("{source: model, revision: v2}", [".revision: got 'v2'; files have no revision"]),
+        ("{source: 'fetch:vader-movie', config: en}",
+         [".source: fetch:vader-movie is not there yet", ".config: got 'en'; files have no config"]),
+        ("{source: train.jsonl, split: 'train[10%:20]'}",
+         [".split: got 'train[10%:20]'; expected both ends in percent, or both in rows"]),
+        ("{source: train.jsonl, split: 'train[:5]+train[9:]'}", [".split: got 'train[:5]+train[9:]'; expected e.g."]),
+        ("{source: train.jsonl, split: 'test[:5]'}",
+         [".split: got 'test[:5]'; the rows of files are train: expected e.g. train[:4096], or validation[:4096]"]),
+        ("{source: org/data, split: 'train[:200%]'}",
+         [".split: got 'train[:200%]'; expected percents from -100% to 100%"]),
+        ("{source: org/data, split: 5, confg: en}",
+         [".split: got 5; expected text", ".confg: unknown key; did you mean 'config'?"]),
+    ],
+)  # fmt: skip
+def test_a_source_that_cannot_be_is_told_by_its_key(refused, source, problems):
+    told = refused(SMALLEST.replace("train.jsonl", f"\n  train: train.jsonl\n  validation: {source}"))
+    assert len(told) == len(problems)
+    for one, problem in zip(told, problems, strict=True):
+        assert one.startswith(f"sweep.yaml:5: data.validation{problem}")
 
 
 def test_data_of_an_unknown_format_is_refused(refused, tmp_path):

@@ -101,7 +101,7 @@ def test_another_task_is_refused(sweep):
     [
         {"promote": {"max_drop": 0.1}}, {"promote": False}, {"trials": {"retries": 5}},
         {"training": {"max_examples": 100, "micro_batch_size": 2, "gradient_checkpointing": True}},
-        {"data": {"train": "moved.jsonl"}}, {},
+        {"data": {"train": "moved.jsonl"}}, {"data": {"train": {"source": "moved.jsonl", "split": "train[:9]"}}}, {},
     ],
     ids=str,
 )  # fmt: skip

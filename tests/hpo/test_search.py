@@ -711,7 +711,7 @@ def test_one_request_gives_its_last_event(sweep):
 
 def test_a_request_that_finds_bad_data_is_a_config_error(sweep):
     given = sweep()
-    Path(given.config.data.train).unlink()
+    Path(given.config.data.train.source).unlink()
     with pytest.raises(ConfigError, match=r"train.jsonl: is not there"):
         run_alone(InlineExecutor(fake.work), inspect_request(given.config))
 

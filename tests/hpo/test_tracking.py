@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hpo.home import Home
 from hpo.records import TrialRecord
 from hpo.tracking import Tracker, client
 from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_result
+from trainers.codec import fingerprint
 from trainers.spec import Step
 
 MAKE_STORE = """
@@ -69,6 +71,28 @@ def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
     run = tracker._client.get_run(orphan)
     assert run.data.params["lora_r"] == str(other.settings["lora_r"])
     assert run.inputs.dataset_inputs
+
+
+@pytest.mark.parametrize(
+    ("train", "kind", "source"),
+    [
+        ("train.jsonl", "local", {"uri": "train.jsonl"}),
+        ("*.jsonl", "local", {"uri": "*.jsonl"}),
+        ({"source": "train.jsonl", "split": "train[:9]"}, "local", {"uri": "train.jsonl", "split": "train[:9]"}),
+        ({"source": "org/data", "config": "en", "revision": "v2"}, "hub",
+         {"uri": "org/data", "config": "en", "revision": "v2"}),
+    ],
+)  # fmt: skip
+def test_a_run_names_the_source_of_its_rows(store, tmp_path, train, kind, source):
+    inspection = dataclasses.replace(
+        INSPECTION, fingerprint=fingerprint(source)
+    )  # MLflow knows data by name and digest
+    tracker = Tracker(store[0], make_config(tmp_path, name=tmp_path.name, data={"train": train}), inspection)
+    (given,) = tracker._client.get_run(tracker.parent_id).inputs.dataset_inputs
+    assert given.dataset.source_type == kind
+    told = json.loads(given.dataset.source)
+    assert {**told, "uri": told["uri"].removeprefix(f"{tmp_path}/")} == source
+    assert given.dataset.name == source["uri"].split("/")[-1]
 
 
 def test_labels_that_mlflow_cannot_name_are_written_all_the_same(store):

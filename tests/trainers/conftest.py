@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.spec import DataRef, Event, Inspect, Inspection, ModelRef, TrialResult, TrialSpec, Workload
+from trainers.spec import DataRef, Event, Inspect, Inspection, ModelRef, SourceRef, TrialResult, TrialSpec, Workload
 
 KINDS = {"encoder": ("text-classification", "reviews.jsonl"), "chat": ("chat", "chats.jsonl")}
 
@@ -21,11 +21,8 @@ def workload(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 
     def make(kind: str, precision: str = "fp32") -> Workload:
         task, data = KINDS[kind]
-        columns = dict(TASKS[task].columns)
-        return Workload(
-            task, ModelRef(str(tiny / kind)), DataRef(str(tiny / data), None, None, columns, 40, 20, 0), 64, precision,
-            str(cache),
-        )  # fmt: skip
+        rows = DataRef(SourceRef(str(tiny / data)), None, None, dict(TASKS[task].columns), 40, 20, 0)
+        return Workload(task, ModelRef(str(tiny / kind)), rows, 64, precision, str(cache))
 
     return make
 
@@ -109,7 +106,7 @@ def family_workload(models: Callable[[str], Path], tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("tasks")
 
     def make(family: str, task: str, **changes: Any) -> Workload:
-        data = DataRef(str(write_task(task, folder)), None, None, dict(TASKS[task].columns), 16, 8, 0)
+        data = DataRef(SourceRef(str(write_task(task, folder))), None, None, dict(TASKS[task].columns), 16, 8, 0)
         if task == "instruct":
             data.columns["text_template"] = "{input} is {output}"
         return Workload(task, ModelRef(str(models(family))), data, 32, "fp32", str(folder / "cache"), **changes)

@@ -120,14 +120,14 @@ def test_a_head_that_shares_its_names_with_the_body_is_trained_alone(tmp_path, t
 
     from trainers.catalog import canonical_settings, default_settings
     from trainers.model import put_adapter_on
-    from trainers.spec import DataRef, ModelRef, TrialSpec, Workload
+    from trainers.spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
     config = RobertaConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=40,
     )  # fmt: skip
     RobertaModel(config).save_pretrained(tmp_path / "roberta")
-    data = DataRef("", None, None, {}, 1, 1, 0)
+    data = DataRef(SourceRef(""), None, None, {}, 1, 1, 0)
     work = Workload("text-classification", ModelRef(str(tmp_path / "roberta")), data, 16, "fp32", "")
     base = load_base(work, ["a", "b"])
     assert base.new_modules == ["classifier"]

@@ -18,6 +18,7 @@ from trainers.spec import (
     ModelRef,
     Resumed,
     Score,
+    SourceRef,
     TrainRequest,
     TrialResult,
     TrialSpec,
@@ -26,9 +27,8 @@ from trainers.spec import (
     encode,
 )
 
-WORKLOAD = Workload(
-    "chat", ModelRef("m"), DataRef("t", None, None, {"messages": "messages"}, 0.1, 5.0, 0), 64, "auto", "cache"
-)
+DATA = DataRef(SourceRef("t"), None, None, {"messages": "messages"}, 0.1, 5.0, 0)
+WORKLOAD = Workload("chat", ModelRef("m"), DATA, 64, "auto", "cache")
 SPEC = TrialSpec(
     3, WORKLOAD, "lora", {"lora_r": 8, "lora_alpha": None, "learning_rate": 1e-3, "target_modules": "all-linear"},
     "perplexity", "minimize", 100, 100, 0, "inputs", 1, "cpu", "dir",
@@ -68,11 +68,18 @@ def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
         SPEC, workload=dataclasses.replace(WORKLOAD, model=ModelRef("elsewhere"), cache_dir="elsewhere")
     )
     assert moved.fingerprint() == SPEC.fingerprint() != dataclasses.replace(SPEC, inputs="others").fingerprint()
+    elsewhere = dataclasses.replace(DATA, train=SourceRef("org/t", "en", "v2", "train[:9]"), test=SourceRef("s"))
+    moved = dataclasses.replace(SPEC, workload=dataclasses.replace(WORKLOAD, data=elsewhere))
+    assert moved.fingerprint() == SPEC.fingerprint()
     other = dataclasses.replace(SPEC, settings={**SPEC.settings, "lora_r": 16})
     assert same.fingerprint() == SPEC.fingerprint() != other.fingerprint()
 
 
 def test_a_spec_read_back_from_disk_is_the_same_trial():
+    for source in (None, SourceRef("org/t", "en", "v2", "train[:9]")):
+        data = dataclasses.replace(DATA, validation=source)
+        spec = dataclasses.replace(SPEC, workload=dataclasses.replace(WORKLOAD, data=data))
+        assert from_json(TrialSpec, json.loads(json.dumps(to_json(spec)))) == spec
     assert from_json(TrialSpec, json.loads(json.dumps(to_json(SPEC)))).fingerprint() == SPEC.fingerprint()
 
 

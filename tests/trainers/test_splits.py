@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.splits import Keyed, cut, drop_duplicates
+from trainers.splits import Keyed, cut, drop_duplicates, repeats_within, shared_with
 
 rows_of = st.lists(st.sampled_from("abc"), min_size=1, max_size=60).map(
     lambda strata: [Keyed(i, i, s) for i, s in enumerate(strata)]
@@ -46,7 +46,9 @@ def test_the_cut_depends_on_the_seed_and_on_nothing_else():
 def test_a_row_shared_with_the_test_set_is_taken_out_of_training():
     splits = {"train": [Keyed(1, "x", None), Keyed(2, "y", None), Keyed(3, "y", None)], "test": [Keyed(4, "x", None)]}
     kept, dropped = drop_duplicates(splits)
-    assert dropped == 2
+    assert [(r.split, r.row.example, r.kept_split, r.kept.example) for r in dropped] == [
+        ("train", 1, "test", 4), ("train", 3, "train", 2),
+    ]  # fmt: skip
     assert [r.example for r in kept["train"]] == [2]
     assert [r.example for r in kept["test"]] == [4]
 
@@ -56,3 +58,18 @@ def test_the_only_row_of_a_label_is_left_for_training():
     rest, taken = cut(rows, 0.1, 0)
     assert len(taken) == 10
     assert {r.stratum for r in rest} == {r.stratum for r in rows}
+
+
+keyed = st.lists(st.integers(0, 8)).map(lambda keys: [Keyed(n, key, None) for n, key in enumerate(keys)])
+
+
+@given(keyed, keyed)
+def test_repeats_are_told_with_the_row_that_came_first(rows, others):
+    keys = [row.key for row in rows]
+    assert [(row.example, first.example) for row, first in repeats_within(rows)] == [
+        (n, keys.index(key)) for n, key in enumerate(keys) if key in keys[:n]
+    ]
+    theirs = [row.key for row in others]
+    assert [(row.example, other.example) for row, other in shared_with(rows, others)] == [
+        (keys.index(key), theirs.index(key)) for key in dict.fromkeys(keys) if key in theirs
+    ]

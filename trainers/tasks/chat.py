@@ -63,6 +63,8 @@ def _refuse(messages: Any) -> str | None:
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             return f"turn {number} has no text content"
+        if not message["content"].strip() and message.get("role") != "system":
+            return f"turn {number} is empty"
         if message.get("role") not in ROLES:
             return f"turn {number} has the role {message.get('role')!r}, none of {', '.join(ROLES)}"
         if message.get("weight", 1) not in (0, 1):
