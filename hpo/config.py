@@ -143,8 +143,18 @@ class SweepConfig:
         if settings["max_examples"] is not None:
             return int(settings["max_examples"])
         if settings["max_steps"] is not None:
-            return int(settings["max_steps"]) * int({**self.settings, **baseline}["batch_size"] or 1)
+            return int(settings["max_steps"]) * self._baseline_batch_size()
         return max(1, round(float(settings["max_epochs"] or 1) * train_rows))
+
+    def _baseline_batch_size(self) -> int:
+        return int({**self.settings, **self.baseline()}["batch_size"] or 1)
+
+    def evaluations(self, train_rows: int) -> int:
+        """Evaluations at equal shares of the full budget: as the file says, or as many as come nearest to one every
+        `eval_steps` steps of the baseline's batch size."""
+        if (steps := self.settings["eval_steps"]) is None:
+            return int(self.settings["evaluations"] or 1)
+        return max(1, round(self.full_examples(train_rows) / (int(steps) * self._baseline_batch_size())))
 
     def full_examples(self, train_rows: int) -> int:
         """The largest budget of any trial: shares of the budget are shares of this one."""
@@ -163,7 +173,7 @@ class SweepConfig:
             number=number,
             workload=self.workload(home),
             method=method,
-            settings=canonical_settings(method, {**self.settings, **searched}),
+            settings=canonical_settings(method, {**self.settings, **searched, "evaluations": self.evaluations(rows)}),
             metric=self.objective.metric,
             direction=self.objective.direction,
             max_examples=self.examples_per_trial(rows, params),

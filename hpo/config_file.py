@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpo.aliases import as_written, resolve_aliases
 from hpo.budget import parse_budget
 from hpo.config import Finalists, Patience, Promote, SweepConfig
 from hpo.dimensions import Choice
@@ -107,6 +108,7 @@ def _training(root: Section, fields: Mapping[str, Field], method: str) -> dict[s
         if why := field.refuse(value):
             owner.problem(f"got {value!r}", why, leaf)
         given[name] = typed(field, value)
+    given |= {name: typed(FIELDS[name], value) for name, value in resolve_aliases(section).items()}
     for name in section.names():
         if name in FIELDS and name not in fields:
             section.raw(name)
@@ -170,16 +172,18 @@ def _own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:
 def _check_together(root: Section, config: SweepConfig) -> None:
     """What no key can know alone."""
     space, training = config.space, root.raw("training")
-    given = {name for name, value in training.items() if value is not None} if isinstance(training, dict) else set()
+    given = as_written(training) if isinstance(training, dict) else {}
 
     def place(name: str) -> tuple[str, str]:
-        return "search_space" if name in space.dimensions else "training", name
+        return ("search_space", name) if name in space.dimensions else ("training", given[name])
 
     if config.strategy.type == "grid":
         _check_grid(root, space)
     if len(budgets := [n for n in BUDGETS if n in space.dimensions or n in given]) > 1:
-        found = f"{' and '.join(budgets)} are given or searched"
+        found = f"{' and '.join(given.get(n, n) for n in budgets)} are given or searched"
         root.problem(found, "expected one of them", *place(budgets[-1]))
+    if "eval_steps" in given and "evaluations" in given:
+        root.problem("evaluations is given too", "expected one of them", *place("eval_steps"))
     if "lora_alpha" in given and "alpha_ratio" in space.dimensions:
         found = "is searched, but training.lora_alpha decides"
         root.problem(found, "remove one of the two", "search_space", "alpha_ratio")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from hpo.errors import UsageError
 from hpo.fetch import fetched_path
 from hpo.home import Home
 from hpo.yaml_source import Section
-from trainers.catalog import TASKS
+from trainers.catalog import FOLDABLE_ADAPTERS, TASKS
+from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trainers.slices import parse_slice
 from trainers.spec import DataRef, ModelRef, SourceRef
 
@@ -18,12 +20,13 @@ DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll"
 def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
     """`model:`, a text or a mapping. A folder is looked at here: it must hold a config and safetensors."""
     value = root.raw("model")
-    revision, trust = None, False
+    revision, trust, adapter = None, False, None
     key: tuple[str, ...] = ("model",)
     if isinstance(value, dict):
         section = root.section("model")
         value, revision = section.text("source"), section.text("revision")
         trust = section.flag("trust_remote_code", False)
+        adapter = _parse_adapter(section, file)
         section.finish()
         key = ("model", "source")
     if not isinstance(value, str) or not value:
@@ -36,7 +39,7 @@ def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
         _check_model_folder(root, path, key)
     elif value.startswith((".", "/", "~")) or value.endswith(".gguf"):
         root.problem(f"no folder {value!r}", "expected a hub id, a model folder or fetch:NAME", *key)
-    return ModelRef(str(path or value), revision, trust)
+    return ModelRef(str(path or value), revision, trust, adapter)
 
 
 def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
@@ -51,6 +54,40 @@ def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None
             others = [p.name for p in path.glob("*.bin")] + [p.name for p in path.glob("*.pt")]
             found = f"{path} has no weights" + (f" but {', '.join(others)}" if others else "")
             root.problem(found, "expected *.safetensors; pickled weights are never read", *key)
+
+
+def _parse_adapter(section: Section, file: Path) -> str | None:
+    """`adapter:`, the folder of an earlier PEFT adapter whose learning can be folded into the model's weights."""
+    given = section.text("adapter")
+    if given is None:
+        return None
+    folder = (file.parent / Path(given).expanduser()).resolve()
+    if why := _why_no_adapter(folder):
+        section.problem(*why, "adapter")
+    return str(folder)
+
+
+def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
+    """What is wrong with an adapter's folder, and what would be right; None where nothing is."""
+    if not folder.is_dir():
+        return f"no folder {folder}", f"expected a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
+    if not (folder / ADAPTER_WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
+        return f"{folder} has only adapter_model.bin", f"expected {ADAPTER_WEIGHTS}; pickled weights are never read"
+    if missing := [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]:
+        hint = "expected a PEFT adapter"
+        if (folder / "model.safetensors").is_file():
+            hint += "; what the methods full and adapter keep is none"
+        return f"{folder} has no {' and no '.join(missing)}", hint
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        return f"{folder / ADAPTER_CONFIG} is not JSON: {error}", "expected a PEFT adapter"
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind not in FOLDABLE_ADAPTERS:
+        return f"an adapter of type {kind!r} cannot be folded into weights", f"one of {', '.join(FOLDABLE_ADAPTERS)}"
+    if config.get("loftq_config"):
+        return "an adapter of loftq belongs on weights of 4 bits", "continue from one of another method"
+    return None
 
 
 def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:

@@ -118,7 +118,7 @@ def estimate(
 def trial_seconds(config: SweepConfig, inspection: Inspection, point: Point, probed: Probed) -> float:
     """A whole trial that nobody stops."""
     examples = config.examples_per_trial(inspection.rows["train"], point)
-    evaluations = int(config.settings["evaluations"] or 1)
+    evaluations = config.evaluations(inspection.rows["train"])
     return examples * probed.seconds_per_example + evaluations * probed.seconds_per_evaluation
 
 

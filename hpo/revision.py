@@ -17,7 +17,7 @@ from hpo.records import TrialRecord
 from hpo.space import Point
 from hpo.studies import delete_unopened, newest_study_name, open_study, stored_attrs, view_study
 from hpo.study import Study
-from trainers.settings import FIELDS
+from trainers.settings import CHANGE_NO_RESULT, FIELDS
 
 Change = tuple[str, Any, Any]
 """(key path, old value, new value)"""
@@ -25,8 +25,8 @@ Change = tuple[str, Any, Any]
 # Where these differ, old and new trials answer different questions. (Where data and model lie may change: what they
 # hold is compared by hash.)
 _INCOMPARABLE = ("task", "model.trust_remote_code", "data", "objective", "metrics", "generation", "seed")
-_PLACES = ("model.source", "model.revision", "data.train", "data.validation", "data.test")
-_UNTOUCHED = ("promote", "trials", "training.micro_batch_size", "training.gradient_checkpointing", *_PLACES)
+_PLACES = ("model.source", "model.revision", "model.adapter", "data.train", "data.validation", "data.test")
+_UNTOUCHED = ("promote", "trials", *(f"training.{name}" for name in CHANGE_NO_RESULT), *_PLACES)
 """Changes that no trial depends on and that open no revision."""
 
 

@@ -18,6 +18,7 @@ from hpo.slots import Slots, choose_slots
 from hpo.studies import stored_attrs, study_names
 from hpo.warm_start import check_warm_start
 from trainers.catalog import METHODS
+from trainers.settings import FIELDS
 from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 
 WORKER = "trainers.work"
@@ -63,6 +64,9 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
     if refused := [why for m in config.methods() if (why := METHODS[m].refuse(config.task, inspection.family))]:
         raise ConfigError([Problem(f"{config.file}: method", why, "see trainers/catalog.py") for why in refused])
+    if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
+        found = f"makes {evaluations:,} evaluations of a trial"
+        raise ConfigError([Problem(f"{config.file}: training.eval_steps", found, why)])
     before = stored_attrs(home.studies_db, config.name).get("data")
     for name in ("fingerprint", "model_fingerprint"):
         if before and before[name] != getattr(inspection, name):

@@ -15,7 +15,7 @@ from typing import Any
 from hpo.dimensions import Choice, Dimension, Float, Int, is_number
 from hpo.errors import did_you_mean
 from hpo.yaml_source import Section
-from trainers.settings import FIELDS, Field, Setting
+from trainers.settings import ALIASES, FIELDS, Field, Setting, mapping_text
 
 Condition = Mapping[str, tuple[Setting, ...]]
 """Name of another dimension -> the values for which this one exists."""
@@ -187,6 +187,8 @@ def _refuse_name(section: Section, name: str, fields: Mapping[str, Field]) -> No
         section.problem("cannot be searched", f"set it under training; searchable: {', '.join(searchable)}", name)
     elif name in FIELDS:
         section.problem("is not a setting of this method", f"searchable: {', '.join(searchable)}", name)
+    elif name in ALIASES and ALIASES[name].canonical in searchable:
+        section.problem("is a name for training only", f"search {ALIASES[name].canonical}", name)
     else:
         section.problem("unknown parameter", did_you_mean(name, searchable), name)
 
@@ -248,6 +250,8 @@ def typed(field: Field, value: Any) -> Setting:
     """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal."""
     if field.is_list and isinstance(value, list):
         return ",".join(value)
+    if field.is_mapping and isinstance(value, dict):
+        return mapping_text(value)
     return float(value) if field.type is float and is_number(value) else value
 
 

@@ -194,6 +194,8 @@ class Tracker:
 
     def step(self, number: int, step: Step) -> None:
         """Kept until the next evaluation: metrics go to the store in batches."""
+        if step.loss is None:
+            return
         pending = self._pending[number]
         if pending and pending[-1].step >= step.examples:  # another attempt goes over steps that are not sent yet
             self._pending[number] = [m for m in pending if m.step < step.examples]

@@ -88,10 +88,10 @@ def test_every_yaml_in_the_grammar_page_is_a_valid_sweep(tmp_path, monkeypatch):
 
 def test_every_setting_metric_and_method_is_documented():
     from trainers.catalog import METHODS, METRICS, TASKS
-    from trainers.settings import FIELDS
+    from trainers.settings import ALIASES, FIELDS, UNNEEDED
 
     page = (ROOT / "search_spaces/README.md").read_text()
-    names = [*FIELDS, *METHODS, *METRICS, *TASKS]
+    names = [*FIELDS, *ALIASES, *UNNEEDED, *METHODS, *METRICS, *TASKS]
     assert not [name for name in names if f"`{name}`" not in page]
 
 

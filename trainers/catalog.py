@@ -83,6 +83,9 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+FOLDABLE_ADAPTERS = ("LORA", "IA3", "LOHA", "LOKR", "OFT", "HRA")
+"""PEFT's types of adapters that a base model can begin with: those whose learning fits into its weights."""
+
 METHOD = Field("method", str, "lora", "How the base model is made trainable.", choices=tuple(METHODS), searchable=True)
 """The one dimension that is not a training setting."""
 
@@ -262,11 +265,12 @@ TASKS: Mapping[str, Task] = {
 
 
 def canonical_settings(method: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Settings in their one true form: only what `method` reads, `lora_alpha` instead of its ratio, and none of the
-    budgets (a trial's spec has its number of examples). Two points are the same trial when these are equal."""
+    """Settings in their one true form: only what `method` reads, `lora_alpha` instead of its ratio, none of the budgets
+    (a trial's spec has its number of examples) and `evaluations` only. Two points are the same trial when these are
+    equal."""
     canonical = {name: settings[name] for name, f in FIELDS.items() if not f.methods or method in f.methods}
-    for budget in BUDGETS:
-        del canonical[budget]
+    for name in (*BUDGETS, "eval_steps"):
+        del canonical[name]
     ratio = canonical.pop("alpha_ratio", None)
     if "lora_alpha" in canonical:
         alpha = canonical["lora_alpha"]

@@ -14,7 +14,7 @@ from typing import Any
 from trainers.catalog import TASKS as CATALOG
 from trainers.catalog import Family
 from trainers.codec import fingerprint, to_json
-from trainers.files import file_fingerprint
+from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_fingerprint
 from trainers.sources import DataProblem, places, read_rows
 from trainers.spec import DataRef, Finding, Inspect, Inspection, ModelRef, Workload
 from trainers.splits import SPLITS, Keyed, Placed, cut, drop_duplicates
@@ -195,7 +195,15 @@ def check_model(folder: Path, workload: Workload) -> tuple[str, Family]:
         fitting = [name for name, task in CATALOG.items() if family in task.families]
         needed = f"task {workload.task} needs a {' or '.join(declared.families)}; with this model: {', '.join(fitting)}"
         raise DataProblem([Finding("model", found, needed)])
-    return file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern)), family
+    return _model_fingerprint(folder, workload.model), family
+
+
+def _model_fingerprint(folder: Path, model: ModelRef) -> str:
+    """Hash of the files of the model, and of the earlier adapter that is folded into it."""
+    content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
+    if model.adapter is None:
+        return content
+    return fingerprint([content, file_fingerprint(Path(model.adapter, f) for f in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))])
 
 
 def _family(config: Any) -> Family:

@@ -100,11 +100,19 @@ class _Trial:
                 yield Failed("diverged", f"{why} at step {progress.step}")
                 return
             progress.is_due = self._evaluation_is_due(len(rows))
-            if progress.is_due or progress.step == 1 or progress.seconds - last_event > STEP_EVENT_EVERY_S:
+            is_time = progress.is_due or progress.step == 1 or progress.seconds - last_event > STEP_EVENT_EVERY_S
+            if is_time or self._falls_on("logging_steps"):
                 last_event = progress.seconds
                 yield self._step_event()
             if progress.is_due:
                 yield self._evaluate()
+            elif self._falls_on("save_steps"):
+                self.save()
+
+    def _falls_on(self, setting: str) -> bool:
+        """Whether this step is one of every so many."""
+        every = self.spec.settings[setting]
+        return every is not None and self.progress.step % int(every) == 0
 
     def _evaluation_is_due(self, new_examples: int) -> bool:
         """Whether the last `new_examples` crossed a share of the full budget, or were the trial's last."""
@@ -130,7 +138,10 @@ class _Trial:
         return None
 
     def _step_event(self) -> Step:
+        """The mean loss since the last one; between two points of a curve that is told by steps, a sign of life."""
         progress = self.progress
+        if self.spec.settings["logging_steps"] is not None and not self._falls_on("logging_steps"):
+            return Step(progress.step, progress.examples, None, self.trainer.learning_rate, progress.seconds)
         mean = progress.loss_sum / progress.losses
         progress.loss_sum, progress.losses = 0.0, 0
         return Step(progress.step, progress.examples, mean, self.trainer.learning_rate, progress.seconds)

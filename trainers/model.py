@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainers.earlier_adapter import fold_in
 from trainers.files import replace_folder
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
@@ -26,13 +27,15 @@ class Base:
     labels: list[str]
     model: torch.nn.Module
     new_parameters: list[str]
+    drawn_parameters: list[str]
+    """Those of them that no earlier adapter has brought either: drawn anew from each trial's seed."""
     pad_id: int = 0
     folder: str = ""
     """Where its files lie, the tokenizer's among them."""
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the outermost modules that hold nothing but new parameters: a fresh head, trained in full.
+        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full.
 
         Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
         """
@@ -49,7 +52,8 @@ class Base:
 def load_base(workload: Workload, labels: list[str], folder: str | None = None) -> Base:
     """Read the weights (safetensors only) in float32; autocast casts them where a trial computes in less.
 
-    Raises what transformers raises when the folder does not hold what its config says.
+    Raises what transformers raises when the folder does not hold what its config says, and `DataProblem` for an
+    earlier adapter that does not fit.
     """
     model, new = TASKS[workload.task].load_model(
         folder or workload.model.source,
@@ -62,9 +66,13 @@ def load_base(workload: Workload, labels: list[str], folder: str | None = None) 
     if model.config.pad_token_id is None:
         eos = model.config.eos_token_id  # some models have several
         model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
-    model.requires_grad_(False)
-    model.eval()
-    return Base(workload, labels, model, new, int(model.config.pad_token_id or 0), folder or workload.model.source)
+    pad_id = int(model.config.pad_token_id or 0)
+    base = Base(workload, labels, model, new, new, pad_id, folder or workload.model.source)
+    if workload.model.adapter:
+        fold_in(base, Path(workload.model.adapter))
+    base.model.requires_grad_(False)
+    base.model.eval()
+    return base
 
 
 def draw_new_parameters(base: Base, seed: int) -> None:
@@ -76,7 +84,7 @@ def draw_new_parameters(base: Base, seed: int) -> None:
     spread = getattr(base.model.config, "initializer_range", 0.02)
     parameters = dict(base.model.named_parameters())
     with torch.no_grad():
-        for name in base.new_parameters:
+        for name in base.drawn_parameters:
             parameter = parameters[name]
             if name.endswith("bias"):
                 parameter.zero_()

@@ -34,6 +34,8 @@ class Field:
     """That in words."""
     is_list: bool = False
     """Whether several texts may be given; they are kept as one, between commas."""
+    is_mapping: bool = False
+    """Whether names with a whole number each are given; kept as text, `q_proj=16,k_proj=4`. Bounds are the numbers'."""
 
     def refuse(self, value: object) -> str | None:
         """Why `value` cannot be this setting, in words that follow 'got VALUE; ', or None when it can."""
@@ -42,6 +44,8 @@ class Field:
         if self.is_list and isinstance(value, list):
             is_text = value and all(isinstance(part, str) and part and "," not in part for part in value)
             return None if is_text else f"expected {self.describe()}"
+        if self.is_mapping:
+            return None if self._is_mapping(value) else f"expected {self.describe()}"
         wanted = (int, float) if self.type is float else self.type
         if not isinstance(value, wanted) or isinstance(value, bool) != (self.type is bool):
             return f"expected {self.describe()}"
@@ -52,6 +56,15 @@ class Field:
         if isinstance(value, (int, float)) and not self._in_bounds(float(value)):
             return f"expected {self.describe()}"
         return None
+
+    def _is_mapping(self, value: object) -> bool:
+        if isinstance(value, str) and re.fullmatch(r"[^,=]+=\d+(,[^,=]+=\d+)*", value):
+            value = mapping_of(value)
+        return isinstance(value, dict) and bool(value) and all(
+            isinstance(name, str) and re.fullmatch("[^,=]+", name) is not None
+            and isinstance(number, int) and not isinstance(number, bool) and self._in_bounds(number)
+            for name, number in value.items()
+        )  # fmt: skip
 
     def _in_bounds(self, value: float) -> bool:
         return (
@@ -68,6 +81,8 @@ class Field:
         kind = self.form or {float: "a number", int: "a whole number", str: "text", bool: "true or false"}[self.type]
         if self.is_list:
             kind = "text, or a list of texts"
+        if self.is_mapping:
+            kind = "a mapping of names to whole numbers"
         bounds = []
         if self.above is not None:
             bounds.append(f"above {self.above:.12g}")
@@ -78,8 +93,20 @@ class Field:
         return " ".join([kind, " and ".join(bounds)]).strip()
 
 
+def mapping_text(mapping: Mapping[str, int]) -> str:
+    """A mapping as the text that settings hold: `q_proj=16,k_proj=4`."""
+    return ",".join(f"{name}={number}" for name, number in mapping.items())
+
+
+def mapping_of(text: str) -> dict[str, int]:
+    """The inverse of `mapping_text`. Raises `ValueError` for any other text."""
+    return {name: int(number) for name, _, number in (part.partition("=") for part in text.split(","))}
+
+
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
 OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
+CHANGE_NO_RESULT = ("micro_batch_size", "gradient_checkpointing", "logging_steps", "save_steps")
+"""Settings that decide how a trial is run and told, but not what it learns."""
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
 
 FIELDS: Mapping[str, Field] = {
@@ -97,6 +124,8 @@ FIELDS: Mapping[str, Field] = {
         Field("max_steps", int, None,
               "Full budget in optimizer steps of the baseline's batch size; wins over max_epochs.", low=1),
         Field("evaluations", int, 5, "Evaluations per trial, at equal fractions of its budget.", low=1, high=1000),
+        Field("eval_steps", int, None,
+              "The same as an evaluation every so many optimizer steps of the baseline's batch size.", low=1),
         Field("early_stopping.patience", int, 3, "Evaluations without improvement before a trial stops itself.",
               low=1, high=1000),
         Field("early_stopping.min_delta", float, 0.0, "Smallest change of the metric that counts as improvement.",
@@ -121,6 +150,8 @@ FIELDS: Mapping[str, Field] = {
         Field("neftune_noise_alpha", float, None, "Noise on the input embeddings while training.", above=0, high=100,
               searchable=True),
         Field("gradient_checkpointing", bool, False, "Compute activations twice instead of keeping them."),
+        Field("logging_steps", int, None, "Optimizer steps between points of the loss curve; none: by time.", low=1),
+        Field("save_steps", int, None, "Optimizer steps between checkpoints besides those at evaluations.", low=1),
         Field("max_length", int, 256, "Longest row in tokens; longer ones are cut.", low=8, high=1048576,
               searchable=True),
         Field("precision", str, "auto", "Arithmetic of the forward pass; auto: bf16 where native, else fp32.",
@@ -135,6 +166,13 @@ FIELDS: Mapping[str, Field] = {
         Field("target_modules", str, "all-linear",
               "Which linear layers get an adapter: all-linear, attention, mlp, or a list of names (their ends).",
               is_list=True, searchable=True, methods=LORA_METHODS),
+        Field("rank_pattern", str, None,
+              "Layers with a rank of their own: ends of names, or parts that end in a dot (layer.0.); alpha follows.",
+              low=1, high=1024, is_mapping=True, searchable=True, methods=tuple(m for m in LORA_METHODS if m != "eva")),
+        Field("init_lora_weights", str, "default", "How the adapter's input side begins: as in PEFT, or normal.",
+              choices=("default", "gaussian"), searchable=True, methods=("lora", "rslora", "dora")),
+        Field("modules_to_save", str, None, "Modules trained in full besides the adapter (ends of their names).",
+              is_list=True, searchable=True, methods=LORA_METHODS),
         Field("quantization", str, "nf4", "How the frozen layers are kept: 4 bits with quantized scales, or 8 bits.",
               choices=("nf4", "fp4", "int8"), searchable=True, methods=("qlora",)),
         Field("adapter_size", int, 32, "Width of each bottleneck.", low=1, high=4096, searchable=True,
@@ -143,3 +181,44 @@ FIELDS: Mapping[str, Field] = {
               searchable=True, methods=("prompt", "prefix")),
     )
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A setting by the name that transformers' TrainingArguments have for it."""
+
+    name: str
+    canonical: str
+    """The setting that it is."""
+    help: str
+    own: Field | None = None
+    """What may be given, where that is not what the setting itself takes."""
+    meanings: Mapping[Setting, Setting] | None = None
+    """What a value means; one that is not here says nothing."""
+    times: str = ""
+    """A setting that the value is multiplied with."""
+
+    @property
+    def field(self) -> Field:
+        """What may be given."""
+        return self.own or FIELDS[self.canonical]
+
+
+ALIASES: Mapping[str, Alias] = {
+    a.name: a
+    for a in (
+        Alias("num_train_epochs", "max_epochs", "The same."),
+        Alias("per_device_train_batch_size", "micro_batch_size", "The same; a trial has one device."),
+        Alias("gradient_accumulation_steps", "batch_size", "The micro-batch times this.",
+              own=Field("gradient_accumulation_steps", int, None, "", low=1, high=65536), times="micro_batch_size"),
+        Alias("bf16", "precision", "true is bf16; false leaves precision as it is.",
+              own=Field("bf16", bool, None, ""), meanings={True: "bf16"}),
+        Alias("fp16", "precision", "true is fp16; false leaves precision as it is.",
+              own=Field("fp16", bool, None, ""), meanings={True: "fp16"}),
+    )
+}  # fmt: skip
+
+UNNEEDED: Mapping[str, str] = {
+    "dataloader_num_workers": "remove it: rows come tokenized from memory maps, there is nothing to load meanwhile",
+}
+"""TrainingArguments that have nothing to decide here, and why."""

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from trainers.catalog import Family
 from trainers.codec import fingerprint, from_json, to_json
-from trainers.settings import Setting
+from trainers.settings import CHANGE_NO_RESULT, Setting
 
 Verdict = Literal["go", "stop", "pause"]
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
@@ -36,6 +36,8 @@ class ModelRef:
     source: str
     revision: str | None = None
     trust_remote_code: bool = False
+    adapter: str | None = None
+    """Folder of an earlier PEFT adapter that is folded into the weights when they are loaded."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ class TrialSpec:
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
         for split in ("train", "validation", "test"):
             del content["workload"]["data"][split]
-        for grouping in ("micro_batch_size", "gradient_checkpointing"):  # neither changes the update
-            content["settings"].pop(grouping, None)
+        del content["workload"]["model"]["adapter"]
+        for name in CHANGE_NO_RESULT:
+            content["settings"].pop(name, None)
         return fingerprint(content)
 
 
@@ -224,11 +227,12 @@ Request = Inspect | Check | Load | Score | Probe | TrainRequest | Export | Measu
 
 @dataclass(frozen=True)
 class Step:
-    """Progress between two evaluations. `loss` is the mean since the last `Step`."""
+    """Progress between two evaluations."""
 
     step: int
     examples: int
-    loss: float
+    loss: float | None
+    """Mean since it was last told; None for a sign of life between two points of the curve (see `logging_steps`)."""
     learning_rate: float
     seconds: float
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import (
@@ -24,8 +24,17 @@ from peft import (
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 
+from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trainers.methods.base import Batches
-from trainers.methods.targets import feed_forward_outputs, key_value_layers, straighten, target_modules
+from trainers.methods.targets import (
+    feed_forward_outputs,
+    key_value_layers,
+    modules_in_full,
+    ranks_of,
+    shared_with,
+    straighten,
+    target_modules,
+)
 from trainers.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -36,8 +45,6 @@ _TASK_TYPES = {
     "token-classification": "TOKEN_CLS", "causal-lm": "CAUSAL_LM", "instruct": "CAUSAL_LM", "chat": "CAUSAL_LM",
     "text-to-text": "SEQ_2_SEQ_LM",
 }  # fmt: skip
-ADAPTER = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 EVA_BATCHES = 16
 
 
@@ -102,14 +109,16 @@ class ResidualLora(Peft):
 
     def save(self, model: Any, folder: Path) -> None:
         super().save(model, folder)
-        weights = load_file(str(folder / ADAPTER))
+        weights = load_file(str(folder / ADAPTER_WEIGHTS))
         for name, first in model.first_adapter.items():
             both = [weights[name], first] if ".lora_A" in name else [weights[name], -first]
             weights[name] = torch.cat(both, dim=0 if ".lora_A" in name else 1).contiguous()
-        save_file(weights, str(folder / ADAPTER), metadata={"format": "pt"})
-        config = json.loads((folder / CONFIG).read_text())
+        save_file(weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
         config |= {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"], "init_lora_weights": True}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2))
+        for pattern in ("rank_pattern", "alpha_pattern"):
+            config[pattern] = {name: 2 * number for name, number in config[pattern].items()}
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2))
 
 
 def wrapped(base: Base, config: PeftConfig) -> Any:
@@ -138,22 +147,31 @@ def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
 
     def config(spec: TrialSpec, base: Base) -> LoraConfig:
         settings = spec.settings
+        in_full = modules_to_save(spec, base)
+        layers = target_modules(str(settings["target_modules"]), base.model, in_full)
+        rank, alpha = int(settings["lora_r"] or 1), float(settings["lora_alpha"] or 0)
+        ranks = ranks_of(cast("str | None", settings.get("rank_pattern")), layers)
+        begin = {"init_lora_weights": "gaussian"} if settings.get("init_lora_weights") == "gaussian" else {}
         return LoraConfig(
             task_type=_TASK_TYPES[spec.workload.task],
-            r=int(settings["lora_r"] or 0),
-            lora_alpha=float(settings["lora_alpha"] or 0),
+            r=rank,
+            lora_alpha=alpha,
             lora_dropout=float(settings["lora_dropout"] or 0),
-            target_modules=target_modules(str(settings["target_modules"]), base.model, base.new_modules),
-            modules_to_save=modules_to_save(spec, base),
+            target_modules=layers,
+            rank_pattern=ranks,
+            alpha_pattern={name: alpha * own / rank for name, own in ranks.items()},
+            modules_to_save=in_full or None,
+            ensure_weight_tying=any(shared_with(base.model, name) for name in in_full),
+            **begin,
             **changes,
         )
 
     return config
 
 
-def modules_to_save(spec: TrialSpec, base: Base) -> list[str] | None:
+def modules_to_save(spec: TrialSpec, base: Base) -> list[str]:
     """A fresh head, and what the user names, are trained in full."""
-    return [*base.new_modules] or None
+    return modules_in_full(cast("str | None", spec.settings.get("modules_to_save")), base.model, base.new_modules)
 
 
 def ia3(spec: TrialSpec, base: Base) -> IA3Config:
@@ -163,7 +181,7 @@ def ia3(spec: TrialSpec, base: Base) -> IA3Config:
         task_type=_TASK_TYPES[spec.workload.task],
         target_modules=[*key_value_layers(base.model, base.new_modules), *last],
         feedforward_modules=last,
-        modules_to_save=modules_to_save(spec, base),
+        modules_to_save=modules_to_save(spec, base) or None,
     )
 
 

@@ -5,6 +5,7 @@ Quantized in the trial's own process: bitsandbytes touches CUDA when it is impor
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft.tuners.lora import LoraLayer
 
+from trainers.files import ADAPTER_CONFIG
 from trainers.methods.base import Batches
-from trainers.methods.peft_methods import Peft, merged_into_base
+from trainers.methods.peft_methods import Peft, merged_into_base, modules_to_save
 from trainers.methods.targets import linear_layers, straighten
 from trainers.spec import TrialSpec
 
@@ -45,7 +47,7 @@ class LoftQ(QuantizedLora):
 
     def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         straighten(base.model)
-        before = {name: base.model.get_submodule(name).weight.data.clone() for name in _layers(base)}
+        before = {name: base.model.get_submodule(name).weight.data.clone() for name in _layers(base, spec)}
         model = super().put_on(base, spec, batches)
         for name, layer in model.named_modules():
             weight = before.get(name.removeprefix("base_model.model."))
@@ -54,9 +56,15 @@ class LoftQ(QuantizedLora):
                 _begin_as(layer, weight.to(kept.device) - kept)
         return model
 
+    def save(self, model: Any, folder: Path) -> None:
+        """Says in PEFT's own words what the adapter belongs on: it is none for the weights as they were."""
+        super().save(model, folder)
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
+        (folder / ADAPTER_CONFIG).write_text(json.dumps({**config, "loftq_config": {"loftq_bits": 4}}, indent=2))
+
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         """Into what the 4 bits say, for the adapter makes up for what they lose."""
-        for name in _layers(base):
+        for name in _layers(base, spec):
             layer: Any = base.model.get_submodule(name)
             as_kept = dequantized(quantized_layer(layer, "nf4", torch.device("cpu")))
             layer.weight.data = (as_kept.T if type(layer).__name__ == "Conv1D" else as_kept).contiguous()
@@ -69,17 +77,17 @@ def quantize(base: Base, spec: TrialSpec) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="bitsandbytes")
     kind = str(spec.settings.get("quantization", "nf4"))
-    for name in _layers(base):
+    for name in _layers(base, spec):
         parent, _, leaf = name.rpartition(".")
         old = base.model.get_submodule(name)
         setattr(base.model.get_submodule(parent), leaf, quantized_layer(old, kind, torch.device(spec.device)))
     setattr(base.model, "is_loaded_in_8bit" if kind == "int8" else "is_loaded_in_4bit", True)
 
 
-def _layers(base: Base) -> list[str]:
-    """Those that can be quantized: some families say which of their layers need their precision."""
+def _layers(base: Base, spec: TrialSpec) -> list[str]:
+    """Those that can be quantized: not what is trained in full, nor what a family says needs its precision."""
     kept = getattr(base.model, "_keep_in_fp32_modules", None) or ()
-    names = linear_layers(base.model, base.new_modules)
+    names = linear_layers(base.model, modules_to_save(spec, base))
     return [name for name in names if not set(name.split(".")) & set(kept)]
 
 

@@ -7,12 +7,15 @@ from collections.abc import Collection
 
 import torch
 
+from trainers.settings import mapping_of
+
 _ATTENTION = ("attn", "attention")
 # What the families call the products that give keys and values, and the last product of each block.
 _KEY_VALUE = re.compile(
     r"(^|\.)(key|value|k_proj|v_proj|k_lin|v_lin|k|v|kv_proj|key_proj|value_proj|c_attn|Wqkv|qkv_proj)$"
 )
 _FEED_FORWARD_OUT = re.compile(r"(^|\.)(down_proj|fc2|lin2|wo|mlp\.c_proj|mlp\.Wo|(?<!attention\.)output\.dense)$")
+_TIED = {"embed_tokens", "lm_head"}
 _ATTENTION_OUT = re.compile(
     r"(^|\.)(o_proj|out_proj|out_lin|attention\.output\.dense|attn\.c_proj|attn\.Wo|o|self_attn\.dense)$"
 )
@@ -66,6 +69,46 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
     return names
 
 
+def modules_in_full(choice: str | None, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
+    """Full names of the modules that are trained in full: a fresh head, and those that names between commas (ends of
+    names) mean. Raises `ValueError` for a name that there is not, and for a weight that PEFT cannot keep shared."""
+    names = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+    ends = choice.split(",") if choice else []
+    if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
+        known = ", ".join(sorted({leaf for name in names if not (leaf := name.rpartition(".")[2]).isdigit()}))
+        raise ValueError(f"modules_to_save: no module is called {', '.join(unknown)}; there are: {known}")
+    named = [*new_modules, *(name for name in names if any(_ends_with(name, end) for end in ends))]
+    outermost = [name for name in dict.fromkeys(named) if not _is_inside(name, [n for n in named if n != name])]
+    for name in outermost:
+        if (others := shared_with(model, name)) and not {n.rpartition(".")[2] for n in (name, *others)} <= _TIED:
+            found = f"{name} shares its weight with {', '.join(others)}"
+            raise ValueError(f"modules_to_save: {found}; PEFT keeps only {' and '.join(sorted(_TIED))} together")
+    return outermost
+
+
+def shared_with(model: torch.nn.Module, name: str) -> list[str]:
+    """Full names of the modules that have a weight of the module `name` and are neither in it nor it."""
+    weights = {id(weight) for weight in model.get_submodule(name).parameters()}
+    return [
+        other
+        for other, module in model.named_modules(remove_duplicate=False)
+        if not _is_inside(other, [name]) and any(id(weight) in weights for weight in module.parameters(recurse=False))
+    ]
+
+
+def ranks_of(choice: str | None, layers: Collection[str]) -> dict[str, int]:
+    """Full names of the layers that have a rank of their own, and the rank; the first name that fits a layer decides.
+
+    A name is the end of a layer's, or, where it ends in a dot, a part of it. Raises `ValueError` where none fits.
+    """
+    pattern = mapping_of(choice) if choice else {}
+    if unknown := [part for part in pattern if not any(_fits(name, part) for name in layers)]:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+        raise ValueError(f"rank_pattern: no layer with an adapter is called {', '.join(unknown)}; there are: {known}")
+    fitting = {name: [rank for part, rank in pattern.items() if _fits(name, part)] for name in layers}
+    return {name: ranks[0] for name, ranks in fitting.items() if ranks}
+
+
 def key_value_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
     """The layers that give keys and values. Raises `ValueError` where none is known by its name."""
     return _found(_KEY_VALUE, "keys and values", model, new_modules)
@@ -86,6 +129,10 @@ def _found(pattern: re.Pattern[str], what: str, model: torch.nn.Module, new_modu
     if not names:
         raise ValueError(f"{type(model).__name__} has no layer whose name tells of {what}")
     return names
+
+
+def _fits(name: str, part: str) -> bool:
+    return f".{part}" in f".{name}" if part.endswith(".") else _ends_with(name, part)
 
 
 def _ends_with(name: str, end: str) -> bool:

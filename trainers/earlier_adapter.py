@@ -1,0 +1,64 @@
+"""A sweep that goes on from an earlier PEFT adapter: what it learned becomes part of the base model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from trainers.files import ADAPTER_WEIGHTS
+from trainers.methods.peft_methods import merged_into_base, wrapped
+from trainers.sources import DataProblem
+from trainers.spec import Finding
+
+if TYPE_CHECKING:
+    from trainers.model import Base
+
+_PREFIX = "base_model.model."
+"""What PEFT puts before the names of the base's modules."""
+
+
+def fold_in(base: Base, folder: Path) -> None:
+    """Put the adapter of `folder` on and merge it, in float32 and in place; a head that it brings is no longer drawn.
+
+    Raises `DataProblem` where it does not fit the model or the number of labels.
+    """
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.task_type = None  # or PEFT would look for the head of the task that it was made for
+        model = wrapped(base, config)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # what PEFT raises where a layer is not found
+        found = f"{folder} does not fit: {str(error).splitlines()[0]}"
+        raise DataProblem([Finding("model.adapter", found, "an adapter of this base model")]) from error
+    given = load_file(str(folder / ADAPTER_WEIGHTS))
+    if findings := _misfits(base, get_peft_model_state_dict(model, save_embedding_layers=False), given):
+        raise DataProblem(findings)
+    set_peft_model_state_dict(model, given)
+    brought = {name.removeprefix(_PREFIX) for name in given}
+    base.model = merged_into_base(model)
+    base.drawn_parameters = [name for name in base.drawn_parameters if name not in brought]
+
+
+def _misfits(base: Base, own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[Finding]:
+    """Where the adapter's tensors are others than those that the model has a place for."""
+
+    def finding(names: list[str], what: str, expected: str = "an adapter of this base model") -> list[Finding]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return [Finding("model.adapter", f"{what} {names[0]}{more}", expected)] if names else []
+
+    shapes = [
+        f"{name.removeprefix(_PREFIX)} {list(given[name].shape)} where the model has {list(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    heads = [shape for shape in shapes if shape.split(" ")[0] in base.new_parameters]
+    return [
+        *finding(sorted(set(given) - set(own)), "has weights that the model has no place for:"),
+        *finding(sorted(set(own) - set(given)), "lacks"),
+        *finding([shape for shape in shapes if shape not in heads], "has"),
+        *finding(heads, "has a head of other labels:", f"data with as many labels; here are {len(base.labels)}"),
+    ]
