@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trainers.files import ADAPTER_WEIGHTS
@@ -31,10 +32,10 @@ def fold_in(base: Base, folder: Path) -> None:
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = None  # or PEFT would look for the head of the task that it was made for
         model = wrapped(base, config)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # what PEFT raises where a layer is not found
-        found = f"{folder} does not fit: {str(error).splitlines()[0]}"
+        given = load_file(str(folder / ADAPTER_WEIGHTS))
+    except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:  # layers not found, files torn
+        found = f"{folder} cannot be folded in: {str(error).splitlines()[0]}"
         raise DataProblem([Finding("model.adapter", found, "an adapter of this base model")]) from error
-    given = load_file(str(folder / ADAPTER_WEIGHTS))
     if findings := _misfits(base, get_peft_model_state_dict(model, save_embedding_layers=False), given):
         raise DataProblem(findings)
     set_peft_model_state_dict(model, given)

@@ -779,6 +779,11 @@ def test_searched_or_fixed_an_equal_setting_is_the_same_trial(tmp_path):
     [
         ({"name": "other"}, True),
         ({"training": {"micro_batch_size": 2}}, True),
+        ({"training": {"logging_steps": 2, "save_steps": 3}}, True),
+        ({"training": {"eval_steps": 38}}, True),  # five of 3000 examples, as by default
+        ({"training": {"modules_to_save": ["pooler"]}}, False),
+        ({"training": {"rank_pattern": {"query": 4}}}, False),
+        ({"training": {"init_lora_weights": "gaussian"}}, False),
         ({"search_strategy": {"type": "random", "num_trials": 3}}, True),
         ({"pruner": {"type": "none"}}, True),
         ({"budget": {"hours": 1}}, True),

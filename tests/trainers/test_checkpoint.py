@@ -109,6 +109,36 @@ def test_the_best_adapter_outlives_a_kill_that_came_after_it(make_spec, drive, t
     assert_same_end(spec, drive(spec), whole, undisturbed)
 
 
+def test_checkpoints_between_evaluations_change_nothing_and_a_killed_trial_goes_on_from_them(
+    make_spec, drive, tmp_path
+):
+    whole = dataclasses.replace(make_spec("encoder", **SETTINGS), dir=str(tmp_path / "whole"))
+    undisturbed = drive(whole)
+    spec = dataclasses.replace(make_spec("encoder", save_steps=3, **SETTINGS), dir=str(tmp_path / "saved"))
+    assert spec.fingerprint() == whole.fingerprint()
+    assert_same_end(spec, drive(spec), whole, undisturbed)
+    killed = dataclasses.replace(spec, dir=str(tmp_path / "killed"))
+    drive(killed, lambda e, n: "die" if isinstance(e, Step) and e.step == 4 else "go")  # no evaluation before step 5
+    again = drive(killed)
+    assert (type(again[0]), again[0].step) == (Resumed, 3)
+    assert_same_end(killed, again, whole, undisturbed)
+
+
+@pytest.mark.parametrize("every_s", [-1.0, 1e9], ids=["eager", "patient"])
+def test_a_curve_told_by_steps_has_the_mean_of_each_and_signs_of_life_between(make_spec, drive, monkeypatch, every_s):
+    losses = [0.5 + 0.01 * n for n in range(20)]
+    left = iter(losses)
+    monkeypatch.setattr(Trainer, "step", lambda self, rows: (next(left), 1))
+    monkeypatch.setattr(loop, "STEP_EVENT_EVERY_S", every_s)
+    spec = make_spec("encoder", logging_steps=6, **SETTINGS)
+    steps = [event for event in drive(spec) if isinstance(event, Step)]
+    told = {event.step: event.loss for event in steps if event.loss is not None}
+    assert told == {n: pytest.approx(sum(losses[n - 6 : n]) / 6) for n in (6, 12, 18)}
+    alive = range(1, 21) if every_s < 0 else (1, 5, 6, 10, 12, 15, 18, 20)  # the first, and those before evaluations
+    assert [event.step for event in steps] == list(alive)
+    assert spec.fingerprint() == make_spec("encoder", **SETTINGS).fingerprint()
+
+
 def test_a_half_written_checkpoint_is_not_read(make_spec, drive, tmp_path):
     spec = make_spec("encoder", **SETTINGS)
     drive(spec, lambda e, n: "die" if isinstance(e, Evaluation) and e.index == 1 else "go")

@@ -65,7 +65,8 @@ def test_what_is_no_message_is_refused(data):
 def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
     same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere", halvings=2)
     moved = dataclasses.replace(
-        SPEC, workload=dataclasses.replace(WORKLOAD, model=ModelRef("elsewhere"), cache_dir="elsewhere")
+        SPEC,
+        workload=dataclasses.replace(WORKLOAD, model=ModelRef("elsewhere", adapter="there"), cache_dir="elsewhere"),
     )
     assert moved.fingerprint() == SPEC.fingerprint() != dataclasses.replace(SPEC, inputs="others").fingerprint()
     elsewhere = dataclasses.replace(DATA, train=SourceRef("org/t", "en", "v2", "train[:9]"), test=SourceRef("s"))
