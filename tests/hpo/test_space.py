@@ -315,7 +315,7 @@ def test_intervals_are_finite(parse, line):
 @pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.searchable])
 def test_every_setting_marked_searchable_can_be_searched(parse, name):
     field = FIELDS[name]
-    value = field.choices[0] if field.choices else field.default if field.type is str else 8
+    value = field.choices[0] if field.choices else (field.default or "query=4") if field.type is str else 8
     fixed, problems = parse(f"{name}: {value}" if field.refuse(value) is None else f"{name}: 0.5")
     assert problems == []
     assert list(fixed.dimensions) == [name]
