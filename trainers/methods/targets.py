@@ -79,7 +79,7 @@ def modules_in_full(choice: str | None, model: torch.nn.Module, new_modules: Col
         raise ValueError(f"modules_to_save: no module is called {', '.join(unknown)}; there are: {known}")
     named = [*new_modules, *(name for name in names if any(_ends_with(name, end) for end in ends))]
     outermost = [name for name in dict.fromkeys(named) if not _is_inside(name, [n for n in named if n != name])]
-    for name in outermost:
+    for name in set(outermost) - set(new_modules):
         if (others := shared_with(model, name)) and not {n.rpartition(".")[2] for n in (name, *others)} <= _TIED:
             found = f"{name} shares its weight with {', '.join(others)}"
             raise ValueError(f"modules_to_save: {found}; PEFT keeps only {' and '.join(sorted(_TIED))} together")
