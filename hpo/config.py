@@ -72,6 +72,8 @@ class SweepConfig:
     patience: Patience
     promote: Promote | None
     seed: int
+    report_to: tuple[str, ...] = ()
+    """Views that are written beside MLflow's."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold functions of the user's."""
 
@@ -212,6 +214,7 @@ class SweepConfig:
             "trials": asdict(self.patience),
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
+            "report_to": list(self.report_to),
         }
 
 

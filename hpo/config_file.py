@@ -12,7 +12,7 @@ from hpo.aliases import as_written, resolve_aliases
 from hpo.budget import parse_budget
 from hpo.config import Finalists, Patience, Promote, SweepConfig
 from hpo.dimensions import Choice
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, did_you_mean
 from hpo.further_metrics import parse_generation, parse_metrics
 from hpo.home import NAME_PATTERN, Home
 from hpo.inputs import parse_data, parse_model
@@ -24,6 +24,9 @@ from hpo.strategy import complete_point, is_countable, parse_strategy
 from hpo.yaml_source import Section, load
 from trainers.catalog import GENERATED, METHOD, METHODS, TASKS, default_settings
 from trainers.settings import BUDGETS, FIELDS, Field, Setting
+
+VIEWS = ("mlflow", "tensorboard")
+"""What `report_to` may name."""
 
 
 def load_config(file: Path, home: Home) -> SweepConfig:
@@ -62,6 +65,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         finalists=_finalists(root),
         patience=_patience(root),
         promote=_promote(root, name, task),
+        report_to=_report_to(root),
         seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
     )
     root.finish()
@@ -150,6 +154,20 @@ def _promote(root: Section, name: str, task: str) -> Promote | None:
     max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
     section.finish()
     return Promote(promoted, max_drop)
+
+
+def _report_to(root: Section) -> tuple[str, ...]:
+    """Where trials are shown; MLflow has them in any case."""
+    given = root.raw("report_to")
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        root.problem(f"got {given!r}", "expected a list, e.g. [tensorboard]", "report_to")
+        return ()
+    for name in given:
+        if name not in VIEWS:
+            root.problem(f"got {name!r}", did_you_mean(str(name), VIEWS), "report_to")
+    return tuple(name for name in VIEWS if name in given)
 
 
 def _own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:

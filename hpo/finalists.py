@@ -20,7 +20,7 @@ from hpo.records import TrialRecord
 from hpo.requests import run_alone
 from hpo.runner import Job, Runner
 from hpo.running import RunningSweep
-from hpo.trial_files import finished_on_disk, prepare_folder, write_result
+from hpo.trial_files import finished_on_disk, prepare_folder, write_examples, write_result
 from trainers.codec import fingerprint, to_json
 from trainers.metrics.table import Rows, row_results
 from trainers.spec import Evaluation, Score, Scored, Step, TrialResult, TrialSpec, Verdict
@@ -145,6 +145,7 @@ class Finals:
     def finished(self, job: Job, result: TrialResult) -> None:
         repeat = self._by_number[job.number]
         write_result(result, job.paths)
+        write_examples(result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples)
         if job.spec.device != "cpu":
             self._sweep.meter.gpu_seconds += result.seconds
         self._sweep.tracker.finish_trial(job.number, result, job.paths)

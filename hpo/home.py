@@ -37,6 +37,11 @@ class SweepPaths:
         """ONNX variants of the champion, one folder each."""
         return self.dir / "release"
 
+    @property
+    def champion(self) -> Path:
+        """What the champion gets wrong, for people to read."""
+        return self.dir / "champion"
+
     def repeat(self, trial: int, index: int) -> TrialPaths:
         """One of a finalist's repeats."""
         return TrialPaths(self.dir / "finalists" / f"{trial:04d}-seed-{index}")
@@ -74,6 +79,10 @@ class Home:
     @property
     def artifacts(self) -> Path:
         return self.dir / "artifacts"
+
+    def events(self, sweep: str, trial: int, repeat: int | None = None) -> Path:
+        """TensorBoard's event files of one trial, or of one of a finalist's repeats."""
+        return self.dir / "tensorboard" / sweep / (f"trial-{trial:04d}" + ("" if repeat is None else f"-seed-{repeat}"))
 
     @property
     def studies_db(self) -> Path:

@@ -19,7 +19,7 @@ from hpo.records import TrialRecord
 from hpo.runner import Job
 from hpo.slots import Slots
 from hpo.study import Study
-from hpo.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_result
+from hpo.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.files import TrialPaths
@@ -189,6 +189,7 @@ class Search:
     def finished(self, job: Job, result: TrialResult) -> None:
         """Disk, then MLflow, then the study: the truth is told last, so a kill in between is done again."""
         write_result(result, job.paths)
+        write_examples(result, job.paths, self._config.task, self._inspection, job.paths.examples)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
         if job.spec.device != "cpu":

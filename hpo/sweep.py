@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from hpo.space import Point
 from hpo.studies import study_names, view_study
 from hpo.study import STUDY_ERRORS, Study
 from hpo.tracking import TRACKING_ERRORS, Tracker
+from hpo.trial_files import read_result, write_examples
 from hpo.view import Silent, View
 from hpo.warm_start import take_over, warm_points
 from trainers.catalog import TASKS
@@ -68,6 +70,7 @@ def run_sweep(
                 score_base(sweep)
                 search(sweep)
                 decide(sweep)
+                examine(sweep)
                 promote(sweep)
                 close_books(sweep)
     except KeyboardInterrupt:
@@ -97,7 +100,8 @@ def read_sweep(home: Home, name: str) -> dict[str, Any]:
         state = "running"
     elif state == "running":  # whoever wrote that was killed
         state = "interrupted"
-    return show(stored, state)
+    files = sorted(home.sweep(name).champion.glob("*")) if state == "complete" else []
+    return {**show(stored, state), "champion_files": {file.name: str(file) for file in files}}
 
 
 def list_sweeps(home: Home) -> list[dict[str, Any]]:
@@ -129,7 +133,7 @@ def opened_books(
     meter = Meter(config.budget, from_json(Spent, study.attrs().get("spent", {})), time.time)
     tracker = None
     try:
-        tracker = Tracker(home, config, inspection)
+        tracker = tracker_of(home, config, inspection)
         yield RunningSweep(config, home, inspection, study, tracker, executor, view, slots, meter)
     except BaseException as error:
         try:
@@ -145,6 +149,15 @@ def opened_books(
         study.set_attr("spent", to_json(meter.spent))
     finally:
         study.close()
+
+
+def tracker_of(home: Home, config: SweepConfig, inspection: Inspection) -> Tracker:
+    """MLflow's tracker, or one that writes the other views of `report_to` too."""
+    if "tensorboard" not in config.report_to:
+        return Tracker(home, config, inspection)
+    from hpo.tensorboard import TensorBoardTracker  # late: half a second of imports for those who ask for it
+
+    return TensorBoardTracker(home, config, inspection)
 
 
 def note_end(study: Study, tracker: Tracker | None, meter: Meter, *, is_wish: bool) -> None:
@@ -220,6 +233,19 @@ def search(sweep: RunningSweep) -> None:
         sweep.view.say("every point of the space has been tried: the search ends here")
     study.set_attr("search_ended_by", ended_by)
     engine.check_any_succeeded()
+
+
+def examine(sweep: RunningSweep) -> None:
+    """What the champion gets wrong, for people to read; a sweep that continues writes it anew."""
+    folder = sweep.paths.champion
+    shutil.rmtree(folder, ignore_errors=True)
+    champion = sweep.champion()
+    if champion is None:
+        return
+    paths = sweep.champion_paths(champion)
+    write_examples(read_result(paths), paths, sweep.config.task, sweep.inspection, folder)
+    if folder.exists():
+        sweep.tracker.artifacts(folder)
 
 
 def close_books(sweep: RunningSweep) -> None:

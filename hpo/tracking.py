@@ -26,6 +26,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from hpo import curves
 from hpo.config import SweepConfig
 from hpo.home import Home
 from hpo.lock import exclusive
@@ -183,8 +184,7 @@ class Tracker:
             self._summarized.add(spec.number)
 
     def _take(self, spec: TrialSpec, run_id: str) -> None:
-        settings = {"method": spec.method, **spec.settings, "max_examples": spec.max_examples, "seed": spec.seed}
-        self._describe_once(run_id, {name: str(value) for name, value in settings.items() if value is not None})
+        self._describe_once(run_id, {name: str(value) for name, value in curves.settings_of(spec).items()})
         self._runs[spec.number] = run_id
         self._pending[spec.number] = []
 
@@ -199,14 +199,13 @@ class Tracker:
         pending = self._pending[number]
         if pending and pending[-1].step >= step.examples:  # another attempt goes over steps that are not sent yet
             self._pending[number] = [m for m in pending if m.step < step.examples]
-        self._add(number, step.examples, {"train/loss": step.loss, "train/learning_rate": step.learning_rate})
+        self._add(number, step.examples, curves.of_step(step))
 
     def evaluation(self, number: int, evaluation: Evaluation) -> None:
         if evaluation.examples <= self._logged_up_to.get(number, -1):
             self._pending[number] = []  # another attempt goes over the steps since then
             return
-        metrics = {f"validation/{name}": value for name, value in evaluation.metrics.items()}
-        self._add(number, evaluation.examples, {**metrics, "optimizer_step": evaluation.step})
+        self._add(number, evaluation.examples, curves.of_evaluation(evaluation))
         self._flush(number)
         self._logged_up_to[number] = evaluation.examples
 
@@ -225,8 +224,7 @@ class Tracker:
         """Write the trial's best metrics, its files and its final status."""
         run_id = self._runs[number]
         self._flush(number)
-        best = {f"best/{name}": value for name, value in result.metrics.items()}
-        numbers = {**best, "seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb,
+        numbers = {**curves.best_of(result), "seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb,
                    "trainable_parameters": float(result.trainable_parameters),
                    "adapter_mb": result.adapter_mb}  # fmt: skip
         if number in self._summarized:
@@ -241,6 +239,8 @@ class Tracker:
         for path in (paths.spec, paths.result, paths.log):
             if path.exists():
                 self._client.log_artifact(run_id, str(path))
+        if paths.examples.exists():
+            self._client.log_artifacts(run_id, str(paths.examples))
         if paths.adapter.exists() and any(paths.adapter.iterdir()):
             self._client.log_artifacts(run_id, str(paths.adapter), "adapter")
         self._client.set_terminated(run_id, _STATUS[result.state])
@@ -260,6 +260,10 @@ class Tracker:
     def artifact(self, name: str, text: str) -> None:
         """Attach a text file to the sweep's run."""
         self._write(self.parent_id, name, text)
+
+    def artifacts(self, folder: Path) -> None:
+        """Attach a folder's files to the sweep's run."""
+        self._client.log_artifacts(self.parent_id, str(folder))
 
     def _write(self, run_id: str, name: str, text: str) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -41,6 +41,11 @@ class TrialPaths:
         """One folder per checkpoint, named by its step; only whole ones have such a name."""
         return self.dir / "checkpoints"
 
+    @property
+    def examples(self) -> Path:
+        """What the trial gets wrong, for people to read."""
+        return self.dir / "examples"
+
     def rows(self, index: int) -> Path:
         """Per-row results of an evaluation."""
         return self.dir / "rows" / f"{index:04d}.npy"
