@@ -73,6 +73,10 @@ EVERY_SECTION = {  # a line of YAML: what is said of it, in order
         "trials.retries: got -1; expected a whole number from 0 to 1000",
         "trials.stall_minute: unknown key; did you mean 'stall_minutes'?",
     ],
+    "report_to: [wandb, tensorboard, tensorbord]": [
+        "report_to: got 'wandb'; known: mlflow, tensorboard",
+        "report_to: got 'tensorbord'; did you mean 'tensorboard'?",
+    ],
     "training: {optim: adam, max_epochs: 1, max_steps: 5}": [
         "training.optim: got 'adam'; expected one of adamw_torch, adafactor",
         "training.max_steps: max_epochs and max_steps are given or searched; expected one of them",

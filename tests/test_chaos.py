@@ -32,7 +32,7 @@ def sweep_file(write_yaml):
             **POINTS[0], "max_examples": 2400, "evaluations": 8, "max_length": 64, "batch_size": 8,
             "early_stopping": {"patience": 99},
         },
-        pruner={"type": "none"}, promote=False, trials={"retries": 1000},
+        pruner={"type": "none"}, promote=False, trials={"retries": 1000}, report_to=["tensorboard"],
     )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def test_thirty_kills_change_nothing(sweep_file, tmp_path):
     assert sum(killed.values()) >= KILLS // 2, f"too quick to be killed: {killed}"
     assert_as_if_nothing_had_been(shown(undisturbed_home), shown(home))
     assert_mlflow_is_equal(shown(home), home)
+    assert_tensorboard_is_equal(shown(home), home)
 
 
 def assert_as_if_nothing_had_been(want: dict[str, Any], got: dict[str, Any]) -> None:
@@ -121,3 +122,17 @@ def assert_mlflow_is_equal(sweep: dict[str, Any], home: Path) -> None:
         assert run.data.metrics["best/f1_macro"] == trial["value"]
         history = client.get_metric_history(run.info.run_id, "validation/f1_macro")
         assert [m.value for m in history] == [value for _, value in trial["curve"]]
+
+
+def assert_tensorboard_is_equal(sweep: dict[str, Any], home: Path) -> None:
+    """Every evaluation is drawn once, and no curve goes back."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for trial in sweep["trials"]:
+        folder = home / f"tensorboard/chaos/trial-{trial['number']:04d}"
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        values = [e.value for e in events.Scalars("validation/f1_macro")]
+        assert values == pytest.approx([value for _, value in trial["curve"]])
+        for tag in events.Tags()["scalars"]:
+            examples = [e.step for e in events.Scalars(tag)]
+            assert examples == sorted(set(examples)), (trial["number"], tag)

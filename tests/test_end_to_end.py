@@ -30,13 +30,18 @@ def shown(name: str, home: Path) -> dict[str, Any]:
     return result
 
 
-def assert_books_agree(sweep: dict[str, Any], home: Path) -> None:
-    """MLflow says what the study says: one parent, one child per trial, all of them over."""
+def runs_of(name: str, home: Path) -> tuple[Any, list[Any]]:
+    """MLflow's client, and the runs of a sweep."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("hpo")
-    runs = client.search_runs([experiment.experiment_id], f"tags.`hpo.sweep` = '{sweep['sweep']}'")
+    return client, list(client.search_runs([experiment.experiment_id], f"tags.`hpo.sweep` = '{name}'"))
+
+
+def assert_books_agree(sweep: dict[str, Any], home: Path) -> None:
+    """MLflow says what the study says: one parent, one child per trial, all of them over."""
+    client, runs = runs_of(sweep["sweep"], home)
     children = {r.data.tags["hpo.trial"]: r for r in runs if "hpo.trial" in r.data.tags}
     assert len(runs) == len(children) + 1 == len(sweep["trials"]) + 1
     assert not [r.info.run_id for r in runs if r.info.status == "RUNNING"]
@@ -65,6 +70,7 @@ def classifier(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         "search_strategy": {"num_trials": 3},
         "search_space": {"learning_rate": {"type": "float", "low": 3e-3, "high": 3e-2, "log": True}},
         "training": {"max_examples": 320, "evaluations": 2, "max_length": 32, "learning_rate": 1e-2},
+        "report_to": ["tensorboard"],
         # Of 40 rows one is 2.5 %: a tiny model's int8 may well lose one.
         "promote": {"max_drop": 0.1},
     }
@@ -90,6 +96,43 @@ def test_a_sweep_ends_with_champion_variants_and_release(classifier):
     assert "hpo predict tiny" in seen
     assert "\x1b" not in seen
     assert_books_agree(sweep, home)
+
+
+def test_what_people_look_at_beside_the_leaderboard(classifier):
+    """Worst rows, confusion matrix and TensorBoard's curves agree with the study."""
+    home, sweep, _ = classifier
+    files = {name: Path(path) for name, path in sweep["champion_files"].items()}
+    assert sorted(files) == ["confusion_matrix.json", "confusion_matrix.svg", "worst_examples.jsonl"]
+    matrix = json.loads(files["confusion_matrix.json"].read_text())
+    assert matrix["labels"] == ["negative", "positive"]
+    hits = sum(matrix["counts"][i][i] for i in range(2))
+    assert hits / 40 == pytest.approx(sweep["champion"]["metrics"]["accuracy"])
+    worst = [json.loads(line) for line in files["worst_examples.jsonl"].read_text().splitlines()]
+    assert len(worst) == 20
+    assert [row["loss"] for row in worst] == sorted((row["loss"] for row in worst), reverse=True)
+    given = {row["text"]: row["label"] for row in map(json.loads, reviews_of(home))}
+    assert all(given[row["text"]] == row["true"] for row in worst)
+    assert sum(row["true"] != row["predicted"] for row in worst) == min(20, 40 - hits)
+    client, runs = runs_of("tiny", home)
+    for run in runs:
+        names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert (set(files) <= names) == (run.data.tags.get("hpo.state", "complete") == "complete")
+    for trial in sweep["trials"]:
+        curves = scalars(home / f"tensorboard/tiny/trial-{trial['number']:04d}")
+        assert curves["validation/f1_macro"] == pytest.approx([value for _, value in trial["curve"]])
+        assert curves["best/f1_macro"] == pytest.approx([trial["value"]])
+
+
+def reviews_of(home: Path) -> list[str]:
+    return Path(json.loads((home.parent / "tiny.yaml").read_text())["data"]["train"]).read_text().splitlines()
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """Curve -> values, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def test_running_it_again_trains_nothing(classifier):

@@ -72,6 +72,7 @@ def test_task_model_and_data_are_a_whole_sweep(read, tmp_path):
     assert config.promote is not None
     assert (config.promote.name, config.promote.max_drop) == ("sweep", 0.01)
     assert config.settings == default_settings("text-classification", "lora")
+    assert config.report_to == ()
     assert config.planned_trials() == 1
 
 
@@ -111,6 +112,13 @@ def test_what_the_file_gives_wins(tmp_path):
     assert config.pruner.rule == Patient(Median())
     assert config.budget == Budget(trials=7, until="06:00")
     assert (config.finalists, config.patience) == (Finalists(2, 5), Patience(0, 1.5))
+
+
+@pytest.mark.parametrize("value", [[], ["mlflow"], ["tensorboard"], ["tensorboard", "mlflow"], None])
+def test_views_are_those_that_are_asked_for(tmp_path, value):
+    config = make_config(tmp_path, report_to=value)
+    assert sorted(config.report_to) == sorted(value or [])
+    assert config.resolved()["report_to"] == list(config.report_to)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +285,11 @@ def test_an_empty_mapping_misses_its_three_keys(refused):
          "search_strategy.enqueue: point 1: 'lora_r' is not a dimension; search_space has none"),
         ("search_strategy: {warm_start: [../old]}",
          "search_strategy.warm_start: got ['../old']; expected names of earlier sweeps"),
+        ("report_to: tensorboard", "report_to: got 'tensorboard'; expected a list, e.g. [tensorboard]"),
+        ("report_to: true", "report_to: got True; expected a list, e.g. [tensorboard]"),
+        ("report_to: [tensorbord]", "report_to: got 'tensorbord'; did you mean 'tensorboard'?"),
+        ("report_to: [mlflow, wandb]", "report_to: got 'wandb'; known: mlflow, tensorboard"),
+        ("report_to: [[tensorboard]]", "report_to: got ['tensorboard']; did you mean 'tensorboard'?"),
         ("promote: true", "promote: got True; expected a mapping"),
         pytest.param("name: ../x", "name: got '../x'; expected letters, digits, '.', '_' and '-'"),
         pytest.param("name: a/b", "name: got 'a/b'; expected letters, digits, '.', '_' and '-'"),

@@ -100,6 +100,7 @@ def test_another_task_is_refused(sweep):
     "changes",
     [
         {"promote": {"max_drop": 0.1}}, {"promote": False}, {"trials": {"retries": 5}},
+        {"report_to": ["tensorboard"]},
         {"training": {"max_examples": 100, "micro_batch_size": 2, "gradient_checkpointing": True}},
         {"training": {"max_examples": 100, "logging_steps": 2, "save_steps": 3}},
         {"data": {"train": "moved.jsonl"}}, {"data": {"train": {"source": "moved.jsonl", "split": "train[:9]"}}}, {},

@@ -242,6 +242,18 @@ def test_steps_that_no_evaluation_has_sent_are_kept_when_a_trial_pauses(store):
     assert history(tracker, run_id, "train/loss") == [(10, 0.5)]
 
 
+def test_what_a_trial_gets_wrong_lies_beside_its_result_and_the_champion_s_on_the_sweep(store):
+    home, config, _ = store
+    tracker, paths = Tracker(home, config, INSPECTION), home.sweep(config.name).trial(40)
+    run_id = begin(tracker, spec_of(store, 40))
+    paths.examples.mkdir(parents=True)
+    (paths.examples / "worst_examples.jsonl").write_text("{}\n")
+    tracker.finish_trial(40, trial_result("complete", 0.5), paths)
+    tracker.artifacts(paths.examples)
+    for run in (run_id, tracker.parent_id):
+        assert "worst_examples.jsonl" in [artifact.path for artifact in tracker._client.list_artifacts(run)]
+
+
 def test_no_run_stays_open_when_a_sweep_is_abandoned(store):
     tracker = Tracker(*store[:2], INSPECTION)
     runs = [begin(tracker, spec_of(store, number)) for number in (38, 39)]
