@@ -7,7 +7,8 @@ from trainers.spec import Evaluation, Step, TrialResult, TrialSpec
 
 
 def of_step(step: Step) -> dict[str, float]:
-    return {"train/loss": step.loss, "train/learning_rate": step.learning_rate}
+    """Nothing of a step that only tells that it was taken (see `logging_steps`)."""
+    return {} if step.loss is None else {"train/loss": step.loss, "train/learning_rate": step.learning_rate}
 
 
 def of_evaluation(evaluation: Evaluation) -> dict[str, float]:
