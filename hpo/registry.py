@@ -24,7 +24,7 @@ from hpo.config import SweepConfig
 from hpo.errors import HpoError, UsageError
 from hpo.gates import Judged
 from hpo.home import Home
-from hpo.tracking import client, quiet_mlflow
+from hpo.mlflow_store import client, quiet_mlflow
 from trainers.codec import fingerprint
 from trainers.files import file_fingerprint
 from trainers.spec import Inspection

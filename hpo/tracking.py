@@ -7,29 +7,23 @@ examples seen, so that trials with different batch sizes line up.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Before MLflow is imported: it reads both then.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo import curves
 from hpo.config import SweepConfig
 from hpo.home import Home
-from hpo.lock import exclusive
+from hpo.mlflow_store import client
 from hpo.records import TrialRecord
 from trainers.files import TrialPaths
 from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
@@ -41,40 +35,6 @@ _BATCH = 1000  # most metrics that MLflow takes at once
 # So that the UI opens on training runs, not on traces of a language model.
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-
-
-def quiet_mlflow() -> None:
-    """MLflow tells every step at INFO, by loggers that set their own level at import: turn them all down."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] in ("mlflow", "alembic"):
-            # A store that cannot be written is told by the exception; the log would add its traceback.
-            level = logging.CRITICAL if name.startswith("mlflow.store") else logging.WARNING
-            logging.getLogger(name).setLevel(level)
-
-
-def client(home: Home) -> MlflowClient:
-    """A client of the home's own store; its first use makes the database (a few seconds, once)."""
-    quiet_mlflow()
-    with exclusive(home.mlflow_lock):
-        if not home.mlflow_db.exists():
-            _make_store(home.mlflow_db)
-    return _client(home.mlflow_db)
-
-
-def _make_store(database: Path) -> None:
-    """MLflow's tables come from dozens of migrations, and a kill between two leaves a database that no later start can
-    mend: so they are made aside, and the whole database appears by rename."""
-    aside = database.with_name("mlflow.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    _client(aside / database.name).search_experiments(max_results=1)
-    os.replace(aside / database.name, database)
-    shutil.rmtree(aside)
-
-
-def _client(database: Path) -> MlflowClient:
-    uri = f"sqlite:///{database}"
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 class Tracker:
@@ -116,7 +76,7 @@ class Tracker:
         params = _flatten({k: v for k, v in config.resolved().items() if k != "name"})
         self._describe_once(self.parent_id, params)
         self._write(self.parent_id, "config.json", json.dumps(config.resolved(), indent=2))
-        self._client.log_artifact(self.parent_id, str(config.file))
+        self._artifacts(self.parent_id).log_artifact(str(config.file))
 
     def _describe_once(self, run_id: str, params: Mapping[str, str]) -> None:
         """Parameters and data set of a run, unless it has them: parameters are immutable."""
@@ -236,13 +196,14 @@ class Tracker:
             metrics=[Metric(_metric_name(name), value, now, 0) for name, value in numbers.items()],
             tags=[RunTag(name, value) for name, value in tags.items() if value],
         )
+        files = self._artifacts(run_id)
         for path in (paths.spec, paths.result, paths.log):
             if path.exists():
-                self._client.log_artifact(run_id, str(path))
+                files.log_artifact(str(path))
         if paths.examples.exists():
-            self._client.log_artifacts(run_id, str(paths.examples))
+            files.log_artifacts(str(paths.examples))
         if paths.adapter.exists() and any(paths.adapter.iterdir()):
-            self._client.log_artifacts(run_id, str(paths.adapter), "adapter")
+            files.log_artifacts(str(paths.adapter), "adapter")
         self._client.set_terminated(run_id, _STATUS[result.state])
         del self._runs[number], self._pending[number]
 
@@ -263,13 +224,17 @@ class Tracker:
 
     def artifacts(self, folder: Path) -> None:
         """Attach a folder's files to the sweep's run."""
-        self._client.log_artifacts(self.parent_id, str(folder))
+        self._artifacts(self.parent_id).log_artifacts(str(folder))
+
+    def _artifacts(self, run_id: str) -> ArtifactRepository:
+        """Where a run's files go. Not through the client: it keeps a queue and threads for every run, for good."""
+        return get_artifact_repository(self._client.get_run(run_id).info.artifact_uri)
 
     def _write(self, run_id: str, name: str, text: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, name)
             path.write_text(text, encoding="utf-8")
-            self._client.log_artifact(run_id, str(path))
+            self._artifacts(run_id).log_artifact(str(path))
 
     def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None:
         now = int(time.time() * 1000)

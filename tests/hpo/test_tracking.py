@@ -12,8 +12,9 @@ import time
 import pytest
 
 from hpo.home import Home
+from hpo.mlflow_store import client
 from hpo.records import TrialRecord
-from hpo.tracking import Tracker, client
+from hpo.tracking import Tracker
 from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_result
 from trainers.codec import fingerprint
 from trainers.spec import Step
@@ -22,7 +23,7 @@ MAKE_STORE = """
 import sys
 from pathlib import Path
 from hpo.home import Home
-from hpo.tracking import client
+from hpo.mlflow_store import client
 client(Home(Path(sys.argv[1])))
 """
 
