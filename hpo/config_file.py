@@ -208,8 +208,20 @@ def _check_together(root: Section, config: SweepConfig) -> None:
     if "lora_alpha" in space.dimensions and "alpha_ratio" in space.dimensions:
         found = "lora_alpha and alpha_ratio are both searched"
         root.problem(found, "expected one of them", "search_space", "alpha_ratio")
+    if config.settings.get("packing"):
+        _check_packing(root, config)
     if not root.problems:
         _check_enqueued(root, config)
+
+
+def _check_packing(root: Section, config: SweepConfig) -> None:
+    key = ("training", "packing")
+    if config.task and not TASKS[config.task].packs:
+        able = ", ".join(name for name, task in TASKS.items() if task.packs)
+        root.problem(f"rows of {config.task} are not packed", f"remove it; it goes with {able}", *key)
+    noise = "neftune_noise_alpha"
+    if config.settings[noise] is not None or noise in config.space.dimensions:
+        root.problem(f"{noise} depends on the length of a row", "remove one of the two", *key)
 
 
 def _check_grid(root: Section, space: SearchSpace) -> None:

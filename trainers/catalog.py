@@ -163,6 +163,8 @@ class Task:
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     losses: tuple[str, ...] = ("default", "focal", "class-weighted")
     """Shipped ones that fit."""
+    packs: bool = False
+    """Whether rows may share a sequence: each token then learns from those before it in its own row."""
     generates: bool = False
     """Whether its models can be judged by what they write."""
     base_is_scored: bool = False
@@ -222,6 +224,7 @@ TASKS: Mapping[str, Task] = {
             families=("decoder",),
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
+            packs=True,
             base_is_scored=True,
             makes_blocks=True,
         ),
@@ -235,6 +238,7 @@ TASKS: Mapping[str, Task] = {
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             generates=True,
+            packs=True,
             base_is_scored=True,
         ),
         Task(
@@ -246,6 +250,7 @@ TASKS: Mapping[str, Task] = {
             losses=("default", "focal"),
             defaults=_NEXT_TOKEN_DEFAULTS,
             generates=True,
+            packs=True,
             base_is_scored=True,
             variants=("fp32", "int8", "int4"),
         ),

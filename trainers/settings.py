@@ -105,9 +105,11 @@ def mapping_of(text: str) -> dict[str, int]:
 
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
 OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
-CHANGE_NO_RESULT = ("micro_batch_size", "gradient_checkpointing", "logging_steps", "save_steps")
+CHANGE_NO_RESULT = ("micro_batch_size", "packing", "gradient_checkpointing", "logging_steps", "save_steps")
 """Settings that decide how a trial is run and told, but not what it learns."""
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
+PACKING_METHODS = (*LORA_METHODS, "ia3", "adapter", "full")
+"""All that put nothing before a row's tokens."""
 
 FIELDS: Mapping[str, Field] = {
     f.name: f
@@ -150,6 +152,8 @@ FIELDS: Mapping[str, Field] = {
         Field("neftune_noise_alpha", float, None, "Noise on the input embeddings while training.", above=0, high=100,
               searchable=True),
         Field("gradient_checkpointing", bool, False, "Compute activations twice instead of keeping them."),
+        Field("packing", bool, False, "Rows of a forward pass in one sequence without padding, none seeing another.",
+              methods=PACKING_METHODS),
         Field("logging_steps", int, None, "Optimizer steps between points of the loss curve; none: by time.", low=1),
         Field("save_steps", int, None, "Optimizer steps between checkpoints besides those at evaluations.", low=1),
         Field("max_length", int, 256, "Longest row in tokens; longer ones are cut.", low=8, high=1048576,

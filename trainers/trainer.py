@@ -19,8 +19,9 @@ from trainers.metrics.table import Rows
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
 from trainers.neftune import add_embedding_noise
 from trainers.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from trainers.packing import check_rows_apart, packed
 from trainers.spec import TrialSpec
-from trainers.tasks.base import Task
+from trainers.tasks.base import Batch, Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Tokens
 
@@ -49,6 +50,9 @@ class Trainer:
         make_dropout_cheap(self.model)
         if settings["neftune_noise_alpha"] is not None:
             add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
+        self.packs = bool(settings.get("packing"))  # learned prompts do not know it
+        if self.packs:
+            check_rows_apart(self.model)
         if settings["gradient_checkpointing"]:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.loss = training_loss(spec, self.task.loss, self._target_counts)
@@ -96,7 +100,7 @@ class Trainer:
         units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
         loss_sum, tokens = 0.0, 0
         for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
-            batch = collate(self.train_tokens, group, self.pad_id, self.device)
+            batch = self._batch(group)
             with autocast(self.device, self.autocast_dtype):
                 sums = self.task.sums(self.model, batch, self.loss)
             self.scaler.scale(sums.loss / units).backward()
@@ -109,6 +113,11 @@ class Trainer:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss_sum / units, tokens
+
+    def _batch(self, rows: list[int]) -> Batch:
+        if self.packs:
+            return packed(self.train_tokens, rows, self.device)
+        return collate(self.train_tokens, rows, self.pad_id, self.device)
 
     def evaluate(self) -> tuple[dict[str, float], Rows]:
         """All metrics of the task on the validation rows, and the per-row results."""

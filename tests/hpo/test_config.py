@@ -232,6 +232,8 @@ def test_an_empty_mapping_misses_its_three_keys(refused):
             "objective.metric: text-classification has no metric 'perplexity'; "
             f"expected one of {', '.join(TASKS['text-classification'].metrics)}",
         ),
+        ("training: {packing: true}", "training.packing: rows of text-classification are not packed; "
+                                      "remove it; it goes with causal-lm, instruct, chat"),
         ("objective: {metric: f1macro}", "objective.metric: got 'f1macro'; did you mean 'f1_macro'?"),
         ("method: [lora]", "method: got ['lora']; did you mean 'lora'?"),
         ("objective: {metric: [loss]}", "objective.metric: got ['loss']; did you mean 'loss'?"),
@@ -855,7 +857,7 @@ def test_what_a_method_does_not_read_does_not_matter():
     settings = {name: field.default for name, field in FIELDS.items()}
     other = {**settings, "lora_r": 64, "lora_alpha": 3.0, "lora_dropout": 0.5, "target_modules": "mlp"}
     assert canonical_settings("full", settings) == canonical_settings("full", other)
-    assert not {name for name in canonical_settings("full", settings) if FIELDS[name].methods}
+    assert not {name for name in canonical_settings("full", settings) if "full" not in (FIELDS[name].methods or ("full",))}
     assert canonical_settings("full", {**settings, "optim": "adafactor"}) != canonical_settings("full", settings)
 
 
@@ -1077,3 +1079,9 @@ def test_a_method_brings_its_own_defaults_and_the_baseline_s_decides(tmp_path):
     assert make_config(tmp_path, method="full", training={"learning_rate": 1e-3}).settings["learning_rate"] == 1e-3
     assert make_config(tmp_path, search_space=searched).settings["learning_rate"] == 5e-4
     assert make_config(tmp_path, search_space=searched, method="ia3").settings["learning_rate"] == 5e-3
+
+
+def test_noise_that_depends_on_the_length_of_a_row_is_not_packed(tmp_path):
+    with pytest.raises(ConfigError, match="neftune_noise_alpha depends on the length of a row; remove one of the two"):
+        make_config(tmp_path, task="chat", training={"packing": True, "neftune_noise_alpha": 5})
+    assert make_config(tmp_path, task="chat", training={"packing": True}).settings["packing"] is True

@@ -18,7 +18,7 @@ from trainers.tokens import Encoded, TargetKind, Tokens
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch on its device, padded on the right."""
+    """One micro-batch on its device, padded on the right, or packed into one row."""
 
     input_ids: torch.Tensor
     """[rows, tokens]"""
@@ -30,10 +30,14 @@ class Batch:
     """[rows, tokens], which of two texts a token belongs to; None for models that are not told"""
     target_bytes: torch.Tensor
     """[rows]"""
+    positions: torch.Tensor | None = None
+    """[1, tokens], of rows that are packed into one sequence: a row begins where they are 0"""
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
         """What every model is given."""
+        if self.positions is not None:  # a mask would hide from transformers that there are several rows
+            return {"input_ids": self.input_ids, "position_ids": self.positions}
         given = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         return given if self.types is None else {**given, "token_type_ids": self.types}
 

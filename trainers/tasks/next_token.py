@@ -89,9 +89,9 @@ def causal_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, t
     targets = batch.input_ids[:, 1:][is_target]
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not has_learned_prompt(model) and _head_is_plain(base):
-        hidden = base.base_model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)[0]
+        hidden = base.base_model(**batch.inputs)[0]
         return base.get_output_embeddings()(hidden[rows, positions]), targets, rows
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    logits = model(**batch.inputs).logits
     # Learned prompts come before the tokens: the last positions are the row's.
     logits = logits[:, -batch.input_ids.shape[1] :]
     return logits[rows, positions], targets, rows
