@@ -3,6 +3,7 @@
 python -m tests.bench memory      1,000 trials through a real host (several minutes)
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench pruning     24 points with and without pruning
+python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ from __future__ import annotations
 import argparse
 
 from tests.bench import bookkeeping, makespan, pruning, startup
-from tests.bench.tables import show
+from tests.bench.tables import Row, show
+
+
+def _step_rows(count: int) -> list[Row]:
+    from tests.bench import steps  # torch and transformers, which the other tables can do without
+
+    return steps.rows(count)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("what", nargs="*", choices=["startup", "bookkeeping", "memory", "makespan", "pruning"])
+    parser.add_argument("what", nargs="*", choices=["startup", "bookkeeping", "memory", "makespan", "pruning", "steps"])
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
+    parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps (default: 40)")
     given = parser.parse_args()
     tables = {
         "startup": startup.rows, "bookkeeping": bookkeeping.rows, "memory": bookkeeping.memory_rows,
         "makespan": lambda: makespan.rows(given.examples, given.ray), "pruning": lambda: pruning.rows(given.examples),
+        "steps": lambda: _step_rows(given.steps),
     }  # fmt: skip
     for name in given.what or ["startup", "bookkeeping"]:
         show(tables[name]())

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.bench.makespan import prepared_home, show, sweep, timed
+from tests.bench.makespan import ROOT, prepared_home, show, sweep, timed
 from tests.bench.tables import Row
+from tests.bench.turns import in_turns
 
 SEEDS = 3
 EVALUATIONS = 10
@@ -19,18 +20,17 @@ COUNT = 24
 def rows(examples: int) -> list[Row]:
     """`examples` per trial."""
     points = spread(COUNT)
+    pruners: dict[str, dict[str, Any]] = {"without": {"type": "none"}, "with": {"min_fraction": 0.1}}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        without_s, without = run(folder, "without", points, examples, {"type": "none"})
-        with_s, pruned = run(folder, "with", points, examples, {"min_fraction": 0.1})
-        repeats = {
-            name: repeat(folder, name, shown, examples) for name, shown in (("without", without), ("with", pruned))
-        }
-    stopped = sum(trial["state"] == "pruned" for trial in pruned["trials"])
+        ended = in_turns({name: command(folder, name, points, examples, p) for name, p in pruners.items()}, ROOT)
+        shown = {name: show(folder / name, "makespan") for name in pruners}
+        repeats = {name: repeat(folder, name, shown[name], examples) for name in pruners}
+    stopped = sum(trial["state"] == "pruned" for trial in shown["with"]["trials"])
     return [
-        Row("24 points without pruning", f"{without_s:.0f} s"),
-        Row(f"24 points with the default rule ({stopped} pruned)", f"{with_s:.0f} s"),
-        Row("with against without", f"{with_s / without_s:.2f}", "0.35"),
+        Row("24 points without pruning", f"{ended['without'].seconds:.0f} s"),
+        Row(f"24 points with the default rule ({stopped} pruned)", f"{ended['with'].seconds:.0f} s"),
+        Row("with against without", f"{ended['with'].seconds / ended['without'].seconds:.2f}", "0.35"),
         Row("chosen without: mean macro-F1 of 3 seeds", f"{repeats['without']:.4f}"),
         Row("chosen with: mean macro-F1 of 3 seeds", f"{repeats['with']:.4f}"),
         Row("lost by pruning", f"{repeats['without'] - repeats['with']:+.4f}", "0.01"),
@@ -49,14 +49,11 @@ def spread(count: int) -> list[dict[str, Any]]:
     return [spread_point(space, index, 0) for index in range(count)]
 
 
-def run(
-    folder: Path, name: str, points: list[dict[str, Any]], examples: int, pruner: dict[str, Any]
-) -> tuple[float, dict[str, Any]]:
+def command(folder: Path, name: str, points: list[dict[str, Any]], examples: int, pruner: dict[str, Any]) -> list[str]:
     home = prepared_home(folder / name)
     file = folder / f"{name}.yaml"
     file.write_text(json.dumps(sweep(points, examples, EVALUATIONS, pruner=pruner)))
-    seconds = timed([sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file)])
-    return seconds, show(home, "makespan")
+    return [sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file)]
 
 
 def repeat(folder: Path, name: str, shown: dict[str, Any], examples: int) -> float:

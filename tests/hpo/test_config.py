@@ -857,7 +857,9 @@ def test_what_a_method_does_not_read_does_not_matter():
     settings = {name: field.default for name, field in FIELDS.items()}
     other = {**settings, "lora_r": 64, "lora_alpha": 3.0, "lora_dropout": 0.5, "target_modules": "mlp"}
     assert canonical_settings("full", settings) == canonical_settings("full", other)
-    assert not {name for name in canonical_settings("full", settings) if "full" not in (FIELDS[name].methods or ("full",))}
+    assert not {
+        name for name in canonical_settings("full", settings) if "full" not in (FIELDS[name].methods or ("full",))
+    }
     assert canonical_settings("full", {**settings, "optim": "adafactor"}) != canonical_settings("full", settings)
 
 

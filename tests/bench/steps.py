@@ -1,0 +1,240 @@
+"""Our steps against those of transformers' Trainer: the same adapter, rows and precision, step by step in one process.
+
+The Trainer drives; after each of its steps we take ours on the same rows. So both see the machine alike, and their
+losses can be compared. Dropout is off, for its draws would differ; all else is the Trainer's default.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import (
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    DataCollatorWithPadding,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers import Trainer as TheirTrainer
+
+from tests.bench.tables import Row
+from trainers.batches import effective_batches
+from trainers.catalog import TASKS, canonical_settings, default_settings
+from trainers.inspection import inspect
+from trainers.memory import peak_rss_mb
+from trainers.model import load_base, put_adapter_on
+from trainers.spec import DataRef, Inspect, Inspection, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+WARM_UP = 3
+"""Steps that are not timed."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Losses of every step, median seconds of those after the warm-up, and of one evaluation of the validation rows."""
+
+    our_losses: list[float]
+    their_losses: list[float]
+    our_step_s: float
+    their_step_s: float
+    our_evaluation_s: float
+    their_evaluation_s: float
+    floor_s: float
+    """Of a step: the frozen layers' matrix products alone, forward and backward, without padding."""
+    peak_mb: float
+
+    @property
+    def largest_difference(self) -> float:
+        return max(abs(a - b) for a, b in zip(self.our_losses, self.their_losses, strict=True))
+
+
+def compare(spec: TrialSpec, found: Inspection, steps: int, folder: Path, *, timed: bool = True) -> Compared:
+    """`steps` optimizer steps of both, from equal adapters."""
+    ours = _without_dropout(lambda: Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir)))
+    model = _without_dropout(lambda: put_adapter_on(load_base(spec.workload, found.labels), spec))
+    watch = _Alternate(ours)
+    theirs = _their_trainer(model, ours, steps, folder, watch)
+    theirs.train()
+    losses = [entry["loss"] for entry in theirs.state.log_history if "loss" in entry]
+    evaluations = _evaluations(ours, theirs) if timed else (0.0, 0.0)
+    return Compared(
+        watch.losses, losses, statistics.median(watch.ours_s[WARM_UP:]), statistics.median(watch.theirs_s[WARM_UP:]),
+        *evaluations, _floor_s(ours) if timed else 0.0, peak_rss_mb(),
+    )  # fmt: skip
+
+
+def _without_dropout(make: Callable[[], Any]) -> Any:
+    made = make()
+    for module in (made.model if isinstance(made, Trainer) else made).modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return made
+
+
+class _Alternate(TrainerCallback):
+    """Takes our step after each of theirs, and times both."""
+
+    def __init__(self, ours: Trainer) -> None:
+        self.losses: list[float] = []
+        self.ours_s: list[float] = []
+        self.theirs_s: list[float] = []
+        self._ours = ours
+        self._batches = iter(ours.batches)
+        self._since = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._since = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        began = time.perf_counter()
+        self.theirs_s.append(began - self._since)
+        loss, _tokens = self._ours.step(next(self._batches))
+        self.losses.append(loss)
+        self._since = time.perf_counter()
+        self.ours_s.append(self._since - began)
+
+
+class _InOrder(TheirTrainer):
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+def _their_trainer(model: Any, ours: Trainer, steps: int, folder: Path, watch: _Alternate) -> TheirTrainer:
+    spec = ours.spec
+    tokenizer = AutoTokenizer.from_pretrained(spec.workload.model.source)
+    batches = [rows for rows, _ in zip(_batches(ours), range(steps), strict=False)]
+    collator = (DataCollatorForSeq2Seq if ours.train_tokens.kind == "token" else DataCollatorWithPadding)(tokenizer)
+    arguments = TrainingArguments(
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=int(spec.settings["batch_size"] or 1),
+        learning_rate=float(spec.settings["learning_rate"] or 0), weight_decay=0.0, lr_scheduler_type="constant",
+        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    return _InOrder(
+        model, arguments, collator, [_row(ours.train_tokens, row) for rows in batches for row in rows],
+        [_row(ours.evaluator.tokens, row) for row in range(len(ours.evaluator.tokens))], callbacks=[watch],
+    )  # fmt: skip
+
+
+def _batches(ours: Trainer) -> Iterator[list[int]]:
+    """The rows of each step, from the first."""
+    spec = ours.spec
+    return effective_batches(
+        len(ours.train_tokens), int(spec.settings["batch_size"] or 1), spec.max_examples, spec.seed
+    )
+
+
+def _row(tokens: Any, row: int) -> dict[str, Any]:
+    """As transformers wants it: one label, or -100 where nothing is to be predicted."""
+    ids, targets = tokens.ids(row).tolist(), tokens.targets(row).tolist()
+    given = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+    if tokens.kind == "row":
+        return {**given, "labels": targets[0]}
+    return {**given, "labels": [i if is_target else -100 for i, is_target in zip(ids, targets, strict=True)]}
+
+
+def _evaluations(ours: Trainer, theirs: TheirTrainer) -> tuple[float, float]:
+    began = time.perf_counter()
+    ours.evaluate()
+    between = time.perf_counter()
+    theirs.evaluate()
+    return between - began, time.perf_counter() - between
+
+
+def _floor_s(ours: Trainer) -> float:
+    layers = [m.weight for m in ours.model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad]
+    rows = next(_batches(ours))
+    tokens = int(ours.train_tokens.lengths[rows].sum())
+    output = ours.model.get_base_model().get_output_embeddings() if ours.train_tokens.kind == "token" else None
+    asked = sum(ours.task.unit_count(ours.train_tokens, row) for row in rows)
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for weight in layers:
+            wide = asked if output is not None and weight is output.weight else tokens
+            hidden = torch.ones(wide, weight.shape[1])
+            out = hidden @ weight.detach().T
+            out @ weight.detach()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+# --- on the two real models ----------------------------------------------------------------------------
+
+
+WORKLOADS = {
+    "MiniLM": ("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 16),
+    "SmolLM2": ("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 192, 8),
+}
+
+
+def rows(steps: int) -> list[Row]:
+    """Each model in a process of its own, one after the other."""
+    told = []
+    for name in WORKLOADS:
+        command = [sys.executable, "-m", "tests.bench.steps", name, str(steps)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+        measured = json.loads(done.stdout.splitlines()[-1])
+        compared = Compared(**measured["compared"])
+        epoch_s = [
+            measured["steps_per_epoch"] * step + evaluation
+            for step, evaluation in (
+                (compared.our_step_s, compared.our_evaluation_s), (compared.their_step_s, compared.their_evaluation_s),
+            )
+        ]  # fmt: skip
+        told += [
+            Row(f"{name}: a step, ours and the Trainer's", f"{compared.our_step_s:.3f} {compared.their_step_s:.3f} s"),
+            Row(f"{name}: a step, against the Trainer's", f"{compared.our_step_s / compared.their_step_s:.2f}"),
+            Row(f"{name}: an evaluation", f"{compared.our_evaluation_s / compared.their_evaluation_s:.2f}"),
+            Row(f"{name}: an epoch with one evaluation", f"{epoch_s[0] / epoch_s[1]:.2f}", "0.60"),
+            Row(f"{name}: a step, against its frozen matrix products", f"{compared.our_step_s / compared.floor_s:.2f}"),
+            Row(f"{name}: largest difference of losses", f"{compared.largest_difference:.1e}", "1e-3"),
+        ]
+    return told
+
+
+def real_spec(name: str, folder: Path) -> tuple[TrialSpec, Inspection]:
+    task, model, data, max_length, batch_size = WORKLOADS[name]
+    cache = ROOT / "mlruns/cache"
+    source = SourceRef(str(cache / data))
+    ref = DataRef(source, None, None, dict(TASKS[task].columns), 200, 200, 0)
+    workload = Workload(task, ModelRef(str(cache / model)), ref, max_length, "fp32", str(folder / "cache"))
+    found = inspect(Inspect(workload))
+    return plain_spec(workload, folder, batch_size=batch_size, max_length=max_length), found
+
+
+def plain_spec(workload: Workload, folder: Path, **settings: Any) -> TrialSpec:
+    """What the Trainer does by default: AdamW without decay at a constant rate, clipping at 1."""
+    chosen = {
+        **default_settings(workload.task, "lora"), "lora_dropout": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0,
+        "lr_scheduler_type": "constant", **settings,
+    }  # fmt: skip
+    return TrialSpec(
+        0, workload, "lora", canonical_settings("lora", chosen), "loss", "minimize", 1 << 20, 1 << 20, 0, "", 1,
+        "cpu", str(folder / "trial"),
+    )  # fmt: skip
+
+
+def main() -> None:
+    name, steps = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory() as scratch:
+        spec, found = real_spec(name, Path(scratch))
+        compared = compare(spec, found, steps, Path(scratch))
+    per_epoch = found.rows["train"] / int(spec.settings["batch_size"] or 1)
+    print(json.dumps({"compared": asdict(compared), "steps_per_epoch": per_epoch}))
+
+
+if __name__ == "__main__":
+    main()
