@@ -208,6 +208,9 @@ def _check_together(root: Section, config: SweepConfig) -> None:
     if "lora_alpha" in space.dimensions and "alpha_ratio" in space.dimensions:
         found = "lora_alpha and alpha_ratio are both searched"
         root.problem(found, "expected one of them", "search_space", "alpha_ratio")
+    for name in TASKS[config.task].unsearchable if config.task else ():
+        if name in space.dimensions:
+            root.problem(f"is not searched with {config.task}", "give it under training:", "search_space", name)
     if config.settings.get("packing"):
         _check_packing(root, config)
     if not root.problems:

@@ -373,6 +373,7 @@ def test_a_real_model_on_real_data(tmp_path):
         (home / "cache" / name).symlink_to(ROOT / "mlruns/cache" / name)
     text = (ROOT / "search_spaces/movie-sentiment.yaml").read_text()
     text = text.replace("num_trials: 8", "num_trials: 2").replace("max_steps: 200 ", "max_steps: 60 ")
+    text = text.replace("validation_size: 500", "validation_size: 200").replace("top: 2, seeds: 3", "top: 1, seeds: 2")
     text = text.replace("evaluations: 5", "evaluations: 2").replace("training:", "training:\n  learning_rate: 2e-3")
     (tmp_path / "real.yaml").write_text(text)
     hpo("sweep", str(tmp_path / "real.yaml"), home=home)

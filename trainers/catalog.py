@@ -163,6 +163,8 @@ class Task:
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     losses: tuple[str, ...] = ("default", "focal", "class-weighted")
     """Shipped ones that fit."""
+    unsearchable: tuple[str, ...] = ()
+    """Settings that may be dimensions with other tasks."""
     packs: bool = False
     """Whether rows may share a sequence: each token then learns from those before it in its own row."""
     generates: bool = False
@@ -208,6 +210,16 @@ TASKS: Mapping[str, Task] = {
             losses=("default",),
             optional_columns=("text_pair",),
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
+        ),
+        Task(
+            "text-similarity",
+            "How alike two texts are, by the cosine of their embeddings.",
+            columns={"text": "text", "text_pair": "text_pair", "value": "value"},
+            families=("encoder",),
+            losses=("default", "contrastive"),
+            metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
+            unsearchable=("max_length",),
+            base_is_scored=True,
         ),
         Task(
             "token-classification",

@@ -32,6 +32,8 @@ def training_loss(spec: TrialSpec, default: Loss, target_counts: Callable[[], to
         return focal(float(settings["focal_gamma"] or 0))
     if name == "class-weighted":
         return class_weighted(target_counts().to(spec.device))
+    if name == "contrastive":
+        return contrastive(float(settings["contrastive_margin"] or 0))
     smoothing = float(settings["label_smoothing_factor"] or 0)
     return smoothed(smoothing) if smoothing and default is cross_entropy else default
 
@@ -51,6 +53,17 @@ def focal(gamma: float) -> Loss:
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nll = cross_entropy(logits, targets)
         return (1 - torch.exp(-nll)) ** gamma * nll
+
+    return loss
+
+
+def contrastive(margin: float) -> Loss:
+    """Pairs of a value of one half or more are drawn together, others pushed apart until their cosine distance is
+    `margin` (Hadsell et al. 2006)."""
+
+    def loss(cosines: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        distance = 1 - cosines
+        return torch.where(values >= 0.5, distance, F.relu(margin - distance)) ** 2 / 2
 
     return loss
 

@@ -175,9 +175,10 @@ def _floor_s(ours: Trainer) -> float:
 
 
 WORKLOADS = {
-    "MiniLM": ("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 16),
-    "SmolLM2": ("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 192, 8),
+    "MiniLM": ("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 16, 500),
+    "SmolLM2": ("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 192, 8, 48),
 }
+"""Task, model, data, longest row in tokens, batch size, validation rows."""
 
 
 def rows(steps: int) -> list[Row]:
@@ -206,10 +207,10 @@ def rows(steps: int) -> list[Row]:
 
 
 def real_spec(name: str, folder: Path) -> tuple[TrialSpec, Inspection]:
-    task, model, data, max_length, batch_size = WORKLOADS[name]
+    task, model, data, max_length, batch_size, validation_rows = WORKLOADS[name]
     cache = ROOT / "mlruns/cache"
     source = SourceRef(str(cache / data))
-    ref = DataRef(source, None, None, dict(TASKS[task].columns), 200, 200, 0)
+    ref = DataRef(source, None, None, dict(TASKS[task].columns), validation_rows, 48, 0)
     workload = Workload(task, ModelRef(str(cache / model)), ref, max_length, "fp32", str(folder / "cache"))
     found = inspect(Inspect(workload))
     return plain_spec(workload, folder, batch_size=batch_size, max_length=max_length), found

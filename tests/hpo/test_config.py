@@ -1046,7 +1046,10 @@ def test_the_page_says_what_an_edit_may_not_touch(page):
 @pytest.mark.parametrize(
     ("loss", "found"),
     [
-        ("fokal", "training.loss: got 'fokal'; expected default, focal, class-weighted or FILE.py:FUNCTION"),
+        (
+            "fokal",
+            "training.loss: got 'fokal'; expected default, focal, class-weighted, contrastive or FILE.py:FUNCTION",
+        ),
         ("gone.py:f", "training.loss: no file 'gone.py'; paths start at "),
         ("../out.py:f", "training.loss: got '../out.py:f'; expected a file below "),
         ("/etc/out.py:f", "training.loss: got '/etc/out.py:f'; expected a file below "),
@@ -1087,3 +1090,9 @@ def test_noise_that_depends_on_the_length_of_a_row_is_not_packed(tmp_path):
     with pytest.raises(ConfigError, match="neftune_noise_alpha depends on the length of a row; remove one of the two"):
         make_config(tmp_path, task="chat", training={"packing": True, "neftune_noise_alpha": 5})
     assert make_config(tmp_path, task="chat", training={"packing": True}).settings["packing"] is True
+
+
+def test_the_length_of_two_texts_apart_is_not_searched(tmp_path):
+    space = {"max_length": {"type": "int", "low": 16, "high": 64}}
+    with pytest.raises(ConfigError, match=r"search_space\.max_length: is not searched with text-similarity"):
+        make_config(tmp_path, task="text-similarity", search_space=space)

@@ -79,8 +79,8 @@ def rows(task: str, count: int) -> list[dict[str, Any]]:
     """Rows that a small model learns in a few steps."""
     return {
         "text-classification": reviews, "multi-label-classification": _multi_label, "regression": _ratings,
-        "token-classification": _entities, "causal-lm": _texts, "instruct": _questions, "chat": chats,
-        "text-to-text": _questions,
+        "text-similarity": _likenesses, "token-classification": _entities, "causal-lm": _texts,
+        "instruct": _questions, "chat": chats, "text-to-text": _questions,
     }[task](count)  # fmt: skip
 
 
@@ -99,6 +99,14 @@ def _ratings(count: int) -> list[dict[str, Any]]:
     for i, row in enumerate(reviews(count)):
         made.append({"text": f"{row['text']} {i}", "value": 2.0 if row["label"] == "positive" else -2.0})
     return made
+
+
+def _likenesses(count: int) -> list[dict[str, Any]]:
+    rows = reviews(count)
+    return [
+        {"text": f"{a['text']} {i}", "text_pair": b["text"], "value": float(a["label"] == b["label"])}
+        for i, (a, b) in enumerate((row, rows[i // 2]) for i, row in enumerate(rows))
+    ]
 
 
 def _entities(count: int) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def _trained(spec, found):
     ("family", "task"),
     [(f, t.name) for f, (kind, _, _) in CONFIGS.items() for t in TASKS.values() if kind not in t.families],
 )
-def test_a_task_refuses_a_model_of_the_wrong_kind(workload, family, task):
+def test_a_task_refuses_a_model_of_the_wrong_kind(family_workload, family, task):
     with pytest.raises(DataProblem) as problem:
-        inspect(Inspect(workload(family, task)))
+        inspect(Inspect(family_workload(family, task)))
     assert f"task {task} needs a" in problem.value.findings[0].expected

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _TASK_TYPES = {
     "text-classification": "SEQ_CLS", "multi-label-classification": "SEQ_CLS", "regression": "SEQ_CLS",
     "token-classification": "TOKEN_CLS", "causal-lm": "CAUSAL_LM", "instruct": "CAUSAL_LM", "chat": "CAUSAL_LM",
-    "text-to-text": "SEQ_2_SEQ_LM",
+    "text-to-text": "SEQ_2_SEQ_LM", "text-similarity": "FEATURE_EXTRACTION",
 }  # fmt: skip
 EVA_BATCHES = 16
 

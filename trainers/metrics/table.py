@@ -54,6 +54,8 @@ def _mean_per_token(rows: Rows) -> npt.NDArray[np.float64]:
 
 _NEXT_TOKEN = RowResults(("nll", "tokens", "hits", "bytes"), perplexity_metrics, _mean_per_token)
 
+_VALUES = RowResults(("value", "predicted"), regression_metrics, lambda rows: (rows[:, 0] - rows[:, 1]) ** 2)
+
 ROW_RESULTS: Mapping[str, RowResults] = {
     "text-classification": RowResults(
         ("label", "predicted", "loss"),
@@ -65,7 +67,8 @@ ROW_RESULTS: Mapping[str, RowResults] = {
     "multi-label-classification": RowResults(
         ("loss",), multi_label_metrics, lambda rows: rows[:, 0].copy(), ("label", "probability")
     ),
-    "regression": RowResults(("value", "predicted"), regression_metrics, lambda rows: (rows[:, 0] - rows[:, 1]) ** 2),
+    "regression": _VALUES,
+    "text-similarity": _VALUES,
     "token-classification": RowResults(
         ("loss", "words", "hits", "right", "predicted", "true"), entity_metrics, _mean_per_token
     ),

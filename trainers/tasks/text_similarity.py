@@ -1,0 +1,71 @@
+"""Similarity of two texts by their embeddings (a bi-encoder): the model reads each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from trainers.losses import Loss
+from trainers.metrics.table import Rows
+from trainers.sources import Row
+from trainers.spec import Finding
+from trainers.splits import Keyed
+from trainers.tasks.base import Batch, Sums
+from trainers.tasks.regression import Example, Regression
+from trainers.tokens import Encoded
+
+
+class TextSimilarity(Regression):
+    """The cosine of two texts' embeddings, the means of their last hidden states (Reimers and Gurevych 2019)."""
+
+    name = "text-similarity"
+
+    def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
+        found = super().check(row, columns)
+        if isinstance(found, Finding) or 0 <= found.example.value <= 1:
+            return found
+        return Finding(row.where, f"{columns['value']} is {found.example.value:g}", "expected a similarity from 0 to 1")
+
+    def encode(
+        self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int
+    ) -> list[list[Encoded]]:
+        """Both texts in one row, each cut to half of `max_length`; types tell them apart."""
+
+        def ids_of(texts: list[str | None]) -> list[list[int]]:
+            ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=max_length // 2)["input_ids"]
+            return ids
+
+        pairs = zip(
+            ids_of([e.texts.text for e in examples]), ids_of([e.texts.pair for e in examples]), examples, strict=True
+        )
+        return [[Encoded(a + b, [e.value], [0] * len(a) + [1] * len(b))] for a, b, e in pairs]
+
+    def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
+        from transformers import AutoModel
+
+        model, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
+        return model, sorted(info["missing_keys"])
+
+    def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
+        return Sums(loss(cosines(model, batch), batch.targets[:, 0].float()).sum(), len(batch.targets))
+
+    def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
+        rows: Rows = torch.stack([batch.targets[:, 0].double(), cosines(model, batch).double()], dim=1).cpu().numpy()
+        return rows
+
+
+def cosines(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """[rows], float32. All texts go through the model at once, the first ones and then the second ones."""
+    assert batch.types is not None  # noqa: S101  # `encode` always tells the texts apart
+    is_token = batch.attention_mask.bool()
+    sides = [is_token & (batch.types == side) for side in (0, 1)]
+    texts = [ids[mine] for side in sides for ids, mine in zip(batch.input_ids, side, strict=True)]
+    pad = torch.nn.utils.rnn.pad_sequence
+    mask = pad([torch.ones_like(text) for text in texts], batch_first=True)
+    hidden = model(input_ids=pad(texts, batch_first=True), attention_mask=mask)[0].float()
+    means = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    first, second = F.normalize(means, dim=1).chunk(2)
+    return (first * second).sum(dim=1)
