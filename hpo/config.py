@@ -14,7 +14,7 @@ from hpo.objective import Objective
 from hpo.pruner import Pruner
 from hpo.space import Point, SearchSpace
 from hpo.strategy import Strategy
-from trainers.catalog import METRICS, TASKS, canonical_settings
+from trainers.catalog import canonical_settings
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
 from trainers.metrics.table import needs_generation
@@ -81,14 +81,6 @@ class SweepConfig:
     def objective(self) -> Objective:
         """The first one: what a trial's best evaluation, its early stopping and the champion are judged by."""
         return self.objectives[0]
-
-    @property
-    def gate(self) -> Objective:
-        """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first:
-        nobody generates answers, or runs functions of the user's, in onnxruntime."""
-        metrics = TASKS[self.task].metrics
-        first = Objective(metrics[0], METRICS[metrics[0]].direction)
-        return self.objective if self.objective.metric in metrics else first
 
     def workload(self, home: Home) -> Workload:
         max_length = max(int(value or 0) for value in self._largest("max_length"))

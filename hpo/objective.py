@@ -51,6 +51,13 @@ def excess(result: TrialResult, constraints: Constraints) -> dict[str, float]:
     return {name: value_of(result, name) / most - 1 for name, most in constraints.items()}
 
 
+def gate_of(task: str, objective: Objective) -> Objective:
+    """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first: nobody
+    generates answers, or runs functions of the user's, in onnxruntime."""
+    metrics = TASKS[task].metrics
+    return objective if objective.metric in metrics else Objective(metrics[0], METRICS[metrics[0]].direction)
+
+
 def pareto_front(points: Mapping[int, Sequence[float]]) -> list[int]:
     """Trials that no other one beats in every objective; `points` hold sort keys (lower is better)."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from hpo.champion import Champion
 from hpo.errors import RequestFailed
 from hpo.gates import Judged, choose, judge
+from hpo.objective import gate_of
 from hpo.registry import release_model
 from hpo.requests import run_alone
 from hpo.running import RunningSweep
@@ -90,7 +91,8 @@ def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> lis
             continue
         assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
         measurements.append(measured)
-    judged = judge(exported.metrics, measurements, failures, sweep.config.gate, sweep.config.promote.max_drop)
+    gate = gate_of(sweep.config.task, sweep.config.objective)
+    judged = judge(exported.metrics, measurements, failures, gate, sweep.config.promote.max_drop)
     sweep.study.set_attr("torch", {"metrics": exported.metrics, "latency_p50_ms": exported.latency_p50_ms})
     sweep.study.set_attr("variants", [to_json(j) for j in judged])
     return judged

@@ -10,7 +10,7 @@ from hpo.budget import Budget, Spent
 from hpo.champion import Champion, choose_champion, front
 from hpo.diagnosis import advice, collected
 from hpo.dimensions import Choice, edge, wider
-from hpo.objective import Objective
+from hpo.objective import Objective, gate_of
 from hpo.records import StudyView, TrialRecord
 from hpo.space import from_resolved
 from trainers.codec import from_json, to_json
@@ -248,7 +248,7 @@ def notes(shown: Mapping[str, Any]) -> list[str]:
 
 def variants_table(shown: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: torch first, then every ONNX variant with its verdict."""
-    metric = shown["objective"]["metric"]
+    metric = gate_of(shown["task"], Objective(**shown["objective"])).metric
     columns = ["variant", metric, "change", "logit diff", "MB", "p50 ms", "p95 ms", "tokens/s", "verdict"]
     torch = shown["torch"]
     reference = torch["metrics"][metric]

@@ -6,7 +6,7 @@ import pytest
 
 from hpo.errors import ConfigError
 from hpo.home import Home
-from hpo.objective import Objective
+from hpo.objective import Objective, gate_of
 from hpo.revision import changes_of
 from tests.hpo.builders import INSPECTION, make_config
 from trainers.catalog import GENERATED
@@ -89,11 +89,11 @@ def test_what_cannot_be_measured_is_refused(mine, changes, problem):
     assert told.startswith(problem)
 
 
-def test_onnx_is_judged_by_a_metric_that_is_measured_there(mine):
-    assert make_config(mine, objective={"metric": "mcc"}).gate == Objective("mcc", "maximize")
-    own = make_config(mine, metrics=["mine.py:cost"], objective={"metric": "cost", "direction": "minimize"})
-    assert own.gate == Objective("f1_macro", "maximize")
-    assert make_config(mine, **CHAT, objective={"metric": "bleu"}).gate == Objective("perplexity", "minimize")
+def test_onnx_is_judged_by_a_metric_that_is_measured_there():
+    mcc = Objective("mcc", "maximize")
+    assert gate_of("text-classification", mcc) == mcc
+    assert gate_of("text-classification", Objective("cost", "minimize")) == Objective("f1_macro", "maximize")
+    assert gate_of("chat", Objective("bleu", "maximize")) == Objective("perplexity", "minimize")
 
 
 def test_other_metrics_make_results_that_do_not_compare(mine):
