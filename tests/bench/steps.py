@@ -32,7 +32,6 @@ from tests.bench.tables import Row
 from trainers.batches import effective_batches
 from trainers.catalog import TASKS, canonical_settings, default_settings
 from trainers.inspection import inspect
-from trainers.memory import peak_rss_mb
 from trainers.model import load_base, put_adapter_on
 from trainers.spec import DataRef, Inspect, Inspection, ModelRef, SourceRef, TrialSpec, Workload
 from trainers.trainer import Trainer
@@ -54,7 +53,6 @@ class Compared:
     their_evaluation_s: float
     floor_s: float
     """Of a step: the frozen layers' matrix products alone, forward and backward, without padding."""
-    peak_mb: float
 
     @property
     def largest_difference(self) -> float:
@@ -72,7 +70,7 @@ def compare(spec: TrialSpec, found: Inspection, steps: int, folder: Path, *, tim
     evaluations = _evaluations(ours, theirs) if timed else (0.0, 0.0)
     return Compared(
         watch.losses, losses, statistics.median(watch.ours_s[WARM_UP:]), statistics.median(watch.theirs_s[WARM_UP:]),
-        *evaluations, _floor_s(ours) if timed else 0.0, peak_rss_mb(),
+        *evaluations, _floor_s(ours) if timed else 0.0,
     )  # fmt: skip
 
 

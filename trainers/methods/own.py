@@ -89,5 +89,4 @@ class Adapters:
         return model.eval()
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        # Never asked: the catalog says that it does not merge, and the export tells the user so.
-        raise NotImplementedError("a network between layers is no part of a weight")
+        raise NotImplementedError("it is no part of a weight")  # never asked: the catalog says that it does not merge
