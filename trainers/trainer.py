@@ -14,12 +14,14 @@ from transformers import get_scheduler
 from trainers.batches import collate, effective_batches, micro_batches
 from trainers.dropout import make_dropout_cheap
 from trainers.evaluation import Evaluator, autocast
+from trainers.folding import fold_adapters
 from trainers.losses import training_loss
 from trainers.metrics.table import Rows
 from trainers.model import Base, put_adapter_on, resolve_precision, save_adapter
 from trainers.neftune import add_embedding_noise
 from trainers.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from trainers.packing import check_rows_apart, packed
+from trainers.padding_free import leave_padding_out
 from trainers.spec import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.table import TASKS
@@ -48,6 +50,9 @@ class Trainer:
         self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         make_dropout_cheap(self.model)
+        if self.device.type == "cpu":
+            fold_adapters(self.model)
+            leave_padding_out(self.model)
         if settings["neftune_noise_alpha"] is not None:
             add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
         self.packs = bool(settings.get("packing"))  # learned prompts do not know it

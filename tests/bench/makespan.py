@@ -119,7 +119,7 @@ def write_workload(folder: Path, examples: int) -> Path:
     workload = {
         "model_dir": str(ROOT / "mlruns/cache/all-MiniLM-L6-v2"), "train": "train.jsonl",
         "validation": "validation.jsonl", "labels": labels, "max_length": MAX_LENGTH, "max_examples": examples,
-        "evaluations": EVALUATIONS, "points": POINTS, "seed": 0, "alpha_ratio": 2.0, "lora_dropout": 0.05,
+        "evaluations": EVALUATIONS, "points": POINTS, "seed": 0, "alpha_ratio": 2.0, "lora_dropout": 0.0,
         "warmup_ratio": 0.06, "weight_decay": 0.01, "max_grad_norm": 1.0,
     }  # fmt: skip
     path = folder / "workload.json"

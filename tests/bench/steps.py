@@ -1,7 +1,8 @@
 """Our steps against those of transformers' Trainer: the same adapter, rows and precision, step by step in one process.
 
 The Trainer drives; after each of its steps we take ours on the same rows. So both see the machine alike, and their
-losses can be compared. Dropout is off, for its draws would differ; all else is the Trainer's default.
+losses can be compared: once as both are by default, for the time, and once with the base's dropout off in both, for its
+draws differ. All else is the Trainer's default too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,11 @@ from tests.bench.tables import Row
 from trainers.batches import effective_batches
 from trainers.catalog import TASKS, canonical_settings, default_settings
 from trainers.inspection import inspect
+from trainers.memory import peak_rss_mb
 from trainers.model import load_base, put_adapter_on
 from trainers.spec import DataRef, Inspect, Inspection, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.tasks.table import TASKS as TASK_TYPES
+from trainers.tokens import Tokens
 from trainers.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -59,12 +62,13 @@ class Compared:
         return max(abs(a - b) for a, b in zip(self.our_losses, self.their_losses, strict=True))
 
 
-def compare(spec: TrialSpec, found: Inspection, steps: int, folder: Path, *, timed: bool = True) -> Compared:
+def compare(
+    spec: TrialSpec, found: Inspection, steps: int, folder: Path, *, timed: bool = True, dropout: bool = False
+) -> Compared:
     """`steps` optimizer steps of both, from equal adapters."""
-    ours = _without_dropout(lambda: Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir)))
-    model = _without_dropout(lambda: put_adapter_on(load_base(spec.workload, found.labels), spec))
+    ours = _our_trainer(spec, found, dropout=dropout)
     watch = _Alternate(ours)
-    theirs = _their_trainer(model, ours, steps, folder, watch)
+    theirs = _their_trainer(spec, found, steps, folder, [watch], dropout=dropout)
     theirs.train()
     losses = [entry["loss"] for entry in theirs.state.log_history if "loss" in entry]
     evaluations = _evaluations(ours, theirs) if timed else (0.0, 0.0)
@@ -74,12 +78,31 @@ def compare(spec: TrialSpec, found: Inspection, steps: int, folder: Path, *, tim
     )  # fmt: skip
 
 
-def _without_dropout(make: Callable[[], Any]) -> Any:
-    made = make()
-    for module in (made.model if isinstance(made, Trainer) else made).modules():
+def peak_mb(tool: str, spec: TrialSpec, found: Inspection, steps: int, folder: Path) -> float:
+    """Largest resident memory of this process after `steps` steps and an evaluation of ours, or of theirs."""
+    if tool == "ours":
+        ours = _our_trainer(spec, found, dropout=True)
+        for rows, _ in zip(ours.batches, range(steps), strict=False):
+            ours.step(rows)
+        ours.evaluate()
+    else:
+        theirs = _their_trainer(spec, found, steps, folder, [], dropout=True)
+        theirs.train()
+        theirs.evaluate()
+    return peak_rss_mb()
+
+
+def _our_trainer(spec: TrialSpec, found: Inspection, *, dropout: bool) -> Trainer:
+    ours = Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir))
+    if not dropout:
+        _drop_nothing(ours.model)
+    return ours
+
+
+def _drop_nothing(model: torch.nn.Module) -> None:
+    for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    return made
 
 
 class _Alternate(TrainerCallback):
@@ -110,28 +133,27 @@ class _InOrder(TheirTrainer):
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
 
-def _their_trainer(model: Any, ours: Trainer, steps: int, folder: Path, watch: _Alternate) -> TheirTrainer:
-    spec = ours.spec
-    tokenizer = AutoTokenizer.from_pretrained(spec.workload.model.source)
-    batches = [rows for rows, _ in zip(_batches(ours), range(steps), strict=False)]
-    collator = (DataCollatorForSeq2Seq if ours.train_tokens.kind == "token" else DataCollatorWithPadding)(tokenizer)
+def _their_trainer(
+    spec: TrialSpec, found: Inspection, steps: int, folder: Path, callbacks: list[TrainerCallback], *, dropout: bool
+) -> TheirTrainer:
+    model = put_adapter_on(load_base(spec.workload, found.labels), spec)
+    if not dropout:
+        _drop_nothing(model)
+    kind = TASK_TYPES[spec.workload.task].targets
+    train, validation = (Tokens(Path(found.tokens_dir), split, kind) for split in ("train", "validation"))
+    batch_size = int(spec.settings["batch_size"] or 1)
+    batches = effective_batches(len(train), batch_size, spec.max_examples, spec.seed)
+    collator = DataCollatorForSeq2Seq if kind == "token" else DataCollatorWithPadding
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=int(spec.settings["batch_size"] or 1),
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=batch_size,
         learning_rate=float(spec.settings["learning_rate"] or 0), weight_decay=0.0, lr_scheduler_type="constant",
         logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
     )  # fmt: skip
     return _InOrder(
-        model, arguments, collator, [_row(ours.train_tokens, row) for rows in batches for row in rows],
-        [_row(ours.evaluator.tokens, row) for row in range(len(ours.evaluator.tokens))], callbacks=[watch],
+        model, arguments, collator(AutoTokenizer.from_pretrained(spec.workload.model.source)),
+        [_row(train, row) for rows, _ in zip(batches, range(steps), strict=False) for row in rows],
+        [_row(validation, row) for row in range(len(validation))], callbacks=callbacks,
     )  # fmt: skip
-
-
-def _batches(ours: Trainer) -> Iterator[list[int]]:
-    """The rows of each step, from the first."""
-    spec = ours.spec
-    return effective_batches(
-        len(ours.train_tokens), int(spec.settings["batch_size"] or 1), spec.max_examples, spec.seed
-    )
 
 
 def _row(tokens: Any, row: int) -> dict[str, Any]:
@@ -153,7 +175,9 @@ def _evaluations(ours: Trainer, theirs: TheirTrainer) -> tuple[float, float]:
 
 def _floor_s(ours: Trainer) -> float:
     layers = [m.weight for m in ours.model.modules() if isinstance(m, torch.nn.Linear) and not m.weight.requires_grad]
-    rows = next(_batches(ours))
+    spec = ours.spec
+    batch_size = int(spec.settings["batch_size"] or 1)
+    rows = next(effective_batches(len(ours.train_tokens), batch_size, spec.max_examples, spec.seed))
     tokens = int(ours.train_tokens.lengths[rows].sum())
     output = ours.model.get_base_model().get_output_embeddings() if ours.train_tokens.kind == "token" else None
     asked = sum(ours.task.unit_count(ours.train_tokens, row) for row in rows)
@@ -173,22 +197,21 @@ def _floor_s(ours: Trainer) -> float:
 
 
 WORKLOADS = {
-    "MiniLM": ("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 16, 500),
-    "SmolLM2": ("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 192, 8, 48),
+    "MiniLM": ("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 8, 500),
+    "SmolLM2": ("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 512, 8, 48),
 }
-"""Task, model, data, longest row in tokens, batch size, validation rows."""
+"""Task, model, data, longest row in tokens, batch size (the Trainer's default), validation rows."""
 
 
 def rows(steps: int) -> list[Row]:
-    """Each model in a process of its own, one after the other."""
+    """Each model and each measurement in a process of its own, one after the other."""
     told = []
     for name in WORKLOADS:
-        command = [sys.executable, "-m", "tests.bench.steps", name, str(steps)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-        measured = json.loads(done.stdout.splitlines()[-1])
-        compared = Compared(**measured["compared"])
+        timed, equal = _measured(name, "timed", steps), _measured(name, "equal", 20)
+        compared, same_draws = Compared(**timed["compared"]), Compared(**equal["compared"])
+        peaks = [_measured(name, tool, 4)["peak_mb"] for tool in ("ours", "theirs")]
         epoch_s = [
-            measured["steps_per_epoch"] * step + evaluation
+            timed["steps_per_epoch"] * step + evaluation
             for step, evaluation in (
                 (compared.our_step_s, compared.our_evaluation_s), (compared.their_step_s, compared.their_evaluation_s),
             )
@@ -199,9 +222,18 @@ def rows(steps: int) -> list[Row]:
             Row(f"{name}: an evaluation", f"{compared.our_evaluation_s / compared.their_evaluation_s:.2f}"),
             Row(f"{name}: an epoch with one evaluation", f"{epoch_s[0] / epoch_s[1]:.2f}", "0.60"),
             Row(f"{name}: a step, against its frozen matrix products", f"{compared.our_step_s / compared.floor_s:.2f}"),
-            Row(f"{name}: largest difference of losses", f"{compared.largest_difference:.1e}", "1e-3"),
+            Row(f"{name}: largest difference of losses", f"{same_draws.largest_difference:.1e}", "1e-3"),
+            Row(f"{name}: peak memory, ours and the Trainer's", f"{peaks[0]:.0f} {peaks[1]:.0f} MB"),
+            Row(f"{name}: peak memory, against the Trainer's", f"{peaks[0] / peaks[1]:.2f}", "1"),
         ]
     return told
+
+
+def _measured(name: str, what: str, steps: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.bench.steps", name, what, str(steps)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def real_spec(name: str, folder: Path) -> tuple[TrialSpec, Inspection]:
@@ -227,10 +259,14 @@ def plain_spec(workload: Workload, folder: Path, **settings: Any) -> TrialSpec:
 
 
 def main() -> None:
-    name, steps = sys.argv[1], int(sys.argv[2])
+    name, what, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with tempfile.TemporaryDirectory() as scratch:
-        spec, found = real_spec(name, Path(scratch))
-        compared = compare(spec, found, steps, Path(scratch))
+        folder = Path(scratch)
+        spec, found = real_spec(name, folder)
+        if what in ("ours", "theirs"):
+            print(json.dumps({"peak_mb": peak_mb(what, spec, found, steps, folder)}))
+            return
+        compared = compare(spec, found, steps, folder, timed=what == "timed", dropout=what == "timed")
     per_epoch = found.rows["train"] / int(spec.settings["batch_size"] or 1)
     print(json.dumps({"compared": asdict(compared), "steps_per_epoch": per_epoch}))
 

@@ -191,7 +191,7 @@ def test_in_an_added_dimension_old_trials_have_what_was_fixed(sweep):
     dropout = {"type": "float", "low": 0.0, "high": 0.3}
     longer(sweep, 5, search_space=space(lora_dropout=dropout)).search()
     assert trained(sweep) == [4]
-    assert [point["lora_dropout"] for point in sweep.points[:4]] == [0.05] * 4
+    assert [point["lora_dropout"] for point in sweep.points[:4]] == [0.0] * 4
     assert sweep.config.space.contains(sweep.points[4])
 
 
@@ -204,10 +204,10 @@ def test_in_an_added_dimension_that_cannot_be_what_was_fixed_nothing_fits(sweep)
 
 def test_an_added_condition_drops_what_does_not_exist_there(sweep):
     """lora_dropout is fixed at its default for all; where the rank is 16 it is searched."""
-    dropout = {"type": "choice", "values": [0.05, 0.1], "when": {"lora_r": 16}}
+    dropout = {"type": "choice", "values": [0.0, 0.1], "when": {"lora_r": 16}}
     longer(sweep, 4, search_space=space(lora_dropout=dropout)).search()
     assert trained(sweep) == []
-    assert [point.get("lora_dropout") for point in sweep.points] == [None, None, None, 0.05]
+    assert [point.get("lora_dropout") for point in sweep.points] == [None, None, None, 0.0]
 
 
 def test_a_removed_dimension_keeps_the_trials_that_had_its_default(sweep):

@@ -70,7 +70,7 @@ def trainer_of(spec, found):
 def test_a_trial_learns_with_a_shipped_loss(make_spec, run_trial, loss):
     result, _ = run_trial(make_spec("encoder", loss=loss, max_examples=320))
     assert isinstance(result, TrialResult)
-    assert result.evaluations[-1].metrics["loss"] < result.evaluations[0].metrics["loss"]
+    assert result.metrics["loss"] < 0.5  # guessing costs 0.69
 
 
 def test_a_trial_with_a_bad_loss_of_one_s_own_fails_with_its_message(make_spec, run_trial, tmp_path):

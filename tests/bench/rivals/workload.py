@@ -50,7 +50,7 @@ class Workload:
     points: list[Point]
     seed: int = 0
     alpha_ratio: float = 2
-    lora_dropout: float = 0.05
+    lora_dropout: float = 0.0
     warmup_ratio: float = 0.06
     weight_decay: float = 0.01
     max_grad_norm: float = 1
