@@ -77,5 +77,6 @@ _ANSWERS: Mapping[str, tuple[str, Callable[[npt.NDArray[np.float64], Sequence[st
     "text-classification": ("label", _label),
     "multi-label-classification": ("labels", _labels),
     "regression": ("value", _value),
+    "text-similarity": ("value", _value),
 }
 """Task -> the input's column that the true answer takes the place of, and (true, predicted) from a row's results."""

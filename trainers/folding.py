@@ -1,8 +1,9 @@
-"""LoRA folded into its layer's weight for the length of one product: x (W + s B A)^T instead of x W^T + s (x A^T) B^T.
+"""LoRA's layers in fewer passes: folded into the weight for the length of one product, and with thin products that are
+laid out for speed.
 
-The same function with the same gradients, in fewer passes over the activations: forward, the two thin products, the
-scaling and the sum are gone. The folded weight is thrown away at once, so the base stays shared with the host. What
-it buys is in tests/bench/README.md.
+x (W + s B A)^T instead of x W^T + s (x A^T) B^T is the same function with the same gradients, without the thin products,
+the scaling and the sum. The folded weight is thrown away at once, so the base stays shared with the host. What it buys
+is in tests/bench/README.md.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class FoldedLora(LoraLinear):  # type: ignore[misc]  # PEFT has no types
             return False
         name, weight = self.active_adapters[0], self.base_layer.weight
         dropout = self.lora_dropout[name]
-        is_plain = (
+        return (
             x.device.type == "cpu"
             and x.dtype == weight.dtype == self.lora_A[name].weight.dtype
             and not torch.is_autocast_enabled("cpu")
@@ -46,9 +47,6 @@ class FoldedLora(LoraLinear):  # type: ignore[misc]  # PEFT has no types
             and not (self.training and isinstance(dropout, torch.nn.Dropout))
             and self.lora_B[name].bias is None
         )
-        # Folding costs as many multiplications as the thin products of this many vectors.
-        vectors = x.numel() // x.shape[-1]
-        return is_plain and vectors * sum(weight.shape) > weight.numel()
 
 
 class _Folded(torch.autograd.Function):  # type: ignore[misc]  # torch leaves it untyped
@@ -59,7 +57,12 @@ class _Folded(torch.autograd.Function):  # type: ignore[misc]  # torch leaves it
     ) -> torch.Tensor:  # fmt: skip
         ctx.save_for_backward(x, weight, down, up)
         ctx.scaling = scaling
-        return F.linear(x, torch.addmm(weight, up, down, alpha=scaling), bias)
+        flat = x.reshape(-1, x.shape[-1])
+        # Folding costs as many multiplications as the thin products of this many vectors.
+        if len(flat) * sum(weight.shape) > weight.numel():
+            return F.linear(x, torch.addmm(weight, up, down, alpha=scaling), bias)
+        behind_down = (down * scaling) @ flat.T
+        return F.linear(flat, weight, bias).addmm_(behind_down.T, up.T).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:

@@ -22,7 +22,7 @@ def make_optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> tor
         "weight_decay": float(spec.settings["weight_decay"] or 0),
     }
     if name == "adamw_torch":
-        return torch.optim.AdamW(parameters, **given)
+        return torch.optim.AdamW(parameters, **given, fused=True)
     if name == "adafactor":
         return torch.optim.Adafactor(parameters, **given)
     if name.startswith("paged") and spec.device == "cpu":

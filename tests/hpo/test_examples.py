@@ -72,6 +72,10 @@ def test_of_equal_losses_the_earlier_row_comes_first():
             {"text": "x", "loss": 4.0, "true": 1.0, "predicted": 3.0},
         ),
         (
+            "text-similarity", {"text": "x", "text_pair": "y", "value": 1.0}, [1.0, 0.5],
+            {"text": "x", "text_pair": "y", "loss": 0.25, "true": 1.0, "predicted": 0.5},
+        ),
+        (
             "token-classification", {"words": ["a", "b"], "tags": ["O", "O"]}, [3.0, 2, 1, 0, 1, 1],
             {"words": ["a", "b"], "tags": ["O", "O"], "loss": 1.5},
         ),

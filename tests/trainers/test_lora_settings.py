@@ -14,6 +14,7 @@ from trainers.files import TrialPaths
 from trainers.methods.targets import modules_in_full, ranks_of, shared_with
 from trainers.model import load_adapter, load_base, merge, put_adapter_on
 from trainers.settings import FIELDS, LORA_METHODS
+from trainers.sources import DataProblem
 
 PATTERN = "query=2,layer.1.=16"
 
@@ -65,9 +66,11 @@ def test_every_method_with_a_rank_pattern_learns_comes_back_and_merges(make_spec
 
 
 def test_a_rank_pattern_that_fits_no_layer_is_refused_with_those_there_are(make_spec, inspection):
-    why = r"rank_pattern: no layer with an adapter is called key, layer\.7\.; there are: query, value"
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(
+        DataProblem, match=r"rank_pattern: no layer with an adapter is called key, layer\.7\."
+    ) as refused:
         put_on(make_spec, inspection, "encoder", target_modules="query,value", rank_pattern="key=4,query=2,layer.7.=3")
+    assert refused.value.findings[0].expected == "there are: query, value"
 
 
 def test_a_part_of_a_name_begins_where_a_part_begins():
@@ -130,13 +133,14 @@ def test_a_shared_weight_that_peft_would_part_is_refused(tmp_path, family, name,
 
     auto = transformers.AutoModelForSeq2SeqLM if family == "t5" else transformers.AutoModelForCausalLM
     model = auto.from_pretrained(build(family, tmp_path / family))
-    with pytest.raises(ValueError, match=f"modules_to_save: .*{name} shares its weight with {others}; PEFT keeps only"):
+    with pytest.raises(DataProblem, match=f"modules_to_save: .*{name} shares its weight with {others}"):
         modules_in_full(name, model, [])
 
 
 def test_a_name_that_is_no_module_s_is_refused_with_those_there_are(make_spec, inspection):
-    with pytest.raises(ValueError, match="no module is called heads, pool; there are: LayerNorm, attention, bert, cl"):
+    with pytest.raises(DataProblem, match="modules_to_save: no module is called heads, pool") as refused:
         put_on(make_spec, inspection, "encoder", modules_to_save="heads,pooler,pool")
+    assert refused.value.findings[0].expected.startswith("there are: LayerNorm, attention, bert, cl")
 
 
 def test_of_modules_inside_one_another_the_outermost_is_trained(make_spec, inspection):

@@ -8,6 +8,8 @@ from collections.abc import Collection
 import torch
 
 from trainers.settings import mapping_of
+from trainers.sources import DataProblem
+from trainers.spec import Finding
 
 _ATTENTION = ("attn", "attention")
 # What the families call the products that give keys and values, and the last product of each block.
@@ -50,7 +52,7 @@ def straighten(model: torch.nn.Module) -> None:
 def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
     """The layers that `all-linear`, `attention`, `mlp` or names between commas (ends of names) mean.
 
-    Raises `ValueError` where there is none.
+    Raises `DataProblem` where there is none.
     """
     names = linear_layers(model, new_modules)
     in_attention = [name for name in names if any(word in name.lower() for word in _ATTENTION)]
@@ -62,10 +64,10 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
         ends = choice.split(",")
         if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
             known = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
-            raise ValueError(f"target_modules: no linear layer is called {', '.join(unknown)}; there are: {known}")
+            raise _refusal("target_modules", f"no linear layer is called {', '.join(unknown)}", f"there are: {known}")
         names = [name for name in names if any(_ends_with(name, end) for end in ends)]
     if not names:
-        raise ValueError(f"{type(model).__name__} has no linear layer for target_modules: {choice}")
+        raise _refusal("target_modules", f"{type(model).__name__} has no linear layer for {choice}", "other names")
     return names
 
 
@@ -76,13 +78,13 @@ def modules_in_full(choice: str | None, model: torch.nn.Module, new_modules: Col
     ends = choice.split(",") if choice else []
     if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
         known = ", ".join(sorted({leaf for name in names if not (leaf := name.rpartition(".")[2]).isdigit()}))
-        raise ValueError(f"modules_to_save: no module is called {', '.join(unknown)}; there are: {known}")
+        raise _refusal("modules_to_save", f"no module is called {', '.join(unknown)}", f"there are: {known}")
     named = [*new_modules, *(name for name in names if any(_ends_with(name, end) for end in ends))]
     outermost = [name for name in dict.fromkeys(named) if not _is_inside(name, [n for n in named if n != name])]
     for name in set(outermost) - set(new_modules):
         if (others := shared_with(model, name)) and not {n.rpartition(".")[2] for n in (name, *others)} <= _TIED:
             found = f"{name} shares its weight with {', '.join(others)}"
-            raise ValueError(f"modules_to_save: {found}; PEFT keeps only {' and '.join(sorted(_TIED))} together")
+            raise _refusal("modules_to_save", found, f"PEFT keeps only {' and '.join(sorted(_TIED))} together")
     return outermost
 
 
@@ -99,12 +101,13 @@ def shared_with(model: torch.nn.Module, name: str) -> list[str]:
 def ranks_of(choice: str | None, layers: Collection[str]) -> dict[str, int]:
     """Full names of the layers that have a rank of their own, and the rank; the first name that fits a layer decides.
 
-    A name is the end of a layer's, or, where it ends in a dot, a part of it. Raises `ValueError` where none fits.
+    A name is the end of a layer's, or, where it ends in a dot, a part of it. Raises `DataProblem` where none fits.
     """
     pattern = mapping_of(choice) if choice else {}
     if unknown := [part for part in pattern if not any(_fits(name, part) for name in layers)]:
         known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-        raise ValueError(f"rank_pattern: no layer with an adapter is called {', '.join(unknown)}; there are: {known}")
+        found = f"no layer with an adapter is called {', '.join(unknown)}"
+        raise _refusal("rank_pattern", found, f"there are: {known}")
     fitting = {name: [rank for part, rank in pattern.items() if _fits(name, part)] for name in layers}
     return {name: ranks[0] for name, ranks in fitting.items() if ranks}
 
@@ -129,6 +132,10 @@ def _found(pattern: re.Pattern[str], what: str, model: torch.nn.Module, new_modu
     if not names:
         raise ValueError(f"{type(model).__name__} has no layer whose name tells of {what}")
     return names
+
+
+def _refusal(setting: str, found: str, expected: str) -> DataProblem:
+    return DataProblem([Finding(f"training.{setting}", found, expected)])
 
 
 def _fits(name: str, part: str) -> bool:
