@@ -1,9 +1,9 @@
 """LoRA's layers in fewer passes: folded into the weight for the length of one product, and with thin products that are
 laid out for speed.
 
-x (W + s B A)^T instead of x W^T + s (x A^T) B^T is the same function with the same gradients, without the thin products,
-the scaling and the sum. The folded weight is thrown away at once, so the base stays shared with the host. What it buys
-is in tests/bench/README.md.
+x (W + s B A)^T is the same function as x W^T + s (x A^T) B^T, with the same gradients, without the thin products, the
+scaling and the sum. The folded weight is thrown away at once, so the base stays shared with the host. What it buys is
+in tests/bench/README.md.
 """
 
 from __future__ import annotations

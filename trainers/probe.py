@@ -27,7 +27,7 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
     resident_mb = rss_mb()
     trainer = Trainer(base, spec, tokens_dir)
     first = next(trainer.batches)
-    trainer.step(first)  # the first step pays for what later ones find ready
+    trainer.step(first[:1])  # the first step pays for what later ones find ready
     began, examples = time.monotonic(), 0
     for rows in itertools.chain(trainer.batches, itertools.repeat(first)):
         trainer.step(rows)

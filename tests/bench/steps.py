@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,19 +196,38 @@ def _floor_s(ours: Trainer) -> float:
 # --- on the two real models ----------------------------------------------------------------------------
 
 
-WORKLOADS = {
-    "MiniLM": ("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 8, 500),
-    "SmolLM2": ("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 512, 8, 48),
+@dataclass(frozen=True)
+class Case:
+    """What is trained on what."""
+
+    task: str
+    model: str
+    data: str
+    max_length: int
+    """Of the data's rows few are longer; of the chat's, half."""
+    batch_size: int
+    """The Trainer's default is 8."""
+    validation_rows: int
+    has_dropout: bool
+    """Whether the base drops anything; where it does, losses are compared in a run without."""
+
+
+MINILM = Case("text-classification", "all-MiniLM-L6-v2", "vader-movie/vader-movie.jsonl", 128, 8, 500, True)
+CASES = {
+    "MiniLM-8": MINILM,
+    "MiniLM-16": replace(MINILM, batch_size=16),
+    "SmolLM2-8": Case("chat", "SmolLM2-135M-Instruct", "chitchat/chitchat.jsonl", 512, 8, 48, False),
 }
-"""Task, model, data, longest row in tokens, batch size (the Trainer's default), validation rows."""
+"""By model and batch size."""
 
 
 def rows(steps: int) -> list[Row]:
-    """Each model and each measurement in a process of its own, one after the other."""
+    """Each case and each measurement in a process of its own, one after the other."""
     told = []
-    for name in WORKLOADS:
-        timed, equal = _measured(name, "timed", steps), _measured(name, "equal", 20)
-        compared, same_draws = Compared(**timed["compared"]), Compared(**equal["compared"])
+    for name, case in CASES.items():
+        timed = _measured(name, "timed", steps)
+        compared = Compared(**timed["compared"])
+        same_draws = Compared(**_measured(name, "equal", 20)["compared"]) if case.has_dropout else compared
         peaks = [_measured(name, tool, 4)["peak_mb"] for tool in ("ours", "theirs")]
         epoch_s = [
             timed["steps_per_epoch"] * step + evaluation
@@ -237,13 +256,13 @@ def _measured(name: str, what: str, steps: int) -> dict[str, Any]:
 
 
 def real_spec(name: str, folder: Path) -> tuple[TrialSpec, Inspection]:
-    task, model, data, max_length, batch_size, validation_rows = WORKLOADS[name]
-    cache = ROOT / "mlruns/cache"
-    source = SourceRef(str(cache / data))
-    ref = DataRef(source, None, None, dict(TASKS[task].columns), validation_rows, 48, 0)
-    workload = Workload(task, ModelRef(str(cache / model)), ref, max_length, "fp32", str(folder / "cache"))
+    case, cache = CASES[name], ROOT / "mlruns/cache"
+    source, columns = SourceRef(str(cache / case.data)), dict(TASKS[case.task].columns)
+    ref = DataRef(source, None, None, columns, case.validation_rows, 48, 0)
+    model = ModelRef(str(cache / case.model))
+    workload = Workload(case.task, model, ref, case.max_length, "fp32", str(folder / "cache"))
     found = inspect(Inspect(workload))
-    return plain_spec(workload, folder, batch_size=batch_size, max_length=max_length), found
+    return plain_spec(workload, folder, batch_size=case.batch_size, max_length=case.max_length), found
 
 
 def plain_spec(workload: Workload, folder: Path, **settings: Any) -> TrialSpec:
