@@ -33,7 +33,7 @@ def show(view: StudyView, state: str) -> dict[str, Any]:
         "strategy": attrs.get("strategy"),
         "revision": attrs.get("revision", 1),
         "revisions": attrs.get("revisions", []),
-        "trials": [_trial(r, baseline, view.objective) for r in records],
+        "trials": [_trial(r, baseline, view.objective, is_under_way=state != "interrupted") for r in records],
         "baseline": {**_summary(baseline), "base_model": attrs.get("base_score")} if baseline else None,
         "champion": to_json(champion) if champion else None,
         "pareto_front": front(records, view.objectives, constraints) if len(view.objectives) > 1 else None,
@@ -97,11 +97,15 @@ def _summary(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _trial(record: TrialRecord, baseline: TrialRecord | None, objective: Objective) -> dict[str, Any]:
+def _trial(
+    record: TrialRecord, baseline: TrialRecord | None, objective: Objective, *, is_under_way: bool
+) -> dict[str, Any]:
     result = record.result
+    # The study keeps an interrupted trial as running: it will go on under its number.
+    state = "interrupted" if record.state == "running" and not is_under_way else record.state
     return {
         **_summary(record),
-        "state": record.state,
+        "state": state,
         "is_baseline": record is baseline,
         "revision": record.revision,
         "seconds": result.seconds if result else None,
@@ -122,7 +126,7 @@ def leaderboard(shown: Mapping[str, Any], limit: int | None = None) -> tuple[lis
     """Column names and rows, best first, of a sweep as `show` gives it."""
     names = list(dict.fromkeys(name for trial in shown["trials"] for name in trial["params"]))
     objective = Objective(shown["objective"]["metric"], shown["objective"]["direction"])
-    order = {"complete": 0, "pruned": 1, "running": 2, "failed": 3}
+    order = {"complete": 0, "pruned": 1, "running": 2, "interrupted": 2, "failed": 3}
     trials = sorted(
         shown["trials"],
         key=lambda t: (order[t["state"]], 0 if t["value"] is None else objective.sort_key(t["value"]), t["number"]),

@@ -36,6 +36,12 @@ def shown(*records, objective=UP, state="complete", **changes):
 # --- show ----------------------------------------------------------------------------------------------
 
 
+def test_an_interrupted_sweep_has_no_running_trial():
+    given = shown(trial_record(0), trial_record(1, "running"), state="interrupted")
+    assert [trial["state"] for trial in given["trials"]] == ["complete", "interrupted"]
+    assert [row[2] for row in leaderboard(given)[1]] == ["complete", "interrupted"]
+
+
 def test_show_is_json_and_holds_every_trial_in_order():
     given = shown(
         trial_record(1, "running"), trial_record(0, value=0.5, params={"lora_r": 8}),

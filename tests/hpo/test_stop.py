@@ -122,7 +122,7 @@ def test_a_stopped_sweep_is_interrupted_and_goes_on_from_its_checkpoint(write_ya
     stopped = read_sweep(Home(home), "tiny-encoder")
     assert stopped["state"] == "interrupted"
     [trial] = stopped["trials"]
-    assert (trial["state"], len(trial["attempts"])) == ("running", 1)
+    assert (trial["state"], len(trial["attempts"])) == ("interrupted", 1)
     assert json.dumps(stopped, allow_nan=False)
 
     process = start(path)
