@@ -30,8 +30,9 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
     trainer.step(first[:1])  # the first step pays for what later ones find ready
     began, examples = time.monotonic(), 0
     for rows in itertools.chain(trainer.batches, itertools.repeat(first)):
-        trainer.step(rows)
-        examples += len(rows)
+        part = rows[: trainer.micro_batch_size]  # a step is so many forward passes: one tells its time and its memory
+        trainer.step(part)
+        examples += len(part)
         if time.monotonic() - began > SECONDS:
             break
     per_example = (time.monotonic() - began) / examples
