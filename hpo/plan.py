@@ -15,9 +15,9 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.finalists import repeats_planned
 from hpo.home import Home
-from hpo.requests import run_alone
+from hpo.requests import run_all
 from hpo.setup import WORKER, check_edit, inspect, warm_up
-from hpo.slots import available_memory_mb, choose_slots, cores
+from hpo.slots import available_memory_mb, choose_slots, cores, probes_at_once
 from hpo.space import Point
 from hpo.strategy import choose_strategy
 from hpo.studies import newest_study_name, view_study
@@ -37,10 +37,7 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str 
             view.say(f"{config.name}: reading data and model, then training a few steps")
             inspection = inspect(executor, config, home)
             warm_up(executor, config, home, inspection)
-            probes = {
-                name: (point, probe(executor, config, home, inspection, point, Path(scratch)))
-                for name, point in corners(config).items()
-            }
+            probes = probe(executor, config, home, inspection, Path(scratch))
         finally:
             executor.close()
     return estimate(config, home, inspection, probes, jobs)
@@ -57,14 +54,18 @@ def corners(config: SweepConfig) -> dict[str, Point]:
 
 
 def probe(
-    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, point: Point, scratch: Path
-) -> Probed:
-    """Measured with one thread, as a trial has when one runs on each core."""
+    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, scratch: Path
+) -> dict[str, tuple[Point, Probed]]:
+    """Every corner measured, with one thread and one corner on each core, as trials run."""
     device = "cuda:0" if inspection.gpus else "cpu"
-    spec = config.trial_spec(0, point, home, inspection, TrialPaths(scratch / "trial"), threads=1, device=device)
-    probed = run_alone(executor, Probe(spec, inspection))
-    assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
-    return probed
+    points = corners(config)
+    requests = [
+        Probe(config.trial_spec(0, point, home, inspection, TrialPaths(scratch / name), 1, device), inspection)
+        for name, point in points.items()
+    ]
+    probed = run_all(executor, requests, probes_at_once(inspection))
+    measured = [p for p in probed if isinstance(p, Probed)]  # the protocol's answer to Probe
+    return {name: (point, p) for (name, point), p in zip(points.items(), measured, strict=True)}
 
 
 def estimate(

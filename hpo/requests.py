@@ -1,6 +1,8 @@
-"""One request while nothing else is under way, and a trainer's findings as an error."""
+"""Requests while nothing else is under way, and a trainer's findings as an error."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from hpo.errors import ConfigError, Problem, RequestFailed
 from hpo.executors.base import Executor
@@ -12,16 +14,30 @@ def run_alone(executor: Executor, request: Request) -> Event:
 
     Raises `ConfigError` for problems in data or model, `RequestFailed` for any other failure.
     """
-    request_id = executor.submit(request)
-    while True:
+    return run_all(executor, [request], at_once=1)[0]
+
+
+def run_all(executor: Executor, requests: Sequence[Request], at_once: int) -> list[Event]:
+    """Run requests, so many at a time, while nothing else is under way; returns their terminal events in order.
+
+    Raises as `run_alone` does, at the first failure; the rest is the executor's to end.
+    """
+    waiting = list(enumerate(requests))
+    under_way: dict[int, int] = {}
+    ended: dict[int, Event] = {}
+    while len(ended) < len(requests):
+        while waiting and len(under_way) < at_once:
+            index, request = waiting.pop(0)
+            under_way[executor.submit(request)] = index
         message = executor.wait()
-        if message is None or message[0] != request_id:
+        if message is None or message[0] not in under_way:
             continue
-        event = message[1]
+        request_id, event = message
         if isinstance(event, Failed):
             raise data_error(event) if event.cause == "data" else RequestFailed(f"{event.cause}: {event.message}")
         if isinstance(event, TERMINAL):
-            return event
+            ended[under_way.pop(request_id)] = event
+    return [ended[index] for index in range(len(requests))]
 
 
 def data_error(failure: Failed) -> ConfigError:

@@ -41,9 +41,19 @@ def choose_slots(
 
 def cpu_jobs(wanted: int, probe: Callable[[], Probed], available_mb: float | None = None) -> int:
     available = available_memory_mb() if available_mb is None else available_mb
-    if wanted <= 1 or available >= AMPLE_MB * wanted:
+    if wanted <= 1 or is_ample(wanted, available):
         return wanted
     return min(wanted, int(available / (probe().memory_mb * MARGIN)))
+
+
+def probes_at_once(inspection: Inspection) -> int:
+    """One for each core, as trials will run, where memory is ample; else in turn, and on GPUs too: each measures its
+    own memory there."""
+    return cores() if not inspection.gpus and is_ample(cores(), available_memory_mb()) else 1
+
+
+def is_ample(jobs: int, available_mb: float) -> bool:
+    return available_mb >= AMPLE_MB * jobs
 
 
 def gpu_jobs(inspection: Inspection, probe: Callable[[], Probed]) -> int:

@@ -18,7 +18,12 @@ class CheapDropout(torch.nn.Dropout):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu" or not input.is_floating_point():
             return super().forward(input)
-        return input * keep_mask(input.shape, self.p).to(input.dtype).mul_(1 / (1 - _rounded(self.p)))
+        return input * dropout_factors(input.shape, self.p, input.dtype)
+
+
+def dropout_factors(shape: torch.Size, probability: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """0 with `probability`, else what keeps the expectation."""
+    return keep_mask(shape, probability).to(dtype).mul_(1 / (1 - _rounded(probability)))
 
 
 def keep_mask(shape: torch.Size, probability: float) -> torch.Tensor:

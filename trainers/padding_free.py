@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from trainers.row_attention import attend_rows
 from trainers.tasks.next_token import has_learned_prompt
 
 NAME = "row_by_row"
@@ -73,18 +74,13 @@ def attend_row_by_row(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: torch.Tensor | None, row_layout: RowLayout | None = None, **options: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """transformers' attention, [1, heads, tokens, width] to [1, tokens, heads, width]."""
+    """transformers' attention, of the rows in a line: [1, heads, tokens, width] to [1, tokens, heads, width]."""
     # A window's mask tells more than where rows end.
     masks = attention_mask if options.get("sliding_window") is not None else None
     if row_layout is None or (masks is not None and row_layout.places is None):
         plain = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return cast("tuple[torch.Tensor, None]", plain)
-    lines = zip(*(tensor.split(row_layout.lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    attended = []
-    for row, (q, k, v) in enumerate(lines):
-        mask = None if masks is None else masks[row : row + 1, :, : q.shape[2], : q.shape[2]]
-        attended.append(sdpa_attention_forward(module, q, k, v, mask, **options)[0])
-    return torch.cat(attended, dim=1), None
+    return attend_rows(module, query, key, value, row_layout.lengths, masks, **options), None
 
 
 AttentionInterface.register(NAME, attend_row_by_row)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from hpo import slots
-from hpo.slots import MARGIN, Slots, available_memory_mb, choose_slots, cores, cpu_jobs, gpu_jobs
+from hpo.slots import MARGIN, Slots, available_memory_mb, choose_slots, cores, cpu_jobs, gpu_jobs, probes_at_once
 from tests.hpo.builders import INSPECTION
 from trainers.spec import Probed
 
@@ -86,6 +86,14 @@ def test_what_a_person_asks_for_is_given(machine, jobs, threads, chosen):
 def test_asked_for_jobs_are_not_measured_even_where_memory_is_short(machine):
     machine(cores=4, available_mb=1)
     assert choose_slots(INSPECTION, 20, 4, None, never).jobs == 4
+
+
+def test_probes_run_side_by_side_as_trials_will_where_memory_is_ample(machine):
+    machine(cores=4, available_mb=4 * slots.AMPLE_MB)
+    assert probes_at_once(INSPECTION) == 4
+    assert probes_at_once(with_gpus(2)) == 1
+    machine(cores=4, available_mb=4 * slots.AMPLE_MB - 1)
+    assert probes_at_once(INSPECTION) == 1
 
 
 # --- on GPUs -------------------------------------------------------------------------------------------

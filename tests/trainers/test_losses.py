@@ -41,9 +41,26 @@ def test_a_loss_of_one_s_own_is_read_from_its_file(tmp_path):
     torch.testing.assert_close(loss(LOGITS, TARGETS), (LOGITS.sum(dim=1) - TARGETS) ** 2)
 
 
+def test_a_class_of_one_s_own_is_made_and_called(tmp_path):
+    """As losses are written for torch."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "class Focal(torch.nn.Module):\n"
+        "    def __init__(self, gamma=2.0):\n"
+        "        super().__init__()\n"
+        "        self.gamma = gamma\n"
+        "    def forward(self, logits, targets):\n"
+        "        nll = torch.nn.functional.cross_entropy(logits, targets, reduction='none')\n"
+        "        return (1 - torch.exp(-nll)) ** self.gamma * nll\n"
+    )
+    torch.testing.assert_close(own_loss(tmp_path, "mine.py:Focal")(LOGITS, TARGETS), focal(2.0)(LOGITS, TARGETS))
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
+        ("mine.py:Needs", "has a class 'Needs' that needs arguments"),
+        ("mine.py:Mute", "has no function 'Mute'"),
         ("mine.py:nothing", "has no function 'nothing'"),
         ("other.py:f", "no file 'other.py'"),
         ("../out.py:f", "no file '../out.py'"),
@@ -57,6 +74,7 @@ def test_a_loss_that_cannot_be_used_says_why(tmp_path, name, why):
     (tmp_path / "out.py").write_text("def f(logits, targets):\n    return targets\n")
     (folder / "mine.py").write_text(
         "def mean(logits, targets):\n    return logits.mean()\ndef text(logits, targets):\n    return 'x'\n"
+        "class Needs:\n    def __init__(self, margin):\n        pass\nclass Mute:\n    pass\n"
     )
     with pytest.raises(ValueError, match=why):
         own_loss(folder, name)(LOGITS, TARGETS)

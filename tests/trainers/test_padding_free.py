@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tests.trainers.families import CONFIGS, build
-from trainers import padding_free
+from trainers import row_attention
 from trainers.folding import FoldedLora, fold_adapters
 from trainers.padding_free import RowLayout, leave_padding_out, packed_layout, padded_layout
 
@@ -118,7 +118,7 @@ def test_packed_rows_are_attended_one_by_one(tmp_path_factory, monkeypatch):
     assert leave_padding_out(model)
     widths = []
     monkeypatch.setattr(
-        padding_free, "sdpa_attention_forward",
+        row_attention, "sdpa_attention_forward",
         lambda module, query, *rest, **options: widths.append(query.shape[2])
         or sdpa_attention_forward(module, query, *rest, **options),
     )  # fmt: skip
