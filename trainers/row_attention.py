@@ -68,31 +68,32 @@ class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch
         sizes = [heads * length * length for length in lengths]
         factors = dropout_factors(torch.Size([sum(sizes)]), probability).split(sizes)
         softmaxes, dropped, attended = [], [], []
-        for (q, k, v), row_factors in zip(_rows(lengths, query, key, value), factors, strict=True):
-            softmax = torch.softmax(torch.bmm(q * scaling, k.transpose(1, 2)), dim=-1)
+        scaled = query * scaling
+        for (q, k, v), row_factors in zip(_rows(lengths, scaled, key, value), factors, strict=True):
+            softmax = torch.softmax(torch.bmm(q, k.transpose(1, 2)), dim=-1)
             softmaxes.append(softmax)
             dropped.append(softmax * row_factors.view_as(softmax))
             attended.append(torch.bmm(dropped[-1], v))
         out = torch.cat(attended, dim=1)[None]
-        ctx.save_for_backward(query, key, value, out, *softmaxes, *dropped)
+        ctx.save_for_backward(scaled, key, value, out, *softmaxes, *dropped)
         ctx.lengths, ctx.scaling = lengths, scaling
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        query, key, value, out, *saved = ctx.saved_tensors
+        scaled, key, value, out, *saved = ctx.saved_tensors
         softmaxes, dropped = saved[: len(ctx.lengths)], saved[len(ctx.lengths) :]
         # The softmax's own sum over a row of weights is that of gradient times result (Dao et al. 2022, appendix B).
         sums = (gradients[0] * out).sum(-1, keepdim=True)
         for_query, for_key, for_value = [], [], []
-        rows = _rows(ctx.lengths, query, key, value, gradients[0], sums)
+        rows = _rows(ctx.lengths, scaled, key, value, gradients[0], sums)
         for (q, k, v, gradient, row_sums), softmax, weights in zip(rows, softmaxes, dropped, strict=True):
             for_value.append(torch.bmm(weights.transpose(1, 2), gradient))
             for_scores = torch.bmm(gradient, v.transpose(1, 2)).mul_(weights).addcmul_(softmax, row_sums, value=-1)
             for_query.append(torch.bmm(for_scores, k))
             for_key.append(torch.bmm(for_scores.transpose(1, 2), q))
         for_q, for_k, for_v = (torch.cat(parts, dim=1)[None] for parts in (for_query, for_key, for_value))
-        return for_q.mul_(ctx.scaling), for_k.mul_(ctx.scaling), for_v, None, None, None
+        return for_q.mul_(ctx.scaling), for_k, for_v, None, None, None
 
 
 def _rows(lengths: Sequence[int], *lines: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
