@@ -12,7 +12,7 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.executors.restarting import RestartingExecutor
 from hpo.home import Home, SweepPaths
-from hpo.requests import run_alone
+from hpo.requests import run_all, run_alone
 from hpo.revision import changes_of
 from hpo.slots import Slots, choose_slots
 from hpo.studies import stored_attrs, study_names
@@ -60,7 +60,9 @@ def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executo
 
 def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     """Everything that can be wrong with data or model is found here, before any study or run exists."""
-    inspection = run_alone(executor, Inspect(config.workload(home)))
+    workload = config.workload(home)
+    # While a child inspects, the host imports what trials will need.
+    inspection, _ = run_all(executor, [Inspect(workload), Load(workload, None)], at_once=2)
     assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
     if refused := [why for m in config.methods() if (why := METHODS[m].refuse(config.task, inspection.family))]:
         raise ConfigError([Problem(f"{config.file}: method", why, "see trainers/catalog.py") for why in refused])

@@ -27,7 +27,8 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
     resident_mb = rss_mb()
     trainer = Trainer(base, spec, tokens_dir)
     first = next(trainer.batches)
-    trainer.step(first[:1])  # the first step pays for what later ones find ready
+    shortest = min(first, key=lambda row: int(trainer.train_tokens.lengths[row]))
+    trainer.step([shortest])  # the first step pays for what later ones find ready
     began, examples = time.monotonic(), 0
     for rows in itertools.chain(trainer.batches, itertools.repeat(first)):
         part = rows[: trainer.micro_batch_size]  # a step is so many forward passes: one tells its time and its memory

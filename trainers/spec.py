@@ -161,10 +161,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Load:
-    """Make the base model resident in the host, so that later requests start warm."""
+    """Make resident in the host what later requests start warm with: all that trials import, and the base model."""
 
     workload: Workload
-    inspection: Inspection
+    inspection: Inspection | None
+    """None before the data is inspected: then there is no model yet."""
 
 
 @dataclass(frozen=True)
@@ -377,6 +378,7 @@ class Checked:
 @dataclass(frozen=True)
 class Loaded:
     parameters: int
+    """Of the base model; 0 without one."""
     seconds: float
 
 

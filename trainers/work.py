@@ -1,13 +1,14 @@
 """What the trial host does with a request: one generator of events for each.
 
-Imports are late: the host imports torch when it loads the base model, and the child that inspects data may start
-threads that the host must not have.
+Imports are late: the host imports torch when it is asked to load, and the child that inspects data may start threads
+that the host must not have.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -83,9 +84,30 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
 
 def _load(request: Load) -> Loaded:
     began = time.monotonic()
-    importlib.import_module("trainers.loop")  # what a trial needs is imported here once, not in every child
-    base = _prepared(request.workload, request.inspection, threads=1)
-    return Loaded(sum(p.numel() for p in base.model.parameters()), time.monotonic() - began)
+    _import_for_trials()
+    parameters = 0
+    if request.inspection is not None:
+        base = _prepared(request.workload, request.inspection, threads=1)
+        parameters = sum(p.numel() for p in base.model.parameters())
+    return Loaded(parameters, time.monotonic() - began)
+
+
+def _import_for_trials() -> None:
+    """What a trial needs, once and not in every child.
+
+    PEFT imports bitsandbytes, which asks every GPU what it can: after that no child of this process could use one. So
+    where there are GPUs it is hidden from PEFT, and imported in a child that needs it.
+    """
+    import torch
+
+    hides = torch.cuda.is_available() and "bitsandbytes" not in sys.modules
+    if hides:
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # how Python marks a module as not to be had
+    try:
+        importlib.import_module("trainers.loop")
+    finally:
+        if hides:
+            del sys.modules["bitsandbytes"]
 
 
 def _score(request: Score) -> Scored:

@@ -31,6 +31,8 @@ _HOST_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 
+HOST_ENDS_WITHIN_S = 1.0
+"""After that it is killed: it may be importing, or standing in a write."""
 ENDS_WITHIN_S = 10.0
 
 
@@ -124,7 +126,7 @@ class LocalExecutor:
         self._selector.close()
         self._host.stdout.close()  # the host may stand in a write that nobody will read
         try:
-            self._host.wait(timeout=ENDS_WITHIN_S)
+            self._host.wait(timeout=HOST_ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._host.kill()
             self._host.wait()

@@ -51,6 +51,26 @@ def test_only_what_the_assistant_says_and_its_end_of_turn_count(tokenizer):
     assert encoded.ids == whole
 
 
+def test_what_ends_a_turn_is_found_however_turns_are_written(tokenizer):
+    """Spaces around the words, and a turn that holds another one's end."""
+    turns = ["it is funny", "it is  ", "the plot<|end|>", "funny<|end|>\n<|user|>what", "the plot"]
+    messages = [
+        m for said in turns for m in ({"role": "user", "content": "what"}, {"role": "assistant", "content": said})
+    ]
+    [[encoded]] = Chat().encode(tokenizer, [conversation(messages)], [], 128)
+    said, learned = [], False
+    for token, counts in zip(tokenizer.convert_ids_to_tokens(encoded.ids), encoded.targets, strict=True):
+        if counts and not learned:
+            said.append([])
+        if counts:
+            said[-1].append(token)
+        learned = bool(counts)
+    assert said == [
+        ["it", "is", "funny", "<|end|>"], ["it", "is", "<|end|>"], ["the", "plot", "<|end|>", "<|end|>"],
+        ["funny", "<|end|>", "\n", "<|user|>", "what", "<|end|>"], ["the", "plot", "<|end|>"],
+    ]  # fmt: skip
+
+
 def test_a_long_conversation_is_cut_as_if_all_of_it_had_been_rendered(tokenizer):
     long = [*MESSAGES[1:]] * 40
     [[cut]] = Chat().encode(tokenizer, [conversation(long)], [], 30)
