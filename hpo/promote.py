@@ -10,7 +10,6 @@ from hpo.champion import Champion
 from hpo.errors import RequestFailed
 from hpo.gates import Judged, choose, judge
 from hpo.objective import gate_of
-from hpo.registry import release_model
 from hpo.requests import run_alone
 from hpo.running import RunningSweep
 from trainers.catalog import TASKS
@@ -40,6 +39,8 @@ def promote(sweep: RunningSweep) -> None:
         refusal = f"no ONNX variant of trial {champion.number} may be released: {numbers}"
         sweep.study.set_attr("refusal", refusal)
         return
+    from hpo.registry import release_model  # late, for MLflow
+
     release = release_model(
         sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant,
         sweep.champion_paths(champion).adapter,

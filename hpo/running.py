@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hpo.budget import Meter
 from hpo.champion import Champion, choose_champion
@@ -11,10 +12,12 @@ from hpo.executors.base import Executor
 from hpo.home import Home, SweepPaths
 from hpo.slots import Slots
 from hpo.study import Study
-from hpo.tracking import Tracker
 from hpo.view import View
 from trainers.files import TrialPaths
 from trainers.spec import Inspection
+
+if TYPE_CHECKING:
+    from hpo.tracking import Tracker  # MLflow takes two seconds to import: commands that write no run do without
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo.budget import Meter, Spent
 from hpo.config import SweepConfig
 from hpo.config_file import load_config
-from hpo.errors import GateRefused, Interrupted, SweepError
+from hpo.errors import GateRefused, HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor
 from hpo.finalists import decide, repeats_planned
 from hpo.home import Home
@@ -31,13 +31,15 @@ from hpo.slots import Slots, cores
 from hpo.space import Point
 from hpo.studies import study_names, view_study
 from hpo.study import STUDY_ERRORS, Study
-from hpo.tracking import TRACKING_ERRORS, Tracker
 from hpo.trial_files import read_result, write_examples
 from hpo.view import Silent, View
 from hpo.warm_start import take_over, warm_points
 from trainers.catalog import TASKS
 from trainers.codec import from_json, to_json
 from trainers.spec import Inspection, Score, Scored
+
+if TYPE_CHECKING:
+    from hpo.tracking import Tracker
 
 
 def run_sweep(
@@ -79,7 +81,9 @@ def run_sweep(
         raise
     except OSError as error:  # a full disk, say
         raise SweepError(f"{error}; the same command continues") from error
-    except (*STUDY_ERRORS, *TRACKING_ERRORS) as error:
+    except HpoError:
+        raise
+    except store_errors() as error:
         raise SweepError(f"a store cannot be written: {first_line(error)}; the same command continues") from error
     finally:
         view.end()
@@ -138,11 +142,7 @@ def opened_books(
     except BaseException as error:
         try:
             note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
-        except (
-            *STUDY_ERRORS,
-            *TRACKING_ERRORS,
-            OSError,
-        ) as second:  # a full disk, say: the first error is the one to tell
+        except (*store_errors(), OSError) as second:  # a full disk, say: the first error is the one to tell
             view.say(f"how it ended could not be written down: {first_line(second)}")
         raise
     else:
@@ -154,10 +154,19 @@ def opened_books(
 def tracker_of(home: Home, config: SweepConfig, inspection: Inspection) -> Tracker:
     """MLflow's tracker, or one that writes the other views of `report_to` too."""
     if "tensorboard" not in config.report_to:
+        from hpo.tracking import Tracker  # late: MLflow takes two seconds, which no other command and no error needs
+
         return Tracker(home, config, inspection)
-    from hpo.tensorboard import TensorBoardTracker  # late: half a second of imports for those who ask for it
+    from hpo.tensorboard import TensorBoardTracker
 
     return TensorBoardTracker(home, config, inspection)
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What is raised where study or MLflow cannot be written."""
+    from hpo.tracking import TRACKING_ERRORS  # late, as in `tracker_of`
+
+    return (*STUDY_ERRORS, *TRACKING_ERRORS)
 
 
 def note_end(study: Study, tracker: Tracker | None, meter: Meter, *, is_wish: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: MLflow takes seconds to make one."""
+    from hpo.home import Home
+    from hpo.mlflow_store import client
+
+    home = Home(tmp_path_factory.mktemp("store"))
+    client(home)
+    return home.mlflow_db
+
+
+@pytest.fixture
+def home_with_store(home: Path, mlflow_database: Path) -> Path:
+    """A home that has been used before."""
+    home.mkdir()
+    shutil.copy(mlflow_database, home)
+    return home
 
 
 @pytest.fixture

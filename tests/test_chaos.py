@@ -60,8 +60,8 @@ def victims(sweep: int) -> dict[str, list[int]]:
 
 
 @pytest.mark.timeout(1500)
-def test_thirty_kills_change_nothing(sweep_file, tmp_path):
-    undisturbed_home, home = tmp_path / "undisturbed", tmp_path / "home"
+def test_thirty_kills_change_nothing(sweep_file, home_with_store, tmp_path):
+    undisturbed_home, home = home_with_store, tmp_path / "killed"  # where the store is made between kills
     quiet = start(sweep_file, undisturbed_home)
     output, _ = quiet.communicate()
     assert quiet.returncode == 0, output

@@ -27,6 +27,27 @@ def test_floors_and_rooms_are_kept():
     assert done.returncode == 0, done.stdout
 
 
+BORDER = {
+    "trainers.catalog", "trainers.codec", "trainers.files", "trainers.settings", "trainers.slices", "trainers.spec",
+    "trainers.metrics", "trainers.export.runtime",
+}  # fmt: skip
+"""What hpo may see of trainers."""
+
+
+def test_the_border_is_closed_to_every_other_module_of_trainers():
+    """The contract has to name what is forbidden: a new module is none that it names."""
+    import tomllib
+
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = [c for c in contracts if c["name"] == "hpo sees only the border of trainers"]
+    forbidden = set(contract["forbidden_modules"])
+    for file in (ROOT / "trainers").rglob("*.py"):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        names = {module, module.rpartition(".")[0]}
+        assert file.name == "__init__.py" or names & (forbidden | BORDER), module
+    assert not forbidden & BORDER
+
+
 def test_help_imports_nothing_heavy():
     loaded = python(
         "import sys; from hpo.cli import cli\n"
@@ -37,8 +58,18 @@ def test_help_imports_nothing_heavy():
 
 
 def test_the_sweep_process_never_loads_torch():
-    loaded = python("import sys, hpo.sweep, hpo.predict; print(*{m.split('.')[0] for m in sys.modules})")
+    rooms = "hpo.sweep, hpo.predict, hpo.tracking, hpo.tensorboard, hpo.registry"
+    loaded = python(f"import sys, {rooms}; print(*{{m.split('.')[0] for m in sys.modules}})")
     assert not set(loaded.split()) & {"torch", "transformers", "peft", "datasets", "bitsandbytes"}
+
+
+def test_commands_that_write_no_run_do_without_mlflow():
+    """It takes two seconds to import: `hpo show` and every error of a file come before it."""
+    loaded = python(
+        "import sys, hpo.sweep, hpo.plan, hpo.check, hpo.stop; print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    assert "optuna" in loaded.split()
+    assert "mlflow" not in loaded.split()
 
 
 def test_the_border_is_standard_library_only():

@@ -105,11 +105,12 @@ def start(home):
         process.communicate()
 
 
-def test_a_stopped_sweep_is_interrupted_and_goes_on_from_its_checkpoint(write_yaml, home, start):
+def test_a_stopped_sweep_is_interrupted_and_goes_on_from_its_checkpoint(write_yaml, home_with_store, start):
     training = {"max_examples": 1600, "evaluations": 8, "learning_rate": 1e-2, "max_length": 32,
                 "early_stopping": {"patience": 99}}  # fmt: skip
     path = write_yaml(training=training, search_space={}, promote=False)
     process = start(path)
+    home = home_with_store
     checkpoints = home / "sweeps/tiny-encoder/trials/0000/checkpoints"
     deadline = time.monotonic() + 120
     while not list(checkpoints.glob("[0-9]*")):
