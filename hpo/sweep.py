@@ -142,7 +142,7 @@ def opened_books(
     except BaseException as error:
         try:
             note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
-        except (*store_errors(), OSError) as second:  # a full disk, say: the first error is the one to tell
+        except store_errors() as second:  # the first error is the one to tell
             view.say(f"how it ended could not be written down: {first_line(second)}")
         raise
     else:
@@ -163,10 +163,10 @@ def tracker_of(home: Home, config: SweepConfig, inspection: Inspection) -> Track
 
 
 def store_errors() -> tuple[type[Exception], ...]:
-    """What is raised where study or MLflow cannot be written."""
+    """What is raised where study or MLflow cannot be written: a full disk, say."""
     from hpo.tracking import TRACKING_ERRORS  # late, as in `tracker_of`
 
-    return (*STUDY_ERRORS, *TRACKING_ERRORS)
+    return (*STUDY_ERRORS, *TRACKING_ERRORS, OSError)
 
 
 def note_end(study: Study, tracker: Tracker | None, meter: Meter, *, is_wish: bool) -> None:
