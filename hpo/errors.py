@@ -41,7 +41,11 @@ class SweepError(HpoError):
 
 
 class RequestFailed(SweepError):
-    """One request failed with a cause; a caller may do without its answer."""
+    """One request failed with a `cause` (of `trainers.spec.Cause`); a caller may do without its answer."""
+
+    def __init__(self, message: str, cause: str = "crash") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class HostGone(SweepError):

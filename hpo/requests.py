@@ -34,7 +34,9 @@ def run_all(executor: Executor, requests: Sequence[Request], at_once: int) -> li
             continue
         request_id, event = message
         if isinstance(event, Failed):
-            raise data_error(event) if event.cause == "data" else RequestFailed(f"{event.cause}: {event.message}")
+            if event.cause == "data":
+                raise data_error(event)
+            raise RequestFailed(f"{event.cause}: {event.message}", event.cause)
         if isinstance(event, TERMINAL):
             ended[under_way.pop(request_id)] = event
     return [ended[index] for index in range(len(requests))]

@@ -92,11 +92,16 @@ def slots_for(
 ) -> Slots:
     """How many trials side by side; where memory may be short, the largest point of the space is measured."""
 
-    def measure() -> Probed:
+    def measure() -> Probed | None:
         device = "cuda:0" if inspection.gpus else "cpu"
         paths = home.sweep(config.name).trial(0)
         spec = config.trial_spec(0, largest_point(config), home, inspection, paths, threads=1, device=device)
-        probed = run_alone(executor, Probe(spec, inspection))
+        try:
+            probed = run_alone(executor, Probe(spec, inspection))
+        except RequestFailed as error:
+            if error.cause == "oom":  # a trial there will be tried with smaller micro-batches
+                return None
+            raise
         assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
         return probed
 

@@ -27,11 +27,12 @@ class Slots:
 
 
 def choose_slots(
-    inspection: Inspection, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed]
+    inspection: Inspection, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
 ) -> Slots:
     """As asked for; else a trial per core, or as many on each GPU, as memory allows.
 
-    `probe` measures the largest trial of the space; it is asked only where memory may be short.
+    `probe` measures the largest trial of the space, or finds that it does not fit (None): then each has a device for
+    itself. It is asked only where memory may be short.
     """
     if jobs is None:
         most = gpu_jobs(inspection, probe) if inspection.gpus else cpu_jobs(min(cores(), planned), probe)
@@ -39,11 +40,12 @@ def choose_slots(
     return Slots(jobs, threads or max(1, cores() // jobs), inspection.gpus)
 
 
-def cpu_jobs(wanted: int, probe: Callable[[], Probed], available_mb: float | None = None) -> int:
+def cpu_jobs(wanted: int, probe: Callable[[], Probed | None], available_mb: float | None = None) -> int:
     available = available_memory_mb() if available_mb is None else available_mb
     if wanted <= 1 or is_ample(wanted, available):
         return wanted
-    return min(wanted, int(available / (probe().memory_mb * MARGIN)))
+    largest = probe()
+    return 1 if largest is None else min(wanted, int(available / (largest.memory_mb * MARGIN)))
 
 
 def probes_at_once(inspection: Inspection) -> int:
@@ -56,9 +58,10 @@ def is_ample(jobs: int, available_mb: float) -> bool:
     return available_mb >= AMPLE_MB * jobs
 
 
-def gpu_jobs(inspection: Inspection, probe: Callable[[], Probed]) -> int:
+def gpu_jobs(inspection: Inspection, probe: Callable[[], Probed | None]) -> int:
     """On each GPU what fits into its memory, but no more trials than cores to feed them."""
-    per_gpu = int(inspection.gpu_memory_mb / (probe().memory_mb * MARGIN))
+    largest = probe()
+    per_gpu = 1 if largest is None else int(inspection.gpu_memory_mb / (largest.memory_mb * MARGIN))
     return inspection.gpus * max(1, min(per_gpu, cores() // inspection.gpus))
 
 

@@ -47,7 +47,7 @@ def inspect(request: Inspect) -> Inspection:
     if not tokens_dir.exists():
         rows = {n: [task.measure_row(r.example, e, labels) for r, e in kept[n]] for n in SPLITS}
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
-    gpus = _free_gpu_memory_mb()
+    gpus, gpu_notes = _free_gpu_memory_mb()
     full = sum(len(e.ids) >= workload.max_length for rows in kept.values() for _, e in rows)
     return Inspection(
         rows={name: len(rows) for name, rows in kept.items()},
@@ -60,7 +60,7 @@ def inspect(request: Inspect) -> Inspection:
         truncated=full,
         train_tokens=sum(len(e.ids) for _, e in kept["train"]),
         gpus=len(gpus),
-        notes=_notes(duplicates, full, sum(empty.values()), workload.max_length, kept, labels),
+        notes=[*gpu_notes, *_notes(duplicates, full, sum(empty.values()), workload.max_length, kept, labels)],
         gpu_memory_mb=min(gpus, default=0.0),
         family=family,
     )
@@ -248,13 +248,16 @@ def _fingerprint(workload: Workload, kept: Mapping[str, Sequence[tuple[Keyed[Any
     return fingerprint([workload.task, workload.max_length, data, rows])
 
 
-def _free_gpu_memory_mb() -> list[float]:
-    """Free memory of each CUDA device."""
+def _free_gpu_memory_mb() -> tuple[list[float], list[str]]:
+    """Free memory of each CUDA device, and a note where there are some that cannot be used."""
     import torch
 
     if not torch.cuda.is_available():
-        return []
-    return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in range(torch.cuda.device_count())]
+        return [], []
+    try:
+        return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in range(torch.cuda.device_count())], []
+    except RuntimeError as error:
+        return [], [f"GPUs cannot be used, trials run on the CPU: {' '.join(str(error).split())[:200]}"]
 
 
 def _notes(

@@ -27,7 +27,7 @@ def training_loss(spec: TrialSpec, default: Loss, target_counts: Callable[[], to
     """
     name, settings = str(spec.settings["loss"]), spec.settings
     if ":" in name:
-        return own_loss(Path(spec.workload.code_dir), name)
+        return own_loss(Path(spec.workload.code_dir), name, spec.device)
     if name == "focal":
         return focal(float(settings["focal_gamma"] or 0))
     if name == "class-weighted":
@@ -78,12 +78,14 @@ def class_weighted(counts: torch.Tensor) -> Loss:
     return loss
 
 
-def own_loss(folder: Path, name: str) -> Loss:
-    """`FILE.py:FUNCTION` below `folder`.
+def own_loss(folder: Path, name: str, device: str = "cpu") -> Loss:
+    """`FILE.py:FUNCTION` below `folder`; a module's weights come to `device`.
 
     Raises `ValueError` where it is not there, or gives anything but one number for each unit.
     """
     given = load_function(folder, name, "loss")
+    if isinstance(given, torch.nn.Module):
+        given.to(device)
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         losses = given(logits, targets)

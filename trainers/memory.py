@@ -7,7 +7,11 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-_WORDS = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc")
+_WORDS = (
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc",
+    "_status_alloc_failed", "cublas_status_not_initialized",
+)  # fmt: skip
+"""The last two: a GPU so full that cuBLAS or cuDNN finds no room for itself."""
 
 
 def peak_rss_mb() -> float:

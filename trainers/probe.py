@@ -18,6 +18,8 @@ from trainers.trainer import Trainer
 
 SECONDS = 3.0
 """How long to train, and how long to evaluate, at most (one step and one batch are always taken)."""
+CUDA_CONTEXT_MB = 600.0
+"""What a process holds on a GPU besides its tensors: context and kernels. A rule of thumb, not measured."""
 ANSWERS = 4
 """Generated, where metrics ask for such."""
 
@@ -43,7 +45,7 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
         adapter_mb = sum(file.stat().st_size for file in Path(folder, "adapter").iterdir()) / 1e6
     memory_mb = peak_rss_mb() - resident_mb
     if trainer.device.type == "cuda":
-        memory_mb = torch.cuda.max_memory_reserved(trainer.device) / 1e6
+        memory_mb = torch.cuda.max_memory_reserved(trainer.device) / 1e6 + CUDA_CONTEXT_MB
     return Probed(trainer.trainable_parameters, per_example, per_evaluation, memory_mb, adapter_mb)
 
 

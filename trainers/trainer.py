@@ -161,7 +161,7 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, plain["learning_rates"], strict=True):
             group["lr"] = rate
         torch.set_rng_state(tensors["rng.cpu"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "rng.cuda" in tensors:  # not of a trial that began on a CPU
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
 
 

@@ -6,11 +6,13 @@ that the host must not have.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,8 @@ from trainers.spec import (
 if TYPE_CHECKING:
     from trainers.model import Base
 
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Of NVIDIA, of WSL, of AMD: a look at them starts nothing, where asking CUDA might."""
 _resident: dict[object, Base] = {}
 """The base model that `Load` left in the host's memory; children find it there."""
 
@@ -65,11 +69,13 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
     elif isinstance(request, Probe):
         from trainers.probe import probe
 
+        _use(request.spec.device)
         base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
         yield probe(base, request.spec, Path(request.inspection.tokens_dir))
     elif isinstance(request, TrainRequest):
         from trainers.loop import train
 
+        _use(request.spec.device)
         base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
         yield from train(base, request.spec, Path(request.inspection.tokens_dir))
     elif isinstance(request, Export):
@@ -83,31 +89,42 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
 
 
 def _load(request: Load) -> Loaded:
+    from tqdm import tqdm
+
     began = time.monotonic()
-    _import_for_trials()
+    tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
     parameters = 0
-    if request.inspection is not None:
-        base = _prepared(request.workload, request.inspection, threads=1)
-        parameters = sum(p.numel() for p in base.model.parameters())
+    with _gpus_left_alone():
+        importlib.import_module("trainers.loop")  # what a trial needs is imported here once, not in every child
+        if request.inspection is not None:
+            base = _prepared(request.workload, request.inspection, threads=1)
+            parameters = sum(p.numel() for p in base.model.parameters())
     return Loaded(parameters, time.monotonic() - began)
 
 
-def _import_for_trials() -> None:
-    """What a trial needs, once and not in every child.
-
-    PEFT imports bitsandbytes, which asks every GPU what it can: after that no child of this process could use one. So
-    where there are GPUs it is hidden from PEFT, and imported in a child that needs it.
-    """
-    import torch
-
-    hides = torch.cuda.is_available() and "bitsandbytes" not in sys.modules
-    if hides:
-        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # how Python marks a module as not to be had
+@contextmanager
+def _gpus_left_alone() -> Iterator[None]:
+    """PEFT imports bitsandbytes, which asks every GPU what it can: after that no child of this process could use one.
+    So where there are GPUs it is hidden from PEFT, and imported in a child that needs it."""
+    if "bitsandbytes" in sys.modules or not any(Path(driver).exists() for driver in GPU_DRIVERS):
+        yield
+        return
+    sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # how Python marks a module as not to be had
     try:
-        importlib.import_module("trainers.loop")
+        yield
+        imports = importlib.import_module("peft.import_utils")
+        for answer in (imports.is_bnb_available, imports.is_bnb_4bit_available):
+            answer.cache_clear()  # children are to ask anew
     finally:
-        if hides:
-            del sys.modules["bitsandbytes"]
+        del sys.modules["bitsandbytes"]
+
+
+def _use(device: str) -> None:
+    """Libraries that are not told a device take the current one: bitsandbytes, and PEFT when it loads."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.set_device(device)
 
 
 def _score(request: Score) -> Scored:
@@ -115,9 +132,11 @@ def _score(request: Score) -> Scored:
     from trainers.model import load_adapter
 
     began = time.monotonic()
+    _use(request.device)
     base = _prepared(request.workload, request.inspection, request.threads)
     if request.spec:
-        base.model = load_adapter(base, request.spec, TrialPaths(Path(request.spec.dir)).adapter)
+        spec = dataclasses.replace(request.spec, device=request.device)  # where a base of 4 or 8 bits is made
+        base.model = load_adapter(base, spec, TrialPaths(Path(spec.dir)).adapter)
     metrics, rows = score_model(base, Path(request.inspection.tokens_dir), request.device, request.split)
     if request.rows_file:
         save_rows(rows, Path(request.rows_file))

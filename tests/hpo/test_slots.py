@@ -118,6 +118,12 @@ def test_on_each_gpu_as_many_as_its_memory_and_the_cores_allow(machine, gpus, me
     assert (chosen.jobs, chosen.gpus, chosen.threads) == (jobs, gpus, max(1, cores // jobs))
 
 
+def test_where_the_largest_trial_does_not_fit_each_has_a_device_for_itself(machine):
+    machine(cores=8, available_mb=1000)
+    assert choose_slots(INSPECTION, 20, None, None, lambda: None) == Slots(1, 8)
+    assert choose_slots(with_gpus(2, 8000), 20, None, None, lambda: None).jobs == 2
+
+
 def test_no_more_than_planned(machine):
     machine(16)
     assert choose_slots(with_gpus(4, 80_000), 3, None, None, lambda: probed(1_000)) == Slots(3, 5, 4)

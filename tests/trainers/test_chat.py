@@ -122,7 +122,7 @@ def test_logits_at_targets_are_those_of_the_full_forward_pass(workload):
     mask = torch.ones_like(ids)
     mask[2, 6:] = targets[2, 6:] = 0
     with torch.no_grad():
-        logits, wanted, rows = causal_logits(base.model, Batch(ids, mask, targets, None, torch.zeros(3)))
+        [(logits, wanted, rows)] = causal_logits(base.model, Batch(ids, mask, targets, None, torch.zeros(3)), 100)
         full = base.model(input_ids=ids, attention_mask=mask).logits
     assert base.model._hpo_head_is_plain
     expected = [(row, full[row, i - 1], ids[row, i]) for row in range(3) for i in range(1, 9) if targets[row, i]]

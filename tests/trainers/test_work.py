@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -9,27 +11,45 @@ from pathlib import Path
 
 import pytest
 
+from hpo.executors.local import _HOST_ENVIRONMENT
+from trainers.codec import to_json
+from trainers.files import TrialPaths
+from trainers.spec import Load
+
 ROOT = Path(__file__).parents[2]
 LOADS = """
-import os, sys, torch
-torch.cuda.is_available = lambda: {gpus}
-from trainers.spec import DataRef, Load, ModelRef, SourceRef, Workload
-from trainers.work import work
-data = DataRef(SourceRef("/nowhere"), None, None, {{}}, 1, 1, 0)
-workload = Workload("chat", ModelRef("/nowhere"), data, 8, "fp32", "/nowhere")
-[loaded] = list(work(Load(workload, None)))
-import importlib.util
-print(loaded.parameters, "trainers.loop" in sys.modules, "bitsandbytes" in sys.modules,
-      importlib.util.find_spec("bitsandbytes") is not None, len(os.listdir("/proc/self/task")))
+import json, os, sys
+import trainers.work
+from trainers.codec import from_json
+from trainers.spec import Load
+trainers.work.GPU_DRIVERS = (sys.argv[1],)
+events = [list(trainers.work.work(from_json(Load, json.loads(given))))[-1] for given in sys.argv[2:]]
+loaded = "bitsandbytes" in sys.modules
+from peft.import_utils import is_bnb_available
+print(events[-1].parameters > 0, "trainers.loop" in sys.modules, loaded, is_bnb_available(),
+      len(os.listdir("/proc/self/task")))
 """
 
 
-@pytest.mark.parametrize(("gpus", "imports_it"), [(True, False), (False, True)])
-def test_before_the_data_is_known_imports_are_loaded_and_gpus_are_left_alone(gpus, imports_it):
+@pytest.mark.parametrize(("driver", "imports_it"), [("/dev/null", False), ("/nowhere", True)])
+@pytest.mark.parametrize("what", ["imports", "model", "model with an adapter"])
+def test_where_there_is_a_gpu_nothing_that_is_loaded_touches_it(
+    workload, inspection, make_spec, run_trial, driver, imports_it, what
+):
     """bitsandbytes asks GPUs what they can when it is imported: no child of this process could use them then."""
+    given = workload("encoder")
+    loads = [Load(given, None)]
+    if what != "imports":
+        loads.append(Load(given, inspection("encoder")))
+    if what == "model with an adapter":
+        spec = make_spec("encoder")
+        run_trial(spec)
+        adapter = str(TrialPaths(Path(spec.dir)).adapter)
+        with_adapter = dataclasses.replace(given, model=dataclasses.replace(given.model, adapter=adapter))
+        loads[-1] = Load(with_adapter, inspection("encoder"))
     done = subprocess.run(
-        [sys.executable, "-c", LOADS.format(gpus=gpus)], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "HF_DEACTIVATE_ASYNC_LOAD": "1"},
+        [sys.executable, "-c", LOADS, driver, *(json.dumps(to_json(load)) for load in loads)],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, **_HOST_ENVIRONMENT},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["0", "True", str(imports_it), "True", "1"]
+    assert done.stdout.split() == [str(what != "imports"), "True", str(imports_it), "True", "1"]

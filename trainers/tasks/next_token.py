@@ -5,7 +5,7 @@ A row's targets are a mask: 1 where the token is to be predicted from those befo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,11 @@ from trainers.losses import Loss, cross_entropy
 from trainers.metrics.table import Rows
 from trainers.tasks.base import Batch, Sums
 from trainers.tokens import Encoded, TargetKind, Tokens
+
+Targets = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Logits [targets, vocabulary], the targets, and each one's row."""
+SCORED_AT_ONCE = 1024
+"""Tokens: their logits over a vocabulary of 128,000, in float32 and once more for the loss, take 1 GB."""
 
 
 class NextToken:
@@ -40,12 +45,16 @@ class NextToken:
         return Sums(loss(logits.float(), targets).sum(), len(targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
-        logits, targets, rows = self.target_logits(model, batch)
-        return token_rows(logits, targets, rows, batch)
+        sums = [token_sums(*chunk, len(batch.input_ids)) for chunk in self.logits(model, batch, SCORED_AT_ONCE)]
+        return np.column_stack([np.sum(sums, axis=0), batch.target_bytes.cpu().numpy().astype(np.float64)])
 
-    def target_logits(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits [targets, vocabulary], the targets, and each one's row."""
-        return causal_logits(model, batch)
+    def target_logits(self, model: torch.nn.Module, batch: Batch) -> Targets:
+        (everything,) = self.logits(model, batch, max(1, batch.targets.numel()))
+        return everything
+
+    def logits(self, model: torch.nn.Module, batch: Batch, at_once: int) -> Iterator[Targets]:
+        """What there is to predict, at most `at_once` tokens at a time."""
+        return causal_logits(model, batch, at_once)
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return int(tokens.targets(row)[1:].sum())
@@ -70,31 +79,29 @@ def mask_of_spans(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int,
     return mask
 
 
-def token_rows(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, batch: Batch) -> Rows:
-    """Per row of the batch: summed negative log-likelihood, tokens, tokens guessed right, bytes; [rows, 4]."""
+def token_sums(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, count: int) -> Rows:
+    """Of each of `count` rows: summed negative log-likelihood, tokens, tokens guessed right; [rows, 3]."""
     nll = cross_entropy(logits.float(), targets).double().cpu().numpy()
     hits = (logits.argmax(dim=-1) == targets).double().cpu().numpy()
-    index, count = rows.cpu().numpy(), len(batch.input_ids)
-    sums = [np.bincount(index, weights, count) for weights in (nll, np.ones_like(nll), hits)]
-    return np.stack([*sums, batch.target_bytes.cpu().numpy()], axis=1).astype(np.float64)
+    index = rows.cpu().numpy()
+    return np.stack([np.bincount(index, weights, count) for weights in (nll, np.ones_like(nll), hits)], axis=1)
 
 
-def causal_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [targets, vocabulary] of the positions that predict a target, the targets, and each one's row.
-
-    Only those positions are multiplied with the vocabulary: elsewhere nobody asks.
-    """
+def causal_logits(model: torch.nn.Module, batch: Batch, at_once: int) -> Iterator[Targets]:
+    """The positions that predict a target, `at_once` at a time: only they are multiplied with the vocabulary."""
     is_target = batch.targets[:, 1:].bool()
     rows, positions = is_target.nonzero(as_tuple=True)
     targets = batch.input_ids[:, 1:][is_target]
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not has_learned_prompt(model) and _head_is_plain(base):
-        hidden = base.base_model(**batch.inputs)[0]
-        return base.get_output_embeddings()(hidden[rows, positions]), targets, rows
+        head, asked = base.get_output_embeddings(), base.base_model(**batch.inputs)[0][rows, positions]
+        for hidden, *told in zip(asked.split(at_once), targets.split(at_once), rows.split(at_once), strict=True):
+            yield (head(hidden), *told)
+        return
     logits = model(**batch.inputs).logits
     # Learned prompts come before the tokens: the last positions are the row's.
-    logits = logits[:, -batch.input_ids.shape[1] :]
-    return logits[rows, positions], targets, rows
+    asked = logits[:, -batch.input_ids.shape[1] :][rows, positions]
+    yield from zip(asked.split(at_once), targets.split(at_once), rows.split(at_once), strict=True)
 
 
 def has_learned_prompt(model: Any) -> bool:

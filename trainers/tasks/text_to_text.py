@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch
-from trainers.tasks.next_token import NextToken
+from trainers.tasks.next_token import NextToken, Targets
 from trainers.tokens import Encoded, TargetKind, Tokens
 
 
@@ -59,13 +59,14 @@ class TextToText(NextToken):
         model, info = AutoModelForSeq2SeqLM.from_pretrained(source, output_loading_info=True, **options)
         return model, sorted(info["missing_keys"])
 
-    def target_logits(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def logits(self, model: Any, batch: Batch, at_once: int) -> Iterator[Targets]:
         is_target = batch.targets > 0
         ids = batch.targets.long() - 1
         labels = torch.where(is_target, ids, -100)
         decoder_ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
         logits = model(**batch.inputs, decoder_input_ids=decoder_ids).logits
-        return logits[is_target], ids[is_target], is_target.nonzero(as_tuple=True)[0]
+        asked = logits[is_target], ids[is_target], is_target.nonzero(as_tuple=True)[0]
+        return zip(*(part.split(at_once) for part in asked), strict=True)
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return len(tokens.targets(row))
