@@ -77,7 +77,9 @@ class SuccessiveHalving(_Judge):
     once per rung, at the trial's first evaluation at or after it.
 
     A peer counts as better only when it is so by more than `tolerance`, a share of the trial's own value: with few
-    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
+    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise. Within the
+    tolerance the mean losses decide, with the same tolerance: at the first rungs many a model still predicts one label,
+    with one and the same F1, and its loss alone tells whether it learns.
 
     Running peers count from the moment they reach the rung, with their value there; nobody waits for the others.
     """
@@ -87,16 +89,24 @@ class SuccessiveHalving(_Judge):
     tolerance: float = 0.02
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
-        share, value = curve[-1]
-        before = curve[-2][0] if len(curve) > 1 else 0.0
-        bar = _bar(peers.order, value, self.tolerance)
+        share, before = curve[-1][0], curve[-2][0] if len(curve) > 1 else 0.0
         for level in rungs(self.min_fraction, self.reduction_factor):
             if before < level - _EPSILON <= share:
-                arrived = [v for c in peers.curves.values() if (v := _value_at(c, level)) is not None]
+                arrived = {n: i for n, c in peers.curves.items() if (i := _arrival(c, level)) is not None}
                 keep = max(1, len(arrived) // self.reduction_factor)
-                if sum(peers.order.sort_key(v) < bar for v in arrived) >= keep:
+                own = (number, len(curve) - 1)
+                if sum(n != number and self._is_better(peers, (n, i), own) for n, i in arrived.items()) >= keep:
                     return True
         return False
+
+    def _is_better(self, peers: Peers, one: tuple[int, int], other: tuple[int, int]) -> bool:
+        """Of two evaluations, (trial number, index) each."""
+        (_, value), (_, own) = (peers.curves[number][index] for number, index in (one, other))
+        key, bar = peers.order.sort_key(value), _bar(peers.order, own, self.tolerance)
+        if key < bar or key > 2 * peers.order.sort_key(own) - bar:
+            return key < bar
+        loss, own_loss = (_mean(peers.losses(*evaluation)) for evaluation in (one, other))
+        return loss is not None and own_loss is not None and loss < own_loss * (1 - self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -266,9 +276,13 @@ def rungs(min_fraction: float, reduction_factor: int) -> list[float]:
     return levels
 
 
-def _value_at(curve: Curve, level: float) -> float | None:
-    """The value of the first evaluation at or after `level`, or None where the curve has not come so far."""
-    return next((value for share, value in curve if share >= level - _EPSILON), None)
+def _arrival(curve: Curve, level: float) -> int | None:
+    """The index of the first evaluation at or after `level`, or None where the curve has not come so far."""
+    return next((index for index, (share, _) in enumerate(curve) if share >= level - _EPSILON), None)
+
+
+def _mean(losses: Sequence[float] | None) -> float | None:
+    return None if losses is None or not len(losses) else math.fsum(losses) / len(losses)
 
 
 def _bar(order: Order, value: float, tolerance: float) -> float:
