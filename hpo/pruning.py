@@ -102,9 +102,9 @@ class SuccessiveHalving(_Judge):
     def _is_better(self, peers: Peers, one: tuple[int, int], other: tuple[int, int]) -> bool:
         """Of two evaluations, (trial number, index) each."""
         (_, value), (_, own) = (peers.curves[number][index] for number, index in (one, other))
-        key, bar = peers.order.sort_key(value), _bar(peers.order, own, self.tolerance)
-        if key < bar or key > 2 * peers.order.sort_key(own) - bar:
-            return key < bar
+        key, own_key = peers.order.sort_key(value), peers.order.sort_key(own)
+        if abs(key - own_key) > _slack(own, self.tolerance):
+            return key < own_key
         loss, own_loss = (_mean(peers.losses(*evaluation)) for evaluation in (one, other))
         return loss is not None and own_loss is not None and loss < own_loss * (1 - self.tolerance)
 
@@ -287,8 +287,11 @@ def _mean(losses: Sequence[float] | None) -> float | None:
 
 def _bar(order: Order, value: float, tolerance: float) -> float:
     """The sort key below which another value is better than `value` by more than `tolerance`, a share of `value`."""
-    slack = tolerance * abs(value) if math.isfinite(value) else 0.0  # an infinite loss has no share to be lenient by
-    return order.sort_key(value) - slack
+    return order.sort_key(value) - _slack(value, tolerance)
+
+
+def _slack(value: float, tolerance: float) -> float:
+    return tolerance * abs(value) if math.isfinite(value) else 0.0  # an infinite loss has no share to be lenient by
 
 
 def _quantile(ascending: Sequence[float], share: float) -> float:

@@ -2,7 +2,7 @@
 
 Rows of one length that stand side by side are attended together, without a mask; evaluation batches, sorted by length,
 have many of those. With dropout, torch attends in a dozen small operations for every row, and again as many backwards:
-`DroppingAttention` does the same in five and eight, with one draw of random bits for all rows.
+`DroppingAttention` does the same in four and six, with one draw of random bits for all rows.
 """
 
 from __future__ import annotations
