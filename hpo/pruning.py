@@ -17,6 +17,8 @@ from typing import Protocol
 Curve = Sequence[tuple[float, float]]
 """(share of the full budget spent, value) at each evaluation, in order."""
 
+LOSSES_COUNT_UNTIL = 0.5
+"""Share of the budget after which trials of like value are left alone, whatever their losses."""
 _EPSILON = 1e-9  # shares of the budget closer than this are the same
 
 
@@ -77,9 +79,10 @@ class SuccessiveHalving(_Judge):
     once per rung, at the trial's first evaluation at or after it.
 
     A peer counts as better only when it is so by more than `tolerance`, a share of the trial's own value: with few
-    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise. Within the
-    tolerance the mean losses decide, with the same tolerance: at the first rungs many a model still predicts one label,
-    with one and the same F1, and its loss alone tells whether it learns.
+    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise. In the first half
+    of the budget the mean losses decide within the tolerance, with the same tolerance: many a model still predicts one
+    label there, with one and the same F1, and its loss alone tells whether it learns. Later a loss tells more of how
+    sure a model is than of its answers.
 
     Running peers count from the moment they reach the rung, with their value there; nobody waits for the others.
     """
@@ -101,10 +104,12 @@ class SuccessiveHalving(_Judge):
 
     def _is_better(self, peers: Peers, one: tuple[int, int], other: tuple[int, int]) -> bool:
         """Of two evaluations, (trial number, index) each."""
-        (_, value), (_, own) = (peers.curves[number][index] for number, index in (one, other))
+        (_, value), (share, own) = (peers.curves[number][index] for number, index in (one, other))
         key, own_key = peers.order.sort_key(value), peers.order.sort_key(own)
         if abs(key - own_key) > _slack(own, self.tolerance):
             return key < own_key
+        if share > LOSSES_COUNT_UNTIL:
+            return False
         loss, own_loss = (_mean(peers.losses(*evaluation)) for evaluation in (one, other))
         return loss is not None and own_loss is not None and loss < own_loss * (1 - self.tolerance)
 

@@ -342,6 +342,8 @@ def test_within_the_tolerance_the_losses_decide_with_the_same_tolerance(order, o
     for values in ((0.34, 0.34), (0.341, 0.34)):
         curves = {number: [(0.2, value)] for number, value in enumerate(values)}
         assert prune(SuccessiveHalving(), curves, 1, order, losses) == is_stopped
+        later = {number: [(0.2, value), (0.6, value)] for number, value in enumerate(values)}
+        assert not prune(SuccessiveHalving(), later, 1, order, losses)
     ahead = {0: [(0.2, 0.9 if order is UP else 0.1)], 1: [(0.2, 0.5)]}
     assert prune(SuccessiveHalving(), ahead, 1, order, lambda number, index: pytest.fail("the values say it"))
 
