@@ -17,8 +17,6 @@ from typing import Protocol
 Curve = Sequence[tuple[float, float]]
 """(share of the full budget spent, value) at each evaluation, in order."""
 
-LOSSES_COUNT_UNTIL = 0.5
-"""Share of the budget after which trials of like value are left alone, whatever their losses."""
 _EPSILON = 1e-9  # shares of the budget closer than this are the same
 
 
@@ -79,10 +77,7 @@ class SuccessiveHalving(_Judge):
     once per rung, at the trial's first evaluation at or after it.
 
     A peer counts as better only when it is so by more than `tolerance`, a share of the trial's own value: with few
-    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise. In the first half
-    of the budget the mean losses decide within the tolerance, with the same tolerance: many a model still predicts one
-    label there, with one and the same F1, and its loss alone tells whether it learns. Later a loss tells more of how
-    sure a model is than of its answers.
+    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
 
     Running peers count from the moment they reach the rung, with their value there; nobody waits for the others.
     """
@@ -92,26 +87,16 @@ class SuccessiveHalving(_Judge):
     tolerance: float = 0.02
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
-        share, before = curve[-1][0], curve[-2][0] if len(curve) > 1 else 0.0
+        share, value = curve[-1]
+        before = curve[-2][0] if len(curve) > 1 else 0.0
+        bar = _bar(peers.order, value, self.tolerance)
         for level in rungs(self.min_fraction, self.reduction_factor):
             if before < level - _EPSILON <= share:
-                arrived = {n: i for n, c in peers.curves.items() if (i := _arrival(c, level)) is not None}
+                arrived = [v for c in peers.curves.values() if (v := _value_at(c, level)) is not None]
                 keep = max(1, len(arrived) // self.reduction_factor)
-                own = (number, len(curve) - 1)
-                if sum(n != number and self._is_better(peers, (n, i), own) for n, i in arrived.items()) >= keep:
+                if sum(peers.order.sort_key(v) < bar for v in arrived) >= keep:
                     return True
         return False
-
-    def _is_better(self, peers: Peers, one: tuple[int, int], other: tuple[int, int]) -> bool:
-        """Of two evaluations, (trial number, index) each."""
-        (_, value), (share, own) = (peers.curves[number][index] for number, index in (one, other))
-        key, own_key = peers.order.sort_key(value), peers.order.sort_key(own)
-        if abs(key - own_key) > _slack(own, self.tolerance):
-            return key < own_key
-        if share > LOSSES_COUNT_UNTIL:
-            return False
-        loss, own_loss = (_mean(peers.losses(*evaluation)) for evaluation in (one, other))
-        return loss is not None and own_loss is not None and loss < own_loss * (1 - self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -281,22 +266,15 @@ def rungs(min_fraction: float, reduction_factor: int) -> list[float]:
     return levels
 
 
-def _arrival(curve: Curve, level: float) -> int | None:
-    """The index of the first evaluation at or after `level`, or None where the curve has not come so far."""
-    return next((index for index, (share, _) in enumerate(curve) if share >= level - _EPSILON), None)
-
-
-def _mean(losses: Sequence[float] | None) -> float | None:
-    return None if losses is None or not len(losses) else math.fsum(losses) / len(losses)
+def _value_at(curve: Curve, level: float) -> float | None:
+    """The value of the first evaluation at or after `level`, or None where the curve has not come so far."""
+    return next((value for share, value in curve if share >= level - _EPSILON), None)
 
 
 def _bar(order: Order, value: float, tolerance: float) -> float:
     """The sort key below which another value is better than `value` by more than `tolerance`, a share of `value`."""
-    return order.sort_key(value) - _slack(value, tolerance)
-
-
-def _slack(value: float, tolerance: float) -> float:
-    return tolerance * abs(value) if math.isfinite(value) else 0.0  # an infinite loss has no share to be lenient by
+    slack = tolerance * abs(value) if math.isfinite(value) else 0.0  # an infinite loss has no share to be lenient by
+    return order.sort_key(value) - slack
 
 
 def _quantile(ascending: Sequence[float], share: float) -> float:
