@@ -70,16 +70,18 @@ class _Judge(ABC):
 
 @dataclass(frozen=True)
 class SuccessiveHalving(_Judge):
-    """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934).
+    """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934), with second thoughts.
 
     At each rung a trial goes on when it is among the best 1/reduction_factor of those that have reached that rung
-    so far, itself included; while fewer than reduction_factor have, it must be the best of them. The decision falls
-    once per rung, at the trial's first evaluation at or after it.
+    so far, itself included; while fewer than reduction_factor have, it must be the best of them. Running peers count
+    from the moment they reach the rung, with their value there; nobody waits for the others.
+
+    The paper decides once per rung, so who comes early goes on to the end for want of peers. Here each evaluation
+    decides again at every rung passed, for more peers may have come. A trial counts there with its value at the rung
+    or its latest one, whichever is better: one that has caught up is not stopped for its past.
 
     A peer counts as better only when it is so by more than `tolerance`, a share of the trial's own value: with few
     trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
-
-    Running peers count from the moment they reach the rung, with their value there; nobody waits for the others.
     """
 
     reduction_factor: int = 3
@@ -87,15 +89,15 @@ class SuccessiveHalving(_Judge):
     tolerance: float = 0.02
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
-        share, value = curve[-1]
-        before = curve[-2][0] if len(curve) > 1 else 0.0
-        bar = _bar(peers.order, value, self.tolerance)
+        key = peers.order.sort_key
         for level in rungs(self.min_fraction, self.reduction_factor):
-            if before < level - _EPSILON <= share:
-                arrived = [v for c in peers.curves.values() if (v := _value_at(c, level)) is not None]
-                keep = max(1, len(arrived) // self.reduction_factor)
-                if sum(peers.order.sort_key(v) < bar for v in arrived) >= keep:
-                    return True
+            if (at_rung := _value_at(curve, level)) is None:
+                return False
+            bar = _bar(peers.order, min(at_rung, curve[-1][1], key=key), self.tolerance)
+            arrived = [v for c in peers.curves.values() if (v := _value_at(c, level)) is not None]
+            keep = max(1, len(arrived) // self.reduction_factor)
+            if sum(key(v) < bar for v in arrived) >= keep:
+                return True
         return False
 
 
@@ -196,8 +198,8 @@ class Patient(_Judge):
 
     A trial stops when `rule` says so at this evaluation *and* none of its last `patience` values is better by more
     than `min_delta` than the best before them: the "patience" of early stopping (Prechelt 1998, "Early stopping - but
-    when?"), as in Optuna's PatientPruner. So nothing stops in its first `patience` evaluations, NaN apart. A rule
-    that speaks at rungs only is heard at rungs only: what it says to a trial that still improves is forgotten.
+    when?"), as in Optuna's PatientPruner. So nothing stops in its first `patience` evaluations, NaN apart, and what
+    `rule` says to a trial that still improves is forgotten.
 
     Running peers count as they do for `rule`.
     """

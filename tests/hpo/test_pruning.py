@@ -255,11 +255,9 @@ def test_the_best_of_a_rung_is_never_pruned(curves, rule, order):
 
 @given(CURVES, HALVINGS, ORDERS)
 @settings(deadline=None)
-def test_a_trial_is_judged_only_where_it_crosses_a_rung(curves, rule, order):
+def test_before_the_first_rung_nobody_is_judged(curves, rule, order):
     for number, curve in curves.items():
-        before = curve[-2][0] if len(curve) > 1 else 0.0
-        crosses = any(before < r - 1e-9 <= curve[-1][0] for r in rungs(rule["min_fraction"], rule["reduction_factor"]))
-        if not crosses:
+        if curve[-1][0] < rule["min_fraction"] - 1e-9:
             assert not halving(curves, number, order, **rule)
 
 
@@ -290,11 +288,36 @@ def test_peers_are_compared_at_the_rung_not_at_their_latest_value():
     assert not halving(curves, 2)
 
 
-def test_after_passing_a_rung_a_trial_is_safe_until_the_next():
+def test_a_value_that_falls_counts_from_the_next_rung_on():
     curves = {1: [(0.2, 0.9)], 2: [(0.2, 0.9), (0.4, 0.0)]}
     assert not halving(curves, 2)
     curves = {1: [(0.2, 0.9), (0.6, 0.9)], 2: [(0.2, 0.9), (0.4, 0.0), (0.6, 0.0)]}
     assert halving(curves, 2)
+
+
+def test_who_came_first_is_stopped_when_better_peers_have_come():
+    early = [(0.2, 0.1), (0.3, 0.2)]
+    assert not halving({1: early}, 1)
+    assert halving({1: early, 2: [(0.2, 0.9)]}, 1)
+
+
+def test_who_has_caught_up_is_not_stopped_for_its_past():
+    assert not halving({1: [(0.2, 0.1), (0.3, 0.9)], 2: [(0.2, 0.5)]}, 1)
+    assert halving({1: [(0.2, 0.1), (0.3, 0.4)], 2: [(0.2, 0.5)]}, 1)
+
+
+@given(st.permutations(range(9)))
+@settings(deadline=None)
+def test_whatever_the_order_of_arrival_nobody_below_the_best_third_is_left(arrival):
+    curves, going_on = {}, []
+    for number in arrival:
+        curves[number] = [(0.2, float(number))]
+        going_on += [] if halving(curves, number) else [number]
+    for number in going_on:
+        curves[number].append((0.3, float(number)))
+    left = {n for n in going_on if not halving(curves, n)}
+    assert 8 in left
+    assert left <= {6, 7, 8}
 
 
 def test_one_evaluation_may_cross_two_rungs():
@@ -377,12 +400,12 @@ def test_a_bracket_begins_at_its_own_rung():
     assert {b: {rule.bracket(n) for n in pair} for b, pair in pairs.items()} == {0: {0}, 1: {1}, 2: {2}}
 
     def judged(bracket):
-        """Where the worse of two trials is stopped, if it can be stopped once only."""
+        """Where the worse of two trials would be stopped."""
         good, bad = pairs[bracket]
         whole = {good: [(s, 0.9) for s in SHARES], bad: [(s, 0.1) for s in SHARES]}
         return [s for i, s in enumerate(SHARES) if prune(rule, {**whole, bad: whole[bad][: i + 1]}, bad)]
 
-    assert [judged(b) for b in range(3)] == [[0.1, 0.3, 0.9], [0.3, 0.9], [0.9]]
+    assert [judged(b) for b in range(3)] == [SHARES, SHARES[2:], SHARES[8:]]
 
 
 @given(CURVES, HALVINGS)
