@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from trainers.late_bitsandbytes import bitsandbytes
 from trainers.spec import TrialSpec
 
 _OF_BITSANDBYTES = {
@@ -27,9 +28,7 @@ def make_optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> tor
         return torch.optim.Adafactor(parameters, **given)
     if name.startswith("paged") and spec.device == "cpu":
         raise ValueError(f"optim: {name} needs a GPU; without one: adamw_bnb_8bit")
-    import bitsandbytes as bnb  # late: it touches CUDA, which the host must not
-
-    optimizer: torch.optim.Optimizer = getattr(bnb.optim, _OF_BITSANDBYTES[name])(parameters, **given)
+    optimizer: torch.optim.Optimizer = getattr(bitsandbytes().optim, _OF_BITSANDBYTES[name])(parameters, **given)
     return optimizer
 
 

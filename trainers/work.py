@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import sys
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.files import TrialPaths
+from trainers.late_bitsandbytes import leave_out
 from trainers.sources import DataProblem
 from trainers.spec import (
     Check,
@@ -39,8 +38,6 @@ from trainers.spec import (
 if TYPE_CHECKING:
     from trainers.model import Base
 
-GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Of NVIDIA, of WSL, of AMD: a look at them starts nothing, where asking CUDA might."""
 _resident: dict[object, Base] = {}
 """The base model that `Load` left in the host's memory; children find it there."""
 
@@ -94,29 +91,12 @@ def _load(request: Load) -> Loaded:
     began = time.monotonic()
     tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
     parameters = 0
-    with _gpus_left_alone():
-        importlib.import_module("trainers.loop")  # what a trial needs is imported here once, not in every child
-        if request.inspection is not None:
-            base = _prepared(request.workload, request.inspection, threads=1)
-            parameters = sum(p.numel() for p in base.model.parameters())
+    leave_out()
+    importlib.import_module("trainers.loop")  # what a trial needs is imported here once, not in every child
+    if request.inspection is not None:
+        base = _prepared(request.workload, request.inspection, threads=1)
+        parameters = sum(p.numel() for p in base.model.parameters())
     return Loaded(parameters, time.monotonic() - began)
-
-
-@contextmanager
-def _gpus_left_alone() -> Iterator[None]:
-    """PEFT imports bitsandbytes, which asks every GPU what it can: after that no child of this process could use one.
-    So where there are GPUs it is hidden from PEFT, and imported in a child that needs it."""
-    if "bitsandbytes" in sys.modules or not any(Path(driver).exists() for driver in GPU_DRIVERS):
-        yield
-        return
-    sys.modules["bitsandbytes"] = None  # type: ignore[assignment]  # how Python marks a module as not to be had
-    try:
-        yield
-        imports = importlib.import_module("peft.import_utils")
-        for answer in (imports.is_bnb_available, imports.is_bnb_4bit_available):
-            answer.cache_clear()  # children are to ask anew
-    finally:
-        del sys.modules["bitsandbytes"]
 
 
 def _use(device: str) -> None:

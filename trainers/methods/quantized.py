@@ -1,6 +1,6 @@
 """QLoRA: the frozen layers in 4 or 8 bits, LoRA beside them (Dettmers et al. 2023).
 
-Quantized in the trial's own process: bitsandbytes touches CUDA when it is imported, which the host must not.
+Quantized in the trial's own process: the base stays as it is in the host, and bitsandbytes out of it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from trainers.files import ADAPTER_CONFIG
+from trainers.late_bitsandbytes import bitsandbytes
 from trainers.methods.base import Batches
 from trainers.methods.peft_methods import Peft, merged_into_base, modules_to_save
 from trainers.methods.targets import linear_layers, straighten
@@ -102,16 +103,14 @@ def _begin_as(layer: Any, lost: torch.Tensor) -> None:
 
 def dequantized(layer: Any) -> torch.Tensor:
     """What a layer of 4 bits computes with, [out, in]."""
-    import bitsandbytes.functional as bnb
-
-    weight: torch.Tensor = bnb.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+    kept = layer.weight
+    weight: torch.Tensor = bitsandbytes().functional.dequantize_4bit(kept.data, kept.quant_state).float()
     return weight
 
 
 def quantized_layer(old: Any, kind: str, device: torch.device) -> torch.nn.Module:
     """A frozen layer of bitsandbytes with the weights of `old`."""
-    import bitsandbytes as bnb
-
+    bnb = bitsandbytes()
     weight, bias = old.weight.data, old.bias
     if type(old).__name__ == "Conv1D":
         weight = weight.T
