@@ -313,6 +313,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(os.getppid())
     Host(importlib.import_module(sys.argv[1]).work, requests_fd, events_fd).run()
+    sys.stderr.flush()
+    os._exit(0)  # taking down all that trials had imported is more than a second's work, for nothing
 
 
 if __name__ == "__main__":

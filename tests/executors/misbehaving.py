@@ -5,6 +5,7 @@ Imported by the tests as part of their package, and by the trial host as a modul
 
 from __future__ import annotations
 
+import atexit
 import errno
 import itertools
 import os
@@ -182,6 +183,11 @@ def leaves_a_process(folder: Path) -> Work:
     (folder / "left").write_text(str(left))
     os.kill(os.getpid(), signal.SIGKILL)
     yield
+
+
+def takes_long_to_take_down(folder: Path) -> Work:
+    atexit.register(time.sleep, 20)
+    yield Loaded(1, 0.0)
 
 
 def starts_a_thread(folder: Path) -> Work:

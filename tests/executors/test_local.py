@@ -161,6 +161,13 @@ def test_a_child_that_leaves_a_process_behind_is_still_seen_to_end(local, tmp_pa
     assert isinstance(next_event(executor)[1], Failed)
 
 
+def test_a_host_ends_without_taking_down_what_trials_had_imported(local):
+    executor = local("misbehaving")
+    assert last_of(executor, Load(workload("takes_long_to_take_down"), INSPECTION)) == Loaded(1, 0.0)
+    executor.close()
+    assert executor._host.returncode == 0  # by itself: one that takes longer is killed
+
+
 def test_a_host_with_threads_refuses_to_fork_and_says_why(local):
     executor = local("misbehaving")
     assert last_of(executor, Load(workload("starts_a_thread"), INSPECTION)) == Loaded(1, 0.0)
