@@ -74,6 +74,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
         self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
+        self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
 
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
@@ -101,7 +102,6 @@ class Trainer:
         Each micro-batch's summed loss is divided by the units of the whole step, so that the update does not depend
         on how the rows are grouped.
         """
-        self.model.train()
         units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
         loss_sum, tokens = 0.0, 0
         for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):

@@ -11,6 +11,7 @@ import torch
 from trainers import evaluation
 from trainers.evaluation import Evaluator
 from trainers.model import load_base
+from trainers.trainer import Trainer
 
 
 @pytest.mark.parametrize("kind", ["encoder", "chat"])
@@ -40,3 +41,13 @@ def test_no_batch_outlives_the_next_but_one(workload, inspection, kind, monkeypa
     assert len(batches) > 10
     assert max(alive) <= 2
     assert max(logits_alive) <= 2
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt"])
+@pytest.mark.parametrize("kind", ["encoder", "chat"])
+def test_a_trainer_s_model_trains_from_the_start_and_after_an_evaluation(make_spec, inspection, kind, method):
+    spec, found = make_spec(kind, method), inspection(kind)
+    trainer = Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir))
+    assert all(module.training for module in trainer.model.modules())
+    trainer.evaluate()
+    assert all(module.training for module in trainer.model.modules())
