@@ -3,14 +3,16 @@
 python -m tests.bench memory      1,000 trials through a real host (several minutes)
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench pruning     24 points with and without pruning
+python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-from tests.bench import bookkeeping, makespan, pruning, startup
+from tests.bench import bookkeeping, makespan, pruning, rules, startup
 from tests.bench.tables import Row, show
 
 
@@ -20,20 +22,26 @@ def _step_rows(count: int) -> list[Row]:
     return steps.rows(count)
 
 
+TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "startup": lambda _: startup.rows(),
+    "bookkeeping": lambda _: bookkeeping.rows(),
+    "memory": lambda _: bookkeeping.memory_rows(),
+    "makespan": lambda given: makespan.rows(given.examples, given.ray),
+    "pruning": lambda given: pruning.rows(given.examples),
+    "rules": lambda _: rules.rows(),
+    "steps": lambda given: _step_rows(given.steps),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("what", nargs="*", choices=["startup", "bookkeeping", "memory", "makespan", "pruning", "steps"])
+    parser.add_argument("what", nargs="*", choices=TABLES)
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps (default: 40)")
     given = parser.parse_args()
-    tables = {
-        "startup": startup.rows, "bookkeeping": bookkeeping.rows, "memory": bookkeeping.memory_rows,
-        "makespan": lambda: makespan.rows(given.examples, given.ray), "pruning": lambda: pruning.rows(given.examples),
-        "steps": lambda: _step_rows(given.steps),
-    }  # fmt: skip
     for name in given.what or ["startup", "bookkeeping"]:
-        show(tables[name]())
+        show(TABLES[name](given))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from hpo.dimensions import Choice
 from hpo.errors import ConfigError
 from hpo.home import Home
 from hpo.objective import Objective
-from hpo.pruning import RULES, Median, Patient, SuccessiveHalving
+from hpo.pruning import RULES, Median, Patient, Percentile
 from hpo.revision import differences
 from hpo.space import from_resolved
 from hpo.strategy import STRATEGIES, Strategy
@@ -66,7 +66,7 @@ def test_task_model_and_data_are_a_whole_sweep(read, tmp_path):
     assert config.data.columns == {"text": "text", "label": "label"}
     assert (config.method, config.strategy) == ("lora", Strategy("auto", 20, (), ()))
     assert config.objectives == (Objective("f1_macro", "maximize"),) == (config.objective,)
-    assert (config.pruner.type, config.pruner.rule) == ("successive_halving", SuccessiveHalving(3, 0.2, 0.02))
+    assert (config.pruner.type, config.pruner.rule) == ("percentile", Percentile(25.0, 0.2, 3, 0.02))
     assert (config.constraints, config.budget, config.finalists) == ({}, Budget(), None)
     assert config.patience == Patience(retries=2, stall_minutes=30.0)
     assert config.promote is not None
@@ -299,7 +299,7 @@ def test_an_empty_mapping_misses_its_three_keys(refused):
         ("name: 2020-01-01", "name: got datetime.date(2020, 1, 1); expected text"),
         ("promote: {name: ../x}", "promote.name: got '../x'; expected letters, digits, '.', '_' and '-'"),
         ("promote: {max_drop: 1}", "promote.max_drop: got 1; expected a share from 0 to 1"),
-        ("pruner: {reduction_factor: 1}", "pruner.reduction_factor: got 1; expected a whole number from 2"),
+        ("pruner: {min_peers: 0}", "pruner.min_peers: got 0; expected a whole number from 1"),
         ("pruner: {min_fraction: 1}", "pruner.min_fraction: got 1; expected a number between 0 and 1"),
         ("search_strategy: {num_trials: 2.5}", "search_strategy.num_trials: got 2.5; expected a whole number from 1"),
         pytest.param(
@@ -905,7 +905,7 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     assert resolved["search_strategy"] == {"type": "auto", "num_trials": 20, "enqueue": [], "warm_start": []}
     assert resolved["objective"] == [{"metric": "f1_macro", "direction": "maximize"}]
     assert resolved["pruner"] == {
-        "type": "successive_halving", "metric": "f1_macro", "reduction_factor": 3, "min_fraction": 0.2,
+        "type": "percentile", "metric": "f1_macro", "percentile": 25.0, "min_fraction": 0.2, "min_peers": 3,
         "tolerance": 0.02,
     }  # fmt: skip
     assert set(resolved["budget"].values()) == {None}

@@ -40,11 +40,12 @@ def parse(tmp_path):
 # --- what is read --------------------------------------------------------------------------------------
 
 WRITTEN = {  # as written: the rule
-    "": SuccessiveHalving(),
-    "{}": SuccessiveHalving(3, 0.2, 0.02),
+    "": Percentile(),
+    "{}": Percentile(25.0, 0.2, 3, 0.02),
+    "{type: successive_halving}": SuccessiveHalving(3, 0.2, 0.02),
     "{type: none}": Never(),
     "{type: successive_halving, reduction_factor: 4, min_fraction: 0.1, tolerance: 0}": SuccessiveHalving(4, 0.1, 0.0),
-    "{reduction_factor: 2.0}": SuccessiveHalving(2),
+    "{type: successive_halving, reduction_factor: 2.0}": SuccessiveHalving(2),
     "{type: hyperband}": Hyperband(3, 0.1, 0.02),
     "{type: hyperband, reduction_factor: 2, min_fraction: 0.3, tolerance: 0.5}": Hyperband(2, 0.3, 0.5),
     "{type: median}": Median(0.2, 3, 0.02),
@@ -57,7 +58,7 @@ WRITTEN = {  # as written: the rule
     "{type: paired}": Paired(0.05, 0.2),
     "{type: paired, alpha: 0.01, min_fraction: 0.4}": Paired(0.01, 0.4),
     "{type: patient, rule: {type: median}}": Patient(Median(), 2, 0.0),
-    "{type: patient, rule: {}}": Patient(SuccessiveHalving()),
+    "{type: patient, rule: {}}": Patient(Percentile()),
     "{type: patient, patience: 5, min_delta: 0.01, rule: {type: threshold, upper: 9}}": Patient(
         Threshold(None, 9.0), 5, 0.01
     ),
@@ -85,7 +86,7 @@ def test_every_rule_and_every_number_of_one_is_among_those():
 
 
 def test_the_default_is_the_one_that_is_documented():
-    assert DEFAULT == "successive_halving"
+    assert DEFAULT == "percentile"
 
 
 @pytest.mark.parametrize(("keys", "objective"), [("{}", F1), ("{metric: f1_macro}", F1), ("{metric: loss}", LOSS)])
@@ -124,8 +125,11 @@ def test_a_pruner_as_plain_values(parse):
         ("false", ": got False; expected a mapping"),
         ("{type: succesive_halving}", ".type: got 'succesive_halving'; did you mean 'successive_halving'?"),
         ("{type: asha}", ".type: got 'asha'; known: " + ", ".join(RULES)),
-        ("{reduction_factor: 1}", ".reduction_factor: got 1; expected a whole number from 2"),
-        ("{reduction_factor: 2.5}", ".reduction_factor: got 2.5; expected a whole number from 2"),
+        ("{type: hyperband, reduction_factor: 1}", ".reduction_factor: got 1; expected a whole number from 2"),
+        (
+            "{type: successive_halving, reduction_factor: 2.5}",
+            ".reduction_factor: got 2.5; expected a whole number from 2",
+        ),
         ("{min_fraction: 0}", ".min_fraction: got 0; expected a number between 0 and 1"),
         ("{min_fraction: 1}", ".min_fraction: got 1; expected a number between 0 and 1"),
         ("{tolerance: -0.1}", ".tolerance: got -0.1; expected a share from 0 to 1"),
