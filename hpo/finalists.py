@@ -50,7 +50,7 @@ def decide(sweep: RunningSweep) -> None:
     if (sweep.study.attrs().get("finalists") or {}).get("identity") == identity:
         return
     sweep.view.say(
-        f"finalists: trials {', '.join(str(c.number) for c in contestants)}, {wanted.seeds} fresh seeds each"
+        f"finalists: trials {', '.join(str(c.number) for c in contestants)}; each again with {wanted.seeds} fresh seeds"
     )
     finals = Finals(sweep, repeats)
     minutes = sweep.config.budget.trial_minutes

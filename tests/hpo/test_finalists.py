@@ -301,6 +301,6 @@ def test_a_repeat_that_crashed_is_tried_again(sweep):
 def test_what_happens_is_said(sweep):
     given = sweep(POOR, BEST)
     decided(given)
-    assert given.said.lines[0] == "finalists: trials 1, 0, 2 fresh seeds each"
+    assert given.said.lines[0] == "finalists: trials 1, 0; each again with 2 fresh seeds"
     assert given.said.lines[1].startswith("trial 1 with seed 0: f1_macro 0.8")
     assert given.said.lines[-1] == "reading the sealed test split, once, for the champion and the baseline"
