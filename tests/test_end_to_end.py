@@ -293,11 +293,14 @@ def test_a_killed_sweep_continues_and_counts_nothing_twice(write_yaml, home, vic
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing_running(write_yaml, home):
-    training = {"max_examples": 100000, "evaluations": 50, "learning_rate": 1e-3, "max_length": 64}
+    training = {
+        "max_examples": 100000, "evaluations": 50, "learning_rate": 1e-3, "max_length": 64,
+        "early_stopping": {"patience": 50},
+    }  # fmt: skip
     path = write_yaml(training=training, promote=False)
     command = [sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for(lambda: list(home.glob("sweeps/*/trials/*/adapter")), process)
+    wait_for(lambda: list(home.glob("sweeps/*/trials/0000/checkpoints/*")), process)
     host = host_of(process.pid)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)

@@ -210,7 +210,10 @@ def test_tracking_hears_of_a_trial_that_was_not_trained(sweep):
 
 
 def test_bad_trials_are_pruned_side_by_side_with_a_good_one(sweep):
-    given = sweep(**grid(1e-3, 1e-1, 9e-2, 8e-2), training={"max_examples": 100, "learning_rate": 1e-3})
+    given = sweep(
+        **grid(1e-3, 1e-1, 9e-2, 8e-2), training={"max_examples": 100, "learning_rate": 1e-3},
+        pruner={"type": "successive_halving"},
+    )  # fmt: skip
     given.search(jobs=4)
     assert [r.state for r in given.records] == ["complete", "pruned", "pruned", "pruned"]
     assert [given.executor.verdicts[number, "stop"] for number in range(4)] == [0, 1, 1, 1]
