@@ -57,7 +57,7 @@ def replay(curves: Sequence[Sequence[float]], rule: Rule, jobs: int) -> tuple[fl
     the baseline, which is never pruned."""
     known: dict[int, list[tuple[float, float]]] = {}
     queue = iter(range(len(curves)))
-    under_way = [(STARTING + 1, number) for number, _ in zip(queue, range(jobs), strict=False)]
+    under_way = [(STARTING + 1, number) for _, number in zip(range(jobs), queue, strict=False)]
     end, values = 0.0, []
     while under_way:
         end, number = heapq.heappop(under_way)
