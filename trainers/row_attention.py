@@ -66,7 +66,7 @@ class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch
     ) -> torch.Tensor:  # fmt: skip
         heads = query.shape[1]
         sizes = [heads * length * length for length in lengths]
-        factors = dropout_factors(torch.Size([sum(sizes)]), probability).split(sizes)
+        factors = dropout_factors(torch.Size([sum(sizes)]), probability).split_with_sizes(sizes)
         softmaxes, dropped, attended = [], [], []
         scaled = query * scaling
         for (q, k, v), row_factors in zip(_rows(lengths, scaled, key, value), factors, strict=True):
@@ -98,4 +98,4 @@ class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch
 
 def _rows(lengths: Sequence[int], *lines: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Each row's part of [1, heads, tokens, ...], as [heads, length, ...]."""
-    return zip(*(line[0].split(lengths, dim=1) for line in lines), strict=True)
+    return zip(*(line[0].split_with_sizes(lengths, dim=1) for line in lines), strict=True)

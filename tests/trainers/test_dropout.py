@@ -18,6 +18,13 @@ def test_elements_are_dropped_as_often_as_asked_and_the_rest_scaled(probability)
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.parametrize("probability", [1e-9, 1 - 1e-9])
+def test_a_probability_next_to_none_or_all_is_one_of_65536(probability):
+    kept = keep_mask(torch.Size([1 << 20]), probability).double()
+    assert float((kept.mean() - (1 - probability)).abs()) == pytest.approx(1 / 65536, rel=1)
+    assert CheapDropout(probability)(torch.ones(100)).isfinite().all()
+
+
 def test_neighbours_are_independent():
     """Four elements share a draw of 64 bits."""
     torch.manual_seed(0)

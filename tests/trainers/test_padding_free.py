@@ -147,8 +147,10 @@ def folded_layers(model):
 
 @pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"lora_dropout": 0.0}])
 @pytest.mark.parametrize("vectors", [1, 50])
-def test_a_folded_adapter_is_the_same_function(config, vectors):
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_a_folded_adapter_is_the_same_function(config, vectors, wide_first, monkeypatch):
     """In doubles: where terms cancel, float32 tells no mistake from rounding."""
+    monkeypatch.setattr("trainers.folding.WIDE_FIRST", wide_first)
     plain = linear(**config).double()
     folded = copy.deepcopy(plain)
     fold_adapters(folded)
