@@ -10,7 +10,7 @@ from hpo.fetch import fetched_path
 from hpo.home import Home
 from hpo.yaml_source import Section
 from trainers.catalog import FOLDABLE_ADAPTERS, TASKS
-from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.slices import parse_slice
 from trainers.spec import DataRef, ModelRef, SourceRef
 
@@ -57,7 +57,7 @@ def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None
 
 
 def _parse_adapter(section: Section, file: Path) -> str | None:
-    """`adapter:`, the folder of an earlier PEFT adapter whose learning can be folded into the model's weights."""
+    """`adapter:`, the folder of a PEFT adapter that can be folded into the model's weights, or of all weights anew."""
     given = section.text("adapter")
     if given is None:
         return None
@@ -73,11 +73,10 @@ def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
         return f"no folder {folder}", f"expected a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
     if not (folder / ADAPTER_WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
         return f"{folder} has only adapter_model.bin", f"expected {ADAPTER_WEIGHTS}; pickled weights are never read"
-    if missing := [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]:
-        hint = "expected a PEFT adapter"
-        if (folder / "model.safetensors").is_file():
-            hint += "; what the methods full and adapter keep is none"
-        return f"{folder} has no {' and no '.join(missing)}", hint
+    if adapter_files(folder) == [folder / OWN_WEIGHTS]:
+        return None  # of the method full; that of another is told when it is read
+    if missing := [path.name for path in adapter_files(folder) if not path.is_file()]:
+        return f"{folder} has no {' and no '.join(missing)}", "expected a PEFT adapter, or what the method full keeps"
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:

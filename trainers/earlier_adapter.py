@@ -1,4 +1,5 @@
-"""A sweep that goes on from an earlier PEFT adapter: what it learned becomes part of the base model's weights."""
+"""A sweep that goes on from an earlier training: what a PEFT adapter learned becomes part of the base model's weights,
+what the method `full` learned takes their place."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainers.files import ADAPTER_WEIGHTS
+from trainers.files import ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.methods.peft_methods import merged_into_base, wrapped
 from trainers.sources import DataProblem
 from trainers.spec import Finding
@@ -23,25 +24,52 @@ _PREFIX = "base_model.model."
 """What PEFT puts before the names of the base's modules."""
 
 
-def fold_in(base: Base, folder: Path) -> None:
-    """Put the adapter of `folder` on and merge it, in float32 and in place; a head that it brings is no longer drawn.
+def go_on_from(base: Base, folder: Path) -> None:
+    """Put what `folder` holds into the base model, in float32 and in place; a head that it brings is no longer drawn.
 
     Raises `DataProblem` where it does not fit the model or the number of labels.
     """
+    brought = _take_over(base, folder) if adapter_files(folder) == [folder / OWN_WEIGHTS] else _fold_in(base, folder)
+    base.drawn_parameters = [name for name in base.drawn_parameters if name not in brought]
+
+
+def _take_over(base: Base, folder: Path) -> set[str]:
+    """All weights anew; the names of those that were given."""
+    try:
+        given = load_file(str(folder / OWN_WEIGHTS))
+    except SafetensorError as error:
+        raise DataProblem([_torn(folder, error)]) from error
+    if any(".down." in name and name.replace(".down.", ".up.") in given for name in given):
+        found = "bottlenecks between layers are no part of weights"
+        raise DataProblem([Finding("model.adapter", found, "a PEFT adapter, or what the method full keeps")])
+    own = base.model.state_dict()
+    shared = {own[name].data_ptr() for name in given if name in own}  # of tied weights a file has one
+    asked = {name: value for name, value in own.items() if name in given or value.data_ptr() not in shared}
+    if findings := _misfits(base, asked, given):
+        raise DataProblem(findings)
+    base.model.load_state_dict(given, strict=False)
+    return set(given)
+
+
+def _fold_in(base: Base, folder: Path) -> set[str]:
+    """The adapter put on and merged; the names of the base's parameters that it brings."""
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = None  # or PEFT would look for the head of the task that it was made for
         model = wrapped(base, config)
         given = load_file(str(folder / ADAPTER_WEIGHTS))
     except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:  # layers not found, files torn
-        found = f"{folder} cannot be folded in: {str(error).splitlines()[0]}"
-        raise DataProblem([Finding("model.adapter", found, "an adapter of this base model")]) from error
+        raise DataProblem([_torn(folder, error)]) from error
     if findings := _misfits(base, get_peft_model_state_dict(model, save_embedding_layers=False), given):
         raise DataProblem(findings)
     set_peft_model_state_dict(model, given)
-    brought = {name.removeprefix(_PREFIX) for name in given}
     base.model = merged_into_base(model)
-    base.drawn_parameters = [name for name in base.drawn_parameters if name not in brought]
+    return {name.removeprefix(_PREFIX) for name in given}
+
+
+def _torn(folder: Path, error: Exception) -> Finding:
+    found = f"{folder} cannot be folded in: {str(error).splitlines()[0]}"
+    return Finding("model.adapter", found, "an adapter of this base model")
 
 
 def _misfits(base: Base, own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[Finding]:

@@ -12,6 +12,8 @@ from pathlib import Path
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """What PEFT calls the files of an adapter."""
+OWN_WEIGHTS = "model.safetensors"
+"""What methods that PEFT has not keep: all weights, or bottlenecks."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class TrialPaths:
     def rows(self, index: int) -> Path:
         """Per-row results of an evaluation."""
         return self.dir / "rows" / f"{index:04d}.npy"
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The files that hold what an adapter, or the method `full`, has learned."""
+    is_peft = (folder / ADAPTER_CONFIG).is_file() or not (folder / OWN_WEIGHTS).is_file()
+    return [folder / name for name in ((ADAPTER_CONFIG, ADAPTER_WEIGHTS) if is_peft else (OWN_WEIGHTS,))]
 
 
 def file_fingerprint(paths: Iterable[Path]) -> str:

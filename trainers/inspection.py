@@ -14,7 +14,7 @@ from typing import Any
 from trainers.catalog import TASKS as CATALOG
 from trainers.catalog import Family
 from trainers.codec import fingerprint, to_json
-from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_fingerprint
+from trainers.files import adapter_files, file_fingerprint
 from trainers.sources import DataProblem, places, read_rows
 from trainers.spec import DataRef, Finding, Inspect, Inspection, ModelRef, Workload
 from trainers.splits import SPLITS, Keyed, Placed, cut, drop_duplicates
@@ -203,7 +203,7 @@ def _model_fingerprint(folder: Path, model: ModelRef) -> str:
     content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
     if model.adapter is None:
         return content
-    return fingerprint([content, file_fingerprint(Path(model.adapter, f) for f in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))])
+    return fingerprint([content, file_fingerprint(adapter_files(Path(model.adapter)))])
 
 
 def _family(config: Any) -> Family:

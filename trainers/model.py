@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trainers.earlier_adapter import fold_in
+from trainers.earlier_adapter import go_on_from
 from trainers.files import replace_folder
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
@@ -69,7 +69,7 @@ def load_base(workload: Workload, labels: list[str], folder: str | None = None) 
     pad_id = int(model.config.pad_token_id or 0)
     base = Base(workload, labels, model, new, new, pad_id, folder or workload.model.source)
     if workload.model.adapter:
-        fold_in(base, Path(workload.model.adapter))
+        go_on_from(base, Path(workload.model.adapter))
     base.model.requires_grad_(False)
     base.model.eval()
     return base

@@ -21,7 +21,7 @@ from tests.conftest import write_jsonl
 from tests.hpo.builders import INSPECTION, make_config
 from trainers.catalog import FOLDABLE_ADAPTERS
 from trainers.evaluation import score_model
-from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TrialPaths
+from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, TrialPaths
 from trainers.inspection import inspect
 from trainers.methods.peft_methods import wrapped
 from trainers.methods.table import METHODS
@@ -53,7 +53,8 @@ def on_top_of(spec, folder):
 
 @pytest.mark.parametrize(
     ("kind", "method"),
-    [("encoder", m) for m in ("lora", "rslora", "dora", "pissa", "olora", "eva", "ia3")] + [("chat", "lora")],
+    [("encoder", m) for m in ("lora", "rslora", "dora", "pissa", "olora", "eva", "ia3", "full")]
+    + [("chat", "lora"), ("chat", "full")],
 )
 def test_the_start_is_where_the_adapter_ended(trained, make_spec, inspection, kind, method):
     folder, result = trained(kind, method)
@@ -85,8 +86,9 @@ def test_training_goes_on_from_there_and_comes_back(trained, make_spec, run_tria
         assert again["loss"] == pytest.approx(result.metrics["loss"], abs=1e-4)
 
 
-def test_a_head_that_the_adapter_brings_is_trained_on_not_drawn(trained, make_spec, inspection):
-    folder, _ = trained("encoder")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_head_that_the_adapter_brings_is_trained_on_not_drawn(trained, make_spec, inspection, method):
+    folder, _ = trained("encoder", method)
     spec = on_top_of(make_spec("encoder"), folder)
     base = load_base(spec.workload, inspection("encoder").labels)
     assert (base.new_modules, base.drawn_parameters) == (["classifier"], [])
@@ -142,7 +144,8 @@ def test_another_content_is_another_model_another_place_is_not(trained, workload
 
     original, moved, changed, none = (model_of(name) for name in (folder.name, "moved", "changed", None))
     assert original == moved
-    assert len({original, changed, none}) == 3
+    full, _ = trained("encoder", "full")
+    assert len({original, changed, none, model_of(full.name)}) == 4
 
 
 def test_a_trial_s_identity_is_that_of_its_model_s_content(tmp_path, trained):
@@ -173,7 +176,7 @@ FOLDERS = {
         "{folder} has only adapter_model.bin; expected adapter_model.safetensors; pickled weights are never read",
     ),
     "empty": ({"x": ""}, "{folder} has no adapter_config.json and no adapter_model.safetensors; expected a PEFT"),
-    "half": ({ADAPTER_WEIGHTS: ""}, "{folder} has no adapter_config.json; expected a PEFT adapter"),
+    "half": ({ADAPTER_WEIGHTS: ""}, "{folder} has no adapter_config.json; expected a PEFT adapter, or what the"),
     "garbled": ({ADAPTER_WEIGHTS: "", ADAPTER_CONFIG: "{"}, "{folder}/adapter_config.json is not JSON: "),
     "listed": ({ADAPTER_WEIGHTS: "", ADAPTER_CONFIG: "[]"}, "an adapter of type None cannot be folded into weights"),
     "prompt": (
@@ -199,8 +202,6 @@ def test_a_folder_that_is_no_adapter_is_refused_with_its_line(tmp_path, name):
 @pytest.mark.parametrize(
     ("kind", "method", "found"),
     [
-        ("encoder", "full", "what the methods full and adapter keep is none"),
-        ("encoder", "adapter", "what the methods full and adapter keep is none"),
         ("encoder", "loftq", "an adapter of loftq belongs on weights of 4 bits"),
         ("chat", "prompt", "an adapter of type 'PROMPT_TUNING' cannot be folded into weights"),
         ("chat", "prefix", "an adapter of type 'PREFIX_TUNING' cannot be folded into weights"),
@@ -237,10 +238,24 @@ def test_an_adapter_that_does_not_fit_the_model_or_the_labels_says_where(trained
     assert told[2].startswith(f"has {b.removeprefix('base_model.model.')} [8, 5] where the model has [8, ")
 
 
-def test_a_torn_file_is_told_as_such(trained, make_spec, inspection):
-    folder, _ = trained("encoder")
-    weights = (folder / ADAPTER_WEIGHTS).read_bytes()
-    (folder / ADAPTER_WEIGHTS).write_bytes(weights[: len(weights) // 2])
+def test_weights_of_another_model_or_of_bottlenecks_are_told(trained, make_spec, inspection):
+    folder, _ = trained("encoder", "full")
+    with pytest.raises(DataProblem) as problem:
+        load_base(on_top_of(make_spec("encoder"), folder).workload, ["a", "b", "c"])
+    (finding,) = problem.value.findings
+    assert finding.found.startswith("has a head of other labels: classifier.")
+    with pytest.raises(DataProblem, match="has weights that the model has no place for: bert"):
+        load_base(on_top_of(make_spec("chat"), folder).workload, [])
+    folder, _ = trained("encoder", "adapter")
+    with pytest.raises(DataProblem, match="bottlenecks between layers are no part of weights"):
+        load_base(on_top_of(make_spec("encoder"), folder).workload, inspection("encoder").labels)
+
+
+@pytest.mark.parametrize(("method", "file"), [("lora", ADAPTER_WEIGHTS), ("full", OWN_WEIGHTS)])
+def test_a_torn_file_is_told_as_such(trained, make_spec, inspection, method, file):
+    folder, _ = trained("encoder", method)
+    weights = (folder / file).read_bytes()
+    (folder / file).write_bytes(weights[: len(weights) // 2])
     with pytest.raises(DataProblem, match=r"cannot be folded in: .*incomplete"):
         load_base(on_top_of(make_spec("encoder"), folder).workload, inspection("encoder").labels)
 

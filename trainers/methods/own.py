@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, load_model, save_file, save_model
 
+from trainers.files import OWN_WEIGHTS
 from trainers.methods.base import Batches
 from trainers.methods.targets import attention_outputs, feed_forward_outputs
 from trainers.spec import TrialSpec
 
 if TYPE_CHECKING:
     from trainers.model import Base
-
-WEIGHTS = "model.safetensors"
 
 
 class Full:
@@ -27,10 +26,10 @@ class Full:
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         folder.mkdir(parents=True)
-        save_model(model, str(folder / WEIGHTS))
+        save_model(model, str(folder / OWN_WEIGHTS))
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        load_model(base.model, str(folder / WEIGHTS))
+        load_model(base.model, str(folder / OWN_WEIGHTS))
         return base.model.eval()
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
@@ -78,13 +77,13 @@ class Adapters:
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         folder.mkdir(parents=True)
         learned = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-        save_file(learned, str(folder / WEIGHTS))
+        save_file(learned, str(folder / OWN_WEIGHTS))
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         model = self.put_on(base, spec, ())
         parameters = dict(model.named_parameters())
         with torch.no_grad():
-            for name, value in load_file(str(folder / WEIGHTS)).items():
+            for name, value in load_file(str(folder / OWN_WEIGHTS)).items():
                 parameters[name].copy_(value)
         return model.eval()
 
