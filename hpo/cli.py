@@ -156,16 +156,12 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 @_json
 @click.pass_obj
 def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None:
-    """Ask the released model NAME about TEXTS."""
+    """Ask the released model NAME about TEXTS. Where an input has several parts, a text is their JSON."""
     from hpo.predict import predict as ask
+    from hpo.predict import told
 
     for answer in ask(home, name, list(texts)):
-        if as_json:
-            click.echo(json.dumps(answer))
-        elif "label" in answer:
-            click.echo(f"{answer['label']}  {answer['score']:.3f}")
-        else:
-            click.echo(answer["text"])
+        click.echo(json.dumps(answer) if as_json else told(answer))
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from trainers.export.runtime import Release, ReleaseError
 
 
 def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """One answer per text: label and scores, or generated text.
+    """One answer per text: labels and scores, a value, or generated text.
 
     Raises `UsageError` for a name that is none or a text the model cannot take, `HpoError` for a damaged release.
     """
@@ -23,3 +23,14 @@ def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]
         raise HpoError(f"{error}; run the sweep again to release it anew") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def told(answer: dict[str, Any]) -> str:
+    """An answer in a line, for people."""
+    if "label" in answer:
+        return f"{answer['label']}  {answer['score']:.3f}"
+    if "labels" in answer:
+        return ", ".join(f"{label} {answer['scores'][label]:.3f}" for label in answer["labels"]) or "no label"
+    if "entities" in answer:
+        return ", ".join(f"{e['text']} {e['label']} {e['score']:.3f}" for e in answer["entities"]) or "no entity"
+    return f"{answer['value']:.4g}" if "value" in answer else str(answer["text"])

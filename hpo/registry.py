@@ -26,13 +26,13 @@ from hpo.gates import Judged
 from hpo.home import Home
 from hpo.mlflow_store import client, quiet_mlflow
 from trainers.codec import fingerprint
+from trainers.export.runtime import Card
 from trainers.files import file_fingerprint
 from trainers.spec import Inspection
 
 ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
 _RELEASED_MODEL = Path(__file__).with_name("released_model.py")
-_EXAMPLES = {"text-classification": ["a warm and funny film"], "chat": ["Hello, how are you?"]}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Release:
     variant: str
     trial: int
     run_id: str
+    example: str
+    """An input that it takes, as text."""
 
 
 def release_model(
@@ -59,7 +61,8 @@ def release_model(
     place = f"model-{uuid.uuid4().hex[:8]}"  # a version's files are never written over
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary, "model")
-        _save_pyfunc(model, folder, config.task)
+        card = Card.read(folder)
+        _save_pyfunc(model, folder, card)
         store.log_artifacts(champion.run_id, str(model), place)
     name = config.promote.name
     _ensure_registered(store, name)
@@ -71,20 +74,27 @@ def release_model(
     )  # fmt: skip
     store.set_registered_model_alias(name, ALIAS, version.version)
     return Release(
-        name, str(version.version), f"models:/{name}@{ALIAS}", chosen.variant, champion.number, champion.run_id
-    )
+        name, str(version.version), f"models:/{name}@{ALIAS}", chosen.variant, champion.number, champion.run_id,
+        _example(card),
+    )  # fmt: skip
 
 
-def _save_pyfunc(model: Path, folder: Path, task: str) -> None:
-    requirements = ["numpy", "tokenizers", "onnxruntime"] + (["jinja2"] if task == "chat" else [])
+def _save_pyfunc(model: Path, folder: Path, card: Card) -> None:
+    requirements = ["numpy", "tokenizers", "onnxruntime"] + ([] if card.chat_template is None else ["jinja2"])
     quiet_mlflow()
     mlflow.pyfunc.save_model(
         path=str(model),
         python_model=str(_RELEASED_MODEL),
         artifacts={"release": str(folder)},
-        input_example=_EXAMPLES[task],
+        input_example=[_example(card)],
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
     )
+
+
+def _example(card: Card) -> str:
+    """An input that the released model takes, as text."""
+    columns = card.columns
+    return "some text" if len(columns) == 1 else json.dumps(dict.fromkeys(columns, "some text"))
 
 
 def _ensure_registered(store: MlflowClient, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
         view.say("\nnext:")
         view.say(f"  hpo show {shown['sweep']}")
         if release:
-            view.say(f'  hpo predict {release["name"]} "some text"')
+            view.say(f"  hpo predict {release['name']} {shlex.quote(release.get('example', 'some text'))}")
         view.say("  hpo ui")
 
 

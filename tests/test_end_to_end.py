@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -264,6 +265,26 @@ def test_a_chat_sweep_lowers_perplexity_and_its_release_talks(write_yaml, home):
     assert fp32["passed"]
     assert fp32["measurement"]["max_logit_diff"] < 1e-3
     assert json.loads(hpo("predict", "tiny-chat", "what is warm", "--json", home=home).stdout)["text"].strip()
+
+
+def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp_path):
+    """A pair of texts; the hint at the end is a command that runs."""
+    rows = [json.loads(line) for line in (tiny / "reviews.jsonl").read_text().splitlines()]
+    given = [{"text": f"said {i}", "other": row["text"], "label": row["label"]} for i, row in enumerate(rows)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    data = {"train": str(tmp_path / "pairs.jsonl"), "text_pair": "other", "validation_size": 40}
+    path = write_yaml(data=data, search_space={}, promote={"max_drop": 0.1})
+    seen = hpo("sweep", str(path), home=home).stdout
+    fp32 = next(v for v in shown("tiny-encoder", home)["variants"] if v["variant"] == "fp32")
+    assert fp32["measurement"]["max_logit_diff"] < 1e-4
+    (hint,) = (line for line in seen.splitlines() if "hpo predict" in line)
+    command = shlex.split(hint)
+    assert command[:3] == ["hpo", "predict", "tiny-encoder"]
+    assert hpo(*command[1:], home=home).stdout.split()[0] in ("positive", "negative")
+    asked = json.dumps({"text": "said 1", "text_pair": "warm funny lovely film"})
+    assert hpo("predict", "tiny-encoder", asked, home=home).stdout.split()[0] == "positive"
+    refused = hpo("predict", "tiny-encoder", "warm funny lovely film", home=home, code=2)
+    assert "input 0: expected texts for text, text_pair, as a mapping or its JSON, got str" in refused.stderr
 
 
 @pytest.mark.parametrize("victim", ["sweep", "host"])

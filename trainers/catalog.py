@@ -202,6 +202,7 @@ TASKS: Mapping[str, Task] = {
             optional_columns=("text_pair",),
             metrics=("f1_macro", "f1_micro", "f1_weighted", "accuracy", "precision_macro", "recall_macro", "roc_auc",
                      "loss"),
+            variants=("fp32", "int8"),
         ),
         Task(
             "regression",
@@ -210,6 +211,7 @@ TASKS: Mapping[str, Task] = {
             losses=("default",),
             optional_columns=("text_pair",),
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
+            variants=("fp32", "int8"),
         ),
         Task(
             "text-similarity",
@@ -227,6 +229,7 @@ TASKS: Mapping[str, Task] = {
             columns={"words": "words", "tags": "tags", "text": "text", "entities": "entities"},
             families=("encoder", "decoder"),
             metrics=("entity_f1", "entity_precision", "entity_recall", "token_accuracy", "loss"),
+            variants=("fp32", "int8"),
         ),
         Task(
             "causal-lm",
@@ -238,6 +241,7 @@ TASKS: Mapping[str, Task] = {
             defaults=_NEXT_TOKEN_DEFAULTS,
             packs=True,
             base_is_scored=True,
+            variants=("fp32", "int8", "int4"),
             makes_blocks=True,
         ),
         Task(
@@ -252,6 +256,7 @@ TASKS: Mapping[str, Task] = {
             generates=True,
             packs=True,
             base_is_scored=True,
+            variants=("fp32", "int8", "int4"),
         ),
         Task(
             "chat",

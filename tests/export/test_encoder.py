@@ -29,7 +29,7 @@ def torch_logits(kind: str, texts: list[str]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
 def test_fp32_gives_torchs_logits(kind, encoder_release):
-    ours = Release.load(encoder_release(kind), threads=1).class_logits(TEXTS)
+    ours = Release.load(encoder_release(kind), threads=1).row_logits(TEXTS)
     assert ours.shape == (len(TEXTS), 3)
     assert np.abs(ours - torch_logits(kind, TEXTS)).max() < 1e-5
 
@@ -39,7 +39,7 @@ def test_int8_is_smaller_and_near(encoder_release):
     weights = "model.onnx.data"
     assert (int8 / weights).stat().st_size < 0.5 * (fp32 / weights).stat().st_size
     expected = torch_logits("bert", TEXTS)
-    ours = Release.load(int8, threads=1).class_logits(TEXTS)
+    ours = Release.load(int8, threads=1).row_logits(TEXTS)
     assert 0 < np.abs(ours - expected).max() < 0.2 * np.abs(expected).max()
 
 
@@ -53,7 +53,7 @@ def test_int8_products_do_not_overflow(encoder_release, tmp_path):
     model.graph.node.extend(nodes)
     onnx.save(model, tmp_path / "model.onnx")
     exact = release(tiny_encoder("bert"), wordpiece_tokenizer(), tmp_path, variant="int8")
-    ours, expected = (Release.load(folder, threads=1).class_logits(TEXTS) for folder in (int8, exact))
+    ours, expected = (Release.load(folder, threads=1).row_logits(TEXTS) for folder in (int8, exact))
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 

@@ -27,6 +27,8 @@ from tests.export.conftest import (
 )
 from trainers.export import runtime
 from trainers.export.runtime import Release, ReleaseError
+from trainers.sources import Row
+from trainers.tasks.instruct import Instruct, answer_template
 
 TEXTS = [*CORPUS[:5], "", " ", "Ünïcode 🙂 and\ttabs\n", "[SEP] in the text", " ".join(CORPUS)]
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -98,26 +100,26 @@ def test_template_names_are_those_of_transformers(chat, tmp_path):
 
 
 def test_logits_do_not_depend_on_order_or_neighbours(classifier, monkeypatch):
-    alone = np.concatenate([classifier.class_logits([text]) for text in TEXTS])
-    assert np.abs(classifier.class_logits(TEXTS) - alone).max() < 1e-5
+    alone = np.concatenate([classifier.row_logits([text]) for text in TEXTS])
+    assert np.abs(classifier.row_logits(TEXTS) - alone).max() < 1e-5
     monkeypatch.setattr(runtime, "_TOKENS_PER_BATCH", 2 * MAX_LENGTH)
-    assert np.abs(classifier.class_logits(TEXTS[::-1]) - alone[::-1]).max() < 1e-5
+    assert np.abs(classifier.row_logits(TEXTS[::-1]) - alone[::-1]).max() < 1e-5
 
 
 def test_an_int8_answer_is_the_same_alone_and_in_company(encoder_release):
     quantized = Release.load(encoder_release("bert", "int8"), threads=1)
-    alone = np.concatenate([quantized.class_logits([text]) for text in TEXTS])
-    np.testing.assert_array_equal(quantized.class_logits(TEXTS), alone)
+    alone = np.concatenate([quantized.row_logits([text]) for text in TEXTS])
+    np.testing.assert_array_equal(quantized.row_logits(TEXTS), alone)
 
 
 def test_a_verdict_has_a_label_and_probabilities(classifier):
-    for answer, logits in zip(classifier.predict(TEXTS), classifier.class_logits(TEXTS), strict=True):
+    for answer, logits in zip(classifier.predict(TEXTS), classifier.row_logits(TEXTS), strict=True):
         assert answer["label"] == LABELS[logits.argmax()]
         assert list(answer["scores"]) == list(LABELS)
         assert sum(answer["scores"].values()) == pytest.approx(1)
         assert answer["score"] == max(answer["scores"].values())
     assert classifier.predict([]) == []
-    assert classifier.class_logits([]).shape == (0, 3)
+    assert classifier.row_logits([]).shape == (0, 3)
 
 
 def test_what_is_no_text_is_refused(classifier):
@@ -226,6 +228,56 @@ def test_without_a_template_a_text_is_continued(chat):
         plain.prompt_ids([user("a")])
 
 
+def test_a_word_that_the_tokenizer_leaves_out_has_no_tag(classifier):
+    """A zero-width space is a word to training's cutter, and nothing to BERT's normalizer."""
+    tokens = wordpiece_tokenizer()(["A", "\u200b", "naïve", "film"], is_split_into_words=True)
+    _, firsts = classifier.word_logits(["A", "\u200b", "naïve", "film"])
+    assert list(firsts) == [0, 2, 3]
+    assert firsts == {word: tokens.word_ids().index(word) for word in (0, 2, 3)}
+
+
+@pytest.mark.parametrize("template", ["Q: {a} {b}\nA: {c}", "{a}{b}\n{c}\n### end", "{b} {{as is}} {a} {c}{b}"])
+def test_a_prompt_is_cut_into_tokens_as_in_training(template, chat):
+    """But for a blank before the answer: whether its first token holds it is the tokenizer's doing."""
+    columns = {"text_template": template, "answer": "c"}
+    row = {"a": "was it {good}?", "b": "rain", "c": "She said no"}
+    example = Instruct().check(Row("x:1", row), columns).example
+    ((encoded,),) = Instruct().encode(chat_tokenizer(), [example], [], 100)
+    release = as_instruct(chat, columns)
+    asked = release.continued_ids(release._prompt(row))
+    assert encoded.ids[: len(asked)] == asked
+    left_out = encoded.ids[len(asked) : encoded.targets.index(1)]
+    assert release.tokenizer.decode(left_out) in ("", " ")
+
+
+def as_instruct(release, columns):
+    """The same model, as one that answers in a template."""
+    template = answer_template(columns)
+    return with_card(
+        release, task="instruct", chat_template=None, columns=template.columns, prompt_template=template.before,
+        after_answer=template.after,
+    )  # fmt: skip
+
+
+def test_an_answer_ends_where_the_template_goes_on(chat, monkeypatch):
+    release = as_instruct(chat, {"text_template": "{a}: {c}\n### Score: {b}", "answer": "c"})
+    assert release.card.columns == ("a",)
+    said = release.tokenizer.encode(" She said no\n### Score: 3").ids
+    monkeypatch.setattr(Release, "generate", lambda *_: iter(said))
+    assert release.predict(["rain"]) == [{"text": "She said no"}]
+    with pytest.raises(ValueError, match="input 0: expected a text, got int"):
+        release.predict([1])
+
+
+def test_a_plain_text_is_continued_from_its_end(chat):
+    release = with_card(chat, task="causal-lm", chat_template=None)
+    ids = release.continued_ids("it would rain, " * 100, max_new_tokens=8)
+    assert len(ids) == release.card.max_length - 8
+    assert release.tokenizer.decode(ids).endswith("it would rain, ")
+    with pytest.raises(ValueError, match="at least one token"):
+        release.predict([""])
+
+
 def test_templates_run_in_a_sandbox(chat):
     attack = with_card(chat, chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(ValueError, match="refused"):
@@ -255,7 +307,7 @@ def edit(path: Path, **changes) -> None:
         (lambda d: (d / "release.json").unlink(), "is not a release: it has no release.json"),
         (lambda d: truncate(d / "release.json"), "release.json is damaged: JSONDecodeError"),
         (lambda d: (d / "release.json").write_text("[]"), "release.json is damaged: TypeError"),
-        (lambda d: (d / "release.json").write_text('{"format_version": 1}'), "release.json is damaged: KeyError"),
+        (lambda d: (d / "release.json").write_text('{"format_version": 1}'), "release.json is damaged: TypeError"),
         (lambda d: edit(d / "release.json", format_version=2), "format 2, this runtime reads format 1"),
         (lambda d: edit(d / "release.json", task="translation"), "task 'translation', expected one of"),
         (lambda d: edit(d / "release.json", labels=["a"]), "but there are 1 labels"),

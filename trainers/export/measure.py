@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainers.export.runtime import Release
-from trainers.metrics.table import ROW_RESULTS
+from trainers.export.runtime import GENERATING, Release, log_softmax, sigmoid
+from trainers.metrics.entities import entity_counts
+from trainers.metrics.table import ROW_RESULTS, Rows
+
+Logits = npt.NDArray[np.float64]
 
 _WARM_UP_CALLS = 5
 _TEXTS_PER_BATCH = 256
@@ -30,14 +33,13 @@ def measure(
     threads: int | None = None,
     latency_calls: int = 30,
 ) -> dict[str, float]:
-    """Measure the release in `folder` on `rows`, a JSONL file of {"text", "label"} (a label's index) or of
-    {"input_ids", "loss_mask", "target_bytes"} (1 where the token is a target).
+    """Measure the release in `folder` on `rows`, a JSONL file as the tasks' `measure_row` writes it.
 
     `reference` is a .npy with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary] of the
-    first rows' tokens one after the other, ending anywhere.
+    first rows' tokens one after the other, ending anywhere (or [tokens, tags]).
 
-    Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; for chat the prefill of the
-    first row), `tokens_per_second` (chat), `max_logit_diff` (with a reference), and the task's metrics.
+    Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; of a model that writes the prefill
+    of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference), and the task's metrics.
     Raises `ReleaseError` for a folder that cannot be loaded.
     """
     began = time.perf_counter()
@@ -49,36 +51,74 @@ def measure(
     with rows.open(encoding="utf-8") as lines:  # `splitlines` would also cut at U+2028 and its like
         examples = [json.loads(line) for line in lines]
     expected = None if reference is None else np.load(reference, allow_pickle=False)
-    if release.card.task == "chat":
-        return numbers | _measure_chat(release, examples, expected, latency_calls)
-    return numbers | _measure_classifier(release, examples, expected, latency_calls)
+    if release.card.task == "token-classification":
+        return numbers | _measure_tags(release, examples, expected, latency_calls)
+    measured = _measure_writing if release.card.task in GENERATING else _measure_verdicts
+    return numbers | measured(release, examples, expected, latency_calls)
 
 
-def _measure_classifier(
+def _measure_verdicts(
     release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
 ) -> dict[str, float]:
-    texts = [row["text"] for row in rows]
-    labels = np.array([row["label"] for row in rows], dtype=np.int64)
-    numbers = _latency(lambda i: release.class_logits([texts[i % len(texts)]]), calls)
+    texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
+    numbers = _latency(lambda i: release.row_logits([texts[i % len(texts)]]), calls)
     results = []
     for start in range(0, len(texts), _TEXTS_PER_BATCH):
-        logits = release.class_logits(texts[start : start + _TEXTS_PER_BATCH])
-        true = labels[start : start + _TEXTS_PER_BATCH]
-        wide = logits.astype(np.float64)
-        top = wide.max(axis=1)
-        sums = np.exp(wide - top[:, None]).sum(axis=1)
-        losses = np.log(sums) + top - wide[np.arange(len(true)), true]
-        probabilities = np.exp(wide - top[:, None]) / sums[:, None]
-        told = np.stack([true, logits.argmax(axis=1), losses], axis=1)
-        results.append(np.concatenate([told, probabilities], axis=1))
+        logits = release.row_logits(texts[start : start + _TEXTS_PER_BATCH]).astype(np.float64)
+        results.append(_ROW_RESULTS[release.card.task](logits, rows[start : start + _TEXTS_PER_BATCH]))
     if expected is not None:
         # One text at a time, as it will be served.
-        ours = np.concatenate([release.class_logits([text]) for text in texts[: len(expected)]])
+        ours = np.concatenate([release.row_logits([text]) for text in texts[: len(expected)]])
         numbers["max_logit_diff"] = _max_difference(ours, expected)
-    return numbers | ROW_RESULTS["text-classification"].metrics(np.concatenate(results), release.card.labels)
+    return numbers | ROW_RESULTS[release.card.task].metrics(np.concatenate(results), release.card.labels)
 
 
-def _measure_chat(
+def _of_classes(logits: Logits, rows: Sequence[Any]) -> Rows:
+    true = np.array([row["label"] for row in rows], dtype=np.int64)
+    logs = log_softmax(logits)
+    told = np.stack([true, logits.argmax(axis=1), -logs[np.arange(len(true)), true]], axis=1)
+    return np.concatenate([told, np.exp(logs)], axis=1)
+
+
+def _of_labels(logits: Logits, rows: Sequence[Any]) -> Rows:
+    true = np.array([row["labels"] for row in rows], dtype=np.float64)
+    # -log of sigmoid where the label is set, of its complement where it is not
+    losses = np.logaddexp(0.0, np.where(true > 0, -logits, logits)).mean(axis=1)
+    return np.concatenate([losses[:, None], true, sigmoid(logits)], axis=1)
+
+
+def _of_values(logits: Logits, rows: Sequence[Any]) -> Rows:
+    return np.stack([np.array([row["value"] for row in rows], dtype=np.float64), logits[:, 0]], axis=1)
+
+
+_ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
+    "text-classification": _of_classes, "multi-label-classification": _of_labels, "regression": _of_values,
+}  # fmt: skip
+"""What the tasks' `score` says of each row, from logits [rows, labels]."""
+
+
+def _measure_tags(
+    release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
+) -> dict[str, float]:
+    labels = release.card.labels
+    numbers = _latency(lambda i: release.word_logits(rows[i % len(rows)]["words"]), calls)
+    told, every = [], []
+    for number, row in enumerate(rows):
+        logits, firsts = release.word_logits(row["words"])
+        every.append(logits)
+        logs = log_softmax(logits[list(firsts.values())])
+        true = np.array([labels.index(row["tags"][word]) for word in firsts])
+        losses = -logs[np.arange(len(true)), true]
+        told.append(np.stack([np.full(len(true), number), true, logs.argmax(axis=1), losses], axis=1))
+    if expected is not None:
+        numbers["max_logit_diff"] = _max_difference(np.concatenate(every)[: len(expected)], expected)
+    words = np.concatenate(told)
+    of_row, true, predicted = words[:, :3].astype(np.int64).T
+    results = entity_counts(of_row, true, predicted, words[:, 3], labels, len(rows))
+    return numbers | ROW_RESULTS["token-classification"].metrics(results, labels)
+
+
+def _measure_writing(
     release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
 ) -> dict[str, float]:
     prompt = _typical_prompt(release, rows[0])
@@ -91,7 +131,7 @@ def _measure_chat(
         numbers["max_logit_diff"] = max(
             _max_difference(release.token_logits(ids), want) for ids, want in _aligned(rows, expected)
         )
-    return numbers | ROW_RESULTS["chat"].metrics(results, [])
+    return numbers | ROW_RESULTS[release.card.task].metrics(results, [])
 
 
 def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trainers.batches import collate
 from trainers.catalog import METHODS
 from trainers.export.measure import measure
 from trainers.export.release import ExportError, write_release
+from trainers.export.runtime import GENERATING, JUDGING
 from trainers.files import TrialPaths
 from trainers.model import Base, load_adapter, merge
 from trainers.spec import Export, Exported, Measure, Measurement, Workload
+from trainers.tasks.instruct import answer_template
 from trainers.tasks.table import TASKS
 from trainers.tokens import Tokens
 
@@ -46,10 +50,14 @@ def export(base: Base, request: Export) -> Exported:
             done.append(variant)
         except ExportError as error:
             failures[variant] = str(error)
-    validation = Tokens(tokens_dir, "validation", TASKS[workload.task].targets)
-    np.save(out_dir / REFERENCE, _reference_logits(base, validation), allow_pickle=False)
+    targets = TASKS[workload.task].targets
+    validation = Tokens(tokens_dir, "validation", targets)
+    reference = _reference_rows if targets == "row" else _reference_tokens
+    np.save(out_dir / REFERENCE, reference(base, validation), allow_pickle=False)
     metrics, _ = score_model(base, tokens_dir, "cpu", precision="fp32")
-    return Exported(metrics, done, failures, time.monotonic() - began, _latency_p50_ms(base, validation))
+    timed_rows = 1 if workload.task in GENERATING else len(validation)
+    latency_p50_ms = _latency_p50_ms(base, validation, timed_rows)
+    return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms)
 
 
 def _write_variant(base: Base, tokenizer: object, workload: Workload, out_dir: Path, variant: str) -> None:
@@ -59,7 +67,7 @@ def _write_variant(base: Base, tokenizer: object, workload: Workload, out_dir: P
 
     config = base.model.config
     folder = out_dir / variant
-    if workload.task == "chat":
+    if workload.task in GENERATING:
         fp32_dir = out_dir / "fp32"
         export_decoder(base.model, tokenizer, folder, variant, fp32_dir if fp32_dir.exists() else None)  # type: ignore[arg-type]  # checked by it
     else:
@@ -69,17 +77,31 @@ def _write_variant(base: Base, tokenizer: object, workload: Workload, out_dir: P
         task=workload.task,
         variant=variant,
         labels=base.labels,
-        max_length=int(config.max_position_embeddings) if workload.task == "chat" else workload.max_length,
+        max_length=int(config.max_position_embeddings) if workload.task in GENERATING else workload.max_length,
         tokenizer=tokenizer,
         model_config=config,
         generation_config=getattr(base.model, "generation_config", None),
+        **_inputs(workload),
     )
 
 
-def _reference_logits(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
-    """Torch's logits of the first rows, one row at a time: [rows, labels], or [tokens, vocabulary]."""
-    if base.labels:
-        return np.concatenate([_logits(base, rows, row) for row in range(min(REFERENCE_ROWS, len(rows)))])
+def _inputs(workload: Workload) -> dict[str, Any]:
+    """What the release asks for: a pair of texts, or the columns before the answer."""
+    if workload.task == "instruct":
+        template = answer_template(workload.data.columns)
+        return {"columns": template.columns, "prompt_template": template.before, "after_answer": template.after}
+    if workload.task in JUDGING:
+        return {"columns": [role for role in ("text", "text_pair") if role in workload.data.columns]}
+    return {}
+
+
+def _reference_rows(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
+    """Torch's logits of the first rows, one row at a time: [rows, labels]."""
+    return np.concatenate([_logits(base, rows, row) for row in range(min(REFERENCE_ROWS, len(rows)))])
+
+
+def _reference_tokens(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
+    """Torch's logits of the first rows' tokens, one row at a time: [tokens, vocabulary or tags]."""
     parts: list[npt.NDArray[np.float32]] = []
     for row in range(len(rows)):
         parts.append(_logits(base, rows, row)[0])
@@ -92,17 +114,17 @@ def _logits(base: Base, rows: Tokens, row: int) -> npt.NDArray[np.float32]:
     import torch
 
     with torch.inference_mode():
-        ids = torch.from_numpy(rows.ids(row).astype(np.int64))[None]
-        logits: npt.NDArray[np.float32] = base.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.numpy()
+        inputs = collate(rows, [row], base.pad_id, torch.device("cpu")).inputs
+        logits: npt.NDArray[np.float32] = base.model(**inputs).logits.numpy()
     return logits
 
 
-def _latency_p50_ms(base: Base, rows: Tokens) -> float:
-    """Median time of one row at a time, as the variants are timed."""
+def _latency_p50_ms(base: Base, rows: Tokens, count: int) -> float:
+    """Median time of one of the first `count` rows at a time, as the variants are timed."""
     milliseconds = []
     for call in range(LATENCY_CALLS):
         began = time.perf_counter()
-        _logits(base, rows, call % len(rows) if base.labels else 0)
+        _logits(base, rows, call % count)
         milliseconds.append((time.perf_counter() - began) * 1e3)
     return float(np.median(milliseconds))
 

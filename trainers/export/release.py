@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from trainers.export import runtime
-from trainers.export.runtime import Card
+from trainers.export.runtime import JUDGING, Card
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -35,17 +35,20 @@ def write_release(
     model_config: Any,
     generation_config: Any = None,
     max_new_tokens: int = 64,
+    columns: Sequence[str] = ("text",),
+    prompt_template: str | None = None,
+    after_answer: str = "",
 ) -> Card:
     """Complete `variant_dir`, which holds `model.onnx` (+ `model.onnx.data`); `release.json` appears last.
 
-    `max_length` counts tokens: where training cut a text, or for chat the context window, prompt and answer
-    together. `tokenizer` and both configs are transformers' objects. Raises `ExportError` where the graph is
-    missing or the tokenizer is one that only runs in Python.
+    `max_length` counts tokens: where training cut a text, or the context window of a model that writes, prompt and
+    answer together. `tokenizer` and both configs are transformers' objects; the rest is as in `Card`. Raises
+    `ExportError` where the graph is missing or the tokenizer is one that only runs in Python.
     """
     if not (variant_dir / GRAPH).is_file():
         raise ExportError(f"{variant_dir} has no {GRAPH} to release")
     is_chat = task == "chat"
-    _frozen_tokenizer(tokenizer, None if is_chat else max_length).save(str(variant_dir / "tokenizer.json"))
+    _frozen_tokenizer(tokenizer, max_length if task in JUDGING else None).save(str(variant_dir / "tokenizer.json"))
     shutil.copyfile(runtime.__file__, variant_dir / "runtime.py")
     present = [name for name in RELEASE_FILES[:-1] if (variant_dir / name).is_file()]
     card = Card(
@@ -58,6 +61,9 @@ def write_release(
         chat_template=tokenizer.chat_template if is_chat else None,
         template_tokens=_template_tokens(tokenizer) if is_chat else {},
         generation={"strategy": "greedy", "max_new_tokens": max_new_tokens},
+        columns=tuple(columns),
+        prompt_template=prompt_template,
+        after_answer=after_answer,
         files={name: (variant_dir / name).stat().st_size for name in present},
     )
     _write_last(variant_dir / "release.json", asdict(card))

@@ -4,7 +4,7 @@ This file is copied into every release folder and is all the code a release need
 library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is rendered. The folder holds
 
     model.onnx, model.onnx.data   the graph and its weights
-    tokenizer.json                the tokenizer; for text-classification truncation is set in it
+    tokenizer.json                the tokenizer; where texts are judged truncation is set in it
     release.json                  everything else (`Card`)
     runtime.py                    this file: `python runtime.py "a text"` prints one line of JSON per argument
 """
@@ -14,6 +14,7 @@ library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is r
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -27,11 +28,17 @@ import onnxruntime as ort
 from tokenizers import Tokenizer
 
 FORMAT_VERSION = 1
-TASKS = ("text-classification", "chat")
+JUDGING = ("text-classification", "multi-label-classification", "regression", "token-classification")
+"""Tasks whose models say something about a text, or about two."""
+GENERATING = ("chat", "instruct", "causal-lm")
+"""Tasks whose models write."""
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Message: TypeAlias = Mapping[str, Any]
 Chat: TypeAlias = str | Sequence[Message]
+Input: TypeAlias = str | Sequence[Message] | Mapping[str, str]
+Text: TypeAlias = str | tuple[str, str]
+"""What is judged: a text, or a pair."""
 
 # Padding of a batch is wasted work, and activations that leave the cache cost more than batching gains: beyond
 # this many tokens a batch was slower per text than one text at a time (MiniLM, 2 cores).
@@ -39,9 +46,11 @@ _TOKENS_PER_BATCH = 512
 # The logits of a chunk are the largest array of a chat model: 256 x 49,152 float32 are 50 MB.
 _TOKENS_PER_CHUNK = 256
 
-# Inputs a graph may ask for; a classifier's, with the attribute of an encoding that fills them.
-_CLASSIFIER_INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+# Inputs a graph may ask for; those of one that judges, with the attribute of an encoding that fills them.
+_JUDGING_INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 _DECODER_INPUTS = ("input_ids", "attention_mask", "position_ids")
+# As training cuts a text with spans into words.
+_WORD = re.compile(r"\w+|[^\w\s]")
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
@@ -67,15 +76,21 @@ class Card:
     task: str
     variant: str
     labels: tuple[str, ...]
-    """In the order of the logits; empty for chat."""
+    """In the order of the logits; empty where there are none."""
     max_length: int
-    """Tokens: where a text is cut, or a chat model's context window, prompt and answer together."""
+    """Tokens: where a text is cut, or the context window of a model that writes, prompt and answer together."""
     pad_token_id: int
     eos_token_ids: tuple[int, ...] = ()
     chat_template: str | None = None
     template_tokens: Mapping[str, Any] = field(default_factory=dict)
     """Special tokens by name (`bos_token`, `eos_token`, ...), as the chat template reads them."""
     generation: Mapping[str, Any] = field(default_factory=lambda: {"strategy": "greedy", "max_new_tokens": 64})
+    columns: tuple[str, ...] = ("text",)
+    """The parts of an input, where there are several: a pair's, or those that the prompt is made of."""
+    prompt_template: str | None = None
+    """The text before an answer, with columns in braces."""
+    after_answer: str = ""
+    """What the template has after an answer, which is none of it."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Size in bytes of every other file, to notice a copy that was cut short."""
     format_version: int = FORMAT_VERSION
@@ -90,15 +105,15 @@ class Card:
                 raise ReleaseError(
                     f"{path}: format {data['format_version']}, this runtime reads format {FORMAT_VERSION}"
                 )
-            values = {f.name: data[f.name] for f in fields(cls)}
-            values["labels"], values["eos_token_ids"] = tuple(data["labels"]), tuple(data["eos_token_ids"])
+            values = {f.name: data[f.name] for f in fields(cls) if f.name in data}  # older cards have fewer
+            values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
             card = cls(**values)
         except FileNotFoundError:
             raise ReleaseError(f"{folder} is not a release: it has no release.json") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReleaseError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-        if card.task not in TASKS:
-            raise ReleaseError(f"{path}: task {card.task!r}, expected one of {', '.join(TASKS)}")
+        if card.task not in (known := (*JUDGING, *GENERATING)):
+            raise ReleaseError(f"{path}: task {card.task!r}, expected one of {', '.join(known)}")
         for name, size in card.files.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else None
             if found != size:
@@ -144,27 +159,49 @@ class Release:
             raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
         return cls(card, tokenizer, session)
 
-    def predict(self, inputs: Sequence[Chat], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
-        """Answer each input, in order.
+    def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
+        """Answer each input, in order. An input is a text, or for a card with several `columns` a mapping of them to
+        texts (or its JSON); for chat also a list of {"role", "content"}.
 
-        text-classification: texts; each gives {"label", "score", "scores": {label: probability}}.
-        chat: texts (one user message) or lists of {"role", "content"}; each gives {"text"}, decoded greedily.
+        text-classification gives {"label", "score", "scores": {label: probability}}, multi-label-classification
+        {"labels", "scores"}, regression {"value"}, token-classification {"entities"}, each {"label", "text", "start",
+        "end", "score"} (its least sure word's), all others {"text"}, decoded greedily.
         Raises `ValueError` for an input the task does not take, before anything is computed.
         """
         if isinstance(inputs, str):
             raise ValueError("predict takes a list of inputs, got one text")
+        if self.card.task in JUDGING:
+            texts = [_text(self._parts(given, f"input {index}")) for index, given in enumerate(inputs)]
+            if self.card.task == "token-classification":
+                return [{"entities": self._entities(str(text))} for text in texts]
+            return [self._verdict(row) for row in self.row_logits(texts)]
         if self.card.task == "chat":
-            prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]
-            return [{"text": self._decoded(self.generate(ids, max_new_tokens))} for ids in prompts]
-        for index, text in enumerate(inputs):
-            if not isinstance(text, str):
-                raise ValueError(f"input {index}: expected a text, got {type(text).__name__}")
-        return [self._verdict(row) for row in self.class_logits([str(text) for text in inputs])]
+            prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]  # type: ignore[arg-type]  # it checks
+        else:
+            parts = [self._parts(given, f"input {index}") for index, given in enumerate(inputs)]
+            prompts = [self.continued_ids(self._prompt(given), max_new_tokens) for given in parts]
+        return [{"text": self._decoded(self.generate(ids, max_new_tokens))} for ids in prompts]
 
-    # --- text-classification ---------------------------------------------------------------------------
+    def _parts(self, given: object, where: str) -> dict[str, str]:
+        """An input's text for each of the card's columns."""
+        columns = self.card.columns
+        if isinstance(given, str):
+            if len(columns) <= 1:
+                return dict.fromkeys(columns, given)
+            given = _parsed(given)
+        wanted = "a text" if len(columns) <= 1 else f"texts for {', '.join(columns)}, as a mapping or its JSON"
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{where}: expected {wanted}, got {type(given).__name__}")
+        wrong = [name for name in columns if not isinstance(given.get(name), str)]
+        if wrong:
+            raise ValueError(f"{where}: expected {wanted}; {', '.join(wrong)} is no text")
+        return {name: given[name] for name in columns}
 
-    def class_logits(self, texts: Sequence[str]) -> Floats:
-        """Logits, shape [texts, labels], in the order given; computed in batches of similar length.
+    # --- judging: a verdict on a text ------------------------------------------------------------------
+
+    def row_logits(self, texts: Sequence[Text]) -> Floats:
+        """Logits, shape [texts, labels] (one column without labels), in the order given; computed in batches of
+        similar length.
 
         A dynamically quantized graph scales activations over the whole batch, so a text would be judged by its
         neighbours too: there each text is a batch of its own.
@@ -172,7 +209,7 @@ class Release:
         limit = 0 if self.card.variant == "int8" else _TOKENS_PER_BATCH
         encodings = self.tokenizer.encode_batch(list(texts))
         order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
-        logits = np.zeros((len(encodings), len(self.card.labels)), dtype=np.float32)
+        logits = np.zeros((len(encodings), max(1, len(self.card.labels))), dtype=np.float32)
         for batch in _batches(order, lambda i: len(encodings[i].ids), limit):
             logits[batch] = self._session.run(["logits"], self._padded([encodings[i] for i in batch]))[0]
         return logits
@@ -185,17 +222,60 @@ class Release:
             padding = self.card.pad_token_id if name == "input_ids" else 0
             feed[name] = np.full((len(encodings), width), padding, dtype=np.int64)
             for row, encoding in zip(feed[name], encodings, strict=True):
-                values = getattr(encoding, _CLASSIFIER_INPUTS[name])
+                values = getattr(encoding, _JUDGING_INPUTS[name])
                 row[: len(values)] = values
         return feed
 
     def _verdict(self, logits: Floats) -> dict[str, Any]:
-        probabilities = np.exp(_log_softmax(logits[None])[0])
+        labels = self.card.labels
+        if self.card.task == "regression":
+            return {"value": float(logits[0])}
+        if self.card.task == "multi-label-classification":
+            scores = dict(zip(labels, sigmoid(logits).tolist(), strict=True))
+            return {"labels": [label for label, score in scores.items() if score >= 0.5], "scores": scores}
+        probabilities = np.exp(log_softmax(logits))
         best = int(probabilities.argmax())
-        scores = {label: float(p) for label, p in zip(self.card.labels, probabilities, strict=True)}
-        return {"label": self.card.labels[best], "score": float(probabilities[best]), "scores": scores}
+        scores = dict(zip(labels, probabilities.tolist(), strict=True))
+        return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
 
-    # --- chat ------------------------------------------------------------------------------------------
+    def word_logits(self, words: Sequence[str]) -> tuple[Floats, dict[int, int]]:
+        """Logits of every token, shape [tokens, tags], and by a word's number its first token, which carries its tag.
+
+        Words beyond `max_length`, or of characters that the tokenizer leaves out, have none.
+        """
+        encoding = self.tokenizer.encode(list(words), is_pretokenized=True)
+        logits: Floats = self._session.run(["logits"], self._padded([encoding]))[0][0]
+        firsts: dict[int, int] = {}
+        for token, word in enumerate(encoding.word_ids):
+            if word is not None:
+                firsts.setdefault(word, token)
+        return logits, firsts
+
+    def _entities(self, text: str) -> list[dict[str, Any]]:
+        """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
+        words = list(_WORD.finditer(text))
+        if not words:
+            return []
+        logits, firsts = self.word_logits([word[0] for word in words])
+        probabilities = np.exp(log_softmax(logits))
+        found: list[dict[str, Any]] = []
+        before = "O"
+        for number, token in firsts.items():
+            word, row = words[number], probabilities[token]
+            tag, score = self.card.labels[int(row.argmax())], float(row.max())
+            kind = tag[2:]
+            if tag[:2] == "I-" and before[2:] == kind:
+                entity = found[-1]
+                entity |= {
+                    "end": word.end(), "text": text[entity["start"] : word.end()],
+                    "score": min(score, entity["score"]),
+                }  # fmt: skip
+            elif tag != "O":
+                found.append({"label": kind, "text": word[0], "start": word.start(), "end": word.end(), "score": score})
+            before = tag
+        return found
+
+    # --- writing: chats, answers to a prompt, continuations --------------------------------------------
 
     def prompt_ids(self, chat: Chat, max_new_tokens: int | None = None) -> list[int]:
         """Token ids of a chat, up to where the answer begins, cut so that the answer still fits.
@@ -208,7 +288,7 @@ class Release:
         if self.card.chat_template is None:
             if not isinstance(chat, str):
                 raise ValueError("this model has no chat template: give the prompt as one text")
-            return list(self.tokenizer.encode(chat).ids[-room:])
+            return self.continued_ids(chat, max_new_tokens)
         messages = _checked([{"role": "user", "content": chat}] if isinstance(chat, str) else chat)
         while len(ids := self._rendered(messages)) > room:
             shorter = _without_oldest_turn(messages)
@@ -216,6 +296,25 @@ class Release:
                 return self._cut_last_turn(messages, room)
             messages = shorter
         return ids
+
+    def continued_ids(self, prompt: str, max_new_tokens: int | None = None) -> list[int]:
+        """Token ids of a text to go on from: its end, as far as an answer leaves room for it.
+
+        As in training, plain text has no special tokens before it, and no mark ends a prompt. Raises `ValueError`
+        for a text without tokens.
+        """
+        ids = self.tokenizer.encode(prompt, add_special_tokens=self.card.task != "causal-lm").ids
+        if ids and ids[-1] in self.card.eos_token_ids and not prompt.endswith(str(self.tokenizer.id_to_token(ids[-1]))):
+            ids = ids[:-1]
+        if not ids:
+            raise ValueError("a text to go on from has at least one token, got none")
+        return list(ids[-(self.card.max_length - self._max_new_tokens(max_new_tokens)) :])
+
+    def _prompt(self, parts: Mapping[str, str]) -> str:
+        """The last blank of a prompt belongs to the answer's first word, as tokenizers cut words."""
+        if self.card.prompt_template is None:
+            return parts[self.card.columns[0]]
+        return self.card.prompt_template.format(**parts).rstrip(" ")
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
         """The answer's token ids, greedily, one by one as they are found; ends before an end-of-text token."""
@@ -256,7 +355,7 @@ class Release:
         for logits in _Cache(self._session, len(input_ids)).feed(input_ids):
             rows = np.flatnonzero(wanted[start : start + len(logits)])
             ids = targets[start + rows]
-            nll -= float(_log_softmax(logits[rows])[np.arange(len(rows)), ids].sum())
+            nll -= float(log_softmax(logits[rows])[np.arange(len(rows)), ids].sum())
             hits += int((logits[rows].argmax(axis=-1) == ids).sum())
             start += len(logits)
         return SequenceScore(nll, int(wanted.sum()), hits)
@@ -269,7 +368,11 @@ class Release:
         return int(min(wanted, self.card.max_length // 2))
 
     def _decoded(self, ids: Iterator[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        if self.card.prompt_template is None:
+            return text
+        ending = self.card.after_answer.strip()
+        return (text.partition(ending)[0] if ending else text).strip()
 
     def _rendered(self, messages: Sequence[Message]) -> list[int]:
         return list(self.tokenizer.encode(self._template(messages), add_special_tokens=False).ids)
@@ -333,9 +436,9 @@ def _misfit(card: Card, session: ort.InferenceSession) -> str | None:
     outputs = {value.name: value.shape for value in session.get_outputs()}
     if "logits" not in outputs:
         return f"has no output 'logits', only {', '.join(outputs)}"
-    if card.task == "text-classification":
-        strangers = [value.name for value in session.get_inputs() if value.name not in _CLASSIFIER_INPUTS]
-        if outputs["logits"][-1] != len(card.labels):
+    if card.task in JUDGING:
+        strangers = [value.name for value in session.get_inputs() if value.name not in _JUDGING_INPUTS]
+        if outputs["logits"][-1] != max(1, len(card.labels)):
             return f"gives logits of shape {outputs['logits']}, but there are {len(card.labels)} labels"
     else:
         past = [value for value in session.get_inputs() if value.name.startswith(_PAST)]
@@ -362,11 +465,31 @@ def _batches(order: Sequence[int], length: Callable[[int], int], limit: int) -> 
         yield batch
 
 
-def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+def sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Without overflow, in float64."""
+    result: npt.NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return result
+
+
+def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Over the last axis, in float64: sums over large vocabularies lose digits in float32."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
+
+
+def _text(parts: Mapping[str, str]) -> Text:
+    first, *second = parts.values()
+    return (first, second[0]) if second else first
+
+
+def _parsed(text: str) -> object:
+    """What a text says in JSON, or the text."""
+    try:
+        parsed: object = json.loads(text)
+    except ValueError:
+        return text
+    return parsed
 
 
 def _checked(chat: Sequence[Message]) -> list[Message]:

@@ -23,16 +23,23 @@ class Instruction:
     answer: str
 
 
+@dataclass(frozen=True)
+class AnswerTemplate:
+    """A template around its answer."""
+
+    before: str
+    """With columns in braces."""
+    columns: tuple[str, ...]
+    """Those of `before`, each once."""
+    after: str
+    """The text that follows the answer, up to the next column."""
+
+
 class Instruct(NextToken):
     name = "instruct"
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Instruction] | Finding:
-        parts = parse_template(columns["text_template"])
-        names = [name for _, name in parts if name is not None]
-        answer = columns.get("answer", names[-1])
-        if answer not in names:
-            found = f"got {answer!r}, which the template does not have"
-            raise DataProblem([Finding("data.answer", found, f"one of {', '.join(names)}")])
+        parts, answer = _parsed(columns)
         before, after = "", ""
         is_after = False
         for literal, name in parts:
@@ -66,6 +73,35 @@ class Instruct(NextToken):
                 mask[-1] = 1
             encoded.append(encoded_span(tokenizer, ids[:max_length], mask[:max_length]))
         return encoded
+
+
+def answer_template(columns: Mapping[str, str]) -> AnswerTemplate:
+    """What comes before the answer and after it, as who asks for one needs it. Raises `DataProblem`."""
+    parts, answer = _parsed(columns)
+    place = next(index for index, (_, name) in enumerate(parts) if name == answer)
+    before = "".join(_escaped(literal) + ("" if name is None else f"{{{name}}}") for literal, name in parts[:place])
+    names = tuple(dict.fromkeys(name for _, name in parts[:place] if name is not None))
+    after = ""
+    for literal, name in parts[place + 1 :]:
+        after += literal
+        if name is not None:
+            break
+    return AnswerTemplate(before + _escaped(parts[place][0]), names, after)
+
+
+def _escaped(literal: str) -> str:
+    return literal.replace("{", "{{").replace("}", "}}")
+
+
+def _parsed(columns: Mapping[str, str]) -> tuple[list[tuple[str, str | None]], str]:
+    """A template's parts, and which column is the answer. Raises `DataProblem`."""
+    parts = parse_template(columns["text_template"])
+    names = [name for _, name in parts if name is not None]
+    answer = columns.get("answer", names[-1])
+    if answer not in names:
+        found = f"got {answer!r}, which the template does not have"
+        raise DataProblem([Finding("data.answer", found, f"one of {', '.join(names)}")])
+    return parts, answer
 
 
 def parse_template(template: str) -> list[tuple[str, str | None]]:
