@@ -70,7 +70,7 @@ def _parse_adapter(section: Section, file: Path) -> str | None:
 def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
     """What is wrong with an adapter's folder, and what would be right; None where nothing is."""
     if not folder.is_dir():
-        return f"no folder {folder}", f"expected a folder with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
+        return f"no folder {folder}", f"expected one with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or {OWN_WEIGHTS}"
     if not (folder / ADAPTER_WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
         return f"{folder} has only adapter_model.bin", f"expected {ADAPTER_WEIGHTS}; pickled weights are never read"
     if adapter_files(folder) == [folder / OWN_WEIGHTS]:

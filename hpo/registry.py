@@ -75,7 +75,7 @@ def release_model(
     store.set_registered_model_alias(name, ALIAS, version.version)
     return Release(
         name, str(version.version), f"models:/{name}@{ALIAS}", chosen.variant, champion.number, champion.run_id,
-        _example(card),
+        card.example,
     )  # fmt: skip
 
 
@@ -86,15 +86,9 @@ def _save_pyfunc(model: Path, folder: Path, card: Card) -> None:
         path=str(model),
         python_model=str(_RELEASED_MODEL),
         artifacts={"release": str(folder)},
-        input_example=[_example(card)],
+        input_example=[card.example],
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
     )
-
-
-def _example(card: Card) -> str:
-    """An input that the released model takes, as text."""
-    columns = card.columns
-    return "some text" if len(columns) == 1 else json.dumps(dict.fromkeys(columns, "some text"))
 
 
 def _ensure_registered(store: MlflowClient, name: str) -> None:

@@ -30,7 +30,8 @@ class ReleasedModel(mlflow.pyfunc.PythonModel):
 
     # MLflow takes the signature from these hints; it knows no hint for the answers, so there is none.
     def predict(self, context, model_input: list[str], params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """Answer each text. A chat may be given as its messages in JSON: `[{"role": "user", "content": ...}]`."""
+        """Answer each text. A chat may be given as its messages in JSON, `[{"role": "user", "content": ...}]`; an input
+        of several columns is JSON too: `{"text": ..., "text_pair": ...}`."""
         is_chat = self._release.card.task == "chat"
         return self._release.predict([_messages(text) if is_chat else text for text in model_input])
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "base_model.model."
 """What PEFT puts before the names of the base's modules."""
+_EXPECTED = "a PEFT adapter of this base model, or what the method full made of it"
 
 
 def go_on_from(base: Base, folder: Path) -> None:
@@ -41,7 +42,7 @@ def _take_over(base: Base, folder: Path) -> set[str]:
         raise DataProblem([_torn(folder, error)]) from error
     if any(".down." in name and name.replace(".down.", ".up.") in given for name in given):
         found = "bottlenecks between layers are no part of weights"
-        raise DataProblem([Finding("model.adapter", found, "a PEFT adapter, or what the method full keeps")])
+        raise DataProblem([Finding("model.adapter", found, _EXPECTED)])
     own = base.model.state_dict()
     shared = {own[name].data_ptr() for name in given if name in own}  # of tied weights a file has one
     asked = {name: value for name, value in own.items() if name in given or value.data_ptr() not in shared}
@@ -68,14 +69,14 @@ def _fold_in(base: Base, folder: Path) -> set[str]:
 
 
 def _torn(folder: Path, error: Exception) -> Finding:
-    found = f"{folder} cannot be folded in: {str(error).splitlines()[0]}"
-    return Finding("model.adapter", found, "an adapter of this base model")
+    found = f"{folder} cannot be taken: {str(error).splitlines()[0]}"
+    return Finding("model.adapter", found, _EXPECTED)
 
 
 def _misfits(base: Base, own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[Finding]:
     """Where the adapter's tensors are others than those that the model has a place for."""
 
-    def finding(names: list[str], what: str, expected: str = "an adapter of this base model") -> list[Finding]:
+    def finding(names: list[str], what: str, expected: str = _EXPECTED) -> list[Finding]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return [Finding("model.adapter", f"{what} {names[0]}{more}", expected)] if names else []
 

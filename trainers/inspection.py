@@ -23,7 +23,7 @@ from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded, write_tokens
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when tokenizing changes, so that no cache of an older version is read."""
 
 
@@ -199,7 +199,7 @@ def check_model(folder: Path, workload: Workload) -> tuple[str, Family]:
 
 
 def _model_fingerprint(folder: Path, model: ModelRef) -> str:
-    """Hash of the files of the model, and of the earlier adapter that is folded into it."""
+    """Hash of the files of the model, and of the earlier training that it goes on from."""
     content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
     if model.adapter is None:
         return content

@@ -37,7 +37,7 @@ class ModelRef:
     revision: str | None = None
     trust_remote_code: bool = False
     adapter: str | None = None
-    """Folder of an earlier PEFT adapter that is folded into the weights when they are loaded."""
+    """Folder of an earlier PEFT adapter, folded into the weights when they are loaded, or of weights in their place."""
 
 
 @dataclass(frozen=True)

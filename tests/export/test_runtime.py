@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, processors
 from transformers import AutoTokenizer
 
 from tests.export.conftest import (
@@ -28,6 +29,7 @@ from tests.export.conftest import (
 from trainers.export import runtime
 from trainers.export.runtime import Release, ReleaseError
 from trainers.sources import Row
+from trainers.tasks import spans
 from trainers.tasks.instruct import Instruct, answer_template
 
 TEXTS = [*CORPUS[:5], "", " ", "Ünïcode 🙂 and\ttabs\n", "[SEP] in the text", " ".join(CORPUS)]
@@ -236,18 +238,18 @@ def test_a_word_that_the_tokenizer_leaves_out_has_no_tag(classifier):
     assert firsts == {word: tokens.word_ids().index(word) for word in (0, 2, 3)}
 
 
-@pytest.mark.parametrize("template", ["Q: {a} {b}\nA: {c}", "{a}{b}\n{c}\n### end", "{b} {{as is}} {a} {c}{b}"])
-def test_a_prompt_is_cut_into_tokens_as_in_training(template, chat):
-    """But for a blank before the answer: whether its first token holds it is the tokenizer's doing."""
+@pytest.mark.parametrize(
+    "template", ["Q: {a} {b}\nA: {c}", "{a}{b}\n{c}\n### end", "{b} {{as is}} {a} {c}{b}", "<|im_end|>{a}<|im_end|>{c}"]
+)
+@pytest.mark.parametrize("answer", ["She said no", "4", "日本"])
+def test_a_prompt_is_cut_into_tokens_as_in_training(template, answer, chat):
+    """Whether the blank before an answer is part of its first token or one of its own: it is the model's to write."""
     columns = {"text_template": template, "answer": "c"}
-    row = {"a": "was it {good}?", "b": "rain", "c": "She said no"}
+    row = {"a": "was it {good}?", "b": "rain", "c": answer}
     example = Instruct().check(Row("x:1", row), columns).example
     ((encoded,),) = Instruct().encode(chat_tokenizer(), [example], [], 100)
     release = as_instruct(chat, columns)
-    asked = release.continued_ids(release._prompt(row))
-    assert encoded.ids[: len(asked)] == asked
-    left_out = encoded.ids[len(asked) : encoded.targets.index(1)]
-    assert release.tokenizer.decode(left_out) in ("", " ")
+    assert release.continued_ids(release._prompt(row)) == encoded.ids[: encoded.targets.index(1)]
 
 
 def as_instruct(release, columns):
@@ -255,18 +257,92 @@ def as_instruct(release, columns):
     template = answer_template(columns)
     return with_card(
         release, task="instruct", chat_template=None, columns=template.columns, prompt_template=template.before,
-        after_answer=template.after,
+        after_answer=template.after, is_followed=template.is_followed,
     )  # fmt: skip
 
 
-def test_an_answer_ends_where_the_template_goes_on(chat, monkeypatch):
-    release = as_instruct(chat, {"text_template": "{a}: {c}\n### Score: {b}", "answer": "c"})
-    assert release.card.columns == ("a",)
-    said = release.tokenizer.encode(" She said no\n### Score: 3").ids
-    monkeypatch.setattr(Release, "generate", lambda *_: iter(said))
-    assert release.predict(["rain"]) == [{"text": "She said no"}]
+@pytest.mark.parametrize(
+    ("template", "said", "answer"),
+    [
+        ("{0}: {c}\n### Score: {b}", " She said no\n### Score: 3", "She said no"),
+        ("{0}: {c}.", " 3.14 or so.", "3.14 or so"),
+        ("{0}: {c} - {b}", " well-known - 3", "well-known"),
+        ('{0}: "{c}"', 'he said "no""', 'he said "no"'),
+        ("{0}: {c}\n{b}", " well-known\nrain", "well-known"),
+        ("{0}: {c}<|endoftext|>{b}", " yes<|endoftext|>rain", "yes"),
+        ("{0}: {c}", " yes<|endoftext|>", "yes"),
+        ("{0}: {c}", " cut in the mid", "cut in the mid"),
+    ],
+)
+def test_an_answer_ends_where_the_template_goes_on(template, said, answer, chat, monkeypatch):
+    release = as_instruct(chat, {"text_template": template, "answer": "c"})
+    assert release.card.columns == ("0",)
+    assert release._prompt({"0": "rain"}).startswith("rain:")
+    ids = release.tokenizer.encode(said).ids
+    monkeypatch.setattr(Release, "generate", lambda *_: iter(ids))
+    assert release.predict(["rain"]) == [{"text": answer}]
     with pytest.raises(ValueError, match="input 0: expected a text, got int"):
         release.predict([1])
+
+
+def test_a_template_without_a_question_is_asked_with_nothing(chat):
+    release = as_instruct(chat, {"text_template": "Say: {c}"})
+    assert release.predict([release.card.example]) == release.predict([{}])
+    with pytest.raises(ValueError, match="at least one token"):
+        as_instruct(chat, {"text_template": "{c}"}).predict([{}])
+
+
+def test_what_a_tokenizer_puts_before_a_text_stays(chat):
+    tokenizer = Tokenizer.from_str(chat.tokenizer.to_str())
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
+    )
+    assert [tokenizer.token_to_id(name) for name in ("<|im_start|>", "<|im_end|>")] == [1, 2]
+    release = Release(dataclasses.replace(chat.card, chat_template=None), tokenizer, chat._session)
+    short, cut = release.continued_ids("rain<|im_end|>"), release.continued_ids("it would rain, " * 100, 8)
+    assert (short[0], short[-1]) == (1, 2)  # what the text itself ends with stays too
+    assert len(short) == len(chat.tokenizer.encode("rain").ids) + 2
+    assert (cut[0], len(cut)) == (1, release.card.max_length - 8)
+    assert cut[-1] != 2
+
+
+def test_a_continuation_shows_whether_a_blank_comes_first(chat, monkeypatch):
+    """Decoders of SentencePiece drop the first blank of what they are given."""
+    tokenizer = Tokenizer.from_str(chat.tokenizer.to_str())
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    release = Release(dataclasses.replace(chat.card, task="causal-lm", chat_template=None), tokenizer, chat._session)
+    for said in (" sat on", "s sat on"):
+        ids = tokenizer.encode(said).ids
+        monkeypatch.setattr(Release, "generate", lambda *_, ids=ids: iter(ids))
+        assert release.predict(["The cat"]) == [{"text": said}]
+
+
+def test_words_may_be_given_as_such(classifier, monkeypatch):
+    """As training has them: the text is cut otherwise, at every mark."""
+    labels = ("B-ORG", "I-ORG", "O")
+    logits = np.array([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]])
+    monkeypatch.setattr(Release, "word_logits", lambda _, words: (logits, {n: n for n in range(len(words))}))
+    release = with_card(classifier, task="token-classification", labels=labels)
+    words = ["U.N.", "House", "said"]
+    ((entity,),) = (answer["entities"] for answer in release.predict([words]))
+    assert (entity["label"], entity["text"], entity["start"], entity["end"]) == ("ORG", "U.N. House", 0, 10)
+    assert release.predict([json.dumps(words)]) == release.predict([words])
+    assert [e["text"] for e in release.predict(["U."])[0]["entities"]] == ["U."]
+    with pytest.raises(ValueError, match="expected a text or a list of words, got int"):
+        release.predict([1])
+
+
+def test_an_older_card_is_read(encoder_release, copy_of):
+    folder = copy_of(encoder_release())
+    card = json.loads((folder / "release.json").read_text())
+    for name in ("columns", "prompt_template", "after_answer", "is_followed"):
+        del card[name]
+    (folder / "release.json").write_text(json.dumps(card))
+    assert Release.load(folder).card.columns == ("text",)
+
+
+def test_words_are_cut_as_training_cuts_them():
+    assert runtime._WORD.pattern == spans._WORD.pattern
 
 
 def test_a_plain_text_is_continued_from_its_end(chat):

@@ -170,7 +170,7 @@ def _config(**values):
 
 
 FOLDERS = {
-    "gone": ({}, "no folder {folder}; expected a folder with adapter_config.json and adapter_model.safetensors"),
+    "gone": ({}, "no folder {folder}; expected one with adapter_config.json and adapter_model.safetensors, or model."),
     "pickled": (
         {ADAPTER_CONFIG: _config(), "adapter_model.bin": ""},
         "{folder} has only adapter_model.bin; expected adapter_model.safetensors; pickled weights are never read",
@@ -223,7 +223,7 @@ def test_an_adapter_that_does_not_fit_the_model_or_the_labels_says_where(trained
     head = "classifier.weight [2, 32] where the model has [3, 32] and 1 more"
     assert finding.found == f"has a head of other labels: {head}"
     assert finding.expected == "data with as many labels; here are 3"
-    with pytest.raises(DataProblem, match=r"cannot be folded in: Target modules .* not found"):
+    with pytest.raises(DataProblem, match=r"cannot be taken: Target modules .* not found"):
         load_base(on_top_of(make_spec("chat"), folder).workload, [])
     weights = load_file(folder / ADAPTER_WEIGHTS)
     a, b, c = [name for name in weights if ".lora_A." in name][:3]
@@ -256,7 +256,7 @@ def test_a_torn_file_is_told_as_such(trained, make_spec, inspection, method, fil
     folder, _ = trained("encoder", method)
     weights = (folder / file).read_bytes()
     (folder / file).write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(DataProblem, match=r"cannot be folded in: .*incomplete"):
+    with pytest.raises(DataProblem, match=r"cannot be taken: .*incomplete"):
         load_base(on_top_of(make_spec("encoder"), folder).workload, inspection("encoder").labels)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from seqeval.metrics.sequence_labeling import get_entities
 
 from tests.conftest import write_jsonl
@@ -26,7 +27,8 @@ PAIRED = ("text-classification", "multi-label-classification", "regression")
 
 @pytest.fixture
 def promoted(family_workload, tiny, tmp_path):
-    """Train a little, export as fp32: (what torch says, what onnxruntime says, the release, the validation rows)."""
+    """Train a little, export as fp32: (what torch says, what onnxruntime says, the release, the validation rows, the
+    merged model)."""
 
     def promote(family, task, pairs=False):
         workload = family_workload(family or "llama", task)
@@ -45,20 +47,21 @@ def promoted(family_workload, tiny, tmp_path):
         )  # fmt: skip
         trained(spec, found)
         folder = tmp_path / "release"
-        exported = export(load_base(workload, found.labels), Export(spec, found, ["fp32"], str(folder)))
+        base = load_base(workload, found.labels)
+        exported = export(base, Export(spec, found, ["fp32"], str(folder)))
         assert not exported.failures
         validation = Path(found.tokens_dir, "validation.jsonl")
         measured = measure_variant(Measure("fp32", str(folder), str(validation), 1))
         given = [json.loads(line) for line in validation.read_text().splitlines()]
-        return exported, measured, Release.load(folder / "fp32", 1), given
+        return exported, measured, Release.load(folder / "fp32", 1), given, base.model
 
     return promote
 
 
-@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize(("family", "pairs"), [("bert", False), ("bert", True), ("distilbert", True), ("llama", True)])
 @pytest.mark.parametrize("task", PAIRED)
-def test_models_that_judge(promoted, task, pairs):
-    exported, measured, release, given = promoted("bert", task, pairs)
+def test_models_that_judge(promoted, family, task, pairs):
+    exported, measured, release, given, _ = promoted(family, task, pairs)
     assert_equal_numbers(exported, measured)
     if not pairs:
         answers = release.predict([row["text"] for row in given])
@@ -75,7 +78,7 @@ def test_models_that_judge(promoted, task, pairs):
 
 
 def test_a_model_that_tags(promoted):
-    exported, measured, release, given = promoted("bert", "token-classification")
+    exported, measured, release, given, _ = promoted("bert", "token-classification")
     assert_equal_numbers(exported, measured)
     right = predicted = true = 0
     for row in given:
@@ -133,10 +136,24 @@ def assert_equal_numbers(exported, measured):
 
 @pytest.mark.parametrize("task", ["instruct", "causal-lm", "chat"])
 def test_models_that_write(promoted, task):
-    exported, measured, release, _ = promoted(None, task)
+    exported, measured, release, given, model = promoted(None, task)
     assert_equal_numbers(exported, measured)
-    (answer,) = release.predict(["what is great"])
-    assert set(answer) == {"text"}
+    asked = rows(task, 3)[0].get("input", "what is great")
+    ids = (
+        release.prompt_ids(asked)
+        if task == "chat"
+        else release.continued_ids(release._prompt({release.card.columns[0]: asked}))
+    )
+    if task == "instruct":
+        assert any(row["input_ids"][: row["loss_mask"].index(1)][-1:] == ids[-1:] for row in given)
+    prompt = torch.tensor([ids])
+    torchs = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16, do_sample=False)
+    told = torchs[0, len(ids) :].tolist()
+    ends = [place for place, token in enumerate(told) if token in release.card.eos_token_ids]
+    told = told[: ends[0]] if ends else told
+    assert told
+    assert list(release.generate(ids, 16)) == told
+    assert release.predict([asked], 16) == [{"text": release._decoded(ids, told)}]
 
 
 def test_every_released_task_is_tested():

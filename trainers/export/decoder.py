@@ -1,4 +1,4 @@
-"""Chat models (decoder-only language models) to ONNX: fp32, and int8 and int4 made from fp32.
+"""Models that write (decoder-only language models) to ONNX: fp32, and int8 and int4 made from fp32.
 
 Two routes give a graph with a KV cache; measured on SmolLM2-135M-Instruct (2 threads, 100 tokens of prompt):
 
@@ -87,7 +87,7 @@ def export_decoder(
     cannot be exported before anything is written.
     """
     if variant not in ("fp32", "int8", "int4"):
-        raise ExportError(f"no variant {variant!r} of a chat model; there are fp32, int8 and int4")
+        raise ExportError(f"no variant {variant!r} of a model that writes; there are fp32, int8 and int4")
     check_architecture(type(model).__name__)
     out_dir.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Sequence classifiers (BERT and its kin) to ONNX, in fp32 and dynamically quantized int8.
+"""Models with a head on a text or its tokens (BERT and its kin) to ONNX, in fp32 and dynamically quantized int8.
 
 Route: `transformers.exporters`, whose graphs onnxruntime's fused operators and its quantizer accept; a plain
 `torch.onnx.export` file fails in the quantizer. The two variants are traced differently, because it was measured
@@ -42,13 +42,13 @@ EncoderVariant = Literal["fp32", "int8"]
 
 def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVariant) -> None:
     """Write `out_dir/model.onnx` (+ `.data`) with inputs int64 [batch, tokens] and output `logits`
-    float32 [batch, labels]; both axes are free.
+    float32 [batch, labels] or [batch, tokens, tags]; batch and tokens are free.
 
-    `model` is a transformers sequence classifier in float32 on the CPU; it is left as it was. The graph takes
+    `model` is a transformers classifier of texts or tokens in float32 on the CPU; it is left as it was. The graph takes
     `token_type_ids` where both the model and the tokenizer know them. Raises `ExportError`.
     """
     if variant not in ("fp32", "int8"):
-        raise ExportError(f"no variant {variant!r} of a text classifier; there are fp32 and int8")
+        raise ExportError(f"no variant {variant!r} of a model that judges; there are fp32 and int8")
     quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if variant == "int8" else None
     config = OnnxConfig(dynamic=True, ort_fusions="cpu", quantizer=quantizer)
     attention, was_training = model.config._attn_implementation, model.training

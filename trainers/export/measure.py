@@ -40,7 +40,7 @@ def measure(
 
     Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; of a model that writes the prefill
     of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference), and the task's metrics.
-    Raises `ReleaseError` for a folder that cannot be loaded.
+    Raises `ReleaseError` for a folder that cannot be loaded, `ValueError` for a release that cannot answer.
     """
     began = time.perf_counter()
     release = Release.load(folder, threads)
@@ -48,6 +48,7 @@ def measure(
         "size_mb": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6,
         "load_seconds": time.perf_counter() - began,
     }
+    release.predict([release.card.example], max_new_tokens=1)
     with rows.open(encoding="utf-8") as lines:  # `splitlines` would also cut at U+2028 and its like
         examples = [json.loads(line) for line in lines]
     expected = None if reference is None else np.load(reference, allow_pickle=False)

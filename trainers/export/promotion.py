@@ -89,7 +89,10 @@ def _inputs(workload: Workload) -> dict[str, Any]:
     """What the release asks for: a pair of texts, or the columns before the answer."""
     if workload.task == "instruct":
         template = answer_template(workload.data.columns)
-        return {"columns": template.columns, "prompt_template": template.before, "after_answer": template.after}
+        return {
+            "columns": template.columns, "prompt_template": template.before, "after_answer": template.after,
+            "is_followed": template.is_followed,
+        }  # fmt: skip
     if workload.task in JUDGING:
         return {"columns": [role for role in ("text", "text_pair") if role in workload.data.columns]}
     return {}

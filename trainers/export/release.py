@@ -38,6 +38,7 @@ def write_release(
     columns: Sequence[str] = ("text",),
     prompt_template: str | None = None,
     after_answer: str = "",
+    is_followed: bool = False,
 ) -> Card:
     """Complete `variant_dir`, which holds `model.onnx` (+ `model.onnx.data`); `release.json` appears last.
 
@@ -64,6 +65,7 @@ def write_release(
         columns=tuple(columns),
         prompt_template=prompt_template,
         after_answer=after_answer,
+        is_followed=is_followed,
         files={name: (variant_dir / name).stat().st_size for name in present},
     )
     _write_last(variant_dir / "release.json", asdict(card))

@@ -12,9 +12,11 @@ library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is r
 # No `from __future__ import annotations`: dataclasses then look their module up in sys.modules, where it is not when
 # a release's runtime.py is loaded by path.
 
+import itertools
 import json
 import os
 import re
+import string
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -90,10 +92,17 @@ class Card:
     prompt_template: str | None = None
     """The text before an answer, with columns in braces."""
     after_answer: str = ""
-    """What the template has after an answer, which is none of it."""
+    """What the template has after an answer, up to the next column; none of it is the answer."""
+    is_followed: bool = False
+    """Whether there is a next column."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Size in bytes of every other file, to notice a copy that was cut short."""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def example(self) -> str:
+        """An input that the model takes, as text."""
+        return "some text" if len(self.columns) <= 1 else json.dumps(dict.fromkeys(self.columns, "some text"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -161,7 +170,8 @@ class Release:
 
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
         """Answer each input, in order. An input is a text, or for a card with several `columns` a mapping of them to
-        texts (or its JSON); for chat also a list of {"role", "content"}.
+        texts; for token-classification also a list of words; both may be given as JSON. For chat also a list of
+        {"role", "content"}.
 
         text-classification gives {"label", "score", "scores": {label: probability}}, multi-label-classification
         {"labels", "scores"}, regression {"value"}, token-classification {"entities"}, each {"label", "text", "start",
@@ -170,17 +180,16 @@ class Release:
         """
         if isinstance(inputs, str):
             raise ValueError("predict takes a list of inputs, got one text")
-        if self.card.task in JUDGING:
-            texts = [_text(self._parts(given, f"input {index}")) for index, given in enumerate(inputs)]
-            if self.card.task == "token-classification":
-                return [{"entities": self._entities(str(text))} for text in texts]
-            return [self._verdict(row) for row in self.row_logits(texts)]
+        if self.card.task == "token-classification":
+            return [{"entities": self._entities(*words)} for words in [_words(given) for given in inputs]]
         if self.card.task == "chat":
             prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]  # type: ignore[arg-type]  # it checks
         else:
             parts = [self._parts(given, f"input {index}") for index, given in enumerate(inputs)]
+            if self.card.task in JUDGING:
+                return [self._verdict(row) for row in self.row_logits([_text(given) for given in parts])]
             prompts = [self.continued_ids(self._prompt(given), max_new_tokens) for given in parts]
-        return [{"text": self._decoded(self.generate(ids, max_new_tokens))} for ids in prompts]
+        return [{"text": self._decoded(ids, list(self.generate(ids, max_new_tokens)))} for ids in prompts]
 
     def _parts(self, given: object, where: str) -> dict[str, str]:
         """An input's text for each of the card's columns."""
@@ -232,7 +241,7 @@ class Release:
             return {"value": float(logits[0])}
         if self.card.task == "multi-label-classification":
             scores = dict(zip(labels, sigmoid(logits).tolist(), strict=True))
-            return {"labels": [label for label, score in scores.items() if score >= 0.5], "scores": scores}
+            return {"labels": [label for label, score in scores.items() if score > 0.5], "scores": scores}
         probabilities = np.exp(log_softmax(logits))
         best = int(probabilities.argmax())
         scores = dict(zip(labels, probabilities.tolist(), strict=True))
@@ -251,27 +260,23 @@ class Release:
                 firsts.setdefault(word, token)
         return logits, firsts
 
-    def _entities(self, text: str) -> list[dict[str, Any]]:
+    def _entities(self, text: str, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
-        words = list(_WORD.finditer(text))
-        if not words:
+        if not places:
             return []
-        logits, firsts = self.word_logits([word[0] for word in words])
+        logits, firsts = self.word_logits([text[start:end] for start, end in places])
         probabilities = np.exp(log_softmax(logits))
         found: list[dict[str, Any]] = []
         before = "O"
         for number, token in firsts.items():
-            word, row = words[number], probabilities[token]
+            (start, end), row = places[number], probabilities[token]
             tag, score = self.card.labels[int(row.argmax())], float(row.max())
             kind = tag[2:]
             if tag[:2] == "I-" and before[2:] == kind:
                 entity = found[-1]
-                entity |= {
-                    "end": word.end(), "text": text[entity["start"] : word.end()],
-                    "score": min(score, entity["score"]),
-                }  # fmt: skip
+                entity |= {"text": text[entity["start"] : end], "end": end, "score": min(score, entity["score"])}
             elif tag != "O":
-                found.append({"label": kind, "text": word[0], "start": word.start(), "end": word.end(), "score": score})
+                found.append({"label": kind, "text": text[start:end], "start": start, "end": end, "score": score})
             before = tag
         return found
 
@@ -300,21 +305,26 @@ class Release:
     def continued_ids(self, prompt: str, max_new_tokens: int | None = None) -> list[int]:
         """Token ids of a text to go on from: its end, as far as an answer leaves room for it.
 
-        As in training, plain text has no special tokens before it, and no mark ends a prompt. Raises `ValueError`
-        for a text without tokens.
+        What the tokenizer puts before a text stays, what it puts after one does not; plain text is trained without
+        either. Raises `ValueError` for a text without tokens.
         """
-        ids = self.tokenizer.encode(prompt, add_special_tokens=self.card.task != "causal-lm").ids
-        if ids and ids[-1] in self.card.eos_token_ids and not prompt.endswith(str(self.tokenizer.id_to_token(ids[-1]))):
-            ids = ids[:-1]
-        if not ids:
+        encoding = self.tokenizer.encode(prompt, add_special_tokens=self.card.task != "causal-lm")
+        own = [index for index, is_added in enumerate(encoding.special_tokens_mask) if not is_added]
+        begin = encoding.ids[: own[0]] if own else encoding.ids[:1]
+        if not own and (not begin or begin[0] in self.card.eos_token_ids):
             raise ValueError("a text to go on from has at least one token, got none")
-        return list(ids[-(self.card.max_length - self._max_new_tokens(max_new_tokens)) :])
+        ids = encoding.ids[own[0] : own[-1] + 1] if own else []
+        room = self.card.max_length - self._max_new_tokens(max_new_tokens) - len(begin)
+        return [*begin, *ids[-room:]]
 
     def _prompt(self, parts: Mapping[str, str]) -> str:
-        """The last blank of a prompt belongs to the answer's first word, as tokenizers cut words."""
+        """The last blank of a prompt belongs to the answer, as training has it."""
         if self.card.prompt_template is None:
             return parts[self.card.columns[0]]
-        return self.card.prompt_template.format(**parts).rstrip(" ")
+        filled = ""
+        for literal, name, *_ in string.Formatter().parse(self.card.prompt_template):
+            filled += literal + ("" if name is None else parts[name])
+        return filled.rstrip(" ")
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
         """The answer's token ids, greedily, one by one as they are found; ends before an end-of-text token."""
@@ -367,12 +377,21 @@ class Release:
             raise ValueError(f"max_new_tokens must be at least 1, got {wanted}")
         return int(min(wanted, self.card.max_length // 2))
 
-    def _decoded(self, ids: Iterator[int]) -> str:
-        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+    def _decoded(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
+        if self.card.task == "causal-lm":  # whether a blank comes first shows behind the prompt only
+            before = self.tokenizer.decode(list(prompt_ids), skip_special_tokens=True)
+            return str(self.tokenizer.decode([*prompt_ids, *ids], skip_special_tokens=True))[len(before) :]
         if self.card.prompt_template is None:
-            return text
-        ending = self.card.after_answer.strip()
-        return (text.partition(ending)[0] if ending else text).strip()
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        after = self.card.after_answer
+        if self.card.is_followed:
+            text = text.partition(after)[0] if after else text
+        else:
+            text = text.rstrip().removesuffix(after.rstrip())
+        for token in self.tokenizer.get_added_tokens_decoder().values():
+            text = text.replace(token.content, "") if token.special else text
+        return text.strip()
 
     def _rendered(self, messages: Sequence[Message]) -> list[int]:
         return list(self.tokenizer.encode(self._template(messages), add_special_tokens=False).ids)
@@ -483,6 +502,17 @@ def _text(parts: Mapping[str, str]) -> Text:
     return (first, second[0]) if second else first
 
 
+def _words(given: object) -> tuple[str, list[tuple[int, int]]]:
+    """A text and where its words are: those given, or as training cuts a text with spans."""
+    parsed = _parsed(given) if isinstance(given, str) and given.startswith("[") else given
+    if isinstance(parsed, Sequence) and not isinstance(parsed, str) and all(isinstance(word, str) for word in parsed):
+        ends = list(itertools.accumulate(len(word) + 1 for word in parsed))
+        return " ".join(parsed), [(end - 1 - len(word), end - 1) for word, end in zip(parsed, ends, strict=True)]
+    if not isinstance(given, str):
+        raise ValueError(f"expected a text or a list of words, got {type(given).__name__}")
+    return given, [word.span() for word in _WORD.finditer(given)]
+
+
 def _parsed(text: str) -> object:
     """What a text says in JSON, or the text."""
     try:
@@ -566,7 +596,12 @@ def main(texts: Sequence[str]) -> int:
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1
-    for answer in release.predict(list(texts)):
+    try:
+        answers = release.predict(list(texts))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for answer in answers:
         print(json.dumps(answer, ensure_ascii=False))
     return 0
 

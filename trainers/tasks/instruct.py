@@ -33,6 +33,8 @@ class AnswerTemplate:
     """Those of `before`, each once."""
     after: str
     """The text that follows the answer, up to the next column."""
+    is_followed: bool
+    """Whether there is a next column."""
 
 
 class Instruct(NextToken):
@@ -65,8 +67,9 @@ class Instruct(NextToken):
         end = tokenizer.eos_token_id
         encoded = []
         for ids, offsets, example in zip(batch["input_ids"], batch["offset_mapping"], examples, strict=True):
-            # A token that holds the template's last space and the answer's first letters belongs to the answer.
-            mask = [int(stop > len(example.prompt)) for _, stop in offsets]
+            # The template's last blank belongs to the answer, in a token with its first letters or in one of its own:
+            # who asks leaves it out, for no tokenizer would join it to a word that is not there yet.
+            mask = [int(stop > len(example.prompt.rstrip(" "))) for _, stop in offsets]
             if end is not None and ids[-1] != end:
                 ids, mask = [*ids, end], [*mask, 1]
             elif end is not None:
@@ -81,12 +84,12 @@ def answer_template(columns: Mapping[str, str]) -> AnswerTemplate:
     place = next(index for index, (_, name) in enumerate(parts) if name == answer)
     before = "".join(_escaped(literal) + ("" if name is None else f"{{{name}}}") for literal, name in parts[:place])
     names = tuple(dict.fromkeys(name for _, name in parts[:place] if name is not None))
-    after = ""
+    after, is_followed = "", False
     for literal, name in parts[place + 1 :]:
-        after += literal
-        if name is not None:
+        after, is_followed = after + literal, name is not None
+        if is_followed:
             break
-    return AnswerTemplate(before + _escaped(parts[place][0]), names, after)
+    return AnswerTemplate(before + _escaped(parts[place][0]), names, after, is_followed)
 
 
 def _escaped(literal: str) -> str:
