@@ -155,7 +155,7 @@ UNPARSABLE = {
         "a.parquet": ("PAR1 but no more", "a.parquet: is not Parquet"),
     },
     "causal-lm": {"a.txt": (b"a film\nna\xefve\n", "a.txt:2: is not UTF-8 text")},
-    "token-classification": {"a.conll": ("Ada B-PER\nwrote\n", "a.conll:2: has 1 columns; expected 2")},
+    "token-classification": {"a.conll": ("Ada B-PER\nwrote\n", "a.conll:2: has 1 column; expected 2")},
 }
 FIELDS = {  # rows in which one is missing, empty, and of the wrong kind: what is said of each
     "text-classification": (

@@ -191,7 +191,7 @@ def test_a_sentence_is_dropped_whole_and_once(tiny, tmp_path):
     copy = check(Check(work, str(tmp_path / "out"))).copy
     (dropped,) = copy.dropped
     assert dropped.where == f"{tmp_path}/t.conll:66"
-    assert dropped.why == f"has 1 columns; {tmp_path}/t.conll:67: has 3 columns"
+    assert dropped.why == f"has 1 column; {tmp_path}/t.conll:67: has 3 columns"
     assert copy.rows == {"train": 16}
     assert json.loads(lines(tmp_path / "out/train.jsonl")[0])["words"] == ["Ada", "met", "Ada"]
 

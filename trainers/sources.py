@@ -172,8 +172,9 @@ def _conll(path: Path) -> Iterator[Entry]:
             if columns and columns[0] != "-DOCSTART-":
                 width = width or len(columns)
                 if len(columns) != width or width < 2:
+                    found = f"has {len(columns)} column{'s' * (len(columns) != 1)}"
                     expected = f"expected {max(2, width)}: the word first, its tag last"
-                    wrong.append(Finding(f"{path}:{number}", f"has {len(columns)} columns", expected))
+                    wrong.append(Finding(f"{path}:{number}", found, expected))
                 start = start if words else number
                 words.append(columns[0])
                 tags.append(columns[-1])
