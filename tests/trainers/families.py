@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import BAD, CHAT_TEMPLATE, GOOD, chats, reviews, word_tokenizer, write_jsonl
+from trainers.spec import Evaluation, Inspection, TrialResult, TrialSpec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 2}
@@ -132,3 +133,18 @@ def _texts(count: int) -> list[dict[str, Any]]:
 
 def write_task(task: str, folder: Path) -> Path:
     return write_jsonl(folder / f"{task}.jsonl", rows(task, 72))
+
+
+def trained(spec: TrialSpec, found: Inspection) -> TrialResult:
+    """How a trial ends that is let go on at every evaluation."""
+    from trainers.loop import train
+    from trainers.model import load_base
+
+    work = train(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir))
+    event: Any = next(work)
+    while True:
+        try:
+            event = work.send("go" if isinstance(event, Evaluation) else None)
+        except StopIteration:
+            assert isinstance(event, TrialResult)
+            return event

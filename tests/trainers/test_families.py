@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainers.families import CONFIGS
+from tests.trainers.families import CONFIGS, trained
 from trainers.catalog import METHODS, METRICS, TASKS, canonical_settings, default_settings
 from trainers.evaluation import score_model
 from trainers.files import TrialPaths
 from trainers.inspection import inspect
-from trainers.loop import train
 from trainers.model import load_adapter, load_base, merge
 from trainers.sources import DataProblem
-from trainers.spec import Evaluation, Inspect, TrialSpec
+from trainers.spec import Inspect, TrialSpec
 
 
 def _pairs():
@@ -44,7 +43,7 @@ def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family
         0, given, method, canonical_settings(method, chosen), metric, METRICS[metric].direction, 160, 160, 0, "i", 1,
         "cpu", str(tmp_path / "trial"),
     )  # fmt: skip
-    result = _trained(spec, found)
+    result = trained(spec, found)
     losses = [evaluation.metrics["loss"] for evaluation in result.evaluations]
     assert min(losses[1:]) < losses[0]
     adapter = TrialPaths(Path(spec.dir)).adapter
@@ -61,17 +60,6 @@ def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family
 
 
 RATES = {"full": 3e-3, "prompt": 0.3, "prefix": 3e-2, "ia3": 2e-2}
-
-
-def _trained(spec, found):
-    base = load_base(spec.workload, found.labels)
-    work = train(base, spec, Path(found.tokens_dir))
-    event = next(work)
-    while True:
-        try:
-            event = work.send("go" if isinstance(event, Evaluation) else None)
-        except StopIteration:
-            return event
 
 
 @pytest.mark.parametrize(

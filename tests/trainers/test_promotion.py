@@ -12,8 +12,7 @@ import torch
 from seqeval.metrics.sequence_labeling import get_entities
 
 from tests.conftest import write_jsonl
-from tests.trainers.families import rows
-from tests.trainers.test_families import _trained as trained
+from tests.trainers.families import rows, trained
 from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
 from trainers.export.promotion import export, measure_variant
 from trainers.export.runtime import Release
