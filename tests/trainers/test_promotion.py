@@ -144,7 +144,7 @@ def test_models_that_write(promoted, task):
         else release.continued_ids(release._prompt({release.card.columns[0]: asked}))
     )
     if task == "instruct":
-        assert any(row["input_ids"][: row["loss_mask"].index(1)][-1:] == ids[-1:] for row in given)
+        assert {row["input_ids"][row["loss_mask"].index(1) - 1] for row in given} == {ids[-1]}
     prompt = torch.tensor([ids])
     torchs = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16, do_sample=False)
     told = torchs[0, len(ids) :].tolist()
