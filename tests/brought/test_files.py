@@ -411,6 +411,16 @@ def test_a_number_that_is_no_class_is_a_finding(tmp_path):
     )  # fmt: skip
 
 
+def test_json_inside_parquet_is_what_it_says(tmp_path):
+    """`datasets` stores turns that have different keys so."""
+    import datasets
+
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    features = datasets.Features({"messages": datasets.List(datasets.Json())})
+    datasets.Dataset.from_list([{"messages": turns}], features=features).to_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ([{"messages": turns}], [], [])
+
+
 def test_values_out_of_range_of_unused_columns_do_no_harm(tmp_path):
     import pyarrow
     import pyarrow.parquet
