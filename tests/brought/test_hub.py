@@ -220,3 +220,25 @@ def test_a_hub_that_is_not_there(tmp_path):
         env = environment(Hub(endpoint=endpoint), tmp_path) | {"HF_HUB_OFFLINE": offline}
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.stderr.splitlines()[-1].endswith(f"DataProblem: model: {said}")
+
+
+def test_without_a_connection_no_other_revision_comes(hub, tmp_path):
+    code = (
+        "import sys\nfrom trainers.sources import DataProblem, read_rows\nfrom trainers.spec import SourceRef\n"
+        "for revision in (None, *sys.argv[1:]):\n"
+        "    try: print(revision, read_rows(SourceRef('org/reviews', revision=revision), 'train', [])[0].values)\n"
+        "    except DataProblem as problem: print(revision, problem)\n"
+    )
+
+    def said(*revisions, **changes):
+        env = environment(hub, tmp_path) | changes
+        command = [sys.executable, "-c", code, *revisions]
+        return subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    main = {"text": "train 0", "label": "positive"}
+    assert said("main") == [f"None {main}", f"main {main}"]
+    first, again, other = said("main", "v1", HF_HUB_OFFLINE="1")
+    assert (first, again) == (f"None {main}", f"main {main}")
+    assert other.startswith("v1 data.train: org/reviews: revision 'v1' is not in the cache of this machine")
