@@ -14,9 +14,9 @@ import torch
 
 from trainers.batches import evaluation_batches, evaluation_tokens
 from trainers.generation import Answer, compare_answers, generate_answers
-from trainers.inspection import load_tokenizer
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
 from trainers.model import Base, resolve_precision
+from trainers.model_source import load_tokenizer
 from trainers.own_code import load_function
 from trainers.spec import Generation
 from trainers.tasks.base import Task

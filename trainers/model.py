@@ -13,7 +13,7 @@ from trainers.earlier_adapter import go_on_from
 from trainers.files import replace_folder
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
-from trainers.spec import TrialSpec, Workload
+from trainers.spec import Scale, TrialSpec, Workload
 from trainers.tasks.table import TASKS
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,7 +49,9 @@ class Base:
         return sorted({outermost(name.rpartition(".")[0]) for name in new})
 
 
-def load_base(workload: Workload, labels: list[str], folder: str | None = None) -> Base:
+def load_base(
+    workload: Workload, labels: list[str], folder: str | None = None, scale: Scale | None = None
+) -> Base:  # fmt: skip
     """Read the weights (safetensors only) in float32; autocast casts them where a trial computes in less.
 
     Raises what transformers raises when the folder does not hold what its config says, and `DataProblem` for an
@@ -62,6 +64,8 @@ def load_base(workload: Workload, labels: list[str], folder: str | None = None) 
         dtype=torch.float32,
         use_safetensors=True,
     )
+    if scale is not None:
+        TASKS[workload.task].rescale(model, scale)
     model.config.use_cache = False
     if model.config.pad_token_id is None:
         eos = model.config.eos_token_id  # some models have several

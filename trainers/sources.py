@@ -14,19 +14,15 @@ from typing import Any
 from trainers.slices import parse_slice
 from trainers.spec import Finding, SourceRef
 
-MAX_FINDINGS = 20
 MAX_PLACES = 3
 
 
 class DataProblem(Exception):
-    """Data or model that no trial can use: every finding, up to `MAX_FINDINGS` and a count of the rest."""
+    """Data or model that no trial can use: every finding."""
 
     def __init__(self, findings: list[Finding]) -> None:
-        shown = findings[:MAX_FINDINGS]
-        if rest := len(findings) - len(shown):
-            shown.append(Finding(findings[-1].where.split(":")[0], f"and {rest} more problems like these"))
-        self.findings = shown
-        super().__init__("; ".join(f"{f.where}: {f.found}" for f in shown))
+        self.findings = findings
+        super().__init__("; ".join(f"{f.where}: {f.found}" for f in findings))
 
 
 @dataclass(frozen=True)

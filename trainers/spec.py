@@ -297,6 +297,14 @@ PAUSED = Failed("interrupted", "paused at a checkpoint")
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Numbers are learned as (number - mean) / std, and given back in their own unit."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What the data and model turned out to be."""
 
@@ -322,7 +330,9 @@ class Inspection:
     family: Family = "encoder"
     """What kind of model the base is."""
     max_length: int | None = None
-    """The longest row in tokens, where the model decides it and not the YAML."""
+    """The longest row in tokens: as the YAML says, or what the model takes where it says nothing."""
+    scale: Scale | None = None
+    """Of the numbers that are learned; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -387,6 +397,8 @@ class Checked:
     splits: dict[str, SplitFacts]
     examples: list[Rendered]
     notes: list[str]
+    max_length: int
+    """Longest row in tokens."""
     copy: CleanCopy | None = None
     """Only where there are no findings."""
 

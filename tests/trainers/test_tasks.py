@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainers.inspection import load_tokenizer
+from trainers.model_source import load_tokenizer
 from trainers.sources import DataProblem, Row
 from trainers.spec import Finding
 from trainers.splits import Keyed

@@ -11,7 +11,7 @@ import torch
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch
+from trainers.tasks.base import Batch, Task
 from trainers.tokens import Encoded, TargetKind, Tokens
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def texts_with(
     return answer if isinstance(answer, Finding) else (Texts(*texts), answer)
 
 
-class SequenceHead:
+class SequenceHead(Task):
     """A head whose logits, [rows, labels], belong to the row as a whole."""
 
     targets: TargetKind = "row"

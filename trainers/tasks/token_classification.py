@@ -19,7 +19,7 @@ from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch, Sums
+from trainers.tasks.base import Batch, Sums, Task
 from trainers.tasks.heads import load_with_head
 from trainers.tasks.spans import words_and_tags
 from trainers.tokens import Encoded, TargetKind, Tokens
@@ -31,7 +31,7 @@ class Sentence:
     tags: tuple[str, ...]
 
 
-class TokenClassification:
+class TokenClassification(Task):
     name = "token-classification"
     targets: TargetKind = "token"
     loss: Loss = staticmethod(cross_entropy)
