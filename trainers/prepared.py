@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.documents import cut_off_end
 from trainers.enough import Counts, why_empty
 from trainers.model_source import BaseFiles, look_at_base
 from trainers.sources import MAX_PLACES, DataProblem, places, read_rows
@@ -114,12 +115,16 @@ def read_given(task: Task, data: DataRef) -> Given:
 
 
 def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
-    """All splits, cut from train where the data names no source of their own."""
+    """All splits, cut from train where the data names no source of their own: of running text the end, of other rows
+    a sample."""
     splits = dict(kept)
     for name in ("test", "validation"):
         if name not in data.sources():
             size = data.test_size if name == "test" else data.validation_size
-            splits["train"], splits[name] = cut(splits["train"], size, data.seed)
+            documents = [row for row in splits["train"] if row.row.is_document]
+            others = [row for row in splits["train"] if not row.row.is_document]
+            (first, second), (third, fourth) = cut_off_end(documents, size), cut(others, size, data.seed)
+            splits["train"], splits[name] = first + third, second + fourth
     return splits
 
 
@@ -198,6 +203,7 @@ def counts_of(made: Prepared) -> Counts:
         repeats=[(repeat.split, repeat.kept_split) for repeat in made.repeats],
         cut={name: len(made.splits[name]) for name in SPLITS},
         strata=len({row.stratum for row in made.kept.get("train", [])}),
+        are_documents=all(row.row.is_document for row in made.kept.get("train", [])),
         learned={name: sum(len(one) for _, one in rows) for name, rows in made.tokens.items() if rows},
     )
 

@@ -31,6 +31,8 @@ class Row:
 
     where: str
     values: dict[str, Any]
+    is_document: bool = False
+    """Whether it is running text that stands in order with its neighbours."""
 
 
 def places(wheres: Sequence[str]) -> str:
