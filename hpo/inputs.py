@@ -10,14 +10,13 @@ from hpo.errors import UsageError
 from hpo.fetch import fetched_path
 from hpo.home import Home
 from hpo.yaml_source import Section
-from trainers.catalog import FOLDABLE_ADAPTERS, TASKS
+from trainers.catalog import DATA_SUFFIXES, FOLDABLE_ADAPTERS, TASKS
 from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.slices import parse_slice
 from trainers.spec import DataRef, ModelRef, SourceRef
 
 DOCUMENTS = ("file", "paragraph", "line")
 """What `data.documents` may name; any other text stands between two documents."""
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll")
 
 
 def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
@@ -193,10 +192,10 @@ def _locate(section: Section, key: str, value: str, file: Path, home: Home) -> s
             section.problem(f"no file matches {value!r}", f"paths start at {file.parent.resolve()}", key)
         return str(path)
     if path is not None:
-        if not path.is_dir() and path.suffix not in DATA_SUFFIXES:
+        if not path.is_dir() and path.suffix.lower() not in DATA_SUFFIXES:
             section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
         return str(path)
-    if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):
+    if Path(value).suffix.lower() in DATA_SUFFIXES or value.startswith((".", "/", "~")):
         section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", key)
         return str((file.parent / Path(value).expanduser()).resolve())
     return value

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.documents import cut_off_end
+from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
 from trainers.model_source import BaseFiles, look_at_base
+from trainers.running_text import cut_off_end
 from trainers.sources import MAX_PLACES, DataProblem, places, read_rows
 from trainers.spec import DataRef, Finding, Scale, Workload
+from trainers.split_names import named_splits
 from trainers.splits import SPLITS, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
@@ -35,12 +37,14 @@ Tokenized = list[tuple[Placed[Any], list[Encoded]]]
 class Given:
     """What the sources hold."""
 
-    splits: dict[str, list[Placed[Any]]]
+    splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
     """The sound rows of every split that the data names."""
-    unsound: dict[str, list[list[Finding]]]
+    unsound: dict[str, list[list[Finding]]] = field(default_factory=dict)
     """What is wrong with each of its other rows."""
-    findings: list[Finding]
+    findings: list[Finding] = field(default_factory=list)
     """What is wrong with a source as a whole."""
+    notes: list[str] = field(default_factory=list)
+    """How files were read, where that is not plain to see."""
 
     def row_findings(self) -> list[Finding]:
         """What is wrong with single rows, in bounds."""
@@ -52,7 +56,9 @@ class Prepared:
     """What became of the data, as far as it can be used."""
 
     task: Task
-    given: Given
+    data: DataRef
+    """With a source for each split that names of files say."""
+    given: Given = field(default_factory=Given)
     kept: dict[str, list[Placed[Any]]] = field(default_factory=dict)
     """The sound rows of every split that the data names, without duplicates."""
     repeats: list[Repeat[Placed[Any]]] = field(default_factory=list)
@@ -74,32 +80,39 @@ class Prepared:
 
 def prepare(workload: Workload) -> Prepared:
     """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
-    task = TASKS[workload.task]
-    made = Prepared(task, read_given(task, workload.data))
+    made = Prepared(TASKS[workload.task], workload.data)
+    _read(made)
     made.base = look_at_base(workload, made.findings)
     made.kept, made.repeats = drop_duplicates(made.given.splits)
-    made.splits = cut_splits(made.kept, workload.data)
-    if made.splits["train"] and not made.given.findings:
-        train = [row.example for row in made.splits["train"]]
-        made.labels, made.scale = task.labels(train), task.scale(train)
-        made.findings += task.check_all(made.splits["train"], str(workload.data.train))
-        made.findings += unknown_labels(task, made.splits, made.labels)
-        made.notes += task.notes(train)
+    made.splits = cut_splits(made.kept, made.data)
+    _learn_labels(made)
     if made.base is not None:
-        made.notes += [*made.base.notes, *task.head_notes(made.base.config, made.labels)]
+        made.notes += [*made.base.notes, *made.task.head_notes(made.base.config, made.labels)]
         _tokenize(made, made.base)
     if not made.given.findings:
-        made.findings += why_empty(counts_of(made), workload.data, lambda split: learns_uncut(made, split))
+        made.findings += why_empty(counts_of(made), made.data, lambda split: learns_uncut(made, split))
     return made
+
+
+def _read(made: Prepared) -> None:
+    """Find the splits and read their rows."""
+    try:
+        made.data, notes = named_splits(made.data)
+    except DataProblem as problem:
+        made.given.findings.extend(problem.findings)
+    else:
+        made.given = read_given(made.task, made.data)
+        made.notes += [*notes, *made.given.notes]
 
 
 def read_given(task: Task, data: DataRef) -> Given:
     """The rows of every split that the data names, each looked at alone."""
-    given = Given({}, {}, [])
+    given = Given()
+    documents = data.documents if CATALOG[task.name].makes_blocks else "line"
     for name, source in data.sources().items():
         unsound: list[list[Finding]] = []
         try:
-            rows = read_rows(source, name, unsound)
+            rows = read_rows(source, name, unsound, documents, given.notes)
         except DataProblem as problem:
             given.findings.extend(problem.findings)
             rows = []
@@ -114,10 +127,21 @@ def read_given(task: Task, data: DataRef) -> Given:
     return given
 
 
+def _learn_labels(made: Prepared) -> None:
+    """What the training rows say of labels, and what is wrong with the splits because of it."""
+    if not made.splits.get("train") or made.given.findings:
+        return
+    train = [row.example for row in made.splits["train"]]
+    made.labels, made.scale = made.task.labels(train), made.task.scale(train)
+    made.findings += made.task.check_all(made.splits["train"], str(made.data.train))
+    made.findings += unknown_labels(made.task, made.splits, made.labels)
+    made.notes += made.task.notes(train)
+
+
 def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
     """All splits, cut from train where the data names no source of their own: of running text the end, of other rows
     a sample."""
-    splits = dict(kept)
+    splits = {"train": list[Placed[Any]](), **kept}
     for name in ("test", "validation"):
         if name not in data.sources():
             size = data.test_size if name == "test" else data.validation_size

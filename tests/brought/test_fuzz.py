@@ -1,7 +1,7 @@
-"""Broken and odd input of every kind: it is read, or refused by name; nothing runs, nothing hangs, nothing is left behind.
+"""Broken and odd input of every kind is read, or refused by name; nothing runs, hangs or is left behind.
 
-The suite tries the same few hundred each time; `pytest tests/brought/test_fuzz.py --hypothesis-profile=long` tries new ones
-for as long as an hour.
+The suite tries the same few hundred each time; `pytest tests/brought/test_fuzz.py --hypothesis-profile=long` tries new
+ones, a hundred times as many.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ KEYS = [
 trees = st.recursive(
     scalars,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=5)), inner, max_size=4)
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=5)), inner, max_size=4),
     ),
     max_leaves=8,
 )  # fmt: skip
@@ -95,7 +96,11 @@ def sweeps(draw: st.DrawFn) -> str:
     text = yaml.safe_dump(tree, allow_unicode=draw(st.booleans()))
     if draw(st.integers(0, 4)) == 0:
         place = draw(st.integers(0, len(text)))
-        text = text[:place] + draw(st.sampled_from([":", "\t", "&a ", "*a", "- ", "'", "{", "]", "!!int ", "%"])) + text[place:]
+        text = (
+            text[:place]
+            + draw(st.sampled_from([":", "\t", "&a ", "*a", "- ", "'", "{", "]", "!!int ", "%"]))
+            + text[place:]
+        )
     return text
 
 
@@ -114,13 +119,18 @@ def test_any_yaml_is_a_config_or_a_list_of_problems(folder, text):
     file = folder / "sweep.yaml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     before = sorted(folder.rglob("*"))
-    try:
-        load_config(file, Home(folder / "home"))
-    except UsageError as error:
-        assert error.exit_code == 2
-        assert 0 < len(str(error)) < MOST_CHARACTERS
-        assert str(file) in str(error)
+    message = refusal_of(file)
+    assert message is None or (str(file) in message and len(message) < MOST_CHARACTERS)
     assert sorted(folder.rglob("*")) == before
+
+
+def refusal_of(file: Path) -> str | None:
+    """Why a YAML is no config, or None. Any other error than a refusal ends the test."""
+    try:
+        load_config(file, Home(file.parent / "home"))
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 @tried(60)
@@ -128,30 +138,31 @@ def test_any_yaml_is_a_config_or_a_list_of_problems(folder, text):
 def test_any_bytes_are_a_yaml_or_a_problem(folder, content):
     file = folder / "sweep.yaml"
     file.write_bytes(content)
-    with pytest.raises(UsageError):
-        load_config(file, Home(folder / "home"))
+    assert refusal_of(file)
 
 
 # --- data ----------------------------------------------------------------------------------------------
 
 words = st.sampled_from([
-    "a warm film", "dull", "<|end|>", "[SEP]", "", "  ", "\n\n", '"', "a\tb", "é\u2028", "\ud83d", "x" * 3000, "0", "1.5",
-    "true", "null", "[0, 1]", "['a', 'b']", '[{"role": "user", "content": "a"}]', "B-X", "I-X", "O", "\x1b[2J", "\x00",
+    "a warm film", "dull", "<|end|>", "[SEP]", "", "  ", "\n\n", '"', "a\tb", "é\u2028", "\ud83d", "x" * 3000, "0",
+    "1.5", "true", "null", "[0, 1]", "['a', 'b']", '[{"role": "user", "content": "a"}]', "B-X", "I-X", "O",
+    "\x1b[2J", "\x00",
 ])  # fmt: skip
-cells = st.one_of(words, st.none(), st.booleans(), st.integers(-2, 3), st.floats(allow_nan=True, width=32), st.text(max_size=5))
+numbers = st.one_of(st.booleans(), st.integers(-2, 3), st.floats(allow_nan=True, width=32))
+cells = st.one_of(words, st.none(), numbers, st.text(max_size=5))
+PARTS = ["role", "content", "weight", "start", "end", "label", "from", "value", "tool_calls", "type", "text"]
 values = st.recursive(
     cells,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.dictionaries(
-            st.sampled_from(["role", "content", "weight", "start", "end", "label", "from", "value", "tool_calls", "type", "text"]),
-            inner, max_size=4,
-        ),
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(PARTS), inner, max_size=4)
     ),
     max_leaves=6,
 )  # fmt: skip
 turns = st.fixed_dictionaries(
-    {"role": st.sampled_from(["system", "user", "assistant", "tool", "developer", ""]), "content": st.one_of(words, values)},
+    {
+        "role": st.sampled_from(["system", "user", "assistant", "tool", "developer", ""]),
+        "content": st.one_of(words, values),
+    },
     optional={"weight": st.sampled_from([0, 1, None, 2]), "tool_calls": values},
 )  # fmt: skip
 GOOD_ROWS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainers.documents import Text
+from trainers.running_text import Text
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.sources import Row
+from trainers.sources import Row, names_of
 from trainers.spec import Finding
 
 
@@ -13,8 +13,7 @@ def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
     """What stands in the column for `role`, of any kind."""
     name = columns[role]
     if name not in row.values:
-        has = ", ".join(row.values) or "nothing"
-        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {has}")
+        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {names_of(row)}")
     return row.values[name]
 
 

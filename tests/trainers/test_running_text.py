@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.documents import Text, cut_off_end
 from trainers.model_source import load_tokenizer
+from trainers.running_text import Text, cut_off_end
 from trainers.sources import Row
 from trainers.splits import Placed, drop_duplicates
 from trainers.tasks.causal_lm import CausalLM
