@@ -61,27 +61,30 @@ def _in_plain_words(where: str, repo: str, revision: str | None, error: BaseExce
 
     causes = list(_causes(error))
 
-    def is_any(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
+    def is_any(*kinds: type[BaseException], said: str | None = None) -> bool:
+        """`datasets` drops causes; then there are only its words."""
+        return any(isinstance(cause, kinds) for cause in causes) or (said is not None and said in str(error))
 
     statuses = [cause.response.status_code for cause in causes if isinstance(cause, errors.HfHubHTTPError)]
     has_token = huggingface_hub.get_token() is not None
     page = f"{huggingface_hub.constants.ENDPOINT}/{'' if where == 'model' else 'datasets/'}{repo}"
-    if is_any(errors.GatedRepoError):
+    if is_any(errors.GatedRepoError, said="is a gated dataset"):
         login = "the account of your HF_TOKEN" if has_token else "your account, and set HF_TOKEN to a token of it"
         return "is gated: its terms have to be accepted first", f"accept them at {page} with {login}"
     if 401 in statuses and has_token:
         return "the hub does not accept your HF_TOKEN", "a token that is valid, or none for what is public"
-    if is_any(errors.RepositoryNotFoundError):
+    if is_any(errors.RepositoryNotFoundError, said="doesn't exist on the Hub or cannot be accessed"):
         kind = "model" if where == "model" else "data set"
         token = "your HF_TOKEN must be allowed to read it" if has_token else "set HF_TOKEN"
         return f"the hub has no such {kind}, or it is private", f"check the id; where it is private, {token}"
-    if is_any(errors.RevisionNotFoundError):
+    if is_any(errors.RevisionNotFoundError, said=f"Revision '{revision}' doesn't exist"):
         return f"has no revision {revision!r}", f"a branch, tag or commit of {page}"
     if is_any(errors.OfflineModeIsEnabled) or "OfflineModeIsEnabled" in str(error):
         return "is not in the cache of this machine, and HF_HUB_OFFLINE is set", "unset it, or a file or folder"
     if is_any(errors.LocalEntryNotFoundError, ConnectionError) or _is_unreachable(causes):
-        return "the hub cannot be reached", "a file or folder, or try again with a connection: what came is kept"
+        return "the hub cannot be reached", "a file or folder, or try again with a connection: whole files are kept"
+    if "any data file" in str(error):
+        return "has no files of data, or not those that its README names", f"look at its files: {page}/tree/main"
     first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return cut(first_line), "a file, a folder or a reachable hub id, its config and split"
 
