@@ -39,7 +39,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
     # Where several methods read a setting, the baseline's decides its default.
     by_rank = [*(m for m in methods if m != method), *(m for m in methods if m == method)]
     defaults = {n: v for m in by_rank for n, v in default_settings(task or "text-classification", m).items()}
-    settings = {**defaults, **_training(root, fields, " or ".join(methods))}
+    given = _training(root, fields, " or ".join(methods))
     name = _name(root, "name", file.stem)
     space = parse_space(root.section("search_space"), {**fields, METHOD.name: METHOD})
     metrics = parse_metrics(root, task)
@@ -55,7 +55,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         method=method,
         strategy=parse_strategy(root, space),
         space=space,
-        settings=settings,
+        settings={**defaults, **given},
         objectives=objectives,
         metrics=tuple(dict.fromkeys([*metrics, *asked])),
         generation=parse_generation(root),
@@ -67,6 +67,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         promote=_promote(root, name, task),
         report_to=_report_to(root),
         seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
+        max_length_is_given="max_length" in given or "max_length" in space.dimensions,
     )
     root.finish()
     config = dataclasses.replace(config, code=_own_code(root, config))
@@ -152,8 +153,9 @@ def _promote(root: Section, name: str, task: str) -> Promote | None:
     section = root.section("promote")
     promoted = _name(section, "name", name) if "name" in section else name
     max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
+    replace, allow_useless = section.flag("replace", False), section.flag("allow_useless", False)
     section.finish()
-    return Promote(promoted, max_drop)
+    return Promote(promoted, max_drop, replace, allow_useless)
 
 
 def _report_to(root: Section) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter
 from trainers.slices import parse_slice
 from trainers.spec import DataRef, ModelRef, SourceRef
 
+DOCUMENTS = ("file", "paragraph", "line")
+"""What `data.documents` may name; any other text stands between two documents."""
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll")
 
 
@@ -111,6 +114,7 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         )
         for split in ("validation", "test")
     }  # fmt: skip
+    documents = _parse_documents(section, task)
     split_seed = section.number("split_seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")
     if "data" in root:
         if section.raw("train") is None:
@@ -124,7 +128,22 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         validation_size=float(sizes["validation"]),
         test_size=float(sizes["test"]),
         seed=int(split_seed),
+        documents=documents,
     )
+
+
+def _parse_documents(data: Section, task: str) -> str:
+    """What one text of a `.txt` file is: a word of `DOCUMENTS`, or what stands between two texts."""
+    value = data.text("documents", "file") or ""
+    if "documents" in data and task not in ("", "causal-lm"):
+        data.problem("is given", f"only causal-lm reads documents, not {task}: remove it", "documents")
+    elif not value:
+        data.problem(
+            "got ''", f"expected {', '.join(DOCUMENTS)}, or the text that separates two documents", "documents"
+        )
+    elif value not in DOCUMENTS and (meant := difflib.get_close_matches(value.lower(), DOCUMENTS, 1, 0.8)):
+        data.problem(f"got {value!r}", f"did you mean {meant[0]!r}?", "documents")
+    return value
 
 
 def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef | None:

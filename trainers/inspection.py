@@ -13,7 +13,7 @@ from typing import Any
 
 from trainers.catalog import TASKS as CATALOG
 from trainers.catalog import Family
-from trainers.codec import fingerprint, to_json
+from trainers.codec import fingerprint
 from trainers.files import adapter_files, file_fingerprint
 from trainers.sources import DataProblem, places, read_rows
 from trainers.spec import DataRef, Finding, Inspect, Inspection, ModelRef, Workload
@@ -241,11 +241,9 @@ def encode(
 
 def _fingerprint(workload: Workload, kept: Mapping[str, Sequence[tuple[Keyed[Any], Encoded]]]) -> str:
     """Hash of the rows in their splits and of everything that decides how they were cut and tokenized."""
-    data = to_json(workload.data)
-    for name in SPLITS:
-        del data[name]  # where the files lie does not matter, what they hold does
     rows = {name: [[r.key, e.ids, e.targets] for r, e in kept[name]] for name in SPLITS}
-    return fingerprint([workload.task, workload.max_length, data, rows])
+    # Where the files lie does not matter, what they hold does.
+    return fingerprint([workload.task, workload.max_length, workload.data.without_places(), rows])
 
 
 def _free_gpu_memory_mb() -> tuple[list[float], list[str]]:

@@ -71,6 +71,18 @@ class DataRef:
     validation_size: float
     test_size: float
     seed: int
+    documents: str = "file"
+    """What one text of a `.txt` file is, for causal-lm: its `file`, `paragraph`, `line`, or what a separator parts."""
+
+    def without_places(self) -> dict[str, Any]:
+        """How the rows are read and cut, as plain values, without where they lie. A default that came later is left
+        out, so that data which is read as before has the hash that it had."""
+        content: dict[str, Any] = to_json(self)
+        for split in ("train", "validation", "test"):
+            del content[split]
+        if self.documents == "file":
+            del content["documents"]
+        return content
 
     def sources(self) -> dict[str, SourceRef]:
         """Those of the splits that have one of their own."""
@@ -103,6 +115,8 @@ class Workload:
     """Besides the task's: names of generated-text metrics, and functions of the user's, FILE.py:FUNCTION."""
     generation: Generation | None = None
     """None where no metric asks for generated text."""
+    max_length_is_given: bool = True
+    """Whether the YAML says `max_length`. Where it does not, a model of fewer positions decides."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +149,8 @@ class TrialSpec:
             del content[place]
         # Where data, model and cache lie does not matter: what they hold is in `inputs`.
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
-        for split in ("train", "validation", "test"):
-            del content["workload"]["data"][split]
+        content["workload"]["data"] = self.workload.data.without_places()
+        del content["workload"]["max_length_is_given"]
         del content["workload"]["model"]["adapter"]
         for name in CHANGE_NO_RESULT:
             content["settings"].pop(name, None)
@@ -307,6 +321,8 @@ class Inspection:
     """Free on the fullest of them."""
     family: Family = "encoder"
     """What kind of model the base is."""
+    max_length: int | None = None
+    """The longest row in tokens, where the model decides it and not the YAML."""
 
 
 @dataclass(frozen=True)

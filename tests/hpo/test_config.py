@@ -114,6 +114,55 @@ def test_what_the_file_gives_wins(tmp_path):
     assert (config.finalists, config.patience) == (Finalists(2, 5), Patience(0, 1.5))
 
 
+@pytest.mark.parametrize("value", [None, "file", "paragraph", "line", "\n***\n", "<|endoftext|>"])
+def test_a_text_file_is_cut_as_the_file_says(tmp_path, value):
+    data = {"train": "train.jsonl"} if value is None else {"train": "train.jsonl", "documents": value}
+    config = make_config(tmp_path, task="causal-lm", data=data)
+    assert config.data.documents == (value or "file")
+    assert config.resolved()["data"].get("documents", "file") == (value or "file")
+
+
+@pytest.mark.parametrize(
+    ("task", "value", "problem"),
+    [
+        ("chat", "line", "data.documents: is given; only causal-lm reads documents, not chat: remove it"),
+        ("causal-lm", "lines", "data.documents: got 'lines'; did you mean 'line'?"),
+        ("causal-lm", "", "data.documents: got ''; expected file, paragraph, line, or the text that separates"),
+        ("causal-lm", 3, "data.documents: got 3; expected text"),
+    ],
+)
+def test_documents_that_cannot_be(tmp_path, task, value, problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        make_config(tmp_path, task=task, data={"train": "train.jsonl", "documents": value})
+
+
+def test_what_a_release_may_replace_is_said_by_the_file(tmp_path):
+    default, asked = (make_config(tmp_path, promote=p).promote for p in ({}, {"replace": True, "allow_useless": True}))
+    assert default is not None
+    assert asked is not None
+    assert (default.replace, default.allow_useless) == (False, False)
+    assert (asked.replace, asked.allow_useless) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_given"),
+    [
+        ({}, False),
+        ({"training": {"max_length": 256}}, True),
+        ({"search_space": {"max_length": {"type": "choice", "values": [64, 128]}}}, True),
+        ({"search_space": {"max_length": 64}}, True),
+    ],
+)
+def test_an_unset_max_length_is_what_the_model_allows(tmp_path, changes, is_given):
+    config, home = make_config(tmp_path, **changes), Home(tmp_path)
+    assert config.workload(home).max_length_is_given is is_given
+    point, paths = config.baseline(), TrialPaths(tmp_path)
+    as_inspected = config.trial_spec(0, point, home, INSPECTION, paths, 1)
+    shorter = config.trial_spec(0, point, home, dataclasses.replace(INSPECTION, max_length=32), paths, 1)
+    assert int(as_inspected.settings["max_length"]) >= 64
+    assert shorter.settings["max_length"] == 32
+
+
 @pytest.mark.parametrize("value", [[], ["mlflow"], ["tensorboard"], ["tensorboard", "mlflow"], None])
 def test_views_are_those_that_are_asked_for(tmp_path, value):
     config = make_config(tmp_path, report_to=value)
@@ -911,7 +960,8 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     assert set(resolved["budget"].values()) == {None}
     assert (resolved["constraints"], resolved["finalists"]) == ({}, None)
     assert resolved["trials"] == {"retries": 2, "stall_minutes": 30.0}
-    assert resolved["promote"] == {"name": "sweep", "max_drop": 0.01}
+    promote = {"name": "sweep", "max_drop": 0.01, "replace": False, "allow_useless": False}
+    assert resolved["promote"] == promote
 
 
 EDITS = {
