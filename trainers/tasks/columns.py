@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from trainers.sources import Row
 from trainers.spec import Finding
 
+_MOST_NAMES = 10
+_MOST_CHARACTERS = 100
+
 
 def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
     """What stands in the column for `role`, of any kind."""
     name = columns[role]
     if name not in row.values:
-        has = ", ".join(row.values) or "nothing"
-        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {has}")
+        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {names_in(row)}")
     return row.values[name]
+
+
+def names_in(row: Row) -> str:
+    """The names of a row's first columns."""
+    more = len(row.values) - _MOST_NAMES
+    names = [str(name)[:_MOST_CHARACTERS] for name in itertools.islice(row.values, _MOST_NAMES)]
+    return (", ".join(names) or "nothing") + (f" and {more} more" if more > 0 else "")
+
+
+def shown(value: object) -> str:
+    """A value as it is written in a finding, not longer than a line."""
+    written = repr(value[: _MOST_CHARACTERS + 1] if isinstance(value, (str, list)) else value)
+    return written if len(written) <= _MOST_CHARACTERS else f"{written[:_MOST_CHARACTERS]}..."
 
 
 def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Finding:
@@ -24,7 +41,7 @@ def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Find
     if isinstance(value, Finding):
         return value
     if not isinstance(value, str) or not value.strip():
-        return Finding(row.where, f"{columns[role]} is {value!r}", "expected text")
+        return Finding(row.where, f"{columns[role]} is {shown(value)}", "expected text")
     return value
 
 
@@ -38,7 +55,10 @@ def texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str | None] | Find
 
 
 def as_label(value: object, where: str, name: str) -> str | Finding:
-    """A label as text; whole numbers are labels too."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        return Finding(where, f"{name} is {value!r}", "expected a label: text or a whole number")
+    """A label as text. Numbers and truth values are labels too; 1.0 is 1, for tables make floats of whole numbers where
+    some are missing."""
+    if isinstance(value, float) and math.isfinite(value):
+        value = int(value) if value.is_integer() else repr(value)
+    if not isinstance(value, (str, int)) or not str(value).strip():
+        return Finding(where, f"{name} is {shown(value)}", "expected a label: text, a number or a truth value")
     return str(value).strip()
