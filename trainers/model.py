@@ -21,14 +21,15 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Base:
-    """A frozen base model, and which of its parameters the checkpoint did not hold."""
+    """A frozen base model, and which of its parameters are trained in full with every method."""
 
     workload: Workload
     labels: list[str]
     model: torch.nn.Module
     new_parameters: list[str]
+    """Those of a head on labels or numbers, and all others that the checkpoint did not hold."""
     drawn_parameters: list[str]
-    """Those of them that no earlier adapter has brought either: drawn anew from each trial's seed."""
+    """Those of them that neither checkpoint nor earlier adapter has brought: drawn anew from each trial's seed."""
     pad_id: int = 0
     folder: str = ""
     """Where its files lie, the tokenizer's among them."""
@@ -57,7 +58,8 @@ def load_base(
     Raises what transformers raises when the folder does not hold what its config says, and `DataProblem` for an
     earlier adapter that does not fit.
     """
-    model, new = TASKS[workload.task].load_model(
+    task = TASKS[workload.task]
+    model, drawn = task.load_model(
         folder or workload.model.source,
         labels,
         trust_remote_code=workload.model.trust_remote_code,
@@ -65,13 +67,14 @@ def load_base(
         use_safetensors=True,
     )
     if scale is not None:
-        TASKS[workload.task].rescale(model, scale)
+        task.rescale(model, scale)
     model.config.use_cache = False
     if model.config.pad_token_id is None:
         eos = model.config.eos_token_id  # some models have several
         model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
     pad_id = int(model.config.pad_token_id or 0)
-    base = Base(workload, labels, model, new, new, pad_id, folder or workload.model.source)
+    new = sorted({*drawn, *task.head_parameters(model)})
+    base = Base(workload, labels, model, new, drawn, pad_id, folder or workload.model.source)
     if workload.model.adapter:
         go_on_from(base, Path(workload.model.adapter))
     base.model.requires_grad_(False)

@@ -32,7 +32,7 @@ def check(task, columns=None, **values):
         ("text-classification", {"text": "a"}, "has no column 'label' for data.label"),
         ("text-classification", {"text": " ", "label": "a"}, "text is ' '"),
         ("text-classification", {"text": "a", "label": None}, "label is None"),
-        ("text-classification", {"text": "a", "label": True}, "label is True"),
+        ("text-classification", {"text": "a", "label": float("nan")}, "label is nan"),
         ("multi-label-classification", {"text": "a", "labels": 3}, "labels is 3"),
         ("multi-label-classification", {"text": "a", "labels": ["x", ""]}, "labels is ''"),
         ("regression", {"text": "a", "value": "much"}, "value is 'much'"),

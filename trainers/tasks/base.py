@@ -103,8 +103,12 @@ class Task(Protocol):
         ...
 
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
-        """The base model, and the names of parameters that the checkpoint did not hold (a new head)."""
+        """The base model, and the names of parameters that the checkpoint did not hold for these labels."""
         ...
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        """Names of the parameters of a head on labels or numbers, which is trained in full, new or not."""
+        return []
 
     def rescale(self, model: torch.nn.Module, scale: Scale) -> None:
         """Make a model that was just loaded learn in the unit of `scale` and answer in its own, in place."""

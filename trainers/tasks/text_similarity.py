@@ -49,6 +49,12 @@ class TextSimilarity(Regression):
         model, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
         return model, sorted(info["missing_keys"])
 
+    def head_notes(self, config: Any, labels: Sequence[str]) -> list[str]:
+        return []
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        return []
+
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         return Sums(loss(cosines(model, batch), batch.targets[:, 0].float()).sum(), len(batch.targets))
 
