@@ -62,7 +62,7 @@ def rows_of_head(config: Any, labels: Sequence[str]) -> HeadRows | None:
 
 
 def head_names(config: Any) -> list[str]:
-    """What the rows of a head with this config are called: by `id2label`, or by `label2id` where only that has names."""
+    """What the rows of a head with this config are called: by `id2label`, or by `label2id` where that has names."""
     by_row = _in_rows(config.id2label or {})
     if any(not _NO_NAME.fullmatch(name) for name in by_row):
         return by_row
