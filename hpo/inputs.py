@@ -10,14 +10,14 @@ from hpo.errors import UsageError
 from hpo.fetch import fetched_path
 from hpo.home import Home
 from hpo.yaml_source import Section
-from trainers.catalog import FOLDABLE_ADAPTERS, TASKS
+from trainers.catalog import DATA_SUFFIXES, FOLDABLE_ADAPTERS, TASKS
 from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.slices import parse_slice
 from trainers.spec import DataRef, ModelRef, SourceRef
 
 DOCUMENTS = ("file", "paragraph", "line")
 """What `data.documents` may name; any other text stands between two documents."""
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll")
+MOST_ROWS = 1_000_000_000_000
 
 
 def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
@@ -110,12 +110,12 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     sizes = {
         split: section.number(
             f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
-            "a share below 1 or a whole number of rows",
+            "a share below 1 or a whole number of rows", most=MOST_ROWS,
         )
         for split in ("validation", "test")
     }  # fmt: skip
     documents = _parse_documents(section, task)
-    split_seed = section.number("split_seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")
+    split_seed = section.whole("split_seed", 0, 0, most=(1 << 63) - 1)
     if "data" in root:
         if section.raw("train") is None:
             section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
@@ -127,7 +127,7 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         columns=columns,
         validation_size=float(sizes["validation"]),
         test_size=float(sizes["test"]),
-        seed=int(split_seed),
+        seed=split_seed,
         documents=documents,
     )
 
@@ -137,10 +137,6 @@ def _parse_documents(data: Section, task: str) -> str:
     value = data.text("documents", "file") or ""
     if "documents" in data and task not in ("", "causal-lm"):
         data.problem("is given", f"only causal-lm reads documents, not {task}: remove it", "documents")
-    elif not value:
-        data.problem(
-            "got ''", f"expected {', '.join(DOCUMENTS)}, or the text that separates two documents", "documents"
-        )
     elif value not in DOCUMENTS and (meant := difflib.get_close_matches(value.lower(), DOCUMENTS, 1, 0.8)):
         data.problem(f"got {value!r}", f"did you mean {meant[0]!r}?", "documents")
     return value
@@ -149,12 +145,16 @@ def _parse_documents(data: Section, task: str) -> str:
 def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef | None:
     """The source of a split: a text, or a mapping that says which of its rows."""
     if not isinstance(data.raw(role), dict):
+        if role == "train" and data.raw(role) is None:
+            return None  # it is missing
         value = data.text(role)
         return None if value is None else SourceRef(_locate(data, role, value, file, home))
     section = data.section(role)
-    value = section.text("source")
     if section.raw("source") is None:
         section.problem("is missing", "expected a file, a hub id or fetch:NAME", "source")
+        value = None
+    else:
+        value = section.text("source")
     source = SourceRef(
         source="" if value is None else _locate(section, "source", value, file, home),
         config=section.text("config"),
@@ -193,10 +193,10 @@ def _locate(section: Section, key: str, value: str, file: Path, home: Home) -> s
             section.problem(f"no file matches {value!r}", f"paths start at {file.parent.resolve()}", key)
         return str(path)
     if path is not None:
-        if not path.is_dir() and path.suffix not in DATA_SUFFIXES:
+        if not path.is_dir() and path.suffix.lower() not in DATA_SUFFIXES:
             section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
         return str(path)
-    if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):
+    if Path(value).suffix.lower() in DATA_SUFFIXES or value.startswith((".", "/", "~")):
         section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", key)
         return str((file.parent / Path(value).expanduser()).resolve())
     return value

@@ -16,6 +16,11 @@ Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
 Family = Literal["encoder", "decoder", "encoder-decoder"]
 FAMILIES: tuple[Family, ...] = ("encoder", "decoder", "encoder-decoder")
+DATA_SUFFIXES = (
+    ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll", ".conllu", ".bio", ".iob", ".iob2", ".ndjson",
+    ".arrow",
+)  # fmt: skip
+"""Files of rows, by the end of their names, in capitals or not; `formats/table.py` has a reader for each."""
 
 
 @dataclass(frozen=True)

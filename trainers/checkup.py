@@ -30,8 +30,7 @@ def check(request: Check) -> Checked:
     What is found is what a sweep would refuse: both decide by `prepare`. Raises `DataProblem` with all that was found
     where a source or the model cannot be read.
     """
-    workload = request.workload
-    made = prepare(workload)
+    made = prepare(request.workload)
     # Rows that are unsound are left out of a copy.
     findings = made.all_findings(with_rows=request.clean_dir is None)
     base = made.base
@@ -42,7 +41,7 @@ def check(request: Check) -> Checked:
     facts = {name: _facts(made.task, made.splits[name], uncut[name], made.labels, seen[name]) for name in SPLITS}
     first = [many[0] for _, many in made.tokens["train"] if many][:EXAMPLES]
     examples = [_rendered(one, base.tokenizer, made.labels, made.task) for one in first]
-    sources = workload.data.sources().values()
+    sources = made.data.sources().values()
     marked = list(dict.fromkeys(file for source in sources for file in marked_files(source)))
     notes = made.notes + notes_on(seen, facts["train"].labels, marked, made.task, base.max_length)
     copy = None

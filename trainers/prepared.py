@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
 from trainers.model_source import BaseFiles, look_at_base
+from trainers.running_text import cut_off_end
 from trainers.sources import MAX_PLACES, DataProblem, places, read_rows
 from trainers.spec import DataRef, Finding, Scale, Workload
+from trainers.split_names import named_splits
 from trainers.splits import SPLITS, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
@@ -34,12 +37,14 @@ Tokenized = list[tuple[Placed[Any], list[Encoded]]]
 class Given:
     """What the sources hold."""
 
-    splits: dict[str, list[Placed[Any]]]
+    splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
     """The sound rows of every split that the data names."""
-    unsound: dict[str, list[list[Finding]]]
+    unsound: dict[str, list[list[Finding]]] = field(default_factory=dict)
     """What is wrong with each of its other rows."""
-    findings: list[Finding]
+    findings: list[Finding] = field(default_factory=list)
     """What is wrong with a source as a whole."""
+    notes: list[str] = field(default_factory=list)
+    """How files were read, where that is not plain to see."""
 
     def row_findings(self) -> list[Finding]:
         """What is wrong with single rows, in bounds."""
@@ -51,7 +56,9 @@ class Prepared:
     """What became of the data, as far as it can be used."""
 
     task: Task
-    given: Given
+    data: DataRef
+    """With a source for each split that names of files say."""
+    given: Given = field(default_factory=Given)
     kept: dict[str, list[Placed[Any]]] = field(default_factory=dict)
     """The sound rows of every split that the data names, without duplicates."""
     repeats: list[Repeat[Placed[Any]]] = field(default_factory=list)
@@ -73,32 +80,39 @@ class Prepared:
 
 def prepare(workload: Workload) -> Prepared:
     """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
-    task = TASKS[workload.task]
-    made = Prepared(task, read_given(task, workload.data))
+    made = Prepared(TASKS[workload.task], workload.data)
+    _read(made)
     made.base = look_at_base(workload, made.findings)
     made.kept, made.repeats = drop_duplicates(made.given.splits)
-    made.splits = cut_splits(made.kept, workload.data)
-    if made.splits["train"] and not made.given.findings:
-        train = [row.example for row in made.splits["train"]]
-        made.labels, made.scale = task.labels(train), task.scale(train)
-        made.findings += task.check_all(made.splits["train"], str(workload.data.train))
-        made.findings += unknown_labels(task, made.splits, made.labels)
-        made.notes += task.notes(train)
+    made.splits = cut_splits(made.kept, made.data)
+    _learn_labels(made)
     if made.base is not None:
-        made.notes += [*made.base.notes, *task.head_notes(made.base.config, made.labels)]
+        made.notes += [*made.base.notes, *made.task.head_notes(made.base.config, made.labels)]
         _tokenize(made, made.base)
     if not made.given.findings:
-        made.findings += why_empty(counts_of(made), workload.data, lambda split: learns_uncut(made, split))
+        made.findings += why_empty(counts_of(made), made.data, lambda split: learns_uncut(made, split))
     return made
+
+
+def _read(made: Prepared) -> None:
+    """Find the splits and read their rows."""
+    try:
+        made.data, notes = named_splits(made.data)
+    except DataProblem as problem:
+        made.given.findings.extend(problem.findings)
+    else:
+        made.given = read_given(made.task, made.data)
+        made.notes += [*notes, *made.given.notes]
 
 
 def read_given(task: Task, data: DataRef) -> Given:
     """The rows of every split that the data names, each looked at alone."""
-    given = Given({}, {}, [])
+    given = Given()
+    documents = data.documents if CATALOG[task.name].makes_blocks else "line"
     for name, source in data.sources().items():
         unsound: list[list[Finding]] = []
         try:
-            rows = read_rows(source, name, unsound)
+            rows = read_rows(source, name, unsound, documents, given.notes)
         except DataProblem as problem:
             given.findings.extend(problem.findings)
             rows = []
@@ -113,13 +127,28 @@ def read_given(task: Task, data: DataRef) -> Given:
     return given
 
 
+def _learn_labels(made: Prepared) -> None:
+    """What the training rows say of labels, and what is wrong with the splits because of it."""
+    if not made.splits.get("train") or made.given.findings:
+        return
+    train = [row.example for row in made.splits["train"]]
+    made.labels, made.scale = made.task.labels(train), made.task.scale(train)
+    made.findings += made.task.check_all(made.splits["train"], str(made.data.train))
+    made.findings += unknown_labels(made.task, made.splits, made.labels)
+    made.notes += made.task.notes(train)
+
+
 def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
-    """All splits, cut from train where the data names no source of their own."""
-    splits = dict(kept)
+    """All splits, cut from train where the data names no source of their own: of running text the end, of other rows
+    a sample."""
+    splits = {"train": list[Placed[Any]](), **kept}
     for name in ("test", "validation"):
         if name not in data.sources():
             size = data.test_size if name == "test" else data.validation_size
-            splits["train"], splits[name] = cut(splits["train"], size, data.seed)
+            documents = [row for row in splits["train"] if row.row.is_document]
+            others = [row for row in splits["train"] if not row.row.is_document]
+            (first, second), (third, fourth) = cut_off_end(documents, size), cut(others, size, data.seed)
+            splits["train"], splits[name] = first + third, second + fourth
     return splits
 
 
@@ -198,6 +227,7 @@ def counts_of(made: Prepared) -> Counts:
         repeats=[(repeat.split, repeat.kept_split) for repeat in made.repeats],
         cut={name: len(made.splits[name]) for name in SPLITS},
         strata=len({row.stratum for row in made.kept.get("train", [])}),
+        are_documents=all(row.row.is_document for row in made.kept.get("train", [])),
         learned={name: sum(len(one) for _, one in rows) for name, rows in made.tokens.items() if rows},
     )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,8 @@ class SourceRef:
     """Of a hub id: a branch, tag or commit."""
     split: str | None = None
     """Which rows, as `trainers/slices.py` reads it. Left out: all rows of files, a hub id's split of the same name."""
+    files: list[str] = field(default_factory=list)
+    """Where only some of a folder's files are meant: the absolute paths of these."""
 
     def __str__(self) -> str:
         return self.source if self.split is None else f"{self.source} {self.split}"
@@ -88,6 +90,11 @@ class DataRef:
         """Those of the splits that have one of their own."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: source for name, source in named.items() if source is not None}
+
+    def with_sources(self, sources: Mapping[str, SourceRef]) -> DataRef:
+        """The same data with these sources in place of those of the same splits."""
+        given = {**self.sources(), **sources}
+        return replace(self, train=given["train"], validation=given.get("validation"), test=given.get("test"))
 
 
 @dataclass(frozen=True)

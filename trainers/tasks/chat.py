@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.sources import DataProblem, Row
+from trainers.sources import DataProblem, Row, names_of
 from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks.next_token import NextToken, encoded_span, mask_of_spans
@@ -30,8 +30,7 @@ class Chat(NextToken):
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Conversation] | Finding:
         name = columns["messages"]
         if name not in row.values:
-            has = ", ".join(row.values) or "nothing"
-            return Finding(row.where, f"has no column {name!r} for data.messages", f"the row has: {has}")
+            return Finding(row.where, f"has no column {name!r} for data.messages", f"the row has: {names_of(row)}")
         messages = row.values[name]
         if why := _refuse(messages):
             return Finding(row.where, why, 'expected [{"role": "user", "content": ...}, {"role": "assistant", ...}]')

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.sources import Row
+from trainers.sources import Row, names_of
 from trainers.spec import Finding
 
-_MOST_NAMES = 10
 _MOST_CHARACTERS = 100
 
 
@@ -18,15 +16,8 @@ def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
     """What stands in the column for `role`, of any kind."""
     name = columns[role]
     if name not in row.values:
-        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {names_in(row)}")
+        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {names_of(row)}")
     return row.values[name]
-
-
-def names_in(row: Row) -> str:
-    """The names of a row's first columns."""
-    more = len(row.values) - _MOST_NAMES
-    names = [str(name)[:_MOST_CHARACTERS] for name in itertools.islice(row.values, _MOST_NAMES)]
-    return (", ".join(names) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def shown(value: object) -> str:
