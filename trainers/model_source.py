@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from trainers.catalog import TASKS, Family
 from trainers.codec import fingerprint
-from trainers.files import adapter_files, file_fingerprint
+from trainers.files import TARGET_SCALE, adapter_files, file_fingerprint
 from trainers.sources import DataProblem
 from trainers.spec import Finding, ModelRef, Workload
 
@@ -124,7 +124,9 @@ def base_fingerprint(folder: Path, model: ModelRef) -> str:
     content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
     if model.adapter is None:
         return content
-    return fingerprint([content, file_fingerprint(adapter_files(Path(model.adapter)))])
+    scale = Path(model.adapter) / TARGET_SCALE
+    files = [*adapter_files(Path(model.adapter)), *([scale] if scale.is_file() else [])]
+    return fingerprint([content, file_fingerprint(files)])
 
 
 def _weights(folder: Path) -> Finding | None:

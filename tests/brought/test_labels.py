@@ -9,25 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import write_jsonl
+from tests.brought.labels import TEXTS, workload
 from tests.trainers.families import CONFIGS
 from trainers.catalog import TASKS as CATALOG
 from trainers.evaluation import score_model
 from trainers.inspection import inspect
 from trainers.model import load_base
 from trainers.sources import Row
-from trainers.spec import DataRef, Finding, Inspect, ModelRef, SourceRef, Workload
-from trainers.tasks.table import TASKS as TASKS
-
-WORDS = ["warm", "dull", "film", "plot", "scene", "story", "funny", "stale", "the", "a"]
-TEXTS = [f"{a} {b} {i}" for i, (a, b) in enumerate((a, b) for a in WORDS for b in WORDS)]
-
-
-def workload(task: str, model: Path, rows: list[dict[str, Any]], folder: Path, **data: Any) -> Workload:
-    file = write_jsonl(folder / "data.jsonl", rows)
-    ref = DataRef(SourceRef(str(file)), None, None, dict(CATALOG[task].columns), 0.2, 0.2, 0, **data)
-    return Workload(task, ModelRef(str(model)), ref, 32, "fp32", str(folder / "cache"))
-
+from trainers.spec import Finding, Inspect
+from trainers.tasks.table import TASKS
 
 # --- labels --------------------------------------------------------------------------------------------
 

@@ -110,8 +110,13 @@ class Task(Protocol):
         """Names of the parameters of a head on labels or numbers, which is trained in full, new or not."""
         return []
 
-    def rescale(self, model: torch.nn.Module, scale: Scale) -> None:
-        """Make a model that was just loaded learn in the unit of `scale` and answer in its own, in place."""
+    def rescale(self, model: torch.nn.Module, scale: Scale, held: Scale | None) -> None:
+        """Make a model that was just loaded learn in the unit of `scale`, in place. `held` is the unit that its head
+        has learned before; None for a head that is drawn."""
+        return
+
+    def fold_scale(self, model: torch.nn.Module) -> None:
+        """Make a plain transformers model answer in the numbers' own unit, in place."""
         return
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
