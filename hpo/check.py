@@ -39,7 +39,7 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
-    return {"sweep": config.name, "task": config.task, "max_length": config.settings["max_length"], **to_json(checked)}
+    return {"sweep": config.name, "task": config.task, **to_json(checked)}
 
 
 def show_check(view: View, checked: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hpo.objective import Objective
 from hpo.pruner import Pruner
 from hpo.space import Point, SearchSpace
 from hpo.strategy import Strategy
+from hpo.yaml_reader import Written
 from trainers.catalog import canonical_settings
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
@@ -45,6 +46,10 @@ class Promote:
     name: str
     max_drop: float
     """Largest worsening of the metric a variant may show, as a share of torch's own value."""
+    replace: bool = False
+    """Take the alias even from a release of another sweep that is better, or cannot be compared."""
+    allow_useless: bool = False
+    """Release a champion that is no better than always answering with the mean or the most frequent label."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ class SweepConfig:
     """Views that are written beside MLflow's."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold functions of the user's."""
+    max_length_is_given: bool = True
+    """Whether the file says `max_length`, under `training` or as a dimension."""
+    written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
+    """Where the file says what."""
 
     @property
     def objective(self) -> Objective:
@@ -87,7 +96,7 @@ class SweepConfig:
         return Workload(
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
             str(self.file.resolve().parent), list(self.metrics),
-            self.generation if needs_generation(self.metrics) else None,
+            self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:
@@ -163,11 +172,14 @@ class SweepConfig:
         method = str(params.get("method", self.method))
         searched = {name: value for name, value in params.items() if name != "method"}
         rows = inspection.rows["train"]
+        settings = {**self.settings, **searched, "evaluations": self.evaluations(rows)}
+        if inspection.max_length is not None:
+            settings["max_length"] = min(int(settings["max_length"] or 1), inspection.max_length)
         return TrialSpec(
             number=number,
             workload=self.workload(home),
             method=method,
-            settings=canonical_settings(method, {**self.settings, **searched, "evaluations": self.evaluations(rows)}),
+            settings=canonical_settings(method, settings),
             metric=self.objective.metric,
             direction=self.objective.direction,
             max_examples=self.examples_per_trial(rows, params),
@@ -191,6 +203,7 @@ class SweepConfig:
                 "validation_size": self.data.validation_size,
                 "test_size": self.data.test_size,
                 "split_seed": self.data.seed,
+                **({} if self.data.documents == "file" else {"documents": self.data.documents}),
             },
             "method": self.method,
             "search_strategy": self.strategy.resolved(),

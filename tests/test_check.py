@@ -105,7 +105,7 @@ def test_a_label_that_no_training_row_has_is_a_finding(look, tmp_path):
 
 def test_a_split_that_is_left_without_rows_is_a_finding(look, tmp_path):
     checked = look("text-classification", "encoder", write_jsonl(tmp_path / "t.jsonl", reviews(8)))
-    assert [finding.where.split(":")[0] for finding in checked.findings] == ["data"]
+    assert [finding.where for finding in checked.findings] == ["data.train", "data.validation_size"]
 
 
 def test_rows_with_as_many_labels_as_tokens_are_counted_by_label(look, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,102 +12,52 @@ import numpy as np
 
 from trainers.catalog import TASKS as CATALOG
 from trainers.cleaning import clean_copy
-from trainers.inspection import (
-    Given,
-    check_enough,
-    check_labels,
-    check_model,
-    cut_splits,
-    load_tokenizer,
-    model_folder,
-    read_given,
-)
+from trainers.model_source import BaseFiles
 from trainers.notes import Seen, notes_on
+from trainers.prepared import UNCUT, Given, Prepared, Tokenized, prepare, tokenize
 from trainers.sources import DataProblem, marked_files
-from trainers.spec import Check, Checked, Finding, Piece, Rendered, SplitFacts, Workload
-from trainers.splits import SPLITS, Placed, drop_duplicates, repeats_within, shared_with
+from trainers.spec import Check, Checked, Finding, Piece, Rendered, SplitFacts
+from trainers.splits import SPLITS, Placed, repeats_within, shared_with
 from trainers.tasks.base import Task
-from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded
 
-UNCUT = 1 << 20
-"""Tokens: longer than any row."""
 EXAMPLES = 3
-Tokenized = list[tuple[Placed[Any], list[Encoded]]]
-"""Rows, each with its tokens."""
 
 
 def check(request: Check) -> Checked:
     """Every finding, and facts of the rows that are sound; then the clean copy, where one is asked for.
 
-    Raises `DataProblem` with all that was found where a source or the model cannot be read.
+    What is found is what a sweep would refuse: both decide by `prepare`. Raises `DataProblem` with all that was found
+    where a source or the model cannot be read.
     """
-    workload = request.workload
-    task, sources = TASKS[workload.task], workload.data.sources()
-    given = read_given(task, workload.data)
-    findings = given.all_findings() if request.clean_dir is None else list(given.findings)
-    tokenizer = _tokenizer(workload, findings)
-    if given.findings or tokenizer is None:
+    made = prepare(request.workload)
+    # Rows that are unsound are left out of a copy.
+    findings = made.all_findings(with_rows=request.clean_dir is None)
+    base = made.base
+    if made.given.findings or base is None or len(made.tokens) < len(SPLITS):
         raise DataProblem(findings)
-    kept, repeats = drop_duplicates(given.splits)
-    splits = cut_splits(kept, workload.data)
-    labels = task.labels([row.example for row in splits["train"]])
-    findings += _findings_of_splits(task, workload, splits, labels)
-    try:
-        tokens = {name: _tokenize(task, tokenizer, splits[name], labels, UNCUT) for name in SPLITS}
-        first = _tokenize(task, tokenizer, splits["train"][:EXAMPLES], labels, workload.max_length)
-    except DataProblem as problem:  # the tokenizer has no chat template, say
-        raise DataProblem([*findings, *problem.findings]) from problem
-    seen = {name: _look(task, name, tokens[name], given, workload.max_length) for name in SPLITS}
-    facts = {name: _facts(task, splits[name], tokens[name], labels, seen[name]) for name in SPLITS}
-    examples = [_rendered(one, tokenizer, labels, task) for _, made in first for one in made[:1]]
-    marked = list(dict.fromkeys(file for source in sources.values() for file in marked_files(source)))
-    notes = notes_on(seen, facts["train"].labels, marked, task, workload.max_length)
+    uncut = {name: _uncut(made, base, name) for name in SPLITS}
+    seen = {name: _look(made.task, name, uncut[name], made.given, base.max_length) for name in SPLITS}
+    facts = {name: _facts(made.task, made.splits[name], uncut[name], made.labels, seen[name]) for name in SPLITS}
+    first = [many[0] for _, many in made.tokens["train"] if many][:EXAMPLES]
+    examples = [_rendered(one, base.tokenizer, made.labels, made.task) for one in first]
+    sources = made.data.sources().values()
+    marked = list(dict.fromkeys(file for source in sources for file in marked_files(source)))
+    notes = made.notes + notes_on(seen, facts["train"].labels, marked, made.task, base.max_length)
     copy = None
     if request.clean_dir is not None and not findings:
-        copy = clean_copy(Path(request.clean_dir), given, kept, repeats, marked)
-    return Checked(findings, facts, examples, notes, copy)
+        copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked)
+    return Checked(findings, facts, examples, notes, base.max_length, copy)
 
 
-def _tokenizer(workload: Workload, findings: list[Finding]) -> Any | None:
-    """The model's tokenizer, if it has one; what is wrong with the model goes to `findings`."""
-    try:
-        folder = model_folder(workload.model)
-        try:
-            check_model(folder, workload)
-        except DataProblem as problem:
-            findings += problem.findings
-        return load_tokenizer(folder, workload.model.trust_remote_code)
-    except DataProblem as problem:
-        findings += problem.findings
-        return None
-
-
-def _findings_of_splits(
-    task: Task, workload: Workload, splits: Mapping[str, Sequence[Placed[Any]]], labels: Sequence[str]
-) -> list[Finding]:
-    """What no row can know alone."""
-    findings = task.check_all(splits["train"], str(workload.data.train)) if splits["train"] else []
-    try:
-        check_enough({name: len(rows) for name, rows in splits.items()}, workload.data)
-        check_labels(task, splits, labels)
-    except DataProblem as problem:
-        findings += problem.findings
-    return findings
-
-
-def _tokenize(
-    task: Task, tokenizer: Any, rows: Sequence[Placed[Any]], labels: Sequence[str], max_length: int
-) -> Tokenized:
-    """Rows with labels that no training row has are left out: they were found before."""
-    known = [r for r in rows if set(task.labels([r.example])) <= set(labels)]
-    if not known:
-        return []
-    if CATALOG[task.name].makes_blocks:  # one text at a time, or no block would be one of them
-        made = [task.encode(tokenizer, [row.example], labels, max_length)[0] for row in known]
+def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:
+    """A split's rows with all their tokens."""
+    rows = made.splits[split]
+    if CATALOG[made.task.name].makes_blocks:  # one text at a time, or no block would be one of them
+        tokens = [one for row in rows for one in tokenize(made.task, base.tokenizer, [row], made.labels, UNCUT)]
     else:
-        made = task.encode(tokenizer, [row.example for row in known], labels, max_length)
-    return list(zip(known, made, strict=True))
+        tokens = tokenize(made.task, base.tokenizer, rows, made.labels, UNCUT)
+    return [(row, one) for row, one in tokens if not isinstance(one, Finding)]
 
 
 def _look(task: Task, name: str, tokens: Tokenized, given: Given, max_length: int) -> Seen:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import sync_folder
-from trainers.inspection import Given
+from trainers.prepared import Given
 from trainers.sources import DataProblem, Row
 from trainers.spec import CleanCopy, Dropped, Finding
 from trainers.splits import SPLITS, Placed, Repeat

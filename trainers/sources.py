@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainers.formats.base import MAX_FINDINGS, DataProblem, Entry, Reading, Row, names_of, places, refused
+from trainers.formats.base import MAX_PLACES, DataProblem, Entry, Reading, Row, names_of, places, refused
 from trainers.formats.table import reader_of
 from trainers.formats.text_files import has_mark
 from trainers.hub import hub_entries
@@ -14,7 +14,7 @@ from trainers.source_files import files_of
 from trainers.spec import Finding, SourceRef
 
 __all__ = [
-    "MAX_FINDINGS", "DataProblem", "Row", "files_of", "files_of_source", "marked_files", "names_of", "places",
+    "MAX_PLACES", "DataProblem", "Row", "files_of", "files_of_source", "marked_files", "names_of", "places",
     "read_rows",
 ]  # fmt: skip
 

@@ -76,6 +76,16 @@ class DataRef:
     documents: str = "file"
     """What one text of a `.txt` file is, for causal-lm: its `file`, `paragraph`, `line`, or what a separator parts."""
 
+    def without_places(self) -> dict[str, Any]:
+        """How the rows are read and cut, as plain values, without where they lie. A default that came later is left
+        out, so that data which is read as before has the hash that it had."""
+        content: dict[str, Any] = to_json(self)
+        for split in ("train", "validation", "test"):
+            del content[split]
+        if self.documents == "file":
+            del content["documents"]
+        return content
+
     def sources(self) -> dict[str, SourceRef]:
         """Those of the splits that have one of their own."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -112,6 +122,8 @@ class Workload:
     """Besides the task's: names of generated-text metrics, and functions of the user's, FILE.py:FUNCTION."""
     generation: Generation | None = None
     """None where no metric asks for generated text."""
+    max_length_is_given: bool = True
+    """Whether the YAML says `max_length`. Where it does not, a model of fewer positions decides."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +156,8 @@ class TrialSpec:
             del content[place]
         # Where data, model and cache lie does not matter: what they hold is in `inputs`.
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
-        for split in ("train", "validation", "test"):
-            del content["workload"]["data"][split]
+        content["workload"]["data"] = self.workload.data.without_places()
+        del content["workload"]["max_length_is_given"]
         del content["workload"]["model"]["adapter"]
         for name in CHANGE_NO_RESULT:
             content["settings"].pop(name, None)
@@ -292,6 +304,14 @@ PAUSED = Failed("interrupted", "paused at a checkpoint")
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Numbers are learned as (number - mean) / std, and given back in their own unit."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What the data and model turned out to be."""
 
@@ -316,6 +336,10 @@ class Inspection:
     """Free on the fullest of them."""
     family: Family = "encoder"
     """What kind of model the base is."""
+    max_length: int | None = None
+    """The longest row in tokens: as the YAML says, or what the model takes where it says nothing."""
+    scale: Scale | None = None
+    """Of the numbers that are learned; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -380,6 +404,8 @@ class Checked:
     splits: dict[str, SplitFacts]
     examples: list[Rendered]
     notes: list[str]
+    max_length: int
+    """Longest row in tokens."""
     copy: CleanCopy | None = None
     """Only where there are no findings."""
 

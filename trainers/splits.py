@@ -17,7 +17,8 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Keyed(Generic[E]):
-    """An example with what makes it a duplicate of another (`key`) and what must be spread evenly (`stratum`)."""
+    """An example with what makes it a duplicate of another (`key`; None: it is none) and what must be spread evenly
+    (`stratum`)."""
 
     example: E
     key: Hashable
@@ -52,7 +53,7 @@ def drop_duplicates(splits: Mapping[str, Sequence[K]]) -> tuple[dict[str, list[K
     for name in reversed(SPLITS):
         kept[name] = []
         for row in splits.get(name, ()):
-            if row.key in first:
+            if row.key is not None and row.key in first:
                 dropped.append(Repeat(name, row, *first[row.key]))
             else:
                 first[row.key] = (name, row)
@@ -63,7 +64,7 @@ def drop_duplicates(splits: Mapping[str, Sequence[K]]) -> tuple[dict[str, list[K
 def repeats_within(rows: Sequence[K]) -> list[tuple[K, K]]:
     """Rows whose key came before, each with the first row of that key."""
     first = _first_of_each_key(rows)
-    return [(row, first[row.key]) for row in rows if first[row.key] is not row]
+    return [(row, first[row.key]) for row in rows if row.key is not None and first[row.key] is not row]
 
 
 def shared_with(rows: Sequence[K], others: Sequence[K]) -> list[tuple[K, K]]:
@@ -75,7 +76,8 @@ def shared_with(rows: Sequence[K], others: Sequence[K]) -> list[tuple[K, K]]:
 def _first_of_each_key(rows: Sequence[K]) -> dict[Hashable, K]:
     first: dict[Hashable, K] = {}
     for row in rows:
-        first.setdefault(row.key, row)
+        if row.key is not None:
+            first.setdefault(row.key, row)
     return first
 
 

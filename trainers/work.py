@@ -130,8 +130,8 @@ def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
     from trainers.model import load_base
 
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    key = (workload.task, workload.model, tuple(inspection.labels))
+    key = (workload.task, workload.model, tuple(inspection.labels), inspection.scale)
     if key not in _resident:
         _resident.clear()
-        _resident[key] = load_base(workload, inspection.labels, inspection.model_dir)
+        _resident[key] = load_base(workload, inspection.labels, inspection.model_dir, inspection.scale)
     return _resident[key]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainers.inspection import load_tokenizer
 from trainers.model import load_base
+from trainers.model_source import load_tokenizer
 from trainers.sources import DataProblem, Row
 from trainers.spec import Finding
 from trainers.splits import Keyed

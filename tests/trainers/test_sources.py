@@ -7,7 +7,7 @@ import json
 import pytest
 
 from trainers.slices import parse_slice
-from trainers.sources import MAX_FINDINGS, DataProblem, marked_files, read_rows
+from trainers.sources import DataProblem, marked_files, read_rows
 from trainers.spec import SourceRef
 
 ROWS = [{"text": "one, two", "label": "a"}, {"text": 'a "quoted"\nline', "label": "b"}]
@@ -185,11 +185,3 @@ def test_a_hub_id_that_cannot_be_had_is_one_problem():
     (finding,) = problem.value.findings
     assert finding.where == "data.test"
     assert finding.found.startswith("org/nothing: ")
-
-
-def test_many_findings_are_counted_not_listed():
-    from trainers.spec import Finding
-
-    problem = DataProblem([Finding(f"f:{i}", "is bad") for i in range(MAX_FINDINGS + 7)])
-    assert len(problem.findings) == MAX_FINDINGS + 1
-    assert "7 more" in problem.findings[-1].found

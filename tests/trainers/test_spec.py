@@ -76,6 +76,15 @@ def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
     assert same.fingerprint() == SPEC.fingerprint() != other.fingerprint()
 
 
+def test_what_came_later_leaves_the_fingerprints_of_before():
+    """A sweep that was begun before `data.documents` and the unset `max_length` goes on with its trials."""
+    assert SPEC.fingerprint() == "8e4245ca1a30ca030c9ba476e337fb3292f6a224a603809886b6ad15fb64aec2"
+    unset = dataclasses.replace(SPEC, workload=dataclasses.replace(WORKLOAD, max_length_is_given=False))
+    assert unset.fingerprint() == SPEC.fingerprint()
+    lines = dataclasses.replace(WORKLOAD, data=dataclasses.replace(DATA, documents="line"))
+    assert dataclasses.replace(SPEC, workload=lines).fingerprint() != SPEC.fingerprint()
+
+
 def test_a_spec_read_back_from_disk_is_the_same_trial():
     for source in (None, SourceRef("org/t", "en", "v2", "train[:9]")):
         data = dataclasses.replace(DATA, validation=source)

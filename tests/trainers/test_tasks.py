@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainers.inspection import load_tokenizer
+from trainers.model_source import load_tokenizer
+from trainers.running_text import Text
 from trainers.sources import DataProblem, Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
@@ -31,7 +32,7 @@ def check(task, columns=None, **values):
         ("text-classification", {"text": "a"}, "has no column 'label' for data.label"),
         ("text-classification", {"text": " ", "label": "a"}, "text is ' '"),
         ("text-classification", {"text": "a", "label": None}, "label is None"),
-        ("text-classification", {"text": "a", "label": True}, "label is True"),
+        ("text-classification", {"text": "a", "label": float("nan")}, "label is nan"),
         ("multi-label-classification", {"text": "a", "labels": 3}, "labels is 3"),
         ("multi-label-classification", {"text": "a", "labels": ["x", ""]}, "labels is ''"),
         ("regression", {"text": "a", "value": "much"}, "value is 'much'"),
@@ -96,7 +97,7 @@ def test_a_template_holds_plain_column_names_only(template):
 
 def test_plain_text_is_cut_into_blocks_and_no_token_is_lost(tokenizer):
     texts = ["a film", "the plot is warm", "it"]
-    blocks = TASKS["causal-lm"].encode(tokenizer, texts, [], 4)
+    blocks = TASKS["causal-lm"].encode(tokenizer, [Text(text) for text in texts], [], 4)
     ids = [i for made in blocks for one in made for i in one.ids]
     whole = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
     assert ids == [i for text in whole for i in text]

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from trainers.batches import collate
-from trainers.inspection import inspect, load_tokenizer
+from trainers.inspection import inspect
 from trainers.losses import contrastive
 from trainers.model import load_base
+from trainers.model_source import load_tokenizer
 from trainers.sources import Row
 from trainers.spec import Finding, Inspect
 from trainers.tasks.text_similarity import TextSimilarity, cosines
@@ -40,7 +41,7 @@ def test_the_cosine_is_that_of_each_text_embedded_alone(family_workload, family)
 
 
 def _given(workload):
-    from trainers.inspection import read_given
+    from trainers.prepared import read_given
     from trainers.tasks.table import TASKS
 
     return read_given(TASKS["text-similarity"], workload.data).splits["train"]

@@ -39,7 +39,8 @@ def measure(
     first rows' tokens one after the other, ending anywhere (or [tokens, tags]).
 
     Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; of a model that writes the prefill
-    of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference), and the task's metrics.
+    of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference; of a number the difference as a
+    share of the largest one, where that is above 1), and the task's metrics.
     Raises `ReleaseError` for a folder that cannot be loaded, `ValueError` for a release that cannot answer.
     """
     began = time.perf_counter()
@@ -70,7 +71,9 @@ def _measure_verdicts(
     if expected is not None:
         # One text at a time, as it will be served.
         ours = np.concatenate([release.row_logits([text]) for text in texts[: len(expected)]])
-        numbers["max_logit_diff"] = _max_difference(ours, expected)
+        # Numbers have a unit: of prices, as a share of the largest one.
+        unit = 1.0 if release.card.labels else max(1.0, float(np.abs(expected).max()))
+        numbers["max_logit_diff"] = _max_difference(ours, expected) / unit
     return numbers | ROW_RESULTS[release.card.task].metrics(np.concatenate(results), release.card.labels)
 
 

@@ -30,7 +30,7 @@ LATENCY_CALLS = 30
 def export(base: Base, request: Export) -> Exported:
     """Merge the adapter in float32, write every variant that can be written, and torch's numbers on the same rows."""
     from trainers.evaluation import score_model
-    from trainers.inspection import load_tokenizer
+    from trainers.model_source import load_tokenizer
 
     began = time.monotonic()
     out_dir = Path(request.dir)
@@ -46,7 +46,7 @@ def export(base: Base, request: Export) -> Exported:
         try:
             if not merges:
                 raise ExportError(f"what {request.spec.method} learns cannot be folded into the base model's weights")
-            _write_variant(base, tokenizer, workload, out_dir, variant)
+            _write_variant(base, tokenizer, request, out_dir, variant)
             done.append(variant)
         except ExportError as error:
             failures[variant] = str(error)
@@ -60,8 +60,9 @@ def export(base: Base, request: Export) -> Exported:
     return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms)
 
 
-def _write_variant(base: Base, tokenizer: object, workload: Workload, out_dir: Path, variant: str) -> None:
+def _write_variant(base: Base, tokenizer: object, request: Export, out_dir: Path, variant: str) -> None:
     """One self-contained release folder. Raises `ExportError`."""
+    workload, cut_at = request.spec.workload, request.inspection.max_length
     from trainers.export.decoder import export_decoder
     from trainers.export.encoder import export_encoder
 
@@ -77,7 +78,9 @@ def _write_variant(base: Base, tokenizer: object, workload: Workload, out_dir: P
         task=workload.task,
         variant=variant,
         labels=base.labels,
-        max_length=int(config.max_position_embeddings) if workload.task in GENERATING else workload.max_length,
+        max_length=int(config.max_position_embeddings)
+        if workload.task in GENERATING
+        else cut_at or workload.max_length,
         tokenizer=tokenizer,
         model_config=config,
         generation_config=getattr(base.model, "generation_config", None),

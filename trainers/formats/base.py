@@ -9,7 +9,6 @@ from typing import Any
 
 from trainers.spec import Finding
 
-MAX_FINDINGS = 20
 MAX_PLACES = 3
 MAX_NAMES = 10
 MAX_SHOWN = 100
@@ -17,14 +16,11 @@ MAX_SHOWN = 100
 
 
 class DataProblem(Exception):
-    """Data or model that no trial can use: every finding, up to `MAX_FINDINGS` and a count of the rest."""
+    """Data or model that no trial can use: every finding."""
 
     def __init__(self, findings: list[Finding]) -> None:
-        shown = findings[:MAX_FINDINGS]
-        if rest := len(findings) - len(shown):
-            shown.append(Finding(findings[-1].where.split(":")[0], f"and {rest} more problems like these"))
-        self.findings = shown
-        super().__init__("; ".join(f"{f.where}: {f.found}" for f in shown))
+        self.findings = findings
+        super().__init__("; ".join(f"{f.where}: {f.found}" for f in findings))
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,8 @@ class Row:
 
     where: str
     values: dict[str, Any]
+    is_document: bool = False
+    """Whether it is running text that stands in order with its neighbours."""
 
 
 Entry = Row | list[Finding]

@@ -51,4 +51,4 @@ def _text(text: str, where: str) -> Entry | None:
     """A text as a row; None where it is blank."""
     if "\0" in text:
         return [Finding(where, "holds a NUL character", "text: is it a binary file?")]
-    return Row(where, {"text": text}) if text.strip() else None
+    return Row(where, {"text": text}, is_document=True) if text.strip() else None

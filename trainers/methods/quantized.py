@@ -122,6 +122,9 @@ def quantized_layer(old: Any, kind: str, device: torch.device) -> torch.nn.Modul
     else:
         new = bnb.nn.Linear4bit(*shape, compute_dtype=torch.float32, compress_statistics=True, quant_type=kind)
         new.weight = bnb.nn.Params4bit(weight, requires_grad=False, compress_statistics=True, quant_type=kind)
+        # On CPUs with AVX512-BF16 the first evaluation would repack the weights, with scales in bfloat16, for a kernel
+        # that is not installed: other numbers from then on, and an error where a width is no multiple of 64.
+        new.support_avx512bf16_for_cpu = False
     if bias is not None:
         new.bias = torch.nn.Parameter(bias.data, requires_grad=False)
     quantized: torch.nn.Module = new.to(device)

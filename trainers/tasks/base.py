@@ -11,7 +11,7 @@ import torch
 from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.spec import Finding, Scale
 from trainers.splits import Keyed
 from trainers.tokens import Encoded, TargetKind, Tokens
 
@@ -54,6 +54,10 @@ class Sums:
     units: int
 
 
+Made = list[Encoded] | Finding
+"""What an example becomes: rows of tokens (none where nothing is left to learn from), or why it cannot."""
+
+
 class Task(Protocol):
     """What is different about a task. Sums, not means: micro-batches of any size then add up to the same step."""
 
@@ -74,11 +78,21 @@ class Task(Protocol):
         """The sorted labels that a head needs; empty for other tasks."""
         ...
 
-    def encode(
-        self, tokenizer: Any, examples: Sequence[Any], labels: Sequence[str], max_length: int
-    ) -> list[list[Encoded]]:
-        """Tokenize, cut to `max_length`: one row for each example, none where nothing is left to learn from, and for
-        texts in blocks as many as end in it.
+    def notes(self, train: Sequence[Any]) -> list[str]:
+        """How the training examples were read, where that is not plain to see."""
+        return []
+
+    def scale(self, train: Sequence[Any]) -> Scale | None:
+        """The unit in which numbers are learned; None for tasks that learn none."""
+        return None
+
+    def head_notes(self, config: Any, labels: Sequence[str]) -> list[str]:
+        """What becomes of the head that a checkpoint with this config brings."""
+        return []
+
+    def encode(self, tokenizer: Any, examples: Sequence[Any], labels: Sequence[str], max_length: int) -> Sequence[Made]:
+        """Tokenize, cut to `max_length`: one row for each example, none where nothing is left to learn from, for texts
+        in blocks as many as end in it, or the finding that says why the example cannot be one.
 
         Raises `DataProblem` when tokenizer and task do not fit (no chat template, say).
         """
@@ -89,8 +103,21 @@ class Task(Protocol):
         ...
 
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
-        """The base model, and the names of parameters that the checkpoint did not hold (a new head)."""
+        """The base model, and the names of parameters that the checkpoint did not hold for these labels."""
         ...
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        """Names of the parameters of a head on labels or numbers, which is trained in full, new or not."""
+        return []
+
+    def rescale(self, model: torch.nn.Module, scale: Scale, held: Scale | None) -> None:
+        """Make a model that was just loaded learn in the unit of `scale`, in place. `held` is the unit that its head
+        has learned before; None for a head that is drawn."""
+        return
+
+    def fold_scale(self, model: torch.nn.Module) -> None:
+        """Make a plain transformers model answer in the numbers' own unit, in place."""
+        return
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         """Training loss of a micro-batch, summed in float32."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from trainers.formats.base import MAX_SHOWN, cut
 from trainers.sources import Row, names_of
 from trainers.spec import Finding
 
@@ -17,13 +19,18 @@ def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
     return row.values[name]
 
 
+def shown(value: object) -> str:
+    """A value as it is written in a finding, not longer than a line."""
+    return cut(repr(value[: MAX_SHOWN + 1] if isinstance(value, (str, list)) else value))
+
+
 def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Finding:
     """A text that is not empty."""
     value = column(row, columns, role)
     if isinstance(value, Finding):
         return value
     if not isinstance(value, str) or not value.strip():
-        return Finding(row.where, f"{columns[role]} is {value!r}", "expected text")
+        return Finding(row.where, f"{columns[role]} is {shown(value)}", "expected text")
     return value
 
 
@@ -37,7 +44,10 @@ def texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str | None] | Find
 
 
 def as_label(value: object, where: str, name: str) -> str | Finding:
-    """A label as text; whole numbers are labels too."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        return Finding(where, f"{name} is {value!r}", "expected a label: text or a whole number")
+    """A label as text. Numbers and truth values are labels too; 1.0 is 1, for tables make floats of whole numbers where
+    some are missing."""
+    if isinstance(value, float) and math.isfinite(value):
+        value = int(value) if value.is_integer() else repr(value)
+    if not isinstance(value, (str, int)) or not str(value).strip():
+        return Finding(where, f"{name} is {shown(value)}", "expected a label: text, a number or a truth value")
     return str(value).strip()

@@ -17,6 +17,7 @@ from trainers.splits import Keyed
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
+from trainers.tasks.label_names import in_order
 from trainers.tokens import Encoded
 
 
@@ -49,7 +50,7 @@ class MultiLabel(SequenceHead):
         return []
 
     def labels(self, examples: Sequence[Example]) -> list[str]:
-        return sorted({label for example in examples for label in example.labels})
+        return in_order(label for example in examples for label in example.labels)
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int

@@ -13,7 +13,7 @@ import torch
 
 from trainers.losses import Loss, cross_entropy
 from trainers.metrics.table import Rows
-from trainers.tasks.base import Batch, Sums
+from trainers.tasks.base import Batch, Sums, Task
 from trainers.tokens import Encoded, TargetKind, Tokens
 
 Targets = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -22,7 +22,7 @@ SCORED_AT_ONCE = 1024
 """Tokens: their logits over a vocabulary of 128,000, in float32 and once more for the loss, take 1 GB."""
 
 
-class NextToken:
+class NextToken(Task):
     """A causal language model."""
 
     targets: TargetKind = "token"

@@ -16,6 +16,7 @@ from trainers.splits import Keyed
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
+from trainers.tasks.label_names import in_order
 from trainers.tokens import Encoded
 
 
@@ -43,7 +44,7 @@ class TextClassification(SequenceHead):
         return []
 
     def labels(self, examples: Sequence[Example]) -> list[str]:
-        return sorted({example.label for example in examples})
+        return in_order(example.label for example in examples)
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int

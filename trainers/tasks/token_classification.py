@@ -19,10 +19,12 @@ from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch, Sums
-from trainers.tasks.heads import load_with_head
+from trainers.tasks.base import Batch, Sums, Task
+from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head
 from trainers.tasks.spans import words_and_tags
 from trainers.tokens import Encoded, TargetKind, Tokens
+
+_KIND = "ForTokenClassification"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Sentence:
     tags: tuple[str, ...]
 
 
-class TokenClassification:
+class TokenClassification(Task):
     name = "token-classification"
     targets: TargetKind = "token"
     loss: Loss = staticmethod(cross_entropy)
@@ -77,7 +79,13 @@ class TokenClassification:
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
         from transformers import AutoModelForTokenClassification
 
-        return load_with_head(AutoModelForTokenClassification, source, labels, **options)
+        return load_with_head(AutoModelForTokenClassification, source, labels, _KIND, **options)
+
+    def head_notes(self, config: Any, labels: Sequence[str]) -> list[str]:
+        return head_notes(config, labels, _KIND)
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        return head_parameters(model)
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         logits, targets, _ = _tag_logits(model, batch)
