@@ -86,6 +86,7 @@ SOUND = {
     "UPPER.JSONL": AB,
     # Tags
     "tabs-and-comments.conll": tagged({"New York": "B-LOC", "is": "O", "big": "O"}, {"#": "O", "1": "O"}),
+    "hashtags.conll": tagged({"#sunny": "B-TAG", "day": "O"}, {"#": "O", "1": "O"}),
     "documents.conll": tagged({"Ada": "B-PER", "wrote": "O"}, {"Oslo": "B-LOC"}),
     "numbered.conll": tagged({"Ada": "B-PER", "wrote": "O"}, {"Oslo": "B-LOC"}),
     "universal-dependencies.conllu": tagged({"de": "ADP", "le": "DET", "vin": "NOUN"}),
