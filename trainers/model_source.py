@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from trainers.catalog import TASKS, Family
 from trainers.codec import fingerprint
 from trainers.files import TARGET_SCALE, adapter_files, file_fingerprint
+from trainers.hub import download_model
 from trainers.sources import DataProblem
 from trainers.spec import Finding, ModelRef, Workload
 
@@ -64,20 +65,8 @@ def model_folder(model: ModelRef) -> Path:
     """
     if Path(model.source).is_absolute():
         return Path(model.source)
-    import huggingface_hub
-
     code = ["*.py"] if model.trust_remote_code else []
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                model.source, revision=model.revision, allow_patterns=[*MODEL_FILES, *code]
-            )
-        )
-    except Exception as error:  # the hub client raises what it likes; all of it means: it cannot be had
-        first_line = str(error).splitlines()[0]
-        raise DataProblem(
-            [Finding("model", f"{model.source}: {first_line}", "a folder or a reachable hub id")]
-        ) from error
+    return download_model(model.source, model.revision, [*MODEL_FILES, *code])
 
 
 def load_config(folder: Path, model: ModelRef) -> Any:

@@ -14,11 +14,13 @@ import pytest
 
 from hpo.config_file import load_config
 from hpo.home import Home
+from tests.conftest import reviews, write_jsonl
 from trainers.catalog import DATA_SUFFIXES
+from trainers.checkup import check
 from trainers.formats.base import Row, names_of
 from trainers.formats.table import READERS
 from trainers.sources import DataProblem, marked_files, read_rows
-from trainers.spec import DataRef, SourceRef
+from trainers.spec import Check, DataRef, ModelRef, SourceRef, Workload
 from trainers.split_names import named_splits
 
 DATA = Path(__file__).parent / "data"
@@ -589,3 +591,17 @@ def test_the_unlabeled_test_set_of_a_contest_is_left_out(tmp_path):
     data, notes = named_splits(data_of(tmp_path))
     assert list(data.sources()) == ["train"]
     assert notes[1].endswith("have nothing in label, so they are left out; test is cut from train")
+
+
+def test_no_test_row_is_trained_on(tmp_path, tiny):
+    """The whole way of `hpo check`: a folder with three files, no key but `train`."""
+    for name, seed, count in (("train", 0, 40), ("validation", 1, 12), ("test", 2, 9)):
+        rows = [{**row, "text": f"{name} {row['text']}"} for row in reviews(count, seed)]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    work = Workload("text-classification", ModelRef(str(tiny / "encoder")), data_of(tmp_path), 64, "fp32", "")
+    checked = check(Check(work))
+    assert not checked.findings
+    assert {name: facts.rows + facts.duplicates for name, facts in checked.splits.items()} == {
+        "train": 40, "validation": 12, "test": 9,
+    }  # fmt: skip
+    assert any("has files of several splits: train.jsonl is train" in note for note in checked.notes)
