@@ -45,6 +45,10 @@ class Promote:
     name: str
     max_drop: float
     """Largest worsening of the metric a variant may show, as a share of torch's own value."""
+    replace: bool = False
+    """Whether to take the name from a release of another sweep that is better on the same rows, or not comparable."""
+    allow_useless: bool = False
+    """Whether to release what is no better than one and the same answer to everything."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,8 @@ class SweepConfig:
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
+            # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
+            **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }
 
 

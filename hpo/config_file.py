@@ -152,8 +152,9 @@ def _promote(root: Section, name: str, task: str) -> Promote | None:
     section = root.section("promote")
     promoted = _name(section, "name", name) if "name" in section else name
     max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
+    replace, allow_useless = section.flag("replace", False), section.flag("allow_useless", False)
     section.finish()
-    return Promote(promoted, max_drop)
+    return Promote(promoted, max_drop, replace, allow_useless)
 
 
 def _report_to(root: Section) -> tuple[str, ...]:

@@ -911,7 +911,7 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     assert set(resolved["budget"].values()) == {None}
     assert (resolved["constraints"], resolved["finalists"]) == ({}, None)
     assert resolved["trials"] == {"retries": 2, "stall_minutes": 30.0}
-    assert resolved["promote"] == {"name": "sweep", "max_drop": 0.01}
+    assert resolved["promote"] == {"name": "sweep", "max_drop": 0.01, "replace": False, "allow_useless": False}
 
 
 EDITS = {
