@@ -220,6 +220,8 @@ class SweepConfig:
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
+            # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
+            **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }
 
 
