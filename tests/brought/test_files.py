@@ -20,8 +20,9 @@ from trainers.checkup import check
 from trainers.formats.base import Row, names_of
 from trainers.formats.table import READERS
 from trainers.sources import DataProblem, marked_files, read_rows
-from trainers.spec import Check, DataRef, ModelRef, SourceRef, Workload
+from trainers.spec import Check, DataRef, Finding, ModelRef, SourceRef, Workload
 from trainers.split_names import named_splits
+from trainers.tasks.table import TASKS
 
 DATA = Path(__file__).parent / "data"
 AB = [{"text": "a"}, {"text": "b"}]
@@ -289,6 +290,14 @@ def test_text_that_looks_like_a_row_swallows_nothing(tmp_path):
 def test_json_that_no_program_can_use_is_a_finding(tmp_path, value, found):
     rows, [finding], _ = read(write(tmp_path / "a.jsonl", f'{{"n": {"9" * 400}}}\n{{"n": {value}}}\n'))
     assert (len(rows), found in finding, finding[:9]) == (1, True, "a.jsonl:2")
+
+
+def test_a_number_of_hundreds_of_digits_is_no_value_to_learn(tmp_path):
+    row = Row("a:1", {"text": "a", "value": 10**400})
+    found = TASKS["regression"].check(row, {"text": "text", "value": "value"})
+    assert isinstance(found, Finding)
+    assert found.found.startswith("value is 1000")
+    assert len(found.found) < 200
 
 
 def test_names_in_messages_are_bounded():
