@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainers.formats.base import MAX_NAMES, cut
 from trainers.sources import places
 from trainers.splits import SPLITS, Placed
 from trainers.tasks.base import Task
@@ -69,8 +71,9 @@ def _near_empty(counts: Mapping[str, int], rows: Sequence[Placed[Any]], task: Ta
     for row in rows if at else ():
         for label in at.keys() & set(task.labels([row.example])):
             at[label].append(row.row.where)
-    named = [f"{label} ({counts[label]}) at {places(wheres)}" for label, wheres in at.items()]
-    return [f"labels with fewer than {NEAR_EMPTY} training rows: {'; '.join(named)}"] if named else []
+    named = [f"{cut(label)} ({counts[label]}) at {places(at[label])}" for label in itertools.islice(at, MAX_NAMES)]
+    more = f" and {len(at) - MAX_NAMES:,} more" if len(at) > MAX_NAMES else ""
+    return [f"labels with fewer than {NEAR_EMPTY} training rows: {'; '.join(named)}{more}"] if named else []
 
 
 def _one_sided(counts: Mapping[str, int]) -> list[str]:
