@@ -18,9 +18,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hpo", message="%(version)s")
-@click.option("--home", type=click.Path(path_type=Path), help="Data folder; else HPO_HOME, else ./mlruns.")
+@click.option("--home", metavar="PATH", help="Data folder; else HPO_HOME, else ./mlruns.")
 @click.pass_context
-def cli(context: click.Context, home: Path | None) -> None:
+def cli(context: click.Context, home: str | None) -> None:
     """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model."""
     from hpo.home import Home
 

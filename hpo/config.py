@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hpo.objective import Objective
 from hpo.pruner import Pruner
 from hpo.space import Point, SearchSpace
 from hpo.strategy import Strategy
+from hpo.yaml_reader import Written
 from trainers.catalog import canonical_settings
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
@@ -82,6 +83,8 @@ class SweepConfig:
     """Hashes of the files that hold functions of the user's."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
+    written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
+    """Where the file says what."""
 
     @property
     def objective(self) -> Objective:

@@ -69,6 +69,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         promote=_promote(root, name, task),
         report_to=_report_to(root),
         seed=root.whole("seed", 0, 0, most=(1 << 63) - 1),
+        written=root.written,
         max_length_is_given="max_length" in given or "max_length" in space.dimensions,
     )
     root.finish()

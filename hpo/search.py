@@ -86,8 +86,11 @@ class Search:
     def check_any_succeeded(self) -> None:
         """Raises `SweepError` when no trial has a value."""
         if self.best is None:
-            failures = [r.result for r in self._study.records() if r.result and r.result.state == "failed"]
-            last = f"; the last one: {failures[-1].cause}: {failures[-1].message}" if failures else ""
+            last, failed = "", [(r.number, r.result) for r in self._study.records() if r.result and r.state == "failed"]
+            if failed:
+                number, result = failed[-1]
+                log = self._home.sweep(self._config.name).trial(number).log
+                last = f"; the last one: {result.cause}: {result.message} (its log: {log})"
             raise SweepError(f"no trial of {self._config.name} succeeded{last}")
 
     # --- what to run -------------------------------------------------------------------------------------

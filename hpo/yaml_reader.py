@@ -70,6 +70,12 @@ class Written:
     empty: set[tuple[str, ...]] = field(default_factory=set)
     """Key paths without a value: `hours:`, where `hours: null` has one."""
 
+    def where(self, path: tuple[str, ...]) -> str:
+        """`FILE:LINE: key.path`; a key that is not there has the line of the section around it."""
+        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 1)
+        at = ".".join(clipped(part) for part in path)
+        return f"{self.file}:{line}: {at}" if path else f"{self.file}:{line}"
+
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], Written]:
     """The values of a YAML file, and where they stand.

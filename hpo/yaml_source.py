@@ -25,7 +25,7 @@ class Section:
     ) -> None:
         self._values = values
         self._path = path
-        self._written = written
+        self.written = written
         self._asked: list[str] = []
         self.problems = problems
 
@@ -37,11 +37,7 @@ class Section:
 
     def where(self, *keys: str) -> str:
         """`FILE:LINE: key.path` of a key below this section."""
-        path = (*self._path, *keys)
-        lines, file = self._written.lines, self._written.file
-        known = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 1)
-        at = ".".join(clipped(part) for part in path)
-        return f"{file}:{known}: {at}" if path else f"{file}:{known}"
+        return self.written.where((*self._path, *keys))
 
     def problem(self, found: str, expected: str = "", *keys: str) -> None:
         self.problems.append(Problem(self.where(*keys), found, expected))
@@ -53,7 +49,7 @@ class Section:
 
     def is_empty(self, *keys: str) -> bool:
         """Whether a key stands there without a value, `hours:`."""
-        return (*self._path, *keys) in self._written.empty
+        return (*self._path, *keys) in self.written.empty
 
     def raw(self, key: str) -> Any:
         """The value as YAML gave it, or None; marks the key as known."""
@@ -133,7 +129,7 @@ class Section:
 
     def child(self, key: str, values: Mapping[str, Any]) -> Section:
         """A section at `key` with values of its own, for a key that has a short form."""
-        return Section(values, (*self._path, key), self._written, self.problems)
+        return Section(values, (*self._path, key), self.written, self.problems)
 
     def refuse_unbuilt(self, key: str, what: str) -> None:
         """A key of the grammar that does nothing yet is refused, never ignored."""

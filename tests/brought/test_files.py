@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hpo.config_file import load_config
+from hpo.home import Home
 from trainers.catalog import DATA_SUFFIXES
 from trainers.formats.base import Row, names_of
 from trainers.formats.table import READERS
@@ -187,6 +189,11 @@ def test_every_case_that_lies_here_is_tested():
 
 def test_every_suffix_that_the_config_knows_has_a_reader():
     assert set(READERS) == set(DATA_SUFFIXES)
+
+
+def test_the_yaml_takes_suffixes_in_capitals(write_yaml, home, tmp_path):
+    path = write(tmp_path / "REVIEWS.CSV", "text,label\na,b\n")
+    assert load_config(write_yaml(data="REVIEWS.CSV"), Home(home)).data.train == SourceRef(str(path))
 
 
 # --- texts ---------------------------------------------------------------------------------------------

@@ -1137,7 +1137,7 @@ def test_a_task_without_classes_has_its_own_loss_only(tmp_path):
 
 def test_what_a_loss_of_one_s_own_says_is_part_of_a_trial(tmp_path):
     identities = []
-    for content in ("a", "b", "a"):
+    for content in ("f = 1", "f = 2", "f = 1"):
         (tmp_path / "mine.py").write_text(content)
         identities.append(trial(make_config(tmp_path, training={"loss": "mine.py:f"}), tmp_path, {}).fingerprint())
     assert identities[0] == identities[2] != identities[1]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 MANY = 3
@@ -24,7 +25,7 @@ class Record:
     @property
     def lines(self) -> int:
         """How many lines it stands in."""
-        return 1 + sum(len(LINE_END.findall(cell)) for cell in self.cells)
+        return 1 + sum(len(LINE_END.findall(cell)) for cell in self.cells if "\n" in cell or "\r" in cell)
 
 
 def surely_quoted(text: str, first: int, raw: Sequence[Record]) -> list[Record] | None:
@@ -45,15 +46,13 @@ def surely_quoted(text: str, first: int, raw: Sequence[Record]) -> list[Record] 
             if row != [""]:
                 records.append(Record(start, row))
             row, start = [], line
-    width = len(records[0].cells)
-    if any(len(record.cells) != width for record in records):
+    if not records or any(len(record.cells) != len(records[0].cells) for record in records):
         return None
     is_needed = any(len(record.cells) != len(raw[0].cells) for record in raw)
-    return records if is_needed or _is_written_by_a_program(cells, width) else None
+    return records if is_needed or _is_written_by_a_program(cells, len(records[0].cells)) else None
 
 
-@dataclass(frozen=True)
-class _Cell:
+class _Cell(NamedTuple):
     text: str
     is_quoted: bool
     end: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +87,10 @@ class Task(Protocol):
     def check_all(self, train: Sequence[Keyed[Any]], where: str) -> list[Finding]:
         """What no row can know alone (one class only, say)."""
         ...
+
+    def answer(self, example: Any) -> Hashable:
+        """What is to be learned of an example beside its input; None where the input is all there is."""
+        return None
 
     def labels(self, examples: Sequence[Any]) -> list[str]:
         """The sorted labels that a head needs; empty for other tasks."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.formats.base import cut, names_of
+from trainers.formats.base import MAX_SHOWN, cut, names_of
 from trainers.sources import Row
 from trainers.spec import Finding
 
@@ -30,7 +30,7 @@ def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
 
 def shown(value: object) -> str:
     """A value as a finding writes it, not longer than a line."""
-    return cut(repr(value))
+    return cut(repr(value[: MAX_SHOWN + 1] if isinstance(value, (str, list)) else value))
 
 
 def listed(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,9 @@ class MultiLabel(SequenceHead):
             what = f"{len(train):,} rows with {len(found):,} labels are {count:,} decisions"
             return [Finding(where, what, f"at most {MOST_TARGETS:,}: fewer rows, or fewer labels")]
         return []
+
+    def answer(self, example: Example) -> Hashable:
+        return example.labels
 
     def labels(self, examples: Sequence[Example]) -> list[str]:
         return in_order(label for example in examples for label in example.labels)

@@ -91,7 +91,7 @@ def output_layer(model: Any, outputs: int) -> str:
     for name, module in reversed(list(beside_backbone(model))):
         weight = getattr(module, "weight", None)
         if isinstance(weight, torch.Tensor) and weight.dim() == 2 and len(weight) == outputs:
-            return name
+            return str(name)
     found = f"{type(model).__name__} has no output layer of {outputs} outputs"
     raise DataProblem([Finding("model", found, "a model with a linear layer for its labels")])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,9 @@ class TextClassification(SequenceHead):
         if len(found) < 2:
             return [Finding(where, f"all rows have the label {cut(found[0])!r}", "expected at least two labels")]
         return []
+
+    def answer(self, example: Example) -> Hashable:
+        return example.label
 
     def labels(self, examples: Sequence[Example]) -> list[str]:
         return in_order(example.label for example in examples)

@@ -6,7 +6,7 @@ tag; the others are neither learned nor judged, as in Devlin et al. (2019), sect
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +82,9 @@ class TokenClassification(Task):
         if tags == {OUTSIDE}:
             return [Finding(where, "no word is part of an entity", "expected tags besides O")]
         return [Finding(where, f"all words have the tag {cut(tags.pop())!r}", "other tags")] if len(tags) == 1 else []
+
+    def answer(self, example: Sentence) -> Hashable:
+        return example.tags
 
     def labels(self, examples: Sequence[Sentence]) -> list[str]:
         return in_order(tag for example in examples for tag in example.tags)
