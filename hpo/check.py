@@ -20,6 +20,8 @@ from trainers.spec import Check, Checked
 
 SHOWN = 20
 """Dropped rows in text; JSON has all of them."""
+SHOWN_LABELS = 50
+"""Likewise."""
 
 
 def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | None = None) -> dict[str, Any]:
@@ -55,8 +57,11 @@ def show_check(view: View, checked: Mapping[str, Any]) -> None:
     view.table(f"{checked['sweep']}: the data of {checked['task']}", columns, rows)
     if any(facts["labels"] for facts in checked["splits"].values()):
         names = list(checked["splits"]["train"]["labels"])
-        counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in names]
+        shown = names[:SHOWN_LABELS]
+        counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in shown]
         view.table("labels", ["label", *checked["splits"]], counts)
+        if len(names) > len(shown):
+            view.say(f"and {len(names) - len(shown):,} more labels: --json has all of them")
     for number, example in enumerate(checked["examples"], 1):
         view.say(f"\ntraining row {number}, what is learned in [[brackets]]:")
         view.say("".join(f"[[{p['text']}]]" if p["is_learned"] else p["text"] for p in example["pieces"]))

@@ -123,7 +123,7 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         )
         for split in ("validation", "test")
     }  # fmt: skip
-    documents = _parse_documents(section, task)
+    documents, label_names = _parse_documents(section, task), _parse_label_names(section, task)
     split_seed = section.whole("split_seed", 0, 0, most=(1 << 63) - 1)
     if "data" in root:
         if section.raw("train") is None:
@@ -138,6 +138,7 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         test_size=float(sizes["test"]),
         seed=split_seed,
         documents=documents,
+        label_names=label_names,
     )
 
 
@@ -149,6 +150,22 @@ def _parse_documents(data: Section, task: str) -> str:
     elif value not in DOCUMENTS and (meant := difflib.get_close_matches(value.lower(), DOCUMENTS, 1, 0.8)):
         data.got(value, f"did you mean {meant[0]!r}?", "documents")
     return value
+
+
+def _parse_label_names(data: Section, task: str) -> list[str]:
+    """Names of labels that the data holds as numbers, in the order of these."""
+    value = data.raw("label_names")
+    if "label_names" not in data:
+        return []
+    if task and not {"label", "labels", "tags"} & set(TASKS[task].columns):
+        data.problem("is given", f"{task} has no labels: remove it", "label_names")
+    elif not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        data.got(value, "expected a list of names, the name of label 0 first, e.g. [negative, positive]", "label_names")
+    elif len(set(value)) < max(2, len(value)):
+        data.got(value, "expected at least two names, each of them once", "label_names")
+    else:
+        return [name.strip() for name in value]
+    return []
 
 
 def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef | None:

@@ -15,10 +15,10 @@ from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
 from trainers.model_source import BaseFiles, look_at_base
 from trainers.running_text import cut_off_end
-from trainers.sources import MAX_PLACES, DataProblem, places, read_rows
+from trainers.sources import MAX_PLACES, DataProblem, Row, places, read_rows
 from trainers.spec import DataRef, Finding, Scale, Workload
 from trainers.split_names import named_splits
-from trainers.splits import SPLITS, Placed, Repeat, cut, drop_duplicates
+from trainers.splits import SPLITS, Keyed, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
 from trainers.tokens import Encoded
@@ -107,7 +107,7 @@ def _read(made: Prepared) -> None:
 
 def read_given(task: Task, data: DataRef) -> Given:
     """The rows of every split that the data names, each looked at alone."""
-    given = Given()
+    given, checked = Given(), dict[str, list[tuple[Row, Keyed[Any] | Finding]]]()
     documents = data.documents if CATALOG[task.name].makes_blocks else "line"
     for name, source in data.sources().items():
         unsound: list[list[Finding]] = []
@@ -119,10 +119,15 @@ def read_given(task: Task, data: DataRef) -> Given:
         else:
             if not rows and not unsound:
                 given.findings.append(Finding(str(source), "is empty", "expected at least a few rows"))
-        checked = [(row, task.check(row, data.columns)) for row in rows]
-        given.unsound[name] = unsound + [[c] for _, c in checked if isinstance(c, Finding)]
+        checked[name] = [(row, task.check(row, data.columns)) for row in rows]
+        given.unsound[name] = unsound
+    settled = task.settle([c for _, c in checked["train"] if not isinstance(c, Finding)], data)
+    given.notes.extend(settled.notes)
+    for name, looked_at in checked.items():
+        final = [(row, c if isinstance(c, Finding) else settled.read(c, row.where)) for row, c in looked_at]
+        given.unsound[name] += [[c] for _, c in final if isinstance(c, Finding)]
         given.splits[name] = [
-            Placed(c.example, c.key, c.stratum, row) for row, c in checked if not isinstance(c, Finding)
+            Placed(c.example, c.key, c.stratum, row) for row, c in final if not isinstance(c, Finding)
         ]
     return given
 

@@ -75,6 +75,8 @@ class DataRef:
     seed: int
     documents: str = "file"
     """What one text of a `.txt` file is, for causal-lm: its `file`, `paragraph`, `line`, or what a separator parts."""
+    label_names: list[str] = field(default_factory=list)
+    """Of labels or tags that the data holds as numbers, in their order from 0; empty where it has names itself."""
 
     def without_places(self) -> dict[str, Any]:
         """How the rows are read and cut, as plain values, without where they lie. A default that came later is left
@@ -84,6 +86,8 @@ class DataRef:
             del content[split]
         if self.documents == "file":
             del content["documents"]
+        if not self.label_names:
+            del content["label_names"]
         return content
 
     def sources(self) -> dict[str, SourceRef]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -98,10 +97,14 @@ def cut(rows: Sequence[K], size: float, seed: int) -> tuple[list[K], list[K]]:
     }
     quotas = {stratum: min(most[stratum], int(len(members) * share)) for stratum, members in by_stratum.items()}
     by_remainder = sorted(by_stratum, key=lambda s: (-(len(by_stratum[s]) * share - quotas[s]), str(s)))
-    for stratum in itertools.cycle(by_remainder):
-        if sum(quotas.values()) >= min(wanted, sum(most.values())):
-            break
-        quotas[stratum] += quotas[stratum] < most[stratum]
+    left = min(wanted, sum(most.values())) - sum(quotas.values())
+    while left > 0:  # each round gives a row to every stratum that has one left, or what is left to the first of them
+        open_ones = [stratum for stratum in by_remainder if quotas[stratum] < most[stratum]]
+        # As many rounds at once as the smallest of them lasts: rare labels beside a frequent one are many rounds.
+        rounds = max(1, min(left // len(open_ones), min(most[s] - quotas[s] for s in open_ones)))
+        for stratum in open_ones[:left]:
+            quotas[stratum] += rounds
+        left -= rounds * min(left, len(open_ones))
     generator = random.Random(seed)  # noqa: S311  # a repeatable cut, not a secret
     taken: set[int] = set()
     for stratum in sorted(by_stratum, key=str):

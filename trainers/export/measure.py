@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.export.runtime import GENERATING, Release, log_softmax, sigmoid
+from trainers.export.runtime import GENERATING, Place, Release, log_softmax, sigmoid
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import ROW_RESULTS, Rows
 
@@ -105,13 +105,14 @@ def _measure_tags(
     release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
 ) -> dict[str, float]:
     labels = release.card.labels
-    numbers = _latency(lambda i: release.word_logits(rows[i % len(rows)]["words"]), calls)
+    index = {label: number for number, label in enumerate(labels)}
+    numbers = _latency(lambda i: release.word_logits(*_words(rows[i % len(rows)])), calls)
     told, every = [], []
     for number, row in enumerate(rows):
-        logits, firsts = release.word_logits(row["words"])
+        logits, firsts = release.word_logits(*_words(row))
         every.append(logits)
         logs = log_softmax(logits[list(firsts.values())])
-        true = np.array([labels.index(row["tags"][word]) for word in firsts])
+        true = np.array([index[row["tags"][word]] for word in firsts])
         losses = -logs[np.arange(len(true)), true]
         told.append(np.stack([np.full(len(true), number), true, logs.argmax(axis=1), losses], axis=1))
     if expected is not None:
@@ -120,6 +121,10 @@ def _measure_tags(
     of_row, true, predicted = words[:, :3].astype(np.int64).T
     results = entity_counts(of_row, true, predicted, words[:, 3], labels, len(rows))
     return numbers | ROW_RESULTS["token-classification"].metrics(results, labels)
+
+
+def _words(row: Any) -> tuple[str, list[Place]]:
+    return row["text"], [(start, end) for start, end in row["places"]]
 
 
 def _measure_writing(

@@ -41,6 +41,8 @@ Chat: TypeAlias = str | Sequence[Message]
 Input: TypeAlias = str | Sequence[Message] | Mapping[str, str]
 Text: TypeAlias = str | tuple[str, str]
 """What is judged: a text, or a pair."""
+Place: TypeAlias = tuple[int, int]
+"""Where a word or a token begins and ends in its text, in characters."""
 
 # Padding of a batch is wasted work, and activations that leave the cache cost more than batching gains: beyond
 # this many tokens a batch was slower per text than one text at a time (MiniLM, 2 cores).
@@ -175,13 +177,14 @@ class Release:
 
         text-classification gives {"label", "score", "scores": {label: probability}}, multi-label-classification
         {"labels", "scores"}, regression {"value"}, token-classification {"entities"}, each {"label", "text", "start",
-        "end", "score"} (its least sure word's), all others {"text"}, decoded greedily.
+        "end", "score"} (its least sure word's), or with plain tags {"tags"}, each word's {"tag", "text", "start",
+        "end", "score"}; all others {"text"}, decoded greedily.
         Raises `ValueError` for an input the task does not take, before anything is computed.
         """
         if isinstance(inputs, str):
             raise ValueError("predict takes a list of inputs, got one text")
         if self.card.task == "token-classification":
-            return [{"entities": self._entities(*words)} for words in [_words(given) for given in inputs]]
+            return [self._tagged(*words) for words in [_words(given) for given in inputs]]
         if self.card.task == "chat":
             prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]  # type: ignore[arg-type]  # it checks
         else:
@@ -247,38 +250,29 @@ class Release:
         scores = dict(zip(labels, probabilities.tolist(), strict=True))
         return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
 
-    def word_logits(self, words: Sequence[str]) -> tuple[Floats, dict[int, int]]:
-        """Logits of every token, shape [tokens, tags], and by a word's number its first token, which carries its tag.
+    def word_logits(self, text: str, places: Sequence[Place]) -> tuple[Floats, dict[int, int]]:
+        """Logits of every token of a text, shape [tokens, tags], and by a word's number the token that carries its tag.
 
-        Words beyond `max_length`, or of characters that the tokenizer leaves out, have none.
+        `places` are the words, in order. Words beyond `max_length`, of characters that the tokenizer leaves out, or
+        that share their only token with the word before, have no token.
         """
-        encoding = self.tokenizer.encode(list(words), is_pretokenized=True)
+        encoding = self.tokenizer.encode(text)
         logits: Floats = self._session.run(["logits"], self._padded([encoding]))[0][0]
-        firsts: dict[int, int] = {}
-        for token, word in enumerate(encoding.word_ids):
-            if word is not None:
-                firsts.setdefault(word, token)
-        return logits, firsts
+        return logits, _first_tokens(places, encoding.offsets)
 
-    def _entities(self, text: str, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
-        if not places:
-            return []
-        logits, firsts = self.word_logits([text[start:end] for start, end in places])
-        probabilities = np.exp(log_softmax(logits))
-        found: list[dict[str, Any]] = []
-        before = "O"
-        for number, token in firsts.items():
-            (start, end), row = places[number], probabilities[token]
-            tag, score = self.card.labels[int(row.argmax())], float(row.max())
-            kind = tag[2:]
-            if tag[:2] == "I-" and before[2:] == kind:
-                entity = found[-1]
-                entity |= {"text": text[entity["start"] : end], "end": end, "score": min(score, entity["score"])}
-            elif tag != "O":
-                found.append({"label": kind, "text": text[start:end], "start": start, "end": end, "score": score})
-            before = tag
-        return found
+    def _tagged(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
+        """The entities of a text, or of plain tags each word's."""
+        labels = self.card.labels
+        words: list[dict[str, Any]] = []
+        if places:
+            logits, firsts = self.word_logits(text, places)
+            probabilities = np.exp(log_softmax(logits))
+            for number, token in firsts.items():
+                (start, end), row = places[number], probabilities[token]
+                tag, score = labels[int(row.argmax())], float(row.max())
+                words.append({"tag": tag, "text": text[start:end], "start": start, "end": end, "score": score})
+        is_plain = any(label != "O" and label[:2] not in ("B-", "I-") for label in labels)
+        return {"tags": words} if is_plain else {"entities": _entities(text, words)}
 
     # --- writing: chats, answers to a prompt, continuations --------------------------------------------
 
@@ -502,7 +496,7 @@ def _text(parts: Mapping[str, str]) -> Text:
     return (first, second[0]) if second else first
 
 
-def _words(given: object) -> tuple[str, list[tuple[int, int]]]:
+def _words(given: object) -> tuple[str, list[Place]]:
     """A text and where its words are: those given, or as training cuts a text with spans."""
     parsed = _parsed(given) if isinstance(given, str) and given.startswith("[") else given
     if isinstance(parsed, Sequence) and not isinstance(parsed, str) and all(isinstance(word, str) for word in parsed):
@@ -511,6 +505,34 @@ def _words(given: object) -> tuple[str, list[tuple[int, int]]]:
     if not isinstance(given, str):
         raise ValueError(f"expected a text or a list of words, got {type(given).__name__}")
     return given, [word.span() for word in _WORD.finditer(given)]
+
+
+def _first_tokens(places: Sequence[Place], tokens: Sequence[Place]) -> dict[int, int]:
+    """By a word's number the first token that overlaps it and carries no word before it, as in training."""
+    firsts: dict[int, int] = {}
+    token = 0
+    for word, (start, end) in enumerate(places):
+        while token < len(tokens) and (tokens[token][1] <= start or tokens[token][0] == tokens[token][1]):
+            token += 1
+        if token < len(tokens) and tokens[token][0] < end:
+            firsts[word] = token
+            token += 1
+    return firsts
+
+
+def _entities(text: str, words: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
+    found: list[dict[str, Any]] = []
+    before = "O"
+    for word in words:
+        tag, start, end, score = word["tag"], word["start"], word["end"], word["score"]
+        if tag[:2] == "I-" and before[2:] == tag[2:]:
+            entity = found[-1]
+            entity |= {"text": text[entity["start"] : end], "end": end, "score": min(score, entity["score"])}
+        elif tag != "O":
+            found.append({"label": tag[2:], "text": text[start:end], "start": start, "end": end, "score": score})
+        before = tag
+    return found
 
 
 def _parsed(text: str) -> object:

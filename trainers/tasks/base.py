@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding, Scale
+from trainers.spec import DataRef, Finding, Scale
 from trainers.splits import Keyed
 from trainers.tokens import Encoded, TargetKind, Tokens
 
@@ -58,6 +58,16 @@ Made = list[Encoded] | Finding
 """What an example becomes: rows of tokens (none where nothing is left to learn from), or why it cannot."""
 
 
+@dataclass(frozen=True)
+class Settled:
+    """How rows are to be read, once all of the training source are known."""
+
+    read: Callable[[Keyed[Any], str], Keyed[Any] | Finding] = lambda row, where: row
+    """(row as `check` left it, where it stands) -> the row, or why it is none after all."""
+    notes: list[str] = field(default_factory=list)
+    """How they were read, where that is not plain to see."""
+
+
 class Task(Protocol):
     """What is different about a task. Sums, not means: micro-batches of any size then add up to the same step."""
 
@@ -70,9 +80,17 @@ class Task(Protocol):
         """A row as an example, or why it is none."""
         ...
 
+    def settle(self, train: Sequence[Keyed[Any]], data: DataRef) -> Settled:
+        """How the rows of all splits are to be read, which no row can know alone: lists of 0 and 1, schemes of tags."""
+        return Settled()
+
     def check_all(self, train: Sequence[Keyed[Any]], where: str) -> list[Finding]:
         """What no row can know alone (one class only, say)."""
         ...
+
+    def answer(self, example: Any) -> Hashable:
+        """What is to be learned of an example beside its input; None where the input is all there is."""
+        return None
 
     def labels(self, examples: Sequence[Any]) -> list[str]:
         """The sorted labels that a head needs; empty for other tasks."""

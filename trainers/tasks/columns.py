@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.formats.base import MAX_SHOWN, cut
-from trainers.sources import Row, names_of
+from trainers.formats.base import MAX_SHOWN, cut, names_of
+from trainers.sources import Row
 from trainers.spec import Finding
+
+_ITEM_PATTERN = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]'"{}()]+)"""
+_ITEM = re.compile(_ITEM_PATTERN)
+_FLAT = re.compile(rf"\[\s*(?:{_ITEM_PATTERN}(?:\s*,\s*|\s+|(?=\])))*\]")
+"""A list without lists in it; numpy writes no commas, and Python would join its texts."""
 
 
 def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
@@ -20,8 +29,33 @@ def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
 
 
 def shown(value: object) -> str:
-    """A value as it is written in a finding, not longer than a line."""
+    """A value as a finding writes it, not longer than a line."""
     return cut(repr(value[: MAX_SHOWN + 1] if isinstance(value, (str, list)) else value))
+
+
+def listed(value: Any) -> Any:
+    """The list that a cell of a table holds as text, as JSON, Python or numpy write it (`["a", "b"]`, `['a' 'b']`,
+    `[0, 1]`); all else as it is. Nothing is run."""
+    if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
+        return value
+    text = value.strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    if _FLAT.fullmatch(text):
+        return [_item(part) for part in _ITEM.findall(text[1:-1])]
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+    return found if isinstance(found, list) else value
+
+
+def _item(written: str) -> Any:
+    """One member of a list: a text in quotes, a number, or a bare word."""
+    try:
+        return ast.literal_eval(written)
+    except (ValueError, SyntaxError, MemoryError):
+        return written
 
 
 def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Finding:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from trainers.formats.base import names as first_names
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _NO_NAME = re.compile(r"LABEL_\d+")
 """What transformers calls the rows of a head that nobody named."""
-MOST_NAMES = 5
-"""That a note names."""
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
@@ -38,7 +38,7 @@ class HeadRows:
         more = f"; its {left_out} other labels are left out" if left_out else ""
         notes = [f"the model brings a head for these labels: training goes on from it{more}"]
         if self.folded:
-            pairs = shown([f"{theirs} is {ours}" for ours, theirs in self.folded])
+            pairs = first_names([f"{theirs} is {ours}" for ours, theirs in self.folded])
             notes.append(f"labels of the model's head were matched without regard to upper and lower case: {pairs}")
         return notes
 
@@ -79,9 +79,3 @@ def _by_name(names: Sequence[str]) -> dict[str, int]:
     """The row of each name that is there once."""
     count = Counter(names)
     return {name: row for row, name in enumerate(names) if count[name] == 1}
-
-
-def shown(names: Collection[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(name[:40] for name in list(names)[:MOST_NAMES]) + more

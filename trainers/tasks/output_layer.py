@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from trainers.formats.base import names as first_names
 from trainers.sources import DataProblem
 from trainers.spec import Finding
-from trainers.tasks.label_names import HeadRows, head_names, rows_of_head, shown
+from trainers.tasks.label_names import HeadRows, head_names, rows_of_head
 
 
 def own_head(config: Any, kind: str) -> bool:
@@ -41,7 +42,7 @@ def head_notes(config: Any, labels: Sequence[str], kind: str) -> list[str]:
     if kept is not None:
         return kept.notes() if labels else ["the model brings a head for one number: training goes on from it"]
     names = head_names(config)
-    found = f"{len(names)} labels: {shown(names)}" if len(names) > 1 else "one number"
+    found = f"{len(names)} labels: {first_names(names)}" if len(names) > 1 else "one number"
     asked = "these labels" if labels else "one number"
     return [f"the model brings a head for {found}; here are others, so that a new head for {asked} is drawn"]
 
@@ -68,7 +69,7 @@ def load_with_head(
     parameters = [f"{layer}.{name}" for name, _ in model.get_submodule(layer).named_parameters(recurse=False)]
     misfits = {str(key[0]) for key in info["mismatched_keys"]}
     if others := sorted(misfits - set(parameters)):
-        found = f"the weights {shown(others)} have other shapes than config.json says"
+        found = f"the weights {first_names(others)} have other shapes than config.json says"
         raise DataProblem([Finding("model", found, "weights and a config that belong together")])
     missing = set(info["missing_keys"]) | misfits
     if kept and not missing & set(parameters):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,9 @@ class Regression(SequenceHead):
             return [Finding(where, f"all values are {found.pop():g}", "values that differ")]
         most = max(found, key=abs)
         return [Finding(where, f"has the value {most:g}", f"values up to {LARGEST:g}")] if abs(most) > LARGEST else []
+
+    def answer(self, example: Example) -> Hashable:
+        return example.value
 
     def labels(self, examples: Sequence[Example]) -> list[str]:
         return []
