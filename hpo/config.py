@@ -82,6 +82,8 @@ class SweepConfig:
     """Hashes of the files that hold functions of the user's."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
+    promote_is_given: bool = False
+    """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
 
     @property
     def objective(self) -> Objective:

@@ -68,6 +68,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         report_to=_report_to(root),
         seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
         max_length_is_given="max_length" in given or "max_length" in space.dimensions,
+        promote_is_given=root.raw("promote") is not None,
     )
     root.finish()
     config = dataclasses.replace(config, code=_own_code(root, config))

@@ -31,7 +31,7 @@ def check(request: Check) -> Checked:
     where a source or the model cannot be read.
     """
     workload = request.workload
-    made = prepare(workload)
+    made = prepare(workload, request.intent)
     # Rows that are unsound are left out of a copy.
     findings = made.all_findings(with_rows=request.clean_dir is None)
     base = made.base

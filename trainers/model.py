@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,6 +13,8 @@ from trainers.earlier_adapter import go_on_from
 from trainers.files import replace_folder
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
+from trainers.methods.targets import new_modules_of, untie
+from trainers.model_source import pad_token_of
 from trainers.spec import Scale, TrialSpec, Workload
 from trainers.tasks.table import TASKS
 
@@ -35,18 +37,8 @@ class Base:
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full.
-
-        Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
-        """
-        new, known = set(self.new_parameters), {name for name, _ in self.model.named_parameters()}
-
-        def outermost(name: str) -> str:
-            parent = name.rpartition(".")[0]
-            inside = {other for other in known if other.startswith(f"{parent}.")} if parent else known
-            return outermost(parent) if inside <= new else name
-
-        return sorted({outermost(name.rpartition(".")[0]) for name in new})
+        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full."""
+        return new_modules_of(self.model, self.new_parameters)
 
 
 def load_base(
@@ -67,10 +59,7 @@ def load_base(
     if scale is not None:
         TASKS[workload.task].rescale(model, scale)
     model.config.use_cache = False
-    if model.config.pad_token_id is None:
-        eos = model.config.eos_token_id  # some models have several
-        model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
-    pad_id = int(model.config.pad_token_id or 0)
+    model.config.pad_token_id = pad_id = pad_token_of(model.config)
     base = Base(workload, labels, model, new, new, pad_id, folder or workload.model.source)
     if workload.model.adapter:
         go_on_from(base, Path(workload.model.adapter))
@@ -102,6 +91,7 @@ def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.
     """The base made trainable by the spec's method, seeded by the spec; `batches` are for methods that look at data."""
     draw_new_parameters(base, spec.seed)
     torch.manual_seed(spec.seed)
+    _part_head(base, spec)
     return METHODS[spec.method].put_on(base, spec, batches)
 
 
@@ -115,13 +105,20 @@ def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
 
 def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
     """The base with what a trial of `spec` learned, for evaluation."""
+    _part_head(base, spec)
     return METHODS[spec.method].load(base, spec, folder).eval()
 
 
 def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
     """The base with what was learned folded into its weights, in float32: a plain transformers model."""
     base.model.float()
+    _part_head(base, spec)
     return METHODS[spec.method].merge(base, spec, folder).eval()
+
+
+def _part_head(base: Base, spec: TrialSpec) -> None:
+    """An output embedding that the trial trains in full no longer is the input embedding: in this process alone."""
+    untie(base.model, cast("str | None", spec.settings.get("modules_to_save")))
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
