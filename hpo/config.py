@@ -85,6 +85,8 @@ class SweepConfig:
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
     """Where the file says what."""
+    promote_is_given: bool = False
+    """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
 
     @property
     def objective(self) -> Objective:
