@@ -58,7 +58,7 @@ def test_names_are_compared_with_the_model(models, tmp_path, family, asked, line
         assert line.startswith(start)
 
 
-def test_a_head_that_the_checkpoint_has_may_be_named(tmp_path, models):
+def test_a_head_is_trained_in_full_and_takes_no_adapter(tmp_path, models):
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(models("bert"))
@@ -66,7 +66,8 @@ def test_a_head_that_the_checkpoint_has_may_be_named(tmp_path, models):
     shutil.copytree(models("bert"), folder)
     transformers.BertForSequenceClassification(config).save_pretrained(folder)
     work = workload_of(folder, CLASSIFY, tmp_path)
-    assert look(work, plan(CLASSIFY, target_modules="query,classifier")).rows["train"]
+    (line,) = findings(work, plan(CLASSIFY, target_modules="query,classifier"))
+    assert line == "training.target_modules: classifier is the head; leave it out: a head is trained in full"
 
 
 def test_each_value_of_a_search_space_is_compared(models, tmp_path):
@@ -316,7 +317,7 @@ def test_every_position_that_is_allowed_can_be_used(tmp_path):
         assert longest == 32, kind
         with torch.no_grad():
             model(input_ids=torch.full((1, longest), 5))
-            with pytest.raises(IndexError):
+            with pytest.raises((IndexError, RuntimeError)):  # as the CPU has it
                 model(input_ids=torch.full((1, longest + 1), 5))
 
 
