@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from trainers.catalog import METHODS
+from trainers.catalog import TASKS as CATALOG
 from trainers.export.routes import why_unreleasable
 from trainers.methods.targets import (
     attention_outputs,
@@ -27,6 +28,7 @@ from trainers.methods.targets import (
     shared_with,
     target_modules,
 )
+from trainers.model_folder import named
 from trainers.model_source import BaseFiles, first_line
 from trainers.optimizer import OF_BITSANDBYTES
 from trainers.settings import LORA_METHODS
@@ -92,7 +94,23 @@ def build_skeleton(
     except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
         findings.append(_unbuildable(workload, base, error))
         return None
-    return Skeleton(model, new_modules_of(model, new))
+    skeleton = Skeleton(model, new_modules_of(model, new))
+    if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
+        found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
+        findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
+    return skeleton
+
+
+def _lacking(skeleton: Skeleton, has_no_head: bool) -> list[str]:
+    """Modules without weights that are no fresh head: all where the task has none, else layers and embeddings."""
+    embeddings, prefix = skeleton.model.get_input_embeddings(), f"{skeleton.model.base_model_prefix}."
+    return [
+        name.removeprefix(prefix)
+        for name in skeleton.new_modules
+        if has_no_head
+        or skeleton.model.get_submodule(name) is embeddings
+        or any(part.isdigit() for part in name.removeprefix(prefix).split("."))
+    ]
 
 
 def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Finding:
@@ -142,14 +160,15 @@ def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[Fin
             findings.extend(problem.findings)
             return otherwise
 
+    none: list[str] = []
     for plan in plans:
         if plan.method in LORA_METHODS:
             full, target, ranks = (_text(plan, n) for n in ("modules_to_save", "target_modules", "rank_pattern"))
             in_full = looked(partial(modules_in_full, full, model, new), new)
-            if layers := looked(partial(target_modules, str(target), model, in_full), []):
-                looked(partial(ranks_of, ranks, layers), {})
+            if layers := looked(partial(target_modules, str(target), model, in_full), none):
+                looked(partial(ranks_of, ranks, layers), dict[str, int]())
         for find in LAYER_FINDERS.get(plan.method, ()):
-            looked(partial(find, model, new), [])
+            looked(partial(find, model, new), none)
     return list(dict.fromkeys(findings))
 
 
