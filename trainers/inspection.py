@@ -165,10 +165,9 @@ def model_folder(model: ModelRef) -> Path:
             )
         )
     except Exception as error:  # the hub client raises what it likes; all of it means: it cannot be had
-        first_line = str(error).splitlines()[0]
-        raise DataProblem(
-            [Finding("model", f"{model.source}: {first_line}", "a folder or a reachable hub id")]
-        ) from error
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        found = f"{model.source}: no such folder beside the YAML, and the hub has no answer: {first_line}"
+        raise DataProblem([Finding("model", found, "a folder, or a hub id that can be reached")]) from error
 
 
 def check_model(folder: Path, workload: Workload) -> tuple[str, Family]:

@@ -230,7 +230,8 @@ def _hub_rows(source: SourceRef, role: str) -> Iterator[Row]:
         rows = datasets.load_dataset(source.source, name=source.config, revision=source.revision, split=split)
     except Exception as error:  # the hub client raises what it likes; all of it means the data cannot be had
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        found, expected = f"{source.source}: {first_line}", "a file or a reachable hub id, its config and split"
+        found = f"{source.source}: no such file or folder beside the YAML, and the hub has no answer: {first_line}"
+        expected = "a file, a folder, or a hub id that can be reached, with its config and split"
         raise DataProblem([Finding(f"data.{role}", found, expected)]) from error
     for number, values in enumerate(rows, 1):
         yield Row(f"{source.source}[{split}] row {number}", dict(values))
