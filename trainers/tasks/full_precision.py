@@ -30,7 +30,7 @@ def in_float32(module: torch.nn.Module) -> None:
 
 
 @cache
-def _kind(kind: type[torch.nn.Module]) -> type[torch.nn.Module]:
+def _kind(kind: Any) -> Any:
     return type(kind.__name__, (_InFloat32, kind), {"__module__": kind.__module__})
 
 
