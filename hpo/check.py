@@ -12,6 +12,7 @@ from hpo.config_file import load_config
 from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.home import Home
+from hpo.intent import intent_of
 from hpo.requests import run_alone
 from hpo.setup import WORKER
 from hpo.view import View
@@ -37,7 +38,7 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
-            checked = run_alone(executor, Check(config.workload(home), out))
+            checked = run_alone(executor, Check(config.workload(home), out, intent_of(config)))
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check

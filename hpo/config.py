@@ -85,6 +85,8 @@ class SweepConfig:
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
     """Where the file says what."""
+    promote_is_given: bool = False
+    """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
 
     @property
     def objective(self) -> Objective:
@@ -220,6 +222,8 @@ class SweepConfig:
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
+            # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
+            **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }
 
 

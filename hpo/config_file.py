@@ -71,6 +71,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         seed=root.whole("seed", 0, 0, most=(1 << 63) - 1),
         written=root.written,
         max_length_is_given="max_length" in given or "max_length" in space.dimensions,
+        promote_is_given=root.raw("promote") is not None,
     )
     root.finish()
     config = dataclasses.replace(config, code=_own_code(root, config))

@@ -11,10 +11,11 @@ from hpo.fetch import fetched_path
 from hpo.given_path import given_path
 from hpo.home import Home
 from hpo.lookup import look_up
-from hpo.quoting import listed, quoted
+from hpo.quoting import quoted
 from hpo.yaml_source import Section
 from trainers.catalog import DATA_SUFFIXES, FOLDABLE_ADAPTERS, TASKS
 from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
+from trainers.model_folder import folder_problems
 from trainers.slices import parse_slice
 from trainers.spec import DataRef, ModelRef, SourceRef
 
@@ -53,12 +54,8 @@ def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None
     elif not path.is_dir():
         root.problem(f"{path} is not a folder", "expected a folder with config.json and *.safetensors", *key)
     else:
-        if not (path / "config.json").is_file():
-            root.problem(f"{path} has no config.json", "expected a transformers model folder", *key)
-        if not any(path.glob("*.safetensors")):
-            others = [p.name for p in path.glob("*.bin")] + [p.name for p in path.glob("*.pt")]
-            found = f"{path} has no weights" + (f" but {listed(sorted(others))}" if others else "")
-            root.problem(found, "expected *.safetensors; pickled weights are never read", *key)
+        for found, expected in folder_problems(path, str(path)):
+            root.problem(found, expected, *key)
 
 
 def _parse_adapter(section: Section, file: Path) -> str | None:

@@ -15,6 +15,7 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.finalists import repeats_planned
 from hpo.home import Home
+from hpo.records import void_crashes
 from hpo.requests import run_all
 from hpo.setup import WORKER, check_edit, inspect, warm_up
 from hpo.slots import available_memory_mb, choose_slots, cores, probes_at_once
@@ -130,7 +131,9 @@ def _batch_size(config: SweepConfig, point: Point) -> int:
 def _trained(config: SweepConfig, home: Home) -> int:
     if newest_study_name(home.studies_db, config.name) is None:
         return 0
-    return sum(r.is_over and not r.reused_from for r in view_study(home.studies_db, config.name).records)
+    records = view_study(home.studies_db, config.name).records
+    void = void_crashes(records)
+    return sum(r.is_over and not r.reused_from and r.number not in void for r in records)
 
 
 def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:

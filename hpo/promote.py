@@ -29,6 +29,13 @@ def promote(sweep: RunningSweep) -> None:
         return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
+    if why := sweep.inspection.unreleasable.get(str(champion.params.get("method", sweep.config.method))):
+        told = f"trial {champion.number} cannot be released: {why}"
+        if sweep.config.promote_is_given:
+            sweep.study.set_attr("refusal", told)
+        else:
+            sweep.view.say(f"{told}; its adapter is kept")
+        return
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
     exported = export(sweep, champion, folder)

@@ -90,7 +90,7 @@ def open_revision(
 def _reshapes(changes: Iterable[Change]) -> bool:
     """Whether Optuna's study cannot take the change: its distributions are fixed, and so are its trials' settings and
     what was reported of them."""
-    keys = ("search_space", "method", "training", "constraints", "pruner.metric")
+    keys = ("search_space", "method", "training", "constraints", "pruner.metric", "code")
     return any(_is_under(path, keys) for path, _, _ in changes)
 
 

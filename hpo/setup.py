@@ -12,12 +12,12 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.executors.restarting import RestartingExecutor
 from hpo.home import Home, SweepPaths
+from hpo.intent import intent_of
 from hpo.requests import run_all, run_alone
 from hpo.revision import changes_of
 from hpo.slots import Slots, choose_slots
 from hpo.studies import stored_attrs, study_names
 from hpo.warm_start import check_warm_start
-from trainers.catalog import METHODS
 from trainers.settings import FIELDS
 from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 
@@ -62,10 +62,8 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     """Everything that can be wrong with data or model is found here, before any study or run exists."""
     workload = config.workload(home)
     # While a child inspects, the host imports what trials will need.
-    inspection, _ = run_all(executor, [Inspect(workload), Load(workload, None)], at_once=2)
+    inspection, _ = run_all(executor, [Inspect(workload, intent_of(config)), Load(workload, None)], at_once=2)
     assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
-    if refused := [why for m in config.methods() if (why := METHODS[m].refuse(config.task, inspection.family))]:
-        raise ConfigError([Problem(f"{config.file}: method", why, "see trainers/catalog.py") for why in refused])
     if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
         found = f"makes {evaluations:,} evaluations of a trial"
         raise ConfigError([Problem(f"{config.file}: training.eval_steps", found, why)])

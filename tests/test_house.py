@@ -28,8 +28,8 @@ def test_floors_and_rooms_are_kept():
 
 
 BORDER = {
-    "trainers.catalog", "trainers.codec", "trainers.files", "trainers.settings", "trainers.slices", "trainers.spec",
-    "trainers.metrics", "trainers.export.runtime",
+    "trainers.catalog", "trainers.codec", "trainers.files", "trainers.model_folder", "trainers.settings",
+    "trainers.slices", "trainers.spec", "trainers.metrics", "trainers.export.runtime",
 }  # fmt: skip
 """What hpo may see of trainers."""
 

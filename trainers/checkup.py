@@ -30,7 +30,7 @@ def check(request: Check) -> Checked:
     What is found is what a sweep would refuse: both decide by `prepare`. Raises `DataProblem` with all that was found
     where a source or the model cannot be read.
     """
-    made = prepare(request.workload)
+    made = prepare(request.workload, request.intent)
     # Rows that are unsound are left out of a copy.
     findings = made.all_findings(with_rows=request.clean_dir is None)
     base = made.base

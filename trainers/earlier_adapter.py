@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from trainers.files import ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.methods.peft_methods import merged_into_base, wrapped
+from trainers.methods.targets import untie
 from trainers.sources import DataProblem
 from trainers.spec import Finding
 
@@ -59,6 +60,7 @@ def _fold_in(base: Base, folder: Path) -> set[str]:
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = None  # or PEFT would look for the head of the task that it was made for
+        untie(base.model, ",".join(getattr(config, "modules_to_save", None) or ()))
         model = wrapped(base, config)
         given = load_file(str(folder / ADAPTER_WEIGHTS))
     except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:  # layers not found, files torn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainers.formats.base import DataProblem, Entry, Reading, cut, refused
 from trainers.formats.columnar import entries_of_batches
@@ -35,8 +36,31 @@ def hub_entries(source: SourceRef, role: str, reading: Reading) -> Iterator[Entr
         rows = datasets.load_dataset(source.source, name=source.config, revision=source.revision, split=split)
     except Exception as error:  # as above
         raise _problem(f"data.{role}", source.source, source.revision, error) from error
+    if source.revision is not None:
+        _check_commit(source.source, source.revision, rows, role)
     batches = (batch for table in rows.with_format("arrow").iter(BATCH) for batch in table.to_batches())
     return entries_of_batches(f"{source.source}[{split}]", rows.features.arrow_schema, batches, reading)
+
+
+def _check_commit(repo: str, revision: str, rows: Any, role: str) -> None:
+    """Raises `DataProblem` where rows are of another revision: where the hub cannot be reached, `datasets` takes the
+    latest one of its cache, whichever was asked for."""
+    loaded = {Path(file["filename"]).parent.name for file in rows.cache_files}
+    if loaded and loaded != {_commit_of(repo, revision)}:
+        found = f"{repo}: revision {revision!r} is not in the cache of this machine, and the hub cannot be reached"
+        raise refused(f"data.{role}", found, "a connection, or a revision that was used here before")
+
+
+def _commit_of(repo: str, revision: str) -> str:
+    """The commit of a branch or tag, as the hub says, or as it said when it was reached last."""
+    import huggingface_hub
+
+    try:
+        return str(huggingface_hub.HfApi().dataset_info(repo, revision=revision, timeout=10).sha)
+    except Exception:  # noqa: BLE001  # the hub client raises what it likes; the cache knows what it needs
+        folder = huggingface_hub.file_download.repo_folder_name(repo_id=repo, repo_type="dataset")
+        ref = Path(huggingface_hub.constants.HF_HUB_CACHE, folder, "refs", revision)
+        return ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
 
 
 def splits_of(source: SourceRef) -> list[str]:

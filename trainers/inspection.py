@@ -30,7 +30,7 @@ Kept = dict[str, list[tuple[Placed[object], Encoded]]]
 def inspect(request: Inspect) -> Inspection:
     """Read, check, cut and tokenize. Raises `DataProblem` with every finding; then nothing was written."""
     workload = request.workload
-    made = prepare(workload)
+    made = prepare(workload, request.intent)
     if findings := made.all_findings():
         raise DataProblem(findings)
     base = made.base
@@ -59,6 +59,7 @@ def inspect(request: Inspect) -> Inspection:
         family=base.family,
         scale=made.scale,
         max_length=base.max_length,
+        unreleasable=base.unreleasable,
     )
 
 

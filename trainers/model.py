@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,6 +15,8 @@ from trainers.earlier_adapter import go_on_from
 from trainers.files import TARGET_SCALE, replace_folder, write_atomically
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
+from trainers.methods.targets import new_modules_of, untie
+from trainers.model_source import pad_token_of
 from trainers.spec import Scale, TrialSpec, Workload
 from trainers.tasks.full_precision import in_float32
 from trainers.tasks.output_layer import output_layer
@@ -41,18 +43,8 @@ class Base:
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full.
-
-        Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
-        """
-        new, known = set(self.new_parameters), {name for name, _ in self.model.named_parameters()}
-
-        def outermost(name: str) -> str:
-            parent = name.rpartition(".")[0]
-            inside = {other for other in known if other.startswith(f"{parent}.")} if parent else known
-            return outermost(parent) if inside <= new else name
-
-        return sorted({outermost(name.rpartition(".")[0]) for name in new})
+        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full."""
+        return new_modules_of(self.model, self.new_parameters)
 
 
 def load_base(
@@ -72,10 +64,7 @@ def load_base(
         use_safetensors=True,
     )
     model.config.use_cache = False
-    if model.config.pad_token_id is None:
-        eos = model.config.eos_token_id  # some models have several
-        model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
-    pad_id = int(model.config.pad_token_id or 0)
+    model.config.pad_token_id = pad_id = pad_token_of(model.config)
     new = sorted({*drawn, *task.head_parameters(model)})
     base = Base(workload, labels, model, new, drawn, pad_id, folder or workload.model.source)
     brought = go_on_from(base, Path(workload.model.adapter)) if workload.model.adapter else set()
@@ -126,6 +115,7 @@ def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.
     """The base made trainable by the spec's method, seeded by the spec; `batches` are for methods that look at data."""
     draw_new_parameters(base, spec.seed)
     torch.manual_seed(spec.seed)
+    _part_head(base, spec)
     return METHODS[spec.method].put_on(base, spec, batches)
 
 
@@ -141,6 +131,7 @@ def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
 
 def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
     """The base with what a trial of `spec` learned, for evaluation."""
+    _part_head(base, spec)
     set_scale(base.model, learned_scale(folder))
     return METHODS[spec.method].load(base, spec, folder).eval()
 
@@ -148,10 +139,16 @@ def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
 def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
     """The base with what was learned folded into its weights, in float32: a plain transformers model."""
     base.model.float()
+    _part_head(base, spec)
     set_scale(base.model, learned_scale(folder))
     merged = METHODS[spec.method].merge(base, spec, folder).eval()
     TASKS[spec.workload.task].fold_scale(merged)
     return merged
+
+
+def _part_head(base: Base, spec: TrialSpec) -> None:
+    """An output embedding that the trial trains in full no longer is the input embedding: in this process alone."""
+    untie(base.model, cast("str | None", spec.settings.get("modules_to_save")))
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

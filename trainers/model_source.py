@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trainers.catalog import TASKS, Family
 from trainers.codec import fingerprint
 from trainers.files import TARGET_SCALE, adapter_files, file_fingerprint
+from trainers.hub import download_model
+from trainers.model_folder import CONFIG, folder_problems
 from trainers.sources import DataProblem
 from trainers.spec import Finding, ModelRef, Workload
 
+TOKENIZER = "tokenizer.json"
+_TOKENIZER = f"expected {TOKENIZER}, as the tokenizer's save_pretrained writes it"
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 T = TypeVar("T")
 
@@ -29,7 +34,11 @@ class BaseFiles:
     """transformers' fast tokenizer."""
     max_length: int
     """Longest row in tokens: what the sweep asks for, or the most that the model takes where it asks for nothing."""
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
+    embeddings: int | None = None
+    """Tokens that the model has an embedding for; None where it could not be looked at."""
+    unreleasable: dict[str, str] = field(default_factory=dict)
+    """Method -> why its champion cannot be released; methods whose champion can are left out."""
 
 
 def look_at_base(workload: Workload, findings: list[Finding]) -> BaseFiles | None:
@@ -37,15 +46,16 @@ def look_at_base(workload: Workload, findings: list[Finding]) -> BaseFiles | Non
     folder = _collected(lambda: model_folder(workload.model), findings)
     if folder is None:
         return None
+    if problems := folder_problems(folder, workload.model.source):
+        findings += [Finding("model", *problem) for problem in problems]
+        return None
     config = _collected(lambda: load_config(folder, workload.model), findings)
     tokenizer = _collected(lambda: load_tokenizer(folder, workload.model.trust_remote_code), findings)
     if config is None:
         return None
     family = family_of(config)
-    findings += [f for f in (_weights(folder), _wrong_family(config, family, workload.task)) if f]
-    max_length, too_long = _max_length(config, workload)
-    findings += [too_long] if too_long else []
-    return None if tokenizer is None else BaseFiles(folder, config, family, tokenizer, max_length, [])
+    findings += [f for f in (_wrong_family(config, family, workload.task),) if f]
+    return None if tokenizer is None else BaseFiles(folder, config, family, tokenizer, workload.max_length)
 
 
 def _collected(look: Callable[[], T], findings: list[Finding]) -> T | None:
@@ -64,20 +74,8 @@ def model_folder(model: ModelRef) -> Path:
     """
     if Path(model.source).is_absolute():
         return Path(model.source)
-    import huggingface_hub
-
     code = ["*.py"] if model.trust_remote_code else []
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                model.source, revision=model.revision, allow_patterns=[*MODEL_FILES, *code]
-            )
-        )
-    except Exception as error:  # the hub client raises what it likes; all of it means: it cannot be had
-        first_line = str(error).splitlines()[0]
-        raise DataProblem(
-            [Finding("model", f"{model.source}: {first_line}", "a folder or a reachable hub id")]
-        ) from error
+    return download_model(model.source, model.revision, [*MODEL_FILES, *code])
 
 
 def load_config(folder: Path, model: ModelRef) -> Any:
@@ -87,8 +85,22 @@ def load_config(folder: Path, model: ModelRef) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     except Exception as error:  # transformers raises what it likes; all of it means: no such model
-        first_line = str(error).splitlines()[0]
-        raise DataProblem([Finding("model", f"{folder}: {first_line}", "a transformers model")]) from error
+        raise DataProblem([_no_model(folder, model, error)]) from error
+
+
+def _no_model(folder: Path, model: ModelRef, error: Exception) -> Finding:
+    given = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if given.get("auto_map") and not model.trust_remote_code:
+        kind = str(given.get("model_type", "a model"))[:40]
+        right = f"model: {{source: {model.source}, trust_remote_code: true}} runs that code: only where you trust it"
+        return Finding("model", f"{folder}: {kind} comes with Python code of its own, which transformers lacks", right)
+    return Finding("model", f"{folder}: {first_line(error)}", "a transformers model")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line of bounded length."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -98,11 +110,21 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # as above
-        first_line = str(error).splitlines()[0]
-        raise DataProblem([Finding("model", f"{folder} has no tokenizer: {first_line}")]) from error
+        found = f"{folder} has no tokenizer that can be read: {first_line(error)}"
+        raise DataProblem([Finding("model", found, _TOKENIZER)]) from error
     if not tokenizer.is_fast:
         raise DataProblem([Finding("model", f"{folder} has no fast tokenizer", "a folder with tokenizer.json")])
+    if not trust_remote_code and (missing := _missing_vocabulary(folder, tokenizer)):
+        found = f"{folder} has no tokenizer: there is no {TOKENIZER}, and no {', no '.join(missing)}"
+        raise DataProblem([Finding("model", found, _TOKENIZER)])
     return tokenizer
+
+
+def _missing_vocabulary(folder: Path, tokenizer: Any) -> list[str]:
+    """Files that a vocabulary would stand in and that are not there: transformers makes an empty one then, to which
+    every word is unknown."""
+    names = [name for name in type(tokenizer).vocab_files_names.values() if name != TOKENIZER]
+    return [] if (folder / TOKENIZER).is_file() else [name for name in names if not (folder / name).is_file()]
 
 
 def family_of(config: Any) -> Family:
@@ -129,12 +151,6 @@ def base_fingerprint(folder: Path, model: ModelRef) -> str:
     return fingerprint([content, file_fingerprint(files)])
 
 
-def _weights(folder: Path) -> Finding | None:
-    if any(folder.glob("*.safetensors")):
-        return None
-    return Finding("model", f"{folder} has no *.safetensors", "pickled weights are never read")
-
-
 def _wrong_family(config: Any, family: Family, task: str) -> Finding | None:
     if family in TASKS[task].families:
         return None
@@ -144,18 +160,11 @@ def _wrong_family(config: Any, family: Family, task: str) -> Finding | None:
     return Finding("model", found, needed)
 
 
-def positions_of(config: Any) -> int | None:
-    """The longest row in tokens that the model has positions for; None where there is no bound."""
-    longest = getattr(config, "max_position_embeddings", None)
-    return None if longest is None else int(longest)
+def pad_token_of(config: Any) -> int:
+    """The token that fills rows up: the config's, or its first end of text where it has none that the model knows.
 
-
-def _max_length(config: Any, workload: Workload) -> tuple[int, Finding | None]:
-    """The longest row, and what is wrong with the one that the sweep asks for."""
-    longest = positions_of(config)
-    if longest is None or workload.max_length <= longest:
-        return workload.max_length, None
-    if not workload.max_length_is_given:
-        return longest, None
-    found = f"got {workload.max_length}, but the model has {longest} positions"
-    return longest, Finding("training.max_length", found, f"at most {longest}")
+    Fillers are masked; a decoder with a head for the row also finds a row's end by them.
+    """
+    eos = config.eos_token_id  # some models have several
+    candidates = [config.pad_token_id, *(eos if isinstance(eos, list) else [eos])]
+    return next((int(token) for token in candidates if token is not None and 0 <= token < config.vocab_size), 0)

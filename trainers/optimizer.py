@@ -10,7 +10,7 @@ import torch
 from trainers.late_bitsandbytes import bitsandbytes
 from trainers.spec import TrialSpec
 
-_OF_BITSANDBYTES = {
+OF_BITSANDBYTES = {
     "adamw_bnb_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit", "lion_32bit": "Lion", "lion_8bit": "Lion8bit",
 }  # fmt: skip
 
@@ -28,7 +28,7 @@ def make_optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> tor
         return torch.optim.Adafactor(parameters, **given)
     if name.startswith("paged") and spec.device == "cpu":
         raise ValueError(f"optim: {name} needs a GPU; without one: adamw_bnb_8bit")
-    optimizer: torch.optim.Optimizer = getattr(bitsandbytes().optim, _OF_BITSANDBYTES[name])(parameters, **given)
+    optimizer: torch.optim.Optimizer = getattr(bitsandbytes().optim, OF_BITSANDBYTES[name])(parameters, **given)
     return optimizer
 
 

@@ -7,17 +7,18 @@ sources ─► rows ─► without duplicates ─► train, validation, test ─
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
 from trainers.metrics.table import ROW_RESULTS
+from trainers.model_checks import look_at_model
 from trainers.model_source import BaseFiles, look_at_base
 from trainers.running_text import cut_off_end
 from trainers.sources import MAX_PLACES, DataProblem, Row, places, read_rows
-from trainers.spec import DataRef, Finding, Scale, Workload
+from trainers.spec import DataRef, Finding, Intent, Scale, Workload
 from trainers.split_names import named_splits
 from trainers.splits import SPLITS, Keyed, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
@@ -81,7 +82,7 @@ class Prepared:
         return [*self.given.findings, *(self.given.row_findings() if with_rows else ()), *self.findings]
 
 
-def prepare(workload: Workload) -> Prepared:
+def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
     """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
     made = Prepared(TASKS[workload.task], workload.data)
     _read(made)
@@ -90,8 +91,10 @@ def prepare(workload: Workload) -> Prepared:
     made.splits = cut_splits(made.kept, made.data)
     _learn_labels(made)
     if made.base is not None:
+        made.base = look_at_model(workload, intent or Intent(), made.base, made.labels, made.findings)
         made.notes += [*made.base.notes, *made.task.head_notes(made.base.config, made.labels)]
         _tokenize(made, made.base)
+        made.findings += tokens_without_embedding(made, made.base)
     if not made.given.findings:
         made.findings += why_empty(counts_of(made), made.data, lambda split: learns_uncut(made, split))
     return made
@@ -220,6 +223,34 @@ def _tokenize(made: Prepared, base: BaseFiles) -> None:
         refused = {id(row): one for row, one in tokens if isinstance(one, Finding)}
         if refused:
             _leave_out(made, name, refused)
+
+
+def tokens_without_embedding(made: Prepared, base: BaseFiles) -> list[Finding]:
+    """Tokens that rows use and the model has no embedding for, each with its rows."""
+    if (known := base.embeddings) is None:
+        return []
+    at: dict[int, list[str]] = {}
+    for row, many in itertools.chain.from_iterable(made.tokens.values()):
+        texts = [text for one in many for text in _texts_of(made.task, one)]
+        if max(map(max, filter(None, texts)), default=0) >= known:
+            for token in {token for text in texts for token in text if token >= known}:
+                at.setdefault(token, []).append(row.row.where)
+    return [
+        Finding(
+            wheres[0],
+            f"the tokenizer makes {base.tokenizer.convert_ids_to_tokens(token)!r} token {token} "
+            f"({len(wheres):,} rows: {places(wheres)}), but the model has {known:,} embeddings",
+            "the tokenizer that the model was trained with, or embeddings resized for this one",
+        )
+        for token, wheres in itertools.islice(sorted(at.items()), MOST_NAMES)
+    ]
+
+
+def _texts_of(task: Task, one: Encoded) -> Iterator[Sequence[int]]:
+    """The tokens of a row, and of its answer where that is a text of its own."""
+    yield one.ids
+    if task.targets == "sequence":
+        yield [int(target) - 1 for target in one.targets]  # plus one: 0 is padding
 
 
 def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> None:

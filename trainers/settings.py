@@ -111,6 +111,10 @@ BUDGETS = ("max_epochs", "max_examples", "max_steps")
 OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
 CHANGE_NO_RESULT = ("micro_batch_size", "packing", "gradient_checkpointing", "logging_steps", "save_steps")
 """Settings that decide how a trial is run and told, but not what it learns."""
+ASKED_OF_MODEL = (
+    "target_modules", "rank_pattern", "modules_to_save", "num_virtual_tokens", "quantization", "optim",
+)  # fmt: skip
+"""Settings that a model, or the machine, may not be able to do: looked at before the first trial."""
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
 PACKING_METHODS = (*LORA_METHODS, "ia3", "adapter", "full")
 """All that put nothing before a row's tokens."""

@@ -169,10 +169,31 @@ class TrialSpec:
 
 
 @dataclass(frozen=True)
+class MethodPlan:
+    """What a trial may ask of the model: a method, with those of its settings that `ASKED_OF_MODEL` names."""
+
+    method: str
+    settings: dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What trials and release will ask of the model. No part of a trial: it only decides what is looked at first."""
+
+    plans: list[MethodPlan] = field(default_factory=list)
+    """Every different one that the search space holds."""
+    searched: list[str] = field(default_factory=list)
+    """Names of the dimensions, for messages."""
+    release: Literal["no", "if possible", "asked"] = "no"
+    """`asked`: the YAML says `promote:`, so a champion that can never be released is an error."""
+
+
+@dataclass(frozen=True)
 class Inspect:
     """Read, check, cut and tokenize the data; look at the model's files. Loads no weights."""
 
     workload: Workload
+    intent: Intent = field(default_factory=Intent)
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,7 @@ class Check:
     workload: Workload
     clean_dir: str | None = None
     """A new folder for a clean copy of the rows. Without one, nothing is written."""
+    intent: Intent = field(default_factory=Intent)
 
 
 @dataclass(frozen=True)
@@ -344,6 +366,8 @@ class Inspection:
     """The longest row in tokens: as the YAML says, or what the model takes where it says nothing."""
     scale: Scale | None = None
     """Of the numbers that are learned; None where there are none."""
+    unreleasable: dict[str, str] = field(default_factory=dict)
+    """Method -> why its champion cannot be released; methods whose champion can are left out."""
 
 
 @dataclass(frozen=True)

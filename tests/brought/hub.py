@@ -194,9 +194,9 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    from trainers.hub import download_model
+    from trainers.model_source import model_folder
     from trainers.sources import DataProblem, read_rows
-    from trainers.spec import DataRef, SourceRef
+    from trainers.spec import DataRef, ModelRef, SourceRef
     from trainers.split_names import named_splits
 
     def data(**source: Any) -> Any:
@@ -207,8 +207,8 @@ def main() -> None:
         found, notes = named_splits(given)
         return {role: ref.split for role, ref in found.sources().items()}, notes
 
-    def model(repo: str, revision: str | None = None, patterns: tuple[str, ...] = ("*",)) -> Any:
-        folder = download_model(repo, revision, patterns)
+    def model(source: str, revision: str | None = None) -> Any:
+        folder = model_folder(ModelRef(source, revision))
         return {
             str(file.relative_to(folder)): oid_of(file.read_bytes()) for file in folder.rglob("*") if file.is_file()
         }

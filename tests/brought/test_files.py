@@ -14,12 +14,15 @@ import pytest
 
 from hpo.config_file import load_config
 from hpo.home import Home
+from tests.conftest import reviews, write_jsonl
 from trainers.catalog import DATA_SUFFIXES
+from trainers.checkup import check
 from trainers.formats.base import Row, names_of
 from trainers.formats.table import READERS
 from trainers.sources import DataProblem, marked_files, read_rows
-from trainers.spec import DataRef, SourceRef
+from trainers.spec import Check, DataRef, Finding, ModelRef, SourceRef, Workload
 from trainers.split_names import named_splits
+from trainers.tasks.table import TASKS
 
 DATA = Path(__file__).parent / "data"
 AB = [{"text": "a"}, {"text": "b"}]
@@ -86,6 +89,7 @@ SOUND = {
     "UPPER.JSONL": AB,
     # Tags
     "tabs-and-comments.conll": tagged({"New York": "B-LOC", "is": "O", "big": "O"}, {"#": "O", "1": "O"}),
+    "hashtags.conll": tagged({"#sunny": "B-TAG", "day": "O"}, {"#": "O", "1": "O"}),
     "documents.conll": tagged({"Ada": "B-PER", "wrote": "O"}, {"Oslo": "B-LOC"}),
     "numbered.conll": tagged({"Ada": "B-PER", "wrote": "O"}, {"Oslo": "B-LOC"}),
     "universal-dependencies.conllu": tagged({"de": "ADP", "le": "DET", "vin": "NOUN"}),
@@ -288,6 +292,14 @@ def test_json_that_no_program_can_use_is_a_finding(tmp_path, value, found):
     assert (len(rows), found in finding, finding[:9]) == (1, True, "a.jsonl:2")
 
 
+def test_a_number_of_hundreds_of_digits_is_no_value_to_learn(tmp_path):
+    row = Row("a:1", {"text": "a", "value": 10**400})
+    found = TASKS["regression"].check(row, {"text": "text", "value": "value"})
+    assert isinstance(found, Finding)
+    assert found.found.startswith("value is 1000")
+    assert len(found.found) < 200
+
+
 def test_names_in_messages_are_bounded():
     row = Row("a:1", {f"column {n}": n for n in range(3000)} | {"x" * 5000: 1})
     assert names_of(row) == ", ".join(f"column {n}" for n in range(10)) + " and 2,991 more"
@@ -409,6 +421,16 @@ def test_a_number_that_is_no_class_is_a_finding(tmp_path):
     assert (rows, findings) == (
         [{"label": "b"}], ["a.parquet row 2: label is 7, but there are 2 classes, counted from 0"]
     )  # fmt: skip
+
+
+def test_json_inside_parquet_is_what_it_says(tmp_path):
+    """`datasets` stores turns that have different keys so."""
+    import datasets
+
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    features = datasets.Features({"messages": datasets.List(datasets.Json())})
+    datasets.Dataset.from_list([{"messages": turns}], features=features).to_parquet(tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ([{"messages": turns}], [], [])
 
 
 def test_values_out_of_range_of_unused_columns_do_no_harm(tmp_path):
@@ -578,3 +600,17 @@ def test_the_unlabeled_test_set_of_a_contest_is_left_out(tmp_path):
     data, notes = named_splits(data_of(tmp_path))
     assert list(data.sources()) == ["train"]
     assert notes[1].endswith("have nothing in label, so they are left out; test is cut from train")
+
+
+def test_no_test_row_is_trained_on(tmp_path, tiny):
+    """The whole way of `hpo check`: a folder with three files, no key but `train`."""
+    for name, seed, count in (("train", 0, 40), ("validation", 1, 12), ("test", 2, 9)):
+        rows = [{**row, "text": f"{name} {row['text']}"} for row in reviews(count, seed)]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    work = Workload("text-classification", ModelRef(str(tiny / "encoder")), data_of(tmp_path), 64, "fp32", "")
+    checked = check(Check(work))
+    assert not checked.findings
+    assert {name: facts.rows + facts.duplicates for name, facts in checked.splits.items()} == {
+        "train": 40, "validation": 12, "test": 9,
+    }  # fmt: skip
+    assert any("has files of several splits: train.jsonl is train" in note for note in checked.notes)

@@ -88,6 +88,9 @@ def oids(files):
     return {name: oid_of(content) for name, content in files.items()}
 
 
+WANTED = {name: oid for name, oid in oids(MODEL).items() if name != "notes.bin"}
+
+
 def finding(answer):
     [[where, found, expected]] = answer["findings"]
     return f"{where}: {found}; {expected}"
@@ -97,42 +100,42 @@ def finding(answer):
 
 
 def test_a_model_comes_with_the_files_that_are_asked_for(ask):
-    files = ask("model", repo="org/small", patterns=["*.json", "*.safetensors"])["answer"]
-    assert files == {name: oid for name, oid in oids(MODEL).items() if name != "notes.bin"}
-    files = ask("model", repo="org/small", revision="v1", patterns=["*.json"])["answer"]
-    assert files == {"config.json": oid_of(b'{"model_type": "gpt2"}')}
+    files = ask("model", source="org/small")["answer"]
+    assert files == WANTED
+    files = ask("model", source="org/small", revision="v1")["answer"]
+    assert files == {**WANTED, "config.json": oid_of(b'{"model_type": "gpt2"}')}
 
 
 def test_a_private_model_comes_with_a_token(ask):
-    told = finding(ask("model", repo="org/secret"))
+    told = finding(ask("model", source="org/secret"))
     assert told == (
         "model: org/secret: the hub has no such model, or it is private; "
         "check the id; where it is private, set HF_TOKEN"
     )  # fmt: skip
-    assert set(ask("model", token=TOKEN, repo="org/secret")["answer"]) == set(MODEL)
+    assert set(ask("model", token=TOKEN, source="org/secret")["answer"]) == set(WANTED)
 
 
 def test_a_gated_model_says_where_its_terms_are(ask, hub):
     page = f"{hub.endpoint}/org/gated"
-    assert finding(ask("model", repo="org/gated")) == (
+    assert finding(ask("model", source="org/gated")) == (
         "model: org/gated: is gated: its terms have to be accepted first; "
         f"accept them at {page} with your account, and set HF_TOKEN to a token of it"
     )
-    assert finding(ask("model", token=TOKEN, repo="org/gated")).endswith(
+    assert finding(ask("model", token=TOKEN, source="org/gated")).endswith(
         f"accept them at {page} with the account of your HF_TOKEN"
     )
-    assert set(ask("model", token=MEMBER_TOKEN, repo="org/gated")["answer"]) == set(MODEL)
+    assert set(ask("model", token=MEMBER_TOKEN, source="org/gated")["answer"]) == set(WANTED)
 
 
 @pytest.mark.parametrize(
     ("arguments", "token", "said"),
     [
-        ({"repo": "org/smal"}, None, "org/smal: the hub has no such model, or it is private; check the id"),
-        ({"repo": "org/smal"}, TOKEN, "org/smal: the hub has no such model, or it is private; check the id; where it "
+        ({"source": "org/smal"}, None, "org/smal: the hub has no such model, or it is private; check the id"),
+        ({"source": "org/smal"}, TOKEN, "org/smal: the hub has no such model, or it is private; check the id; where it "
                                       "is private, your HF_TOKEN must be allowed to read it"),
-        ({"repo": "org/small", "revision": "v9"}, None, "org/small: has no revision 'v9'; a branch, tag or commit of"),
-        ({"repo": "org/small", "revision": "v9"}, "hf_wrong", "org/small: the hub does not accept your HF_TOKEN"),
-        ({"repo": "./org/small//x"}, None, "./org/small//x: "),
+        ({"source": "org/small", "revision": "v9"}, None, "org/small: has no revision 'v9'; a branch, tag or"),
+        ({"source": "org/small", "revision": "v9"}, "hf_wrong", "org/small: the hub does not accept your HF_TOKEN"),
+        ({"source": "./org/small//x"}, None, "./org/small//x: "),
     ],
 )  # fmt: skip
 def test_what_does_not_come_is_said_with_the_way_out(ask, arguments, token, said):
@@ -142,18 +145,18 @@ def test_what_does_not_come_is_said_with_the_way_out(ask, arguments, token, said
 def test_a_download_that_breaks_off_goes_on_where_it_broke(ask, hub):
     hub.ranges.clear()
     hub.cuts["model.safetensors"] = 1
-    assert ask("model", repo="org/broken")["answer"] == oids(LARGE)
+    assert ask("model", source="org/broken")["answer"] == oids(LARGE)
     assert hub.ranges == [f"bytes={CHUNK}-"]
 
 
 def test_a_download_that_keeps_breaking_is_said_and_whole_files_are_kept(ask, hub):
     hub.cuts["model.safetensors"] = 100
-    told = finding(ask("model", repo="org/broken-twice"))
+    told = finding(ask("model", source="org/broken-twice"))
     assert told.startswith("model: org/broken-twice: the hub cannot be reached; a file or folder, or try again")
     assert told.endswith("whole files are kept")
     hub.cuts.clear()
     hub.downloads.clear()
-    assert ask("model", repo="org/broken-twice")["answer"] == oids(LARGE)
+    assert ask("model", source="org/broken-twice")["answer"] == oids(LARGE)
     assert hub.downloads == ["model.safetensors"]
 
 
@@ -212,7 +215,7 @@ def test_a_data_set_that_does_not_come_is_said_with_the_way_out(ask, source, sai
 
 
 def test_a_hub_that_is_not_there(tmp_path):
-    code = "from trainers.hub import download_model; download_model('org/small', None, ['*'])"
+    code = "from trainers.model_source import model_folder as f, ModelRef; f(ModelRef('org/small'))"
     for endpoint, offline, said in (
         ("http://127.0.0.1:9", "0", "org/small: the hub cannot be reached"),
         ("http://127.0.0.1:9", "1", "org/small: is not in the cache of this machine, and HF_HUB_OFFLINE is set"),
@@ -220,3 +223,25 @@ def test_a_hub_that_is_not_there(tmp_path):
         env = environment(Hub(endpoint=endpoint), tmp_path) | {"HF_HUB_OFFLINE": offline}
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.stderr.splitlines()[-1].endswith(f"DataProblem: model: {said}")
+
+
+def test_without_a_connection_no_other_revision_comes(hub, tmp_path):
+    code = (
+        "import sys\nfrom trainers.sources import DataProblem, read_rows\nfrom trainers.spec import SourceRef\n"
+        "for revision in (None, *sys.argv[1:]):\n"
+        "    try: print(revision, read_rows(SourceRef('org/reviews', revision=revision), 'train', [])[0].values)\n"
+        "    except DataProblem as problem: print(revision, problem)\n"
+    )
+
+    def said(*revisions, **changes):
+        env = environment(hub, tmp_path) | changes
+        command = [sys.executable, "-c", code, *revisions]
+        return subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    main = {"text": "train 0", "label": "positive"}
+    assert said("main") == [f"None {main}", f"main {main}"]
+    first, again, other = said("main", "v1", HF_HUB_OFFLINE="1")
+    assert (first, again) == (f"None {main}", f"main {main}")
+    assert other.startswith("v1 data.train: org/reviews: revision 'v1' is not in the cache of this machine")

@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_length_limit, _validate_metric_name, _validate_param_name
 
 import hpo.sqlite
-from hpo.errors import HpoError
+from hpo.errors import HpoError, SweepError
 from hpo.home import Home
 from hpo.metric_names import LONGEST, safe_name
 from hpo.mlflow_store import client
 from hpo.studies import storage
 from hpo.sweep import run_sweep
 from hpo.tracking import Tracker
-from tests.hpo.builders import INSPECTION, Said, evaluation, make_config, write_sweep
+from tests.hpo.builders import INSPECTION, Recording, Said, Sweep, evaluation, make_config, write_sweep
+from trainers import fake
+from trainers.spec import Failed, TrainRequest
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -392,3 +394,68 @@ def run_main(capsys, monkeypatch, home: Path, *arguments: str) -> Ended:
     told = capsys.readouterr()
     assert "Traceback" not in told.out + told.err
     return Ended(code, told.out, told.err)
+
+
+# --- code and machines that crash, and are mended ------------------------------------------------------
+
+LOSS = """
+import torch.nn.functional as F
+
+def loss(logits, targets):
+    {first}
+    return F.cross_entropy(logits, targets, reduction="none")
+"""
+
+
+def test_a_loss_that_raises_is_mended_and_the_same_command_trains_on(write_yaml, home_with_store, tmp_path):
+    """All that was planned had crashed: under other code those crashes are none."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(LOSS.format(first="raise ValueError('the wrong shape')"))
+    file = write_yaml(
+        training={"max_examples": 40, "evaluations": 1, "max_length": 32, "loss": "mine.py:loss"},
+        trials={"retries": 0}, promote=False,
+    )  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(HpoError, match=r"no trial of tiny-encoder succeeded.*the wrong shape"):
+            run_sweep(file, Home(home_with_store))
+    mine.write_text(LOSS.format(first=""))
+    shown = run_sweep(file, Home(home_with_store))
+    assert [t["state"] for t in shown["trials"]] == ["complete", "complete"]
+    assert shown["champion"] is not None
+    assert shown["baseline"]["number"] == shown["trials"][0]["number"]
+    assert shown["revisions"][-1]["left_out"] == 4
+
+
+def test_trials_of_a_loss_as_it_was_are_left_out_when_it_is_edited(write_yaml, home_with_store, tmp_path):
+    """What another loss trained does not compare."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(LOSS.format(first=""))
+    training = {"max_examples": 40, "evaluations": 1, "max_length": 32, "loss": "mine.py:loss"}
+    file = write_yaml(training=training, promote=False, search_space={})
+    run_sweep(file, Home(home_with_store))
+    mine.write_text(LOSS.format(first="logits = logits * 2"))
+    said = Said()
+    shown = run_sweep(file, Home(home_with_store), view=said)
+    assert [t["number"] for t in shown["trials"]] == [1]
+    assert "  0 trials kept, 1 left out (they do not fit any more)" in said.lines
+
+
+def test_a_machine_that_is_mended_tries_the_crashed_points_again(tmp_path):
+    """A driver, a package, a module that the user's file imports: nothing that the sweep knows has changed."""
+
+    def broken(request):
+        if isinstance(request, TrainRequest):
+            yield Failed("crash", "no driver")
+        else:
+            yield from fake.work(request)
+
+    sweep = Sweep(tmp_path, search_strategy={"type": "random", "num_trials": 2}, trials={"retries": 0})
+    for _ in range(2):
+        with pytest.raises(SweepError, match="no driver"):
+            sweep.search(Recording(broken))
+    search = sweep.search()
+    assert [r.state for r in sweep.records] == ["failed"] * 4 + ["complete"] * 2
+    assert sweep.open().attrs()["baseline"] == 4
+    assert search.finished_count == 2
+    sweep.search(Recording(broken))  # all is done now
+    assert len(sweep.records) == 6

@@ -9,7 +9,7 @@ Two routes give a graph with a KV cache; measured on SmolLM2-135M-Instruct (2 th
 
 Both run in plain onnxruntime and give logits at all positions. The builder is six times faster, its graph is
 smaller and lets the attention operator write the cache in place (the other one passes an attention bias, which
-forbids that), and it takes batches. What it costs: it knows a fixed list of architectures, see `ARCHITECTURES`.
+forbids that), and it takes batches. What it costs: it knows a fixed list of architectures, see `routes.py`.
 
 The quantized variants are made here from the builder's fp32 graph, for its own int8 leaves the embedding in fp32,
 its asymmetric int4 writes a graph that does not load, and one build then serves three variants. Perplexity of 40
@@ -53,17 +53,9 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
 
 from trainers.export.quiet import quiet
 from trainers.export.release import GRAPH, WEIGHTS, ExportError
+from trainers.export.routes import WRITING
 
 DecoderVariant = Literal["fp32", "int8", "int4"]
-
-ARCHITECTURES = frozenset(
-    f"{family}ForCausalLM"
-    for family in (
-        "Gemma", "Gemma2", "Granite", "Llama", "Mistral", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3"
-    )
-)  # fmt: skip
-"""Architectures whose graphs gave torch's logits and greedy tokens on small random models. The builder's list is
-longer, but it does not raise where it is wrong (OLMo), or writes what does not build here (Gemma 3)."""
 
 _BLOCK = 32
 # The builder's own script, but it ends when the process that waits for it does.
@@ -108,8 +100,8 @@ def export_decoder(
 
 def check_architecture(architecture: str) -> None:
     """Raise `ExportError` where this class of models, as `config.json` names it, has no ONNX export."""
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
+    if architecture not in WRITING:
+        known = ", ".join(sorted(WRITING))
         raise ExportError(f"{architecture} has no ONNX export with a KV cache; these have one: {known}")
 
 

@@ -12,7 +12,9 @@ Route: `transformers.exporters`, whose graphs onnxruntime's fused operators and 
     int8     sdpa       23.3  3.7e-2          0.9   1.7   6.1    21.6  205     <- chosen
 
 Traced with eager attention the graph gets one Attention operator per layer, but the quantizer then leaves its
-packed weights alone. Scales per channel halve the error of scales per tensor at the same speed.
+packed weights alone. Two kinds of models go the other way: those with GPT-2's transposed layers, whose eager
+graph onnxruntime does not load, and those that have no sdpa attention (Gemma 2). Scales per channel halve the
+error of scales per tensor at the same speed.
 
 On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow, which `runtime.py` sets. Measured on
 one (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), beside 7-bit weights, which cannot overflow anywhere:
@@ -55,7 +57,7 @@ def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVa
     model.eval()
     try:
         with quiet():
-            model.set_attn_implementation("eager" if variant == "fp32" else "sdpa")
+            model.set_attn_implementation(_attention(model, variant))
             program = OnnxExporter().export(model, _sample_inputs(model, tokenizer), config).program
             # Traces of this machine's source files are of no use to who runs the graph.
             ClearMetadataAndDocStringPass()(program)
@@ -67,6 +69,14 @@ def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVa
     finally:
         model.set_attn_implementation(attention)
         model.train(was_training)
+
+
+def _attention(model: Any, variant: EncoderVariant) -> str:
+    """The attention that a graph is traced with."""
+    if not model._supports_sdpa:
+        return "eager"
+    has_transposed_layers = any(type(module).__name__ == "Conv1D" for module in model.modules())
+    return "eager" if variant == "fp32" and not has_transposed_layers else "sdpa"
 
 
 def _sample_inputs(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Parquet and Arrow files, read a batch at a time: what a slice does not need is not read.
 
-Numbers that the hub's `datasets` declares to be classes become the names of the classes (`features.py`).
+Numbers that the hub's `datasets` declares to be classes become the names of the classes, JSON becomes what it says
+(`features.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.formats.base import Entry, Reading, Row, names, refused
-from trainers.formats.features import Namer, NoSuchClass, declared_features, namers
+from trainers.formats.features import Decoder, Undecodable, declared_features, decoders
 from trainers.spec import Finding
 
 BATCH = 1024
@@ -73,14 +74,14 @@ def entries_of_batches(source: str, schema: Any, batches: Iterable[Any], reading
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
         raise refused(source, f"has several columns of one name: {names(twice)}", "a name of its own for each column")
-    named = namers(declared_features(schema.metadata))
+    decoding = decoders(declared_features(schema.metadata))
     unreadable: Counter[str] = Counter()
     number = 0
     for batch in batches:
         columns = [_values(column, name, unreadable) for name, column in zip(schema.names, batch.columns, strict=True)]
         for cells in zip(*columns, strict=True):
             number += 1
-            yield _entry(f"{source} row {number}", dict(zip(schema.names, cells, strict=True)), named)
+            yield _entry(f"{source} row {number}", dict(zip(schema.names, cells, strict=True)), decoding)
     for name, count in unreadable.items():
         what = f"{count:,} values of {name} are" if count > 1 else f"1 value of {name} is"
         kind, counts = schema.field(name).type, "count" if count > 1 else "counts"
@@ -105,15 +106,15 @@ def _value(scalar: Any, name: str, unreadable: Counter[str]) -> Any:
         return None
 
 
-def _entry(where: str, values: dict[str, Any], named: dict[str, Namer]) -> Entry:
-    """A row, with names in place of the numbers of classes."""
+def _entry(where: str, values: dict[str, Any], decoding: dict[str, Decoder]) -> Entry:
+    """A row, its values as they are meant."""
     wrong = []
     for column, value in values.items():
         if isinstance(value, UnicodeDecodeError):
             wrong.append(Finding(where, f"{column} is not UTF-8 text: {value.reason}", "UTF-8"))
-        elif column in named:
+        elif column in decoding:
             try:
-                values[column] = named[column](value)
-            except NoSuchClass as error:
-                wrong.append(Finding(where, f"{column} {error}", "the number of a class, or -1 for none"))
+                values[column] = decoding[column](value)
+            except Undecodable as error:
+                wrong.append(Finding(where, f"{column} {error.found}", error.expected))
     return wrong or Row(where, values)

@@ -1,4 +1,7 @@
-"""Classes that the hub's `datasets` stores as numbers: their names stand beside the schema of a file."""
+"""Values that the hub's `datasets` stores otherwise than it shows them: classes as numbers, and anything as JSON.
+
+What a column holds stands beside the schema of a file.
+"""
 
 from __future__ import annotations
 
@@ -6,81 +9,90 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-UNLABELED = -1
+NO_CLASS = -1
 """The number that data sets of the hub give to rows whose class nobody may see, as in many test sets."""
-Namer = Callable[[Any], Any]
+Decoder = Callable[[Any], Any]
+"""From a value as it is stored to the one that is meant. Raises `Undecodable`."""
 
 
-class NoSuchClass(Exception):
-    """A number that is none of a class."""
+class Undecodable(Exception):
+    """What is wrong with a stored value, and what would be right."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        self.found, self.expected = found, expected
+        super().__init__(found)
 
 
 def declared_features(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """What a schema says about columns in the way of `datasets`; nothing where it does not."""
+    """What a schema says about its columns in the way of `datasets`; nothing where it does not."""
     try:
-        said = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        features = said["info"]["features"]
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):  # another program's, or of another time
         return {}
     return features if isinstance(features, dict) else {}
 
 
-def namers(features: Mapping[str, Any]) -> dict[str, Namer]:
-    """For each column that holds numbers of classes: what puts names in their place, None where there is no class.
-
-    They raise `NoSuchClass`.
-    """
-    return {column: namer for column, feature in features.items() if (namer := _namer(feature)) is not None}
+def decoders(features: Mapping[str, Any]) -> dict[str, Decoder]:
+    """For each column with values that are stored otherwise, or hold such: what decodes them."""
+    return {column: decoder for column, feature in features.items() if (decoder := _decoder(feature)) is not None}
 
 
-def _namer(feature: Any) -> Namer | None:
+def _decoder(feature: Any) -> Decoder | None:
     if isinstance(feature, list):  # [feature] is a list of it
-        return _of_each(_namer(feature[0])) if len(feature) == 1 else None
+        return _of_list(_decoder(feature[0])) if len(feature) == 1 else None
     if not isinstance(feature, dict):
         return None
     kind = feature.get("_type")
     if kind == "ClassLabel" and isinstance(feature.get("names"), list):
         return _of_class(feature["names"])
+    if kind == "Json":
+        return _of_json
     if kind in ("Sequence", "List", "LargeList"):
-        inner = feature.get("feature")
-        return _of_each(_namer(inner))
+        return _of_list(_decoder(feature.get("feature")))
     return None if isinstance(kind, str) else _of_struct(feature)
 
 
-def _of_class(names: list[str]) -> Namer:
-    def name(value: Any) -> Any:
-        if value is None or value == UNLABELED or isinstance(value, str):
-            return None if value == UNLABELED else value
+def _of_class(names: list[str]) -> Decoder:
+    def decode(value: Any) -> Any:
+        if value is None or value == NO_CLASS:
+            return None
         if not 0 <= value < len(names):
-            raise NoSuchClass(f"is {value}, but there are {len(names)} classes, counted from 0")
+            found = f"is {value}, but there are {len(names)} classes, counted from 0"
+            raise Undecodable(found, f"the number of a class, or {NO_CLASS} for none")
         return names[value]
 
-    return name
+    return decode
 
 
-def _of_each(namer: Namer | None) -> Namer | None:
-    """Of a list; a list of structs may be kept as a struct of lists."""
-    if namer is None:
+def _of_json(value: Any) -> Any:
+    try:
+        return value if value is None else json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(f"is no JSON that can be read: {error!s:.100}", "JSON, as the file declares") from error
+
+
+def _of_list(decoder: Decoder | None) -> Decoder | None:
+    """Of a list; a list of structs may be stored as a struct of lists."""
+    if decoder is None:
         return None
 
-    def name(value: Any) -> Any:
+    def decode(value: Any) -> Any:
         if isinstance(value, dict):
-            rows = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
-            named = [namer(row) for row in rows]
-            return {key: [row[key] for row in named] for key in value}
-        return value if value is None else [namer(one) for one in value]
+            rows = [decoder(dict(zip(value, row, strict=True))) for row in zip(*value.values(), strict=True)]
+            return {key: [row[key] for row in rows] for key in value}
+        return value if value is None else [decoder(one) for one in value]
 
-    return name
+    return decode
 
 
-def _of_struct(fields: Mapping[str, Any]) -> Namer | None:
-    inner = namers(fields)
+def _of_struct(fields: Mapping[str, Any]) -> Decoder | None:
+    inner = decoders(fields)
     if not inner:
         return None
 
-    def name(value: Any) -> Any:
+    def decode(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         return {key: inner[key](one) if key in inner else one for key, one in value.items()}
 
-    return name
+    return decode

@@ -22,6 +22,8 @@ _BLANKS = re.compile(r"[ \t]+")
 """What stands between columns. A no-break space is part of a word."""
 _NO_WORD = re.compile(r"\d+[-.]\d+")
 """CoNLL-U: `1-2` stands for two words that follow, `1.1` for one that is not in the text."""
+_COMMENT = re.compile("#( |$)")
+"""How comments before a sentence begin. The word `#` does too, but is as wide as words are and has a tag of theirs."""
 CONLL_U_COLUMNS = 10
 
 
@@ -81,26 +83,20 @@ def _wrong(path: Path, line: Line, layout: Layout) -> Finding | None:
 
 
 def _sentences(lines: Sequence[str]) -> Iterator[list[Line]]:
-    """The word lines between empty lines, without comments and the marks of documents."""
+    """The word lines between empty lines, without comments before them and the marks of documents."""
     by_tabs = _is_parted_by_tabs(lines)
     columns = [line.split("\t") if by_tabs else _BLANKS.split(line.lstrip(" \t")) for line in lines]
     filled = [cells for cells, line in zip(columns, lines, strict=True) if line]
     width = _most(filled)
-    tags = {cells[-1] for cells in filled if not cells[0].startswith("#")}
+    tags = {cells[-1] for cells, line in zip(columns, lines, strict=True) if not _COMMENT.match(line)}
     sentence: list[Line] = []
     for number, (line, cells) in enumerate(zip([*lines, ""], [*columns, []], strict=True), 1):
         if not line or _DOCUMENT.match(line):
             if sentence:
                 yield sentence
             sentence = []
-        elif sentence or not _is_comment(cells, width, tags):
+        elif sentence or not _COMMENT.match(line) or (len(cells) == width and cells[-1] in tags):
             sentence.append(Line(number, cells))
-
-
-def _is_comment(cells: Sequence[str], width: int, tags: set[str]) -> bool:
-    """Whether a line before a sentence is a comment and no word `#`: not as wide as words are, or without a tag of
-    theirs."""
-    return cells[0].startswith("#") and (len(cells) != width or cells[-1] not in tags)
 
 
 def _is_parted_by_tabs(lines: Sequence[str]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 
@@ -17,6 +18,8 @@ _KEY_VALUE = re.compile(
     r"(^|\.)(key|value|k_proj|v_proj|k_lin|v_lin|k|v|kv_proj|key_proj|value_proj|c_attn|Wqkv|qkv_proj)$"
 )
 _FEED_FORWARD_OUT = re.compile(r"(^|\.)(down_proj|fc2|lin2|wo|mlp\.c_proj|mlp\.Wo|(?<!attention\.)output\.dense)$")
+_MOST_NAMES, _MOST_LETTERS = 20, 100
+"""What one message repeats."""
 _TIED = {"embed_tokens", "lm_head"}
 _ATTENTION_OUT = re.compile(
     r"(^|\.)(o_proj|out_proj|out_lin|attention\.output\.dense|attn\.c_proj|attn\.Wo|o|self_attn\.dense)$"
@@ -31,6 +34,21 @@ def linear_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[
         for name, module in model.named_modules()
         if is_linear(module) and module is not output and not _is_inside(name, new_modules)
     ]
+
+
+def new_modules_of(model: torch.nn.Module, new_parameters: Collection[str]) -> list[str]:
+    """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full.
+
+    Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
+    """
+    new, known = set(new_parameters), {name for name, _ in model.named_parameters()}
+
+    def outermost(name: str) -> str:
+        parent = name.rpartition(".")[0]
+        inside = {other for other in known if other.startswith(f"{parent}.")} if parent else known
+        return outermost(parent) if inside <= new else name
+
+    return sorted({outermost(name.rpartition(".")[0]) for name in new})
 
 
 def is_linear(module: torch.nn.Module) -> bool:
@@ -63,8 +81,8 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
     elif choice != "all-linear":
         ends = choice.split(",")
         if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
-            known = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
-            raise _refusal("target_modules", f"no linear layer is called {', '.join(unknown)}", f"there are: {known}")
+            found = f"no linear layer is called {_few(unknown)}"
+            raise _refusal("target_modules", found, _there_are(names))
         names = [name for name in names if any(_ends_with(name, end) for end in ends)]
     if not names:
         raise _refusal("target_modules", f"{type(model).__name__} has no linear layer for {choice}", "other names")
@@ -73,19 +91,64 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
 
 def modules_in_full(choice: str | None, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
     """Full names of the modules that are trained in full: a fresh head, and those that names between commas (ends of
-    names) mean. Raises `ValueError` for a name that there is not, and for a weight that PEFT cannot keep shared."""
-    names = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+    names) mean. Raises `DataProblem` for a name that there is not, and for a weight that cannot be kept shared."""
+    names = _savable(model)
     ends = choice.split(",") if choice else []
     if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
-        known = ", ".join(sorted({leaf for name in names if not (leaf := name.rpartition(".")[2]).isdigit()}))
-        raise _refusal("modules_to_save", f"no module is called {', '.join(unknown)}", f"there are: {known}")
+        raise _refusal("modules_to_save", f"no module is called {_few(unknown)}", _there_are(names))
     named = [*new_modules, *(name for name in names if any(_ends_with(name, end) for end in ends))]
     outermost = [name for name in dict.fromkeys(named) if not _is_inside(name, [n for n in named if n != name])]
-    for name in set(outermost) - set(new_modules):
-        if (others := shared_with(model, name)) and not {n.rpartition(".")[2] for n in (name, *others)} <= _TIED:
+    head = shared_head(choice, model)
+    for name in [name for name in outermost if name not in new_modules and name != head]:
+        others = [other for other in shared_with(model, name) if other != head]
+        if others and not {n.rpartition(".")[2] for n in (name, *others)} <= _TIED:
             found = f"{name} shares its weight with {', '.join(others)}"
-            raise _refusal("modules_to_save", found, f"PEFT keeps only {' and '.join(sorted(_TIED))} together")
+            raise _refusal("modules_to_save", found, _way_out(model, others))
     return outermost
+
+
+def shared_head(choice: str | None, model: torch.nn.Module) -> str | None:
+    """Full name of the output embedding where `choice` names it and PEFT cannot keep the weight that it shares with the
+    input embedding one: it gets a weight of its own then. None otherwise."""
+    if not choice or model.config.is_encoder_decoder:  # T5 scales by whether the two are one
+        return None
+    output = model.get_output_embeddings()
+    name = next((name for name, module in model.named_modules() if module is output), "")
+    if not name or not any(_ends_with(name, end) for end in choice.split(",")):
+        return None
+    others = shared_with(model, name)
+    return name if others and not {n.rpartition(".")[2] for n in (name, *others)} <= _TIED else None
+
+
+def untie(model: Any, choice: str | None) -> None:
+    """Give the output embedding a weight of its own where `modules_to_save` asks for that, in place.
+
+    The model then says so itself, for whoever saves or loads it.
+    """
+    if (name := shared_head(choice, model)) is None:
+        return
+    head = model.get_submodule(name)
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    model.config.tie_word_embeddings = False
+    model.all_tied_weights_keys = {}
+
+
+def _way_out(model: Any, others: Collection[str]) -> str:
+    output = model.get_output_embeddings()
+    head = next((name for name, module in model.named_modules() if module is output), "")
+    if not model.config.is_encoder_decoder and list(others) == [head]:
+        return f"name {head} too: then each has a weight of its own"
+    return f"PEFT keeps only {' and '.join(sorted(_TIED))} together"
+
+
+def _savable(model: torch.nn.Module) -> list[str]:
+    """Full names of the modules that have parameters and a forward pass of their own: a list of layers has none."""
+    lists = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
+    return [
+        name
+        for name, module in model.named_modules()
+        if name and not isinstance(module, lists) and any(True for _ in module.parameters())
+    ]
 
 
 def shared_with(model: torch.nn.Module, name: str) -> list[str]:
@@ -105,16 +168,14 @@ def ranks_of(choice: str | None, layers: Collection[str]) -> dict[str, int]:
     """
     pattern = mapping_of(choice) if choice else {}
     if unknown := [part for part in pattern if not any(_fits(name, part) for name in layers)]:
-        known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-        found = f"no layer with an adapter is called {', '.join(unknown)}"
-        raise _refusal("rank_pattern", found, f"there are: {known}")
+        raise _refusal("rank_pattern", f"no layer with an adapter is called {_few(unknown)}", _there_are(layers))
     fitting = {name: [rank for part, rank in pattern.items() if _fits(name, part)] for name in layers}
     return {name: ranks[0] for name, ranks in fitting.items() if ranks}
 
 
 def key_value_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """The layers that give keys and values. Raises `ValueError` where none is known by its name."""
-    return _found(_KEY_VALUE, "keys and values", model, new_modules)
+    """The layers that give keys and values. Raises `DataProblem` where none is known by its name."""
+    return _found(_KEY_VALUE, "one of keys and values", model, new_modules)
 
 
 def feed_forward_outputs(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
@@ -130,12 +191,23 @@ def attention_outputs(model: torch.nn.Module, new_modules: Collection[str]) -> l
 def _found(pattern: re.Pattern[str], what: str, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
     names = [name for name in linear_layers(model, new_modules) if pattern.search(name)]
     if not names:
-        raise ValueError(f"{type(model).__name__} has no layer whose name tells of {what}")
+        found = f"{type(model).__name__} has no layer whose name says that it is {what}"
+        raise DataProblem([Finding("method", found, "choose lora, which takes all linear layers")])
     return names
 
 
 def _refusal(setting: str, found: str, expected: str) -> DataProblem:
     return DataProblem([Finding(f"training.{setting}", found, expected)])
+
+
+def _there_are(names: Collection[str]) -> str:
+    """The last parts of full names."""
+    return f"there are: {_few(sorted({leaf for name in names if not (leaf := name.rpartition('.')[2]).isdigit()}))}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(name[:_MOST_LETTERS] for name in names[:_MOST_NAMES]) + more
 
 
 def _fits(name: str, part: str) -> bool:

@@ -103,6 +103,6 @@ def _number(value: object, where: str, name: str) -> float | Finding:
     """A finite number, or text that reads as one."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # the except is for it
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of hundreds of digits
         number = math.nan
     return number if math.isfinite(number) else Finding(where, f"{name} is {read.shown(value)}", "expected a number")

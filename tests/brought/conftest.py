@@ -1,0 +1,39 @@
+"""Tiny models of every family, and copies to be changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.brought.looking import edit
+from tests.trainers.families import build
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of a family."""
+    folder, built = tmp_path_factory.mktemp("families"), {}
+
+    def get(family: str) -> Path:
+        if family not in built:
+            built[family] = build(family, folder / family)
+        return built[family]
+
+    return get
+
+
+@pytest.fixture
+def copy_of(models: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """A family's folder, to be changed, with keys of its config replaced."""
+
+    def copy(family: str, **config: Any) -> Path:
+        folder = tmp_path / f"my-{family}"
+        shutil.copytree(models(family), folder)
+        edit(folder / "config.json", **config)
+        return folder
+
+    return copy

@@ -1,0 +1,36 @@
+"""Which champions can be released, by task, architecture and method: one table, for the exporters and for the look
+before the first trial. No heavy imports.
+
+Measured on small random models of every family (`tests/trainers/families.py`): exported, run by onnxruntime, compared
+with torch's logits.
+"""
+
+from __future__ import annotations
+
+from trainers.catalog import METHODS, TASKS
+from trainers.export.runtime import GENERATING
+
+WRITING = frozenset(
+    f"{family}ForCausalLM"
+    for family in (
+        "Gemma", "Gemma2", "Granite", "Llama", "Mistral", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3"
+    )
+)  # fmt: skip
+"""Architectures that write, whose graphs gave torch's logits and greedy tokens on small random models. The builder's
+list is longer, but it does not raise where it is wrong (OLMo), or writes what does not build here (Gemma 3)."""
+
+UNLOADABLE = {"GPT2ForSequenceClassification": "onnxruntime does not load its head"}
+"""Architectures that judge and cannot be released, and why. All others are tried."""
+
+
+def why_unreleasable(task: str, architecture: str, method: str) -> str | None:
+    """Why a champion can never be released, or None. `architecture` is the model's class, as `config.json` names it."""
+    if not TASKS[task].variants:
+        return f"models of {task} are not released yet"
+    if not METHODS[method].merges:
+        return f"what method {method} learns cannot be folded into the model's weights"
+    if task in GENERATING and architecture not in WRITING:
+        return f"{architecture} has no ONNX export with a KV cache; these have one: {', '.join(sorted(WRITING))}"
+    if architecture in UNLOADABLE:
+        return f"{architecture} has no ONNX export: {UNLOADABLE[architecture]}"
+    return None
