@@ -13,6 +13,7 @@ from typing import Any
 
 from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
+from trainers.metrics.table import ROW_RESULTS
 from trainers.model_checks import look_at_model
 from trainers.model_source import BaseFiles, look_at_base
 from trainers.running_text import cut_off_end
@@ -28,6 +29,8 @@ UNCUT = 1 << 20
 """Tokens: longer than any row."""
 MOST_NAMES = 10
 """Labels that one line names."""
+MOST_RESULTS = 50_000_000
+"""Numbers that an evaluation may measure, 400 MB of them."""
 MOST_KINDS = 20
 """Kinds of problems of rows that are listed."""
 Tokenized = list[tuple[Placed[Any], list[Encoded]]]
@@ -143,6 +146,7 @@ def _learn_labels(made: Prepared) -> None:
     made.labels, made.scale = made.task.labels(train), made.task.scale(train)
     made.findings += made.task.check_all(made.splits["train"], str(made.data.train))
     made.findings += unknown_labels(made.task, made.splits, made.labels)
+    made.findings += too_many_results(made.task, made.splits, made.labels)
     made.notes += made.task.notes(train)
 
 
@@ -175,6 +179,20 @@ def unknown_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labe
             has = f"training has: {', '.join(labels[:MOST_NAMES])}{' ...' * (len(labels) > MOST_NAMES)}"
             findings.append(Finding(f"data.{name}", found, has))
     return findings
+
+
+def too_many_results(task: Task, splits: Mapping[str, Sequence[Any]], labels: Sequence[str]) -> list[Finding]:
+    """Splits whose results, some numbers for each row and label, are too many to be kept at every evaluation."""
+    width = ROW_RESULTS[task.name].width(labels)
+    return [
+        Finding(
+            f"data.{name}",
+            f"{len(splits[name]):,} rows with {len(labels):,} labels are {len(splits[name]) * width:,} numbers",
+            f"at most {MOST_RESULTS:,} at an evaluation: fewer rows (data.{name}_size), or fewer labels",
+        )
+        for name in ("validation", "test")
+        if len(splits[name]) * width > MOST_RESULTS
+    ]
 
 
 def bounded(findings: Sequence[Finding]) -> list[Finding]:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from tests.brought.labels import TEXTS, workload
-from tests.trainers.families import CONFIGS
+from tests.trainers.families import CONFIGS, build
 from trainers.catalog import TASKS as CATALOG
+from trainers.checkup import check
 from trainers.evaluation import score_model
 from trainers.inspection import inspect
+from trainers.metrics.classification import classification_metrics
 from trainers.model import load_base
-from trainers.sources import Row
-from trainers.spec import Finding, Inspect
+from trainers.prepared import too_many_results
+from trainers.sources import DataProblem, Row
+from trainers.spec import Check, DataRef, Finding, Inspect, SourceRef
+from trainers.splits import Keyed, cut
 from trainers.tasks.table import TASKS
 
 # --- labels --------------------------------------------------------------------------------------------
@@ -49,6 +59,160 @@ def test_no_label_is_a_finding(label):
     assert finding == Finding("f:7", f"label is {label!r}", "expected a label: text, a number or a truth value")
 
 
+# --- several labels a row ------------------------------------------------------------------------------
+
+
+def settled(task_name: str, rows: list[Any], column: str, **data: Any) -> tuple[list[Any], list[str]]:
+    """What becomes of training rows with these values: each one's labels or finding, and the notes."""
+    task, columns = TASKS[task_name], dict(CATALOG[task_name].columns)
+    checked = [task.check(Row(f"f:{n}", {"text": f"t{n}", column: one}), columns) for n, one in enumerate(rows, 1)]
+    ref = DataRef(SourceRef("/f"), None, None, columns, 1, 1, 0, **data)
+    how = task.settle([row for row in checked if isinstance(row, Keyed)], ref)
+    final = [row if isinstance(row, Finding) else how.read(row, f"f:{n}") for n, row in enumerate(checked, 1)]
+    return [row if isinstance(row, Finding) else task.labels([row.example]) for row in final], how.notes
+
+
+MULTI = "multi-label-classification"
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ([[0, 1, 0], [1, 1, 0]], [["1"], ["0", "1"]]),
+        ([[0.0, 1.0, 0.0], [True, False, False]], [["1"], ["0"]]),
+        ([[0, 1], [1, 0], [0, 0]], [["1"], ["0"], []]),
+        (["[0, 1, 0]", "[1 1 0]"], [["1"], ["0", "1"]]),
+        ([[0, 1], [1, 2]], [["0", "1"], ["1", "2"]]),
+        ([[0], [1]], [["0"], ["1"]]),
+        ([["a", "b"], []], [["a", "b"], []]),
+        (["['a', 'b']", '["c"]', "['d' 'e']", "[f, g]", "[]"], [["a", "b"], ["c"], ["d", "e"], ["f", "g"], []]),
+        ([[10, 2]], [["2", "10"]]),
+    ],
+)
+def test_lists_of_zeros_and_ones_are_one_label_a_place(given, labels):
+    found, notes = settled(MULTI, given, "labels")
+    assert found == labels
+    is_vector = all(len(one) > 1 for one in given) and found[0] == ["1"]
+    assert any("each place is a label" in note for note in notes) == is_vector
+
+
+def test_a_list_of_another_length_among_zeros_and_ones_is_a_finding():
+    found, _ = settled(MULTI, [[0, 1, 0], [1, 0, 0], [1, 0], ["a"]], "labels")
+    assert found[:2] == [["1"], ["0"]]
+    what = ("has no list of 0 and 1 as the other rows have", "3 of them")
+    assert found[2:] == [Finding("f:3", *what), Finding("f:4", *what)]
+
+
+def test_places_and_numbers_are_named_by_the_data_settings():
+    names = ["sport", "law", "art"]
+    assert settled(MULTI, [[0, 1, 1], [0, 0, 0]], "labels", label_names=names)[0] == [["art", "law"], []]
+    assert settled(MULTI, [[2], [0, 1]], "labels", label_names=names)[0] == [["art"], ["law", "sport"]]
+    assert settled("text-classification", [2, "law", 0], "label", label_names=names)[0] == [["art"], ["law"], ["sport"]]
+    expected = "one of the 3 names of data.label_names, or its number from 0"
+    for given in (3, "x", -1, 10**400):
+        [finding], _ = settled("text-classification", [given], "label", label_names=names)
+        assert (finding.where, finding.expected) == ("f:1", expected)
+    [finding], _ = settled(MULTI, [[0, 1, 0, 0]], "labels", label_names=names)
+    assert finding == Finding("f:1", "has 4 values of 0 and 1", "one for each of 3 label_names")
+
+
+def test_one_label_that_some_rows_have_is_a_question_of_its_own(tmp_path):
+    rows = [{"text": text, "labels": ["spam"] if i % 2 else []} for i, text in enumerate(TEXTS)]
+    given = workload(MULTI, build("bert", tmp_path / "bert"), rows, tmp_path)
+    found = inspect(Inspect(given))
+    assert found.labels == ["spam"]
+    checked = check(Check(given))
+    counts = checked.splits["train"].labels["spam"]
+    assert 20 < counts < 40
+    assert {example.target for example in checked.examples} <= {"spam", "none"}
+    base = load_base(given, found.labels)
+    assert 0 <= score_model(base, Path(found.tokens_dir), "cpu")[0]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [(["x"], "all rows have the label 'x' and no other"), ([], "no row has a label")]
+)
+def test_labels_that_teach_nothing_are_a_finding(labels, found, tmp_path):
+    given = workload(MULTI, build("bert", tmp_path / "bert"), [{"text": t, "labels": labels} for t in TEXTS], tmp_path)
+    with pytest.raises(DataProblem) as problem:
+        inspect(Inspect(given))
+    assert [finding.found for finding in problem.value.findings] == [found]
+
+
+def test_one_text_with_two_labels_is_counted_apart(tmp_path):
+    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(TEXTS)]
+    rows += [{"text": TEXTS[0], "label": "b"}, {"text": TEXTS[1], "label": "b"}]
+    given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
+    notes = inspect(Inspect(given)).notes
+    assert "2 duplicate rows dropped" in notes
+    assert "1 of them have another answer than the row that stays" in notes
+    [note] = [note for note in check(Check(given)).notes if "another answer" in note]
+    assert note.startswith("train: 1 rows have the text of another row and another answer; a sweep keeps the first: ")
+    assert note.endswith("data.jsonl:101 (as " + str(tmp_path / "data.jsonl:1)"))
+
+
+# --- very many labels ----------------------------------------------------------------------------------
+
+
+def rows_of(labels: list[str]) -> list[Keyed[Any]]:
+    return [Keyed(label, key=None, stratum=label) for label in labels]
+
+
+def test_many_labels_are_cut_in_seconds():
+    """20,000 labels, and 3,000 rare ones beside a frequent one, took minutes."""
+    began = time.perf_counter()
+    rest, taken = cut(rows_of([str(i % 20_000) for i in range(50_000)]), 0.2, 0)
+    assert (len(rest), len(taken)) == (40_000, 10_000)
+    rest, taken = cut(rows_of([*map(str, range(3_000)), *["often"] * 30_000]), 0.5, 0)
+    assert (len(rest), len(taken)) == (16_500, 16_500)
+    assert time.perf_counter() - began < 5
+
+
+@drawn(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 60))
+def test_the_cut_gives_every_label_its_turn(labels, size):
+    """As one row a turn would."""
+    rows = rows_of(list(map(str, labels)))
+    taken = Counter(row.stratum for row in cut(rows, size, 0)[1]) if size else Counter()
+    assert taken == (Counter(one_by_one(labels, size)) if size else Counter())
+
+
+def one_by_one(labels: list[int], size: int) -> dict[str, int]:
+    members = Counter(map(str, labels))
+    wanted = min(len(labels), size)
+    share = wanted / len(labels)
+    most = {name: max(0, n - 1) if wanted < len(labels) else n for name, n in members.items()}
+    quotas = {name: min(most[name], int(n * share)) for name, n in members.items()}
+    turns = itertools.cycle(sorted(members, key=lambda s: (-(members[s] * share - quotas[s]), s)))
+    while sum(quotas.values()) < min(wanted, sum(most.values())):
+        name = next(turns)
+        quotas[name] += quotas[name] < most[name]
+    return {name: n for name, n in quotas.items() if n}
+
+
+def test_metrics_of_20_000_labels_fit_into_memory():
+    count = 20_000
+    rows = np.concatenate([np.tile([[1.0, 1.0, 0.5]], (40, 1)), np.full((40, count), 1 / count)], axis=1)
+    got = classification_metrics(rows, list(map(str, range(count))))
+    assert (got["accuracy"], got["f1_macro"], got["mcc"]) == (1.0, 1.0, 0.0)
+
+
+def test_more_results_than_can_be_kept_are_a_finding():
+    splits = {"train": [], "validation": [None] * 3_000, "test": [None] * 10}
+    [finding] = too_many_results(TASKS["text-classification"], splits, list(map(str, range(20_000))))
+    assert finding == Finding(
+        "data.validation", "3,000 rows with 20,000 labels are 60,009,000 numbers",
+        "at most 50,000,000 at an evaluation: fewer rows (data.validation_size), or fewer labels",
+    )  # fmt: skip
+
+
+def test_notes_on_many_rare_labels_are_a_line(tmp_path):
+    rows = [{"text": f"text {i}", "label": f"label-{i % 3000}"} for i in range(6000)]
+    given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
+    checked = check(Check(given))
+    assert max(map(len, checked.notes)) < 5000
+    assert any(note.endswith("and 2,990 more") for note in checked.notes)
+
+
 # --- the head of a checkpoint --------------------------------------------------------------------------
 
 
@@ -56,7 +220,6 @@ def perfect_checkpoint(family: str, folder: Path, names: list[str], **changes: A
     """A classifier of texts as `save_pretrained` writes it, and which of `names` it gives each of TEXTS."""
     import transformers
 
-    from tests.trainers.families import build
     from trainers.model_source import load_tokenizer
     from trainers.tasks.output_layer import output_layer
 

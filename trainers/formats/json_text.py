@@ -91,7 +91,7 @@ def has_half_characters(text: str) -> bool:
 
 def row_of(value: Any, where: str, expected: str, may_be_half: bool) -> Entry:
     """A JSON value as a row, or why it is none. Escapes can say half a character, which no tokenizer takes."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) and not _is_spacy_example(value):
         return [Finding(where, f"is {type(value).__name__}, not an object", expected)]
     twice: list[str] = []
     level: list[Any] = [value]
@@ -111,7 +111,7 @@ def row_of(value: Any, where: str, expected: str, may_be_half: bool) -> Entry:
         return [Finding(where, f"has several values of one name: {names(twice)}", "each name once")]
     if may_be_half and not _is_whole(value):
         return [Finding(where, "holds half a character (a lone surrogate such as \\ud83d)", "whole characters")]
-    return Row(where, value)
+    return Row(where, value if isinstance(value, dict) else {"text": value[0], **value[1]})
 
 
 def named_twice(value: Any) -> list[str]:
@@ -125,3 +125,14 @@ def _is_whole(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _is_spacy_example(value: Any) -> bool:
+    """`["a text", {"entities": [[0, 1, "NAME"]]}]`, as spaCy's training data was written for years."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+        and "entities" in value[1]
+    )

@@ -5,7 +5,6 @@ bf16 has 8 bits: of 100 different texts a head in bf16 gives some twenty differe
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -26,12 +25,8 @@ class _InFloat32(torch.nn.Module):
 def in_float32(module: torch.nn.Module) -> None:
     """Make a module compute in float32 under autocast, in place."""
     if not isinstance(module, _InFloat32):
-        module.__class__ = _kind(type(module))
-
-
-@cache
-def _kind(kind: type[torch.nn.Module]) -> type[torch.nn.Module]:
-    return type(kind.__name__, (_InFloat32, kind), {"__module__": kind.__module__})
+        kind = type(module)
+        module.__class__ = type(kind.__name__, (_InFloat32, kind), {"__module__": kind.__module__})
 
 
 def _float(value: Any) -> Any:

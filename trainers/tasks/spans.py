@@ -82,7 +82,7 @@ def _span(entity: Any, text: str) -> Span:
     """Raises `NoSpan`."""
     written = f"entity {cut(repr(entity))}"
     if isinstance(entity, (list, tuple)) and len(entity) == 3:
-        start, end, label, said = *entity, None
+        (start, end, label), said = entity, None
     elif isinstance(entity, dict):
         start, end, label = (_first(entity, names) for names in (_STARTS, _ENDS, _LABELS))
         said = entity.get("text")
@@ -94,10 +94,10 @@ def _span(entity: Any, text: str) -> Span:
     if not isinstance(label, str) or not label.strip():
         raise NoSpan(f"{written} has no label")
     span = Span(_whole(start, written), _whole(end, written), label.strip())
-    if not 0 <= span.start < span.end <= len(text):
-        raise NoSpan(f"entity {label!r} runs from {span.start} to {span.end} in a text of {len(text)} characters")
-    if isinstance(said, str) and said.split() != text[span.start : span.end].split():
+    if isinstance(said, str) and said.split() != text[max(0, span.start) : max(0, span.end)].split():
         raise NoSpan(_misplaced(span, said, text))
+    if not 0 <= span.start < span.end <= len(text):
+        raise NoSpan(f"entity {cut(label)!r} runs from {span.start} to {span.end} in a text of {len(text)} characters")
     return span
 
 

@@ -192,13 +192,11 @@ def _spans(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
         expected = f"words and tags, or a text with its entities; the row has: {names_of(row)}"
         return Finding(row.where, f"has no column {columns['words']!r} for data.words", expected)
     own = columns["entities"]
-    found = [own, *(name for name in SPANS if are_spans(annotated(read.listed(row.values.get(name)))))]
-    name = next((name for name in found if name in row.values), own)
-    entities = read.column(row, {"entities": name}, "entities")
-    if isinstance(entities, Finding):
-        return replace(entities, found=f"has no column {own!r} for data.entities")
-    given = annotated(read.listed(entities))
-    tagged = places_and_tags(text, given)
+    values = {name: annotated(read.listed(row.values[name])) for name in (own, *SPANS) if name in row.values}
+    found = [name for name, value in values.items() if name == own or value is None or are_spans(value)]
+    if not found:
+        return Finding(row.where, f"has no column {own!r} for data.entities", f"the row has: {names_of(row)}")
+    tagged = places_and_tags(text, values[found[0]])
     if isinstance(tagged, str):
         return Finding(row.where, tagged, 'expected [{"start": 0, "end": 5, "label": "NAME"}, ...]')
     return Sentence(text, *tagged)

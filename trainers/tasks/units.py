@@ -42,7 +42,7 @@ def fold(model: Any, layer: torch.nn.Module) -> None:
     """Put a model's scale into its output layer, with a bias where there was none: it answers in the numbers' unit."""
     scale = scale_of(model)
     if scale.mean and getattr(layer, "bias", None) is None:
-        weight: torch.Tensor = layer.weight  # type: ignore[assignment]  # what `output_layer` found
+        weight: torch.Tensor = layer.weight
         layer.bias = torch.nn.Parameter(torch.zeros(len(weight), dtype=weight.dtype))
     _affine(layer, scale.std, scale.mean)
     set_scale(model, AS_GIVEN)
