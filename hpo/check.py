@@ -13,7 +13,7 @@ from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.home import Home
 from hpo.requests import run_alone
-from hpo.setup import WORKER
+from hpo.setup import WORKER, at_its_clock
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.spec import Check, Checked
@@ -30,7 +30,7 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
     """
     if clean_dir is not None and os.path.lexists(clean_dir):
         raise UsageError(f"--fix {clean_dir}: is there already; name a new folder")
-    config = load_config(file, home)
+    config = at_its_clock(load_config(file, home), home)
     out = None if clean_dir is None else str(clean_dir.absolute())
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)

@@ -82,6 +82,8 @@ class SweepConfig:
     """Hashes of the files that hold functions of the user's."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; the study has it, and not the file."""
 
     @property
     def objective(self) -> Objective:
@@ -94,6 +96,7 @@ class SweepConfig:
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
             str(self.file.resolve().parent), list(self.metrics),
             self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
+            self.clock,
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:

@@ -19,7 +19,7 @@ from trainers.spec import Inspect, Inspection, Workload
 from trainers.splits import SPLITS, Placed
 from trainers.tokens import Encoded, write_tokens
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised when tokenizing changes, so that no cache of an older version is read."""
 Kept = dict[str, list[tuple[Placed[object], Encoded]]]
 """Of each split, every row of tokens and the row that it was made of."""

@@ -12,6 +12,7 @@ from trainers.codec import fingerprint
 from trainers.files import adapter_files, file_fingerprint
 from trainers.sources import DataProblem
 from trainers.spec import Finding, ModelRef, Workload
+from trainers.tokenizer import part_control_tokens
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 T = TypeVar("T")
@@ -102,6 +103,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
         raise DataProblem([Finding("model", f"{folder} has no tokenizer: {first_line}")]) from error
     if not tokenizer.is_fast:
         raise DataProblem([Finding("model", f"{folder} has no fast tokenizer", "a folder with tokenizer.json")])
+    part_control_tokens(tokenizer)
     return tokenizer
 
 

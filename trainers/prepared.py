@@ -7,10 +7,13 @@ sources ─► rows ─► without duplicates ─► train, validation, test ─
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
 from trainers.model_source import BaseFiles, look_at_base
 from trainers.sources import MAX_PLACES, DataProblem, places, read_rows
@@ -18,6 +21,7 @@ from trainers.spec import DataRef, Finding, Scale, Workload
 from trainers.splits import SPLITS, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
+from trainers.tokenizer import control_tokens
 from trainers.tokens import Encoded
 
 UNCUT = 1 << 20
@@ -73,7 +77,7 @@ class Prepared:
 
 def prepare(workload: Workload) -> Prepared:
     """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
-    task = TASKS[workload.task]
+    task = TASKS[workload.task].at(workload.clock)
     made = Prepared(task, read_given(task, workload.data))
     made.base = look_at_base(workload, made.findings)
     made.kept, made.repeats = drop_duplicates(made.given.splits)
@@ -86,6 +90,9 @@ def prepare(workload: Workload) -> Prepared:
         made.notes += task.notes(train)
     if made.base is not None:
         made.notes += [*made.base.notes, *task.head_notes(made.base.config, made.labels)]
+        made.notes += task.tokenizer_notes(made.base.tokenizer)
+        if not CATALOG[task.name].makes_blocks:
+            made.notes += spelled_control_tokens(made.base.tokenizer, made.splits)
         _tokenize(made, made.base)
     if not made.given.findings:
         made.findings += why_empty(counts_of(made), workload.data, lambda split: learns_uncut(made, split))
@@ -140,6 +147,18 @@ def unknown_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labe
     return findings
 
 
+def spelled_control_tokens(tokenizer: Any, splits: Mapping[str, Sequence[Placed[Any]]]) -> list[str]:
+    """A note on rows that spell a control token, which is text there: who meant to end a text by hand should know."""
+    tokens = {json.dumps(token)[1:-1]: token for token in control_tokens(tokenizer)}
+    pattern = re.compile("|".join(re.escape(spelled) for spelled in sorted(tokens, key=len, reverse=True)) or "(?!)")
+    at: dict[str, list[str]] = {}
+    for row in itertools.chain.from_iterable(splits[name] for name in SPLITS):
+        if found := pattern.search(json.dumps(row.row.values, default=str)):
+            at.setdefault(tokens[found[0]], []).append(row.row.where)
+    named = [f"{token} ({places(wheres)})" for token, wheres in itertools.islice(at.items(), MOST_NAMES)]
+    return [f"rows spell control tokens, which are read as text: {', '.join(named)}"] if named else []
+
+
 def bounded(findings: Sequence[Finding]) -> list[Finding]:
     """Findings of rows, each kind with its first places and the number of others, at most `MOST_KINDS` of them."""
     kinds: dict[tuple[str, str], list[str]] = {}
@@ -173,9 +192,9 @@ def _tokenize(made: Prepared, base: BaseFiles) -> None:
 def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> None:
     """Count rows among the unsound ones of the source that they came from."""
     made.splits[split] = [row for row in made.splits[split] if id(row) not in refused]
-    for name, rows in made.kept.items():
-        unsound = [[refused[id(row)]] for row in rows if id(row) in refused]
-        made.given.unsound[name] += unsound
+    for name, unsound in made.given.unsound.items():
+        rows = made.kept[name]
+        unsound += [[refused[id(row)]] for row in rows if id(row) in refused]
         made.kept[name] = [row for row in rows if id(row) not in refused]
 
 

@@ -56,8 +56,9 @@ class TokenClassification(Task):
     ) -> list[list[Encoded]]:
         index = {tag: i for i, tag in enumerate(labels)}
         batch = tokenizer(
-            [list(e.words) for e in examples], is_split_into_words=True, truncation=True, max_length=max_length
-        )
+            [list(e.words) for e in examples], is_split_into_words=True, truncation=True, max_length=max_length,
+            split_special_tokens=True,
+        )  # fmt: skip
         encoded = []
         for row, example in enumerate(examples):
             words: list[int | None] = batch.word_ids(row)
