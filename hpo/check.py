@@ -17,7 +17,7 @@ from hpo.home import Home
 from hpo.intent import intent_of
 from hpo.quoting import clipped
 from hpo.requests import lines_of, run_alone
-from hpo.setup import WORKER
+from hpo.setup import WORKER, at_its_clock
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.spec import Check, Checked
@@ -35,7 +35,7 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
     there already.
     """
     out = None if clean_dir is None else str(_new_folder(clean_dir))
-    config = load_config(file, home)
+    config = at_its_clock(load_config(file, home), home)
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:

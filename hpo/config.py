@@ -90,6 +90,8 @@ class SweepConfig:
     """Where the file says what."""
     promote_is_given: bool = False
     """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; the study has it, and not the file."""
 
     @property
     def objective(self) -> Objective:
@@ -102,6 +104,7 @@ class SweepConfig:
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
             str(self.file.resolve().parent), list(self.metrics),
             self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
+            self.clock,
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:

@@ -17,7 +17,7 @@ from hpo.finalists import repeats_planned
 from hpo.home import Home
 from hpo.records import void_crashes
 from hpo.requests import run_all
-from hpo.setup import WORKER, check_edit, inspect, warm_up
+from hpo.setup import WORKER, at_its_clock, check_edit, inspect, warm_up
 from hpo.slots import available_memory_mb, choose_slots, cores, probes_at_once
 from hpo.space import Point
 from hpo.strategy import choose_strategy
@@ -33,7 +33,7 @@ LAST_MOMENT_S = 253_370_764_800
 
 def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str = WORKER) -> dict[str, Any]:
     """The plan as `hpo plan --json` gives it. Raises what `run_sweep` raises before it writes anything."""
-    config = load_config(file, home)
+    config = at_its_clock(load_config(file, home), home)
     check_edit(config, home)
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,13 @@ from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 
 WORKER = "trainers.work"
 """The module that the trial host answers requests with."""
+
+
+def at_its_clock(config: SweepConfig, home: Home) -> SweepConfig:
+    """The config with the clock that its sweep began at, or now: a chat template that prints the date makes the same
+    tokens as long as the sweep goes on."""
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    return dataclasses.replace(config, clock=stored_attrs(home.studies_db, config.name).get("clock", now))
 
 
 def check_edit(config: SweepConfig, home: Home) -> None:
