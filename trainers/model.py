@@ -13,7 +13,7 @@ from trainers.earlier_adapter import go_on_from
 from trainers.files import replace_folder
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
-from trainers.methods.targets import new_modules_of, untie
+from trainers.methods.targets import trained_in_full, untie
 from trainers.model_source import pad_token_of
 from trainers.spec import Scale, TrialSpec, Workload
 from trainers.tasks.table import TASKS
@@ -37,8 +37,8 @@ class Base:
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full."""
-        return new_modules_of(self.model, self.new_parameters)
+        """Full names of the modules that every method trains in full: a head, and whatever else is new."""
+        return trained_in_full(self.model, self.new_parameters)
 
 
 def load_base(

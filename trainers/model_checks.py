@@ -27,6 +27,7 @@ from trainers.methods.targets import (
     shared_head,
     shared_with,
     target_modules,
+    trained_in_full,
 )
 from trainers.model_folder import named
 from trainers.model_source import BaseFiles, first_line
@@ -48,7 +49,9 @@ class Skeleton:
 
     model: Any
     new_modules: list[str]
-    """The outermost modules that the checkpoint does not hold: a fresh head."""
+    """Those that every method trains in full: a head, and whatever else is new."""
+    drawn_modules: list[str]
+    """The outermost modules that the checkpoint does not hold."""
 
 
 def look_at_model(
@@ -94,7 +97,7 @@ def build_skeleton(
     except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
         findings.append(_unbuildable(workload, base, error))
         return None
-    skeleton = Skeleton(model, new_modules_of(model, new))
+    skeleton = Skeleton(model, trained_in_full(model, new), new_modules_of(model, new))
     if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
         found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
         findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
@@ -106,7 +109,7 @@ def _lacking(skeleton: Skeleton, has_no_head: bool) -> list[str]:
     embeddings, prefix = skeleton.model.get_input_embeddings(), f"{skeleton.model.base_model_prefix}."
     return [
         name.removeprefix(prefix)
-        for name in skeleton.new_modules
+        for name in skeleton.drawn_modules
         if has_no_head
         or skeleton.model.get_submodule(name) is embeddings
         or any(part.isdigit() for part in name.removeprefix(prefix).split("."))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from trainers.catalog import METHODS
 from trainers.evaluation import score_model
 from trainers.files import ADAPTER_WEIGHTS, TrialPaths
 from trainers.loop import train
-from trainers.model import load_adapter, load_base, merge
+from trainers.model import load_adapter, load_base, merge, put_adapter_on
 from trainers.model_checks import positions_of
 from trainers.spec import Evaluation, ModelRef, Workload
 
@@ -38,7 +37,8 @@ CLASSIFY = "text-classification"
         ("bert", {"modules_to_save": "score"}, ["training.modules_to_save: no module is called score; there are"]),
         ("bert", {"target_modules": "q_proj", "rank_pattern": "k_proj=4", "modules_to_save": "score"},
          ["training.modules_to_save", "training.target_modules"]),
-        ("bert", {"target_modules": "classifier"}, ["training.target_modules: no linear layer is called classifier"]),
+        ("bert", {"target_modules": "classifier"},
+         ["training.target_modules: classifier is trained in full by every method; leave it out"]),
         ("bert", {"target_modules": "query", "modules_to_save": "encoder"},
          ["training.target_modules: no linear layer is called query"]),
         ("bert", {"modules_to_save": "layer"}, ["training.modules_to_save: no module is called layer; there are"]),
@@ -58,15 +58,18 @@ def test_names_are_compared_with_the_model(models, tmp_path, family, asked, line
         assert line.startswith(start)
 
 
-def test_a_head_that_the_checkpoint_has_may_be_named(tmp_path, models):
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(models("bert"))
-    folder = tmp_path / "with-head"
-    shutil.copytree(models("bert"), folder)
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+@pytest.mark.parametrize("method", ["lora", "ia3", "adapter"])
+def test_a_head_that_the_checkpoint_has_is_trained_in_full_like_a_fresh_one(copy_of, tmp_path, method):
+    folder = copy_of("distilbert")
+    config = transformers.AutoConfig.from_pretrained(folder, num_labels=2)
+    transformers.DistilBertForSequenceClassification(config).save_pretrained(folder)
     work = workload_of(folder, CLASSIFY, tmp_path)
-    assert look(work, plan(CLASSIFY, target_modules="query,classifier")).rows["train"]
+    base = load_base(work, look(work).labels)
+    model = put_adapter_on(base, spec_of(work, tmp_path / "trial", method))
+    head = [name for name, weight in model.named_parameters() if weight.requires_grad and "classifier" in name]
+    assert len(head) == 4, head  # weight and bias of pre_classifier and classifier
+    (line,) = findings(work, plan(CLASSIFY, target_modules="q_lin,classifier"))
+    assert line == "training.target_modules: classifier is trained in full by every method; leave it out"
 
 
 def test_each_value_of_a_search_space_is_compared(models, tmp_path):
