@@ -30,7 +30,7 @@ from trainers.methods.targets import (
     trained_in_full,
 )
 from trainers.model_folder import named
-from trainers.model_source import BaseFiles, first_line
+from trainers.model_source import BaseFiles, first_line, positions_of
 from trainers.optimizer import OF_BITSANDBYTES
 from trainers.settings import LORA_METHODS
 from trainers.sources import DataProblem
@@ -210,19 +210,6 @@ def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
 
 
 # --- positions --------------------------------------------------------------------------------------------
-
-
-def positions_of(model: Any) -> int | None:
-    """The longest row in tokens that the model has positions for; None where there is no bound.
-
-    RoBERTa and its kin count from the padding token's number on: of 514 positions, 512 can be used.
-    """
-    for name, module in model.named_modules():
-        is_table = type(module) is torch.nn.Embedding and name.rpartition(".")[2] == "position_embeddings"
-        if is_table and module.padding_idx is not None:
-            return int(module.num_embeddings) - int(module.padding_idx) - 1
-    longest = getattr(model.config, "max_position_embeddings", None)
-    return int(longest) if longest is not None and int(longest) > 0 else None
 
 
 def _max_length(workload: Workload, plans: Iterable[MethodPlan], positions: int | None) -> tuple[int, list[Finding]]:

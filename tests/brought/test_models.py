@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import load_file
 
 from tests.brought.looking import TASK_OF, findings, look, plan, spec_of, workload_of
+from tests.conftest import write_jsonl
 from tests.test_bad_input import hpo, refused
 from tests.trainers.families import CONFIGS, trained
 from trainers.catalog import METHODS
@@ -19,8 +20,9 @@ from trainers.evaluation import score_model
 from trainers.files import ADAPTER_WEIGHTS, TrialPaths
 from trainers.loop import train
 from trainers.model import load_adapter, load_base, merge, put_adapter_on
-from trainers.model_checks import positions_of
-from trainers.spec import Evaluation, ModelRef, Workload
+from trainers.model_folder import folder_problems
+from trainers.model_source import positions_of
+from trainers.spec import Evaluation, Generation, ModelRef, Workload
 
 # --- names that the model has not ------------------------------------------------------------------------
 
@@ -333,3 +335,21 @@ def test_what_is_learned_before_a_row_takes_its_positions(models, tmp_path, meth
     assert line.startswith("training.max_length: got 120, but the model has 128 positions, of which num_virtual_tokens")
     (line,) = findings(work, plan("causal-lm", method, num_virtual_tokens=128), searched=["num_virtual_tokens"])
     assert line.startswith("search_space.num_virtual_tokens: got 128, but the model has 128 positions")
+
+
+@pytest.mark.parametrize(("family", "task"), [("gpt2", "instruct"), ("bart", "text-to-text")])
+def test_answers_end_where_the_positions_do(models, tmp_path, family, task):
+    """Learned positions end in an IndexError, which was the first evaluation's."""
+    work = workload_of(models(family), task, tmp_path, 128, metrics=["exact_match"], generation=Generation(8, 200))
+    work.data.columns.update({"text_template": "{input} is {output}"} if task == "instruct" else {})
+    source = Path(work.data.train.source)
+    rows = [{"input": " ".join(["what"] * (n + 40)), "output": f"it is warm {n}"} for n in range(72)]
+    write_jsonl(source, rows)
+    found = look(work)
+    assert trained(spec_of(work, tmp_path / "trial", max_length=128), found).state == "complete"
+
+
+def test_a_hub_s_name_of_gguf_files_names_the_model_in_full_precision(tmp_path):
+    assert folder_problems(tmp_path, "org/Small-1B-GGUF") == [
+        ("org/Small-1B-GGUF has no config.json", "expected the model in full precision: org/Small-1B")
+    ]
