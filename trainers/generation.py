@@ -13,6 +13,7 @@ import torch
 
 from trainers.metrics.generated import COLUMNS
 from trainers.metrics.table import Rows
+from trainers.model_source import pad_token_of, positions_of
 from trainers.spec import Generation
 from trainers.tasks.next_token import has_learned_prompt
 from trainers.tokens import TargetKind, Tokens
@@ -54,18 +55,32 @@ def _generate(
     side = "right" if kind == "sequence" else "left"
     pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_side=side)
     end = tokenizer.eos_token_id
-    filler = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    known = model.get_input_embeddings().weight.shape[0]
+    fillers = (token for token in (tokenizer.pad_token_id, end) if token is not None and token < known)
+    filler = next(fillers, pad_token_of(model.config))
     ids = pad(rows, padding_value=filler).to(device)
+    room = _room(model, 0 if kind == "sequence" else ids.shape[1], wanted.max_new_tokens)
+    if room < 1:
+        return [[] for _ in prompts]
     with warnings.catch_warnings():
         # Where there is no padding, they are what the model counts by itself.
         warnings.filterwarnings("ignore", "Position ids are not supported")
         written = model.generate(
             input_ids=ids, attention_mask=pad([torch.ones_like(row) for row in rows]).to(device), do_sample=False,
-            num_beams=1, max_new_tokens=wanted.max_new_tokens, use_cache=True, pad_token_id=filler, eos_token_id=end,
+            num_beams=1, max_new_tokens=room, use_cache=True, pad_token_id=filler, eos_token_id=end,
         )  # fmt: skip
     start = 0 if kind == "sequence" else ids.shape[1]  # a decoder repeats its prompt
     answers: list[list[int]] = written[:, start:].tolist()
     return answers
+
+
+def _room(model: Any, width: int, wanted: int) -> int:
+    """New tokens that the model has positions for, after `width` that it is given and a learned prompt before them."""
+    positions = positions_of(model)
+    if positions is None:
+        return wanted
+    learned = model.active_peft_config.num_virtual_tokens if has_learned_prompt(model) else 0
+    return int(min(wanted, positions - width - learned))
 
 
 def sampled_rows(rows: int, most: int) -> list[int]:

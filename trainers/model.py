@@ -43,7 +43,7 @@ class Base:
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full."""
+        """Full names of the modules that every method trains in full: a head, and whatever else is new."""
         return new_modules_of(self.model, self.new_parameters)
 
 

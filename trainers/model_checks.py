@@ -29,7 +29,7 @@ from trainers.methods.targets import (
     target_modules,
 )
 from trainers.model_folder import named
-from trainers.model_source import BaseFiles, first_line
+from trainers.model_source import BaseFiles, first_line, positions_of
 from trainers.optimizer import OF_BITSANDBYTES
 from trainers.settings import LORA_METHODS
 from trainers.sources import DataProblem
@@ -48,7 +48,9 @@ class Skeleton:
 
     model: Any
     new_modules: list[str]
-    """The outermost modules that the checkpoint does not hold: a fresh head."""
+    """Those that every method trains in full: a head, and whatever else is new."""
+    drawn_modules: list[str]
+    """The outermost modules that the checkpoint does not hold."""
 
 
 def look_at_model(
@@ -94,8 +96,8 @@ def build_skeleton(
     except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
         findings.append(_unbuildable(workload, base, error))
         return None
-    new = sorted({*new, *TASKS[workload.task].head_parameters(model)})  # as `load_base` has it
-    skeleton = Skeleton(model, new_modules_of(model, new))
+    in_full = {*new, *TASKS[workload.task].head_parameters(model)}  # as `load_base` has it
+    skeleton = Skeleton(model, new_modules_of(model, in_full), new_modules_of(model, new))
     if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
         found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
         findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
@@ -107,7 +109,7 @@ def _lacking(skeleton: Skeleton, has_no_head: bool) -> list[str]:
     embeddings, prefix = skeleton.model.get_input_embeddings(), f"{skeleton.model.base_model_prefix}."
     return [
         name.removeprefix(prefix)
-        for name in skeleton.new_modules
+        for name in skeleton.drawn_modules
         if has_no_head
         or skeleton.model.get_submodule(name) is embeddings
         or any(part.isdigit() for part in name.removeprefix(prefix).split("."))
@@ -207,19 +209,6 @@ def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
 
 
 # --- positions --------------------------------------------------------------------------------------------
-
-
-def positions_of(model: Any) -> int | None:
-    """The longest row in tokens that the model has positions for; None where there is no bound.
-
-    RoBERTa and its kin count from the padding token's number on: of 514 positions, 512 can be used.
-    """
-    for name, module in model.named_modules():
-        is_table = type(module) is torch.nn.Embedding and name.rpartition(".")[2] == "position_embeddings"
-        if is_table and module.padding_idx is not None:
-            return int(module.num_embeddings) - int(module.padding_idx) - 1
-    longest = getattr(model.config, "max_position_embeddings", None)
-    return int(longest) if longest is not None and int(longest) > 0 else None
 
 
 def _max_length(workload: Workload, plans: Iterable[MethodPlan], positions: int | None) -> tuple[int, list[Finding]]:

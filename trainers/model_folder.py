@@ -28,7 +28,7 @@ _QUANTIZED_NAME = re.compile(
 def folder_problems(folder: Path, source: str) -> list[tuple[str, str]]:
     """Why the folder is no base model: what was found, and what would be right. `source` is its name in the YAML."""
     if not (folder / CONFIG).is_file():
-        return _without_config(folder)
+        return _without_config(folder, source)
     if pointers := _lfs_pointers(folder):
         return [(f"{named(pointers)} in {folder} hold pointers of Git LFS", "the files: run git lfs pull there")]
     config = _json_object(folder / CONFIG)
@@ -61,7 +61,7 @@ def full_precision(folder: Path, source: str) -> str:
     return "weights in full precision (method qlora quantizes them itself)"
 
 
-def _without_config(folder: Path) -> list[tuple[str, str]]:
+def _without_config(folder: Path, source: str) -> list[tuple[str, str]]:
     if (folder / ADAPTER_CONFIG).is_file():
         return [_adapter(folder)]
     if gguf := sorted(path.name for path in folder.glob("*.gguf")):
@@ -71,6 +71,8 @@ def _without_config(folder: Path) -> list[tuple[str, str]]:
         return [(f"{folder} is a sentence-transformers folder", f"its model is in {inner}")]
     if (folder / "model_index.json").is_file():
         return [(f"{folder} is a pipeline of diffusers", "expected a language model")]
+    if not any(folder.iterdir()) and _QUANTIZED_NAME.search(source):  # of a hub's GGUF files none is fetched
+        return [(f"{source} has no {CONFIG}", f"expected {full_precision(folder, source)}")]
     return [(f"{folder} has no {CONFIG}", "expected a transformers model folder"), *_weights(folder)]
 
 

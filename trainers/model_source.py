@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from trainers.catalog import TASKS, Family
 from trainers.codec import fingerprint
 from trainers.files import TARGET_SCALE, adapter_files, file_fingerprint
@@ -160,6 +162,19 @@ def _wrong_family(config: Any, family: Family, task: str) -> Finding | None:
     fitting = [name for name, declared in TASKS.items() if family in declared.families]
     needed = f"task {task} needs a {' or '.join(TASKS[task].families)}; with this model: {', '.join(fitting)}"
     return Finding("model", found, needed)
+
+
+def positions_of(model: Any) -> int | None:
+    """The longest row in tokens that the model has positions for; None where there is no bound.
+
+    RoBERTa and its kin count from the padding token's number on: of 514 positions, 512 can be used.
+    """
+    for name, module in model.named_modules():
+        is_table = type(module) is torch.nn.Embedding and name.rpartition(".")[2] == "position_embeddings"
+        if is_table and module.padding_idx is not None:
+            return int(module.num_embeddings) - int(module.padding_idx) - 1
+    longest = getattr(model.config, "max_position_embeddings", None)
+    return int(longest) if longest is not None and int(longest) > 0 else None
 
 
 def pad_token_of(config: Any) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,17 @@ import transformers
 from safetensors.torch import load_file
 
 from tests.brought.looking import TASK_OF, findings, look, plan, spec_of, workload_of
+from tests.conftest import write_jsonl
 from tests.test_bad_input import hpo, refused
 from tests.trainers.families import CONFIGS, trained
 from trainers.catalog import METHODS
 from trainers.evaluation import score_model
 from trainers.files import ADAPTER_WEIGHTS, TrialPaths
 from trainers.loop import train
-from trainers.model import load_adapter, load_base, merge
-from trainers.model_checks import positions_of
-from trainers.spec import Evaluation, ModelRef, Workload
+from trainers.model import load_adapter, load_base, merge, put_adapter_on
+from trainers.model_folder import folder_problems
+from trainers.model_source import positions_of
+from trainers.spec import Evaluation, Generation, ModelRef, Workload
 
 # --- names that the model has not ------------------------------------------------------------------------
 
@@ -38,7 +39,8 @@ CLASSIFY = "text-classification"
         ("bert", {"modules_to_save": "score"}, ["training.modules_to_save: no module is called score; there are"]),
         ("bert", {"target_modules": "q_proj", "rank_pattern": "k_proj=4", "modules_to_save": "score"},
          ["training.modules_to_save", "training.target_modules"]),
-        ("bert", {"target_modules": "classifier"}, ["training.target_modules: no linear layer is called classifier"]),
+        ("bert", {"target_modules": "classifier"},
+         ["training.target_modules: classifier is trained in full by every method; leave it out"]),
         ("bert", {"target_modules": "query", "modules_to_save": "encoder"},
          ["training.target_modules: no linear layer is called query"]),
         ("bert", {"modules_to_save": "layer"}, ["training.modules_to_save: no module is called layer; there are"]),
@@ -58,16 +60,18 @@ def test_names_are_compared_with_the_model(models, tmp_path, family, asked, line
         assert line.startswith(start)
 
 
-def test_a_head_is_trained_in_full_and_takes_no_adapter(tmp_path, models):
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(models("bert"))
-    folder = tmp_path / "with-head"
-    shutil.copytree(models("bert"), folder)
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+@pytest.mark.parametrize("method", ["lora", "ia3", "adapter"])
+def test_a_head_that_the_checkpoint_has_is_trained_in_full_like_a_fresh_one(copy_of, tmp_path, method):
+    folder = copy_of("distilbert")
+    config = transformers.AutoConfig.from_pretrained(folder, num_labels=2)
+    transformers.DistilBertForSequenceClassification(config).save_pretrained(folder)
     work = workload_of(folder, CLASSIFY, tmp_path)
-    (line,) = findings(work, plan(CLASSIFY, target_modules="query,classifier"))
-    assert line == "training.target_modules: classifier is the head; leave it out: a head is trained in full"
+    base = load_base(work, look(work).labels)
+    model = put_adapter_on(base, spec_of(work, tmp_path / "trial", method))
+    head = [name for name, weight in model.named_parameters() if weight.requires_grad and "classifier" in name]
+    assert len(head) == 4, head  # weight and bias of pre_classifier and classifier
+    (line,) = findings(work, plan(CLASSIFY, target_modules="q_lin,classifier"))
+    assert line == "training.target_modules: classifier is trained in full by every method; leave it out"
 
 
 def test_each_value_of_a_search_space_is_compared(models, tmp_path):
@@ -331,3 +335,21 @@ def test_what_is_learned_before_a_row_takes_its_positions(models, tmp_path, meth
     assert line.startswith("training.max_length: got 120, but the model has 128 positions, of which num_virtual_tokens")
     (line,) = findings(work, plan("causal-lm", method, num_virtual_tokens=128), searched=["num_virtual_tokens"])
     assert line.startswith("search_space.num_virtual_tokens: got 128, but the model has 128 positions")
+
+
+@pytest.mark.parametrize(("family", "task"), [("gpt2", "instruct"), ("bart", "text-to-text")])
+def test_answers_end_where_the_positions_do(models, tmp_path, family, task):
+    """Learned positions end in an IndexError, which was the first evaluation's."""
+    work = workload_of(models(family), task, tmp_path, 128, metrics=["exact_match"], generation=Generation(8, 200))
+    work.data.columns.update({"text_template": "{input} is {output}"} if task == "instruct" else {})
+    source = Path(work.data.train.source)
+    rows = [{"input": " ".join(["what"] * (n + 40)), "output": f"it is warm {n}"} for n in range(72)]
+    write_jsonl(source, rows)
+    found = look(work)
+    assert trained(spec_of(work, tmp_path / "trial", max_length=128), found).state == "complete"
+
+
+def test_a_hub_s_name_of_gguf_files_names_the_model_in_full_precision(tmp_path):
+    assert folder_problems(tmp_path, "org/Small-1B-GGUF") == [
+        ("org/Small-1B-GGUF has no config.json", "expected the model in full precision: org/Small-1B")
+    ]

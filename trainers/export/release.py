@@ -83,7 +83,8 @@ def _refuse_slow(tokenizer: Any) -> None:
 
 
 def _pad_token_id(tokenizer: Any, model_config: Any) -> int:
-    for candidate in (tokenizer.pad_token_id, model_config.pad_token_id):
+    # The model's first: one that judges a row by its last token looks for the filler that its own config names.
+    for candidate in (model_config.pad_token_id, tokenizer.pad_token_id):
         if candidate is not None:
             return int(candidate)
     return 0  # masked out wherever it is used
