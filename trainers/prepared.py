@@ -278,6 +278,7 @@ def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> No
         rows = made.kept[name]
         unsound += [[refused[id(row)]] for row in rows if id(row) in refused]
         made.kept[name] = [row for row in rows if id(row) not in refused]
+        made.given.splits[name] = [row for row in made.given.splits[name] if id(row) not in refused]
 
 
 def tokenize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tests.conftest import word_tokenizer, write_jsonl
@@ -16,7 +19,7 @@ from tests.export.conftest import chat_tokenizer, wordpiece_tokenizer
 from tests.trainers.families import build, trained
 from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
 from trainers.export import runtime
-from trainers.export.runtime import Card, ChatTemplate, Release
+from trainers.export.runtime import Card, ChatTemplate, ControlTokens, Release
 from trainers.inspection import inspect
 from trainers.sources import DataProblem, Row, read_rows
 from trainers.spec import DataRef, Finding, Inspect, ModelRef, SourceRef, TrialSpec, Workload
@@ -155,6 +158,24 @@ def test_added_tokens_that_the_template_writes_stay_tokens_in_what_the_model_say
     assert said(tokenizer, one) == ["<tool_call><|im_end|>"]
 
 
+@pytest.mark.parametrize("kind", ["first", "always", "normalizer"])
+def test_text_with_a_control_token_stays_that_text_to_tokenizers_of_sentencepiece(kind):
+    """Llama's and their kin put a blank before a text, or before all that follows a control token."""
+    pieces = ["<unk>", "<s>", "</s>", "▁", *"<>/adorsyw"]
+    backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], unk_token=pieces[0]))
+    if kind == "normalizer":
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind, split=False)
+    backend.add_special_tokens(["<s>", "</s>"])
+    control = ControlTokens(backend, "")
+    (plain,) = control.encode(["<s>say so</s>"], add_special_tokens=False)
+    (one,) = control.encode([f"<s>{control.apart('say </s> or</s>so')}</s>"], add_special_tokens=False)
+    tokens = [backend.id_to_token(i) for i in one.ids]
+    begin = [backend.id_to_token(i) for i in plain.ids][1 : 1 + (kind != "first")]
+    assert tokens == ["<s>", *begin, *"say▁</s>▁or</s>so", "</s>"]
+
+
 def unigram_tokenizer() -> Any:
     """As T5's: "</s>" is an ordinary piece of the vocabulary."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((p, -3.0) for p in ("▁", "▁a", "s", "/", ">", "b"))]
@@ -218,6 +239,8 @@ def test_an_end_of_text_inside_a_row_trains(family, task, tmp_path):
     found = inspect(Inspect(work))
     tokens = Tokens(Path(found.tokens_dir), "train", "row" if task == "text-classification" else "sequence")
     assert all(tokens.ids(row).tolist().count(2) == 1 for row in range(len(tokens)))
+    if task == "text-to-text":  # plus one
+        assert all(tokens.targets(row).tolist().count(3) == 1 for row in range(len(tokens)))
     metric = TASKS[task].metrics[0]
     settings = canonical_settings("lora", {**default_settings(task, "lora"), "batch_size": 6, "evaluations": 1})
     spec = TrialSpec(
@@ -295,6 +318,15 @@ def test_what_is_null_everywhere_is_as_if_it_were_not_there():
     with_nulls = [TOOL_CHAT[0], {**TOOL_CHAT[1], "tool_calls": struct, "name": None}, *TOOL_CHAT[2:]]
     assert read({"messages": with_nulls}).example == read({"messages": TOOL_CHAT, "tools": None}).example
     assert read({"messages": [{**m, "weight": None} for m in say("a", "b")]}).example.weights == (1, 1)
+
+
+def test_datasets_mapping_of_lists_and_sharegpts_system_are_turns():
+    chat = [{"role": "system", "content": "Be brief."}, *say("a", "b")]
+    columns = {key: [message[key] for message in chat] for key in ("role", "content")}
+    assert read({"messages": columns}).example.messages == chat
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    assert read({"messages": turns, "system": "Be brief."}).example.messages == chat
+    assert read({"messages": turns, "system": None}).example.messages == chat[1:]
 
 
 @pytest.mark.parametrize("file", ["openai-fine-tuning.jsonl", "messages-in-a-csv-cell.csv", "sharegpt.jsonl"])
@@ -407,6 +439,21 @@ def test_check_drops_such_rows_only(tmp_path):
     assert [(row.where, "System role" in row.why) for row in checked.copy.dropped] == [(f"{file}:5", True)]
 
 
+def test_a_template_that_takes_no_row_is_all_that_is_found(tmp_path):
+    from trainers.prepared import prepare
+
+    folder = build("llama", tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('Not today') }}")
+    file = write_jsonl(tmp_path / "chats.jsonl", [{"messages": say(f"what is {i}", "it is warm")} for i in range(12)])
+    data = DataRef(SourceRef(str(file)), None, None, dict(TASKS["chat"].columns), 3, 2, 0)
+    finding, *others = prepare(Workload("chat", ModelRef(str(folder)), data, 64, "fp32", "")).all_findings()
+    assert finding.found.startswith("the chat template refused the messages: Not today (12 rows: also ")
+    assert [other.found for other in others] == [
+        "no rows left for train: none of its rows can be used",
+        "no rows left for validation and test: train has 0 different rows",
+    ]
+
+
 def test_a_chat_that_begins_with_the_assistant_is_learned_where_the_template_takes_it():
     tokenizer = tokenizer_with("chatml")
     (one,) = learn(tokenizer, say("Hello.", "hi", "What now?", first="assistant"))
@@ -497,6 +544,30 @@ def test_a_sweep_has_one_clock():
     assert "Today Date: 29 Feb 2024" in text_of(tokenizer, one.ids)
     (now,) = learn(tokenizer, say("a", "b"))
     assert now.ids != one.ids
+
+
+def test_a_sweep_whose_template_prints_the_date_continues_tomorrow(
+    write_yaml, home_with_store, tiny, tmp_path, monkeypatch
+):
+    from hpo.check import check_sweep
+    from hpo.home import Home
+    from hpo.sweep import run_sweep
+
+    model = shutil.copytree(tiny / "chat", tmp_path / "model")
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(f"<|system|>{{{{ strftime_now('%Y %m %d') }}}} {template}")
+    home, first = Home(home_with_store), datetime.datetime(2024, 2, 29, 23, 59)
+
+    def run(begins: datetime.datetime, trials: int) -> dict[str, Any]:
+        now = SimpleNamespace(now=lambda: begins)
+        monkeypatch.setattr("hpo.setup.datetime", SimpleNamespace(datetime=now))
+        file = write_yaml("chat", model=str(model), search_strategy={"num_trials": trials}, promote=False)
+        return run_sweep(file, home) | {"check": check_sweep(file, home)}
+
+    run(first, 1)
+    continued = run(first + datetime.timedelta(days=1), 2)
+    assert len(continued["trials"]) == 2
+    assert "2 0 2 4 0 2 2 9" in "".join(piece["text"] for piece in continued["check"]["examples"][0]["pieces"])
 
 
 def test_of_several_templates_the_default_one_is_used_and_that_is_noted():

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 if TYPE_CHECKING:
     import onnxruntime as ort  # elsewhere late: it starts a thread, and training borrows from this file without it
@@ -750,28 +750,21 @@ class ControlTokens:
 
     def encode(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[Spelled]:
         """Texts in tokens, breaks taken out: a text without any has the tokens that it always had."""
-        broken = [BREAK in text for text in texts]
-        tokenizer = self._with_break if any(broken) else self._tokenizer
+        tokenizer = self._with_cuts if any(BREAK in text for text in texts) else self._tokenizer
         encodings = tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
-        spelled = []
-        for encoding, is_broken in zip(encodings, broken, strict=True):
-            columns = encoding.ids, encoding.offsets, encoding.special_tokens_mask
-            if is_broken:
-                rows = [row for row in zip(*columns, strict=True) if row[0] != self._break_id]
-                columns = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
-            spelled.append(Spelled(*columns))
-        return spelled
+        return [Spelled(e.ids, e.offsets, e.special_tokens_mask) for e in encodings]
 
     @cached_property
-    def _with_break(self) -> Tokenizer:
-        """A tokenizer that knows `BREAK` as an added token too, so that it cuts texts there."""
+    def _with_cuts(self) -> Tokenizer:
+        """A tokenizer that cuts words at a `BREAK` and leaves it out, after all else that cuts them."""
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
-        tokenizer.add_special_tokens([AddedToken(BREAK, normalized=False)])
+        before = tokenizer.pre_tokenizer
+        # Byte-level tokenizers write characters of their own for its bytes; some put a blank before a text.
+        pieces = [] if before is None else [piece for piece, _ in before.pre_tokenize_str(f"a{BREAK}")]
+        spelled = "".join(pieces).rpartition("a")[2] or BREAK
+        cut = pre_tokenizers.Split(spelled, "removed")
+        tokenizer.pre_tokenizer = cut if before is None else pre_tokenizers.Sequence([before, cut])
         return tokenizer
-
-    @cached_property
-    def _break_id(self) -> int | None:
-        return self._with_break.token_to_id(BREAK)
 
 
 def _beginnings(tokens: Iterable[str]) -> re.Pattern[str]:

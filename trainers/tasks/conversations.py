@@ -37,8 +37,8 @@ def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Fi
         if "conversations" in row.values:
             has = "write `messages: conversations` under data"
         return Finding(row.where, f"has no column {name!r} for data.messages", has)
-    given = from_json(row.values[name])
-    if not isinstance(given, list) or not given:
+    given = _turns(from_json(row.values[name]), row.values.get("system"))
+    if not given:
         return Finding(row.where, f"{name} is not a list of turns", EXPECTED)
     messages: list[dict[str, Any]] = []
     for number, turn in enumerate(given, 1):
@@ -55,6 +55,20 @@ def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Fi
     except ValueError as error:
         return Finding(row.where, "tools is not a list of tools", str(error))
     return Conversation(messages, tuple(_weight(turn) for turn in given), row.where, tools)
+
+
+def _turns(given: Any, system: object) -> list[Any]:
+    """The turns of a list, or of the mapping of lists that `datasets` makes of it; ShareGPT's `system` comes first.
+    Empty for what are no turns."""
+    if isinstance(given, Mapping) and all(isinstance(values, list) for values in given.values()):
+        is_table = len({len(values) for values in given.values()}) == 1
+        given = [dict(zip(given, turn, strict=True)) for turn in zip(*given.values(), strict=True)] if is_table else []
+    if not isinstance(given, list) or not given:
+        return []
+    is_sharegpt = isinstance(given[0], Mapping) and "from" in given[0] and given[0]["from"] != "system"
+    if is_sharegpt and isinstance(system, str) and system.strip():
+        return [{"from": "system", "value": system}, *given]
+    return given
 
 
 def _weight(turn: Mapping[str, Any]) -> Any:
