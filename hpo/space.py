@@ -14,6 +14,7 @@ from typing import Any
 
 from hpo.dimensions import Choice, Dimension, Float, Int, is_number
 from hpo.errors import did_you_mean
+from hpo.quoting import listed
 from hpo.yaml_source import Section
 from trainers.settings import ALIASES, FIELDS, Field, Setting, mapping_text
 
@@ -186,9 +187,9 @@ def _refuse_name(section: Section, name: str, fields: Mapping[str, Field]) -> No
     section.raw(name)
     searchable = [f.name for f in fields.values() if f.searchable]
     if name in fields:
-        section.problem("cannot be searched", f"set it under training; searchable: {', '.join(searchable)}", name)
+        section.problem("cannot be searched", f"set it under training; searchable: {listed(searchable)}", name)
     elif name in FIELDS:
-        section.problem("is not a setting of this method", f"searchable: {', '.join(searchable)}", name)
+        section.problem("is not a setting of this method", f"searchable: {listed(searchable)}", name)
     elif name in ALIASES and ALIASES[name].canonical in searchable:
         section.problem("is a name for training only", f"search {ALIASES[name].canonical}", name)
     else:

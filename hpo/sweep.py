@@ -19,6 +19,7 @@ from hpo.home import Home
 from hpo.lock import is_locked, sweep_lock
 from hpo.promote import promote
 from hpo.proposals import Proposals
+from hpo.quoting import quoted
 from hpo.report import leaderboard_text, show
 from hpo.requests import run_alone
 from hpo.revision import Change, open_revision
@@ -184,7 +185,7 @@ def tell_revision(view: View, study: Study, changes: Sequence[Change], left_out:
         return
     view.say(f"revision {study.revision}:")
     for key, old, new in changes:
-        view.say(f"  {key}: {old!r} -> {new!r}")
+        view.say(f"  {key}: {quoted(old)} -> {quoted(new)}")
     kept = len(study.records())
     view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
 
