@@ -16,7 +16,7 @@ from hpo.dimensions import Choice, Dimension, Float, Int, is_number
 from hpo.errors import did_you_mean
 from hpo.quoting import listed
 from hpo.yaml_source import Section
-from trainers.settings import ALIASES, FIELDS, Field, Setting, mapping_text
+from trainers.settings import ALIASES, FIELDS, MOST, Field, Setting, mapping_text
 
 MOST_STEPS = 1_000_000
 """Of a dimension of floats: with more of them a step says nothing."""
@@ -270,7 +270,7 @@ def typed(field: Field, value: Any) -> Setting:
 
 
 def _is_step(step: Any, kind: str) -> bool:
-    if not is_number(step) or not math.isfinite(step):
+    if not is_number(step) or not math.isfinite(step) or step > MOST:
         return False
     return step > 0 and (kind == "float" or step == int(step))
 

@@ -184,6 +184,7 @@ def test_a_file_that_is_no_yaml_of_ours_is_one_bounded_message(tmp_path, text, w
 
 BOUNDS = {
     "training: {max_examples: 9000000000000}": f"training.max_examples: got 9000000000000; expected at most {MOST:,}",
+    "training: {learning_rate: 5e-324}": "training.learning_rate: got 5e-324; expected at least 1e-30",
     "training: {lora_alpha: 1e308}": f"training.lora_alpha: got 1e+308; expected at most {MOST:,}",
     "search_strategy: {num_trials: 1e308}": "search_strategy.num_trials: got 1e+308; expected at most 1,000,000",
     "budget: {hours: 1e300}": "budget.hours: got 1e+300; expected at most 1,000,000",
