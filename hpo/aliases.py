@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hpo.quoting import quoted
 from hpo.yaml_source import Section
 from trainers.settings import ALIASES, FIELDS, UNNEEDED, Alias
 
@@ -53,7 +54,7 @@ def _multiply(section: Section, alias: Alias, value: int, resolved: dict[str, An
     if why := FIELDS[alias.canonical].refuse(product):
         section.problem(f"{value} times {other} makes {alias.canonical} {product}", why, alias.name)
     elif wanted is not None and wanted != product:
-        found = f"{value} times {other} is {product}, but {alias.canonical} is {wanted!r}"
+        found = f"{value} times {other} is {product}, but {alias.canonical} is {quoted(wanted)}"
         section.problem(found, "expected one of them", alias.name)
     else:
         resolved[alias.canonical] = product

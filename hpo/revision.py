@@ -13,6 +13,7 @@ from typing import Any
 
 from hpo.config import SweepConfig
 from hpo.errors import ConfigError, Problem
+from hpo.quoting import quoted
 from hpo.records import TrialRecord
 from hpo.space import Point
 from hpo.studies import delete_unopened, newest_study_name, open_study, stored_attrs, view_study
@@ -45,7 +46,7 @@ def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
     """
     changes = [c for c in differences(stored, _plain(config.resolved())) if not _is_under(c[0], _UNTOUCHED)]
     problems = [
-        Problem(f"{config.file}: {path}", f"was {old!r} when sweep {config.name!r} began, now {new!r}",
+        Problem(f"{config.file}: {path}", f"was {quoted(old)} when sweep {config.name!r} began, now {quoted(new)}",
                 "results would not compare: restore it, or give the sweep another name:")
         for path, old, new in changes
         if _is_under(path, _INCOMPARABLE) or (path.startswith("training.") and _is_incomparable(path))

@@ -14,8 +14,9 @@ from typing import Any
 
 from hpo.dimensions import Choice, Dimension, Float, Int, is_number
 from hpo.errors import did_you_mean
+from hpo.quoting import listed
 from hpo.yaml_source import Section
-from trainers.settings import ALIASES, FIELDS, Field, Setting, mapping_text
+from trainers.settings import ALIASES, FIELDS, MOST, Field, Setting, mapping_text
 
 MOST_STEPS = 1_000_000
 """Of a dimension of floats: with more of them a step says nothing."""
@@ -186,9 +187,9 @@ def _refuse_name(section: Section, name: str, fields: Mapping[str, Field]) -> No
     section.raw(name)
     searchable = [f.name for f in fields.values() if f.searchable]
     if name in fields:
-        section.problem("cannot be searched", f"set it under training; searchable: {', '.join(searchable)}", name)
+        section.problem("cannot be searched", f"set it under training; searchable: {listed(searchable)}", name)
     elif name in FIELDS:
-        section.problem("is not a setting of this method", f"searchable: {', '.join(searchable)}", name)
+        section.problem("is not a setting of this method", f"searchable: {listed(searchable)}", name)
     elif name in ALIASES and ALIASES[name].canonical in searchable:
         section.problem("is a name for training only", f"search {ALIASES[name].canonical}", name)
     else:
@@ -269,7 +270,7 @@ def typed(field: Field, value: Any) -> Setting:
 
 
 def _is_step(step: Any, kind: str) -> bool:
-    if not is_number(step) or not math.isfinite(step):
+    if not is_number(step) or not math.isfinite(step) or step > MOST:
         return False
     return step > 0 and (kind == "float" or step == int(step))
 

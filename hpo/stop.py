@@ -9,6 +9,7 @@ import time
 from hpo.errors import SweepError, UsageError
 from hpo.home import Home
 from hpo.lock import is_locked, lock_owner
+from hpo.quoting import listed
 from hpo.studies import study_names
 
 STOPS_WITHIN_S = 180.0
@@ -24,7 +25,7 @@ def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
         names = study_names(home.studies_db)
         if name not in names:
             raise UsageError(
-                f"no sweep {name!r}; " + (f"there are: {', '.join(names)}" if names else "there are none yet")
+                f"no sweep {name!r}; " + (f"there are: {listed(names)}" if names else "there are none yet")
             )
         raise UsageError(f"sweep {name!r} is not running")
     owner = lock_owner(lock)

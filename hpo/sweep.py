@@ -20,6 +20,7 @@ from hpo.lock import is_locked, sweep_lock
 from hpo.lost_runs import write_lost_runs
 from hpo.promote import promote
 from hpo.proposals import Proposals
+from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
 from hpo.report import leaderboard_text, show
 from hpo.requests import run_alone
@@ -182,7 +183,7 @@ def tell_revision(view: View, study: Study, changes: Sequence[Change], left_out:
         return
     view.say(f"revision {study.revision}:")
     for key, old, new in changes:
-        view.say(f"  {key}: {old!r} -> {new!r}")
+        view.say(f"  {key}: {quoted(old)} -> {quoted(new)}")
     kept = len(study.records())
     view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
 

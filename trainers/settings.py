@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 MOST = 1_000_000_000_000
 """Of settings without a bound of their own, steps and examples for example: more than any machine can take."""
+LEAST = 1e-30
+"""Of numbers above 0: less is lost in any sum, and what samples it has nothing to divide by."""
 Setting = float | int | str | bool | None
 
 
@@ -59,6 +61,8 @@ class Field:
             return f"expected {self.describe()}"
         if isinstance(value, (int, float)) and abs(value) > MOST:
             return f"expected at most {MOST:,}"
+        if isinstance(value, float) and 0 < abs(value) < LEAST:
+            return f"expected 0 or at least {LEAST:g}" if self.above is None else f"expected at least {LEAST:g}"
         return None
 
     def _is_mapping(self, value: object) -> bool:

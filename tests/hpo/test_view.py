@@ -375,3 +375,16 @@ def test_silent_says_nothing(capsys):
     run_three_trials(Silent())
     show_sweep(Silent(), sweep_shown(), hints=True)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_a_label_holds_neither_moves_the_cursor_nor_is_markup(piped):
+    view, told = piped
+    view.say("label \x1b[31mred\x1b[0m\r\u202e")
+    view.table("title [b]", ["[red]label", "rows"], [["a\x1b]0;title\x07\nb", "1"], ["[/]", "2"], ["x" * 5000, "3"]])
+    assert "label \\x1b[31mred\\x1b[0m\\r\\u202e" in told()
+    assert "title [b]" in told()
+    assert "[red]label" in told()
+    assert "a\\x1b]0;title\\x07\\nb" in told()
+    assert "[/]" in told()
+    assert "x... (5,000 characters)" in told()
+    assert not set(told()) & {"\x1b", "\r", "\u202e", "\x07"}
