@@ -13,7 +13,7 @@ from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.home import Home
 from hpo.requests import run_alone
-from hpo.setup import WORKER
+from hpo.setup import WORKER, doing
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.spec import Check, Checked
@@ -35,7 +35,8 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
-            checked = run_alone(executor, Check(config.workload(home), out))
+            with doing("looking at data and model", Path(scratch, "host.log")):
+                checked = run_alone(executor, Check(config.workload(home), out))
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
