@@ -17,7 +17,7 @@ from hpo.home import Home
 from hpo.intent import intent_of
 from hpo.quoting import clipped
 from hpo.requests import lines_of, run_alone
-from hpo.setup import WORKER, at_its_clock
+from hpo.setup import WORKER, at_its_clock, doing
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.spec import Check, Checked
@@ -39,7 +39,7 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
-            with lines_of(config):
+            with lines_of(config), doing("looking at data and model", Path(scratch, "host.log")):
                 checked = run_alone(executor, Check(config.workload(home), out, intent_of(config)))
         finally:
             executor.close()

@@ -1,7 +1,8 @@
-"""Judges measured numbers: which ONNX variant of the champion may be released. Pure."""
+"""Judges measured numbers: whether the champion, and which of its ONNX variants, may be released. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,3 +49,8 @@ def choose(judged: Sequence[Judged]) -> Judged | None:
     """The fastest variant (median latency) that passed, or None."""
     passed = [j for j in judged if j.passed and j.measurement]
     return min(passed, key=lambda j: j.measurement.latency_p50_ms if j.measurement else 0.0, default=None)
+
+
+def useless(objective: Objective, value: float, constant: float) -> bool:
+    """Whether a champion is no better than one answer to everything; where that one is unknown (NaN), it is not."""
+    return not math.isnan(constant) and not objective.better(value, constant)

@@ -49,7 +49,10 @@ class GaussianProcess:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise SweepError("the process of the Gaussian process ended; the same command continues the sweep")
+            raise SweepError(
+                "the process of the Gaussian process ended; the same command continues the sweep, and if it ends again, "
+                "search_strategy: {type: tpe} does without"
+            )
         point: Point = json.loads(answer)
         return point
 

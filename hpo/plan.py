@@ -17,7 +17,7 @@ from hpo.finalists import repeats_planned
 from hpo.home import Home
 from hpo.records import void_crashes
 from hpo.requests import run_all
-from hpo.setup import WORKER, at_its_clock, check_edit, inspect, warm_up
+from hpo.setup import WORKER, at_its_clock, check_edit, doing, inspect, warm_up
 from hpo.slots import available_memory_mb, choose_slots, cores, probes_at_once
 from hpo.space import Point
 from hpo.strategy import choose_strategy
@@ -39,9 +39,11 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str 
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
             view.say(f"{config.name}: reading data and model, then training a few steps")
-            inspection = inspect(executor, config, home)
-            warm_up(executor, config, home, inspection)
-            probes = probe(executor, config, home, inspection, Path(scratch))
+            with doing("reading data and model", Path(scratch, "host.log")):
+                inspection = inspect(executor, config, home)
+                warm_up(executor, config, home, inspection)
+            with doing("training a few steps", Path(scratch, "host.log")):
+                probes = probe(executor, config, home, inspection, Path(scratch))
         finally:
             executor.close()
     return estimate(config, home, inspection, probes, jobs)

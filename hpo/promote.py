@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from hpo.challenge import refuse_replacing, refuse_useless
 from hpo.champion import Champion
 from hpo.errors import RequestFailed
 from hpo.gates import Judged, choose, judge
@@ -20,7 +21,8 @@ from trainers.spec import Export, Exported, Measure, Measurement, TrialSpec
 def promote(sweep: RunningSweep) -> None:
     """Release the champion as ONNX, unless that very trial is released already under the same gate.
 
-    When no variant passed, the study's `refusal` says why, with the numbers, and an earlier release stays.
+    When it is useless, no variant passed, or a better release of another sweep has the name, the study's `refusal` says
+    why, with the numbers, and an earlier release stays.
     """
     champion = sweep.champion()
     sweep.study.set_attr("refusal", None)
@@ -36,6 +38,9 @@ def promote(sweep: RunningSweep) -> None:
         else:
             sweep.view.say(f"{told}; its adapter is kept")
         return
+    if refusal := refuse_useless(sweep, champion):
+        sweep.study.set_attr("refusal", refusal)
+        return
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
     exported = export(sweep, champion, folder)
@@ -44,6 +49,9 @@ def promote(sweep: RunningSweep) -> None:
     if chosen is None:
         numbers = "; ".join(f"{j.variant}: {j.reason}" for j in judged)
         refusal = f"no ONNX variant of trial {champion.number} may be released: {numbers}"
+        sweep.study.set_attr("refusal", refusal)
+        return
+    if refusal := refuse_replacing(sweep, champion, chosen):
         sweep.study.set_attr("refusal", refusal)
         return
     from hpo.registry import release_model  # late, for MLflow
@@ -60,6 +68,10 @@ def _is_released(sweep: RunningSweep, champion: Champion) -> bool:
     stored = sweep.study.attrs().get("release")
     wanted = sweep.config.promote
     if stored is None or wanted is None:
+        return False
+    from hpo.registry import has_release  # late, for MLflow
+
+    if not has_release(sweep.home, stored["name"], stored["version"], sweep.view.say):
         return False
     return (stored["run_id"], stored["name"], stored["max_drop"]) == (champion.run_id, wanted.name, wanted.max_drop)
 

@@ -10,6 +10,7 @@ import json
 import platform
 import tempfile
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +34,8 @@ from trainers.spec import Inspection
 
 ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of a model, a version or an alias that is not there, or cannot be."""
 _RELEASED_MODEL = Path(__file__).with_name("released_model.py")
 
 
@@ -99,22 +102,71 @@ def _ensure_registered(store: MlflowClient, name: str) -> None:
         store.create_registered_model(name)
 
 
+@dataclass(frozen=True)
+class Incumbent:
+    """The version that has the alias `champion` now."""
+
+    name: str
+    version: str
+    sweep: str | None
+    """None for one that no sweep released."""
+    source: str
+
+    def __str__(self) -> str:
+        return f"version {self.version}" + (f" of sweep {self.sweep!r}" if self.sweep else ", which no sweep released")
+
+    def folder(self) -> Path:
+        """Where its release lies. Raises `HpoError` where its files are gone."""
+        try:
+            local = mlflow.artifacts.download_artifacts(self.source)
+            return next(path for path in Path(local, "artifacts").iterdir() if path.is_dir())
+        except (OSError, MlflowException, StopIteration) as error:
+            way = "run its sweep again to release it anew"
+            raise HpoError(f"the files of {self.name!r} version {self.version} are gone: {error}; {way}") from error
+
+
+def incumbent_of(home: Home, name: str) -> Incumbent | None:
+    """None where no version has the alias."""
+    try:
+        version = client(home).get_model_version_by_alias(name, ALIAS)
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        return None
+    return Incumbent(name, str(version.version), version.tags.get("sweep"), version.source)
+
+
+def has_release(home: Home, name: str, version: str, say: Callable[[str], None]) -> bool:
+    """Whether a version is still registered, with its files; where no version has the alias, it gets it again."""
+    store = client(home)
+    try:
+        found = store.get_model_version(name, version)
+        Incumbent(name, version, None, found.source).folder()
+    except (MlflowException, HpoError) as error:
+        if isinstance(error, MlflowException) and error.error_code not in _ABSENT:
+            raise
+        say(f"{name!r} version {version} was deleted in MLflow: it is released anew")
+        return False
+    if incumbent_of(home, name) is None:
+        store.set_registered_model_alias(name, ALIAS, version)
+        say(f"the alias {ALIAS!r} of {name!r} was deleted in MLflow: version {version} has it again")
+    return True
+
+
 def released_folder(home: Home, name: str) -> Path:
     """Where the release behind `models:/NAME@champion` lies. Raises `UsageError` when there is none."""
     if not usable(home.mlflow_db):
         raise UsageError(f"no released model {name!r}: there is no store at {home.mlflow_db}")
-    store = client(home)
-    try:
-        version = store.get_model_version_by_alias(name, ALIAS)
-    except MlflowException:
-        names = [m.name for m in store.search_registered_models()]
-        known = f"there are: {', '.join(names)}" if names else "there are none yet"
-        raise UsageError(f"no released model {name!r}; {known}") from None
-    try:
-        local = mlflow.artifacts.download_artifacts(version.source)
-        return next(Path(local, "artifacts").iterdir())
-    except (OSError, MlflowException, StopIteration) as error:
-        raise HpoError(f"the files of {name!r} version {version.version} are gone: {error}") from error
+    if not name.isprintable():  # half characters, which no database takes
+        raise UsageError(f"no released model {name!r}: that is no name")
+    if found := incumbent_of(home, name):
+        return found.folder()
+    names = [m.name for m in client(home).search_registered_models()]
+    if name in names:
+        way = f"run its sweep again, or give a version the alias {ALIAS!r} in MLflow"
+        raise UsageError(f"no version of {name!r} is its {ALIAS}; {way}")
+    known = f"there are: {', '.join(names[:10])}" if names else "there are none yet"
+    raise UsageError(f"no released model {name!r}; {known}")
 
 
 def _manifest(

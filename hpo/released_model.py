@@ -6,7 +6,6 @@ Runs where nothing of this project is installed; copied into every registered mo
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import uuid
 from pathlib import Path
@@ -32,17 +31,7 @@ class ReleasedModel(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input: list[str], params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Answer each text. A chat may be given as its messages in JSON, `[{"role": "user", "content": ...}]`; an input
         of several columns is JSON too: `{"text": ..., "text_pair": ...}`."""
-        is_chat = self._release.card.task == "chat"
-        return self._release.predict([_messages(text) if is_chat else text for text in model_input])
-
-
-def _messages(text: str) -> Any:
-    """Messages when `text` is their JSON, else the text itself: one user message."""
-    try:
-        parsed = json.loads(text) if text.startswith("[{") else text
-    except ValueError:
-        return text
-    return parsed if isinstance(parsed, list) else text
+        return self._release.predict(list(model_input))
 
 
 mlflow.models.set_model(ReleasedModel())

@@ -23,7 +23,7 @@ _BY_WORDS = (
     (r"readonly database|unable to open|access permission", "give yourself the right to read and write it"),
     (
         r"malformed|not a database|disk I/O error|no such (table|column)",
-        "bring back a copy of the database, or move it away",
+        "bring back a copy of it, or move it away",
     ),
 )
 _DELETED = r"Run with id=\S+ not found|must be in (the )?'?active'? state|No (such )?experiment|non-active experiment"

@@ -7,9 +7,10 @@ import datetime
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hpo.config import SweepConfig, largest_point
-from hpo.errors import ConfigError, Problem, RequestFailed
+from hpo.errors import ConfigError, HpoError, Problem, RequestFailed, SweepError
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.executors.restarting import RestartingExecutor
@@ -23,6 +24,8 @@ from hpo.warm_start import check_warm_start
 from trainers.settings import FIELDS
 from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 
+LOG_LINES = 12
+LONGEST_LINE = 200
 WORKER = "trainers.work"
 """The module that the trial host answers requests with."""
 
@@ -44,17 +47,43 @@ def check_edit(config: SweepConfig, home: Home) -> None:
 
 @contextmanager
 def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
-    """Take a folder with nothing but lock and log away again when data or model turn out to be unusable."""
+    """However it ends before there is a study, take a folder with nothing but lock and log away again."""
     try:
         yield
-    except ConfigError:
+    except BaseException:
         paths = home.sweep(name)
-        if name not in study_names(home.studies_db):
-            shutil.rmtree(paths.dir)
+        if not _has_results(home, name):
+            shutil.rmtree(paths.dir, ignore_errors=True)
             for folder in (paths.dir.parent, home.dir):
-                if not any(folder.iterdir()):
+                if folder.exists() and not any(folder.iterdir()):
                     folder.rmdir()
         raise
+
+
+def _has_results(home: Home, name: str) -> bool:
+    """Whether there is a study, or what one left: results on disk outlive a database that was lost."""
+    try:
+        return name in study_names(home.studies_db) or any(home.sweep(name).dir.glob("*/*/result.json"))
+    except HpoError:
+        return True  # a database that cannot be read says nothing of what the folder holds
+
+
+@contextmanager
+def doing(what: str, log: Path) -> Iterator[None]:
+    """Say what was being done when a request failed or the host ended, with the end of the host's log."""
+    try:
+        yield
+    except RequestFailed as error:
+        raise RequestFailed(f"{what} failed: {error}{_end_of(log)}", error.cause) from error
+    except SweepError as error:
+        raise SweepError(f"{what} failed: {error}{_end_of(log)}") from error
+
+
+def _end_of(log: Path) -> str:
+    """The last lines, which say where it happened: the log may be in a folder that goes away."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    shown = [line[:LONGEST_LINE] for line in lines if line.strip()][-LOG_LINES:]
+    return "\nthe end of its log:\n" + "\n".join(f"  {line}" for line in shown) if shown else ""
 
 
 @contextmanager

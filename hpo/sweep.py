@@ -28,7 +28,17 @@ from hpo.revision import Change, open_revision
 from hpo.runner import Runner
 from hpo.running import RunningSweep
 from hpo.search import Search, identity_of
-from hpo.setup import WORKER, at_its_clock, check_edit, inspect, nothing_left_behind, slots_for, trial_host, warm_up
+from hpo.setup import (
+    WORKER,
+    at_its_clock,
+    check_edit,
+    doing,
+    inspect,
+    nothing_left_behind,
+    slots_for,
+    trial_host,
+    warm_up,
+)
 from hpo.signals import terminate_as_interrupt
 from hpo.slots import Slots, cores
 from hpo.space import Point
@@ -66,7 +76,7 @@ def run_sweep(
             trial_host(paths, lock_fd, worker) as executor,
         ):
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
-            with nothing_left_behind(home, config.name):
+            with nothing_left_behind(home, config.name), doing("reading data and model", paths.host_log):
                 inspection = inspect(executor, config, home)
                 warm_up(executor, config, home, inspection)
                 slots = slots_for(executor, config, home, inspection, jobs, threads)
@@ -101,7 +111,19 @@ def raise_refusal(shown: dict[str, Any]) -> None:
 
 
 def read_sweep(home: Home, name: str) -> dict[str, Any]:
-    """A sweep as `hpo show --json` gives it. Raises `UsageError` for a name that is none."""
+    """A sweep as `hpo show --json` gives it. Raises `UsageError` for a name that is none, `HpoError` for a damaged
+    study."""
+    try:
+        return _read(home, name)
+    except (LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"[:100]
+        raise HpoError(
+            f"sweep {name!r} cannot be read ({what}): another version of hpo, or a hand, wrote in its study; "
+            f"bring back a copy of {home.studies_db}"
+        ) from error
+
+
+def _read(home: Home, name: str) -> dict[str, Any]:
     stored = view_study(home.studies_db, name)
     state = stored.attrs.get("state", "interrupted")
     if is_locked(home.sweep(name).lock):
@@ -113,8 +135,21 @@ def read_sweep(home: Home, name: str) -> dict[str, Any]:
 
 
 def list_sweeps(home: Home) -> list[dict[str, Any]]:
-    """Every sweep as `hpo show --json` gives it, by name."""
-    return [read_sweep(home, name) for name in study_names(home.studies_db)]
+    """Every sweep as `hpo show --json` gives it, by name; of one that cannot be read its name, state and `problem`.
+
+    Raises `HpoError` where there are sweeps and none of them can be read.
+    """
+    sweeps = [_read_or_problem(home, name) for name in study_names(home.studies_db)]
+    if sweeps and all("problem" in sweep for sweep in sweeps):
+        raise HpoError("\n".join(sweep["problem"] for sweep in sweeps[:10]))
+    return sweeps
+
+
+def _read_or_problem(home: Home, name: str) -> dict[str, Any]:
+    try:
+        return read_sweep(home, name)
+    except HpoError as error:
+        return {"sweep": name, "state": "unreadable", "problem": str(error)}
 
 
 # --- the sweep -----------------------------------------------------------------------------------------

@@ -281,8 +281,12 @@ def show_list(view: View, sweeps: Sequence[Mapping[str, Any]]) -> None:
             f"{s['release']['name']} v{s['release']['version']}" if s["release"] else "-",
         ]
         for s in sweeps
+        if "problem" not in s
     ]  # fmt: skip
     view.table("sweeps", columns, rows)
+    for s in sweeps:
+        if "problem" in s:
+            view.say(s["problem"])
 
 
 def show_assets(view: View, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:

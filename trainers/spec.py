@@ -268,6 +268,9 @@ class Measure:
     rows: str
     """The validation rows, as JSONL."""
     threads: int
+    labels: list[str] | None = None
+    """Names of the rows' labels, where the release is of another sweep: its own are matched by name, and there are no
+    logits of torch's to compare with."""
 
 
 Request = Inspect | Check | Load | Score | Probe | TrainRequest | Export | Measure

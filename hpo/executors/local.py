@@ -85,9 +85,11 @@ class LocalExecutor:
         assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
         chunk = os.read(self._host.stdout.fileno(), 1 << 16)
         if not chunk:
+            code = self._host.wait()
+            mend = "" if code < 0 else "mend what it says, then "  # killed from outside, it says nothing
             raise HostGone(
-                f"the trial host ended unexpectedly (exit code {self._host.wait()}); see {self._log}; "
-                "the same command continues the sweep"
+                f"the trial host ended unexpectedly (exit code {code}); see {self._log}; "
+                f"{mend}the same command continues the sweep"
             )
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         for line in lines:

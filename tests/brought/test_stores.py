@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -12,22 +14,33 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_length_limit, _validate_metric_name, _validate_param_name
 
 import hpo.sqlite
-from hpo.errors import HpoError, SweepError
+from hpo.challenge import refuse_replacing, refuse_useless
+from hpo.champion import Champion
+from hpo.errors import HostGone, HpoError, RequestFailed, SweepError
+from hpo.gates import Judged
 from hpo.home import Home
 from hpo.metric_names import LONGEST, safe_name
 from hpo.mlflow_store import client
+from hpo.registry import Incumbent
+from hpo.remedies import way_on
 from hpo.studies import storage
 from hpo.sweep import run_sweep
 from hpo.tracking import Tracker
-from tests.hpo.builders import INSPECTION, Recording, Said, Sweep, evaluation, make_config, write_sweep
+from tests.hpo.builders import INSPECTION, Recording, Said, Sweep, evaluation, make_config, trial_result, write_sweep
 from trainers import fake
-from trainers.spec import Failed, TrainRequest
+from trainers.codec import to_json
+from trainers.export.measure import _by_name
+from trainers.export.runtime import Card, Release, _read
+from trainers.metrics.constant import constant_rows
+from trainers.metrics.table import ROW_RESULTS
+from trainers.spec import Failed, Measurement, TrainRequest
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -459,3 +472,402 @@ def test_a_machine_that_is_mended_tries_the_crashed_points_again(tmp_path):
     assert search.finished_count == 2
     sweep.search(Recording(broken))  # all is done now
     assert len(sweep.records) == 6
+
+
+# --- what a champion has to beat -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "labels", "metrics"),
+    [
+        ("regression", [[1.0, 9.0], [2.0, 9.0], [6.0, 9.0]], [], {"r2": 0.0, "mae": 2.0, "spearman": 0.0}),
+        ("text-similarity", [[0.0, 1.0], [1.0, 0.0]], [], {"pearson": 0.0, "rmse": 0.5}),
+        (
+            "text-classification",
+            [[0, 1, 5.0, 0.1, 0.9], [0, 1, 5.0, 0.1, 0.9], [0, 1, 5.0, 0.1, 0.9], [1, 0, 5.0, 0.9, 0.1]],
+            ["a", "b"],
+            {"accuracy": 0.75, "f1_macro": 3 / 7, "mcc": 0.0, "roc_auc": 0.5, "loss": 0.5623351},
+        ),
+        (
+            "multi-label-classification",
+            [[9.0, 1, 0, 0.1, 0.9], [9.0, 1, 0, 0.1, 0.9], [9.0, 1, 1, 0.1, 0.9], [9.0, 0, 0, 0.1, 0.9]],
+            ["a", "b"],
+            {"f1_micro": 6 / 8, "accuracy": 0.5, "loss": 0.5623351, "f1/b": 0.0},
+        ),
+        (  # no label is on more than half of the rows: the most frequent one is answered
+            "multi-label-classification",
+            [[9.0, 1, 0, 0.1, 0.9], [9.0, 0, 1, 0.1, 0.9], [9.0, 1, 0, 0.1, 0.9], [9.0, 0, 0, 0.1, 0.9]],
+            ["a", "b"],
+            {"f1/a": 2 / 3, "f1/b": 0.0},
+        ),
+        ("token-classification", [[1.0, 4, 3, 1, 2, 2]], ["B-X", "O"], {"entity_f1": 0.0}),
+    ],
+)  # fmt: skip
+def test_the_best_answer_that_is_always_the_same(task, rows, labels, metrics):
+    constant = constant_rows(task, np.array(rows, dtype=float), labels)
+    found = ROW_RESULTS[task].metrics(constant, labels)
+    assert {name: found[name] for name in metrics} == pytest.approx(metrics)
+
+
+@pytest.mark.parametrize("task", ["chat", "causal-lm", "instruct", "text-to-text"])
+def test_tasks_that_write_have_no_constant_answer(task):
+    assert constant_rows(task, np.ones((2, 4)), []) is None
+
+
+PRICES = [100.0, 200.0, 600.0]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "objective", "is_refused"),
+    [
+        ([300.0, 300.0, 300.0], {"metric": "mae"}, True),  # the mean itself
+        ([900.0, 100.0, 50.0], {"metric": "rmse"}, True),
+        ([110.0, 190.0, 590.0], {"metric": "rmse"}, False),
+        ([600.0, 200.0, 100.0], {"metric": "spearman"}, True),
+        ([1.0, 2.0, 3.0], {"metric": "spearman"}, False),  # far off, and in the right order
+        ([1.0, 2.0, 3.0], {"metric": "r2"}, True),
+    ],
+)
+def test_a_champion_that_is_no_better_than_the_mean_is_not_promoted(tmp_path, predicted, objective, is_refused):
+    sweep = Sweep(tmp_path, task="regression", objective=objective, search_space={})
+    rows = np.stack([PRICES, predicted], axis=1)
+    metrics = ROW_RESULTS["regression"].metrics(rows, [])
+    name = objective["metric"]
+    result = trial_result("complete", metrics[name], metrics=metrics)
+    paths = sweep.paths(0)
+    paths.rows(0).parent.mkdir(parents=True)
+    np.save(paths.rows(0), rows)
+    paths.result.write_text(json.dumps(to_json(result)))
+    champion = Champion(0, metrics[name], metrics, {}, "run")
+
+    class Running:
+        config, inspection = sweep.config, INSPECTION
+
+        def champion_paths(self, champion):
+            return paths
+
+    told = refuse_useless(Running(), champion)
+    assert (told is not None) == is_refused
+    if told:
+        assert told.startswith("trial 0 is no better than always answering the mean of the values: ")
+        assert f"{name} {metrics[name]:.4f} against" in told
+        assert "promote: {allow_useless: true}" in told
+    promote = dataclasses.replace(sweep.config.promote, allow_useless=True)
+    Running.config = dataclasses.replace(sweep.config, promote=promote)
+    assert refuse_useless(Running(), champion) is None
+
+
+GOOD = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
+BAD = {**GOOD, "max_examples": 8, "learning_rate": 1e-7}
+quiet_mlflow_import = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
+slow = pytest.mark.timeout(900)  # each exports a model or two: a busy machine needs its time
+
+
+@pytest.fixture
+def released(write_yaml, home_with_store):
+    """The YAML of a sweep that learned the labels of its data and is released as `shared`, and its home."""
+
+    def write(name, training, **promote):
+        promote = {"name": "shared", "max_drop": 0.9, **promote}
+        return write_yaml(file=f"{name}.yaml", name=name, training=training, promote=promote, search_space={})
+
+    home = Home(home_with_store)
+    first = write("first", GOOD)
+    assert run_sweep(first, home)["release"]["version"] == "1"
+    return home, first, write
+
+
+@slow
+@quiet_mlflow_import
+def test_a_better_release_of_another_sweep_keeps_its_name_until_it_is_to_be_replaced(released, capsys, monkeypatch):
+    home, _, write = released
+    second = write("second", BAD, allow_useless=True)
+    ended = run_main(capsys, monkeypatch, home.dir, "sweep", str(second))
+    assert ended.code == 3
+    told = re.search(
+        r"models:/shared@champion stays version 1 of sweep 'first': f1_macro (\S+) on these validation rows, "
+        r"trial 0 has (\S+); to replace it: promote: \{replace: true\}",
+        ended.err,
+    )
+    assert float(told[1]) > 0.9 > float(told[2])
+    assert client(home).get_model_version_by_alias("shared", "champion").tags["sweep"] == "first"
+    said = Said()
+    shown = run_sweep(write("second", BAD, allow_useless=True, replace=True), home, view=said)
+    assert shown["release"]["version"] == "2"
+    assert shown["refusal"] is None
+    assert any(line.startswith("replacing version 1 of sweep 'first': f1_macro") for line in said.lines)
+
+
+@slow
+@quiet_mlflow_import
+def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_to(
+    released, tmp_path, capsys, monkeypatch
+):
+    home, first, _ = released
+    store = client(home)
+    store.delete_registered_model_alias("shared", "champion")
+    asked = run_main(capsys, monkeypatch, home.dir, "predict", "shared", "a")
+    assert (asked.code, "no version of 'shared' is its champion" in asked.err) == (2, True)
+    said = Said()
+    run_sweep(first, home, view=said)
+    assert "the alias 'champion' of 'shared' was deleted in MLflow: version 1 has it again" in said.lines
+    store.delete_registered_model("shared")
+    said = Said()
+    assert run_sweep(first, home, view=said)["release"]["name"] == "shared"
+    assert "'shared' version 1 was deleted in MLflow: it is released anew" in said.lines
+
+    moved = Home(tmp_path / "moved")
+    home.dir.rename(moved.dir)
+    asked = run_main(capsys, monkeypatch, moved.dir, "predict", "shared", "warm funny film")
+    assert asked.out.startswith("positive")
+    assert "the home has moved" in asked.err
+    assert not home.dir.exists()
+    import mlflow
+
+    uri = f"sqlite:///{moved.mlflow_db}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/shared@champion")
+        assert model.predict(["warm funny film"])[0]["label"] == "positive"
+    finally:
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+
+
+@pytest.mark.parametrize(
+    ("task", "base", "told"),
+    [
+        ("regression", "0" * 64, "it cannot be compared (it is a model of regression)"),
+        ("chat", "f" * 64, "it cannot be compared (it has another base model, whose tokens are others)"),
+    ],
+)
+def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch, task, base, told):
+    data = {"train": "train.jsonl"}
+    mine = "chat" if task == "chat" else "text-classification"
+    sweep = Sweep(tmp_path, task=mine, data=data, search_space={}, promote={"name": "shared"})
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "release.json").write_text(json.dumps(dataclasses.asdict(Card(task, "fp32", (), 32, 0))))
+    (release / "manifest.json").write_text(json.dumps({"sha256": {"base": base}}))
+    old = Incumbent("shared", "7", "other", "")
+    monkeypatch.setattr(Incumbent, "folder", lambda self: release)
+    monkeypatch.setattr("hpo.registry.incumbent_of", lambda home, name: old)
+    metric = "perplexity" if task == "chat" else "f1_macro"
+    chosen = Judged("fp32", Measurement("fp32", {metric: 2.0}, 0.0, 1.0, 1.0, 1.0), 0.0, True, "")
+    champion = Champion(3, 2.0, {metric: 2.0}, {}, "run")
+    running = sweep.running()
+    refusal = refuse_replacing(running, champion, chosen)
+    assert refusal.startswith(f"models:/shared@champion stays version 7 of sweep 'other': {told}, trial 3 has {metric}")
+    wanted = dataclasses.replace(running.config.promote, replace=True)
+    again = dataclasses.replace(running, config=dataclasses.replace(running.config, promote=wanted))
+    assert refuse_replacing(again, champion, chosen) is None
+    assert sweep.said.lines[-1].startswith("replacing version 7 of sweep 'other': it cannot be compared")
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "told"),
+    [
+        ([{"text": "a", "label": 0}], ["unheard of"], "it has no label 'unheard of'"),
+        ([{"text": "a", "text_pair": "b", "label": 0}], ["a"], "it judges text, which these rows are not"),
+    ],
+)
+def test_a_release_that_cannot_judge_the_rows_says_why(rows, labels, told):
+    card = Card("text-classification", "fp32", ("b", "a"), 32, 0)
+    with pytest.raises(ValueError, match=told):
+        _by_name(rows, labels, card)
+
+
+def test_labels_of_other_data_are_matched_by_name():
+    card = Card("text-classification", "fp32", ("c", "b", "a"), 32, 0)
+    assert _by_name([{"text": "x", "label": 0}, {"text": "y", "label": 1}], ["a", "b"], card) == [
+        {"text": "x", "label": 2}, {"text": "y", "label": 1}
+    ]  # fmt: skip
+    (row,) = _by_name([{"text": "x", "labels": [1, 0]}], ["a", "b"], card)
+    assert row["labels"] == [0, 0, 1]
+
+
+# --- text that is no text ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("", "input 0: is empty; expected a text of at least one token"),
+        (" \n", "input 0: is empty; expected a text of at least one token"),
+        ("half \ud83d of it", "input 0: character 6 is half a character, or a byte that is not UTF-8"),
+        (b"caf\xe9".decode("utf-8", "surrogateescape"), "input 0: character 4 is half a character"),
+        ("a\0b", "input 0: character 2 is NUL; expected text in UTF-8"),
+        ([{"role": "user", "content": "half \ud83d"}], "input 0: character 6 is half a character"),
+        ('[{"role": "user", "content": "half \\ud83d"}]', "JSON: character 6 is half a character"),
+        ({"text": "a", "text_pair": "\udcff"}, "input 0: character 1 is half a character"),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_is_refused_before_a_model_is_asked(given, told):
+    release = Release.__new__(Release)
+    release.card = Card("chat", "fp32", (), 32, 0)
+    with pytest.raises(ValueError, match=re.escape(told)):
+        release.predict([given])
+
+
+@pytest.mark.parametrize("text", ["[{" + "[" * 100_000, '[{"role"', "[{}]"])
+def test_what_only_looks_like_a_chat_s_json_ends_in_no_traceback(text):
+    taken = _read(text, "input 0", "chat")
+    assert taken == (text if text != "[{}]" else [{}])
+
+
+def test_a_chat_in_json_is_read_alike_by_hpo_predict_mlflow_and_the_runtime():
+    """The messages, and not one user text that holds their JSON."""
+    messages = [{"role": "user", "content": "what is warm"}]
+    assert _read(json.dumps(messages), "input 0", "chat") == messages
+    assert _read(json.dumps(messages), "input 0", "text-classification") == json.dumps(messages)
+    assert "json" not in (ROOT / "hpo/released_model.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["half\udcff", "", "a/b", "\0"])
+def test_a_name_that_is_no_name_ends_in_one_message(home_with_store, capsys, monkeypatch, name):
+    asked = run_main(capsys, monkeypatch, home_with_store, "predict", name, "a text")
+    assert asked.code == 2
+    assert asked.err.startswith("error: no released model")
+    for words in (["show", name], ["stop", name]):
+        assert run_main(capsys, monkeypatch, home_with_store, *words).code == 2
+
+
+# --- what a failure leaves, and what it says -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", ["crash", "host", "interrupt", "oom"])
+def test_nothing_is_left_of_a_sweep_that_fails_before_it_begins(tmp_path, monkeypatch, failure):
+    home = Home(tmp_path / "home")
+
+    def inspect(executor, config, home):
+        log = home.sweep(config.name).host_log
+        log.write_text(
+            "".join(f"line {n}\n" for n in range(100)) + "ZeroDivisionError: in mine.py, line 3\n" + "x" * 9999
+        )
+        raise {
+            "crash": RequestFailed("crash: ZeroDivisionError", "crash"),
+            "host": HostGone("the trial host ended unexpectedly"),
+            "oom": RequestFailed("oom: no memory", "oom"),
+            "interrupt": KeyboardInterrupt(),
+        }[failure]
+
+    monkeypatch.setattr("hpo.sweep.inspect", inspect)
+    with pytest.raises(HpoError) as ended:
+        run_sweep(write_sweep(tmp_path, **SWEEP), home, worker="trainers.fake")
+    assert not home.dir.exists()
+    if failure == "interrupt":
+        assert str(ended.value) == "interrupted; the same command continues"  # from the beginning, where it was
+        return
+    told = str(ended.value)
+    assert told.startswith("reading data and model failed: ")
+    assert "the end of its log:" in told
+    assert "ZeroDivisionError: in mine.py, line 3" in told
+    assert len(told) < 3000
+    assert "line 50" not in told
+
+
+def test_results_that_outlived_their_database_are_not_taken_away(tmp_path, home_with_store, monkeypatch):
+    swept(tmp_path, home_with_store)
+    (home_with_store / "studies.db").unlink()
+
+    def fails(*given):
+        raise RequestFailed("crash: x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hpo.sweep.inspect", fails)
+        with pytest.raises(HpoError):
+            swept(tmp_path, home_with_store)
+    assert len(list(home_with_store.glob("sweeps/sweep/trials/*/result.json"))) == 2
+    _, shown = swept(tmp_path, home_with_store)
+    assert len(shown["trials"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "make room; then the same command continues"),
+        (errno.ENOTDIR, "move away what lies there in the place of a folder or file; then the same command continues"),
+        (errno.EACCES, "give yourself the right to read and write there; then the same command continues"),
+        (errno.EROFS, "mount it so that it can be written, or choose another --home; then the same command continues"),
+        (errno.ENAMETOOLONG, "choose a shorter path or name; then the same command continues"),
+        (errno.EIO, "mend that; then the same command continues"),
+    ],
+)
+def test_a_disk_that_fails_says_what_to_mend_first_and_then_the_same_command_continues(
+    tmp_path, home_with_store, monkeypatch, number, told
+):
+    def fails(*given):
+        raise OSError(number, os.strerror(number), "/some/where")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hpo.search.write_result", fails)
+        with pytest.raises(HpoError, match=re.escape(told)):
+            swept(tmp_path, home_with_store)
+    _, shown = swept(tmp_path, home_with_store)
+    assert_mlflow_has_all(home_with_store, shown)
+
+
+@pytest.mark.parametrize("place", ["sweeps", "sweeps/sweep", "artifacts", "cache"])
+def test_a_file_in_the_place_of_a_folder_is_moved_away_first(tmp_path, home_with_store, place):
+    path = home_with_store / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a file\n")
+    if place != "cache":  # the fake trainer needs none
+        with pytest.raises(HpoError, match=r"move away what lies there.*; then the same command continues"):
+            swept(tmp_path, home_with_store)
+    path.unlink()
+    _, shown = swept(tmp_path, home_with_store)
+    assert_mlflow_has_all(home_with_store, shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("(sqlite3.OperationalError) database is locked", "when no other process holds it, the same command continues"),
+        ("database or disk is full", "make room; then"),
+        ("attempt to write a readonly database", "give yourself the right to read and write it; then"),
+        ("database disk image is malformed", "bring back a copy of it, or move it away; then"),
+        (
+            "Run with id=abc not found",
+            "someone has deleted it in MLflow; the same command continues, and makes it anew",
+        ),
+        ("The run abc must be in the 'active' state.", "someone has deleted it in MLflow; the same command continues"),
+    ],
+)
+def test_a_database_that_fails_says_what_to_mend_first(words, told):
+    assert way_on(RuntimeError(words)).startswith(told)
+
+
+def test_a_run_that_is_deleted_under_a_running_sweep_is_there_after_the_next_command(
+    tmp_path, home_with_store, monkeypatch
+):
+    finish = Tracker.finish_trial
+
+    def deleted_just_before(self, number, result, paths):
+        self._client.delete_run(self._runs[number])
+        finish(self, number, result, paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "finish_trial", deleted_just_before)
+        with pytest.raises(HpoError, match="someone has deleted it in MLflow; the same command"):
+            swept(tmp_path, home_with_store)
+    _, shown = swept(tmp_path, home_with_store)
+    assert_mlflow_has_all(home_with_store, shown)
+
+
+def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, home_with_store, capsys, monkeypatch):
+    swept(tmp_path, home_with_store)
+    swept(tmp_path, home_with_store, name="other")
+    with sqlite3.connect(home_with_store / "studies.db") as studies:
+        studies.execute("UPDATE study_user_attributes SET value_json = '[]' WHERE key = 'config' AND study_id = 1")
+    listed = run_main(capsys, monkeypatch, home_with_store, "list")
+    assert listed.code == 0
+    assert re.search(r"other +complete", listed.out)
+    assert "sweep 'sweep' cannot be read (TypeError: " in listed.out
+    as_json = json.loads(run_main(capsys, monkeypatch, home_with_store, "list", "--json").out)
+    assert [(s["sweep"], s["state"]) for s in as_json] == [("other", "complete"), ("sweep", "unreadable")]
+    assert run_main(capsys, monkeypatch, home_with_store, "show", "sweep").code == 1
+    with sqlite3.connect(home_with_store / "studies.db") as studies:
+        studies.execute("UPDATE study_user_attributes SET value_json = '[]' WHERE key = 'config'")
+    assert run_main(capsys, monkeypatch, home_with_store, "list").code == 1

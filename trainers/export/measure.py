@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.export.runtime import GENERATING, Place, Release, log_softmax, sigmoid
+from trainers.export.runtime import GENERATING, JUDGING, Card, Place, Release, log_softmax, sigmoid
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import ROW_RESULTS, Rows
 
@@ -32,11 +32,14 @@ def measure(
     *,
     threads: int | None = None,
     latency_calls: int = 30,
+    labels: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Measure the release in `folder` on `rows`, a JSONL file as the tasks' `measure_row` writes it.
 
     `reference` is a .npy with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary] of the
     first rows' tokens one after the other, ending anywhere (or [tokens, tags]).
+
+    `labels` names the rows' labels where the rows are another sweep's: they are matched by name.
 
     Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; of a model that writes the prefill
     of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference; of a number the difference as a
@@ -52,11 +55,32 @@ def measure(
     release.predict([release.card.example], max_new_tokens=1)
     with rows.open(encoding="utf-8") as lines:  # `splitlines` would also cut at U+2028 and its like
         examples = [json.loads(line) for line in lines]
+    if labels is not None:
+        examples = _by_name(examples, labels, release.card)
     expected = None if reference is None else np.load(reference, allow_pickle=False)
     if release.card.task == "token-classification":
         return numbers | _measure_tags(release, examples, expected, latency_calls)
     measured = _measure_writing if release.card.task in GENERATING else _measure_verdicts
     return numbers | measured(release, examples, expected, latency_calls)
+
+
+def _by_name(rows: Sequence[Any], labels: Sequence[str], card: Card) -> list[Any]:
+    """Rows of other data, their labels by the release's numbers. Raises `ValueError` where it cannot judge them."""
+    if strangers := [label for label in labels if label not in card.labels]:
+        raise ValueError(f"it has no label {strangers[0]!r}")
+    if card.task in JUDGING and ("text_pair" in card.columns) != ("text_pair" in rows[0]):
+        raise ValueError(f"it judges {' with '.join(card.columns)}, which these rows are not")
+    places = [card.labels.index(label) for label in labels]
+    renamed = []
+    for row in rows:
+        if "label" in row:
+            renamed.append({**row, "label": places[row["label"]]})
+        elif "labels" in row:
+            given = dict(zip(places, row["labels"], strict=True))
+            renamed.append({**row, "labels": [given.get(place, 0) for place in range(len(card.labels))]})
+        else:
+            renamed.append(row)
+    return renamed
 
 
 def _measure_verdicts(

@@ -138,12 +138,13 @@ def _latency_p50_ms(base: Base, rows: Tokens, count: int) -> float:
 def measure_variant(request: Measure) -> Measurement:
     """Run one variant in onnxruntime over the validation rows."""
     folder = Path(request.dir, request.variant)
-    numbers = measure(folder, Path(request.rows), Path(request.dir, REFERENCE), threads=request.threads)
+    reference = Path(request.dir, REFERENCE) if request.labels is None else None
+    numbers = measure(folder, Path(request.rows), reference, threads=request.threads, labels=request.labels)
     own = ("size_mb", "load_seconds", "latency_p50_ms", "latency_p95_ms", "max_logit_diff", "tokens_per_second")
     return Measurement(
         variant=request.variant,
         metrics={name: value for name, value in numbers.items() if name not in own},
-        max_logit_diff=numbers["max_logit_diff"],
+        max_logit_diff=numbers.get("max_logit_diff", float("nan")),
         size_mb=numbers["size_mb"],
         latency_p50_ms=numbers["latency_p50_ms"],
         latency_p95_ms=numbers["latency_p95_ms"],

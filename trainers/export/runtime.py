@@ -181,8 +181,8 @@ class Release:
 
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
         """Answer each input, in order. An input is a text, or for a card with several `columns` a mapping of them to
-        texts; for token-classification also a list of words; both may be given as JSON. For chat also a list of
-        {"role", "content"}, or {"messages": that list, "tools": [...]}.
+        texts; for token-classification also a list of words; for chat also a list of {"role", "content"}, or
+        {"messages": that list, "tools": [...]}. All of them may be given as JSON.
 
         text-classification gives {"label", "score", "scores": {label: probability}}, multi-label-classification
         {"labels", "scores"}, regression {"value"}, token-classification {"entities"}, each {"label", "text", "start",
@@ -192,6 +192,7 @@ class Release:
         """
         if isinstance(inputs, str):
             raise ValueError("predict takes a list of inputs, got one text")
+        inputs = [_read(given, f"input {index}", self.card.task) for index, given in enumerate(inputs)]
         if self.card.task == "token-classification":
             return [self._tagged(*words) for words in [_words(given) for given in inputs]]
         if self.card.task == "chat":
@@ -557,12 +558,44 @@ def _entities(text: str, words: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     return found
 
 
+def _read(given: Any, where: str, task: str) -> Any:
+    """An input as it is taken: where a chat is given as the JSON of its messages, those.
+
+    Raises `ValueError` for an empty text, and for one that is none (see `_refuse_no_text`).
+    """
+    if isinstance(given, str):
+        if not given.strip():
+            raise ValueError(f"{where}: is empty; expected a text of at least one token")
+        if task == "chat" and given.lstrip().startswith(("[{", "{")):
+            parsed = _parsed(given)
+            is_chat = isinstance(parsed, list) or (isinstance(parsed, Mapping) and "messages" in parsed)
+            given = parsed if is_chat else given
+    _refuse_no_text(given, where)
+    return given
+
+
+def _refuse_no_text(given: object, where: str) -> None:
+    """Raises `ValueError` for half characters, which is also what bytes that are not UTF-8 become, and for NUL."""
+    if isinstance(given, str):
+        wrong = next((i for i, letter in enumerate(given) if letter == "\0" or "\ud800" <= letter <= "\udfff"), None)
+        if wrong is not None:
+            what = "NUL" if given[wrong] == "\0" else "half a character, or a byte that is not UTF-8"
+            raise ValueError(f"{where}: character {wrong + 1} is {what}; expected text in UTF-8")
+    elif isinstance(given, Mapping):
+        for value in given.values():
+            _refuse_no_text(value, where)
+    elif isinstance(given, Sequence) and not isinstance(given, bytes):
+        for value in given:
+            _refuse_no_text(value, where)
+
+
 def _parsed(text: str) -> object:
-    """What a text says in JSON, or the text."""
+    """What a text says in JSON, or the text. Raises `ValueError` where that is no text."""
     try:
         parsed: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+    _refuse_no_text(parsed, "JSON")
     return parsed
 
 
@@ -932,12 +965,10 @@ def main(texts: Sequence[str]) -> int:
         print(f'usage: python {Path(sys.argv[0]).name} "a text" ...', file=sys.stderr)
         return 2
     try:
-        release = Release.load(Path(__file__).parent)
+        answers = Release.load(Path(__file__).parent).predict(list(texts))
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1
-    try:
-        answers = release.predict(list(texts))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
