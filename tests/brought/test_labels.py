@@ -151,6 +151,13 @@ def test_one_text_with_two_labels_is_counted_apart(tmp_path):
     assert note.endswith("data.jsonl:101 (as " + str(tmp_path / "data.jsonl:1)"))
 
 
+def test_labels_that_look_alike_are_told(tmp_path):
+    rows = [{"text": text, "label": ["Positive", "positive", "negative"][i % 3]} for i, text in enumerate(TEXTS)]
+    given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
+    expected = "labels that differ in upper and lower case or blanks only: 'Positive' and 'positive'"
+    assert expected in check(Check(given)).notes
+
+
 # --- very many labels ----------------------------------------------------------------------------------
 
 
