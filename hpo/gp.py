@@ -50,7 +50,7 @@ class GaussianProcess:
             answer = ""
         if not answer:
             raise SweepError(
-                "the process of the Gaussian process ended; the same command continues the sweep, and if it ends again, "
+                "the process of the Gaussian process ended; the same command continues the sweep; if it ends again, "
                 "search_strategy: {type: tpe} does without"
             )
         point: Point = json.loads(answer)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.formats.base import MAX_NAMES, cut
+from trainers.formats.base import MAX_NAMES, cut, names
 from trainers.sources import places
 from trainers.splits import SPLITS, Placed
 from trainers.tasks.base import Task
@@ -39,7 +39,7 @@ def notes_on(
     for name in seen:
         notes += _repeats(name, seen[name], task) + _cuts(name, seen[name], max_length)
     counts = {label: count for label, count in train_labels.items() if label != "O"}
-    return notes + _near_empty(counts, seen["train"].rows, task) + _one_sided(counts)
+    return notes + _near_empty(counts, seen["train"].rows, task) + _one_sided(counts) + _alike(counts)
 
 
 def _repeats(name: str, seen: Seen, task: Task) -> list[str]:
@@ -89,3 +89,12 @@ def _one_sided(counts: Mapping[str, int]) -> list[str]:
         return []
     most = max(counts, key=lambda label: counts[label])
     return [f"{most} is {counts[most] / sum(counts.values()):.0%} of the training labels: judge by f1_macro"]
+
+
+def _alike(counts: Mapping[str, int]) -> list[str]:
+    """Labels that a person would take for one."""
+    spelled: dict[str, list[str]] = {}
+    for label in counts:
+        spelled.setdefault(" ".join(label.casefold().split()), []).append(label)
+    pairs = [" and ".join(repr(cut(label)) for label in same) for same in spelled.values() if len(same) > 1]
+    return [f"labels that differ in upper and lower case or blanks only: {names(pairs)}"] if pairs else []

@@ -95,7 +95,9 @@ def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
     _learn_labels(made)
     if made.base is not None:
         made.base = look_at_model(workload, intent or Intent(), made.base, made.labels, made.findings)
-        made.notes += [*made.base.notes, *made.task.head_notes(made.base.config, made.labels)]
+        made.notes += made.base.notes
+        if not workload.model.adapter:  # an earlier training brings a head of its own
+            made.notes += made.task.head_notes(made.base.config, made.labels)
         made.notes += made.task.tokenizer_notes(made.base.tokenizer)
         if not CATALOG[made.task.name].makes_blocks:
             made.notes += spelled_control_tokens(made.base.tokenizer, made.splits)

@@ -15,6 +15,9 @@ import torch
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
+from hpo.config_file import load_config
+from hpo.errors import ConfigError
+from hpo.home import Home
 from tests.brought.labels import TEXTS, workload
 from tests.trainers.families import CONFIGS, build
 from trainers.catalog import TASKS as CATALOG
@@ -116,6 +119,30 @@ def test_places_and_numbers_are_named_by_the_data_settings():
     assert finding == Finding("f:1", "has 4 values of 0 and 1", "one for each of 3 label_names")
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("a, b", "got 'a, b'; expected a list of names, the name of label 0 first, e.g. [negative, positive]"),
+        (["a", "a"], "expected at least two names, each of them once"),
+        (["a"], "expected at least two names, each of them once"),
+        (["a", 1], "expected a list of names"),
+        (["a", " "], "expected a list of names"),
+    ],
+)
+def test_label_names_are_a_list_of_different_names(names, expected, write_yaml, tiny, home):
+    file = write_yaml(data={"train": str(tiny / "reviews.jsonl"), "label_names": names})
+    with pytest.raises(ConfigError) as problem:
+        load_config(file, Home(home))
+    assert "data.label_names" in str(problem.value)
+    assert expected in str(problem.value)
+
+
+def test_label_names_belong_to_tasks_with_labels(write_yaml, tiny, home):
+    file = write_yaml("chat", data={"train": str(tiny / "chats.jsonl"), "label_names": ["a", "b"]})
+    with pytest.raises(ConfigError, match="chat has no labels: remove it"):
+        load_config(file, Home(home))
+
+
 def test_one_label_that_some_rows_have_is_a_question_of_its_own(tmp_path):
     rows = [{"text": text, "labels": ["spam"] if i % 2 else []} for i, text in enumerate(TEXTS)]
     given = workload(MULTI, build("bert", tmp_path / "bert"), rows, tmp_path)
@@ -149,6 +176,13 @@ def test_one_text_with_two_labels_is_counted_apart(tmp_path):
     [note] = [note for note in check(Check(given)).notes if "another answer" in note]
     assert note.startswith("train: 1 rows have the text of another row and another answer; a sweep keeps the first: ")
     assert note.endswith("data.jsonl:101 (as " + str(tmp_path / "data.jsonl:1)"))
+
+
+def test_labels_that_look_alike_are_told(tmp_path):
+    rows = [{"text": text, "label": ["Positive", "positive", "negative"][i % 3]} for i, text in enumerate(TEXTS)]
+    given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
+    expected = "labels that differ in upper and lower case or blanks only: 'Positive' and 'positive'"
+    assert expected in check(Check(given)).notes
 
 
 # --- very many labels ----------------------------------------------------------------------------------
