@@ -402,6 +402,13 @@ def test_what_templates_do_not_read_does_no_harm():
         ("{% for a in range(9999) %}{{ messages[0].content * 9999 }}{% endfor %}", say("a", "b"), None,
          "it writes more than 1,000,000 characters"),
         ("{{ 'x' * 9999999999 }}", say("a", "b"), None, "it makes a value that is too large"),
+        ("{{ 9 ** 9 ** 9 }}", say("a", "b"), None, "it makes a value that is too large"),
+        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}", say("a", "b"),
+         None, "it makes a value that is too large"),
+        ("{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}", say("a", "b"),
+         None, "it makes a value that is too large"),
+        ("{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}", say("a", "b"),
+         None, "it makes a value that is too large"),
         ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", say("a", "b"), None, "maximum recursion depth"),
     ],
 )  # fmt: skip

@@ -637,6 +637,7 @@ def as_message(given: Mapping[str, Any]) -> dict[str, Any]:
     if "function_call" in message:
         raise ValueError("has function_call, which templates do not read: write tool_calls")
     kept = {"role": role, "content": None, **{key: message[key] for key in _READ if key in message}}
+    kept = {key: value for key, value in kept.items() if key not in _REASONING or isinstance(value, str)}
     if "tool_calls" in kept:
         kept["tool_calls"] = _calls(kept["tool_calls"])
         if not kept["tool_calls"]:
@@ -838,8 +839,10 @@ class ChatTemplate:
             parsed = environment.parse(source)
             for loop in parsed.find_all(jinja2.nodes.For):
                 loop.iter = jinja2.nodes.Filter(loop.iter, "_counted", [], [], None, None)
+            for joined in parsed.find_all(jinja2.nodes.Concat):
+                joined.nodes[0] = jinja2.nodes.Filter(joined.nodes[0], "_bounded", [], [], None, None)
             self._compiled = environment.from_string(parsed)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # what Jinja makes of it may not compile either
             raise ReleaseError(f"the chat template is damaged: {error}") from error
 
     def render(self, messages: Sequence[Message], tools: Tools = None, *, asks: bool) -> str:
@@ -875,6 +878,14 @@ class ChatTemplate:
         return "".join(pieces)
 
 
+def _bounded(value: Any) -> Any:
+    """A value that a template made, unless it is too large to go on with."""
+    size = value.bit_length() if isinstance(value, int) else len(value) if hasattr(value, "__len__") else 0
+    if size > (4096 if isinstance(value, int) else _MOST_CHARACTERS):
+        raise ValueError("it makes a value that is too large")
+    return value
+
+
 class _Steps:
     """Counts what the loops of one rendering do."""
 
@@ -887,12 +898,29 @@ class _Steps:
             raise ValueError(f"its loops take more than {_MOST_STEPS:,} steps")
 
 
+def _sandbox() -> Any:
+    """Jinja's sandbox, in which a sum, a product and a power are bounded too."""
+    import jinja2.sandbox
+
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(["+", "*", "**"])
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            sizes = [len(side) if hasattr(side, "__len__") else side for side in (left, right)]
+            repeats = operator == "*" and [left, right] != sizes
+            # What these make has to be known before it is made.
+            if (repeats and math.prod(sizes) > _MOST_CHARACTERS) or (operator == "**" and max(map(abs, sizes)) > 64):
+                raise ValueError("it makes a value that is too large")
+            return _bounded(super().call_binop(context, operator, left, right))
+
+    return Sandbox
+
+
 def _environment(clock: str) -> Any:
     import datetime
 
     import jinja2
     import jinja2.ext
-    import jinja2.sandbox
 
     class Generation(jinja2.ext.Extension):
         tags = {"generation"}  # noqa: RUF012 - jinja2's protocol
@@ -900,16 +928,6 @@ def _environment(clock: str) -> Any:
         def parse(self, parser: Any) -> Any:
             next(parser.stream)  # this tag marks the assistant's words; here it only encloses them
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset(["*", "**"])
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            size = len(left) if hasattr(left, "__len__") else len(right) if hasattr(right, "__len__") else 0
-            times = right if size and isinstance(right, int) else left if size and isinstance(left, int) else 0
-            if size * times > _MOST_CHARACTERS or (operator == "**" and abs(right) > 64):
-                raise ValueError("it makes a value that is too large")
-            return super().call_binop(context, operator, left, right)
 
     def refuse(message: str) -> None:
         raise jinja2.TemplateError(message)
@@ -930,8 +948,8 @@ def _environment(clock: str) -> Any:
             step()
             yield item
 
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
-    environment.filters |= {"tojson": to_json, "_counted": counted}
+    environment = _sandbox()(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
+    environment.filters |= {"tojson": to_json, "_counted": counted, "_bounded": _bounded}
     environment.globals |= {"raise_exception": refuse, "strftime_now": now}
     del environment.globals["lipsum"]
     return environment

@@ -199,7 +199,7 @@ class _Reading:
         if before and prompt.startswith(before) and said.startswith(before):
             asked = prompt[len(before) :]
             found = f"the chat template asks for an answer with {asked!r:.100}, and turn {index + 1} does not begin so"
-            return Unusable(found, "reasoning_content in that turn, if the template asks for thoughts; or another one")
+            return Unusable(found, "reasoning_content in that turn, where thoughts are asked for, or another model")
         found = f"the chat template rewrites earlier turns, so what the assistant says in turn {index + 1}"
         return Unusable(f"{found} cannot be told apart", "a template that only appends")
 
