@@ -3,7 +3,7 @@ what the method `full` learned takes their place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +32,19 @@ def go_on_from(base: Base, folder: Path) -> set[str]:
 
     Raises `DataProblem` where it does not fit the model or the number of labels.
     """
-    brought = _take_over(base, folder) if adapter_files(folder) == [folder / OWN_WEIGHTS] else _fold_in(base, folder)
+    brought = earlier_training(base, folder)()
     base.drawn_parameters = [name for name in base.drawn_parameters if name not in brought]
     return brought
 
 
-def _take_over(base: Base, folder: Path) -> set[str]:
-    """All weights anew; the names of those that were given."""
+def earlier_training(base: Base, folder: Path) -> Callable[[], set[str]]:
+    """What `folder` holds, compared with the base model, which may have no weights; the answer puts it in and names the
+    parameters that it brings. Raises `DataProblem` as `go_on_from` does."""
+    return _all_weights(base, folder) if adapter_files(folder) == [folder / OWN_WEIGHTS] else _adapter(base, folder)
+
+
+def _all_weights(base: Base, folder: Path) -> Callable[[], set[str]]:
+    """All weights anew."""
     try:
         given = load_file(str(folder / OWN_WEIGHTS))
     except SafetensorError as error:
@@ -47,16 +53,21 @@ def _take_over(base: Base, folder: Path) -> set[str]:
         found = "bottlenecks between layers are no part of weights"
         raise DataProblem([Finding("model.adapter", found, _EXPECTED)])
     own = base.model.state_dict()
-    shared = {own[name].data_ptr() for name in given if name in own}  # of tied weights a file has one
-    asked = {name: value for name, value in own.items() if name in given or value.data_ptr() not in shared}
+    one = {name: id(weight) for name, weight in base.model.named_parameters(remove_duplicate=False)}
+    shared = {one[name] for name in given if name in one}  # of tied weights a file has one
+    asked = {name: value for name, value in own.items() if name in given or one.get(name) not in shared}
     if findings := _misfits(base, asked, given):
         raise DataProblem(findings)
-    base.model.load_state_dict(given, strict=False)
-    return set(given)
+
+    def put_in() -> set[str]:
+        base.model.load_state_dict(given, strict=False)
+        return set(given)
+
+    return put_in
 
 
-def _fold_in(base: Base, folder: Path) -> set[str]:
-    """The adapter put on and merged; the names of the base's parameters that it brings."""
+def _adapter(base: Base, folder: Path) -> Callable[[], set[str]]:
+    """The adapter, put on and to be merged."""
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.task_type = None  # or PEFT would look for the head of the task that it was made for
@@ -67,9 +78,13 @@ def _fold_in(base: Base, folder: Path) -> set[str]:
         raise DataProblem([_torn(folder, error)]) from error
     if findings := _misfits(base, get_peft_model_state_dict(model, save_embedding_layers=False), given):
         raise DataProblem(findings)
-    set_peft_model_state_dict(model, given)
-    base.model = merged_into_base(model)
-    return {name.removeprefix(_PREFIX) for name in given}
+
+    def put_in() -> set[str]:
+        set_peft_model_state_dict(model, given)
+        base.model = merged_into_base(model)
+        return {name.removeprefix(_PREFIX) for name in given}
+
+    return put_in
 
 
 def _torn(folder: Path, error: Exception) -> Finding:

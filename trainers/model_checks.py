@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -47,6 +48,7 @@ class Skeleton:
     """A model without weights."""
 
     model: Any
+    new_parameters: list[str]
     new_modules: list[str]
     """Those that every method trains in full: a head, and whatever else is new."""
     drawn_modules: list[str]
@@ -73,13 +75,15 @@ def look_at_model(
     unreleasable = {method: why for method, why in reasons.items() if why}
     refusal, notes = _release(intent, unreleasable, sorted(set(methods) - set(unreleasable)))
     findings += refusal
-    return dataclasses.replace(
+    looked_at = dataclasses.replace(
         base,
         max_length=max_length,
         notes=[*base.notes, *_length_notes(base, max_length, positions), *untying_notes(skeleton, plans), *notes],
         embeddings=int(skeleton.model.get_input_embeddings().weight.shape[0]),
         unreleasable=unreleasable,
     )
+    findings += adapter_findings(workload, labels, skeleton)  # last, for it changes the skeleton
+    return looked_at
 
 
 def build_skeleton(
@@ -97,7 +101,7 @@ def build_skeleton(
         findings.append(_unbuildable(workload, base, error))
         return None
     in_full = {*new, *TASKS[workload.task].head_parameters(model)}  # as `load_base` has it
-    skeleton = Skeleton(model, new_modules_of(model, in_full), new_modules_of(model, new))
+    skeleton = Skeleton(model, new, new_modules_of(model, in_full), new_modules_of(model, new))
     if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
         found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
         findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
@@ -206,6 +210,24 @@ def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
         "trials give it a weight of its own"
         for head in sorted(heads)
     ]
+
+
+# --- an earlier training ----------------------------------------------------------------------------------
+
+
+def adapter_findings(workload: Workload, labels: Sequence[str], skeleton: Skeleton) -> list[Finding]:
+    """Why the earlier training that the sweep goes on from does not fit; the skeleton has its layers from then on."""
+    if workload.model.adapter is None:
+        return []
+    from trainers.earlier_adapter import earlier_training  # late: PEFT takes seconds
+    from trainers.model import Base
+
+    base = Base(workload, list(labels), skeleton.model, skeleton.new_parameters, skeleton.new_parameters)
+    try:
+        earlier_training(base, Path(workload.model.adapter))
+    except DataProblem as problem:
+        return problem.findings
+    return []
 
 
 # --- positions --------------------------------------------------------------------------------------------

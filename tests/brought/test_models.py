@@ -222,6 +222,17 @@ def test_a_later_sweep_goes_on_from_an_untied_head(dialogue, tmp_path):
     base = load_base(dataclasses.replace(work, model=ModelRef(str(dialogue), adapter=earlier)), [])
     loss = score_model(base, Path(found.tokens_dir), "cpu")[0]["loss"]
     assert loss == pytest.approx(result.metrics["loss"], abs=1e-5)
+    assert look(base.workload, plan("causal-lm")).rows == found.rows  # looked at without weights, it fits too
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "adapter"])
+def test_an_earlier_training_that_does_not_fit_is_found_before_a_weight_is_read(models, tmp_path, method):
+    work = workload_of(models("bert"), CLASSIFY, tmp_path)
+    spec = spec_of(work, tmp_path / "trial", method)
+    trained(spec, look(work))
+    earlier = ModelRef(str(models("distilbert")), adapter=str(TrialPaths(tmp_path / "trial").adapter))
+    (line, *_) = findings(dataclasses.replace(work, model=earlier))
+    assert line.startswith("model.adapter: ")
 
 
 def test_both_sides_of_a_tied_pair_may_be_trained_apart(dialogue, tmp_path):
