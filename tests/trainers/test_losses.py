@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trainers.evaluation import own_values
 from trainers.losses import class_weighted, cross_entropy, focal, own_loss, smoothed
 from trainers.model import load_base
 from trainers.own_code import OwnCodeError
@@ -99,6 +100,12 @@ def test_an_error_inside_a_loss_of_one_s_own_names_its_line(tmp_path, code, why)
     (tmp_path / "mine.py").write_text(code)
     with pytest.raises(OwnCodeError, match=why):
         own_loss(tmp_path, "mine.py:f")(LOGITS, TARGETS)
+
+
+def test_an_error_inside_a_metric_of_one_s_own_names_its_line(tmp_path):
+    (tmp_path / "mine.py").write_text("def cost(rows):\n    return [row['price'] for row in rows]\n")
+    with pytest.raises(OwnCodeError, match=r"^mine\.py:2: KeyError: 'price'"):
+        own_values(tmp_path, "mine.py:cost", [{"text": "a"}])
 
 
 def test_running_out_of_memory_in_a_loss_of_one_s_own_is_no_crash(tmp_path):
