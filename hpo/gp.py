@@ -50,8 +50,8 @@ class GaussianProcess:
             answer = ""
         if not answer:
             raise SweepError(
-                "the process of the Gaussian process ended; the same command continues the sweep; if it ends again, "
-                "search_strategy: {type: tpe} does without"
+                "the process of the Gaussian process ended; the same command continues the sweep; "
+                "if it ends again, search_strategy: {type: tpe} does without it"
             )
         point: Point = json.loads(answer)
         return point
