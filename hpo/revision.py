@@ -153,6 +153,7 @@ def _describe(study: Study, config: SweepConfig, changes: list[Change], left_out
         study.set_attr("revisions", [*study.attrs().get("revisions", []), entry])
     study.set_attr("config_text", config.file.read_text(encoding="utf-8"))
     study.set_attr("strategy", {"type": study.strategy.type, "why": study.strategy.why})
+    study.set_attr("budget_setting", config.budget_setting())
     study.set_attr("config", _plain(config.resolved()))
 
 

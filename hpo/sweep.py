@@ -27,7 +27,7 @@ from hpo.revision import Change, open_revision
 from hpo.runner import Runner
 from hpo.running import RunningSweep
 from hpo.search import Search, identity_of
-from hpo.setup import WORKER, check_edit, inspect, nothing_left_behind, slots_for, trial_host, warm_up
+from hpo.setup import WORKER, at_its_clock, check_edit, inspect, nothing_left_behind, slots_for, trial_host, warm_up
 from hpo.signals import terminate_as_interrupt
 from hpo.slots import Slots, cores
 from hpo.space import Point
@@ -55,7 +55,7 @@ def run_sweep(
     Ctrl-C, after which the same call continues.
     """
     view = view or Silent()
-    config = load_config(file, home)
+    config = at_its_clock(load_config(file, home), home)
     check_edit(config, home)
     paths = home.sweep(config.name)
     try:
@@ -129,6 +129,7 @@ def opened_books(
     )
     tell_revision(view, study, changes, left_out)
     study.set_attr("state", "running")
+    study.set_attr("clock", config.clock)
     study.set_attr("data", to_json(inspection))
     meter = Meter(config.budget, from_json(Spent, study.attrs().get("spent", {})), time.time)
     tracker = None

@@ -97,12 +97,15 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Written]:
 def _text(path: Path) -> str:
     """The text of a regular file: a pipe may never end, and a device has no size."""
     try:
+        str(path.absolute()).encode()
         if not stat.S_ISDIR(mode := path.stat().st_mode) and not stat.S_ISREG(mode):
             raise ConfigError([Problem(str(path), "is no regular file (a pipe or a device)", "expected a YAML file")])
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
+    except UnicodeEncodeError as error:
+        raise ConfigError([Problem(str(path), "its path is no UTF-8 text", "rename it")]) from error
     if len(content) > MOST_BYTES:
         raise ConfigError([Problem(str(path), f"is larger than {MOST_BYTES >> 10} KB", "expected the YAML of a sweep")])
     try:

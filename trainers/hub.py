@@ -100,13 +100,15 @@ def _in_plain_words(where: str, repo: str, revision: str | None, error: BaseExce
     if is_any(errors.RepositoryNotFoundError, said="doesn't exist on the Hub or cannot be accessed"):
         kind = "model" if where == "model" else "data set"
         token = "your HF_TOKEN must be allowed to read it" if has_token else "set HF_TOKEN"
-        return f"the hub has no such {kind}, or it is private", f"check the id; where it is private, {token}"
+        found = f"no such file or folder beside the YAML, and the hub has no such {kind}, or it is private"
+        return found, f"check the name; where it is private, {token}"
     if is_any(errors.RevisionNotFoundError, said=f"Revision '{revision}' doesn't exist"):
         return f"has no revision {revision!r}", f"a branch, tag or commit of {page}"
     if is_any(errors.OfflineModeIsEnabled) or "OfflineModeIsEnabled" in str(error):
         return "is not in the cache of this machine, and HF_HUB_OFFLINE is set", "unset it, or a file or folder"
     if is_any(errors.LocalEntryNotFoundError, ConnectionError) or _is_unreachable(causes):
-        return "the hub cannot be reached", "a file or folder, or try again with a connection: whole files are kept"
+        found = "no such file or folder beside the YAML, and the hub cannot be reached"
+        return found, "a file or folder, or try again with a connection: whole files are kept"
     if "any data file" in str(error):
         return "has no files of data, or not those that its README names", f"look at its files: {page}/tree/main"
     first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

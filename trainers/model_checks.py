@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from trainers.catalog import METHODS
+from trainers.catalog import TASKS as CATALOG
 from trainers.export.routes import why_unreleasable
 from trainers.methods.targets import (
     attention_outputs,
@@ -27,6 +28,7 @@ from trainers.methods.targets import (
     shared_with,
     target_modules,
 )
+from trainers.model_folder import named
 from trainers.model_source import BaseFiles, first_line
 from trainers.optimizer import OF_BITSANDBYTES
 from trainers.settings import LORA_METHODS
@@ -93,7 +95,23 @@ def build_skeleton(
         findings.append(_unbuildable(workload, base, error))
         return None
     new = sorted({*new, *TASKS[workload.task].head_parameters(model)})  # as `load_base` has it
-    return Skeleton(model, new_modules_of(model, new))
+    skeleton = Skeleton(model, new_modules_of(model, new))
+    if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
+        found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
+        findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
+    return skeleton
+
+
+def _lacking(skeleton: Skeleton, has_no_head: bool) -> list[str]:
+    """Modules without weights that are no fresh head: all where the task has none, else layers and embeddings."""
+    embeddings, prefix = skeleton.model.get_input_embeddings(), f"{skeleton.model.base_model_prefix}."
+    return [
+        name.removeprefix(prefix)
+        for name in skeleton.new_modules
+        if has_no_head
+        or skeleton.model.get_submodule(name) is embeddings
+        or any(part.isdigit() for part in name.removeprefix(prefix).split("."))
+    ]
 
 
 def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Finding:

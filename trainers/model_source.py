@@ -15,6 +15,7 @@ from trainers.hub import download_model
 from trainers.model_folder import CONFIG, folder_problems
 from trainers.sources import DataProblem
 from trainers.spec import Finding, ModelRef, Workload
+from trainers.tokenizer import part_control_tokens
 
 TOKENIZER = "tokenizer.json"
 _TOKENIZER = f"expected {TOKENIZER}, as the tokenizer's save_pretrained writes it"
@@ -117,6 +118,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     if not trust_remote_code and (missing := _missing_vocabulary(folder, tokenizer)):
         found = f"{folder} has no tokenizer: there is no {TOKENIZER}, and no {', no '.join(missing)}"
         raise DataProblem([Finding("model", found, _TOKENIZER)])
+    part_control_tokens(tokenizer)
     return tokenizer
 
 

@@ -7,6 +7,8 @@ sources ─► rows ─► without duplicates ─► train, validation, test ─
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,7 @@ from trainers.split_names import named_splits
 from trainers.splits import SPLITS, Keyed, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
+from trainers.tokenizer import control_tokens
 from trainers.tokens import Encoded
 
 UNCUT = 1 << 20
@@ -84,7 +87,7 @@ class Prepared:
 
 def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
     """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
-    made = Prepared(TASKS[workload.task], workload.data)
+    made = Prepared(TASKS[workload.task].at(workload.clock), workload.data)
     _read(made)
     made.base = look_at_base(workload, made.findings)
     made.kept, made.repeats = drop_duplicates(made.given.splits)
@@ -95,6 +98,9 @@ def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
         made.notes += made.base.notes
         if not workload.model.adapter:  # an earlier training brings a head of its own
             made.notes += made.task.head_notes(made.base.config, made.labels)
+        made.notes += made.task.tokenizer_notes(made.base.tokenizer)
+        if not CATALOG[made.task.name].makes_blocks:
+            made.notes += spelled_control_tokens(made.base.tokenizer, made.splits)
         _tokenize(made, made.base)
         made.findings += tokens_without_embedding(made, made.base)
     if not made.given.findings:
@@ -197,6 +203,18 @@ def too_many_results(task: Task, splits: Mapping[str, Sequence[Any]], labels: Se
     ]
 
 
+def spelled_control_tokens(tokenizer: Any, splits: Mapping[str, Sequence[Placed[Any]]]) -> list[str]:
+    """A note on rows that spell a control token, which is text there: who meant to end a text by hand should know."""
+    tokens = {json.dumps(token)[1:-1]: token for token in control_tokens(tokenizer)}
+    pattern = re.compile("|".join(re.escape(spelled) for spelled in sorted(tokens, key=len, reverse=True)) or "(?!)")
+    at: dict[str, list[str]] = {}
+    for row in itertools.chain.from_iterable(splits[name] for name in SPLITS):
+        if found := pattern.search(json.dumps(row.row.values, default=str)):
+            at.setdefault(tokens[found[0]], []).append(row.row.where)
+    named = [f"{token} ({places(wheres)})" for token, wheres in itertools.islice(at.items(), MOST_NAMES)]
+    return [f"rows spell control tokens, which are read as text: {', '.join(named)}"] if named else []
+
+
 def bounded(findings: Sequence[Finding]) -> list[Finding]:
     """Findings of rows, each kind with its first places and the number of others, at most `MOST_KINDS` of them."""
     kinds: dict[tuple[str, str], list[str]] = {}
@@ -258,9 +276,9 @@ def _texts_of(task: Task, one: Encoded) -> Iterator[Sequence[int]]:
 def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> None:
     """Count rows among the unsound ones of the source that they came from."""
     made.splits[split] = [row for row in made.splits[split] if id(row) not in refused]
-    for name, rows in made.kept.items():
-        unsound = [[refused[id(row)]] for row in rows if id(row) in refused]
-        made.given.unsound[name] += unsound
+    for name, unsound in made.given.unsound.items():
+        rows = made.kept[name]
+        unsound += [[refused[id(row)]] for row in rows if id(row) in refused]
         made.kept[name] = [row for row in rows if id(row) not in refused]
 
 

@@ -128,6 +128,9 @@ class Workload:
     """None where no metric asks for generated text."""
     max_length_is_given: bool = True
     """Whether the YAML says `max_length`. Where it does not, a model of fewer positions decides."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; empty: now. A sweep has one, or it would
+    have other tokens tomorrow."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class TrialSpec:
         # Where data, model and cache lie does not matter: what they hold is in `inputs`.
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
         content["workload"]["data"] = self.workload.data.without_places()
-        del content["workload"]["max_length_is_given"]
+        del content["workload"]["max_length_is_given"], content["workload"]["clock"]
         del content["workload"]["model"]["adapter"]
         for name in CHANGE_NO_RESULT:
             content["settings"].pop(name, None)

@@ -58,7 +58,7 @@ def test_names_are_compared_with_the_model(models, tmp_path, family, asked, line
         assert line.startswith(start)
 
 
-def test_a_head_that_the_checkpoint_has_may_be_named(tmp_path, models):
+def test_a_head_is_trained_in_full_and_takes_no_adapter(tmp_path, models):
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(models("bert"))
@@ -66,7 +66,8 @@ def test_a_head_that_the_checkpoint_has_may_be_named(tmp_path, models):
     shutil.copytree(models("bert"), folder)
     transformers.BertForSequenceClassification(config).save_pretrained(folder)
     work = workload_of(folder, CLASSIFY, tmp_path)
-    assert look(work, plan(CLASSIFY, target_modules="query,classifier")).rows["train"]
+    (line,) = findings(work, plan(CLASSIFY, target_modules="query,classifier"))
+    assert line == "training.target_modules: classifier is the head; leave it out: a head is trained in full"
 
 
 def test_each_value_of_a_search_space_is_compared(models, tmp_path):
@@ -110,7 +111,7 @@ def test_methods_and_optimizers_of_bitsandbytes_need_it(models, tmp_path, monkey
     ]
 
 
-@pytest.mark.parametrize("command", ["sweep", "check", "plan"])
+@pytest.mark.parametrize("command", ["sweep", "check"])
 def test_no_command_begins_with_a_name_that_is_none(write_yaml, home, command):
     """The study, MLflow and trial 0 do not exist then."""
     space = {"target_modules": {"type": "choice", "values": ["attention", ["q_proj", "v_proj"]]}}
@@ -270,7 +271,7 @@ def test_where_some_methods_can_be_released_the_others_are_named(models, tmp_pat
 
 
 def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, home):
-    path = write_yaml(method="adapter", search_space={})
+    path = write_yaml(method="adapter", search_space={}, training={"max_examples": 16, "evaluations": 1})
     done = hpo("sweep", str(path), home=home)
     assert done.returncode == 0, done.stderr
     assert "note: there will be no release, the champion stays an adapter: what method adapter learns" in done.stdout
@@ -279,20 +280,18 @@ def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, home):
 
 def test_a_sweep_that_asks_for_what_cannot_be_released_does_not_begin(write_yaml, home):
     path = write_yaml(method="adapter", search_space={}, promote={"max_drop": 0.2})
-    for command in ("check", "sweep"):
-        refused(hpo(command, str(path), home=home), home, "promote: what method adapter learns", "write promote: false")
+    refused(hpo("sweep", str(path), home=home), home, "promote: what method adapter learns", "write promote: false")
 
 
 # --- positions -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("family", "task", "config", "positions"),
-    [("roberta", "text-classification", {}, 129), ("bert", "text-classification", {}, 130),
-     ("t5", "text-to-text", {}, None),
-     ("bart", "text-to-text", {}, 128), ("gpt2", "causal-lm", {}, 128), ("llama", "causal-lm", {}, 128)],
+    ("family", "task", "positions"),
+    [("roberta", "text-classification", 129), ("bert", "text-classification", 130), ("t5", "text-to-text", None),
+     ("bart", "text-to-text", 128), ("gpt2", "causal-lm", 128), ("llama", "causal-lm", 128)],
 )  # fmt: skip
-def test_unset_lengths_are_what_the_model_allows(models, tmp_path, family, task, config, positions):
+def test_unset_lengths_are_what_the_model_allows(models, tmp_path, family, task, positions):
     """RoBERTa keeps the first ones, up to the padding token's number, for itself."""
     work = workload_of(models(family), task, tmp_path, 512, max_length_is_given=False)
     assert look(work).max_length == (positions or 512)
@@ -316,7 +315,7 @@ def test_every_position_that_is_allowed_can_be_used(tmp_path):
         assert longest == 32, kind
         with torch.no_grad():
             model(input_ids=torch.full((1, longest), 5))
-            with pytest.raises(IndexError):
+            with pytest.raises((IndexError, RuntimeError)):  # as the CPU has it
                 model(input_ids=torch.full((1, longest + 1), 5))
 
 

@@ -80,6 +80,9 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
         names = [name for name in names if name not in in_attention]
     elif choice != "all-linear":
         ends = choice.split(",")
+        if heads := [end for end in ends if any(_ends_with(name, end) for name in new_modules)]:
+            expected = "leave it out: a head is trained in full"
+            raise _refusal("target_modules", f"{', '.join(heads)} is the head", expected)
         if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
             found = f"no linear layer is called {_few(unknown)}"
             raise _refusal("target_modules", found, _there_are(names))

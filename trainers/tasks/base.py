@@ -108,6 +108,14 @@ class Task(Protocol):
         """What becomes of the head that a checkpoint with this config brings."""
         return []
 
+    def at(self, clock: str) -> Task:
+        """The task at a time (local ISO time, now where it is empty), for templates that print it."""
+        return self
+
+    def tokenizer_notes(self, tokenizer: Any) -> list[str]:
+        """How the tokenizer is used, where that is not plain to see."""
+        return []
+
     def encode(self, tokenizer: Any, examples: Sequence[Any], labels: Sequence[str], max_length: int) -> Sequence[Made]:
         """Tokenize, cut to `max_length`: one row for each example, none where nothing is left to learn from, for texts
         in blocks as many as end in it, or the finding that says why the example cannot be one.

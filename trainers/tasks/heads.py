@@ -76,9 +76,11 @@ def row_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 def encode_texts(
     tokenizer: Any, texts: Sequence[Texts], targets: Sequence[Sequence[float]], max_length: int
 ) -> list[list[Encoded]]:
-    """Each row cut to `max_length`, the longer of two texts first."""
+    """Each row cut to `max_length`, the longer of two texts first. "[SEP]" in a text is text."""
     pairs = [t.pair for t in texts] if any(t.pair is not None for t in texts) else None
-    batch: Mapping[str, Any] = tokenizer([t.text for t in texts], pairs, truncation=True, max_length=max_length)
+    batch: Mapping[str, Any] = tokenizer(
+        [t.text for t in texts], pairs, truncation=True, max_length=max_length, split_special_tokens=True
+    )
     # Models with a segment embedding read 0 where nothing is said: right for one text, wrong for two.
     types = batch.get("token_type_ids") if pairs else None
     return [

@@ -35,7 +35,8 @@ class TextSimilarity(Regression):
         """Both texts in one row, each cut to half of `max_length`; types tell them apart."""
 
         def ids_of(texts: list[str | None]) -> list[list[int]]:
-            ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=max_length // 2)["input_ids"]
+            how = {"truncation": True, "max_length": max_length // 2, "split_special_tokens": True}
+            ids: list[list[int]] = tokenizer(texts, **how)["input_ids"]
             return ids
 
         pairs = zip(

@@ -94,8 +94,9 @@ class TokenClassification(Task):
     ) -> list[list[Encoded]]:
         index = {tag: i for i, tag in enumerate(labels)}
         batch = tokenizer(
-            [e.text for e in examples], truncation=True, max_length=max_length, return_offsets_mapping=True
-        )
+            [e.text for e in examples], truncation=True, max_length=max_length, return_offsets_mapping=True,
+            split_special_tokens=True,
+        )  # fmt: skip
         encoded = []
         for ids, tokens, example in zip(batch["input_ids"], batch["offset_mapping"], examples, strict=True):
             targets = [0] * len(ids)
