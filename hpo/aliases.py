@@ -21,13 +21,13 @@ def resolve_aliases(section: Section) -> dict[str, Any]:
         if name in section:
             section.raw(name)
             section.problem("is not needed", why, name)
-    given = {name: alias for name, alias in ALIASES.items() if section.raw(name) is not None}
+    given = {name: alias for name, alias in ALIASES.items() if section.optional(name) is not None}
     resolved: dict[str, Any] = {}
     said_by: dict[str, str] = {}
     for name, alias in given.items():
         value = section.raw(name)
         if refused := alias.field.refuse(value):
-            section.problem(f"got {value!r}", refused, name)
+            section.got(value, refused, name)
         elif alias.times:
             _multiply(section, alias, value, resolved)
         elif section.raw(alias.canonical) is not None:

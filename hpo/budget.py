@@ -100,11 +100,14 @@ def parse_budget(root: Section) -> Budget:
     section = root.section("budget")
 
     def bound(key: str, owner: Section = section) -> float | None:
-        return owner.number(key, 1.0, lambda v: v > 0, "a number above 0") if owner.raw(key) is not None else None
+        value = owner.optional(key, "a number above 0")
+        is_clock = isinstance(value, str) and ":" in value  # 1:30: hours and minutes, or minutes and seconds
+        expected = "a number above 0" + (", e.g. 1.5" if is_clock else "")
+        return None if value is None else owner.number(key, 1.0, lambda v: v > 0, expected)
 
-    trials = section.raw("trials")
+    trials = section.optional("trials")
     if trials is not None:
-        trials = int(section.number("trials", 1, lambda v: v >= 1 and v == int(v), "a whole number from 1"))
+        trials = section.whole("trials", 1, 1)
     cost = section.section("cost")
     per_hour, most = bound("per_hour", cost), bound("max", cost)
     if most is not None and per_hour is None:
@@ -118,12 +121,10 @@ def parse_budget(root: Section) -> Budget:
 
 
 def _time_of_day(section: Section) -> str | None:
-    value: Any = section.raw("until")
+    value: Any = section.optional("until", expected := 'a time of day, e.g. "06:00"')
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and 60 <= value < 24 * 60:
-        value = f"{value // 60:02d}:{value % 60:02d}"  # YAML 1.1 reads an unquoted 22:30 as a number to the base 60
-    if not isinstance(value, str) or not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value):
-        section.problem(f"got {value!r}", 'expected a time of day, e.g. "06:00"', "until")
+    if not isinstance(value, str) or not re.fullmatch(r"([01]?[0-9]|2[0-3]):[0-5][0-9]", value):
+        section.got(value, f"expected {expected}", "until")
         return None
-    return value
+    return value.rjust(5, "0")

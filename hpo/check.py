@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hpo.config_file import load_config
 from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
+from hpo.given_path import given_path
 from hpo.home import Home
 from hpo.intent import intent_of
-from hpo.requests import run_alone
-from hpo.setup import WORKER
+from hpo.quoting import clipped
+from hpo.requests import lines_of, run_alone
+from hpo.setup import WORKER, at_its_clock
 from hpo.view import View
 from trainers.codec import to_json
 from trainers.spec import Check, Checked
 
 SHOWN = 20
 """Dropped rows in text; JSON has all of them."""
+LABELS_SHOWN = 50
+"""Likewise."""
 
 
 def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | None = None) -> dict[str, Any]:
@@ -29,18 +34,33 @@ def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | 
     Raises `ConfigError` for a config, or sources, that cannot be read at all, and `UsageError` where `clean_dir` is
     there already.
     """
-    if clean_dir is not None and os.path.lexists(clean_dir):
-        raise UsageError(f"--fix {clean_dir}: is there already; name a new folder")
-    config = load_config(file, home)
-    out = None if clean_dir is None else str(clean_dir.absolute())
+    out = None if clean_dir is None else str(_new_folder(clean_dir))
+    config = at_its_clock(load_config(file, home), home)
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
-            checked = run_alone(executor, Check(config.workload(home), out, intent_of(config)))
+            with lines_of(config):
+                checked = run_alone(executor, Check(config.workload(home), out, intent_of(config)))
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
-    return {"sweep": config.name, "task": config.task, **to_json(checked)}
+    findings = [replace(finding, where=config.place(finding.where)) for finding in checked.findings]
+    return {"sweep": config.name, "task": config.task, **to_json(replace(checked, findings=findings))}
+
+
+def _new_folder(given: Path) -> Path:
+    """Where a clean copy goes. Raises `UsageError` where something is, or where no folder can be."""
+    try:
+        path = given_path(given, Path())
+    except ValueError as error:
+        raise UsageError(f"--fix {clipped(str(given))}: {error}; name a new folder") from error
+    if os.path.lexists(given):  # a link that leads nowhere, too
+        raise UsageError(f"--fix {given}: is there already; name a new folder")
+    there = next(place for place in path.parents if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "may not be written to" if there.is_dir() else "is a file"
+        raise UsageError(f"--fix {given}: {there} {why}; name a new folder elsewhere")
+    return path
 
 
 def show_check(view: View, checked: Mapping[str, Any]) -> None:
@@ -56,8 +76,11 @@ def show_check(view: View, checked: Mapping[str, Any]) -> None:
     view.table(f"{checked['sweep']}: the data of {checked['task']}", columns, rows)
     if any(facts["labels"] for facts in checked["splits"].values()):
         names = list(checked["splits"]["train"]["labels"])
-        counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in names]
+        shown = names[:LABELS_SHOWN]
+        counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in shown]
         view.table("labels", ["label", *checked["splits"]], counts)
+        if more := len(names) - len(shown):
+            view.say(f"and {more:,} more labels: --json has all of them")
     for number, example in enumerate(checked["examples"], 1):
         view.say(f"\ntraining row {number}, what is learned in [[brackets]]:")
         view.say("".join(f"[[{p['text']}]]" if p["is_learned"] else p["text"] for p in example["pieces"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -11,6 +12,22 @@ from typing import Any
 import click
 
 from hpo.errors import HpoError
+from hpo.quoting import visible
+
+
+def _print(text: str, *, err: bool = False) -> None:
+    """Everything that is told without a view: control characters are made visible."""
+    print(visible(text), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def _json_line(value: Any, indent: int | None = None) -> str:
+    """JSON that is ASCII without control characters: it escapes all of them but one."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+
+
+def _print_json(value: Any) -> None:
+    _print(_json_line(value, indent=2))
+
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -18,9 +35,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hpo", message="%(version)s")
-@click.option("--home", type=click.Path(path_type=Path), help="Data folder; else HPO_HOME, else ./mlruns.")
+@click.option("--home", metavar="PATH", help="Data folder; else HPO_HOME, else ./mlruns.")
 @click.pass_context
-def cli(context: click.Context, home: Path | None) -> None:
+def cli(context: click.Context, home: str | None) -> None:
     """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model."""
     from hpo.home import Home
 
@@ -41,7 +58,7 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
     view = Silent() if as_json else TerminalView()
     shown = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        _print_json(shown)
     else:
         show_sweep(view, shown, hints=True)
     raise_refusal(shown)
@@ -59,7 +76,7 @@ def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
 
     checked = check_sweep(file, home, clean_dir=fix)
     if as_json:
-        click.echo(json.dumps(checked, indent=2))
+        _print_json(checked)
     else:
         show_check(TerminalView(), checked)
     raise_findings(checked)
@@ -77,7 +94,7 @@ def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
 
     planned = make_plan(file, home, jobs, Silent() if as_json else TerminalView())
     if as_json:
-        click.echo(json.dumps(planned, indent=2))
+        _print_json(planned)
     else:
         show_plan(TerminalView(), planned)
 
@@ -90,7 +107,7 @@ def stop(home: Any, name: str, now: bool) -> None:
     """Stop the running SWEEP: its trials write checkpoints, and `hpo sweep` continues them."""
     from hpo.stop import stop_sweep
 
-    click.echo(stop_sweep(home, name, now=now))
+    _print(stop_sweep(home, name, now=now))
 
 
 @cli.command()
@@ -104,7 +121,7 @@ def show(home: Any, name: str, as_json: bool) -> None:
 
     shown = read_sweep(home, name)
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        _print_json(shown)
     else:
         show_sweep(TerminalView(), shown, hints=False)
 
@@ -119,7 +136,7 @@ def list_(home: Any, as_json: bool) -> None:
 
     sweeps = list_sweeps(home)
     if as_json:
-        click.echo(json.dumps(sweeps, indent=2))
+        _print_json(sweeps)
     else:
         show_list(TerminalView(), sweeps)
 
@@ -136,14 +153,14 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
     from hpo.fetch import fetch as bring
 
     if name and not list_assets:
-        path = bring(name, home.dir, say=lambda text: click.echo(text, err=True))
-        click.echo(json.dumps({"name": name, "path": str(path)}) if as_json else path)
+        path = bring(name, home.dir, say=lambda text: _print(text, err=True))
+        _print(_json_line({"name": name, "path": str(path)}) if as_json else str(path))
         return
     if not list_assets:
         raise click.UsageError("name what to fetch, or use --list")
     here = {asset: fetched_path(asset, home.dir) for asset in ASSETS}
     if as_json:
-        click.echo(json.dumps([asset_row(a, here[a.name]) for a in ASSETS.values()], indent=2))
+        _print_json([asset_row(a, here[a.name]) for a in ASSETS.values()])
     else:
         from hpo.view import TerminalView, show_assets
 
@@ -161,7 +178,7 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
     from hpo.predict import told
 
     for answer in ask(home, name, list(texts)):
-        click.echo(json.dumps(answer) if as_json else told(answer))
+        _print(_json_line(answer) if as_json else told(answer))
 
 
 @cli.command()
@@ -176,22 +193,27 @@ def ui(home: Any, port: int) -> None:
 
 def main() -> None:
     """Entry point: every expected error is one message and its exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a pipe may know ASCII only: what it has no words for is escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()  # it may quote what was typed
+        error.show(said)
+        _print(said.getvalue().rstrip(), err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _print("interrupted", err=True)
         sys.exit(130)
     except HpoError as error:
-        click.echo(f"error: {error}", err=True)
+        _print(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except OSError as error:  # a full disk, a folder that may not be written
-        click.echo(f"error: {error}", err=True)
+        _print(f"error: {error}", err=True)
         sys.exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from hpo.objective import Objective
 from hpo.pruner import Pruner
 from hpo.space import Point, SearchSpace
 from hpo.strategy import Strategy
+from hpo.yaml_reader import Written
 from trainers.catalog import canonical_settings
 from trainers.codec import fingerprint
 from trainers.files import TrialPaths
 from trainers.metrics.table import needs_generation
-from trainers.settings import BUDGETS, Setting
+from trainers.settings import ALIASES, BUDGETS, Setting
 from trainers.spec import DataRef, Generation, Inspection, ModelRef, TrialSpec, Workload
+
+KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
+"""Sections of the file that a trainer's finding may name as its place."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,12 @@ class SweepConfig:
     """Hashes of the files that hold functions of the user's."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
+    written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
+    """Where the file says what."""
     promote_is_given: bool = False
     """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; the study has it, and not the file."""
 
     @property
     def objective(self) -> Objective:
@@ -96,6 +104,7 @@ class SweepConfig:
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
             str(self.file.resolve().parent), list(self.metrics),
             self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
+            self.clock,
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:
@@ -190,6 +199,22 @@ class SweepConfig:
             dir=str(paths.dir),
         )
 
+    def budget_setting(self) -> str:
+        """The setting that bounds a trial, as the file calls it."""
+        searched = [name for name in BUDGETS if name in self.space.dimensions]
+        given = [name for name in ("max_examples", "max_steps") if self.settings[name] is not None]
+        name = [*searched, *given, "max_epochs"][0]
+        names = [a.name for a in ALIASES.values() if a.canonical == name and ("training", a.name) in self.written.lines]
+        return [*names, name][0]
+
+    def place(self, key: str) -> str:
+        """`FILE:LINE: key.path` of a key of the file; any other text as it is."""
+        key, colon, rest = key.partition(": ")  # "data: FILE"
+        path = tuple(key.split("."))
+        if path == ("model",) and ("model", "source") in self.written.lines:
+            path = ("model", "source")
+        return (self.written.where(path) if path[0] in KEYS_OF_FINDINGS else key) + colon + rest
+
     def resolved(self) -> dict[str, Any]:
         """The whole config as plain values, defaults filled in: what MLflow and the study keep."""
         return {
@@ -219,6 +244,8 @@ class SweepConfig:
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
+            # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
+            **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }
 
 

@@ -19,7 +19,7 @@ from hpo.inputs import parse_data, parse_model
 from hpo.objective import parse_constraints, parse_objectives
 from hpo.own_code import own_file
 from hpo.pruner import parse_pruner
-from hpo.space import SearchSpace, parse_space, typed
+from hpo.space import SearchSpace, parse_space, refusal, typed
 from hpo.strategy import complete_point, is_countable, parse_strategy
 from hpo.yaml_source import Section, load
 from trainers.catalog import GENERATED, METHOD, METHODS, TASKS, default_settings
@@ -27,6 +27,8 @@ from trainers.settings import BUDGETS, FIELDS, Field, Setting
 
 VIEWS = ("mlflow", "tensorboard")
 """What `report_to` may name."""
+_SWITCHES = {"on": "true", "yes": "true", "off": "false", "no": "false"}
+"""What YAML 1.1 takes for true and false, and YAML 1.2 for text."""
 
 
 def load_config(file: Path, home: Home) -> SweepConfig:
@@ -66,7 +68,8 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         patience=_patience(root),
         promote=_promote(root, name, task),
         report_to=_report_to(root),
-        seed=int(root.number("seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")),
+        seed=root.whole("seed", 0, 0, most=(1 << 63) - 1),
+        written=root.written,
         max_length_is_given="max_length" in given or "max_length" in space.dimensions,
         promote_is_given=root.raw("promote") is not None,
     )
@@ -90,13 +93,14 @@ def _methods(root: Section, method: str) -> tuple[str, ...]:
 def _required_choice(section: Section, key: str, known: Mapping[str, Any]) -> str:
     if section.raw(key) is None:
         section.problem("is missing", f"expected one of {', '.join(known)}", key)
+        return ""
     return section.one_of(key, known, "")
 
 
 def _name(section: Section, key: str, default: str) -> str:
     name = section.text(key, default) or default
     if not NAME_PATTERN.fullmatch(name):
-        section.problem(f"got {name!r}", "expected letters, digits, '.', '_' and '-'", key)
+        section.got(name, "expected letters, digits, '.', '_' and '-'", key)
     return name
 
 
@@ -111,9 +115,10 @@ def _training(root: Section, fields: Mapping[str, Field], method: str) -> dict[s
         value = owner.raw(leaf)
         if leaf not in owner:
             continue
-        if why := field.refuse(value):
-            owner.problem(f"got {value!r}", why, leaf)
-        given[name] = typed(field, value)
+        if why := refusal(owner, leaf, field):
+            owner.got(value, why, leaf)
+        else:
+            given[name] = typed(field, value)
     given |= {name: typed(FIELDS[name], value) for name, value in resolve_aliases(section).items()}
     for name in section.names():
         if name in FIELDS and name not in fields:
@@ -125,33 +130,43 @@ def _training(root: Section, fields: Mapping[str, Field], method: str) -> dict[s
 
 
 def _finalists(root: Section) -> Finalists | None:
-    if root.raw("finalists") is None or root.raw("finalists") is False:
+    if root.raw("finalists") is None:
         return None
-    section = root.section("finalists")
-    top = section.number("top", 3, lambda v: 1 <= v <= 100 and v == int(v), "a whole number from 1 to 100")
-    seeds = section.number("seeds", 3, lambda v: 2 <= v <= 100 and v == int(v), "a whole number from 2 to 100")
+    if (section := _switched(root, "finalists")) is None:
+        return None
+    top, seeds = section.whole("top", 3, 1, 100), section.whole("seeds", 3, 2, 100)
     section.finish()
-    return Finalists(int(top), int(seeds))
+    return Finalists(top, seeds)
+
+
+def _switched(root: Section, key: str) -> Section | None:
+    """A section that `false` turns off, and that `true` leaves at its defaults."""
+    given = root.raw(key)
+    if isinstance(given, str) and (meant := _SWITCHES.get(given.lower())):
+        root.got(given, f"write {meant}", key)
+        return None
+    if given is False:
+        return None
+    return root.child(key, {}) if given is True else root.section(key)
 
 
 def _patience(root: Section) -> Patience:
     section = root.section("trials")
-    retries = section.number("retries", 2, lambda v: 0 <= v <= 1000 and v == int(v), "a whole number from 0 to 1000")
+    retries = section.whole("retries", 2, 0, 1000)
     stall = section.number("stall_minutes", 30, lambda v: v > 0, "a number above 0")
     section.finish()
-    return Patience(int(retries), float(stall))
+    return Patience(retries, float(stall))
 
 
 def _promote(root: Section, name: str, task: str) -> Promote | None:
     """What is promoted at the end, by default where the task's models can be released."""
     given = root.raw("promote")
-    if given is False:
-        return None
     if task and not TASKS[task].variants:
-        if given is not None:
+        if given not in (None, False):
             root.problem("is given", f"models of {task} are not released yet: leave it out", "promote")
         return None
-    section = root.section("promote")
+    if (section := _switched(root, "promote")) is None:
+        return None
     promoted = _name(section, "name", name) if "name" in section else name
     max_drop = section.number("max_drop", 0.01, lambda v: 0 <= v < 1, "a share from 0 to 1")
     replace, allow_useless = section.flag("replace", False), section.flag("allow_useless", False)
@@ -165,11 +180,11 @@ def _report_to(root: Section) -> tuple[str, ...]:
     if given is None:
         return ()
     if not isinstance(given, list):
-        root.problem(f"got {given!r}", "expected a list, e.g. [tensorboard]", "report_to")
+        root.got(given, "expected a list, e.g. [tensorboard]", "report_to")
         return ()
     for name in given:
         if name not in VIEWS:
-            root.problem(f"got {name!r}", did_you_mean(str(name), VIEWS), "report_to")
+            root.got(name, did_you_mean(str(name), VIEWS), "report_to")
     return tuple(name for name in VIEWS if name in given)
 
 
@@ -185,7 +200,7 @@ def _own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:
             hashes.append(own_file(root, name, folder, *key))
         elif name not in losses:
             right = f"{config.task} has {', '.join(losses)}, or one of yours: FILE.py:FUNCTION"
-            root.problem(f"got {name!r}", right, *key)
+            root.got(name, right, *key)
     hashes += [own_file(root, name, folder, "metrics") for name in config.metrics if ":" in name]
     return tuple(hash_ for hash_ in hashes if hash_)
 

@@ -19,6 +19,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hpo.quoting import MOST_CHARACTERS, clipped, listed
+
+MOST_PROBLEMS = 50
+"""Lines of one message."""
+MOST_OF_A_PROBLEM = 2000
+"""Characters of one line."""
+
 
 class HpoError(Exception):
     """Base of all errors shown to a person; `exit_code` is the process's."""
@@ -82,11 +89,14 @@ class ConfigError(UsageError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
-        super().__init__("\n".join([count, *(f"  {problem}" for problem in self.problems)]))
+        lines = [f"  {clipped(str(problem), MOST_OF_A_PROBLEM)}" for problem in self.problems[:MOST_PROBLEMS]]
+        if more := len(self.problems) - len(lines):
+            lines.append(f"  and {more:,} more")
+        super().__init__("\n".join([count, *lines]))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint naming the closest known word, or all of them when none is close."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    close = difflib.get_close_matches(word, known, n=1) if len(word) <= MOST_CHARACTERS else []
+    return f"did you mean {close[0]!r}?" if close else f"known: {listed(known)}"

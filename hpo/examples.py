@@ -15,6 +15,8 @@ from trainers.metrics.table import ROW_RESULTS, Rows
 
 WORST = 20
 """Rows that are shown."""
+MOST_LABELS = 1000
+"""Of a confusion matrix, whose size is their square."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Confusion:
 
 
 def confusion(task: str, rows: Rows, labels: Sequence[str]) -> Confusion | None:
-    """None for a task whose rows have not one label each."""
-    if task != "text-classification":
+    """None for a task whose rows have not one label each, and for more labels than a person can look at."""
+    if task != "text-classification" or len(labels) > MOST_LABELS:
         return None
     return Confusion(list(labels), confusion_matrix(rows, len(labels)).tolist())
 

@@ -22,7 +22,7 @@ def parse_metrics(root: Section, task: str) -> tuple[str, ...]:
     metrics: list[str] = []
     for value in listed:
         if why := _refuse(value, task, known, metrics):
-            root.problem(f"got {value!r}", why, "metrics")
+            root.got(value, why, "metrics")
         else:
             metrics.append(value)
     return tuple(metrics)
@@ -51,10 +51,7 @@ def parse_generation(root: Section) -> Generation:
     """Read `generation:`: how many answers, and how long."""
     section = root.section("generation")
 
-    def whole(key: str, default: int, most: int) -> int:
-        right = f"a whole number from 1 to {most:,}"
-        return int(section.number(key, default, lambda v: 1 <= v <= most and v == int(v), right))
-
-    generation = Generation(whole("examples", 64, 1_000_000), whole("max_new_tokens", 64, 100_000))
+    examples, longest = section.whole("examples", 64, 1, 1_000_000), section.whole("max_new_tokens", 64, 1, 100_000)
+    generation = Generation(examples, longest)
     section.finish()
     return generation

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo.errors import UsageError
+from hpo.given_path import given_path
+from hpo.quoting import clipped
 from trainers.files import TrialPaths
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -57,14 +59,21 @@ class Home:
     dir: Path
 
     @classmethod
-    def locate(cls, given: Path | None = None) -> Home:
+    def locate(cls, given: Path | str | None = None) -> Home:
         """`--home`, else `HPO_HOME`, else `mlruns` in the current folder.
 
-        Raises `UsageError` for a path that cannot stand in the address of a database.
+        Raises `UsageError` for a path that no folder can have, or that cannot stand in the address of a database.
         """
-        path = (given or Path(os.environ.get("HPO_HOME") or "mlruns")).expanduser().resolve()
+        text = os.environ.get("HPO_HOME") or "mlruns" if given is None else str(given)
+        try:
+            path = given_path(text, Path())
+        except ValueError as error:
+            raise UsageError(f"home {clipped(text)}: {error}; expected the path of a folder") from error
         if set(str(path)) & set("?#%"):
             raise UsageError(f"home {path}: expected a path without ?, # and %")
+        there = next(place for place in (path, *path.parents) if place.exists())
+        if not there.is_dir():
+            raise UsageError(f"home {path}: {there} is a file; expected a folder")
         return cls(path)
 
     @property

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from hpo.errors import UsageError
 from hpo.fetch import fetched_path
+from hpo.given_path import given_path
 from hpo.home import Home
+from hpo.lookup import look_up
+from hpo.quoting import quoted
 from hpo.yaml_source import Section
-from trainers.catalog import FOLDABLE_ADAPTERS, TASKS
+from trainers.catalog import DATA_SUFFIXES, FOLDABLE_ADAPTERS, TASKS
 from trainers.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.model_folder import folder_problems
 from trainers.slices import parse_slice
@@ -18,7 +21,7 @@ from trainers.spec import DataRef, ModelRef, SourceRef
 
 DOCUMENTS = ("file", "paragraph", "line")
 """What `data.documents` may name; any other text stands between two documents."""
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll")
+MOST_ROWS = 1_000_000_000_000
 
 
 def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
@@ -34,16 +37,15 @@ def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
         section.finish()
         key = ("model", "source")
     if not isinstance(value, str) or not value:
-        root.problem(
-            "is missing" if value is None else f"got {value!r}", "expected a hub id, a folder or fetch:NAME", *key
-        )
+        if value is None:
+            root.problem("is missing", "expected a hub id, a folder or fetch:NAME", *key)
+        else:
+            root.got(value, "expected a hub id, a folder or fetch:NAME", *key)
         return ModelRef("")
-    path = _resolve(root, value, file, home, key)
-    if path is not None:
-        _check_model_folder(root, path, key)
-    elif value.startswith((".", "/", "~")) or value.endswith(".gguf"):
-        root.problem(f"no folder {value!r}", "expected a hub id, a model folder or fetch:NAME", *key)
-    return ModelRef(str(path or value), revision, trust, adapter)
+    found = _look_up(root, key, value, file, home, "folder", is_hub=revision is not None)
+    if isinstance(found, Path):
+        _check_model_folder(root, found, key)
+    return ModelRef(str(found or value), revision, trust, adapter)
 
 
 def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
@@ -61,7 +63,11 @@ def _parse_adapter(section: Section, file: Path) -> str | None:
     given = section.text("adapter")
     if given is None:
         return None
-    folder = (file.parent / Path(given).expanduser()).resolve()
+    try:
+        folder = given_path(given, file.parent)
+    except ValueError as error:
+        section.problem(f"got {quoted(given)}: {error}", "expected the folder of an adapter", "adapter")
+        return None
     if why := _why_no_adapter(folder):
         section.problem(*why, "adapter")
     return str(folder)
@@ -83,7 +89,10 @@ def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
         return f"{folder / ADAPTER_CONFIG} is not JSON: {error}", "expected a PEFT adapter"
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind not in FOLDABLE_ADAPTERS:
-        return f"an adapter of type {kind!r} cannot be folded into weights", f"one of {', '.join(FOLDABLE_ADAPTERS)}"
+        return (
+            f"an adapter of type {quoted(kind)} cannot be folded into weights",
+            f"one of {', '.join(FOLDABLE_ADAPTERS)}",
+        )
     if config.get("loftq_config"):
         return "an adapter of loftq belongs on weights of 4 bits", "continue from one of another method"
     return None
@@ -107,12 +116,12 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
     sizes = {
         split: section.number(
             f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
-            "a share below 1 or a whole number of rows",
+            "a share below 1 or a whole number of rows", most=MOST_ROWS,
         )
         for split in ("validation", "test")
     }  # fmt: skip
-    documents = _parse_documents(section, task)
-    split_seed = section.number("split_seed", 0, lambda v: v >= 0 and v == int(v), "a whole number from 0")
+    documents, label_names = _parse_documents(section, task), _parse_label_names(section, task)
+    split_seed = section.whole("split_seed", 0, 0, most=(1 << 63) - 1)
     if "data" in root:
         if section.raw("train") is None:
             section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
@@ -124,8 +133,9 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         columns=columns,
         validation_size=float(sizes["validation"]),
         test_size=float(sizes["test"]),
-        seed=int(split_seed),
+        seed=split_seed,
         documents=documents,
+        label_names=label_names,
     )
 
 
@@ -134,30 +144,44 @@ def _parse_documents(data: Section, task: str) -> str:
     value = data.text("documents", "file") or ""
     if "documents" in data and task not in ("", "causal-lm"):
         data.problem("is given", f"only causal-lm reads documents, not {task}: remove it", "documents")
-    elif not value:
-        data.problem(
-            "got ''", f"expected {', '.join(DOCUMENTS)}, or the text that separates two documents", "documents"
-        )
     elif value not in DOCUMENTS and (meant := difflib.get_close_matches(value.lower(), DOCUMENTS, 1, 0.8)):
-        data.problem(f"got {value!r}", f"did you mean {meant[0]!r}?", "documents")
+        data.got(value, f"did you mean {meant[0]!r}?", "documents")
     return value
+
+
+def _parse_label_names(data: Section, task: str) -> list[str]:
+    """Names of labels that the data holds as numbers, in the order of these."""
+    value = data.raw("label_names")
+    if "label_names" not in data:
+        return []
+    if task and not {"label", "labels", "tags"} & set(TASKS[task].columns):
+        data.problem("is given", f"{task} has no labels: remove it", "label_names")
+    elif not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        data.got(value, "expected a list of names, the name of label 0 first, e.g. [negative, positive]", "label_names")
+    elif len(set(value)) < max(2, len(value)):
+        data.got(value, "expected at least two names, each of them once", "label_names")
+    else:
+        return [name.strip() for name in value]
+    return []
 
 
 def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef | None:
     """The source of a split: a text, or a mapping that says which of its rows."""
     if not isinstance(data.raw(role), dict):
+        if role == "train" and data.raw(role) is None:
+            return None  # it is missing
         value = data.text(role)
         return None if value is None else SourceRef(_locate(data, role, value, file, home))
     section = data.section(role)
-    value = section.text("source")
     if section.raw("source") is None:
         section.problem("is missing", "expected a file, a hub id or fetch:NAME", "source")
-    source = SourceRef(
-        source="" if value is None else _locate(section, "source", value, file, home),
-        config=section.text("config"),
-        revision=section.text("revision"),
-        split=section.text("split"),
-    )
+        value = None
+    else:
+        value = section.text("source")
+    config, revision, split = section.text("config"), section.text("revision"), section.text("split")
+    is_hub = config is not None or revision is not None
+    place = "" if value is None else _locate(section, "source", value, file, home, is_hub=is_hub)
+    source = SourceRef(place, config, revision, split)
     section.finish()
     _check_part(section, role, source)
     return source
@@ -165,52 +189,50 @@ def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef
 
 def _check_part(section: Section, role: str, source: SourceRef) -> None:
     """Which rows: of a hub id all that `datasets` takes, of files a slice of them."""
-    is_hub = source.is_hub and not source.source.startswith("fetch:")
     for key in ("config", "revision"):
-        if (given := getattr(source, key)) is not None and not is_hub:
-            section.problem(f"got {given!r}", f"files have no {key}: only a hub id has; remove it", key)
+        if (given := getattr(source, key)) is not None and not source.is_hub:
+            section.got(given, f"files have no {key}: only a hub id has; remove it", key)
     if source.split is None:
         return
     try:
-        parts = [parse_slice(part.strip()) for part in (source.split.split("+") if is_hub else [source.split])]
+        parts = [parse_slice(part.strip()) for part in (source.split.split("+") if source.is_hub else [source.split])]
     except ValueError as error:
-        section.problem(f"got {source.split!r}", str(error), "split")
+        section.got(source.split, str(error), "split")
         return
-    if not is_hub and parts[0].name not in ("train", role):
+    if not source.is_hub and parts[0].name not in ("train", role):
         right = f"the rows of files are train: expected e.g. train[:4096], or {role}[:4096]"
-        section.problem(f"got {source.split!r}", right, "split")
+        section.got(source.split, right, "split")
 
 
-def _locate(section: Section, key: str, value: str, file: Path, home: Home) -> str:
+def _locate(section: Section, key: str, value: str, file: Path, home: Home, *, is_hub: bool = False) -> str:
     """An absolute path, or pattern of paths; a hub id as it is."""
-    path = _resolve(section, value, file, home, (key,))
-    if path is None and "*" in value:
-        path = (file.parent / Path(value).expanduser()).resolve()
-        if not any(path.parent.glob(path.name)):
-            section.problem(f"no file matches {value!r}", f"paths start at {file.parent.resolve()}", key)
-        return str(path)
-    if path is not None:
-        if not path.is_dir() and path.suffix not in DATA_SUFFIXES:
-            section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
-        return str(path)
-    if Path(value).suffix in DATA_SUFFIXES or value.startswith((".", "/", "~")):
-        section.problem(f"no file {value!r}", f"paths start at {file.parent.resolve()}", key)
-        return str((file.parent / Path(value).expanduser()).resolve())
-    return value
+    found = _look_up(section, (key,), value, file, home, "file", is_hub=is_hub)
+    if found is None:
+        return str(file.parent.resolve() / "nowhere")
+    if isinstance(found, Path) and found.exists() and not found.is_dir():
+        _check_data_file(section, key, found)
+    return str(found)
 
 
-def _resolve(section: Section, value: str, file: Path, home: Home, key: tuple[str, ...]) -> Path | None:
-    """A `fetch:NAME` or an existing path as an absolute one; None for what may be a hub id."""
-    if value.startswith("fetch:"):
-        name = value.removeprefix("fetch:")
-        try:
-            path = fetched_path(name, home.dir)
-        except UsageError as error:
-            section.problem(f"got {value!r}", str(error), *key)
-            return None
-        if path is None:
-            section.problem(f"{value} is not there yet", f"run: hpo fetch {name}", *key)
-            return None
-        return path
-    path = (file.parent / Path(value).expanduser()).resolve()
-    return path if path.exists() else None
+def _check_data_file(section: Section, key: str, path: Path) -> None:
+    if not path.is_file():
+        section.problem(f"{path.name} is no regular file (a pipe or a device)", "expected a file or a folder", key)
+    elif path.suffix.lower() not in DATA_SUFFIXES:
+        section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
+
+
+def _look_up(
+    section: Section, key: tuple[str, ...], value: str, file: Path, home: Home, kind: str, *, is_hub: bool
+) -> Path | str | None:
+    """What is fetched as an absolute path, too; None after a problem of `key`."""
+    if not value.startswith("fetch:"):
+        return look_up(section, key, value, file, kind, is_hub=is_hub)
+    name = value.removeprefix("fetch:")
+    try:
+        path = fetched_path(name, home.dir)
+    except UsageError as error:
+        section.got(value, str(error), *key)
+        return None
+    if path is None:
+        section.problem(f"{value} is not there yet", f"run: hpo fetch {name}", *key)
+    return path

@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 
 from hpo.home import Home
 from hpo.lock import exclusive
+from hpo.mlflow_places import follow_move
+from hpo.sqlite import usable, wait_while_locked
 
 
 def quiet_mlflow() -> None:
@@ -27,11 +29,16 @@ def quiet_mlflow() -> None:
 
 
 def client(home: Home) -> MlflowClient:
-    """A client of the home's own store; its first use makes the database (a few seconds, once)."""
+    """A client of the home's own store; its first use makes the database (a few seconds, once).
+
+    Raises `HpoError` where something that is no database is in its place.
+    """
     quiet_mlflow()
+    wait_while_locked(home.mlflow_db)
     with exclusive(home.mlflow_lock):
-        if not home.mlflow_db.exists():
+        if not usable(home.mlflow_db):
             _make_store(home.mlflow_db)
+    follow_move(home)
     return _client(home.mlflow_db)
 
 

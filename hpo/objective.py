@@ -37,6 +37,8 @@ class Objective:
         return worse_by / abs(reference) if reference else (0.0 if worse_by <= 0 else math.inf)
 
 
+MOST = 1_000_000_000_000
+"""Of what a constraint bounds: seconds, parameters, megabytes."""
 Constraints = Mapping[str, float]
 """Resource -> the most of it that a trial may need."""
 
@@ -78,7 +80,7 @@ def parse_objectives(root: Section, task: str, further: Sequence[str] = ()) -> t
     if not isinstance(raw, list):
         return (_parse_objective(root.section("objective"), task, metrics, metrics[0]),)
     if not raw or not all(isinstance(item, dict) for item in raw):
-        root.problem(f"got {raw!r}", "expected a mapping, or a list of them", "objective")
+        root.got(raw, "expected a mapping, or a list of them", "objective")
         return (Objective(metrics[0], METRICS[metrics[0]].direction),)
     objectives, before = [], len(root.problems)
     for index, item in enumerate(raw):
@@ -92,14 +94,16 @@ def parse_objectives(root: Section, task: str, further: Sequence[str] = ()) -> t
 
 def _parse_objective(section: Section, task: str, allowed: Sequence[str], default: str) -> Objective:
     value = section.raw("metric")
-    if isinstance(value, str) and value in RESOURCES and value not in allowed:
+    if value is None:
+        value = section.one_of("metric", allowed, default)
+    elif isinstance(value, str) and value in RESOURCES and value not in allowed:
         expected = f"what a trial costs comes second; first one of {', '.join(allowed)}"
-        section.problem(f"got {value!r}", expected, "metric")
+        section.got(value, expected, "metric")
         value = None
     elif isinstance(value, str) and value in METRICS and value not in allowed:
         section.problem(f"{task} has no metric {value!r}", f"expected one of {', '.join(allowed)}", "metric")
         value = None
-    elif value is not None:
+    else:
         value = section.one_of("metric", allowed, default)
     metric = value or default
     known = {**METRICS, **RESOURCES}.get(metric)
@@ -112,6 +116,7 @@ def _direction(section: Section, metric: str) -> Direction:
     """Of a metric of the user's: nobody else knows which is better."""
     if section.raw("direction") is None:
         section.problem("is missing", f"expected maximize or minimize: which is better of {metric}?", "direction")
+        return "maximize"
     return "minimize" if section.one_of("direction", DIRECTIONS, "maximize") == "minimize" else "maximize"
 
 
@@ -121,7 +126,7 @@ def parse_constraints(root: Section) -> dict[str, float]:
     constraints = {}
     for name in RESOURCES:
         key = f"max_{name}"
-        if section.raw(key) is not None:
-            constraints[name] = section.number(key, 1.0, lambda v: v > 0, "a number above 0")
+        if section.optional(key) is not None:
+            constraints[name] = section.number(key, 1.0, lambda v: v > 0, "a number above 0", MOST)
     section.finish()
     return constraints

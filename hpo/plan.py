@@ -15,8 +15,9 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.finalists import repeats_planned
 from hpo.home import Home
+from hpo.records import void_crashes
 from hpo.requests import run_all
-from hpo.setup import WORKER, check_edit, inspect, warm_up
+from hpo.setup import WORKER, at_its_clock, check_edit, inspect, warm_up
 from hpo.slots import available_memory_mb, choose_slots, cores, probes_at_once
 from hpo.space import Point
 from hpo.strategy import choose_strategy
@@ -26,10 +27,13 @@ from trainers.codec import to_json
 from trainers.files import TrialPaths
 from trainers.spec import Inspection, Probe, Probed
 
+LAST_MOMENT_S = 253_370_764_800
+"""The year 9999, in seconds since the epoch: what libraries take for a date."""
+
 
 def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str = WORKER) -> dict[str, Any]:
     """The plan as `hpo plan --json` gives it. Raises what `run_sweep` raises before it writes anything."""
-    config = load_config(file, home)
+    config = at_its_clock(load_config(file, home), home)
     check_edit(config, home)
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
@@ -110,7 +114,7 @@ def estimate(
         ],
         "seconds": total_s,
         "ends_by": ends_by,
-        "ends_at": time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + total_s)),
+        "ends_at": _moment(time.time() + total_s),
         "cost": None if cost is None else total_s / 3600 * cost,
         "notes": list(inspection.notes),
     }
@@ -123,6 +127,13 @@ def trial_seconds(config: SweepConfig, inspection: Inspection, point: Point, pro
     return examples * probed.seconds_per_example + evaluations * probed.seconds_per_evaluation
 
 
+def _moment(epoch_s: float) -> str:
+    """Date and time of day, as far as there are any."""
+    if epoch_s > LAST_MOMENT_S:
+        return "after the year 9999"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
 def _batch_size(config: SweepConfig, point: Point) -> int:
     return int({**config.settings, **point}["batch_size"] or 1)
 
@@ -130,7 +141,9 @@ def _batch_size(config: SweepConfig, point: Point) -> int:
 def _trained(config: SweepConfig, home: Home) -> int:
     if newest_study_name(home.studies_db, config.name) is None:
         return 0
-    return sum(r.is_over and not r.reused_from for r in view_study(home.studies_db, config.name).records)
+    records = view_study(home.studies_db, config.name).records
+    void = void_crashes(records)
+    return sum(r.is_over and not r.reused_from and r.number not in void for r in records)
 
 
 def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:

@@ -33,4 +33,6 @@ def told(answer: dict[str, Any]) -> str:
         return ", ".join(f"{label} {answer['scores'][label]:.3f}" for label in answer["labels"]) or "no label"
     if "entities" in answer:
         return ", ".join(f"{e['text']} {e['label']} {e['score']:.3f}" for e in answer["entities"]) or "no entity"
+    if "tags" in answer:
+        return " ".join(f"{word['text']}/{word['tag']}" for word in answer["tags"]) or "no word"
     return f"{answer['value']:.4g}" if "value" in answer else str(answer["text"])

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from hpo.config import SweepConfig
+from hpo.records import TrialRecord, void_crashes
 from hpo.space import Point
 from hpo.strategy import complete_point, is_countable, spread_point, untried
 from hpo.study import Study
@@ -25,13 +26,15 @@ class Proposals:
         self._config = config
         self._study = study
         self._identity_of = identity_of
+        self._void = void_crashes(study.records())
+        """Of earlier sessions."""
         self._lined_up = self._line_up(warm)
         self.exhausted = False
         """Whether every point of the space has been tried."""
 
     def begin(self) -> tuple[int, Point] | None:
         """Begin the next trial: (number, point), or None when there is none."""
-        trained = sum(not record.reused_from for record in self._study.records())
+        trained = sum(not record.reused_from for record in self._counted())
         if trained >= self._config.planned_trials() or self.exhausted:
             return None
         point = None
@@ -40,6 +43,9 @@ class Proposals:
             if self.exhausted:
                 return None
         return self._study.begin(point, self._identity_of)
+
+    def _counted(self) -> list[TrialRecord]:
+        return [record for record in self._study.records() if record.number not in self._void]
 
     def _duplicates(self) -> int:
         """How many of the last trials in a row were equal to earlier ones; read from the study, so that a resumed
@@ -59,7 +65,7 @@ class Proposals:
 
     def _next_point(self) -> Point | None:
         """A point, or None to let the sampler choose; sets `exhausted` where there is no more to try."""
-        tried = {record.identity for record in self._study.records()}
+        tried = {record.identity for record in self._counted()}
         for point in self._lined_up:
             if self._identity_of(point) not in tried:
                 return point

@@ -67,7 +67,7 @@ def _parse_rule(section: Section) -> tuple[str, Rule]:
             given["rule"] = _parse_rule(section.section("rule"))[1]
             continue
         accept, expected = _BOUNDS[field.name]
-        if section.raw(field.name) is not None:
+        if section.optional(field.name) is not None:
             number = section.number(field.name, 1, accept, expected)
             given[field.name] = int(number) if isinstance(field.default, int) else float(number)
     if kind == "threshold" and not given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,15 @@ class TrialRecord:
     def is_duplicate(self) -> bool:
         """Whether it has the result of another trial of this sweep."""
         return (self.reused_from or "").isdigit()
+
+
+def void_crashes(records: Iterable[TrialRecord]) -> set[int]:
+    """Trials that crashed while none of the sweep has succeeded: whoever runs it again has mended what made them, so
+    they are not counted and their points are tried again."""
+    over = [record for record in records if record.result is not None]
+    if any(record.result and record.result.state != "failed" for record in over):
+        return set()
+    return {record.number for record in over if record.result and record.result.cause == "crash"}
 
 
 @dataclass(frozen=True)

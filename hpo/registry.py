@@ -25,6 +25,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.gates import Judged
 from hpo.home import Home
 from hpo.mlflow_store import client, quiet_mlflow
+from hpo.sqlite import usable
 from trainers.codec import fingerprint
 from trainers.export.runtime import Card
 from trainers.files import file_fingerprint
@@ -100,7 +101,7 @@ def _ensure_registered(store: MlflowClient, name: str) -> None:
 
 def released_folder(home: Home, name: str) -> Path:
     """Where the release behind `models:/NAME@champion` lies. Raises `UsageError` when there is none."""
-    if not home.mlflow_db.exists():
+    if not usable(home.mlflow_db):
         raise UsageError(f"no released model {name!r}: there is no store at {home.mlflow_db}")
     store = client(home)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpo.budget import Budget, Spent
 from hpo.champion import Champion, choose_champion, front
-from hpo.diagnosis import advice, collected
+from hpo.diagnosis import Advice, advice, collected, knobs
 from hpo.dimensions import Choice, edge, wider
 from hpo.objective import Objective, gate_of
 from hpo.records import StudyView, TrialRecord
@@ -33,7 +33,7 @@ def show(view: StudyView, state: str) -> dict[str, Any]:
         "strategy": attrs.get("strategy"),
         "revision": attrs.get("revision", 1),
         "revisions": attrs.get("revisions", []),
-        "trials": [_trial(r, baseline, view.objective, is_under_way=state != "interrupted") for r in records],
+        "trials": [_trial(r, baseline, view, is_under_way=state != "interrupted") for r in records],
         "baseline": {**_summary(baseline), "base_model": attrs.get("base_score")} if baseline else None,
         "champion": to_json(champion) if champion else None,
         "pareto_front": front(records, view.objectives, constraints) if len(view.objectives) > 1 else None,
@@ -97,9 +97,7 @@ def _summary(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _trial(
-    record: TrialRecord, baseline: TrialRecord | None, objective: Objective, *, is_under_way: bool
-) -> dict[str, Any]:
+def _trial(record: TrialRecord, baseline: TrialRecord | None, view: StudyView, *, is_under_way: bool) -> dict[str, Any]:
     result = record.result
     # The study keeps an interrupted trial as running: it will go on under its number.
     state = "interrupted" if record.state == "running" and not is_under_way else record.state
@@ -118,8 +116,15 @@ def _trial(
         "resumed_from": record.resumed_from,
         "reused_from": record.reused_from,
         "curve": [[fraction, value] for fraction, value in record.curve],
-        "advice": [to_json(one) for one in advice(result, objective)] if result and not record.is_duplicate else [],
+        "advice": [to_json(one) for one in _advice(record, view)],
     }
+
+
+def _advice(record: TrialRecord, view: StudyView) -> list[Advice]:
+    if record.result is None or record.is_duplicate:
+        return []
+    has = knobs(view.config, record.params, view.attrs.get("budget_setting"))
+    return advice(record.result, view.objective, has)
 
 
 def leaderboard(shown: Mapping[str, Any], limit: int | None = None) -> tuple[list[str], list[list[str]]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
+from hpo.config import SweepConfig
 from hpo.errors import ConfigError, Problem, RequestFailed
 from hpo.executors.base import Executor
 from trainers.spec import TERMINAL, Event, Failed, Request
@@ -40,6 +43,15 @@ def run_all(executor: Executor, requests: Sequence[Request], at_once: int) -> li
         if isinstance(event, TERMINAL):
             ended[under_way.pop(request_id)] = event
     return [ended[index] for index in range(len(requests))]
+
+
+@contextmanager
+def lines_of(config: SweepConfig) -> Iterator[None]:
+    """What a trainer finds wrong with a key of the YAML is told with the key's line."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([replace(p, where=config.place(p.where)) for p in error.problems]) from error
 
 
 def data_error(failure: Failed) -> ConfigError:

@@ -90,7 +90,7 @@ def open_revision(
 def _reshapes(changes: Iterable[Change]) -> bool:
     """Whether Optuna's study cannot take the change: its distributions are fixed, and so are its trials' settings and
     what was reported of them."""
-    keys = ("search_space", "method", "training", "constraints", "pruner.metric")
+    keys = ("search_space", "method", "training", "constraints", "pruner.metric", "code")
     return any(_is_under(path, keys) for path, _, _ in changes)
 
 
@@ -153,6 +153,7 @@ def _describe(study: Study, config: SweepConfig, changes: list[Change], left_out
         study.set_attr("revisions", [*study.attrs().get("revisions", []), entry])
     study.set_attr("config_text", config.file.read_text(encoding="utf-8"))
     study.set_attr("strategy", {"type": study.strategy.type, "why": study.strategy.why})
+    study.set_attr("budget_setting", config.budget_setting())
     study.set_attr("config", _plain(config.resolved()))
 
 

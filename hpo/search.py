@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hpo.attempts import SAME_CRASHES
@@ -15,7 +15,7 @@ from hpo.errors import SweepError
 from hpo.home import Home
 from hpo.proposals import Proposals
 from hpo.pruning import Peers
-from hpo.records import TrialRecord
+from hpo.records import TrialRecord, void_crashes
 from hpo.runner import Job
 from hpo.slots import Slots
 from hpo.study import Study
@@ -78,7 +78,8 @@ class Search:
         """Messages of the last trials that crashed, without another one between."""
         self.stopped_by: str | None = None
         """The bound of the budget that ended the search, if one did."""
-        self.finished_count = sum(r.is_over for r in study.records())
+        void = void_crashes(study.records())
+        self.finished_count = sum(r.is_over and r.number not in void for r in study.records())
         self.best = best_value(study)
         self._longest_s = max((r.result.seconds for r in study.records() if r.result), default=0.0)
         self._baseline_identity = self._identity_of(config.baseline())
@@ -86,9 +87,16 @@ class Search:
     def check_any_succeeded(self) -> None:
         """Raises `SweepError` when no trial has a value."""
         if self.best is None:
-            failures = [r.result for r in self._study.records() if r.result and r.result.state == "failed"]
-            last = f"; the last one: {failures[-1].cause}: {failures[-1].message}" if failures else ""
-            raise SweepError(f"no trial of {self._config.name} succeeded{last}")
+            failures = [r for r in self._study.records() if r.result and r.result.state == "failed"]
+            raise SweepError(f"no trial of {self._config.name} succeeded{self._what_happened(failures)}")
+
+    def _what_happened(self, failures: Sequence[TrialRecord]) -> str:
+        if not failures or (result := failures[-1].result) is None:
+            return ""
+        log = self._home.sweep(self._config.name).trial(failures[-1].number).log
+        where = f"; its log is {log}" if log.exists() else ""
+        again = "; mend that, and the same command tries again" if result.cause == "crash" else ""
+        return f"; the last one: {result.cause}: {result.message}{where}{again}"
 
     # --- what to run -------------------------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class Search:
             number, params, self._home, self._inspection, paths, self._slots.threads, self._slots.device(slot)
         )
         is_baseline = record.identity == self._baseline_identity
-        if is_baseline and "baseline" not in self._study.attrs():
+        if is_baseline and not self._has_baseline():
             self._study.set_attr("baseline", number)
         self._study.set_run_id(number, self._tracker.start_trial(spec, record, is_baseline=is_baseline))
         self._view.trial_started(number, params)
@@ -131,6 +139,12 @@ class Search:
         self._meter.begin()
         self._has_started = True
         return job
+
+    def _has_baseline(self) -> bool:
+        """A crash is none: the next trial at that point takes its place."""
+        number = self._study.attrs().get("baseline")
+        result = None if number is None else self._study.record(number).result
+        return number is not None and (result is None or result.cause != "crash")
 
     def _identity_of(self, point: Mapping[str, Setting]) -> str:
         return identity_of(self._config, self._home, self._inspection, point)

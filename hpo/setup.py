@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from hpo.executors.local import LocalExecutor
 from hpo.executors.restarting import RestartingExecutor
 from hpo.home import Home, SweepPaths
 from hpo.intent import intent_of
-from hpo.requests import run_all, run_alone
+from hpo.requests import lines_of, run_all, run_alone
 from hpo.revision import changes_of
 from hpo.slots import Slots, choose_slots
 from hpo.studies import stored_attrs, study_names
@@ -23,6 +25,13 @@ from trainers.spec import Inspect, Inspection, Load, Probe, Probed
 
 WORKER = "trainers.work"
 """The module that the trial host answers requests with."""
+
+
+def at_its_clock(config: SweepConfig, home: Home) -> SweepConfig:
+    """The config with the clock that its sweep began at, or now: a chat template that prints the date makes the same
+    tokens as long as the sweep goes on."""
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    return dataclasses.replace(config, clock=stored_attrs(home.studies_db, config.name).get("clock", now))
 
 
 def check_edit(config: SweepConfig, home: Home) -> None:
@@ -62,17 +71,18 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     """Everything that can be wrong with data or model is found here, before any study or run exists."""
     workload = config.workload(home)
     # While a child inspects, the host imports what trials will need.
-    inspection, _ = run_all(executor, [Inspect(workload, intent_of(config)), Load(workload, None)], at_once=2)
+    with lines_of(config):
+        inspection, _ = run_all(executor, [Inspect(workload, intent_of(config)), Load(workload, None)], at_once=2)
     assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
     if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
         found = f"makes {evaluations:,} evaluations of a trial"
-        raise ConfigError([Problem(f"{config.file}: training.eval_steps", found, why)])
+        raise ConfigError([Problem(config.place("training.eval_steps"), found, why)])
     before = stored_attrs(home.studies_db, config.name).get("data")
     for name in ("fingerprint", "model_fingerprint"):
         if before and before[name] != getattr(inspection, name):
             what = "data" if name == "fingerprint" else "model"
             found = f"the {what} of sweep {config.name!r} has changed since it began"
-            raise ConfigError([Problem(f"{config.file}: {what}", found, "give the sweep another name:")])
+            raise ConfigError([Problem(config.place(what), found, "give the sweep another name:")])
     return inspection
 
 
@@ -82,7 +92,7 @@ def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Ins
         run_alone(executor, Load(config.workload(home), inspection))
     except RequestFailed as error:
         found = f"{config.model.source} cannot be loaded: {error}"
-        raise ConfigError([Problem(f"{config.file}: model", found, "a complete safetensors model")]) from error
+        raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
 
 
 def slots_for(

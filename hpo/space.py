@@ -17,6 +17,8 @@ from hpo.errors import did_you_mean
 from hpo.yaml_source import Section
 from trainers.settings import ALIASES, FIELDS, Field, Setting, mapping_text
 
+MOST_STEPS = 1_000_000
+"""Of a dimension of floats: with more of them a step says nothing."""
 Condition = Mapping[str, tuple[Setting, ...]]
 """Name of another dimension -> the values for which this one exists."""
 Point = dict[str, Setting]
@@ -122,9 +124,9 @@ def parse_space(section: Section, fields: Mapping[str, Field]) -> SearchSpace:
 def _parse_fixed(section: Section, name: str, value: Any, field: Field) -> Choice | None:
     """`lora_r: 8`: a dimension of one value."""
     if isinstance(value, list):
-        section.problem(f"got {value!r}", "expected a value, or {type: choice, values: [...]}", name)
-    elif why := field.refuse(value):
-        section.problem(f"got {value!r}", why, name)
+        section.got(value, "expected a value, or {type: choice, values: [...]}", name)
+    elif why := refusal(section, name, field):
+        section.got(value, why, name)
     else:
         return Choice((typed(field, value),))
     return None
@@ -155,7 +157,7 @@ def _checked_conditions(
         if (dimension := dimensions.get(other)) is None:  # reported already
             return value
         if not dimension.contains(value):
-            section.problem(f"got {value!r}", f"{other} is {dimension.describe()}", name, "when", other)
+            section.got(value, f"{other} is {dimension.describe()}", name, "when", other)
             return value
         return dimension.nearest(value)
 
@@ -210,21 +212,24 @@ def _parse_dimension(section: Section, field: Field) -> Dimension | None:
 
 def _parse_choice(section: Section, field: Field) -> Choice | None:
     values = section.raw("values")
+    if "values" not in section:
+        section.problem("is missing", "expected a list of values, e.g. [8, 16, 32]", "values")
+        return None
     if not isinstance(values, list) or not values:
-        section.problem(f"got {values!r}", "expected a list of values, e.g. [8, 16, 32]", "values")
+        section.got(values, "expected a list of values, e.g. [8, 16, 32]", "values")
         return None
     if any(value in values[:i] for i, value in enumerate(values)):
-        section.problem(f"got {values!r}", "expected each value once", "values")
-    for value in values:
-        if why := field.refuse(value):
-            section.problem(f"got {value!r}", why, "values")
-    return Choice(tuple(typed(field, value) for value in values))
+        section.got(values, "expected each value once", "values")
+    refused = [(value, why) for value in values if (why := field.refuse(value))]
+    for value, why in refused:
+        section.got(value, why, "values")
+    return None if refused else Choice(tuple(typed(field, value) for value in values))
 
 
 def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | None:
     low, high = (_parse_bound(section, field, kind, end) for end in ("low", "high"))
     log = section.flag("log", False)
-    step = section.raw("step")
+    step = section.optional("step", "a number above 0")
     if kind == "int" and field.type is float:
         section.problem("got type int", f"{field.name} is {field.describe()}: expected type: float", "type")
     if field.type is str or (kind == "float" and field.type is int):
@@ -239,11 +244,19 @@ def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | 
     if log and step is not None:
         section.problem("got step with log: true", "expected one of the two", "step")
     if step is not None and not _is_step(step, kind):
-        section.problem(f"got {step!r}", f"expected a {'whole ' if kind == 'int' else ''}number above 0", "step")
+        section.got(step, f"expected a {'whole ' if kind == 'int' else ''}number above 0", "step")
+        return None
+    if kind == "float" and step is not None and (high - low) / step > MOST_STEPS:
+        section.got(step, f"expected at most {MOST_STEPS:,} steps from low to high: a larger one, or none", "step")
         return None
     if kind == "int":
         return Int(int(low), int(high), log, int(step or 1))
     return Float(float(low), float(high), log, None if step is None else float(step))
+
+
+def refusal(section: Section, key: str, field: Field) -> str | None:
+    """Why the value of `key` cannot be this setting, or None; null may be its default, no value at all never is."""
+    return field.refuse(section.raw(key)) or (f"expected {field.describe()}" if section.is_empty(key) else None)
 
 
 def typed(field: Field, value: Any) -> Setting:
@@ -266,11 +279,14 @@ def _parse_bound(section: Section, field: Field, kind: str, end: str) -> float |
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind == "int" and not whole):
         wanted = "a whole number" if kind == "int" else "a number"
-        section.problem("is missing" if value is None else f"got {value!r}", f"expected {wanted}", end)
+        if end in section:
+            section.got(value, f"expected {wanted}", end)
+        else:
+            section.problem("is missing", f"expected {wanted}", end)
         return None
     if not math.isfinite(value):
-        section.problem(f"got {value!r}", "expected a finite number", end)
+        section.got(value, "expected a finite number", end)
         return None
     if field.type is not str and (why := field.refuse(int(value) if field.type is int and whole else value)):
-        section.problem(f"got {value!r}", why, end)
+        section.got(value, why, end)
     return value

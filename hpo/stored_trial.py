@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -37,6 +39,13 @@ def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
     }  # fmt: skip
     curve = {f"curve:{index}": list(point) for index, point in enumerate(record.curve)} if with_curve else {}
     return {name: value for name, value in {**attrs, **curve}.items() if value is not None}
+
+
+def read_trials(trials: Iterable[FrozenTrial], attrs: Mapping[str, Any]) -> list[TrialRecord]:
+    """The trials of a study with these attributes. `run_ids` has the runs that were made anew after the trial's end."""
+    records = [record for trial in trials if (record := read_trial(trial))]
+    runs = attrs.get("run_ids", {})
+    return [dataclasses.replace(r, run_id=runs.get(str(r.number), r.run_id)) for r in records]
 
 
 def read_trial(trial: FrozenTrial) -> TrialRecord | None:

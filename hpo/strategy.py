@@ -10,6 +10,7 @@ from typing import Any
 from hpo.dimensions import Choice, is_number
 from hpo.errors import did_you_mean
 from hpo.home import NAME_PATTERN
+from hpo.quoting import quoted
 from hpo.space import Point, SearchSpace
 from hpo.yaml_source import Section
 from trainers.settings import Setting
@@ -97,17 +98,17 @@ def parse_strategy(root: Section, space: SearchSpace) -> Strategy:
     section = root.section("search_strategy")
     kind = section.one_of("type", STRATEGIES, "auto")
     enqueue = _parse_enqueue(root, section, space)
-    trials = section.number("num_trials", 20, lambda v: v >= 1 and v == int(v), "a whole number from 1")
+    trials = section.whole("num_trials", 20, 1)
     warm_start: Any = section.raw("warm_start")
     if warm_start is None or isinstance(warm_start, str):
         warm_start = [] if warm_start is None else [warm_start]
     if not isinstance(warm_start, list) or not all(
         isinstance(w, str) and NAME_PATTERN.fullmatch(w) for w in warm_start
     ):
-        section.problem(f"got {warm_start!r}", "expected names of earlier sweeps", "warm_start")
+        section.got(warm_start, "expected names of earlier sweeps", "warm_start")
         warm_start = []
     section.finish()
-    return Strategy(kind, int(trials), enqueue, tuple(warm_start))
+    return Strategy(kind, trials, enqueue, tuple(warm_start))
 
 
 def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple[Mapping[str, Setting], ...]:
@@ -115,7 +116,7 @@ def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple
     if raw is None:
         return ()
     if not isinstance(raw, list) or not all(isinstance(point, dict) for point in raw):
-        section.problem(f"got {raw!r}", "expected a list of points, e.g. [{learning_rate: 1e-3}]", "enqueue")
+        section.got(raw, "expected a list of points, e.g. [{learning_rate: 1e-3}]", "enqueue")
         return ()
     written = root.raw("search_space")
     refused = set(written) - set(space.dimensions) if isinstance(written, dict) else set()  # reported there
@@ -124,10 +125,12 @@ def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple
             dimension = space.dimensions.get(name)
             if dimension is None and name not in refused:
                 hint = did_you_mean(name, space.dimensions) if space.dimensions else "search_space has none"
-                section.problem(f"point {number}: {name!r} is not a dimension", hint, "enqueue")
+                section.problem(f"point {number}: {quoted(name)} is not a dimension", hint, "enqueue")
             elif dimension is not None and not dimension.contains(value):
                 expected = f"{name} is {dimension.describe()}"
-                section.problem(f"point {number}: {name} {value!r} lies outside the search space", expected, "enqueue")
+                section.problem(
+                    f"point {number}: {name} {quoted(value)} lies outside the search space", expected, "enqueue"
+                )
     return tuple({name: _as_in(space, name, value) for name, value in point.items()} for point in raw)
 
 

@@ -23,7 +23,7 @@ from hpo.objective import Objective, excess, value_of
 from hpo.records import Attempt, TrialRecord
 from hpo.samplers import STARTUP_TRIALS, distributions, sampler, suggest
 from hpo.space import Point
-from hpo.stored_trial import BILLION, attrs_of, billionths, read_trial
+from hpo.stored_trial import BILLION, attrs_of, billionths, read_trials
 from hpo.strategy import choose_strategy
 from trainers.codec import to_json
 from trainers.spec import TrialResult
@@ -52,7 +52,7 @@ class Study:
         self._open: dict[int, optuna.Trial] = {}
         self._attrs = dict(self._study.user_attrs)
         found = self._study.get_trials(deepcopy=False)
-        self._records = {r.number: r for t in found if (r := read_trial(t))}
+        self._records = {r.number: r for r in read_trials(found, self._attrs)}
         for trial in found:
             if trial.state == TrialState.RUNNING and "begun" not in trial.user_attrs:  # a kill in the middle of `begin`
                 number = self.next_number
@@ -179,6 +179,11 @@ class Study:
         if self._records[number].run_id != run_id:
             self._open[number].set_user_attr("run_id", run_id)
             self._change(number, run_id=run_id)
+
+    def replace_run(self, number: int, run_id: str) -> None:
+        """The run of a trial that is over was made anew. Optuna changes nothing of such a trial: the study notes it."""
+        self.set_attr("run_ids", {**self._attrs.get("run_ids", {}), str(number): run_id})
+        self._change(number, run_id=run_id)
 
     def set_attempts(self, number: int, attempts: Sequence[Attempt], resumed_from: int | None) -> None:
         trial = self._open[number]

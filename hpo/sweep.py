@@ -17,15 +17,17 @@ from hpo.executors.base import Executor
 from hpo.finalists import decide, repeats_planned
 from hpo.home import Home
 from hpo.lock import is_locked, sweep_lock
+from hpo.lost_runs import write_lost_runs
 from hpo.promote import promote
 from hpo.proposals import Proposals
+from hpo.remedies import first_line, way_on
 from hpo.report import leaderboard_text, show
 from hpo.requests import run_alone
 from hpo.revision import Change, open_revision
 from hpo.runner import Runner
 from hpo.running import RunningSweep
 from hpo.search import Search, identity_of
-from hpo.setup import WORKER, check_edit, inspect, nothing_left_behind, slots_for, trial_host, warm_up
+from hpo.setup import WORKER, at_its_clock, check_edit, inspect, nothing_left_behind, slots_for, trial_host, warm_up
 from hpo.signals import terminate_as_interrupt
 from hpo.slots import Slots, cores
 from hpo.space import Point
@@ -53,7 +55,7 @@ def run_sweep(
     Ctrl-C, after which the same call continues.
     """
     view = view or Silent()
-    config = load_config(file, home)
+    config = at_its_clock(load_config(file, home), home)
     check_edit(config, home)
     paths = home.sweep(config.name)
     try:
@@ -69,6 +71,7 @@ def run_sweep(
                 slots = slots_for(executor, config, home, inspection, jobs, threads)
             with opened_books(config, home, inspection, executor, view, slots) as sweep:
                 tell_data(sweep)
+                write_lost_runs(sweep)
                 score_base(sweep)
                 search(sweep)
                 decide(sweep)
@@ -80,11 +83,11 @@ def run_sweep(
     except BrokenPipeError:  # nobody reads what we say: the command line knows what to do
         raise
     except OSError as error:  # a full disk, say
-        raise SweepError(f"{error}; the same command continues") from error
+        raise SweepError(f"{error}; {way_on(error)}") from error
     except HpoError:
         raise
     except store_errors() as error:
-        raise SweepError(f"a store cannot be written: {first_line(error)}; the same command continues") from error
+        raise SweepError(f"a store cannot be written: {first_line(error)}; {way_on(error)}") from error
     finally:
         view.end()
     return read_sweep(home, config.name)
@@ -113,13 +116,6 @@ def list_sweeps(home: Home) -> list[dict[str, Any]]:
     return [read_sweep(home, name) for name in study_names(home.studies_db)]
 
 
-def first_line(error: Exception) -> str:
-    """What a database has to say, without the statement it was given."""
-    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    cause = getattr(cause, "orig", cause)  # the driver's own error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-
-
 # --- the sweep -----------------------------------------------------------------------------------------
 
 
@@ -133,11 +129,12 @@ def opened_books(
     )
     tell_revision(view, study, changes, left_out)
     study.set_attr("state", "running")
+    study.set_attr("clock", config.clock)
     study.set_attr("data", to_json(inspection))
     meter = Meter(config.budget, from_json(Spent, study.attrs().get("spent", {})), time.time)
     tracker = None
     try:
-        tracker = tracker_of(home, config, inspection)
+        tracker = tracker_of(home, config, inspection, view)
         yield RunningSweep(config, home, inspection, study, tracker, executor, view, slots, meter)
     except BaseException as error:
         try:
@@ -151,15 +148,16 @@ def opened_books(
         study.close()
 
 
-def tracker_of(home: Home, config: SweepConfig, inspection: Inspection) -> Tracker:
+def tracker_of(home: Home, config: SweepConfig, inspection: Inspection, view: View | None = None) -> Tracker:
     """MLflow's tracker, or one that writes the other views of `report_to` too."""
+    say = (view or Silent()).say
     if "tensorboard" not in config.report_to:
         from hpo.tracking import Tracker  # late: MLflow takes two seconds, which no other command and no error needs
 
-        return Tracker(home, config, inspection)
+        return Tracker(home, config, inspection, say)
     from hpo.tensorboard import TensorBoardTracker
 
-    return TensorBoardTracker(home, config, inspection)
+    return TensorBoardTracker(home, config, inspection, say)
 
 
 def store_errors() -> tuple[type[Exception], ...]:

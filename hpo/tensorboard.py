@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from hpo import curves
 from hpo.config import SweepConfig
 from hpo.home import Home
+from hpo.metric_names import safe_name
 from hpo.records import TrialRecord
 from hpo.tracking import Tracker
 from trainers.files import TrialPaths
@@ -30,8 +31,10 @@ from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
 class TensorBoardTracker(Tracker):
     """MLflow's runs, with event files beside them that are told the same."""
 
-    def __init__(self, home: Home, config: SweepConfig, inspection: Inspection) -> None:
-        super().__init__(home, config, inspection)
+    def __init__(
+        self, home: Home, config: SweepConfig, inspection: Inspection, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        super().__init__(home, config, inspection, say)
         self._home = home
         self._sweep = config.name
         self._files: dict[int, EventFile] = {}
@@ -78,7 +81,8 @@ class EventFile:
 
     def add(self, examples: int, values: Mapping[str, float]) -> None:
         """Points at `examples` training examples, but for the curves that are as far already."""
-        new = [Summary.Value(tag=n, simple_value=v) for n, v in values.items() if examples > self._last.get(n, -1)]
+        named = {_tag(name): value for name, value in values.items()}
+        new = [Summary.Value(tag=n, simple_value=v) for n, v in named.items() if examples > self._last.get(n, -1)]
         if new:
             self._add(examples, Summary(value=new))
 
@@ -101,6 +105,11 @@ class EventFile:
         if self._path.exists():
             os.truncate(self._path, whole)
         return last
+
+
+def _tag(name: str) -> str:
+    """TensorBoard takes any name that is text; half characters are none."""
+    return name if name.isascii() or name == name.encode("utf-8", "replace").decode() else safe_name(name)
 
 
 def _records(data: bytes) -> Iterator[tuple[int, Any]]:

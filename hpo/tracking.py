@@ -7,10 +7,9 @@ examples seen, so that trials with different batch sizes line up.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo import curves
 from hpo.config import SweepConfig
 from hpo.home import Home
+from hpo.metric_names import safe_name
+from hpo.mlflow_runs import SweepRuns
 from hpo.mlflow_store import client
 from hpo.records import TrialRecord
 from trainers.files import TrialPaths
@@ -30,46 +31,43 @@ from trainers.spec import Evaluation, Inspection, Step, TrialResult, TrialSpec
 
 TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
 """What MLflow and the database below it raise when the store cannot be written."""
-EXPERIMENT = "hpo"
 _BATCH = 1000  # most metrics that MLflow takes at once
-# So that the UI opens on training runs, not on traces of a language model.
-_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
 class Tracker:
     """Writes one sweep's runs."""
 
-    def __init__(self, home: Home, config: SweepConfig, inspection: Inspection) -> None:
+    def __init__(
+        self, home: Home, config: SweepConfig, inspection: Inspection, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """`say` is told what was deleted in MLflow and is made again."""
         self._client = client(home)
         self._config = config
         self._inspection = inspection
-        self._experiment_id = self._experiment(home)
+        self._all_runs = SweepRuns(self._client, home, config.name, say)
         self._runs: dict[int, str] = {}
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
         self._summarized: set[int] = set()
         """Trials whose run has its final numbers from a session that was killed just then."""
-        self.parent_id = self._find(kind="sweep") or self._create(
-            config.name, {"hpo.sweep": config.name, "hpo.kind": "sweep", "hpo.task": config.task}
-        )
+        self._renamed: dict[str, str] = {}
+        """Names in MLflow -> the metrics' own, where they differ."""
+        self.parent_id = self._parent()
         self._client.update_run(self.parent_id, status="RUNNING")
         self._describe_sweep()
 
-    def _experiment(self, home: Home) -> str:
-        if found := self._client.get_experiment_by_name(EXPERIMENT):
-            return str(found.experiment_id)
-        return str(self._client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
+    def _parent(self) -> str:
+        if found := self._all_runs.find(kind="sweep"):
+            return found
+        tags = {"hpo.sweep": self._config.name, "hpo.kind": "sweep", "hpo.task": self._config.task}
+        made = self._all_runs.create(self._config.name, tags)
+        self._all_runs.adopt_children(made)
+        return made
 
-    def _find(self, **tags: str) -> str | None:
-        """A run of this sweep by its tags: a run made just before a crash is adopted, not doubled."""
-        wanted = {"sweep": self._config.name, **tags}
-        query = " and ".join(f"tags.`hpo.{name}` = '{value}'" for name, value in wanted.items())
-        runs = self._client.search_runs([self._experiment_id], query, max_results=1)
-        return str(runs[0].info.run_id) if runs else None
-
-    def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        return str(self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+    def gone(self, run_ids: Collection[str]) -> set[str]:
+        """Runs of this sweep that were deleted for good; one that was only marked so is brought back."""
+        return self._all_runs.gone(run_ids)
 
     def _describe_sweep(self) -> None:
         config = self._config
@@ -84,7 +82,7 @@ class Tracker:
         if not run.inputs.dataset_inputs:
             self._client.log_inputs(run_id, [self._dataset()])
         if not run.data.params:
-            self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+            self._client.log_batch(run_id, params=[Param(safe_name(n), v) for n, v in params.items()])
 
     def _dataset(self) -> DatasetInput:
         train = self._config.data.train
@@ -103,7 +101,9 @@ class Tracker:
 
     def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
         """Open a trial's run, or take up the one it had before an interruption."""
-        run_id = record.run_id or self._find(kind="trial", spec=spec.fingerprint(), trial=str(spec.number))
+        run_id = self._all_runs.living(record.run_id) or self._all_runs.find(
+            kind="trial", spec=spec.fingerprint(), trial=str(spec.number)
+        )
         if run_id:
             self._adopt(run_id, spec)
         else:
@@ -118,13 +118,13 @@ class Tracker:
             }  # fmt: skip
             if record.reused_from is not None:
                 tags["hpo.reused_from"] = record.reused_from
-            run_id = self._create(f"{self._config.name}-{spec.number:03d}", tags)
+            run_id = self._all_runs.create(f"{self._config.name}-{spec.number:03d}", tags)
         self._take(spec, run_id)
         return run_id
 
     def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
         """A run for one repeat of a finalist; its number only tells it apart while it is under way."""
-        run_id = self._find(kind="repeat", spec=spec.fingerprint())
+        run_id = self._all_runs.find(kind="repeat", spec=spec.fingerprint())
         if run_id:
             self._adopt(run_id, spec)
         else:
@@ -132,7 +132,7 @@ class Tracker:
                 "mlflow.parentRunId": self.parent_id, "hpo.sweep": self._config.name, "hpo.kind": "repeat",
                 "hpo.repeats": str(trial), "hpo.spec": spec.fingerprint(),
             }  # fmt: skip
-            run_id = self._create(f"{self._config.name}-{trial:03d}-seed-{repeat}", tags)
+            run_id = self._all_runs.create(f"{self._config.name}-{trial:03d}-seed-{repeat}", tags)
         self._take(spec, run_id)
         return run_id
 
@@ -149,7 +149,7 @@ class Tracker:
         self._pending[spec.number] = []
 
     def _last_step(self, run_id: str, metric: str) -> int:
-        history = self._client.get_metric_history(run_id, f"validation/{metric}")
+        history = self._client.get_metric_history(run_id, safe_name(f"validation/{metric}"))
         return max((m.step for m in history), default=-1)
 
     def step(self, number: int, step: Step) -> None:
@@ -173,7 +173,17 @@ class Tracker:
         if examples <= self._logged_up_to.get(number, -1):
             return  # a resumed trial repeats what the run already has; history would keep it twice
         now = int(time.time() * 1000)
-        self._pending[number] += [Metric(_metric_name(name), value, now, examples) for name, value in values.items()]
+        named = self._named(values)
+        self._pending[number] += [Metric(name, value, now, examples) for name, value in named.items()]
+
+    def _named(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Values by names that MLflow takes; `metric_names.json` of the parent says whose they are."""
+        named = {safe_name(name): value for name, value in values.items()}
+        renamed = {safe: name for safe, name in zip(named, values, strict=True) if safe != name}
+        if not renamed.keys() <= self._renamed.keys():
+            self._renamed |= renamed
+            self._write(self.parent_id, "metric_names.json", json.dumps(self._renamed, indent=2))
+        return named
 
     def _flush(self, number: int) -> None:
         pending, self._pending[number] = self._pending[number], []
@@ -193,7 +203,7 @@ class Tracker:
         tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}
         self._client.log_batch(
             run_id,
-            metrics=[Metric(_metric_name(name), value, now, 0) for name, value in numbers.items()],
+            metrics=[Metric(name, value, now, 0) for name, value in self._named(numbers).items()],
             tags=[RunTag(name, value) for name, value in tags.items() if value],
         )
         files = self._artifacts(run_id)
@@ -216,7 +226,8 @@ class Tracker:
     # --- the sweep ---------------------------------------------------------------------------------
 
     def best_so_far(self, finished: int, value: float) -> None:
-        self._client.log_metric(self.parent_id, f"best_so_far/{self._config.objective.metric}", value, step=finished)
+        name = safe_name(f"best_so_far/{self._config.objective.metric}")
+        self._client.log_metric(self.parent_id, name, value, step=finished)
 
     def artifact(self, name: str, text: str) -> None:
         """Attach a text file to the sweep's run."""
@@ -240,7 +251,7 @@ class Tracker:
         now = int(time.time() * 1000)
         self._client.log_batch(
             self.parent_id,
-            metrics=[Metric(name, value, now, 0) for name, value in summary.items()],
+            metrics=[Metric(safe_name(name), value, now, 0) for name, value in summary.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
         self._client.set_terminated(self.parent_id, "FINISHED")
@@ -249,11 +260,6 @@ class Tracker:
         """Close what is open after an interruption or an error, so that no run stays RUNNING."""
         for run_id in [*self._runs.values(), self.parent_id]:
             self._client.set_terminated(run_id, status)
-
-
-def _metric_name(name: str) -> str:
-    """A name that MLflow takes: labels may hold what it does not."""
-    return re.sub(r"[^\w./ -]", "_", name)[:250]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -7,14 +7,17 @@ import sys
 
 from hpo.errors import UsageError
 from hpo.home import Home
+from hpo.mlflow_places import follow_move
+from hpo.sqlite import usable
 
 HOST = "127.0.0.1"
 
 
 def serve_ui(home: Home, port: int) -> None:
     """Replace this process by MLflow's server. Raises `UsageError` when there is no store yet."""
-    if not home.mlflow_db.exists():
+    if not usable(home.mlflow_db):
         raise UsageError(f"nothing to show yet: there is no store at {home.mlflow_db}; run a sweep first")
+    follow_move(home)
     print(f"MLflow UI on http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}",

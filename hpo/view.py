@@ -16,9 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.assets import Asset
+from hpo.quoting import clipped, visible
 from hpo.report import finalists_table, gain, leaderboard, notes, variants_table, verdicts
 from trainers.settings import Setting
 from trainers.spec import TrialResult
+
+MOST_OF_A_CELL = 300
+"""Characters."""
 
 
 class View(Protocol):
@@ -76,7 +80,7 @@ class TerminalView:
 
     def say(self, text: str) -> None:
         # Piped output is for machines: its lines are not broken at some width.
-        self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text(visible(text)), soft_wrap=not self.console.is_terminal)
 
     def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None:
         self._planned, self._finished, self._began_with = planned, finished, finished
@@ -119,12 +123,12 @@ class TerminalView:
             self._live = None
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+        table = Table(title=_cell(title), title_justify="left", box=None, pad_edge=False, title_style="bold")
         for index, column in enumerate(columns):
             numeric = all(_is_number(row[index]) for row in rows) and bool(rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(_cell(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(_cell(cell) for cell in row))
         self.console.print()
         # In a pipe a row is a line, however long.
         if self.console.is_terminal:
@@ -139,13 +143,13 @@ class TerminalView:
         table = Table(box=None, pad_edge=False)
         # Only the parameters give way when the terminal is narrow.
         for column, width in (("trial", 5), ("progress", 16), ("", 4), ("loss", 6), (self._metric, 7)):
-            table.add_column(column, no_wrap=True, min_width=max(width, len(column)))
+            table.add_column(_cell(column), no_wrap=True, min_width=max(width, len(column)))
         table.add_column("parameters", no_wrap=True, overflow="ellipsis")
         for number, row in sorted(self._rows.items()):
             table.add_row(
                 str(number), ProgressBar(total=1.0, completed=row.fraction, width=16), f"{row.fraction:4.0%}",
                 "" if math.isnan(row.loss) else f"{row.loss:.3f}",
-                "" if row.value is None else f"{row.value:.4f}", row.params,
+                "" if row.value is None else f"{row.value:.4f}", _cell(row.params),
             )  # fmt: skip
         return Group(table, Text(self._status(), style="bold"))
 
@@ -167,6 +171,11 @@ class TerminalView:
         if done < 0.3:
             return None
         return (time.monotonic() - self._began) * (self._planned - self._began_with - done) / done
+
+
+def _cell(text: str) -> Text:
+    """A text as a cell of a table: one line, without markup."""
+    return Text(clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL))
 
 
 def finished_line(number: int, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:

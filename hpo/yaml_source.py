@@ -1,4 +1,4 @@
-"""YAML as written by a person: values, and the line of every key.
+"""YAML as written by a person: keys asked for one at a time, each with its line for messages.
 
 `Section` hands out keys one at a time and collects every problem instead of stopping at the first, so that a
 person sees all of them at once. What nobody asked for is an unknown key.
@@ -12,31 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hpo.errors import ConfigError, Problem, did_you_mean
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads `1e-6` as a number: YAML 1.2 does, PyYAML wants `1.0e-6`."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+from hpo.errors import Problem, did_you_mean
+from hpo.quoting import clipped, quoted
+from hpo.yaml_reader import Written, read_yaml
 
 
 class Section:
     """One mapping of a YAML file, with the place of each key for messages."""
 
     def __init__(
-        self, values: Mapping[str, Any], path: tuple[str, ...], lines: Mapping[tuple[str, ...], int],
-        file: str, problems: list[Problem],
-    ) -> None:  # fmt: skip
+        self, values: Mapping[str, Any], path: tuple[str, ...], written: Written, problems: list[Problem]
+    ) -> None:
         self._values = values
         self._path = path
-        self._lines = lines
-        self._file = file
+        self.written = written
         self._asked: list[str] = []
         self.problems = problems
 
@@ -48,61 +37,99 @@ class Section:
 
     def where(self, *keys: str) -> str:
         """`FILE:LINE: key.path` of a key below this section."""
-        path = (*self._path, *keys)
-        known = next((self._lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._lines), 1)
-        return f"{self._file}:{known}: {'.'.join(path)}" if path else f"{self._file}:{known}"
+        return self.written.where((*self._path, *keys))
 
     def problem(self, found: str, expected: str = "", *keys: str) -> None:
         self.problems.append(Problem(self.where(*keys), found, expected))
+
+    def got(self, value: object, expected: str, *keys: str) -> None:
+        """A value that cannot be, and what would be right."""
+        found = "got null" if value is None else f"got {quoted(value)}"
+        self.problem("is empty" if self.is_empty(*keys) else found, expected + _meant(value, expected), *keys)
+
+    def is_empty(self, *keys: str) -> bool:
+        """Whether a key stands there without a value, `hours:`."""
+        return (*self._path, *keys) in self.written.empty
 
     def raw(self, key: str) -> Any:
         """The value as YAML gave it, or None; marks the key as known."""
         self._asked.append(key)
         return self._values.get(key)
 
+    def optional(self, key: str, expected: str = "a value, or leave the key out") -> Any:
+        """The value of a key that may be null, or None; a key without a value is a problem."""
+        if key in self._values and self.is_empty(key):
+            self.got(None, f"expected {expected}", key)
+        return self.raw(key)
+
+    def _is_left_out(self, key: str) -> bool:
+        """Whether a key that may not be null is not there. Marks it as known."""
+        self._asked.append(key)
+        return key not in self._values
+
     def text(self, key: str, default: str | None = None) -> str | None:
         value = self.raw(key)
-        if value is None or isinstance(value, str):
-            return default if value is None else value
-        self.problem(f"got {value!r}", "expected text", key)
+        is_fine_null = default is None and value is None and not self.is_empty(key)
+        if self._is_left_out(key) or is_fine_null:
+            return default
+        if isinstance(value, str) and value:
+            return value
+        self.got(value, "expected text", key)
         return default
 
-    def number(self, key: str, default: float, accept: Callable[[float], bool], expected: str) -> float:
+    def number(
+        self, key: str, default: float, accept: Callable[[float], bool], expected: str, most: float = 1_000_000
+    ) -> float:
+        """A finite number; beyond `most` it is a slip of the pen, whatever `accept` says."""
+        if self._is_left_out(key):
+            return default
         value = self.raw(key)
-        if value is None:
-            return default
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not accept(value):
-            self.problem(f"got {value!r}", f"expected {expected}", key)
-            return default
-        number: float = value
-        return number
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            self.got(value, f"expected {expected}", key)
+        elif abs(value) > most:
+            self.got(value, f"expected at most {most:,}", key)
+        elif not accept(value):
+            self.got(value, f"expected {expected}", key)
+        else:
+            return value
+        return default
+
+    def whole(self, key: str, default: int, low: int, high: int | None = None, most: int = 1_000_000) -> int:
+        """A whole number from `low` to `high`; 1e3 is one."""
+        right = f"a whole number from {low}"
+        if high is not None:
+            right += f" to {high:,}" if high >= 10_000 else f" to {high}"
+        return int(self.number(key, default, lambda v: low <= v <= (high or most) and v == int(v), right, most))
 
     def flag(self, key: str, default: bool) -> bool:
+        if self._is_left_out(key):
+            return default
         value = self.raw(key)
-        if value is None or isinstance(value, bool):
-            return default if value is None else value
-        self.problem(f"got {value!r}", "expected true or false", key)
+        if isinstance(value, bool):
+            return value
+        self.got(value, "expected true or false", key)
         return default
 
     def one_of(self, key: str, choices: Iterable[str], default: str) -> str:
+        if self._is_left_out(key):
+            return default
         value = self.raw(key)
-        if value is None or value in tuple(choices):
-            return default if value is None else str(value)
-        self.problem(f"got {value!r}", did_you_mean(str(value), choices), key)
+        if isinstance(value, str) and value in tuple(choices):
+            return value
+        self.got(value, did_you_mean("" if value is None else str(value), choices), key)
         return default
 
     def section(self, key: str) -> Section:
-        """The mapping below `key`; empty when the key is not there."""
+        """The mapping below `key`; empty when the key is not there, or has nothing below it."""
         value = self.raw(key)
         if value is not None and not isinstance(value, dict):
-            self.problem(f"got {value!r}", "expected a mapping", key)
+            self.got(value, "expected a mapping", key)
             value = None
         return self.child(key, value or {})
 
     def child(self, key: str, values: Mapping[str, Any]) -> Section:
         """A section at `key` with values of its own, for a key that has a short form."""
-        return Section(values, (*self._path, key), self._lines, self._file, self.problems)
+        return Section(values, (*self._path, key), self.written, self.problems)
 
     def refuse_unbuilt(self, key: str, what: str) -> None:
         """A key of the grammar that does nothing yet is refused, never ignored."""
@@ -119,73 +146,17 @@ class Section:
 
 
 def load(path: Path) -> Section:
-    """Read a YAML file into its root section.
+    """Read a YAML file into its root section; keys that begin with `x-` hold what anchors need, and are no keys.
 
-    Raises `ConfigError` when the file is missing, is not UTF-8 YAML, repeats a key or is not a mapping.
+    Raises `ConfigError` where `read_yaml` does.
     """
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([Problem(str(path), "is not UTF-8 text")]) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([Problem(f"{path}:{line}", f"is not YAML: {error.problem}")]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([Problem(str(path), f"is not YAML: {error}")]) from error
-    except RecursionError as error:
-        raise ConfigError([Problem(str(path), "is nested too deeply to be read")]) from error
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError([Problem(str(path), "is not a mapping", "expected keys such as task, model and data")])
-    lines: dict[tuple[str, ...], int] = {}
-    problems: list[Problem] = []
-    values = _construct(root, (), lines, str(path), problems)
-    if problems:
-        raise ConfigError(problems)
-    return Section(values, (), lines, str(path), problems)
+    values, written = read_yaml(path)
+    return Section({name: v for name, v in values.items() if not name.startswith("x-")}, (), written, [])
 
 
-def _construct(
-    node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], file: str, problems: list[Problem],
-    inside: frozenset[int] = frozenset(),
-) -> Any:  # fmt: skip
-    """A node's plain value, noting the line of every key on the way; `inside` are the nodes around it."""
-
-    def problem(where: yaml.Node, at: tuple[str, ...], found: str) -> None:
-        problems.append(Problem(f"{file}:{where.start_mark.line + 1}: {'.'.join(at)}", found))
-
-    if id(node) in inside:
-        problem(node, path, "contains itself")
-        return None
-    inside |= {id(node)}
-    if isinstance(node, yaml.MappingNode):
-        values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            below = (*path, str(key_node.value))
-            if below[-1] in values:
-                problem(key_node, below, "is given twice")
-            lines[below] = key_node.start_mark.line + 1
-            values[below[-1]] = _construct(value_node, below, lines, file, problems, inside)
-        return values
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _construct(item, _item(path, index), lines, file, problems, inside) for index, item in enumerate(node.value)
-        ]
-    loader = _Loader("")
-    try:
-        value = loader.construct_object(node)
-        if isinstance(value, int) and abs(value) >= 1 << 63:
-            problem(node, path, "is a number too large for any setting")
-            return None
-        return value
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # what PyYAML raises on odd tags
-        problem(node, path, f"cannot be read: {error}".splitlines()[0])
-        return None
-    finally:
-        loader.dispose()
-
-
-def _item(path: tuple[str, ...], index: int) -> tuple[str, ...]:
-    """The path of an item of a list: `objective[0]`."""
-    return (*path[:-1], f"{path[-1]}[{index}]") if path else path
+def _meant(value: object, expected: str) -> str:
+    """A text that stands where a number is meant, as a number is written; empty where it is none."""
+    plain = value.strip().replace("_", "").replace(",", "") if isinstance(value, str) else ""
+    if re.search("number|share", expected) and re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", plain):
+        return f": write {clipped(plain)}"
+    return ""

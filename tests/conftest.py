@@ -27,6 +27,7 @@ os.environ.update(
 
 # A busy machine is slow for a moment: no property fails for that.
 hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 GOOD = ["warm", "funny", "bright", "lovely", "clever", "moving"]

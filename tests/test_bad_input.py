@@ -63,7 +63,7 @@ EVERY_SECTION = {  # a line of YAML: what is said of it, in order
     "budget: {hours: 0, until: 25:00, cost: {max: 3}}": [
         "budget.cost.max: is given without per_hour; expected cost: {per_hour: 2.5, max: 40}",
         "budget.hours: got 0; expected a number above 0",
-        'budget.until: got 1500; expected a time of day, e.g. "06:00"',
+        "budget.until: got '25:00'; expected a time of day, e.g. \"06:00\"",
     ],
     "finalists: {top: 0, seeds: 1}": [
         "finalists.top: got 0; expected a whole number from 1 to 100",

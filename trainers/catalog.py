@@ -16,6 +16,11 @@ Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
 Family = Literal["encoder", "decoder", "encoder-decoder"]
 FAMILIES: tuple[Family, ...] = ("encoder", "decoder", "encoder-decoder")
+DATA_SUFFIXES = (
+    ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".conll", ".conllu", ".bio", ".iob", ".iob2", ".ndjson",
+    ".arrow",
+)  # fmt: skip
+"""Files of rows, by the end of their names, in capitals or not; `formats/table.py` has a reader for each."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,14 @@ METRICS: Mapping[str, Metric] = {
         Metric("bits_per_byte", "minimize", "Negative log-likelihood in bits, per byte of what is predicted."),
         Metric("token_accuracy", "maximize", "Share of target tokens (or tagged words) that are guessed right."),
         Metric("accuracy", "maximize", "Share of rows with the right label (or all labels right)."),
-        Metric("f1_macro", "maximize", "F1 per label, averaged with equal weight."),
+        Metric("f1_macro", "maximize", "F1 per label (or tag, over words), averaged with equal weight."),
         Metric("f1_micro", "maximize", "F1 over all decisions (equals accuracy with one label a row)."),
         Metric("f1_weighted", "maximize", "F1 per label, averaged by the label's rows."),
         Metric("precision_macro", "maximize", "Precision per label, averaged with equal weight."),
         Metric("recall_macro", "maximize", "Recall per label, averaged with equal weight."),
         Metric("mcc", "maximize", "Matthews' correlation of true and predicted labels."),
         Metric("roc_auc", "maximize", "Area under the ROC curve, one label against the rest, averaged."),
-        Metric("entity_f1", "maximize", "F1 over whole entities, as CoNLL counts them."),
+        Metric("entity_f1", "maximize", "F1 over whole entities, as CoNLL counts them; of plain tags over words."),
         Metric("entity_precision", "maximize", "Share of predicted entities that are right."),
         Metric("entity_recall", "maximize", "Share of true entities that are found."),
         Metric("pearson", "maximize", "Linear correlation of true and predicted values."),
@@ -225,10 +230,10 @@ TASKS: Mapping[str, Task] = {
         ),
         Task(
             "token-classification",
-            "Entities: a tag for every word.",
+            "A tag for every word: entities, or parts of speech.",
             columns={"words": "words", "tags": "tags", "text": "text", "entities": "entities"},
             families=("encoder", "decoder"),
-            metrics=("entity_f1", "entity_precision", "entity_recall", "token_accuracy", "loss"),
+            metrics=("entity_f1", "entity_precision", "entity_recall", "token_accuracy", "f1_macro", "loss"),
             variants=("fp32", "int8"),
         ),
         Task(

@@ -30,8 +30,7 @@ def check(request: Check) -> Checked:
     What is found is what a sweep would refuse: both decide by `prepare`. Raises `DataProblem` with all that was found
     where a source or the model cannot be read.
     """
-    workload = request.workload
-    made = prepare(workload, request.intent)
+    made = prepare(request.workload, request.intent)
     # Rows that are unsound are left out of a copy.
     findings = made.all_findings(with_rows=request.clean_dir is None)
     base = made.base
@@ -40,9 +39,9 @@ def check(request: Check) -> Checked:
     uncut = {name: _uncut(made, base, name) for name in SPLITS}
     seen = {name: _look(made.task, name, uncut[name], made.given, base.max_length) for name in SPLITS}
     facts = {name: _facts(made.task, made.splits[name], uncut[name], made.labels, seen[name]) for name in SPLITS}
-    first = [many[0] for _, many in made.tokens["train"] if many][:EXAMPLES]
-    examples = [_rendered(one, base.tokenizer, made.labels, made.task) for one in first]
-    sources = workload.data.sources().values()
+    first = [(row, many[0]) for row, many in made.tokens["train"] if many][:EXAMPLES]
+    examples = [_rendered(row, one, base.tokenizer, made.labels, made.task) for row, one in first]
+    sources = made.data.sources().values()
     marked = list(dict.fromkeys(file for source in sources for file in marked_files(source)))
     notes = made.notes + notes_on(seen, facts["train"].labels, marked, made.task, base.max_length)
     copy = None
@@ -88,29 +87,25 @@ def _facts(task: Task, rows: Sequence[Placed[Any]], tokens: Tokenized, labels: S
         rows=len(rows),
         duplicates=len(seen.duplicates),
         shared={other: len(pairs) for other, pairs in seen.shared.items()},
-        labels=_label_counts(task, encoded, labels),
+        labels=_label_counts(task, tokens, labels),
         token_percentiles={**percentiles, "max": int(lengths.max())},
         too_long=len(seen.too_long),
         tokens_cut=sum(count for _, count in seen.too_long),
     )
 
 
-def _label_counts(task: Task, encoded: Sequence[Sequence[Encoded]], labels: Sequence[str]) -> dict[str, int]:
-    if not labels:
-        return {}
+def _label_counts(task: Task, tokens: Tokenized, labels: Sequence[str]) -> dict[str, int]:
+    """Rows, or words, that have each label."""
     counts: Counter[str] = Counter()
-    for made in encoded:
-        for one in made:
-            if task.targets == "token":  # a tag for every word, plus one
-                counts.update(labels[int(t) - 1] for t in one.targets if t)
-            elif len(one.targets) == 1:
-                counts[labels[int(one.targets[0])]] += 1
-            else:
-                counts.update(label for label, has in zip(labels, one.targets, strict=True) if has)
+    for row, made in tokens if labels else ():
+        if task.targets == "token":  # a tag for every word, plus one
+            counts.update(labels[int(target) - 1] for one in made for target in one.targets if target)
+        elif made:
+            counts.update(task.labels([row.example]))
     return {label: counts[label] for label in labels}
 
 
-def _rendered(one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -> Rendered:
+def _rendered(row: Placed[Any], one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -> Rendered:
     """The text piece by piece as it is learned or not; else the text, and what is to be answered."""
     if task.targets == "token" and labels:
         words = zip(tokenizer.convert_ids_to_tokens(one.ids), one.targets, strict=True)
@@ -123,6 +118,4 @@ def _rendered(one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -
         return Rendered(text, tokenizer.decode([int(t) - 1 for t in one.targets]))
     if not labels:
         return Rendered(text, f"{one.targets[0]:g}")
-    if len(one.targets) == 1:
-        return Rendered(text, labels[int(one.targets[0])])
-    return Rendered(text, ", ".join(label for label, has in zip(labels, one.targets, strict=True) if has) or "none")
+    return Rendered(text, ", ".join(task.labels([row.example])) or "none")

@@ -26,13 +26,15 @@ _PREFIX = "base_model.model."
 _EXPECTED = "a PEFT adapter of this base model, or what the method full made of it"
 
 
-def go_on_from(base: Base, folder: Path) -> None:
-    """Put what `folder` holds into the base model, in float32 and in place; a head that it brings is no longer drawn.
+def go_on_from(base: Base, folder: Path) -> set[str]:
+    """Put what `folder` holds into the base model, in float32 and in place: the names of the parameters that it brings
+    whole. A head among them is no longer drawn.
 
     Raises `DataProblem` where it does not fit the model or the number of labels.
     """
     brought = earlier_training(base, folder)()
     base.drawn_parameters = [name for name in base.drawn_parameters if name not in brought]
+    return brought
 
 
 def earlier_training(base: Base, folder: Path) -> Callable[[], set[str]]:

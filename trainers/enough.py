@@ -21,6 +21,8 @@ class Counts:
     """Rows of train, validation and test."""
     strata: int
     """Different labels (or whatever is spread evenly) among the training rows before the cut."""
+    are_documents: bool
+    """Whether the training rows are running text, so that sizes from 1 on count documents."""
     learned: Mapping[str, int]
     """Rows with something to learn, of every split that has rows which could be tokenized."""
 
@@ -52,6 +54,9 @@ def _all_gone(split: str, counts: Counts) -> tuple[str, str, str]:
         others = " and ".join(dict.fromkeys(elsewhere))
         why = f"all {given:,} of its rows are in {others} too, and what is held out is never trained on"
         return "", why, f"another source than that of {others}"
+    if counts.are_documents:
+        why = f"all documents ({given:,}) go to the other splits"
+        return "", why, "validation_size and test_size below 1 (larger ones count documents)"
     left = given - sum(dropped == split for dropped, _ in counts.repeats)
     return "", f"its {_different(left)} all go to the other splits", more
 

@@ -17,7 +17,7 @@ from trainers.generation import Answer, compare_answers, generate_answers
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
 from trainers.model import Base, resolve_precision
 from trainers.model_source import load_tokenizer
-from trainers.own_code import load_function
+from trainers.own_code import load_function, named_by_line
 from trainers.spec import Generation
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
@@ -95,7 +95,9 @@ def own_values(folder: Path, metric: str, told: list[dict[str, Any]]) -> Rows:
 
     Raises `ValueError` where the function is not there or gives anything else.
     """
-    given = load_function(folder, metric, "metrics")(told)
+    function = load_function(folder, metric, "metrics")
+    with named_by_line(folder, metric):
+        given = function(told)
     try:
         values = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -14,6 +14,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """What PEFT calls the files of an adapter."""
 OWN_WEIGHTS = "model.safetensors"
 """What methods that PEFT has not keep: all weights, or bottlenecks."""
+TARGET_SCALE = "target_scale.json"
+"""Beside them, where numbers are learned: mean and standard deviation, the unit that a head answers in."""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainers.codec import fingerprint
+from trainers.formats.base import cut
 from trainers.model_source import BaseFiles, base_fingerprint
+from trainers.notes import contradictions
 from trainers.prepared import Prepared, prepare
 from trainers.sources import DataProblem
 from trainers.spec import Inspect, Inspection, Workload
 from trainers.splits import SPLITS, Placed
 from trainers.tokens import Encoded, write_tokens
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised when tokenizing changes, so that no cache of an older version is read."""
 Kept = dict[str, list[tuple[Placed[object], Encoded]]]
 """Of each split, every row of tokens and the row that it was made of."""
@@ -102,18 +104,18 @@ def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:
     notes = []
     if made.repeats:
         notes.append(f"{len(made.repeats)} duplicate rows dropped")
+    if others := contradictions(made.task, [(repeat.row, repeat.kept) for repeat in made.repeats]):
+        notes.append(f"{len(others)} of them have another answer than the row that stays")
     if full:
         notes.append(f"{full} rows fill max_length {base.max_length}: longer ones were cut")
     if empty := sum(not many for name in SPLITS for _, many in made.tokens[name]):
         notes.append(f"{empty} rows dropped: nothing to learn from within max_length {base.max_length}")
-    return notes + _rare_labels(kept["train"], made.labels)
+    return notes + (_rare_labels(kept["train"], made.labels) if made.task.name == "text-classification" else [])
 
 
 def _rare_labels(train: Sequence[tuple[object, Encoded]], labels: Sequence[str]) -> list[str]:
-    if not labels or any(len(one.targets) != 1 for _, one in train):
-        return []
     counts: Mapping[str, int] = Counter(labels[int(one.targets[0])] for _, one in train)
     total = len(train)
-    rare = [f"{name} ({counts[name] / total:.1%})" for name in labels if counts[name] / total < 0.2 / len(labels)]
-    more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+    rare = [f"{cut(name)} ({counts[name] / total:.1%})" for name in labels if counts[name] / total < 0.2 / len(labels)]
+    more = f" and {len(rare) - 10:,} more" if len(rare) > 10 else ""
     return [f"rare labels in training: {', '.join(rare[:10])}{more}"] if rare else []

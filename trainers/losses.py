@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from trainers.own_code import load_function
+from trainers.own_code import load_function, named_by_line
 from trainers.spec import TrialSpec
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -88,7 +88,8 @@ def own_loss(folder: Path, name: str, device: str = "cpu") -> Loss:
         given.to(device)
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        losses = given(logits, targets)
+        with named_by_line(folder, name):
+            losses = given(logits, targets)
         if not isinstance(losses, torch.Tensor) or losses.shape != targets.shape[:1]:
             shape = list(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
             raise ValueError(f"loss: {name} gave {shape}, expected one number for each of {len(targets)} targets")

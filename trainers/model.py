@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,36 +10,41 @@ from typing import Any, cast
 
 import torch
 
+from trainers.codec import to_json
 from trainers.earlier_adapter import go_on_from
-from trainers.files import replace_folder
+from trainers.files import TARGET_SCALE, replace_folder, write_atomically
 from trainers.methods.base import Batches
 from trainers.methods.table import METHODS
-from trainers.methods.targets import trained_in_full, untie
+from trainers.methods.targets import new_modules_of, untie
 from trainers.model_source import pad_token_of
 from trainers.spec import Scale, TrialSpec, Workload
+from trainers.tasks.full_precision import in_float32
+from trainers.tasks.output_layer import output_layer
 from trainers.tasks.table import TASKS
+from trainers.tasks.units import AS_GIVEN, scale_of, set_scale
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Base:
-    """A frozen base model, and which of its parameters the checkpoint did not hold."""
+    """A frozen base model, and which of its parameters are trained in full with every method."""
 
     workload: Workload
     labels: list[str]
     model: torch.nn.Module
     new_parameters: list[str]
+    """Those of a head on labels or numbers, and all others that the checkpoint did not hold."""
     drawn_parameters: list[str]
-    """Those of them that no earlier adapter has brought either: drawn anew from each trial's seed."""
+    """Those of them that neither checkpoint nor earlier adapter has brought: drawn anew from each trial's seed."""
     pad_id: int = 0
     folder: str = ""
     """Where its files lie, the tokenizer's among them."""
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the modules that every method trains in full: a head, and whatever else is new."""
-        return trained_in_full(self.model, self.new_parameters)
+        """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full."""
+        return new_modules_of(self.model, self.new_parameters)
 
 
 def load_base(
@@ -49,23 +55,41 @@ def load_base(
     Raises what transformers raises when the folder does not hold what its config says, and `DataProblem` for an
     earlier adapter that does not fit.
     """
-    model, new = TASKS[workload.task].load_model(
+    task = TASKS[workload.task]
+    model, drawn = task.load_model(
         folder or workload.model.source,
         labels,
         trust_remote_code=workload.model.trust_remote_code,
         dtype=torch.float32,
         use_safetensors=True,
     )
-    if scale is not None:
-        TASKS[workload.task].rescale(model, scale)
     model.config.use_cache = False
     model.config.pad_token_id = pad_id = pad_token_of(model.config)
-    base = Base(workload, labels, model, new, new, pad_id, folder or workload.model.source)
-    if workload.model.adapter:
-        go_on_from(base, Path(workload.model.adapter))
+    new = sorted({*drawn, *task.head_parameters(model)})
+    base = Base(workload, labels, model, new, drawn, pad_id, folder or workload.model.source)
+    brought = go_on_from(base, Path(workload.model.adapter)) if workload.model.adapter else set()
+    if scale is not None:
+        task.rescale(base.model, scale, _unit_of_head(base, brought))
+    if task.head_parameters(base.model):
+        for name in base.new_modules:
+            in_float32(base.model.get_submodule(name))
     base.model.requires_grad_(False)
     base.model.eval()
     return base
+
+
+def _unit_of_head(base: Base, brought: set[str]) -> Scale | None:
+    """The unit that the head of a base model was trained in; None where it is drawn."""
+    output = output_layer(base.model, 1)
+    if f"{output}.weight" in base.drawn_parameters:
+        return None
+    return learned_scale(Path(str(base.workload.model.adapter))) if f"{output}.weight" in brought else AS_GIVEN
+
+
+def learned_scale(folder: Path) -> Scale:
+    """The unit of the numbers that an adapter's head answers in; one that says nothing answers in their own."""
+    file = folder / TARGET_SCALE
+    return Scale(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else AS_GIVEN
 
 
 def draw_new_parameters(base: Base, seed: int) -> None:
@@ -100,12 +124,15 @@ def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
     scratch = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     METHODS[spec.method].save(model, scratch)
+    if (scale := scale_of(model)) != AS_GIVEN:
+        write_atomically(scratch / TARGET_SCALE, json.dumps(to_json(scale)))
     replace_folder(scratch, folder)
 
 
 def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
     """The base with what a trial of `spec` learned, for evaluation."""
     _part_head(base, spec)
+    set_scale(base.model, learned_scale(folder))
     return METHODS[spec.method].load(base, spec, folder).eval()
 
 
@@ -113,7 +140,10 @@ def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
     """The base with what was learned folded into its weights, in float32: a plain transformers model."""
     base.model.float()
     _part_head(base, spec)
-    return METHODS[spec.method].merge(base, spec, folder).eval()
+    set_scale(base.model, learned_scale(folder))
+    merged = METHODS[spec.method].merge(base, spec, folder).eval()
+    TASKS[spec.workload.task].fold_scale(merged)
+    return merged
 
 
 def _part_head(base: Base, spec: TrialSpec) -> None:

@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 import torch
 
 from trainers.catalog import METHODS
-from trainers.catalog import TASKS as CATALOG
 from trainers.export.routes import why_unreleasable
 from trainers.methods.targets import (
     attention_outputs,
@@ -28,7 +27,6 @@ from trainers.methods.targets import (
     shared_head,
     shared_with,
     target_modules,
-    trained_in_full,
 )
 from trainers.model_folder import named
 from trainers.model_source import BaseFiles, first_line, positions_of
@@ -94,30 +92,33 @@ def build_skeleton(
     if findings and any(finding.where == "model" for finding in findings):
         return None  # the wrong kind of model, say: what else it cannot do is of no interest
     try:
-        model, new = TASKS[workload.task].load_model(
+        model, drawn = TASKS[workload.task].load_model(
             str(base.folder), list(labels) or ["a", "b"], trust_remote_code=workload.model.trust_remote_code,
             dtype=torch.float32, use_safetensors=True, device_map="meta",
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
         findings.append(_unbuildable(workload, base, error))
         return None
-    skeleton = Skeleton(model, new, trained_in_full(model, new), new_modules_of(model, new))
-    if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
+    new = sorted({*drawn, *TASKS[workload.task].head_parameters(model)})  # as `load_base` has it
+    skeleton = Skeleton(model, new, new_modules_of(model, new), new_modules_of(model, drawn))
+    if lacking := _lacking(skeleton):
         found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
         findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
     return skeleton
 
 
-def _lacking(skeleton: Skeleton, has_no_head: bool) -> list[str]:
-    """Modules without weights that are no fresh head: all where the task has none, else layers and embeddings."""
-    embeddings, prefix = skeleton.model.get_input_embeddings(), f"{skeleton.model.base_model_prefix}."
-    return [
-        name.removeprefix(prefix)
+def _lacking(skeleton: Skeleton) -> list[str]:
+    """Modules without weights that are no fresh head: all of a language model, of others layers and embeddings."""
+    model = skeleton.model
+    embeddings, prefix = model.get_input_embeddings(), f"{model.base_model_prefix}."
+    inside = [name for name in skeleton.drawn_modules if model.base_model is model or name.startswith(prefix)]
+    layers = [name for name in inside if any(part.isdigit() for part in name.split("."))]
+    lacking = [
+        name
         for name in skeleton.drawn_modules
-        if has_no_head
-        or skeleton.model.get_submodule(name) is embeddings
-        or any(part.isdigit() for part in name.removeprefix(prefix).split("."))
+        if model.get_output_embeddings() is not None or name in layers or model.get_submodule(name) is embeddings
     ]
+    return [name.removeprefix(prefix) for name in lacking]
 
 
 def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Finding:
@@ -160,22 +161,21 @@ def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[Fin
     findings: list[Finding] = []
     model, new = skeleton.model, skeleton.new_modules
 
-    def looked(look: Callable[[], T], otherwise: T) -> T:
+    def looked(look: Callable[[], T]) -> T | None:
         try:
             return look()
         except DataProblem as problem:
             findings.extend(problem.findings)
-            return otherwise
+            return None
 
-    none: list[str] = []
     for plan in plans:
         if plan.method in LORA_METHODS:
             full, target, ranks = (_text(plan, n) for n in ("modules_to_save", "target_modules", "rank_pattern"))
-            in_full = looked(partial(modules_in_full, full, model, new), new)
-            if layers := looked(partial(target_modules, str(target), model, in_full), none):
-                looked(partial(ranks_of, ranks, layers), dict[str, int]())
+            in_full = looked(partial(modules_in_full, full, model, new)) or new
+            if layers := looked(partial(target_modules, str(target), model, in_full)):
+                looked(partial(ranks_of, ranks, layers))
         for find in LAYER_FINDERS.get(plan.method, ()):
-            looked(partial(find, model, new), none)
+            looked(partial(find, model, new))
     return list(dict.fromkeys(findings))
 
 

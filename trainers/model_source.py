@@ -12,10 +12,12 @@ import torch
 
 from trainers.catalog import TASKS, Family
 from trainers.codec import fingerprint
-from trainers.files import adapter_files, file_fingerprint
+from trainers.files import TARGET_SCALE, adapter_files, file_fingerprint
+from trainers.hub import download_model
 from trainers.model_folder import CONFIG, folder_problems
 from trainers.sources import DataProblem
 from trainers.spec import Finding, ModelRef, Workload
+from trainers.tokenizer import part_control_tokens
 
 TOKENIZER = "tokenizer.json"
 _TOKENIZER = f"expected {TOKENIZER}, as the tokenizer's save_pretrained writes it"
@@ -75,19 +77,8 @@ def model_folder(model: ModelRef) -> Path:
     """
     if Path(model.source).is_absolute():
         return Path(model.source)
-    import huggingface_hub
-
     code = ["*.py"] if model.trust_remote_code else []
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                model.source, revision=model.revision, allow_patterns=[*MODEL_FILES, *code]
-            )
-        )
-    except Exception as error:  # the hub client raises what it likes; all of it means: it cannot be had
-        raise DataProblem(
-            [Finding("model", f"{model.source}: {first_line(error)}", "a folder or a reachable hub id")]
-        ) from error
+    return download_model(model.source, model.revision, [*MODEL_FILES, *code])
 
 
 def load_config(folder: Path, model: ModelRef) -> Any:
@@ -129,6 +120,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     if not trust_remote_code and (missing := _missing_vocabulary(folder, tokenizer)):
         found = f"{folder} has no tokenizer: there is no {TOKENIZER}, and no {', no '.join(missing)}"
         raise DataProblem([Finding("model", found, _TOKENIZER)])
+    part_control_tokens(tokenizer)
     return tokenizer
 
 
@@ -158,7 +150,9 @@ def base_fingerprint(folder: Path, model: ModelRef) -> str:
     content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
     if model.adapter is None:
         return content
-    return fingerprint([content, file_fingerprint(adapter_files(Path(model.adapter)))])
+    scale = Path(model.adapter) / TARGET_SCALE
+    files = [*adapter_files(Path(model.adapter)), *([scale] if scale.is_file() else [])]
+    return fingerprint([content, file_fingerprint(files)])
 
 
 def _wrong_family(config: Any, family: Family, task: str) -> Finding | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainers.formats.base import MAX_NAMES, cut
 from trainers.sources import places
 from trainers.splits import SPLITS, Placed
 from trainers.tasks.base import Task
@@ -35,21 +37,29 @@ def notes_on(
     """One line for each kind of thing. `train_labels` counts rows (or words); `marked` are files."""
     notes = [f"{file} begins with a byte order mark; it is read all the same" for file in marked]
     for name in seen:
-        notes += _repeats(name, seen[name]) + _cuts(name, seen[name], max_length)
+        notes += _repeats(name, seen[name], task) + _cuts(name, seen[name], max_length)
     counts = {label: count for label, count in train_labels.items() if label != "O"}
     return notes + _near_empty(counts, seen["train"].rows, task) + _one_sided(counts)
 
 
-def _repeats(name: str, seen: Seen) -> list[str]:
+def _repeats(name: str, seen: Seen, task: Task) -> list[str]:
     notes = []
     if seen.duplicates:
         found = f"{name}: {len(seen.duplicates)} duplicate rows; a sweep drops them"
         notes.append(f"{found}: {_pairs(seen.duplicates)}")
+    if others := contradictions(task, seen.duplicates):
+        found = f"{name}: {len(others)} rows have the text of another row and another answer; a sweep keeps the first"
+        notes.append(f"{found}: {_pairs(others)}")
     for other, pairs in seen.shared.items():
         if SPLITS.index(name) < SPLITS.index(other):
             found = f"{len(pairs)} rows are in {name} and in {other}; a sweep keeps them in {other} only"
             notes.append(f"{found}: {_pairs(pairs)}")
     return notes
+
+
+def contradictions(task: Task, pairs: Sequence[Pair]) -> list[Pair]:
+    """Rows of the same input, and another answer."""
+    return [(row, other) for row, other in pairs if task.answer(row.example) != task.answer(other.example)]
 
 
 def _pairs(pairs: Sequence[Pair]) -> str:
@@ -69,8 +79,9 @@ def _near_empty(counts: Mapping[str, int], rows: Sequence[Placed[Any]], task: Ta
     for row in rows if at else ():
         for label in at.keys() & set(task.labels([row.example])):
             at[label].append(row.row.where)
-    named = [f"{label} ({counts[label]}) at {places(wheres)}" for label, wheres in at.items()]
-    return [f"labels with fewer than {NEAR_EMPTY} training rows: {'; '.join(named)}"] if named else []
+    named = [f"{cut(label)} ({counts[label]}) at {places(at[label])}" for label in itertools.islice(at, MAX_NAMES)]
+    more = f" and {len(at) - MAX_NAMES:,} more" if len(at) > MAX_NAMES else ""
+    return [f"labels with fewer than {NEAR_EMPTY} training rows: {'; '.join(named)}{more}"] if named else []
 
 
 def _one_sided(counts: Mapping[str, int]) -> list[str]:

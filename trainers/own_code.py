@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from trainers.memory import is_out_of_memory
+
+
+class OwnCodeError(ValueError):
+    """A file of the user's raised: `FILE.py:LINE: Error: what it says`."""
+
+
+@contextmanager
+def named_by_line(folder: Path, name: str) -> Iterator[None]:
+    """What the code of `FILE.py:FUNCTION` raises says where in that file it happened. Running out of memory is no fault
+    of the code, and stays what it is."""
+    file = name.partition(":")[0]
+    path = str((folder / file).resolve())
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        if isinstance(error, SyntaxError) and error.filename == path:
+            lines.append(error.lineno)
+        where = f"{file}:{lines[-1]}" if lines else file
+        raise OwnCodeError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def load_function(folder: Path, name: str, key: str) -> Callable[..., Any]:
     """`FILE.py:FUNCTION` below `folder`, or a class there (of torch's modules, say): then one of it, made without
     arguments. `key` is what the YAML calls it.
 
-    Raises `ValueError` where it is not there, lies outside, or cannot be called.
+    Raises `ValueError` where it is not there, lies outside, or cannot be called, `OwnCodeError` where its file raises.
     """
     file, _, function = name.partition(":")
     path = (folder / file).resolve()
@@ -23,14 +49,31 @@ def load_function(folder: Path, name: str, key: str) -> Callable[..., Any]:
     if module_spec is None or module_spec.loader is None:
         raise ValueError(f"{key}: {file} is no Python file")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    with named_by_line(folder, name):
+        module_spec.loader.exec_module(module)
     given = getattr(module, function, None)
     if inspect.isclass(given):
-        try:
-            given = given()
-        except TypeError as error:
-            raise ValueError(f"{key}: {file} has a class {function!r} that needs arguments: {error}") from error
+        given = _made(given, folder, name, key)
     if not callable(given):
         raise ValueError(f"{key}: {file} has no function {function!r}")
     loaded: Callable[..., Any] = given
     return loaded
+
+
+def _made(cls: Any, folder: Path, name: str, key: str) -> Any:
+    """One of a class of the user's."""
+    if why := _needed_arguments(cls):
+        file, _, function = name.partition(":")
+        raise ValueError(f"{key}: {file} has a class {function!r} that needs arguments: {why}")
+    with named_by_line(folder, name):
+        return cls()
+
+
+def _needed_arguments(cls: Any) -> str | None:
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # built in, without a signature: making one will tell
+        return None
+    return None

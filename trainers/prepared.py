@@ -7,24 +7,33 @@ sources ─► rows ─► without duplicates ─► train, validation, test ─
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.catalog import TASKS as CATALOG
 from trainers.enough import Counts, why_empty
+from trainers.metrics.table import ROW_RESULTS
 from trainers.model_checks import look_at_model
 from trainers.model_source import BaseFiles, look_at_base
-from trainers.sources import MAX_PLACES, DataProblem, places, read_rows
+from trainers.running_text import cut_off_end
+from trainers.sources import MAX_PLACES, DataProblem, Row, places, read_rows
 from trainers.spec import DataRef, Finding, Intent, Scale, Workload
-from trainers.splits import SPLITS, Placed, Repeat, cut, drop_duplicates
+from trainers.split_names import named_splits
+from trainers.splits import SPLITS, Keyed, Placed, Repeat, cut, drop_duplicates
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
+from trainers.tokenizer import control_tokens
 from trainers.tokens import Encoded
 
 UNCUT = 1 << 20
 """Tokens: longer than any row."""
 MOST_NAMES = 10
 """Labels that one line names."""
+MOST_RESULTS = 50_000_000
+"""Numbers that an evaluation may measure, 400 MB of them."""
 MOST_KINDS = 20
 """Kinds of problems of rows that are listed."""
 Tokenized = list[tuple[Placed[Any], list[Encoded]]]
@@ -35,12 +44,14 @@ Tokenized = list[tuple[Placed[Any], list[Encoded]]]
 class Given:
     """What the sources hold."""
 
-    splits: dict[str, list[Placed[Any]]]
+    splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
     """The sound rows of every split that the data names."""
-    unsound: dict[str, list[list[Finding]]]
+    unsound: dict[str, list[list[Finding]]] = field(default_factory=dict)
     """What is wrong with each of its other rows."""
-    findings: list[Finding]
+    findings: list[Finding] = field(default_factory=list)
     """What is wrong with a source as a whole."""
+    notes: list[str] = field(default_factory=list)
+    """How files were read, where that is not plain to see."""
 
     def row_findings(self) -> list[Finding]:
         """What is wrong with single rows, in bounds."""
@@ -52,7 +63,9 @@ class Prepared:
     """What became of the data, as far as it can be used."""
 
     task: Task
-    given: Given
+    data: DataRef
+    """With a source for each split that names of files say."""
+    given: Given = field(default_factory=Given)
     kept: dict[str, list[Placed[Any]]] = field(default_factory=dict)
     """The sound rows of every split that the data names, without duplicates."""
     repeats: list[Repeat[Placed[Any]]] = field(default_factory=list)
@@ -74,55 +87,86 @@ class Prepared:
 
 def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
     """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
-    task = TASKS[workload.task]
-    made = Prepared(task, read_given(task, workload.data))
+    made = Prepared(TASKS[workload.task].at(workload.clock), workload.data)
+    _read(made)
     made.base = look_at_base(workload, made.findings)
     made.kept, made.repeats = drop_duplicates(made.given.splits)
-    made.splits = cut_splits(made.kept, workload.data)
-    if made.splits["train"] and not made.given.findings:
-        train = [row.example for row in made.splits["train"]]
-        made.labels, made.scale = task.labels(train), task.scale(train)
-        made.findings += task.check_all(made.splits["train"], str(workload.data.train))
-        made.findings += unknown_labels(task, made.splits, made.labels)
-        made.notes += task.notes(train)
+    made.splits = cut_splits(made.kept, made.data)
+    _learn_labels(made)
     if made.base is not None:
         made.base = look_at_model(workload, intent or Intent(), made.base, made.labels, made.findings)
-        made.notes += [*made.base.notes, *task.head_notes(made.base.config, made.labels)]
+        made.notes += [*made.base.notes, *made.task.head_notes(made.base.config, made.labels)]
+        made.notes += made.task.tokenizer_notes(made.base.tokenizer)
+        if not CATALOG[made.task.name].makes_blocks:
+            made.notes += spelled_control_tokens(made.base.tokenizer, made.splits)
         _tokenize(made, made.base)
         made.findings += tokens_without_embedding(made, made.base)
     if not made.given.findings:
-        made.findings += why_empty(counts_of(made), workload.data, lambda split: learns_uncut(made, split))
+        made.findings += why_empty(counts_of(made), made.data, lambda split: learns_uncut(made, split))
     return made
+
+
+def _read(made: Prepared) -> None:
+    """Find the splits and read their rows."""
+    try:
+        made.data, notes = named_splits(made.data)
+    except DataProblem as problem:
+        made.given.findings.extend(problem.findings)
+    else:
+        made.given = read_given(made.task, made.data)
+        made.notes += [*notes, *made.given.notes]
 
 
 def read_given(task: Task, data: DataRef) -> Given:
     """The rows of every split that the data names, each looked at alone."""
-    given = Given({}, {}, [])
+    given, checked = Given(), dict[str, list[tuple[Row, Keyed[Any] | Finding]]]()
+    documents = data.documents if CATALOG[task.name].makes_blocks else "line"
     for name, source in data.sources().items():
         unsound: list[list[Finding]] = []
         try:
-            rows = read_rows(source, name, unsound)
+            rows = read_rows(source, name, unsound, documents, given.notes)
         except DataProblem as problem:
             given.findings.extend(problem.findings)
             rows = []
         else:
             if not rows and not unsound:
                 given.findings.append(Finding(str(source), "is empty", "expected at least a few rows"))
-        checked = [(row, task.check(row, data.columns)) for row in rows]
-        given.unsound[name] = unsound + [[c] for _, c in checked if isinstance(c, Finding)]
+        checked[name] = [(row, task.check(row, data.columns)) for row in rows]
+        given.unsound[name] = unsound
+    settled = task.settle([c for _, c in checked["train"] if not isinstance(c, Finding)], data)
+    given.notes.extend(settled.notes)
+    for name, looked_at in checked.items():
+        final = [(row, c if isinstance(c, Finding) else settled.read(c, row.where)) for row, c in looked_at]
+        given.unsound[name] += [[c] for _, c in final if isinstance(c, Finding)]
         given.splits[name] = [
-            Placed(c.example, c.key, c.stratum, row) for row, c in checked if not isinstance(c, Finding)
+            Placed(c.example, c.key, c.stratum, row) for row, c in final if not isinstance(c, Finding)
         ]
     return given
 
 
+def _learn_labels(made: Prepared) -> None:
+    """What the training rows say of labels, and what is wrong with the splits because of it."""
+    if not made.splits.get("train") or made.given.findings:
+        return
+    train = [row.example for row in made.splits["train"]]
+    made.labels, made.scale = made.task.labels(train), made.task.scale(train)
+    made.findings += made.task.check_all(made.splits["train"], str(made.data.train))
+    made.findings += unknown_labels(made.task, made.splits, made.labels)
+    made.findings += too_many_results(made.task, made.splits, made.labels)
+    made.notes += made.task.notes(train)
+
+
 def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
-    """All splits, cut from train where the data names no source of their own."""
-    splits = dict(kept)
+    """All splits, cut from train where the data names no source of their own: of running text the end, of other rows
+    a sample."""
+    splits = {"train": list[Placed[Any]](), **kept}
     for name in ("test", "validation"):
         if name not in data.sources():
             size = data.test_size if name == "test" else data.validation_size
-            splits["train"], splits[name] = cut(splits["train"], size, data.seed)
+            documents = [row for row in splits["train"] if row.row.is_document]
+            others = [row for row in splits["train"] if not row.row.is_document]
+            (first, second), (third, fourth) = cut_off_end(documents, size), cut(others, size, data.seed)
+            splits["train"], splits[name] = first + third, second + fourth
     return splits
 
 
@@ -141,6 +185,32 @@ def unknown_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labe
             has = f"training has: {', '.join(labels[:MOST_NAMES])}{' ...' * (len(labels) > MOST_NAMES)}"
             findings.append(Finding(f"data.{name}", found, has))
     return findings
+
+
+def too_many_results(task: Task, splits: Mapping[str, Sequence[Any]], labels: Sequence[str]) -> list[Finding]:
+    """Splits whose results, some numbers for each row and label, are too many to be kept at every evaluation."""
+    width = ROW_RESULTS[task.name].width(labels)
+    return [
+        Finding(
+            f"data.{name}",
+            f"{len(splits[name]):,} rows with {len(labels):,} labels are {len(splits[name]) * width:,} numbers",
+            f"at most {MOST_RESULTS:,} at an evaluation: fewer rows (data.{name}_size), or fewer labels",
+        )
+        for name in ("validation", "test")
+        if len(splits[name]) * width > MOST_RESULTS
+    ]
+
+
+def spelled_control_tokens(tokenizer: Any, splits: Mapping[str, Sequence[Placed[Any]]]) -> list[str]:
+    """A note on rows that spell a control token, which is text there: who meant to end a text by hand should know."""
+    tokens = {json.dumps(token)[1:-1]: token for token in control_tokens(tokenizer)}
+    pattern = re.compile("|".join(re.escape(spelled) for spelled in sorted(tokens, key=len, reverse=True)) or "(?!)")
+    at: dict[str, list[str]] = {}
+    for row in itertools.chain.from_iterable(splits[name] for name in SPLITS):
+        if found := pattern.search(json.dumps(row.row.values, default=str)):
+            at.setdefault(tokens[found[0]], []).append(row.row.where)
+    named = [f"{token} ({places(wheres)})" for token, wheres in itertools.islice(at.items(), MOST_NAMES)]
+    return [f"rows spell control tokens, which are read as text: {', '.join(named)}"] if named else []
 
 
 def bounded(findings: Sequence[Finding]) -> list[Finding]:
@@ -204,9 +274,9 @@ def _texts_of(task: Task, one: Encoded) -> Iterator[Sequence[int]]:
 def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> None:
     """Count rows among the unsound ones of the source that they came from."""
     made.splits[split] = [row for row in made.splits[split] if id(row) not in refused]
-    for name, rows in made.kept.items():
-        unsound = [[refused[id(row)]] for row in rows if id(row) in refused]
-        made.given.unsound[name] += unsound
+    for name, unsound in made.given.unsound.items():
+        rows = made.kept[name]
+        unsound += [[refused[id(row)]] for row in rows if id(row) in refused]
         made.kept[name] = [row for row in rows if id(row) not in refused]
 
 
@@ -229,6 +299,7 @@ def counts_of(made: Prepared) -> Counts:
         repeats=[(repeat.split, repeat.kept_split) for repeat in made.repeats],
         cut={name: len(made.splits[name]) for name in SPLITS},
         strata=len({row.stratum for row in made.kept.get("train", [])}),
+        are_documents=all(row.row.is_document for row in made.kept.get("train", [])),
         learned={name: sum(len(one) for _, one in rows) for name, rows in made.tokens.items() if rows},
     )
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+MOST = 1_000_000_000_000
+"""Of settings without a bound of their own, steps and examples for example: more than any machine can take."""
 Setting = float | int | str | bool | None
 
 
@@ -47,7 +49,7 @@ class Field:
         if self.is_mapping:
             return None if self._is_mapping(value) else f"expected {self.describe()}"
         wanted = (int, float) if self.type is float else self.type
-        if not isinstance(value, wanted) or isinstance(value, bool) != (self.type is bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (self.type is bool) or value == "":
             return f"expected {self.describe()}"
         if self.choices and value not in self.choices:
             return f"expected {self.describe()}"
@@ -55,6 +57,8 @@ class Field:
             return f"expected {self.describe()}"
         if isinstance(value, (int, float)) and not self._in_bounds(float(value)):
             return f"expected {self.describe()}"
+        if isinstance(value, (int, float)) and abs(value) > MOST:
+            return f"expected at most {MOST:,}"
         return None
 
     def _is_mapping(self, value: object) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,8 @@ class SourceRef:
     """Of a hub id: a branch, tag or commit."""
     split: str | None = None
     """Which rows, as `trainers/slices.py` reads it. Left out: all rows of files, a hub id's split of the same name."""
+    files: list[str] = field(default_factory=list)
+    """Where only some of a folder's files are meant: the absolute paths of these."""
 
     def __str__(self) -> str:
         return self.source if self.split is None else f"{self.source} {self.split}"
@@ -73,6 +75,8 @@ class DataRef:
     seed: int
     documents: str = "file"
     """What one text of a `.txt` file is, for causal-lm: its `file`, `paragraph`, `line`, or what a separator parts."""
+    label_names: list[str] = field(default_factory=list)
+    """Of labels or tags that the data holds as numbers, in their order from 0; empty where it has names itself."""
 
     def without_places(self) -> dict[str, Any]:
         """How the rows are read and cut, as plain values, without where they lie. A default that came later is left
@@ -82,12 +86,19 @@ class DataRef:
             del content[split]
         if self.documents == "file":
             del content["documents"]
+        if not self.label_names:
+            del content["label_names"]
         return content
 
     def sources(self) -> dict[str, SourceRef]:
         """Those of the splits that have one of their own."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: source for name, source in named.items() if source is not None}
+
+    def with_sources(self, sources: Mapping[str, SourceRef]) -> DataRef:
+        """The same data with these sources in place of those of the same splits."""
+        given = {**self.sources(), **sources}
+        return replace(self, train=given["train"], validation=given.get("validation"), test=given.get("test"))
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,9 @@ class Workload:
     """None where no metric asks for generated text."""
     max_length_is_given: bool = True
     """Whether the YAML says `max_length`. Where it does not, a model of fewer positions decides."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; empty: now. A sweep has one, or it would
+    have other tokens tomorrow."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +164,7 @@ class TrialSpec:
         # Where data, model and cache lie does not matter: what they hold is in `inputs`.
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
         content["workload"]["data"] = self.workload.data.without_places()
-        del content["workload"]["max_length_is_given"]
+        del content["workload"]["max_length_is_given"], content["workload"]["clock"]
         del content["workload"]["model"]["adapter"]
         for name in CHANGE_NO_RESULT:
             content["settings"].pop(name, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,7 +16,8 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Keyed(Generic[E]):
-    """An example with what makes it a duplicate of another (`key`) and what must be spread evenly (`stratum`)."""
+    """An example with what makes it a duplicate of another (`key`; None: it is none) and what must be spread evenly
+    (`stratum`)."""
 
     example: E
     key: Hashable
@@ -52,7 +52,7 @@ def drop_duplicates(splits: Mapping[str, Sequence[K]]) -> tuple[dict[str, list[K
     for name in reversed(SPLITS):
         kept[name] = []
         for row in splits.get(name, ()):
-            if row.key in first:
+            if row.key is not None and row.key in first:
                 dropped.append(Repeat(name, row, *first[row.key]))
             else:
                 first[row.key] = (name, row)
@@ -63,7 +63,7 @@ def drop_duplicates(splits: Mapping[str, Sequence[K]]) -> tuple[dict[str, list[K
 def repeats_within(rows: Sequence[K]) -> list[tuple[K, K]]:
     """Rows whose key came before, each with the first row of that key."""
     first = _first_of_each_key(rows)
-    return [(row, first[row.key]) for row in rows if first[row.key] is not row]
+    return [(row, first[row.key]) for row in rows if row.key is not None and first[row.key] is not row]
 
 
 def shared_with(rows: Sequence[K], others: Sequence[K]) -> list[tuple[K, K]]:
@@ -75,7 +75,8 @@ def shared_with(rows: Sequence[K], others: Sequence[K]) -> list[tuple[K, K]]:
 def _first_of_each_key(rows: Sequence[K]) -> dict[Hashable, K]:
     first: dict[Hashable, K] = {}
     for row in rows:
-        first.setdefault(row.key, row)
+        if row.key is not None:
+            first.setdefault(row.key, row)
     return first
 
 
@@ -96,10 +97,14 @@ def cut(rows: Sequence[K], size: float, seed: int) -> tuple[list[K], list[K]]:
     }
     quotas = {stratum: min(most[stratum], int(len(members) * share)) for stratum, members in by_stratum.items()}
     by_remainder = sorted(by_stratum, key=lambda s: (-(len(by_stratum[s]) * share - quotas[s]), str(s)))
-    for stratum in itertools.cycle(by_remainder):
-        if sum(quotas.values()) >= min(wanted, sum(most.values())):
-            break
-        quotas[stratum] += quotas[stratum] < most[stratum]
+    left = min(wanted, sum(most.values())) - sum(quotas.values())
+    while left > 0:  # each round gives a row to every stratum that has one left, or what is left to the first of them
+        open_ones = [stratum for stratum in by_remainder if quotas[stratum] < most[stratum]]
+        # As many rounds at once as the smallest of them lasts: rare labels beside a frequent one are many rounds.
+        rounds = max(1, min(left // len(open_ones), min(most[s] - quotas[s] for s in open_ones)))
+        for stratum in open_ones[:left]:
+            quotas[stratum] += rounds
+        left -= rounds * min(left, len(open_ones))
     generator = random.Random(seed)  # noqa: S311  # a repeatable cut, not a secret
     taken: set[int] = set()
     for stratum in sorted(by_stratum, key=str):

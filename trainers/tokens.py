@@ -88,7 +88,7 @@ def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str,
     for split, encoded in splits.items():
         _write_ragged(scratch, split, "ids", "offsets", [e.ids for e in encoded], np.int32)
         is_whole = all(isinstance(value, int) for e in encoded for value in e.targets)
-        dtype = np.int32 if is_whole else np.float32
+        dtype = np.int32 if is_whole else np.float64  # float32 would merge neighbouring large numbers
         _write_ragged(scratch, split, "targets", "target_offsets", [e.targets for e in encoded], dtype)
         types = [t for e in encoded for t in e.types or []]
         np.save(scratch / f"{split}.types.npy", np.array(types, dtype=np.int8), allow_pickle=False)

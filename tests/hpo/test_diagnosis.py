@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from hpo.diagnosis import advice, collected
+from hpo.diagnosis import Knobs, advice, collected, knobs
 from hpo.objective import Objective
-from tests.hpo.builders import evaluation, trial_result
+from tests.hpo.builders import evaluation, make_config, trial_result
 
 F1 = Objective("f1_macro", "maximize")
 
@@ -61,6 +61,43 @@ def test_one_that_stopped_itself_was_not_unfinished():
 def test_rows_all_predicted_as_one_label(scores, found):
     given = dataclasses.replace(trial_result(), metrics={"f1_macro": 0.3, **scores})
     assert [one.found for one in advice(given, F1)] == found
+
+
+TURNED, STILL = result([1.0, 0.6, 0.9]), result([0.69, 0.692, 0.691])
+RISING = result([1.0, 0.7, 0.5], [0.5, 0.6, 0.7])
+STEPS = {"training": {"max_steps": 90, "warmup_steps": 3, "loss": "default"}, "task": "text-classification",
+         "method": "full"}  # fmt: skip
+
+
+def test_advice_names_the_settings_that_the_file_uses():
+    """`max_steps: 90` with the method full: nothing is said of max_epochs, nor of a rank that nobody reads."""
+    has = knobs(STEPS, {}, None)
+    assert has == Knobs("max_steps", "warmup_steps", has_adapter_rank=False, has_class_weights=True)
+    said = [one.to_try for given in (TURNED, STILL, RISING) for one in advice(given, F1, has)]
+    assert said == ["fewer max_steps, more weight_decay", "a higher learning_rate", "more max_steps"]
+    assert knobs(STEPS, {}, "num_train_epochs").budget == "num_train_epochs"
+    assert knobs(STEPS, {"method": "dora"}, None).has_adapter_rank
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "max_epochs"),
+        ({"training": {"num_train_epochs": 2}}, "num_train_epochs"),
+        ({"training": {"max_steps": 5}}, "max_steps"),
+        ({"training": {"max_examples": 64}}, "max_examples"),
+        ({"search_space": {"max_epochs": {"type": "choice", "values": [1, 2]}}}, "max_epochs"),
+    ],
+)
+def test_the_budget_has_the_name_that_the_file_gives_it(tmp_path, changes, name):
+    assert make_config(tmp_path, **changes).budget_setting() == name
+
+
+def test_class_weights_are_not_tried_where_they_are_used_already():
+    given = dataclasses.replace(trial_result(), metrics={"f1_macro": 0.3, "f1/a": 0.7, "f1/b": 0.0})
+    weighted = {**STEPS, "training": {**STEPS["training"], "loss": "class-weighted"}}
+    [one] = advice(given, F1, knobs(weighted, {}, None))
+    assert one.to_try == "a higher learning_rate, or more max_steps"
 
 
 def test_a_diverged_trial_is_told_to_slow_down_and_a_pruned_one_nothing():

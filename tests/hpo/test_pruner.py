@@ -141,7 +141,7 @@ def test_a_pruner_as_plain_values(parse):
         ("{type: paired, alpha: 0}", ".alpha: got 0; expected a number between 0 and 1"),
         ("{type: paired, alpha: 1}", ".alpha: got 1; expected a number between 0 and 1"),
         ("{type: threshold}", ".type: has no bound; expected lower or upper"),
-        ("{type: threshold, lower: , upper: }", ".type: has no bound; expected lower or upper"),
+        ("{type: threshold, lower: null, upper: null}", ".type: has no bound; expected lower or upper"),
         ("{type: threshold, lower: .nan}", ".lower: got nan; expected a number"),
         ("{type: threshold, upper: high}", ".upper: got 'high'; expected a number"),
         ("{type: threshold, lower: 2, upper: 1}", ".lower: lower 2 is above upper 1; expected lower <= upper"),

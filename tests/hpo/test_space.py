@@ -173,7 +173,7 @@ def test_dimensions_keep_the_order_of_the_file(parse):
             "batch_size: {type: choice, values: []}",
             "batch_size.values: got []; expected a list of values, e.g. [8, 16, 32]",
         ),
-        ("batch_size: {type: choice}", "batch_size.values: got None; expected a list of values, e.g. [8, 16, 32]"),
+        ("batch_size: {type: choice}", "batch_size.values: is missing; expected a list of values, e.g. [8, 16, 32]"),
         (
             "batch_size: {type: choice, values: [8, big]}",
             "batch_size.values: got 'big'; expected a whole number at least 1 and at most 65536",
@@ -191,7 +191,7 @@ def test_dimensions_keep_the_order_of_the_file(parse):
         ("lora_r: 8.5", "lora_r: got 8.5; expected a whole number at least 1 and at most 1024"),
         ("lora_r: big", "lora_r: got 'big'; expected a whole number at least 1 and at most 1024"),
         ("lora_r: true", "lora_r: got True; expected a whole number at least 1 and at most 1024"),
-        ("lora_r:", "lora_r: got None; expected a whole number at least 1 and at most 1024"),
+        ("lora_r:", "lora_r: is empty; expected a whole number at least 1 and at most 1024"),
         ("lora_r: [4, 8]", "lora_r: got [4, 8]; expected a value, or {type: choice, values: [...]}"),
         ("method: xlora", f"method: got 'xlora'; expected {METHOD.describe()}"),
         ("method: {type: choice, values: [lora, x]}", f"method.values: got 'x'; expected {METHOD.describe()}"),
@@ -219,7 +219,7 @@ WHEN = {  # of lora_r, beside a method (lora or dora), a weight_decay (0.1, 0.2,
     "{batch_size: 8}": "batch_size: is not a dimension; known: method, weight_decay, lora_r, max_grad_norm",
     "{method: rslora}": "method: got 'rslora'; method is one of lora, dora",
     "{method: [lora, rslora]}": "method: got 'rslora'; method is one of lora, dora",
-    "{method: }": "method: got None; method is one of lora, dora",
+    "{method: }": "method: is empty; method is one of lora, dora",
     "{method: []}": "method: got []; expected the values of method for which this dimension exists",
     "{weight_decay: 0.25}": "weight_decay: got 0.25; weight_decay is a number from 0.1 to 0.5 in steps of 0.1",
     "{max_grad_norm: 3}": "max_grad_norm: got 3; max_grad_norm is a number from 1 to 2",
@@ -260,7 +260,7 @@ def test_a_condition_on_a_broken_dimension_is_no_second_problem(parse):
 
 def test_every_problem_of_a_space_at_once(parse):
     _, problems = parse(
-        "lora_r: {type: int, low: 8, high: 4, log: yes, step: 2, when: {method: x}}",
+        "lora_r: {type: int, low: 8, high: 4, log: true, step: 2, when: {method: x}}",
         "method: [lora]",
         "learnin_rate: 1",
         "batch_size: {type: choice, values: [8, 8, big]}",

@@ -60,7 +60,7 @@ def parse(tmp_path):
     [
         ("", Strategy("auto", 20, (), ())),
         ("{}", Strategy()),
-        ("{type: , num_trials: , enqueue: , warm_start: }", Strategy()),
+        ("{enqueue: , warm_start: }", Strategy()),
         ("{num_trials: 7}", Strategy(num_trials=7)),
         ("{num_trials: 7.0}", Strategy(num_trials=7)),
         ("{enqueue: []}", Strategy()),

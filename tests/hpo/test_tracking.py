@@ -67,7 +67,7 @@ def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
     other = config.trial_spec(7, {}, home, INSPECTION, home.sweep(config.name).trial(7), threads=1)
     tracker = Tracker(home, config, INSPECTION)
     tags = {"hpo.sweep": config.name, "hpo.kind": "trial", "hpo.trial": "7", "hpo.spec": other.fingerprint()}
-    orphan = tracker._create("orphan", tags)
+    orphan = tracker._all_runs.create("orphan", tags)
     assert begin(tracker, other) == orphan
     run = tracker._client.get_run(orphan)
     assert run.data.params["lora_r"] == str(other.settings["lora_r"])

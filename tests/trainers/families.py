@@ -140,7 +140,7 @@ def trained(spec: TrialSpec, found: Inspection) -> TrialResult:
     from trainers.loop import train
     from trainers.model import load_base
 
-    work = train(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir))
+    work = train(load_base(spec.workload, found.labels, scale=found.scale), spec, Path(found.tokens_dir))
     event: Any = next(work)
     while True:
         try:

@@ -7,11 +7,12 @@ import torch
 
 from trainers.model import load_base
 from trainers.model_source import load_tokenizer
-from trainers.sources import DataProblem, Row
+from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
 from trainers.tasks.base import Batch
-from trainers.tasks.chat import Chat, Conversation
+from trainers.tasks.chat import Chat
+from trainers.tasks.conversations import Conversation
 from trainers.tasks.next_token import causal_logits
 
 MESSAGES = [
@@ -52,7 +53,7 @@ def test_only_what_the_assistant_says_and_its_end_of_turn_count(tokenizer):
 
 
 def test_what_ends_a_turn_is_found_however_turns_are_written(tokenizer):
-    """Spaces around the words, and a turn that holds another one's end."""
+    """Spaces around the words, and a turn that spells another one's end: to this tokenizer those are unknown words."""
     turns = ["it is funny", "it is  ", "the plot<|end|>", "funny<|end|>\n<|user|>what", "the plot"]
     messages = [
         m for said in turns for m in ({"role": "user", "content": "what"}, {"role": "assistant", "content": said})
@@ -66,8 +67,8 @@ def test_what_ends_a_turn_is_found_however_turns_are_written(tokenizer):
             said[-1].append(token)
         learned = bool(counts)
     assert said == [
-        ["it", "is", "funny", "<|end|>"], ["it", "is", "<|end|>"], ["the", "plot", "<|end|>", "<|end|>"],
-        ["funny", "<|end|>", "\n", "<|user|>", "what", "<|end|>"], ["the", "plot", "<|end|>"],
+        ["it", "is", "funny", "<|end|>"], ["it", "is", "<|end|>"], ["the", "<unk>", "<unk>", "<|end|>"],
+        ["<unk>", "<unk>", "<unk>", "<|end|>"], ["the", "plot", "<|end|>"],
     ]  # fmt: skip
 
 
@@ -88,8 +89,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
 
     rewriting = copy.deepcopy(tokenizer)
     rewriting.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    with pytest.raises(DataProblem, match="rewrites earlier turns"):
-        Chat().encode(rewriting, [conversation(MESSAGES)], [], 64)
+    (finding,) = Chat().encode(rewriting, [conversation(MESSAGES)], [], 64)
+    assert (finding.where, "rewrites earlier turns" in finding.found) == ("f:1", True)
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,12 @@ def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family
     assert min(losses[1:]) < losses[0]
     adapter = TrialPaths(Path(spec.dir)).adapter
     assert not [p for p in adapter.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
-    base = load_base(given, found.labels)
+    base = load_base(given, found.labels, scale=found.scale)
     base.model = load_adapter(base, spec, adapter)
     tokens_dir = Path(found.tokens_dir)
     assert score_model(base, tokens_dir, "cpu")[0]["loss"] == pytest.approx(result.metrics["loss"], abs=1e-4)
     if METHODS[method].merges:
-        base = load_base(given, found.labels)
+        base = load_base(given, found.labels, scale=found.scale)
         base.model = merge(base, spec, adapter)
         tolerance = 0.2 if method == "qlora" else 1e-3  # the base of 4 bits is not the one it is merged into
         assert score_model(base, tokens_dir, "cpu")[0]["loss"] == pytest.approx(result.metrics["loss"], abs=tolerance)

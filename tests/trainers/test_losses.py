@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from trainers.losses import class_weighted, cross_entropy, focal, own_loss, smoothed
 from trainers.model import load_base
+from trainers.own_code import OwnCodeError
 from trainers.spec import TrialResult
 from trainers.trainer import Trainer
 
@@ -78,6 +79,32 @@ def test_a_loss_that_cannot_be_used_says_why(tmp_path, name, why):
     )
     with pytest.raises(ValueError, match=why):
         own_loss(folder, name)(LOGITS, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("def f(logits, targets):\n    x = 1\n    return helper(logits)\ndef helper(x):\n    return x / [0]\n",
+         r"^mine\.py:5: TypeError: unsupported operand"),
+        ("import torch\ndef f(logits, targets):\n    return torch.cat([logits, targets])\n",
+         r"^mine\.py:3: RuntimeError: "),
+        ("\nimport nowhere_at_all\n", r"^mine\.py:2: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("x = 1\ndef f(:\n", r"^mine\.py:2: SyntaxError: invalid syntax"),
+        ("class f:\n    def __init__(self):\n        raise KeyError('margin')\n", r"^mine\.py:3: KeyError: 'margin'"),
+        ("class f:\n    def __init__(self):\n        None + 1\n", r"^mine\.py:3: TypeError: unsupported operand"),
+    ],
+    ids=["in-a-helper", "in-torch", "import", "syntax", "class", "class-type-error"],
+)  # fmt: skip
+def test_an_error_inside_a_loss_of_one_s_own_names_its_line(tmp_path, code, why):
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(OwnCodeError, match=why):
+        own_loss(tmp_path, "mine.py:f")(LOGITS, TARGETS)
+
+
+def test_running_out_of_memory_in_a_loss_of_one_s_own_is_no_crash(tmp_path):
+    (tmp_path / "mine.py").write_text("def f(logits, targets):\n    raise MemoryError('too large')\n")
+    with pytest.raises(MemoryError):
+        own_loss(tmp_path, "mine.py:f")(LOGITS, TARGETS)
 
 
 def trainer_of(spec, found):

@@ -35,10 +35,10 @@ def data(**changes):
     return DataRef(**fields)
 
 
-def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, learned=None):
+def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, learned=None, are_documents=False):
     cut = {"train": train, "validation": validation, "test": test}
     learned = {name: count for name, count in cut.items() if count} if learned is None else learned
-    return Counts(given or {"train": sum(cut.values())}, list(repeats), cut, strata, learned)
+    return Counts(given or {"train": sum(cut.values())}, list(repeats), cut, strata, are_documents, learned)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, lear
          ["data.train: no rows left for train: all 9 of its rows are in validation too, and what is held out is never "
           "trained on; another source than that of validation"]),
         (counts(50, strata=50),
-         ["data.label: no rows left for validation and test: each of 50 rows has a label of its own, so that none can be "
-          "held out; a column whose values repeat (is this one an id?)"]),
+         ["data.label: no rows left for validation and test: each of 50 rows has a label of its own, so that none can "
+          "be held out; a column whose values repeat (is this one an id?)"]),
         (counts(0, 9, 1, given={"train": 0, "validation": 9}),
          ["data.train: no rows left for train: none of its rows can be used; rows without findings"]),
         (counts(8, 1, 1), []),

@@ -46,7 +46,7 @@ def promoted(family_workload, tiny, tmp_path):
         )  # fmt: skip
         trained(spec, found)
         folder = tmp_path / "release"
-        base = load_base(workload, found.labels)
+        base = load_base(workload, found.labels, scale=found.scale)
         exported = export(base, Export(spec, found, ["fp32"], str(folder)))
         assert not exported.failures
         validation = Path(found.tokens_dir, "validation.jsonl")

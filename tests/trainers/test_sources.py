@@ -69,9 +69,8 @@ def test_a_csv_row_with_a_column_too_many_is_found_after_a_quoted_line_break(tmp
 @pytest.mark.parametrize(
     ("name", "content", "where"),
     [("d.json", b'{"a": 1}', "d.json"), ("d.json", b"[1,\n2", "d.json:2"), ("d.json", b"[" * 2000, "d.json"),
-     ("d.jsonl", b'{"a": "b"}\n{"a": "\xff"}', "d.jsonl:2"), ("d.txt", "naïve".encode("utf-16"), "d.txt:1"),
-     ("d.csv", b'text,label\na,b\nc,"d" e\nf,g\n', "d.csv:3"), ("d.tsv", b'text\tlabel\n"a\tb\nc\td\n', "d.tsv:2"),
-     ("d.parquet", b"no parquet", "d.parquet")],
+     ("d.jsonl", b'{"a": "b"}\n{"a": "\xff"}', "d.jsonl:2"), ("d.txt", "naïve".encode("utf-16-le"), "d.txt:1"),
+     ("d.csv", b'text,label\na,b\nc,"d" e\nf,g\n', "d.csv:3"), ("d.parquet", b"no parquet", "d.parquet")],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_at_all_is_one_problem(tmp_path, name, content, where):
     (tmp_path / name).write_bytes(content)
@@ -157,7 +156,7 @@ def test_a_hub_id_is_asked_for_with_its_config_revision_and_split(monkeypatch, s
 
     def load_dataset(path, **kwargs):
         asked.append((path, kwargs))
-        return [{"text": "a"}, {"text": "b"}]
+        return datasets.Dataset.from_list([{"text": "a"}, {"text": "b"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     rows = read_rows(source, "validation", [])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.export.runtime import GENERATING, Release, log_softmax, sigmoid
+from trainers.export.runtime import GENERATING, Place, Release, log_softmax, sigmoid
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import ROW_RESULTS, Rows
 
@@ -39,7 +39,8 @@ def measure(
     first rows' tokens one after the other, ending anywhere (or [tokens, tags]).
 
     Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; of a model that writes the prefill
-    of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference), and the task's metrics.
+    of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference; of a number the difference as a
+    share of the largest one, where that is above 1), and the task's metrics.
     Raises `ReleaseError` for a folder that cannot be loaded, `ValueError` for a release that cannot answer.
     """
     began = time.perf_counter()
@@ -70,7 +71,9 @@ def _measure_verdicts(
     if expected is not None:
         # One text at a time, as it will be served.
         ours = np.concatenate([release.row_logits([text]) for text in texts[: len(expected)]])
-        numbers["max_logit_diff"] = _max_difference(ours, expected)
+        # Numbers have a unit: of prices, as a share of the largest one.
+        unit = 1.0 if release.card.labels else max(1.0, float(np.abs(expected).max()))
+        numbers["max_logit_diff"] = _max_difference(ours, expected) / unit
     return numbers | ROW_RESULTS[release.card.task].metrics(np.concatenate(results), release.card.labels)
 
 
@@ -102,13 +105,14 @@ def _measure_tags(
     release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
 ) -> dict[str, float]:
     labels = release.card.labels
-    numbers = _latency(lambda i: release.word_logits(rows[i % len(rows)]["words"]), calls)
+    index = {label: number for number, label in enumerate(labels)}
+    numbers = _latency(lambda i: release.word_logits(*_words(rows[i % len(rows)])), calls)
     told, every = [], []
     for number, row in enumerate(rows):
-        logits, firsts = release.word_logits(row["words"])
+        logits, firsts = release.word_logits(*_words(row))
         every.append(logits)
         logs = log_softmax(logits[list(firsts.values())])
-        true = np.array([labels.index(row["tags"][word]) for word in firsts])
+        true = np.array([index[row["tags"][word]] for word in firsts])
         losses = -logs[np.arange(len(true)), true]
         told.append(np.stack([np.full(len(true), number), true, logs.argmax(axis=1), losses], axis=1))
     if expected is not None:
@@ -117,6 +121,10 @@ def _measure_tags(
     of_row, true, predicted = words[:, :3].astype(np.int64).T
     results = entity_counts(of_row, true, predicted, words[:, 3], labels, len(rows))
     return numbers | ROW_RESULTS["token-classification"].metrics(results, labels)
+
+
+def _words(row: Any) -> tuple[str, list[Place]]:
+    return row["text"], [(start, end) for start, end in row["places"]]
 
 
 def _measure_writing(

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from trainers.export import runtime
 from trainers.export.runtime import JUDGING, Card
+from trainers.tokenizer import chat_template_of, frozen, template_tokens
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -49,7 +50,8 @@ def write_release(
     if not (variant_dir / GRAPH).is_file():
         raise ExportError(f"{variant_dir} has no {GRAPH} to release")
     is_chat = task == "chat"
-    _frozen_tokenizer(tokenizer, max_length if task in JUDGING else None).save(str(variant_dir / "tokenizer.json"))
+    _refuse_slow(tokenizer)
+    frozen(tokenizer, max_length if task in JUDGING else None).save(str(variant_dir / "tokenizer.json"))
     shutil.copyfile(runtime.__file__, variant_dir / "runtime.py")
     present = [name for name in RELEASE_FILES[:-1] if (variant_dir / name).is_file()]
     card = Card(
@@ -59,8 +61,8 @@ def write_release(
         max_length=max_length,
         pad_token_id=_pad_token_id(tokenizer, model_config),
         eos_token_ids=_eos_token_ids(tokenizer, model_config, generation_config),
-        chat_template=tokenizer.chat_template if is_chat else None,
-        template_tokens=_template_tokens(tokenizer) if is_chat else {},
+        chat_template=chat_template_of(tokenizer) if is_chat else None,
+        template_tokens=template_tokens(tokenizer) if is_chat else {},
         generation={"strategy": "greedy", "max_new_tokens": max_new_tokens},
         columns=tuple(columns),
         prompt_template=prompt_template,
@@ -72,20 +74,12 @@ def write_release(
     return card
 
 
-def _frozen_tokenizer(tokenizer: Any, max_length: int | None) -> Tokenizer:
-    """A copy of the tokenizer that behaves in `tokenizers` as its owner does in transformers, which sets
-    truncation and padding anew at each call and leaves the last caller's setting in the file."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
+def _refuse_slow(tokenizer: Any) -> None:
+    """Raises `ExportError` for a tokenizer that a release cannot hold."""
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
         raise ExportError(
             f"{type(tokenizer).__name__} runs in Python only; a release needs a tokenizer with a tokenizer.json"
         )
-    copy = Tokenizer.from_str(backend.to_str())
-    copy.no_padding()
-    copy.no_truncation()
-    if max_length is not None:
-        copy.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
-    return copy
 
 
 def _pad_token_id(tokenizer: Any, model_config: Any) -> int:
@@ -105,15 +99,6 @@ def _eos_token_ids(tokenizer: Any, model_config: Any, generation_config: Any) ->
         if ids is not None:
             found.update(ids if isinstance(ids, Sequence) else [ids])
     return tuple(sorted(found))
-
-
-def _template_tokens(tokenizer: Any) -> dict[str, Any]:
-    """Special tokens as plain strings (transformers may hold `AddedToken` objects)."""
-    special: Mapping[str, Any] = tokenizer.special_tokens_map
-    return {
-        name: [str(token) for token in value] if isinstance(value, (list, tuple)) else str(value)
-        for name, value in special.items()
-    }
 
 
 def _write_last(path: Path, content: Mapping[str, Any]) -> None:

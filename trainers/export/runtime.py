@@ -12,22 +12,26 @@ library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is r
 # No `from __future__ import annotations`: dataclasses then look their module up in sys.modules, where it is not when
 # a release's runtime.py is loaded by path.
 
+import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import string
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
+
+if TYPE_CHECKING:
+    import onnxruntime as ort  # elsewhere late: it starts a thread, and training borrows from this file without it
 
 FORMAT_VERSION = 1
 JUDGING = ("text-classification", "multi-label-classification", "regression", "token-classification")
@@ -37,10 +41,14 @@ GENERATING = ("chat", "instruct", "causal-lm")
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Message: TypeAlias = Mapping[str, Any]
-Chat: TypeAlias = str | Sequence[Message]
-Input: TypeAlias = str | Sequence[Message] | Mapping[str, str]
+Chat: TypeAlias = str | Sequence[Message] | Mapping[str, Any]
+"""A user's text, messages, or both messages and tools: {"messages": [...], "tools": [...]}."""
+Input: TypeAlias = str | Sequence[Message] | Mapping[str, Any]
+Tools: TypeAlias = Sequence[Mapping[str, Any]] | None
 Text: TypeAlias = str | tuple[str, str]
 """What is judged: a text, or a pair."""
+Place: TypeAlias = tuple[int, int]
+"""Where a word or a token begins and ends in its text, in characters."""
 
 # Padding of a batch is wasted work, and activations that leave the cache cost more than batching gains: beyond
 # this many tokens a batch was slower per text than one text at a time (MiniLM, 2 cores).
@@ -134,7 +142,7 @@ class Card:
 class Release:
     """A loaded release. Safe to share between threads: nothing in it changes after loading."""
 
-    def __init__(self, card: Card, tokenizer: Tokenizer, session: ort.InferenceSession) -> None:
+    def __init__(self, card: Card, tokenizer: Tokenizer, session: "ort.InferenceSession") -> None:
         self.card = card
         self.tokenizer = tokenizer
         self._session = session
@@ -146,6 +154,8 @@ class Release:
 
         Raises `ReleaseError` where the folder is missing, incomplete, damaged or inconsistent.
         """
+        import onnxruntime as ort
+
         folder = Path(folder)
         card = Card.read(folder)
         options = ort.SessionOptions()
@@ -163,6 +173,7 @@ class Release:
         except Exception as error:  # both libraries raise direct children of Exception
             raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = card.task in JUDGING  # what is judged is text, "[SEP]" in it too
         problem = _misfit(card, session)
         if problem:
             raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
@@ -171,19 +182,20 @@ class Release:
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
         """Answer each input, in order. An input is a text, or for a card with several `columns` a mapping of them to
         texts; for token-classification also a list of words; both may be given as JSON. For chat also a list of
-        {"role", "content"}.
+        {"role", "content"}, or {"messages": that list, "tools": [...]}.
 
         text-classification gives {"label", "score", "scores": {label: probability}}, multi-label-classification
         {"labels", "scores"}, regression {"value"}, token-classification {"entities"}, each {"label", "text", "start",
-        "end", "score"} (its least sure word's), all others {"text"}, decoded greedily.
+        "end", "score"} (its least sure word's), or with plain tags {"tags"}, each word's {"tag", "text", "start",
+        "end", "score"}; all others {"text"}, decoded greedily.
         Raises `ValueError` for an input the task does not take, before anything is computed.
         """
         if isinstance(inputs, str):
             raise ValueError("predict takes a list of inputs, got one text")
         if self.card.task == "token-classification":
-            return [{"entities": self._entities(*words)} for words in [_words(given) for given in inputs]]
+            return [self._tagged(*words) for words in [_words(given) for given in inputs]]
         if self.card.task == "chat":
-            prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]  # type: ignore[arg-type]  # it checks
+            prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]
         else:
             parts = [self._parts(given, f"input {index}") for index, given in enumerate(inputs)]
             if self.card.task in JUDGING:
@@ -201,10 +213,15 @@ class Release:
         wanted = "a text" if len(columns) <= 1 else f"texts for {', '.join(columns)}, as a mapping or its JSON"
         if not isinstance(given, Mapping):
             raise ValueError(f"{where}: expected {wanted}, got {type(given).__name__}")
-        wrong = [name for name in columns if not isinstance(given.get(name), str)]
-        if wrong:
+        fills_template = self.card.prompt_template is not None
+        read: dict[str, Any] = {name: given.get(name) for name in columns}
+        read = {name: as_text(value) for name, value in read.items()} if fills_template else read
+        texts = {name: value for name, value in read.items() if isinstance(value, str)}
+        if wrong := [name for name in columns if name not in texts]:
             raise ValueError(f"{where}: expected {wanted}; {', '.join(wrong)} is no text")
-        return {name: given[name] for name in columns}
+        if fills_template and columns and not any(text.strip() for text in texts.values()):
+            raise ValueError(f"{where}: expected {wanted}; nothing is in {' or '.join(columns)}")
+        return texts
 
     # --- judging: a verdict on a text ------------------------------------------------------------------
 
@@ -247,38 +264,29 @@ class Release:
         scores = dict(zip(labels, probabilities.tolist(), strict=True))
         return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
 
-    def word_logits(self, words: Sequence[str]) -> tuple[Floats, dict[int, int]]:
-        """Logits of every token, shape [tokens, tags], and by a word's number its first token, which carries its tag.
+    def word_logits(self, text: str, places: Sequence[Place]) -> tuple[Floats, dict[int, int]]:
+        """Logits of every token of a text, shape [tokens, tags], and by a word's number the token that carries its tag.
 
-        Words beyond `max_length`, or of characters that the tokenizer leaves out, have none.
+        `places` are the words, in order. Words beyond `max_length`, of characters that the tokenizer leaves out, or
+        that share their only token with the word before, have no token.
         """
-        encoding = self.tokenizer.encode(list(words), is_pretokenized=True)
+        encoding = self.tokenizer.encode(text)
         logits: Floats = self._session.run(["logits"], self._padded([encoding]))[0][0]
-        firsts: dict[int, int] = {}
-        for token, word in enumerate(encoding.word_ids):
-            if word is not None:
-                firsts.setdefault(word, token)
-        return logits, firsts
+        return logits, _first_tokens(places, encoding.offsets)
 
-    def _entities(self, text: str, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
-        if not places:
-            return []
-        logits, firsts = self.word_logits([text[start:end] for start, end in places])
-        probabilities = np.exp(log_softmax(logits))
-        found: list[dict[str, Any]] = []
-        before = "O"
-        for number, token in firsts.items():
-            (start, end), row = places[number], probabilities[token]
-            tag, score = self.card.labels[int(row.argmax())], float(row.max())
-            kind = tag[2:]
-            if tag[:2] == "I-" and before[2:] == kind:
-                entity = found[-1]
-                entity |= {"text": text[entity["start"] : end], "end": end, "score": min(score, entity["score"])}
-            elif tag != "O":
-                found.append({"label": kind, "text": text[start:end], "start": start, "end": end, "score": score})
-            before = tag
-        return found
+    def _tagged(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
+        """The entities of a text, or of plain tags each word's."""
+        labels = self.card.labels
+        words: list[dict[str, Any]] = []
+        if places:
+            logits, firsts = self.word_logits(text, places)
+            probabilities = np.exp(log_softmax(logits))
+            for number, token in firsts.items():
+                (start, end), row = places[number], probabilities[token]
+                tag, score = labels[int(row.argmax())], float(row.max())
+                words.append({"tag": tag, "text": text[start:end], "start": start, "end": end, "score": score})
+        is_plain = any(label != "O" and label[:2] not in ("B-", "I-") for label in labels)
+        return {"tags": words} if is_plain else {"entities": _entities(text, words)}
 
     # --- writing: chats, answers to a prompt, continuations --------------------------------------------
 
@@ -294,11 +302,11 @@ class Release:
             if not isinstance(chat, str):
                 raise ValueError("this model has no chat template: give the prompt as one text")
             return self.continued_ids(chat, max_new_tokens)
-        messages = _checked([{"role": "user", "content": chat}] if isinstance(chat, str) else chat)
-        while len(ids := self._rendered(messages)) > room:
+        messages, tools = _checked([{"role": "user", "content": chat}] if isinstance(chat, str) else chat)
+        while len(ids := self._rendered(messages, tools)) > room:
             shorter = _without_oldest_turn(messages)
             if shorter is None:
-                return self._cut_last_turn(messages, room)
+                return self._cut_last_turn(messages, tools, room)
             messages = shorter
         return ids
 
@@ -308,8 +316,8 @@ class Release:
         What the tokenizer puts before a text stays, what it puts after one does not; plain text is trained without
         either. Raises `ValueError` for a text without tokens.
         """
-        encoding = self.tokenizer.encode(prompt, add_special_tokens=self.card.task != "causal-lm")
-        own = [index for index, is_added in enumerate(encoding.special_tokens_mask) if not is_added]
+        (encoding,) = self._control_tokens.encode([prompt], add_special_tokens=self.card.task != "causal-lm")
+        own = [index for index, is_added in enumerate(encoding.is_added) if not is_added]
         begin = encoding.ids[: own[0]] if own else encoding.ids[:1]
         if not own and (not begin or begin[0] in self.card.eos_token_ids):
             raise ValueError("a text to go on from has at least one token, got none")
@@ -318,12 +326,12 @@ class Release:
         return [*begin, *ids[-room:]]
 
     def _prompt(self, parts: Mapping[str, str]) -> str:
-        """The last blank of a prompt belongs to the answer, as training has it."""
+        """The last blank of a prompt belongs to the answer, as training has it; control tokens are the template's."""
         if self.card.prompt_template is None:
             return parts[self.card.columns[0]]
         filled = ""
         for literal, name, *_ in string.Formatter().parse(self.card.prompt_template):
-            filled += literal + ("" if name is None else parts[name])
+            filled += literal + ("" if name is None else self._control_tokens.apart(parts[name]))
         return filled.rstrip(" ")
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
@@ -393,20 +401,26 @@ class Release:
             text = text.replace(token.content, "") if token.special else text
         return text.strip()
 
-    def _rendered(self, messages: Sequence[Message]) -> list[int]:
-        return list(self.tokenizer.encode(self._template(messages), add_special_tokens=False).ids)
+    def _rendered(self, messages: Sequence[Message], tools: Tools) -> list[int]:
+        apart = self._control_tokens
+        text = self._template.render(apart.in_messages(messages), apart.apart(tools), asks=True)
+        return apart.encode([text], add_special_tokens=False)[0].ids
 
     @cached_property
-    def _template(self) -> Callable[[Sequence[Message]], str]:
-        return _compiled(self.card.chat_template or "", self.card.template_tokens)
+    def _template(self) -> "ChatTemplate":
+        return ChatTemplate(self.card.chat_template or "", self.card.template_tokens)
 
-    def _cut_last_turn(self, messages: list[Message], room: int) -> list[int]:
+    @cached_property
+    def _control_tokens(self) -> "ControlTokens":
+        return ControlTokens(self.tokenizer, self.card.chat_template or template_text(self.card.prompt_template or ""))
+
+    def _cut_last_turn(self, messages: list[Message], tools: Tools, room: int) -> list[int]:
         """The last user turn without its beginning: the end of a question says more than its start."""
         *before, last = messages
-        if before and len(self._rendered([*before, {**last, "content": ""}])) > room // 2:
+        if before and len(self._rendered([*before, {**last, "content": ""}], tools)) > room // 2:
             before = []
         text = last["content"]
-        while len(ids := self._rendered([*before, {**last, "content": text}])) > room:
+        while len(ids := self._rendered([*before, {**last, "content": text}], tools)) > room:
             offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
             excess = len(ids) - room
             if excess >= len(offsets):
@@ -419,7 +433,9 @@ class _Cache:
     """Keys and values of one sequence. Past and present are bound to the same buffers, sized for the whole
     sequence: the attention operator then writes in place, where a growing cache is copied for every token."""
 
-    def __init__(self, session: ort.InferenceSession, capacity: int) -> None:
+    def __init__(self, session: "ort.InferenceSession", capacity: int) -> None:
+        import onnxruntime as ort
+
         self._session = session
         self._length = 0
         self._binding = session.io_binding()
@@ -450,7 +466,7 @@ class _Cache:
             yield self._binding.get_outputs()[0].numpy()[0]
 
 
-def _misfit(card: Card, session: ort.InferenceSession) -> str | None:
+def _misfit(card: Card, session: "ort.InferenceSession") -> str | None:
     """Why this graph cannot serve the card's task, in words that follow the file's name; None when it can."""
     outputs = {value.name: value.shape for value in session.get_outputs()}
     if "logits" not in outputs:
@@ -502,7 +518,7 @@ def _text(parts: Mapping[str, str]) -> Text:
     return (first, second[0]) if second else first
 
 
-def _words(given: object) -> tuple[str, list[tuple[int, int]]]:
+def _words(given: object) -> tuple[str, list[Place]]:
     """A text and where its words are: those given, or as training cuts a text with spans."""
     parsed = _parsed(given) if isinstance(given, str) and given.startswith("[") else given
     if isinstance(parsed, Sequence) and not isinstance(parsed, str) and all(isinstance(word, str) for word in parsed):
@@ -511,6 +527,34 @@ def _words(given: object) -> tuple[str, list[tuple[int, int]]]:
     if not isinstance(given, str):
         raise ValueError(f"expected a text or a list of words, got {type(given).__name__}")
     return given, [word.span() for word in _WORD.finditer(given)]
+
+
+def _first_tokens(places: Sequence[Place], tokens: Sequence[Place]) -> dict[int, int]:
+    """By a word's number the first token that overlaps it and carries no word before it, as in training."""
+    firsts: dict[int, int] = {}
+    token = 0
+    for word, (start, end) in enumerate(places):
+        while token < len(tokens) and (tokens[token][1] <= start or tokens[token][0] == tokens[token][1]):
+            token += 1
+        if token < len(tokens) and tokens[token][0] < end:
+            firsts[word] = token
+            token += 1
+    return firsts
+
+
+def _entities(text: str, words: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
+    found: list[dict[str, Any]] = []
+    before = "O"
+    for word in words:
+        tag, start, end, score = word["tag"], word["start"], word["end"], word["score"]
+        if tag[:2] == "I-" and before[2:] == tag[2:]:
+            entity = found[-1]
+            entity |= {"text": text[entity["start"] : end], "end": end, "score": min(score, entity["score"])}
+        elif tag != "O":
+            found.append({"label": tag[2:], "text": text[start:end], "start": start, "end": end, "score": score})
+        before = tag
+    return found
 
 
 def _parsed(text: str) -> object:
@@ -522,31 +566,302 @@ def _parsed(text: str) -> object:
     return parsed
 
 
-def _checked(chat: Sequence[Message]) -> list[Message]:
-    """The messages, without keys whose value is None, which templates would print as text."""
+def as_text(value: object) -> str | None:
+    """A value of a template's column as the text that stands for it: nothing for null, numbers and booleans as in
+    JSON. None for what is no text."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return json.dumps(value) if is_number else None
+
+
+# --- chats ---------------------------------------------------------------------------------------------
+
+ROLES = ("system", "user", "assistant", "developer", "tool")
+_SHAREGPT = {
+    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
+    "observation": "tool",
+}  # fmt: skip
+"""Roles by the names that ShareGPT and its kin have for them."""
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_READ = ("content", "name", "tool_calls", "tool_call_id", *_REASONING)
+"""What templates read of a message, besides its role."""
+
+
+def as_message(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as templates read it: without what is None, which they would print as text, its content's parts as one
+    text. ShareGPT's `from` and `value` are `role` and `content`.
+
+    Raises `ValueError` with what is wrong, in words that follow the message's place.
+    """
+    message = without_none(given)
+    if "role" not in message and "from" in message:
+        message = {"role": message["from"], "content": message.get("value")}
+    role = message.get("role")
+    role = _SHAREGPT.get(role, role) if isinstance(role, str) else role
+    if role not in ROLES:
+        raise ValueError(f"has the role {_short(role)}, none of {', '.join(ROLES)}")
+    if "function_call" in message:
+        raise ValueError("has function_call, which templates do not read: write tool_calls")
+    kept = {"role": role, "content": None, **{key: message[key] for key in _READ if key in message}}
+    if "tool_calls" in kept:
+        kept["tool_calls"] = _calls(kept["tool_calls"])
+        if not kept["tool_calls"]:
+            del kept["tool_calls"]
+    if isinstance(kept["content"], list):
+        kept["content"] = "".join(_part(part) for part in kept["content"])
+    if kept["content"] is None and "tool_calls" in kept:
+        kept["content"] = ""
+    reasoning = next((kept[key] for key in _REASONING if key in kept), None)
+    return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
+
+
+def as_tools(given: object) -> list[dict[str, Any]] | None:
+    """Tools as templates read them, from a list or its JSON; None for none. Raises `ValueError`."""
+    tools = from_json(given)
+    if tools is None or tools in ("", []):
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) and name_of(tool) for tool in tools):
+        raise ValueError(f"expected a list of tools, each with a name, got {_short(given)}")
+    return [without_none(tool) for tool in tools]
+
+
+def name_of(tool: Mapping[str, Any]) -> str | None:
+    """The name of a tool, or of the tool that is called: `{"function": {"name": ...}}` or `{"name": ...}`."""
+    owner = tool.get("function", tool)
+    name = owner.get("name") if isinstance(owner, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def without_none(value: Any) -> Any:
+    """Without the keys whose value is None: Parquet has them for every key that another row has."""
+    if isinstance(value, Mapping):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return [without_none(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _calls(given: object) -> list[dict[str, Any]]:
+    calls = from_json(given)
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) and name_of(call) for call in calls):
+        raise ValueError(f"has tool_calls {_short(given)}, expected a list of calls, each with a function's name")
+    return [dict(call) for call in calls]
+
+
+def _part(part: object) -> str:
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = part.get("type") if isinstance(part, Mapping) else part
+    raise ValueError(f"has a content part of type {_short(kind)}: only text parts are read")
+
+
+def from_json(value: object) -> object:
+    """What a text says in JSON; anything else, and text that is no JSON, as it stands."""
+    return _parsed(value) if isinstance(value, str) else value
+
+
+def _short(value: object) -> str:
+    return f"{value!r:.100}"
+
+
+def _checked(chat: object) -> tuple[list[Message], Tools]:
+    """The messages and the tools of a chat."""
+    tools = None
+    if isinstance(chat, Mapping):
+        tools, chat = as_tools(chat.get("tools")), chat.get("messages")
+    if isinstance(chat, str) or not isinstance(chat, Sequence):
+        raise ValueError(f"expected a text or a list of messages, got {_short(chat)}")
     messages: list[Message] = []
     for index, message in enumerate(chat):
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise ValueError(f'message {index}: expected {{"role": ..., "content": ...}}, got {message!r}')
-        if not isinstance(message.get("content"), str):
-            raise ValueError(f"message {index}: content must be a text, got {message.get('content')!r}")
-        messages.append({key: value for key, value in message.items() if value is not None})
-    if not messages or messages[-1]["role"] != "user":
-        raise ValueError("the last message must be the user's")
-    return messages
+        if not isinstance(message, Mapping) or not isinstance(message.get("role", message.get("from")), str):
+            raise ValueError(f'message {index}: expected {{"role": ..., "content": ...}}, got {_short(message)}')
+        try:
+            messages.append(as_message(message))
+        except ValueError as error:
+            raise ValueError(f"message {index} {error}") from None
+        if not isinstance(messages[-1]["content"], str):
+            raise ValueError(f"message {index}: content must be a text, got {_short(message.get('content'))}")
+    if not messages or messages[-1]["role"] not in ("user", "tool"):
+        raise ValueError("the last message must be the user's, or a tool's")
+    return messages, tools
 
 
 def _without_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
     """Drop the oldest user message and all that answered it; None when only the last turn is left."""
-    head = [message for message in messages[:1] if message["role"] == "system"]
+    head = [message for message in messages[:1] if message["role"] in ("system", "developer")]
     turns = messages[len(head) :]
     later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
     return [*head, *turns[later[0] :]] if later else None
 
 
-def _compiled(template: str, tokens: Mapping[str, Any]) -> Callable[[Sequence[Message]], str]:
-    """Chat templates come with models from anywhere, so they run in a sandbox. The environment is the one that
-    transformers renders them in: same options, same names, same `{% generation %}` tag."""
+# --- control tokens ------------------------------------------------------------------------------------
+
+BREAK = "\ufdd0"
+"""Stands inside the text of a control token that people wrote, so that no tokenizer finds the token there. Unicode
+keeps this character for a program's own use; where people write it all the same, it is left out."""
+
+
+class Spelled(NamedTuple):
+    """A text in tokens."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    """In characters of the text with its breaks."""
+    is_added: list[int]
+    """1 for what the tokenizer puts around a text."""
+
+
+class ControlTokens:
+    """The tokens that steer a model, such as `<|im_end|>`: they are the template's to write and nobody else's.
+
+    They are a tokenizer's special tokens, and those of its other added tokens that the template writes itself
+    (`<think>`, `<tool_call>`). The latter stay tokens in what the model says, for it writes them too.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: str) -> None:
+        """`tokenizer` neither cuts nor pads."""
+        self._tokenizer = tokenizer
+        # A token of one character is a character like any other, and blanks stand in every template.
+        added = [t for t in tokenizer.get_added_tokens_decoder().values() if len(t.content.strip()) > 1]
+        self._special = _beginnings(t.content for t in added if t.special)
+        self._all = _beginnings(t.content for t in added if t.special or t.content in template)
+
+    def apart(self, written: Any, *, is_said: bool = False) -> Any:
+        """What people wrote, or what the model says, as it may stand in a template: a text, or lists and mappings of
+        texts, with a `BREAK` in each control token."""
+        if isinstance(written, str):
+            pattern = self._special if is_said else self._all
+            return pattern.sub(rf"\1{BREAK}", written.replace(BREAK, ""))
+        if isinstance(written, Mapping):
+            return {
+                # Templates look plain names up.
+                key if key.isidentifier() else self.apart(key, is_said=is_said): self.apart(item, is_said=is_said)
+                for key, item in written.items()
+            }
+        if isinstance(written, (list, tuple)):
+            return [self.apart(item, is_said=is_said) for item in written]
+        return written
+
+    def in_messages(self, messages: Sequence[Message]) -> list[Message]:
+        """`apart` for all that messages hold but their roles."""
+        return [
+            {**self.apart(message, is_said=message["role"] == "assistant"), "role": message["role"]}
+            for message in messages
+        ]
+
+    def encode(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[Spelled]:
+        """Texts in tokens, breaks taken out: a text without any has the tokens that it always had."""
+        broken = [BREAK in text for text in texts]
+        tokenizer = self._with_break if any(broken) else self._tokenizer
+        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        spelled = []
+        for encoding, is_broken in zip(encodings, broken, strict=True):
+            columns = encoding.ids, encoding.offsets, encoding.special_tokens_mask
+            if is_broken:
+                rows = [row for row in zip(*columns, strict=True) if row[0] != self._break_id]
+                columns = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+            spelled.append(Spelled(*columns))
+        return spelled
+
+    @cached_property
+    def _with_break(self) -> Tokenizer:
+        """A tokenizer that knows `BREAK` as an added token too, so that it cuts texts there."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.add_special_tokens([AddedToken(BREAK, normalized=False)])
+        return tokenizer
+
+    @cached_property
+    def _break_id(self) -> int | None:
+        return self._with_break.token_to_id(BREAK)
+
+
+def _beginnings(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Finds the first character of each of `tokens` in a text, those that lie within each other too."""
+    spelled = sorted({re.escape(token) for token in tokens}, key=len, reverse=True)
+    return re.compile(rf"(?=(?:{'|'.join(spelled)}))(.)", re.DOTALL) if spelled else re.compile("(?!)()")
+
+
+def template_text(template: str) -> str:
+    """What a template of columns in braces writes itself."""
+    return "\0".join(literal for literal, *_ in string.Formatter().parse(template))
+
+
+# --- chat templates ------------------------------------------------------------------------------------
+
+_MOST_STEPS = 10_000_000
+"""Of all loops of one rendering together."""
+_MOST_CHARACTERS = 1 << 26
+"""Of one rendering."""
+
+
+class ChatTemplate:
+    """A chat template. It comes with a model from anywhere, so it runs in a sandbox and within bounds: at most
+    `_MOST_STEPS` steps of loops, and `_MOST_CHARACTERS` of text.
+
+    The environment is the one that transformers renders templates in: same options, same names, same
+    `{% generation %}` tag. Raises `ReleaseError` for a template that does not parse.
+    """
+
+    def __init__(self, source: str, tokens: Mapping[str, Any], clock: str = "") -> None:
+        """`tokens` are special tokens by name; `clock` is what `strftime_now` reads, as local ISO time: now without."""
+        import jinja2
+        import jinja2.nodes
+
+        self._tokens = tokens
+        environment = _environment(clock)
+        try:
+            parsed = environment.parse(source)
+            for loop in parsed.find_all(jinja2.nodes.For):
+                loop.iter = jinja2.nodes.Filter(loop.iter, "_counted", [], [], None, None)
+            self._compiled = environment.from_string(parsed)
+        except jinja2.TemplateError as error:
+            raise ReleaseError(f"the chat template is damaged: {error}") from error
+
+    def render(self, messages: Sequence[Message], tools: Tools = None, *, asks: bool) -> str:
+        """The text of a conversation; with `asks` up to where an answer begins.
+
+        The arguments of tool calls are given as objects, which most templates write as JSON, and as JSON texts where
+        a template takes no objects. Raises `ValueError` with the template's own words where it takes neither.
+        """
+        try:
+            return self._tried(_with_arguments(messages, _as_object), tools, asks)
+        except ValueError:
+            if any("tool_calls" in message for message in messages):
+                with contextlib.suppress(ValueError):  # then the first refusal says more
+                    return self._tried(_with_arguments(messages, _as_json), tools, asks)
+            raise
+
+    def _tried(self, messages: Sequence[Message], tools: Tools, asks: bool) -> str:
+        try:
+            return self._rendered(messages, tools, asks)
+        except Exception as error:  # a template of strangers can fail in any way
+            words = " ".join(str(error).replace(BREAK, "").split()) or type(error).__name__
+            raise ValueError(f"the chat template refused the messages: {words:.200}") from error
+
+    def _rendered(self, messages: Sequence[Message], tools: Tools, asks: bool) -> str:
+        pieces, length = [], 0
+        for piece in self._compiled.generate(
+            **self._tokens, messages=messages, tools=tools, documents=None, add_generation_prompt=asks, _steps=_Steps()
+        ):
+            pieces.append(piece)
+            length += len(piece)
+            if length > _MOST_CHARACTERS:
+                raise ValueError(f"it writes more than {_MOST_CHARACTERS:,} characters")
+        return "".join(pieces)
+
+
+class _Steps:
+    """Counts what the loops of one rendering do."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if self._count > _MOST_STEPS:
+            raise ValueError(f"its loops take more than {_MOST_STEPS:,} steps")
+
+
+def _environment(clock: str) -> Any:
     import datetime
 
     import jinja2
@@ -557,33 +872,65 @@ def _compiled(template: str, tokens: Mapping[str, Any]) -> Callable[[Sequence[Me
         tags = {"generation"}  # noqa: RUF012 - jinja2's protocol
 
         def parse(self, parser: Any) -> Any:
-            next(parser.stream)  # training marks the assistant's words with this tag; here it only encloses them
+            next(parser.stream)  # this tag marks the assistant's words; here it only encloses them
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(["*", "**"])
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            size = len(left) if hasattr(left, "__len__") else len(right) if hasattr(right, "__len__") else 0
+            times = right if size and isinstance(right, int) else left if size and isinstance(left, int) else 0
+            if size * times > _MOST_CHARACTERS or (operator == "**" and abs(right) > 64):
+                raise ValueError("it makes a value that is too large")
+            return super().call_binop(context, operator, left, right)
 
     def refuse(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+    def to_json(
+        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
+        text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        return text.replace(f"\\u{ord(BREAK):x}", BREAK)
 
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    try:
-        compiled = environment.from_string(template)
-    except jinja2.TemplateError as error:
-        raise ReleaseError(f"the chat template is damaged: {error}") from error
+    def now(form: str) -> str:
+        return (datetime.datetime.fromisoformat(clock) if clock else datetime.datetime.now()).strftime(form)
 
-    def render(messages: Sequence[Message]) -> str:
-        try:
-            return compiled.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **tokens)
-        except jinja2.TemplateError as error:
-            raise ValueError(f"the chat template refused the messages: {error}") from error
+    @jinja2.pass_context
+    def counted(context: Any, items: Any) -> Iterator[Any]:
+        step = context["_steps"]
+        for item in items:
+            step()
+            yield item
 
-    return render
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
+    environment.filters |= {"tojson": to_json, "_counted": counted}
+    environment.globals |= {"raise_exception": refuse, "strftime_now": now}
+    del environment.globals["lipsum"]
+    return environment
+
+
+def _with_arguments(messages: Sequence[Message], convert: Callable[[object], object]) -> list[Message]:
+    """Messages with the arguments of their tool calls converted."""
+
+    def converted(call: Mapping[str, Any]) -> Mapping[str, Any]:
+        if isinstance(call.get("function"), Mapping):
+            return {**call, "function": converted(call["function"])}
+        return {**call, "arguments": convert(call["arguments"])} if "arguments" in call else call
+
+    return [
+        {**m, "tool_calls": [converted(call) for call in m["tool_calls"]]} if "tool_calls" in m else m for m in messages
+    ]
+
+
+def _as_object(arguments: object) -> object:
+    parsed = from_json(arguments)
+    return parsed if isinstance(parsed, Mapping) else arguments
+
+
+def _as_json(arguments: object) -> object:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def main(texts: Sequence[str]) -> int:

@@ -51,21 +51,6 @@ def new_modules_of(model: torch.nn.Module, new_parameters: Collection[str]) -> l
     return sorted({outermost(name.rpartition(".")[0]) for name in new})
 
 
-def trained_in_full(model: torch.nn.Module, new_parameters: Collection[str]) -> list[str]:
-    """Full names of the modules that every method trains in full: those that are new, and the head for the task's
-    answers, be it the checkpoint's own."""
-    fresh = new_modules_of(model, new_parameters)
-    return sorted({*fresh, *(name for name in heads_of(model) if not _is_inside(name, fresh))})
-
-
-def heads_of(model: Any) -> list[str]:
-    """Names of the modules beside the base model that make its answer; none where that is the next token."""
-    if model.base_model is model or model.get_output_embeddings() is not None:
-        return []
-    beside = [(name, module) for name, module in model.named_children() if module is not model.base_model]
-    return [name for name, module in beside if any(True for _ in module.parameters())]
-
-
 def is_linear(module: torch.nn.Module) -> bool:
     """Whether a module is a linear layer, GPT-2's transposed one included."""
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
@@ -95,10 +80,10 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
         names = [name for name in names if name not in in_attention]
     elif choice != "all-linear":
         ends = choice.split(",")
+        if heads := [end for end in ends if any(_ends_with(name, end) for name in new_modules)]:
+            expected = "leave it out: a head is trained in full"
+            raise _refusal("target_modules", f"{', '.join(heads)} is the head", expected)
         if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
-            if heads := [end for end in unknown if any(_ends_with(name, end) for name in new_modules)]:
-                found = f"{_few(heads)} is trained in full by every method"
-                raise _refusal("target_modules", found, "leave it out")
             found = f"no linear layer is called {_few(unknown)}"
             raise _refusal("target_modules", found, _there_are(names))
         names = [name for name in names if any(_ends_with(name, end) for end in ends)]

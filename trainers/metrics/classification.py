@@ -17,14 +17,13 @@ def classification_metrics(rows: Array, labels: Sequence[str]) -> dict[str, floa
     of macro means. ROC-AUC is one against the rest, the mean over labels that some rows have and others have not
     (with two labels: of either).
     """
-    confusion = confusion_matrix(rows, len(labels))
-    hits = np.diag(confusion).astype(float)
-    support, chosen = confusion.sum(axis=1), confusion.sum(axis=0)
+    true, predicted = rows[:, 0].astype(int), rows[:, 1].astype(int)
+    hits = np.bincount(true[true == predicted], minlength=len(labels)).astype(float)
+    support, chosen = (np.bincount(found, minlength=len(labels)) for found in (true, predicted))
     count = max(1, len(rows))
     precision, recall, f1 = _shares(hits, chosen), _shares(hits, support), _shares(2 * hits, support + chosen)
     present = support + chosen > 0
     accuracy = float(hits.sum() / count)
-    true = rows[:, 0].astype(int)
     return {
         "f1_macro": _mean(f1[present]),
         "f1_micro": accuracy,
@@ -33,7 +32,7 @@ def classification_metrics(rows: Array, labels: Sequence[str]) -> dict[str, floa
         "accuracy_stderr": float(np.sqrt(accuracy * (1 - accuracy) / count)),
         "precision_macro": _mean(precision[present]),
         "recall_macro": _mean(recall[present]),
-        "mcc": matthews(confusion),
+        "mcc": matthews(float(hits.sum()), support, chosen),
         "roc_auc": _mean([a for i in range(len(labels)) if (a := roc_auc(true == i, rows[:, 3 + i])) is not None]),
         "loss": float(rows[:, 2].sum() / count),
         **{f"f1/{name}": float(value) for name, value in zip(labels, f1, strict=True)},
@@ -74,10 +73,10 @@ def confusion_matrix(rows: Array, width: int) -> npt.NDArray[np.int64]:
     return confusion
 
 
-def matthews(confusion: npt.NDArray[np.int64]) -> float:
-    """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where all rows are of one class."""
-    total, right = float(confusion.sum()), float(np.trace(confusion))
-    true, predicted = confusion.sum(axis=1).astype(float), confusion.sum(axis=0).astype(float)
+def matthews(right: float, support: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]) -> float:
+    """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where all rows are of one class. Of rows that
+    are right, and how often each class is true and predicted."""
+    true, predicted, total = support.astype(float), chosen.astype(float), float(support.sum())
     scale = np.sqrt((total**2 - (predicted**2).sum()) * (total**2 - (true**2).sum()))
     return float((right * total - (true * predicted).sum()) / scale) if scale else 0.0
 

@@ -1,40 +1,80 @@
-"""Entity F1 and tag accuracy from per-row results: (loss, words, hits, entities found right, predicted, true)."""
+"""Entity F1, tag accuracy and F1 of each tag from per-row results: (loss, words, hits, entities found right, predicted,
+true), and for each tag its hits and how often it was predicted and true.
+
+Plain tags (parts of speech) are no entities: there each word counts by itself.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+Numbers = npt.NDArray[np.int64]
+_COLUMNS = 6
+
 
 def entity_counts(
-    rows: npt.NDArray[np.int64], true: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64],
-    losses: npt.NDArray[np.float64], labels: Sequence[str], count: int,
-) -> npt.NDArray[np.float64]:  # fmt: skip
-    """Per-row results [count, 6] from words in order: the row, the true and the predicted tag of each, its loss."""
-    from seqeval.metrics.sequence_labeling import get_entities
+    rows: Numbers, true: Numbers, predicted: Numbers, losses: npt.NDArray[np.float64], labels: Sequence[str], count: int
+) -> npt.NDArray[np.float64]:
+    """Per-row results [count, 6 + 3 * labels] from words in the order of their rows: of each the row, the true and the
+    predicted tag, its loss."""
+    is_hit = true == predicted
+    words, hits = np.bincount(rows, minlength=count), np.bincount(rows[is_hit], minlength=count)
+    right, found, wanted = hits, words, words
+    if has_entities(labels):
+        right, found, wanted = _entities(rows, true, predicted, labels, count).T
+    totals = [np.bincount(rows, losses, minlength=count), words, hits, right, found, wanted]
+    return np.column_stack([
+        *totals,
+        _per_tag(rows[is_hit], true[is_hit], len(labels), count),
+        _per_tag(rows, predicted, len(labels), count),
+        _per_tag(rows, true, len(labels), count),
+    ]).astype(float)  # fmt: skip
 
-    results = np.zeros((count, 6))
-    for row in range(count):
-        mine = rows == row
-        wanted = set(get_entities([labels[i] for i in true[mine]]))
-        found = set(get_entities([labels[i] for i in predicted[mine]]))
-        hits = (true[mine] == predicted[mine]).sum()
-        results[row] = losses[mine].sum(), mine.sum(), hits, len(wanted & found), len(found), len(wanted)
-    return results
+
+def has_entities(labels: Sequence[str]) -> bool:
+    """Whether tags are those of entities, in IOB2."""
+    return all(label == "O" or label[:2] in ("B-", "I-") for label in labels)
 
 
 def entity_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()) -> dict[str, float]:
-    """F1, precision and recall over whole entities (as CoNLL counts them), and the share of words tagged right."""
-    loss, words, hits, right, predicted, true = rows.sum(axis=0)
+    """F1, precision and recall over whole entities (as CoNLL counts them), the share of words tagged right, and F1 of
+    each tag over words. A tag that is neither there nor predicted is left out of the mean."""
+    sums = rows.sum(axis=0)
+    loss, words, hits, right, predicted, true = sums[:_COLUMNS]
+    tag_hits, tag_predicted, tag_true = sums[_COLUMNS : _COLUMNS + 3 * len(labels)].reshape(3, -1)
+    seen = tag_predicted + tag_true
+    f1 = np.divide(2 * tag_hits, seen, out=np.zeros(len(labels)), where=seen > 0)
     return {
         "entity_f1": _share(2 * right, predicted + true),
         "entity_precision": _share(right, predicted),
         "entity_recall": _share(right, true),
         "token_accuracy": _share(hits, words),
+        "f1_macro": float(f1[seen > 0].mean()) if (seen > 0).any() else 0.0,
         "loss": _share(loss, words),
+        **{f"f1/{name}": float(value) for name, value in zip(labels, f1, strict=True)},
     }
+
+
+def _entities(rows: Numbers, true: Numbers, predicted: Numbers, labels: Sequence[str], count: int) -> Numbers:
+    """Of each row, the entities found right, predicted and true: [count, 3]."""
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    counts = np.zeros((count, 3), dtype=np.int64)
+    ends = np.searchsorted(rows, np.arange(count + 1))
+    for row, (start, end) in enumerate(itertools.pairwise(ends)):
+        wanted = set(get_entities([labels[i] for i in true[start:end]]))
+        found = set(get_entities([labels[i] for i in predicted[start:end]]))
+        counts[row] = len(wanted & found), len(found), len(wanted)
+    return counts
+
+
+def _per_tag(rows: Numbers, tags: Numbers, width: int, count: int) -> Numbers:
+    """How often each row has each tag: [count, width]."""
+    return np.bincount(rows * width + tags, minlength=count * width).reshape(count, width)
 
 
 def _share(part: float, whole: float) -> float:

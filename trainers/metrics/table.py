@@ -70,7 +70,10 @@ ROW_RESULTS: Mapping[str, RowResults] = {
     "regression": _VALUES,
     "text-similarity": _VALUES,
     "token-classification": RowResults(
-        ("loss", "words", "hits", "right", "predicted", "true"), entity_metrics, _mean_per_token
+        ("loss", "words", "hits", "right", "predicted", "true"),
+        entity_metrics,
+        _mean_per_token,
+        ("tag_hits", "tag_predicted", "tag_true"),
     ),
     "causal-lm": _NEXT_TOKEN,
     "instruct": _NEXT_TOKEN,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding, Scale
+from trainers.spec import DataRef, Finding, Scale
 from trainers.splits import Keyed
 from trainers.tokens import Encoded, TargetKind, Tokens
 
@@ -58,6 +58,16 @@ Made = list[Encoded] | Finding
 """What an example becomes: rows of tokens (none where nothing is left to learn from), or why it cannot."""
 
 
+@dataclass(frozen=True)
+class Settled:
+    """How rows are to be read, once all of the training source are known."""
+
+    read: Callable[[Keyed[Any], str], Keyed[Any] | Finding] = lambda row, where: row
+    """(row as `check` left it, where it stands) -> the row, or why it is none after all."""
+    notes: list[str] = field(default_factory=list)
+    """How they were read, where that is not plain to see."""
+
+
 class Task(Protocol):
     """What is different about a task. Sums, not means: micro-batches of any size then add up to the same step."""
 
@@ -70,9 +80,17 @@ class Task(Protocol):
         """A row as an example, or why it is none."""
         ...
 
+    def settle(self, train: Sequence[Keyed[Any]], data: DataRef) -> Settled:
+        """How the rows of all splits are to be read, which no row can know alone: lists of 0 and 1, schemes of tags."""
+        return Settled()
+
     def check_all(self, train: Sequence[Keyed[Any]], where: str) -> list[Finding]:
         """What no row can know alone (one class only, say)."""
         ...
+
+    def answer(self, example: Any) -> Hashable:
+        """What is to be learned of an example beside its input; None where the input is all there is."""
+        return None
 
     def labels(self, examples: Sequence[Any]) -> list[str]:
         """The sorted labels that a head needs; empty for other tasks."""
@@ -90,6 +108,14 @@ class Task(Protocol):
         """What becomes of the head that a checkpoint with this config brings."""
         return []
 
+    def at(self, clock: str) -> Task:
+        """The task at a time (local ISO time, now where it is empty), for templates that print it."""
+        return self
+
+    def tokenizer_notes(self, tokenizer: Any) -> list[str]:
+        """How the tokenizer is used, where that is not plain to see."""
+        return []
+
     def encode(self, tokenizer: Any, examples: Sequence[Any], labels: Sequence[str], max_length: int) -> Sequence[Made]:
         """Tokenize, cut to `max_length`: one row for each example, none where nothing is left to learn from, for texts
         in blocks as many as end in it, or the finding that says why the example cannot be one.
@@ -103,11 +129,20 @@ class Task(Protocol):
         ...
 
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
-        """The base model, and the names of parameters that the checkpoint did not hold (a new head)."""
+        """The base model, and the names of parameters that the checkpoint did not hold for these labels."""
         ...
 
-    def rescale(self, model: torch.nn.Module, scale: Scale) -> None:
-        """Make a model that was just loaded learn in the unit of `scale` and answer in its own, in place."""
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        """Names of the parameters of a head on labels or numbers, which is trained in full, new or not."""
+        return []
+
+    def rescale(self, model: torch.nn.Module, scale: Scale, held: Scale | None) -> None:
+        """Make a model that was just loaded learn in the unit of `scale`, in place. `held` is the unit that its head
+        has learned before; None for a head that is drawn."""
+        return
+
+    def fold_scale(self, model: torch.nn.Module) -> None:
+        """Make a plain transformers model answer in the numbers' own unit, in place."""
         return
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from trainers.running_text import Text
 from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
@@ -12,26 +13,35 @@ from trainers.tasks import columns as read
 from trainers.tasks.next_token import NextToken, encoded_span
 from trainers.tokens import Encoded
 
+_CHARACTERS_AT_ONCE = 1_000_000
+"""Texts that are tokenized together: the tokenizer keeps ten times as much of them while it does."""
+
 
 class CausalLM(NextToken):
     name = "causal-lm"
 
-    def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[str] | Finding:
+    def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Text] | Finding:
         text = read.text(row, columns)
-        return text if isinstance(text, Finding) else Keyed(text, key=text.strip(), stratum=None)
+        if isinstance(text, Finding):
+            return text
+        # In running text nothing is a duplicate: a line may well come twice.
+        return Keyed(Text(text), key=None if row.is_document else text.strip(), stratum=None)
 
-    def check_all(self, train: Sequence[Keyed[str]], where: str) -> list[Finding]:
+    def check_all(self, train: Sequence[Keyed[Text]], where: str) -> list[Finding]:
         return []
 
     def encode(
-        self, tokenizer: Any, examples: Sequence[str], labels: Sequence[str], max_length: int
+        self, tokenizer: Any, examples: Sequence[Text], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        """Every text ends with the end-of-text token; the last block is as long as it comes."""
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        """Every document ends with the end-of-text token, and keeps those that it has; blocks run on from one document
+        to the next, and the last block is as long as it comes."""
+        end = tokenizer.eos_token_id
         blocks: list[list[Encoded]] = []
         buffer: list[int] = []
-        for ids in tokenizer(list(examples), add_special_tokens=False)["input_ids"]:
-            buffer += ids + end
+        for text, ids in zip(examples, _tokenized(tokenizer, [e.text for e in examples]), strict=True):
+            buffer += ids
+            if end is not None and text.is_whole and ids[-1:] != [end]:
+                buffer.append(end)
             full = len(buffer) // max_length * max_length
             blocks.append(
                 [e for i in range(0, full, max_length) for e in _block(tokenizer, buffer[i : i + max_length])]
@@ -39,6 +49,17 @@ class CausalLM(NextToken):
             buffer = buffer[full:]
         blocks[-1] += _block(tokenizer, buffer)
         return blocks
+
+
+def _tokenized(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[int]]:
+    """The token ids of each text, a few texts at a time."""
+    start = 0
+    while start < len(texts):
+        stop, characters = start + 1, len(texts[start])
+        while stop < len(texts) and (characters := characters + len(texts[stop])) <= _CHARACTERS_AT_ONCE:
+            stop += 1
+        yield from tokenizer(list(texts[start:stop]), add_special_tokens=False)["input_ids"]
+        start = stop
 
 
 def _block(tokenizer: Any, ids: list[int]) -> list[Encoded]:

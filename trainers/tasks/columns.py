@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from trainers.formats.base import MAX_SHOWN, cut, names_of
 from trainers.sources import Row
 from trainers.spec import Finding
+
+_ITEM_PATTERN = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]'"{}()]+)"""
+_ITEM = re.compile(_ITEM_PATTERN)
+_FLAT = re.compile(rf"\[\s*(?:{_ITEM_PATTERN}(?:\s*,\s*|\s+|(?=\])))*\]")
+"""A list without lists in it; numpy writes no commas, and Python would join its texts."""
 
 
 def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
     """What stands in the column for `role`, of any kind."""
     name = columns[role]
     if name not in row.values:
-        has = ", ".join(row.values) or "nothing"
-        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {has}")
+        return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {names_of(row)}")
     return row.values[name]
+
+
+def shown(value: object) -> str:
+    """A value as a finding writes it, not longer than a line."""
+    return cut(repr(value[: MAX_SHOWN + 1] if isinstance(value, (str, list)) else value))
+
+
+def listed(value: Any) -> Any:
+    """The list that a cell of a table holds as text, as JSON, Python or numpy write it (`["a", "b"]`, `['a' 'b']`,
+    `[0, 1]`); all else as it is. Nothing is run."""
+    if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
+        return value
+    text = value.strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    if _FLAT.fullmatch(text):
+        return [_item(part) for part in _ITEM.findall(text[1:-1])]
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+    return found if isinstance(found, list) else value
+
+
+def _item(written: str) -> Any:
+    """One member of a list: a text in quotes, a number, or a bare word."""
+    try:
+        return ast.literal_eval(written)
+    except (ValueError, SyntaxError, MemoryError):
+        return written
 
 
 def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Finding:
@@ -24,7 +64,7 @@ def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Find
     if isinstance(value, Finding):
         return value
     if not isinstance(value, str) or not value.strip():
-        return Finding(row.where, f"{columns[role]} is {value!r}", "expected text")
+        return Finding(row.where, f"{columns[role]} is {shown(value)}", "expected text")
     return value
 
 
@@ -38,7 +78,10 @@ def texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str | None] | Find
 
 
 def as_label(value: object, where: str, name: str) -> str | Finding:
-    """A label as text; whole numbers are labels too."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        return Finding(where, f"{name} is {value!r}", "expected a label: text or a whole number")
+    """A label as text. Numbers and truth values are labels too; 1.0 is 1, for tables make floats of whole numbers where
+    some are missing."""
+    if isinstance(value, float) and math.isfinite(value):
+        value = int(value) if value.is_integer() else repr(value)
+    if not isinstance(value, (str, int)) or not str(value).strip():
+        return Finding(where, f"{name} is {shown(value)}", "expected a label: text, a number or a truth value")
     return str(value).strip()

@@ -12,9 +12,11 @@ from trainers.sources import Row
 from trainers.spec import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Task
+from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head
 from trainers.tokens import Encoded, TargetKind, Tokens
 
 T = TypeVar("T")
+_KIND = "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,16 @@ class SequenceHead(Task):
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
         from transformers import AutoModelForSequenceClassification
 
-        return load_with_head(AutoModelForSequenceClassification, source, labels, **options)
+        return load_with_head(AutoModelForSequenceClassification, source, labels, _KIND, **options)
+
+    def head_notes(self, config: Any, labels: Sequence[str]) -> list[str]:
+        return head_notes(config, labels, _KIND)
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        return head_parameters(model)
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return 1
-
-
-def load_with_head(
-    auto_class: Any, source: str, labels: Sequence[str], **options: Any
-) -> tuple[torch.nn.Module, list[str]]:
-    """A model with a fresh head of one output per label (one output without labels), and the head's parameters."""
-    names = list(labels) or ["value"]
-    model, info = auto_class.from_pretrained(
-        source,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-        output_loading_info=True,
-        **options,
-    )
-    return model, sorted(info["missing_keys"])
 
 
 def row_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -84,9 +76,11 @@ def row_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 def encode_texts(
     tokenizer: Any, texts: Sequence[Texts], targets: Sequence[Sequence[float]], max_length: int
 ) -> list[list[Encoded]]:
-    """Each row cut to `max_length`, the longer of two texts first."""
+    """Each row cut to `max_length`, the longer of two texts first. "[SEP]" in a text is text."""
     pairs = [t.pair for t in texts] if any(t.pair is not None for t in texts) else None
-    batch: Mapping[str, Any] = tokenizer([t.text for t in texts], pairs, truncation=True, max_length=max_length)
+    batch: Mapping[str, Any] = tokenizer(
+        [t.text for t in texts], pairs, truncation=True, max_length=max_length, split_special_tokens=True
+    )
     # Models with a segment embedding read 0 where nothing is said: right for one text, wrong for two.
     types = batch.get("token_type_ids") if pairs else None
     return [

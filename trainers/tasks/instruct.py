@@ -7,20 +7,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainers.export.runtime import ControlTokens, as_text
 from trainers.sources import DataProblem, Row
 from trainers.spec import Finding
 from trainers.splits import Keyed
-from trainers.tasks import columns as read
 from trainers.tasks.next_token import NextToken, encoded_span
+from trainers.tokenizer import frozen
 from trainers.tokens import Encoded
 
 
 @dataclass(frozen=True)
-class Instruction:
-    """The text before the answer, and the answer with what the template has after it."""
+class Piece:
+    """What the template writes, or what a row has in a column."""
 
-    prompt: str
-    answer: str
+    text: str
+    is_literal: bool
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A row in its template: what comes before the answer, and the answer with what the template has after it."""
+
+    before: tuple[Piece, ...]
+    after: tuple[Piece, ...]
+    missing: tuple[str, ...] = ()
+    """Columns that the row does not have."""
+
+    @property
+    def prompt(self) -> str:
+        return "".join(piece.text for piece in self.before)
+
+    @property
+    def answer(self) -> str:
+        return "".join(piece.text for piece in self.after)
 
 
 @dataclass(frozen=True)
@@ -41,41 +60,74 @@ class Instruct(NextToken):
     name = "instruct"
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Instruction] | Finding:
+        """Columns before the answer may be empty, as half of Alpaca's inputs are, but not all of them."""
         parts, answer = _parsed(columns)
-        before, after = "", ""
-        is_after = False
+        before: list[Piece] = []
+        after: list[Piece] = []
+        asked: dict[str, str] = {}
         for literal, name in parts:
-            value = "" if name is None else read.text(row, {"text_template": name}, "text_template")
+            (after or before).append(Piece(literal, is_literal=True))
+            if name is None:
+                continue
+            is_asked = not after and name != answer
+            value = _value(row, name, may_be_empty=is_asked)
             if isinstance(value, Finding):
                 return value
-            if not is_after and name == answer:
-                before, after, is_after = before + literal, value, True
-            elif is_after:
-                after += literal + value
-            else:
-                before += literal + value
-        return Keyed(Instruction(before, after), key=(before.strip(), after.strip()), stratum=None)
+            if is_asked:
+                asked[name] = value
+            (before if is_asked else after).append(Piece(value, is_literal=False))
+        if asked and not any(value.strip() for value in asked.values()):
+            return Finding(row.where, f"{', '.join(asked)} {'are' if len(asked) > 1 else 'is'} empty", "expected text")
+        missing = tuple(name for name in asked if name not in row.values)
+        made = Instruction(tuple(before), tuple(after), missing)
+        return Keyed(made, key=(made.prompt.strip(), made.answer.strip()), stratum=None)
 
     def check_all(self, train: Sequence[Keyed[Instruction]], where: str) -> list[Finding]:
-        return []
+        """A column that no row has is misspelled."""
+        nowhere = set.intersection(*(set(row.example.missing) for row in train))
+        found = "no row has the column {!r} of data.text_template"
+        return [Finding(where, found.format(name), "names of columns that rows have") for name in sorted(nowhere)]
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Instruction], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        """The text ends with the end-of-text token, so that the model learns to stop."""
-        batch = tokenizer([e.prompt + e.answer for e in examples], return_offsets_mapping=True)
+        """The text ends with the end-of-text token, so that the model learns to stop. Control tokens are those of the
+        template; what a column spells is text."""
+        backend = frozen(tokenizer)
+        literals = dict.fromkeys(piece.text for e in examples for piece in e.before if piece.is_literal)
+        control = ControlTokens(backend, "\0".join(literals))
+        texts = [(_joined(e.before, control), _joined(e.after, control, is_said=True)) for e in examples]
         end = tokenizer.eos_token_id
         encoded = []
-        for ids, offsets, example in zip(batch["input_ids"], batch["offset_mapping"], examples, strict=True):
+        spelled = control.encode([prompt + answer for prompt, answer in texts], add_special_tokens=True)
+        for (ids, offsets, _), (prompt, _) in zip(spelled, texts, strict=True):
             # The template's last blank belongs to the answer, in a token with its first letters or in one of its own:
             # who asks leaves it out, for no tokenizer would join it to a word that is not there yet.
-            mask = [int(stop > len(example.prompt.rstrip(" "))) for _, stop in offsets]
+            mask = [int(stop > len(prompt.rstrip(" "))) for _, stop in offsets]
             if end is not None and ids[-1] != end:
                 ids, mask = [*ids, end], [*mask, 1]
             elif end is not None:
                 mask[-1] = 1
             encoded.append(encoded_span(tokenizer, ids[:max_length], mask[:max_length]))
         return encoded
+
+
+def _value(row: Row, name: str, *, may_be_empty: bool) -> str | Finding:
+    """What a row has in a column, as text: numbers and booleans as in JSON."""
+    if name not in row.values and not may_be_empty:
+        has = ", ".join(list(row.values)[:10]) or "nothing"
+        return Finding(row.where, f"has no column {name!r} for data.text_template", f"the row has: {has}")
+    value = row.values.get(name)
+    text = as_text(value)
+    if text is None:
+        return Finding(row.where, f"{name} is {value!r:.100}", "expected text, a number, true or false")
+    if not text.strip() and not may_be_empty:
+        return Finding(row.where, f"{name} is {value!r:.100}", "expected text")
+    return text
+
+
+def _joined(pieces: Sequence[Piece], control: ControlTokens, *, is_said: bool = False) -> str:
+    return "".join(piece.text if piece.is_literal else control.apart(piece.text, is_said=is_said) for piece in pieces)
 
 
 def answer_template(columns: Mapping[str, str]) -> AnswerTemplate:

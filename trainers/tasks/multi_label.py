@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from trainers.formats.base import cut
 from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.spec import DataRef, Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch, Sums
+from trainers.tasks.base import Batch, Settled, Sums
+from trainers.tasks.class_names import ClassNames
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
+from trainers.tasks.label_names import in_order
 from trainers.tokens import Encoded
+
+MOST_TARGETS = 100_000_000
+"""Of the training rows, each with a 0 or 1 for each label: 400 MB, and ten times as much while they are made."""
 
 
 @dataclass(frozen=True)
 class Example:
     texts: Texts
     labels: tuple[str, ...]
+    vector: tuple[int, ...] | None = None
+    """The list as it stands, where it may have a 0 or 1 for each label."""
 
 
 def label_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -37,24 +46,58 @@ class MultiLabel(SequenceHead):
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
         found = texts_with(row, columns, "labels", _labels)
-        if isinstance(found, Finding):
-            return found
-        example = Example(*found)
-        # Spread evenly by the first label: all combinations would be too many strata.
-        return Keyed(example, key=example.texts.key, stratum=example.labels[:1])
+        return found if isinstance(found, Finding) else _keyed(Example(found[0], *found[1]))
+
+    def settle(self, train: Sequence[Keyed[Example]], data: DataRef) -> Settled:
+        """Lists of 0 and 1 as the labels at the places of their ones; other lists as they are."""
+        classes = ClassNames(tuple(data.label_names))
+        length = _vector_length([row.example for row in train])
+        names = classes.names or tuple(map(str, range(length or 0)))
+
+        def settled(row: Keyed[Example], where: str) -> Keyed[Example] | Finding:
+            texts, labels, vector = row.example.texts, row.example.labels, row.example.vector
+            if length is not None:
+                if vector is None or len(vector) != length:
+                    return Finding(where, "has no list of 0 and 1 as the other rows have", f"{length} of them")
+                if len(names) != length:
+                    return Finding(
+                        where, f"has {length} values of 0 and 1", f"one for each of {len(names)} label_names"
+                    )
+                labels = tuple(name for name, has in zip(names, vector, strict=True) if has)
+            named = {label: classes.name(label) for label in labels}
+            if wrong := [label for label, name in named.items() if name is None]:
+                return Finding(where, f"has the label {cut(wrong[0])!r}", classes.expected)
+            return _keyed(Example(texts, tuple(in_order(name for name in named.values() if name is not None))))
+
+        note = f"labels are lists of {length} values of 0 and 1: each place is a label"
+        named = "named by data.label_names" if classes.names else "named by its number from 0 (or by data.label_names)"
+        return Settled(settled, [f"{note}, {named}"] if length else [])
 
     def check_all(self, train: Sequence[Keyed[Example]], where: str) -> list[Finding]:
-        if not any(row.example.labels for row in train):
+        found = self.labels([row.example for row in train])
+        if not found:
             return [Finding(where, "no row has a label", "expected at least one label")]
+        if len(found) == 1 and all(row.example.labels for row in train):
+            return [Finding(where, f"all rows have the label {cut(found[0])!r} and no other", "rows that differ")]
+        if (count := len(found) * len(train)) > MOST_TARGETS:
+            what = f"{len(train):,} rows with {len(found):,} labels are {count:,} decisions"
+            return [Finding(where, what, f"at most {MOST_TARGETS:,}: fewer rows, or fewer labels")]
         return []
 
+    def answer(self, example: Example) -> Hashable:
+        return example.labels
+
     def labels(self, examples: Sequence[Example]) -> list[str]:
-        return sorted({label for example in examples for label in example.labels})
+        return in_order(label for example in examples for label in example.labels)
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        targets = [[int(label in e.labels) for label in labels] for e in examples]
+        index = {label: i for i, label in enumerate(labels)}
+        targets = [[0] * len(labels) for _ in examples]
+        for row, example in zip(targets, examples, strict=True):
+            for label in example.labels:
+                row[index[label]] = 1
         return encode_texts(tokenizer, [e.texts for e in examples], targets, max_length)
 
     def measure_row(self, example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
@@ -70,11 +113,34 @@ class MultiLabel(SequenceHead):
         return rows
 
 
-def _labels(value: object, where: str, name: str) -> tuple[str, ...] | Finding:
-    """A list of labels, or texts between commas as a table has them; none at all is an answer too."""
-    given = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+def _keyed(example: Example) -> Keyed[Example]:
+    """Spread evenly by the first label: all combinations would be too many strata."""
+    return Keyed(example, key=example.texts.key, stratum=example.labels[:1])
+
+
+def _labels(value: object, where: str, name: str) -> tuple[tuple[str, ...], tuple[int, ...] | None] | Finding:
+    """A list of labels, or texts between commas as a table has them; none at all is an answer too. With it the list
+    itself, where it may have a 0 or 1 for each label."""
+    given = read.listed(value)
+    given = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
     if not isinstance(given, list):
-        return Finding(where, f"{name} is {value!r}", "expected a list of labels, or labels between commas")
+        expected = "expected a list of labels, or labels between commas"
+        return Finding(where, f"{name} is {read.shown(value)}", expected)
     found = [read.as_label(part, where, name) for part in given]
     wrong = next((part for part in found if isinstance(part, Finding)), None)
-    return wrong or tuple(sorted({str(part) for part in found}))
+    is_vector = len(given) > 1 and all(isinstance(part, (int, float)) and part in (0, 1) for part in given)
+    return wrong or (tuple(in_order(map(str, found))), tuple(map(int, given)) if is_vector else None)
+
+
+def _vector_length(train: Sequence[Example]) -> int | None:
+    """How many labels lists of 0 and 1 are about; None where lists are of labels.
+
+    A list of labels names none of them twice, so one that repeats 0 or 1 is no such list. Of two values (`[0, 1]`) only
+    all rows together say so.
+    """
+    vectors = [example.vector for example in train if example.vector is not None]
+    lengths = Counter(map(len, vectors))
+    is_sure = any(len(vector) > len(set(vector)) for vector in vectors)
+    if not vectors or not (is_sure or (len(vectors) == len(train) and len(lengths) == 1)):
+        return None
+    return lengths.most_common(1)[0][0]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.spec import Finding, Scale
 from trainers.splits import Keyed
+from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
+from trainers.tasks.output_layer import output_layer
+from trainers.tasks.units import convert, fold, scale_of, set_scale
 from trainers.tokens import Encoded
+
+LARGEST = 1e30
+"""Squares of larger values are no float32 any more, in whatever unit they are learned."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,9 @@ def squared_errors(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 class Regression(SequenceHead):
+    """Values are learned as so many standard deviations from the mean of the training rows, and given back in their own
+    unit: a head begins near 0, which is where they are then, whether they are ratings or prices."""
+
     name = "regression"
     loss: Loss = staticmethod(squared_errors)
 
@@ -43,10 +53,22 @@ class Regression(SequenceHead):
 
     def check_all(self, train: Sequence[Keyed[Example]], where: str) -> list[Finding]:
         found = {row.example.value for row in train}
-        return [Finding(where, f"all values are {found.pop():g}", "values that differ")] if len(found) == 1 else []
+        if len(found) == 1:
+            return [Finding(where, f"all values are {found.pop():g}", "values that differ")]
+        most = max(found, key=abs)
+        return [Finding(where, f"has the value {most:g}", f"values up to {LARGEST:g}")] if abs(most) > LARGEST else []
+
+    def answer(self, example: Example) -> Hashable:
+        return example.value
 
     def labels(self, examples: Sequence[Example]) -> list[str]:
         return []
+
+    def scale(self, train: Sequence[Example]) -> Scale | None:
+        values = np.array([example.value for example in train])
+        if np.abs(values).max() > LARGEST or not values.std():  # a finding already
+            return None
+        return Scale(float(values.mean()), float(values.std()))
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int
@@ -56,12 +78,24 @@ class Regression(SequenceHead):
     def measure_row(self, example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
         return {**example.texts.as_row(), "value": example.value}
 
+    def rescale(self, model: torch.nn.Module, scale: Scale, held: Scale | None) -> None:
+        if held is None:
+            set_scale(model, scale)
+        else:
+            convert(model, model.get_submodule(output_layer(model, 1)), held, scale)
+
+    def fold_scale(self, model: torch.nn.Module) -> None:
+        fold(model, model.get_submodule(output_layer(model, 1)))
+
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
-        return Sums(loss(row_logits(model, batch)[:, 0], batch.targets[:, 0].float()).sum(), len(batch.targets))
+        scale = scale_of(model)
+        wanted = ((batch.targets[:, 0].double() - scale.mean) / scale.std).float()
+        return Sums(loss(row_logits(model, batch)[:, 0], wanted).sum(), len(batch.targets))
 
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
-        predicted = row_logits(model, batch)[:, 0]
-        rows: Rows = torch.stack([batch.targets[:, 0].double(), predicted.double()], dim=1).cpu().numpy()
+        scale = scale_of(model)
+        predicted = row_logits(model, batch)[:, 0].double() * scale.std + scale.mean
+        rows: Rows = torch.stack([batch.targets[:, 0].double(), predicted], dim=1).cpu().numpy()
         return rows
 
 
@@ -69,6 +103,6 @@ def _number(value: object, where: str, name: str) -> float | Finding:
     """A finite number, or text that reads as one."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # the except is for it
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of hundreds of digits
         number = math.nan
-    return number if math.isfinite(number) else Finding(where, f"{name} is {value!r}", "expected a number")
+    return number if math.isfinite(number) else Finding(where, f"{name} is {read.shown(value)}", "expected a number")

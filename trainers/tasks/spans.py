@@ -1,47 +1,136 @@
-"""Entities as spans of characters, to words with tags (IOB2)."""
+"""Entities as spans of characters, to places of words and their tags (IOB2)."""
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from trainers.formats.base import cut
+from trainers.tasks.words import Place
+
 _WORD = re.compile(r"\w+|[^\w\s]")
+_STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
+_LABELS = ("label", "labels", "entity", "type", "tag")
+SPANS = ("entities", "label", "labels", "spans", "annotations")
+"""Columns in which tools keep spans: our own, Doccano and Label Studio, Prodigy, Label Studio with all it knows."""
 
 
-def words_and_tags(text: str, entities: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | str:
+class NoSpan(Exception):
+    """What is wrong with a span, in words."""
+
+
+@dataclass(frozen=True)
+class Span:
+    start: int
+    end: int
+    label: str
+
+
+def places_and_tags(text: str, entities: Any) -> tuple[tuple[Place, ...], tuple[str, ...]] | str:
     """The words of a text and the tag of each, or why the spans are wrong.
 
-    A span may begin or end inside a word of `\\w+`; the word is cut there, so that no entity loses or gains letters.
+    `entities` holds `[start, end, label]` or mappings, with the names that the usual tools give them. A span may begin
+    or end inside a word of `\\w+`; the word is cut there, so that no entity loses or gains letters. Blanks at its ends
+    are no part of it.
     """
-    if not isinstance(entities, list):
-        return f"entities is {entities!r:.60}"
-    spans: list[tuple[int, int, str]] = []
-    for entity in entities:
-        if why := _refuse(entity, len(text)):
-            return why
-        spans.append((entity["start"], entity["end"], entity["label"]))
-    spans.sort()
-    for (_, end, label), (start, _, other) in itertools.pairwise(spans):
-        if start < end:
-            return f"entities {label!r} and {other!r} overlap at character {start}"
-    words, tags, at = [], [], 0
-    for start, end, label in spans:
-        outside, inside = _WORD.findall(text[at:start]), _WORD.findall(text[start:end])
-        words += outside + inside
-        tags += ["O"] * len(outside) + [f"{'I' if i else 'B'}-{label}" for i in range(len(inside))]
-        at = end
-    rest = _WORD.findall(text[at:])
-    words, tags = words + rest, tags + ["O"] * len(rest)
-    return (tuple(words), tuple(tags)) if words else "has no words"
+    if not isinstance(entities, (list, tuple)):
+        return f"entities is {cut(repr(entities))}"
+    try:
+        spans = sorted({_trimmed(_span(entity, text), text) for entity in entities}, key=lambda s: (s.start, s.end))
+    except NoSpan as problem:
+        return str(problem)
+    for before, after in itertools.pairwise(spans):
+        if after.start < before.end:
+            return f"entities {before.label!r} and {after.label!r} overlap at character {after.start}"
+    places: list[Place] = []
+    tags: list[str] = []
+    at = 0
+    for span in spans:
+        outside, inside = list(_words(text, at, span.start)), list(_words(text, span.start, span.end))
+        places += outside + inside
+        tags += ["O"] * len(outside) + [f"{'I' if i else 'B'}-{span.label}" for i in range(len(inside))]
+        at = span.end
+    rest = list(_words(text, at, len(text)))
+    return (tuple(places + rest), tuple(tags + ["O"] * len(rest))) if places or rest else "has no words"
 
 
-def _refuse(entity: Any, length: int) -> str | None:
-    if not isinstance(entity, dict) or not isinstance(entity.get("label"), str) or not entity["label"]:
-        return f"entity {entity!r:.60} has no label"
-    start, end = entity.get("start"), entity.get("end")
-    if type(start) is not int or type(end) is not int:
-        return f"entity {entity!r:.60} has no start and end"
-    if not 0 <= start < end <= length:
-        return f"entity {entity['label']!r} runs from {start} to {end} in a text of {length} characters"
-    return None
+def annotated(value: Any) -> Any:
+    """The spans of an annotation of Label Studio (`annotations: [{"result": [{"value": ...}]}]`), the first that nobody
+    took back; all else as it is."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) and "result" in one for one in value):
+        return value
+    results = [one["result"] for one in value if not one.get("was_cancelled")]
+    if not results:
+        return None
+    found = [one.get("value") for one in results[0] or () if isinstance(one, dict)]
+    return [one for one in found if isinstance(one, dict) and "start" in one]  # choices and relations have none
+
+
+def are_spans(value: Any) -> bool:
+    """Whether a column surely holds spans."""
+    return isinstance(value, list) and all(
+        (isinstance(one, dict) and _first(one, _STARTS) is not None)
+        or (isinstance(one, (list, tuple)) and len(one) == 3 and isinstance(one[2], str))
+        for one in value
+    )
+
+
+def _span(entity: Any, text: str) -> Span:
+    """Raises `NoSpan`."""
+    written = f"entity {cut(repr(entity))}"
+    if isinstance(entity, (list, tuple)) and len(entity) == 3:
+        (start, end, label), said = entity, None
+    elif isinstance(entity, dict):
+        start, end, label = (_first(entity, names) for names in (_STARTS, _ENDS, _LABELS))
+        said = entity.get("text")
+    else:
+        raise NoSpan(f"{written} is neither [start, end, label] nor a mapping")
+    if isinstance(label, list) and len(label) > 1:
+        raise NoSpan(f"{written} has {len(label)} labels where a word has one tag")
+    label = label[0] if isinstance(label, list) and label else label
+    if not isinstance(label, str) or not label.strip():
+        raise NoSpan(f"{written} has no label")
+    span = Span(_whole(start, written), _whole(end, written), label.strip())
+    if isinstance(said, str) and said.split() != text[max(0, span.start) : max(0, span.end)].split():
+        raise NoSpan(_misplaced(span, said, text))
+    if not 0 <= span.start < span.end <= len(text):
+        raise NoSpan(f"entity {cut(label)!r} runs from {span.start} to {span.end} in a text of {len(text)} characters")
+    return span
+
+
+def _first(entity: dict[str, Any], names: Sequence[str]) -> Any:
+    return next((entity[name] for name in names if entity.get(name) is not None), None)
+
+
+def _whole(value: Any, written: str) -> int:
+    if type(value) is int or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    raise NoSpan(f"{written} has no start and end")
+
+
+def _misplaced(span: Span, said: str, text: str) -> str:
+    """What is wrong with a span whose text stands elsewhere: most tools count what JavaScript or bytes count."""
+    found = f"entity {cut(said)!r} is not at {span.start} to {span.end}, where the text has "
+    found += repr(cut(text[span.start : span.end]))
+    for encoding, size, unit in (("utf-16-le", 2, "UTF-16 units, as JavaScript does,"), ("utf-8", 1, "bytes")):
+        raw = text.encode(encoding)[span.start * size : span.end * size]
+        if raw.decode(encoding, errors="ignore") == said:
+            return f"{found}: the tool counts {unit} instead of characters"
+    if text[span.start : span.end + 1] == said:
+        return f"{found}: the tool counts the last character as end, not the place after it"
+    return found
+
+
+def _trimmed(span: Span, text: str) -> Span:
+    """Without the blanks at its ends. Raises `NoSpan` where nothing else is in it."""
+    words = list(_words(text, span.start, span.end))
+    if not words:
+        raise NoSpan(f"entity {span.label!r} from {span.start} to {span.end} holds no word")
+    return Span(words[0][0], words[-1][1], span.label)
+
+
+def _words(text: str, start: int, end: int) -> Iterator[Place]:
+    return (word.span() for word in _WORD.finditer(text, start, end))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from trainers.formats.base import cut
 from trainers.losses import Loss, cross_entropy
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.spec import DataRef, Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch, Sums
+from trainers.tasks.base import Batch, Settled, Sums
+from trainers.tasks.class_names import ClassNames
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
+from trainers.tasks.label_names import in_order
 from trainers.tokens import Encoded
 
 
@@ -36,14 +39,29 @@ class TextClassification(SequenceHead):
         example = Example(*found)
         return Keyed(example, key=example.texts.key, stratum=example.label)
 
+    def settle(self, train: Sequence[Keyed[Example]], data: DataRef) -> Settled:
+        """Numbers of classes by the names that the data's settings give them."""
+        classes = ClassNames(tuple(data.label_names))
+
+        def settled(row: Keyed[Example], where: str) -> Keyed[Example] | Finding:
+            name = classes.name(row.example.label)
+            if name is None:
+                return Finding(where, f"has the label {cut(row.example.label)!r}", classes.expected)
+            return Keyed(Example(row.example.texts, name), row.key, stratum=name)
+
+        return Settled(settled)
+
     def check_all(self, train: Sequence[Keyed[Example]], where: str) -> list[Finding]:
         found = sorted({row.example.label for row in train})
         if len(found) < 2:
-            return [Finding(where, f"all rows have the label {found[0]!r}", "expected at least two labels")]
+            return [Finding(where, f"all rows have the label {cut(found[0])!r}", "expected at least two labels")]
         return []
 
+    def answer(self, example: Example) -> Hashable:
+        return example.label
+
     def labels(self, examples: Sequence[Example]) -> list[str]:
-        return sorted({example.label for example in examples})
+        return in_order(example.label for example in examples)
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int

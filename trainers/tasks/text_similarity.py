@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from trainers.losses import Loss
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.spec import Finding, Scale
 from trainers.splits import Keyed
 from trainers.tasks.base import Batch, Sums
 from trainers.tasks.regression import Example, Regression
@@ -35,7 +35,8 @@ class TextSimilarity(Regression):
         """Both texts in one row, each cut to half of `max_length`; types tell them apart."""
 
         def ids_of(texts: list[str | None]) -> list[list[int]]:
-            ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=max_length // 2)["input_ids"]
+            how = {"truncation": True, "max_length": max_length // 2, "split_special_tokens": True}
+            ids: list[list[int]] = tokenizer(texts, **how)["input_ids"]
             return ids
 
         pairs = zip(
@@ -48,6 +49,18 @@ class TextSimilarity(Regression):
 
         model, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
         return model, sorted(info["missing_keys"])
+
+    def scale(self, train: Sequence[Example]) -> Scale | None:
+        return None
+
+    def fold_scale(self, model: torch.nn.Module) -> None:
+        return
+
+    def head_notes(self, config: Any, labels: Sequence[str]) -> list[str]:
+        return []
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        return []
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         return Sums(loss(cosines(model, batch), batch.targets[:, 0].float()).sum(), len(batch.targets))

@@ -41,8 +41,10 @@ class TextToText(NextToken):
     def encode(
         self, tokenizer: Any, examples: Sequence[Pair], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        inputs = tokenizer([e.input for e in examples], truncation=True, max_length=max_length)["input_ids"]
-        outputs = tokenizer(text_target=[e.output for e in examples], truncation=True, max_length=max_length)
+        """Control tokens that a text spells are text: "</s>" in it ends nothing."""
+        how = {"truncation": True, "max_length": max_length, "split_special_tokens": True}
+        inputs = tokenizer([e.input for e in examples], **how)["input_ids"]
+        outputs = tokenizer(text_target=[e.output for e in examples], **how)
         encoded = []
         for ids, target_ids in zip(inputs, outputs["input_ids"], strict=True):
             text = tokenizer.decode(target_ids, skip_special_tokens=True)

@@ -1,4 +1,4 @@
-"""Token classification: a tag for every word, and entities as runs of tags (IOB2).
+"""Token classification: a tag for every word, those of entities (runs of tags, IOB2) or plain (parts of speech).
 
 Rows hold words and their tags, or a text and its entities as spans of characters. A word's first token carries its
 tag; the others are neither learned nor judged, as in Devlin et al. (2019), section 5.3.
@@ -6,29 +6,42 @@ tag; the others are neither learned nor judged, as in Devlin et al. (2019), sect
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from trainers.formats.base import cut, names, names_of
 from trainers.losses import Loss, cross_entropy
-from trainers.metrics.entities import entity_counts
+from trainers.metrics.entities import entity_counts, has_entities
 from trainers.metrics.table import Rows
 from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.spec import DataRef, Finding
 from trainers.splits import Keyed
 from trainers.tasks import columns as read
-from trainers.tasks.base import Batch, Sums, Task
-from trainers.tasks.heads import load_with_head
-from trainers.tasks.spans import words_and_tags
+from trainers.tasks.base import Batch, Settled, Sums, Task
+from trainers.tasks.class_names import ClassNames, is_number
+from trainers.tasks.label_names import in_order
+from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head
+from trainers.tasks.spans import SPANS, annotated, are_spans, places_and_tags
+from trainers.tasks.tag_schemes import OUTSIDE, Scheme, scheme_of
+from trainers.tasks.words import Place, first_tokens, joined
 from trainers.tokens import Encoded, TargetKind, Tokens
+
+_KIND = "ForTokenClassification"
 
 
 @dataclass(frozen=True)
 class Sentence:
-    words: tuple[str, ...]
+    text: str
+    places: tuple[Place, ...]
+    """Of its words."""
     tags: tuple[str, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.text[start:end] for start, end in self.places)
 
 
 class TokenClassification(Task):
@@ -38,46 +51,74 @@ class TokenClassification(Task):
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Sentence] | Finding:
         found = _spans(row, columns) if columns["words"] not in row.values else _tagged_words(row, columns)
-        if isinstance(found, Finding):
-            return found
-        kinds = {tag.partition("-")[2] for tag in found.tags} - {""}
-        return Keyed(found, key=found.words, stratum=min(kinds, default=""))
+        return found if isinstance(found, Finding) else _keyed(found)
+
+    def settle(self, train: Sequence[Keyed[Sentence]], data: DataRef) -> Settled:
+        """Tags by their names, in the scheme that all training rows together have."""
+        classes = ClassNames(tuple(data.label_names))
+        given = {tag for row in train for tag in row.example.tags}
+        every = {name for tag in given if (name := classes.name(tag)) is not None}
+        scheme = scheme_of(every)
+        are_numbers = bool(every) and not classes.names and all(map(is_number, every))
+
+        def settled(row: Keyed[Sentence], where: str) -> Keyed[Sentence] | Finding:
+            tags: list[str] = []
+            if are_numbers:
+                expected = "names of tags: list them in the order of their numbers under data.label_names"
+                return Finding(where, "has numbers for tags", expected)
+            for tag in row.example.tags:
+                name = classes.name(tag)
+                if name is None:
+                    return Finding(where, f"has the tag {cut(tag)!r}", classes.expected)
+                if (known := scheme.read(name)) is None:
+                    return Finding(where, f"has the tag {cut(name)!r}", "expected O, B-NAME or I-NAME")
+                tags.append(known)
+            return _keyed(replace(row.example, tags=tuple(tags)))
+
+        return Settled(settled, _notes_on(scheme, in_order(every)))
 
     def check_all(self, train: Sequence[Keyed[Sentence]], where: str) -> list[Finding]:
-        if all(tag == "O" for row in train for tag in row.example.tags):
+        tags = {tag for row in train for tag in row.example.tags}
+        if tags == {OUTSIDE}:
             return [Finding(where, "no word is part of an entity", "expected tags besides O")]
-        return []
+        return [Finding(where, f"all words have the tag {cut(tags.pop())!r}", "other tags")] if len(tags) == 1 else []
+
+    def answer(self, example: Sentence) -> Hashable:
+        return example.tags
 
     def labels(self, examples: Sequence[Sentence]) -> list[str]:
-        return sorted({tag for example in examples for tag in example.tags})
+        return in_order(tag for example in examples for tag in example.tags)
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Sentence], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
         index = {tag: i for i, tag in enumerate(labels)}
         batch = tokenizer(
-            [list(e.words) for e in examples], is_split_into_words=True, truncation=True, max_length=max_length
-        )
+            [e.text for e in examples], truncation=True, max_length=max_length, return_offsets_mapping=True,
+            split_special_tokens=True,
+        )  # fmt: skip
         encoded = []
-        for row, example in enumerate(examples):
-            words: list[int | None] = batch.word_ids(row)
-            is_first = [
-                word is not None and word != before for word, before in zip(words, [None, *words], strict=False)
-            ]
-            # Plus one: 0 is a token that nobody asks about.
-            targets = [
-                index[example.tags[w or 0]] + 1 if first else 0 for w, first in zip(words, is_first, strict=True)
-            ]
-            encoded.append([Encoded(batch["input_ids"][row], targets)] if any(targets) else [])
+        for ids, tokens, example in zip(batch["input_ids"], batch["offset_mapping"], examples, strict=True):
+            targets = [0] * len(ids)
+            for word, token in first_tokens(example.places, tokens).items():
+                targets[token] = index[example.tags[word]] + 1  # 0 is a token that nobody asks about
+            encoded.append([Encoded(ids, targets)] if any(targets) else [])
         return encoded
 
     def measure_row(self, example: Sentence, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
-        return {"words": list(example.words), "tags": list(example.tags)}
+        places = [list(place) for place in example.places]
+        return {"text": example.text, "words": list(example.words), "places": places, "tags": list(example.tags)}
 
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
         from transformers import AutoModelForTokenClassification
 
-        return load_with_head(AutoModelForTokenClassification, source, labels, **options)
+        return load_with_head(AutoModelForTokenClassification, source, labels, _KIND, **options)
+
+    def head_notes(self, config: Any, labels: Sequence[str]) -> list[str]:
+        return head_notes(config, labels, _KIND)
+
+    def head_parameters(self, model: torch.nn.Module) -> list[str]:
+        return head_parameters(model)
 
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         logits, targets, _ = _tag_logits(model, batch)
@@ -103,6 +144,21 @@ def _tag_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, tor
     return logits, batch.targets[is_asked].long() - 1, is_asked.nonzero(as_tuple=True)[0]
 
 
+def _keyed(sentence: Sentence) -> Keyed[Sentence]:
+    """Spread evenly by the first kind of entity: all combinations would be too many strata."""
+    kinds = {tag[2:] for tag in sentence.tags if tag != OUTSIDE} if has_entities(sentence.tags) else set()
+    return Keyed(sentence, key=sentence.words, stratum=min(kinds, default=""))
+
+
+def _notes_on(scheme: Scheme, tags: Sequence[str]) -> list[str]:
+    if scheme.is_converted:
+        return [f"tags are {scheme.name}: they are learned, judged and released as B- and I- (IOB2)"]
+    if scheme.name or not tags:
+        return []
+    plain = f"tags are plain ({names(tags)}): each word counts by itself"
+    return [f"{plain}, so that entity_f1 is the share of words tagged right; f1_macro is the mean over tags"]
+
+
 def _tagged_words(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
     words, tags = _texts(row, columns, "words"), _texts(row, columns, "tags")
     if isinstance(words, Finding):
@@ -111,32 +167,37 @@ def _tagged_words(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
         return tags
     if len(words) != len(tags):
         return Finding(row.where, f"has {len(words)} words and {len(tags)} tags", "one tag for each word")
-    wrong = next((tag for tag in tags if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3)), None)
-    if wrong is not None:
-        return Finding(row.where, f"has the tag {wrong!r}", "expected O, B-NAME or I-NAME")
-    return Sentence(words, tags)
+    return Sentence(*joined(words), tags)
 
 
 def _texts(row: Row, columns: Mapping[str, str], role: str) -> tuple[str, ...] | Finding:
+    """A list of texts (of numbers, where tags are classes), or its text in a cell: as a list, or between blanks."""
     value = read.column(row, columns, role)
     if isinstance(value, Finding):
         return value
-    if not isinstance(value, list) or not value or not all(isinstance(part, str) and part for part in value):
-        return Finding(row.where, f"{columns[role]} is {value!r:.60}", "expected a list of texts, one for each word")
-    return tuple(value)
+    given = read.listed(value)
+    given = given.split() if isinstance(given, str) else given
+    found = [str(part) if role == "tags" and type(part) is int else part for part in given or ()]
+    if not isinstance(given, list) or not given or not all(isinstance(part, str) and part.strip() for part in found):
+        expected = "expected a list of texts, one for each word"
+        return Finding(row.where, f"{columns[role]} is {read.shown(value)}", expected)
+    return tuple(found)
 
 
 def _spans(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
-    """`text` with `entities`: [{"start": 0, "end": 5, "label": "NAME"}, ...], in characters."""
-    text = read.text(row, columns)
+    """`text` with spans of characters in `entities`, or where a tool that we know of keeps them."""
+    inner = row.values.get("data")
+    texts = row if not isinstance(inner, dict) or columns["text"] in row.values else replace(row, values=inner)
+    text = read.text(texts, columns)
     if isinstance(text, Finding):
-        has = ", ".join(row.values) or "nothing"
-        expected = f"words and tags, or a text with its entities; the row has: {has}"
+        expected = f"words and tags, or a text with its entities; the row has: {names_of(row)}"
         return Finding(row.where, f"has no column {columns['words']!r} for data.words", expected)
-    entities = read.column(row, columns, "entities")
-    if isinstance(entities, Finding):
-        return entities
-    tagged = words_and_tags(text, entities)
+    own = columns["entities"]
+    values = {name: annotated(read.listed(row.values[name])) for name in (own, *SPANS) if name in row.values}
+    found = [name for name, value in values.items() if name == own or value is None or are_spans(value)]
+    if not found:
+        return Finding(row.where, f"has no column {own!r} for data.entities", f"the row has: {names_of(row)}")
+    tagged = places_and_tags(text, values[found[0]])
     if isinstance(tagged, str):
         return Finding(row.where, tagged, 'expected [{"start": 0, "end": 5, "label": "NAME"}, ...]')
-    return Sentence(*tagged)
+    return Sentence(text, *tagged)

@@ -1,0 +1,123 @@
+"""The databases of a home, which other processes use too: waited for while they are locked, refused where unusable."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Engine, event
+
+from hpo.errors import HpoError
+from hpo.remedies import way_on
+
+WAITS_S = 600.0
+"""How long a locked database is waited for."""
+_STEP_S = 10.0
+_AT_ONCE_S = 0.5
+_MAGIC = b"SQLite format 3\0"
+_waited_for: set[str] = set()
+"""The databases of this process whose connections wait."""
+_said: set[str] = set()
+
+
+def usable(file: Path, *, to_write: bool = True) -> bool:
+    """Whether there is a database at `file`; one without a byte is none yet.
+
+    Raises `HpoError` where something else lies there, or it may not be read or written.
+    """
+    try:
+        if file.is_dir():
+            raise HpoError(f"{file}: is a folder, expected a database; move it away, or choose another --home")
+        with file.open("rb") as content:
+            begin = content.read(len(_MAGIC))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HpoError(
+            f"{file}: cannot be read: {error.strerror}; give yourself the right to, or mend the path"
+        ) from error
+    if begin and begin != _MAGIC:
+        way = "bring back a copy of it, or move it away and the next sweep makes a new one"
+        raise HpoError(f"{file}: is no SQLite database; {way}")
+    if to_write and not os.access(file, os.W_OK):
+        raise HpoError(f"{file}: may not be written; give yourself the right to, or choose another --home")
+    return bool(begin)
+
+
+def wait_while_locked(file: Path) -> None:
+    """From now on this process waits for `file` while another one holds its lock: up to `WAITS_S`, said once."""
+    if not _waited_for:
+        event.listen(Engine, "do_connect", _connect)
+    _waited_for.add(str(file))
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of our own, for what MLflow has no call for. Raises `HpoError` where the database is damaged."""
+    try:
+        with closing(sqlite3.connect(file, _STEP_S, factory=_Connection, isolation_level=None)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise HpoError(f"{file}: {error}; {way_on(error)}") from error
+
+
+def _connect(dialect: Any, record: object, arguments: list[Any], keywords: dict[str, Any]) -> None:
+    """SQLAlchemy's hook on every new connection: MLflow and Optuna make their engines themselves."""
+    if dialect.name == "sqlite" and arguments and str(arguments[0]) in _waited_for:
+        keywords["factory"] = _Connection
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, statement: str, values: Any = (), /) -> Self:
+        _patiently(self.connection, super().execute, statement, values)
+        return self
+
+    def executemany(self, statement: str, rows: Any, /) -> Self:
+        if not self.connection.in_transaction:  # once the lock is held, no row of many finds it taken
+            self.execute("BEGIN IMMEDIATE")
+        super().executemany(statement, rows)
+        return self
+
+
+class _Connection(sqlite3.Connection):
+    def __init__(self, database: str | Path, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(database, *arguments, **keywords)
+        self.file = str(database)
+
+    def cursor(self, factory: type[sqlite3.Cursor] = _Cursor) -> sqlite3.Cursor:  # type: ignore[override]  # as SQLAlchemy calls it
+        return super().cursor(factory)
+
+    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
+        return self.cursor().execute(statement, values)
+
+    def commit(self) -> None:
+        _patiently(self, super().commit)
+
+
+def _patiently(connection: Any, step: Callable[..., object], *arguments: Any) -> None:
+    """A step of SQLite's own busy timeout after another."""
+    began = time.monotonic()
+    while True:
+        tried = time.monotonic()
+        try:
+            step(*arguments)
+            return
+        except sqlite3.OperationalError as error:
+            is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            # Refused at once: the other one waits for us, so the transaction has to be given up.
+            if not is_locked or time.monotonic() - tried < _AT_ONCE_S or time.monotonic() - began > WAITS_S:
+                raise
+            _say_once(connection.file)
+
+
+def _say_once(file: str) -> None:
+    if file not in _said:
+        _said.add(file)
+        most = f"at most {WAITS_S / 60:.0f} minutes"
+        print(f"{file} is locked by another process: waiting for it, {most}", file=sys.stderr, flush=True)

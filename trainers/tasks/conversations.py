@@ -1,0 +1,81 @@
+"""Conversations as rows have them: OpenAI's messages, ShareGPT's, as lists or as their JSON, with tools or without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainers.export.runtime import as_message, as_tools, from_json
+from trainers.sources import Row, names_of
+from trainers.spec import Finding
+
+EXPECTED = 'expected [{"role": "user", "content": ...}, {"role": "assistant", ...}]'
+
+
+@dataclass(frozen=True)
+class Conversation:
+    messages: list[dict[str, Any]]
+    """As templates read them."""
+    weights: tuple[int, ...]
+    """0 for an assistant's turn that is read but not learned."""
+    where: str
+    tools: list[dict[str, Any]] | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal for equal conversations."""
+        return json.dumps(self.messages if self.tools is None else [self.tools, self.messages])
+
+
+def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Finding:
+    """The conversation of a row, or why it is none to learn from."""
+    name = columns["messages"]
+    if name not in row.values:
+        has = f"the row has: {names_of(row)}"
+        if "conversations" in row.values:
+            has = "write `messages: conversations` under data"
+        return Finding(row.where, f"has no column {name!r} for data.messages", has)
+    given = from_json(row.values[name])
+    if not isinstance(given, list) or not given:
+        return Finding(row.where, f"{name} is not a list of turns", EXPECTED)
+    messages: list[dict[str, Any]] = []
+    for number, turn in enumerate(given, 1):
+        message = _message(turn)
+        if isinstance(message, str):
+            return Finding(row.where, f"turn {number} {message}", EXPECTED)
+        messages.append(message)
+    if messages[-1]["role"] != "assistant":
+        return Finding(row.where, f"the last turn is the {messages[-1]['role']}'s, not the assistant's", EXPECTED)
+    if row.values.get("functions"):
+        return Finding(row.where, "has functions, which templates do not read", "the same as tools")
+    try:
+        tools = as_tools(row.values.get("tools"))
+    except ValueError as error:
+        return Finding(row.where, "tools is not a list of tools", str(error))
+    return Conversation(messages, tuple(_weight(turn) for turn in given), row.where, tools)
+
+
+def _weight(turn: Mapping[str, Any]) -> Any:
+    """1 where nothing is said: Parquet has null then."""
+    weight = turn.get("weight")
+    return 1 if weight is None else weight
+
+
+def _message(turn: object) -> dict[str, Any] | str:
+    """A turn as templates read it, or what is wrong with it."""
+    if not isinstance(turn, Mapping):
+        return "has no text content"
+    try:
+        message = as_message(turn)
+    except ValueError as error:
+        return str(error)
+    content = message["content"]
+    if not isinstance(content, str):
+        return "has no text content"
+    if not content.strip() and message["role"] in ("user", "assistant") and "tool_calls" not in message:
+        return "is empty"
+    if _weight(turn) not in (0, 1):
+        return f"has the weight {_weight(turn)!r:.100}, neither 0 nor 1"
+    return message

@@ -1,0 +1,150 @@
+"""A model with an output layer for our labels: the checkpoint's own rows of it, or a fresh one."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from trainers.formats.base import names as first_names
+from trainers.sources import DataProblem
+from trainers.spec import Finding
+from trainers.tasks.label_names import HeadRows, head_names, rows_of_head
+
+
+def own_head(config: Any, kind: str) -> bool:
+    """Whether a checkpoint with this config brings a head of `kind` (`ForSequenceClassification`, ...).
+
+    One whose config names no architecture is looked at when its weights are read.
+    """
+    names: Sequence[str] = getattr(config, "architectures", None) or ()
+    return not names or any(name.endswith(kind) for name in names)
+
+
+def kept_rows(config: Any, labels: Sequence[str], kind: str) -> HeadRows | None:
+    """Which rows of the checkpoint's head are ours; None where it has none for our labels. No labels: one number."""
+    if not own_head(config, kind):
+        return None
+    if labels:
+        return rows_of_head(config, labels)
+    return HeadRows((0,), 1) if len(head_names(config)) == 1 else None
+
+
+def head_notes(config: Any, labels: Sequence[str], kind: str) -> list[str]:
+    """What becomes of the head that a checkpoint with this config brings; nothing where it brings none."""
+    if not getattr(config, "architectures", None) or not own_head(config, kind):
+        return []
+    kept = kept_rows(config, labels, kind)
+    if kept is not None:
+        return kept.notes() if labels else ["the model brings a head for one number: training goes on from it"]
+    names = head_names(config)
+    found = f"{len(names)} labels: {first_names(names)}" if len(names) > 1 else "one number"
+    asked = "these labels" if labels else "one number"
+    return [f"the model brings a head for {found}; here are others, so that a new head for {asked} is drawn"]
+
+
+def load_with_head(
+    auto_class: Any, source: str, labels: Sequence[str], kind: str, **options: Any
+) -> tuple[torch.nn.Module, list[str]]:
+    """A model with one output for each label (one without labels), in our order, and the parameters that were drawn.
+
+    Rows of the checkpoint's head are kept where it has them by name, whatever their order; else the output layer is
+    drawn. Raises `DataProblem` for weights that do not fit the config elsewhere.
+    """
+    from transformers import AutoConfig
+
+    trust = options.get("trust_remote_code", False)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=trust)
+    kept, names = kept_rows(config, labels, kind), list(labels) or ["value"]
+    config.num_labels = kept.count if kept else len(names)
+    with _without_reports():
+        model, info = auto_class.from_pretrained(
+            source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    layer = output_layer(model, config.num_labels)
+    parameters = [f"{layer}.{name}" for name, _ in model.get_submodule(layer).named_parameters(recurse=False)]
+    misfits = {str(key[0]) for key in info["mismatched_keys"]}
+    if others := sorted(misfits - set(parameters)):
+        found = f"the weights {first_names(others)} have other shapes than config.json says"
+        raise DataProblem([Finding("model", found, "weights and a config that belong together")])
+    missing = set(info["missing_keys"]) | misfits
+    if kept and not missing & set(parameters):
+        _pick(model.get_submodule(layer), kept.rows)
+    else:
+        _draw(model.get_submodule(layer), len(names), getattr(config, "initializer_range", None) or 0.02)
+        missing |= set(parameters)
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: row for row, name in enumerate(names)}
+    model.num_labels = len(names)
+    return model, sorted(missing)
+
+
+def output_layer(model: Any, outputs: int) -> str:
+    """The full name of the layer that gives the logits: the last one beside the backbone with so many outputs.
+
+    Raises `DataProblem` where there is none.
+    """
+    for name, module in reversed(list(beside_backbone(model))):
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() == 2 and len(weight) == outputs:
+            return str(name)
+    found = f"{type(model).__name__} has no output layer of {outputs} outputs"
+    raise DataProblem([Finding("model", found, "a model with a linear layer for its labels")])
+
+
+def beside_backbone(model: Any) -> Iterator[tuple[str, torch.nn.Module]]:
+    """All modules of a head, by full name: what transformers puts on top of its base model."""
+    backbone = getattr(model, "base_model", model)
+    inside = set() if backbone is model else set(backbone.modules())
+    for name, module in model.named_modules():
+        if name and module not in inside:
+            yield name, module
+
+
+def head_parameters(model: Any) -> list[str]:
+    """Full names of the parameters of a head."""
+    return [
+        f"{name}.{parameter}"
+        for name, module in beside_backbone(model)
+        for parameter, _ in module.named_parameters(recurse=False)
+    ]
+
+
+def _pick(layer: torch.nn.Module, rows: Sequence[int]) -> None:
+    """Keep rows of a layer, in this order."""
+    for name, parameter in list(layer.named_parameters(recurse=False)):
+        setattr(layer, name, torch.nn.Parameter(parameter.data[list(rows)].clone()))
+    _resized(layer, len(rows))
+
+
+def _draw(layer: torch.nn.Module, outputs: int, spread: float) -> None:
+    """A layer's parameters anew: weights from N(0, spread), biases 0."""
+    for name, parameter in list(layer.named_parameters(recurse=False)):
+        value = torch.zeros(outputs, *parameter.shape[1:], dtype=parameter.dtype)
+        if parameter.dim() > 1:
+            value.normal_(std=spread)
+        setattr(layer, name, torch.nn.Parameter(value))
+    _resized(layer, outputs)
+
+
+def _resized(layer: torch.nn.Module, outputs: int) -> None:
+    if hasattr(layer, "out_features"):
+        layer.out_features = outputs
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """transformers reports each parameter of a head that it draws: the notes say so in our words."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

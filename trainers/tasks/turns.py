@@ -1,0 +1,264 @@
+"""What is learned of a conversation: the text that its template makes of it, and where the assistant speaks.
+
+A turn is learned as it stands when it is asked for: behind the text that a release makes of the turns before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainers.export.runtime import ChatTemplate, ControlTokens, name_of
+from trainers.spec import Finding
+from trainers.tasks.conversations import Conversation
+
+MOST_EXACT = 256
+"""Turns of a conversation that are rendered each on its own: rendering them all would be quadratic."""
+ALL_EXACT = 32
+"""In a conversation of so many turns of the assistant every one is; in a longer one a turn whose surroundings are
+those of an earlier one is found by them."""
+_MARK = re.compile("\ufdd1([^\ufdd2]*)\ufdd2")
+"""A name between two characters that Unicode keeps for such inner uses: shows where something went in a rendering."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    text: str
+    """Control tokens that people wrote are apart (see `ControlTokens`)."""
+    spans: list[tuple[int, int]]
+    """Characters that are learned: what the assistant says, its end of turn included."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What stands around an assistant's words in a rendering."""
+
+    asked: str
+    """The end of the text that asks for them."""
+    head: str
+    """What the answer begins with before its words."""
+    tail: str
+    """What follows the words, up to the next turn."""
+
+
+class Unusable(Exception):
+    """A conversation that nothing can be learned from: what is wrong, and what would be right."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(found)
+        self.expected = expected
+
+
+class Turns:
+    """Finds what is learned of conversations."""
+
+    def __init__(self, template: ChatTemplate, control: ControlTokens, max_length: int) -> None:
+        self._template = template
+        self._control = control
+        self._max_length = max_length
+
+    def lessons(self, conversation: Conversation) -> list[Lesson] | Finding:
+        """The texts to learn from: one where the template only appends, else one for each turn that stands otherwise
+        when it is the last. Or why there is none.
+
+        Reads no further than `max_length` tokens. Takes time linear in the turns: of more than `ALL_EXACT` turns of the
+        assistant at most `MOST_EXACT` are rendered each on its own, and a conversation that needs more is refused.
+        """
+        try:
+            return _Reading(self._template, self._first_turns(conversation), conversation.weights).lessons()
+        except Unusable as problem:
+            return Finding(conversation.where, str(problem), problem.expected)
+
+    def _first_turns(self, conversation: Conversation) -> _Turns:
+        """The turns that reach into the first `max_length` tokens, up to one of the assistant's."""
+        messages = self._control.in_messages(conversation.messages)
+        turns, count = _Turns(messages, self._control.apart(conversation.tools)), 8
+        while count < len(messages):
+            try:
+                text = turns.rendered(self._template, count, asks=False)
+            except Unusable:  # it may only be cut in a place that the template does not take
+                text = ""
+            (spelled,) = self._control.encode([text], add_special_tokens=False)
+            if len(spelled.ids) > self._max_length:
+                break
+            count *= 2
+        while count < len(messages) and messages[count - 1]["role"] != "assistant":
+            count += 1
+        return turns.first(count)
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """The messages and tools of a conversation as they go into a template."""
+
+    messages: Sequence[Any]
+    tools: Any
+
+    def first(self, count: int) -> _Turns:
+        return _Turns(self.messages[:count], self.tools)
+
+    def rendered(self, template: ChatTemplate, count: int, *, asks: bool) -> str:
+        try:
+            return template.render(self.messages[:count], self.tools, asks=asks)
+        except ValueError as error:
+            raise Unusable(str(error), "a conversation that the model's chat template takes") from error
+
+    def marked(self) -> _Turns:
+        """With a mark behind what people wrote, around what the assistant says, and behind every tool's name."""
+        messages = []
+        for number, message in enumerate(self.messages, 1):
+            changed = dict(message)
+            if message["content"].strip():
+                before = _mark(number) if message["role"] == "assistant" else ""
+                changed["content"] = f"{before}{message['content']}{_mark(number)}"
+            if message.get("reasoning_content"):
+                marked = f"{message['reasoning_content']}{_mark(f'reasoning {number}')}"
+                changed |= {"reasoning_content": marked, "thinking": marked}
+            if "tool_calls" in message:
+                changed["tool_calls"] = [_with_marked_name(call, f"call {number}") for call in message["tool_calls"]]
+            messages.append(changed)
+        tools = self.tools and [_with_marked_name(tool, "tool") for tool in self.tools]
+        return _Turns(messages, tools)
+
+
+def _mark(name: object) -> str:
+    return f"\ufdd1{name}\ufdd2"
+
+
+def _with_marked_name(tool: dict[str, Any], kind: str) -> dict[str, Any]:
+    if "function" in tool:
+        return {**tool, "function": _with_marked_name(tool["function"], kind)}
+    return {**tool, "name": f"{tool['name']}{_mark(f'{kind} {name_of(tool)}')}"}
+
+
+class _Reading:
+    """One conversation, rendered."""
+
+    def __init__(self, template: ChatTemplate, turns: _Turns, weights: Sequence[int]) -> None:
+        self._template = template
+        self._turns = turns
+        self._whole = turns.rendered(template, len(turns.messages), asks=False)
+        self._learned = [i for i, m in enumerate(turns.messages) if m["role"] == "assistant" and weights[i]]
+        self._known: list[Surroundings] = []
+        marked = turns.marked().rendered(template, len(turns.messages), asks=False)
+        self._refuse_left_out(set(_MARK.findall(marked)))
+        self._words = _places(marked) if _MARK.sub("", marked) == self._whole else {}
+
+    def lessons(self) -> list[Lesson]:
+        spans: list[tuple[int, int]] = []
+        alone: list[Lesson] = []
+        exact = 0
+        for ordinal, index in enumerate(self._learned):
+            span = None
+            if len(self._learned) > ALL_EXACT and not self._is_sample(ordinal):
+                span = self._found_by_surroundings(index)
+            if span is None:
+                exact += 1
+                if exact > MOST_EXACT:
+                    has = f"has {len(self._learned):,} turns of the assistant, and the chat template writes"
+                    enough = f"at most {MOST_EXACT} of them: cut it into several"
+                    raise Unusable(f"{has} the last one unlike the others", enough)
+                start, said = self._rendered_alone(index)
+                span = (start, len(said.rstrip("\n")))
+                if not self._whole.startswith(said):
+                    alone.append(Lesson(said, [span]))
+                    continue
+                self._remember(index, start, said)
+            spans.append(span)
+        return [*alone, *([Lesson(self._whole, spans)] if spans else [])]
+
+    def _is_sample(self, ordinal: int) -> bool:
+        """The first ones, ever fewer further on, and the last."""
+        return ordinal & (ordinal - 1) == 0 or ordinal == len(self._learned) - 1
+
+    def _rendered_alone(self, index: int) -> tuple[int, str]:
+        """The conversation up to a turn of the assistant's, and where in it that turn begins."""
+        said = self._turns.rendered(self._template, index + 1, asks=False)
+        try:
+            prompt = self._turns.rendered(self._template, index, asks=True)
+        except Unusable:
+            if self._is_asked(index):
+                raise
+            prompt = None  # who begins was not asked
+        if prompt is not None and said.startswith(prompt):
+            return len(prompt), said
+        if not self._is_asked(index):
+            marked = self._turns.first(index + 1).marked().rendered(self._template, index + 1, asks=False)
+            if index in (places := _places(marked)) and _MARK.sub("", marked) == said:
+                return places[index][0], said
+        raise self._unlike(index, prompt or "", said)
+
+    def _is_asked(self, index: int) -> bool:
+        return any(message["role"] in ("user", "tool") for message in self._turns.messages[:index])
+
+    def _unlike(self, index: int, prompt: str, said: str) -> Unusable:
+        """Why a turn does not begin with the text that asks for it."""
+        before = self._turns.rendered(self._template, index, asks=False) if self._is_asked(index) else ""
+        if before and prompt.startswith(before) and said.startswith(before):
+            asked = prompt[len(before) :]
+            found = f"the chat template asks for an answer with {asked!r:.100}, and turn {index + 1} does not begin so"
+            return Unusable(found, "reasoning_content in that turn, if the template asks for thoughts; or another one")
+        found = f"the chat template rewrites earlier turns, so what the assistant says in turn {index + 1}"
+        return Unusable(f"{found} cannot be told apart", "a template that only appends")
+
+    def _remember(self, index: int, start: int, said: str) -> None:
+        """Keep what stands around a turn that was rendered, to find others by it."""
+        if len(self._learned) <= ALL_EXACT or not self._is_plain(index) or not index:
+            return
+        first, end = self._words[index]
+        before = self._turns.rendered(self._template, index, asks=False)
+        around = Surroundings(self._whole[len(before) : start], self._whole[start:first], self._whole[end : len(said)])
+        if around not in self._known:
+            self._known.append(around)
+
+    def _found_by_surroundings(self, index: int) -> tuple[int, int] | None:
+        """Where a turn is learned that stands as an earlier one does; None for one that does not."""
+        if not self._is_plain(index):
+            return None
+        first, end = self._words[index]
+        for around in self._known:
+            before = f"{around.asked}{around.head}"
+            if self._whole.endswith(before, 0, first) and self._whole.startswith(around.tail, end):
+                return first - len(around.head), end + len(around.tail.rstrip("\n"))
+        return None
+
+    def _is_plain(self, index: int) -> bool:
+        """Whether a turn is words alone, and they stand in the rendering."""
+        return index in self._words and self._turns.messages[index].keys() == {"role", "content"}
+
+    def _refuse_left_out(self, shown: set[str]) -> None:
+        """Raises `Unusable` for a turn or a tool that the template does not write."""
+        for number, message in enumerate(self._turns.messages, 1):
+            is_said = message["role"] == "assistant"
+            if message["content"].strip() and not is_said and str(number) not in shown:
+                raise _left_out(f"turn {number} (role {message['role']})")
+            for call in message.get("tool_calls", ()):
+                if f"call {number} {name_of(call)}" not in shown:
+                    raise _left_out(f"the call of {name_of(call)!r:.100} in turn {number}")
+        for tool in self._turns.tools or ():
+            if f"tool {name_of(tool)}" not in shown:
+                raise _left_out(f"the tool {name_of(tool)!r:.100}")
+        last = len(self._turns.messages)
+        if self._turns.messages[-1].get("reasoning_content") and f"reasoning {last}" not in shown:
+            raise _left_out(f"the reasoning of turn {last}")
+
+
+def _left_out(what: str) -> Unusable:
+    return Unusable(f"the chat template leaves out {what}", "a model whose template writes it, or data without it")
+
+
+def _places(marked: str) -> dict[int, tuple[int, int]]:
+    """Where each turn's words that stand between two marks are, once the marks are taken out."""
+    places: dict[int, tuple[int, int]] = {}
+    opened: dict[str, int] = {}
+    taken = 0
+    for mark in _MARK.finditer(marked):
+        place, name = mark.start() - taken, mark[1]
+        taken += mark.end() - mark.start()
+        if name in opened:
+            places[int(name) - 1] = (opened.pop(name), place)
+        elif name.isdigit():
+            opened[name] = place
+    return places

@@ -1,0 +1,64 @@
+"""transformers' tokenizer as training and a release both use it, so that both make the same tokens of a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+
+def part_control_tokens(tokenizer: Any) -> None:
+    """Make a vocabulary never find a control token in text that is declared to hold none, in place.
+
+    Unigram and word-level vocabularies hold control tokens as ordinary pieces, so "</s>" in a text stays T5's end of
+    text whatever `encode_special_tokens` says: such a piece is cut after its first character. A text without control
+    tokens has the tokens that it had, and the cut is kept in `tokenizer.json`.
+    """
+    backend = tokenizer.backend_tokenizer
+    was, backend.encode_special_tokens = backend.encode_special_tokens, True
+    found = []
+    for index, token in backend.get_added_tokens_decoder().items():
+        can_be_parted = token.special and len(token.content.strip()) > 1
+        if can_be_parted and index in backend.encode(token.content, add_special_tokens=False).ids:
+            found.append(token.content)
+    backend.encode_special_tokens = was
+    if not found:
+        return
+    pattern = "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in sorted(found))
+    cut = pre_tokenizers.Split(Regex(pattern), "isolated")
+    before = backend.pre_tokenizer
+    backend.pre_tokenizer = cut if before is None else pre_tokenizers.Sequence([before, cut])
+
+
+def control_tokens(tokenizer: Any) -> list[str]:
+    """The texts of a tokenizer's special tokens that are more than one character."""
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    return sorted({token.content for token in added if token.special and len(token.content.strip()) > 1})
+
+
+def frozen(tokenizer: Any, max_length: int | None = None) -> Tokenizer:
+    """A copy of a fast tokenizer that behaves in `tokenizers` as its owner does in transformers, which sets
+    truncation and padding anew at each call and leaves the last caller's setting in the file."""
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    if max_length is not None:
+        copy.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    return copy
+
+
+def chat_template_of(tokenizer: Any) -> str | None:
+    """The chat template that conversations are rendered with: of several the default one. None where there is none."""
+    template: str | Mapping[str, str] | None = tokenizer.chat_template
+    return template.get("default") if isinstance(template, Mapping) else template or None
+
+
+def template_tokens(tokenizer: Any) -> dict[str, Any]:
+    """Special tokens by name as plain strings (transformers may hold `AddedToken` objects)."""
+    special: Mapping[str, Any] = tokenizer.special_tokens_map
+    return {
+        name: [str(token) for token in value] if isinstance(value, (list, tuple)) else str(value)
+        for name, value in special.items()
+    }
