@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 import torch
 
 from trainers.catalog import METHODS
-from trainers.catalog import TASKS as CATALOG
 from trainers.export.routes import why_unreleasable
 from trainers.methods.targets import (
     attention_outputs,
@@ -93,31 +92,33 @@ def build_skeleton(
     if findings and any(finding.where == "model" for finding in findings):
         return None  # the wrong kind of model, say: what else it cannot do is of no interest
     try:
-        model, new = TASKS[workload.task].load_model(
+        model, drawn = TASKS[workload.task].load_model(
             str(base.folder), list(labels) or ["a", "b"], trust_remote_code=workload.model.trust_remote_code,
             dtype=torch.float32, use_safetensors=True, device_map="meta",
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
         findings.append(_unbuildable(workload, base, error))
         return None
-    in_full = {*new, *TASKS[workload.task].head_parameters(model)}  # as `load_base` has it
-    skeleton = Skeleton(model, new, new_modules_of(model, in_full), new_modules_of(model, new))
-    if lacking := _lacking(skeleton, CATALOG[workload.task].base_is_scored):
+    new = sorted({*drawn, *TASKS[workload.task].head_parameters(model)})  # as `load_base` has it
+    skeleton = Skeleton(model, new, new_modules_of(model, new), new_modules_of(model, drawn))
+    if lacking := _lacking(skeleton):
         found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
         findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
     return skeleton
 
 
-def _lacking(skeleton: Skeleton, has_no_head: bool) -> list[str]:
-    """Modules without weights that are no fresh head: all where the task has none, else layers and embeddings."""
-    embeddings, prefix = skeleton.model.get_input_embeddings(), f"{skeleton.model.base_model_prefix}."
-    return [
-        name.removeprefix(prefix)
+def _lacking(skeleton: Skeleton) -> list[str]:
+    """Modules without weights that are no fresh head: all of a language model, of others layers and embeddings."""
+    model = skeleton.model
+    embeddings, prefix = model.get_input_embeddings(), f"{model.base_model_prefix}."
+    inside = [name for name in skeleton.drawn_modules if model.base_model is model or name.startswith(prefix)]
+    layers = [name for name in inside if any(part.isdigit() for part in name.split("."))]
+    lacking = [
+        name
         for name in skeleton.drawn_modules
-        if has_no_head
-        or skeleton.model.get_submodule(name) is embeddings
-        or any(part.isdigit() for part in name.removeprefix(prefix).split("."))
+        if model.get_output_embeddings() is not None or name in layers or model.get_submodule(name) is embeddings
     ]
+    return [name.removeprefix(prefix) for name in lacking]
 
 
 def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Finding:

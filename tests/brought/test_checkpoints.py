@@ -161,6 +161,14 @@ def test_a_language_model_without_its_head_is_refused(copy_of, tmp_path, family)
     assert look(work, plan("text-classification")).rows["train"]
 
 
+def test_a_pooler_that_nobody_asks_may_be_missing(copy_of, tmp_path):
+    """Models of masked words are saved without one."""
+    folder = copy_of("bert")
+    saved_again("bert", folder, lambda model: transformers.BertModel(model.config, add_pooling_layer=False))
+    assert look(workload_of(folder, "text-similarity", tmp_path)).rows["train"]
+    assert look(workload_of(folder, "text-classification", tmp_path)).rows["train"]
+
+
 # --- tokens that the model has no embedding for -----------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ CLASSIFY = "text-classification"
         ("bert", {"target_modules": "q_proj", "rank_pattern": "k_proj=4", "modules_to_save": "score"},
          ["training.modules_to_save", "training.target_modules"]),
         ("bert", {"target_modules": "classifier"},
-         ["training.target_modules: classifier is trained in full by every method; leave it out"]),
+         ["training.target_modules: classifier is the head; leave it out: a head is trained in full"]),
         ("bert", {"target_modules": "query", "modules_to_save": "encoder"},
          ["training.target_modules: no linear layer is called query"]),
         ("bert", {"modules_to_save": "layer"}, ["training.modules_to_save: no module is called layer; there are"]),
@@ -71,7 +71,7 @@ def test_a_head_that_the_checkpoint_has_is_trained_in_full_like_a_fresh_one(copy
     head = [name for name, weight in model.named_parameters() if weight.requires_grad and "classifier" in name]
     assert len(head) == 4, head  # weight and bias of pre_classifier and classifier
     (line,) = findings(work, plan(CLASSIFY, target_modules="q_lin,classifier"))
-    assert line == "training.target_modules: classifier is trained in full by every method; leave it out"
+    assert line == "training.target_modules: classifier is the head; leave it out: a head is trained in full"
 
 
 def test_each_value_of_a_search_space_is_compared(models, tmp_path):

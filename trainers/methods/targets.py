@@ -82,10 +82,9 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
         ends = choice.split(",")
         if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
             if heads := [end for end in unknown if any(_ends_with(name, end) for name in new_modules)]:
-                found = f"{_few(heads)} is trained in full by every method"
-                raise _refusal("target_modules", found, "leave it out")
-            found = f"no linear layer is called {_few(unknown)}"
-            raise _refusal("target_modules", found, _there_are(names))
+                found, expected = f"{_few(heads)} is the head", "leave it out: a head is trained in full"
+                raise _refusal("target_modules", found, expected)
+            raise _refusal("target_modules", f"no linear layer is called {_few(unknown)}", _there_are(names))
         names = [name for name in names if any(_ends_with(name, end) for end in ends)]
     if not names:
         raise _refusal("target_modules", f"{type(model).__name__} has no linear layer for {choice}", "other names")
