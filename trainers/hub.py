@@ -105,7 +105,8 @@ def _in_plain_words(where: str, repo: str, revision: str | None, error: BaseExce
     if is_any(errors.RevisionNotFoundError, said=f"Revision '{revision}' doesn't exist"):
         return f"has no revision {revision!r}", f"a branch, tag or commit of {page}"
     if is_any(errors.OfflineModeIsEnabled) or "OfflineModeIsEnabled" in str(error):
-        return "is not in the cache of this machine, and HF_HUB_OFFLINE is set", "unset it, or a file or folder"
+        found = "no such file or folder beside the YAML, and not in the cache of this machine: HF_HUB_OFFLINE is set"
+        return found, "unset it, or a file or folder"
     if is_any(errors.LocalEntryNotFoundError, ConnectionError) or _is_unreachable(causes):
         found = "no such file or folder beside the YAML, and the hub cannot be reached"
         return found, "a file or folder, or try again with a connection: whole files are kept"

@@ -287,4 +287,4 @@ def test_a_hub_id_that_nobody_has_names_its_line_and_both_readings(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", reviews(20))
     (tmp_path / "a.yaml").write_text("task: text-classification\n\nmodel: nobody/has-this\ndata: train.jsonl\n")
     told = refused(hpo("check", "a.yaml", cwd=tmp_path, HF_HUB_OFFLINE="1"), "a.yaml:3: model: nobody/has-this: ")
-    assert "no such folder beside the YAML, and the hub has no answer: " in told
+    assert "no such file or folder beside the YAML, and not in the cache of this machine: HF_HUB_OFFLINE is set" in told

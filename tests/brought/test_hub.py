@@ -17,6 +17,8 @@ MODEL = {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"0123",
 CHUNK = 10 << 20
 """Bytes that the client reads at a time: what breaks off within is lost."""
 LARGE = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * (5 * CHUNK // 2 // 256)}
+NOT_HERE = "no such file or folder beside the YAML, and"
+NO_MODEL = f"org/smal: {NOT_HERE} the hub has no such model, or it is private"
 
 
 def parquet(rows, names=None):
@@ -109,8 +111,8 @@ def test_a_model_comes_with_the_files_that_are_asked_for(ask):
 def test_a_private_model_comes_with_a_token(ask):
     told = finding(ask("model", source="org/secret"))
     assert told == (
-        "model: org/secret: the hub has no such model, or it is private; "
-        "check the id; where it is private, set HF_TOKEN"
+        "model: org/secret: no such file or folder beside the YAML, and the hub has no such model, or it is private; "
+        "check the name; where it is private, set HF_TOKEN"
     )  # fmt: skip
     assert set(ask("model", token=TOKEN, source="org/secret")["answer"]) == set(WANTED)
 
@@ -130,9 +132,8 @@ def test_a_gated_model_says_where_its_terms_are(ask, hub):
 @pytest.mark.parametrize(
     ("arguments", "token", "said"),
     [
-        ({"source": "org/smal"}, None, "org/smal: the hub has no such model, or it is private; check the id"),
-        ({"source": "org/smal"}, TOKEN, "org/smal: the hub has no such model, or it is private; check the id; where it "
-                                      "is private, your HF_TOKEN must be allowed to read it"),
+        ({"source": "org/smal"}, None, f"{NO_MODEL}; check the name"),
+        ({"source": "org/smal"}, TOKEN, f"{NO_MODEL}; check the name; where it is private, your HF_TOKEN must be allowed"),
         ({"source": "org/small", "revision": "v9"}, None, "org/small: has no revision 'v9'; a branch, tag or"),
         ({"source": "org/small", "revision": "v9"}, "hf_wrong", "org/small: the hub does not accept your HF_TOKEN"),
         ({"source": "./org/small//x"}, None, "./org/small//x: "),
@@ -152,7 +153,9 @@ def test_a_download_that_breaks_off_goes_on_where_it_broke(ask, hub):
 def test_a_download_that_keeps_breaking_is_said_and_whole_files_are_kept(ask, hub):
     hub.cuts["model.safetensors"] = 100
     told = finding(ask("model", source="org/broken-twice"))
-    assert told.startswith("model: org/broken-twice: the hub cannot be reached; a file or folder, or try again")
+    assert told.startswith(
+        f"model: org/broken-twice: {NOT_HERE} the hub cannot be reached; a file or folder, or try again"
+    )
     assert told.endswith("whole files are kept")
     hub.cuts.clear()
     hub.downloads.clear()
@@ -186,8 +189,8 @@ def test_a_test_set_without_labels_is_left_out(ask):
 
 def test_private_and_gated_data_sets(ask, hub):
     assert finding(ask("data", source="org/secret")) == (
-        "data.train: org/secret: the hub has no such data set, or it is private; "
-        "check the id; where it is private, set HF_TOKEN"
+        "data.train: org/secret: no such file or folder beside the YAML, and the hub has no such data set, or it is "
+        "private; check the name; where it is private, set HF_TOKEN"
     )  # fmt: skip
     assert len(ask("data", token=TOKEN, source="org/secret")["answer"]) == 3
     told = finding(ask("data", token=TOKEN, source="org/gated"))
@@ -201,7 +204,7 @@ def test_private_and_gated_data_sets(ask, hub):
         ({"source": "org/empty"}, "org/empty: has no files of data, or not those that its README names"),
         ({"source": "org/missing"}, "org/missing: has no files of data, or not those that its README names"),
         ({"source": "org/nothing", "token": "hf_wrong"}, "org/nothing: the hub does not accept your HF_TOKEN"),
-        ({"source": "org/nothing"}, "org/nothing: the hub has no such data set, or it is private"),
+        ({"source": "org/nothing"}, f"org/nothing: {NOT_HERE} the hub has no such data set, or it is private"),
         ({"source": "org/reviews", "revision": "v9"}, "org/reviews: has no revision 'v9'"),
         ({"source": "org/reviews", "split": "dev"}, "org/reviews: Unknown split \"dev\". Should be one of ['train', "),
         (
@@ -217,8 +220,8 @@ def test_a_data_set_that_does_not_come_is_said_with_the_way_out(ask, source, sai
 def test_a_hub_that_is_not_there(tmp_path):
     code = "from trainers.model_source import model_folder as f, ModelRef; f(ModelRef('org/small'))"
     for endpoint, offline, said in (
-        ("http://127.0.0.1:9", "0", "org/small: the hub cannot be reached"),
-        ("http://127.0.0.1:9", "1", "org/small: is not in the cache of this machine, and HF_HUB_OFFLINE is set"),
+        ("http://127.0.0.1:9", "0", f"org/small: {NOT_HERE} the hub cannot be reached"),
+        ("http://127.0.0.1:9", "1", f"org/small: {NOT_HERE} not in the cache of this machine: HF_HUB_OFFLINE is set"),
     ):
         env = environment(Hub(endpoint=endpoint), tmp_path) | {"HF_HUB_OFFLINE": offline}
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)

@@ -500,7 +500,18 @@ def test_a_machine_that_is_mended_tries_the_crashed_points_again(tmp_path):
             ["a", "b"],
             {"f1/a": 2 / 3, "f1/b": 0.0},
         ),
-        ("token-classification", [[1.0, 4, 3, 1, 2, 2]], ["B-X", "O"], {"entity_f1": 0.0}),
+        (
+            "token-classification",
+            [[1.0, 4, 3, 1, 2, 2, 1, 2, 2, 2, 1, 3]],
+            ["B-X", "O"],
+            {"entity_f1": 0.0, "token_accuracy": 3 / 4, "f1_macro": 3 / 7, "f1/O": 6 / 7},
+        ),
+        (
+            "token-classification",
+            [[1.0, 4, 3, 3, 4, 4, 1, 2, 2, 2, 1, 3]],
+            ["NOUN", "VERB"],
+            {"entity_f1": 3 / 4, "token_accuracy": 3 / 4, "f1/NOUN": 0.0},
+        ),
     ],
 )  # fmt: skip
 def test_the_best_answer_that_is_always_the_same(task, rows, labels, metrics):

@@ -231,7 +231,6 @@ def test_parts_of_speech_are_learned_measured_and_released(tmp_path):
     ]  # fmt: skip
     assert all(word["tag"] in found.labels and 0 < word["score"] <= 1 for word in answer["tags"])
     assert told(answer).split()[0] == f"the/{answer['tags'][0]['tag']}"
-    assert release.predict([["the", "film"], ""])[1] == {"tags": []}
     rows = [json.loads(line) for line in Path(found.tokens_dir, "validation.jsonl").read_text().splitlines()]
     answers = release.predict([row["words"] for row in rows])
     hits = [word["tag"] == tag for a, row in zip(answers, rows, strict=True)

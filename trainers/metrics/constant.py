@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from trainers.metrics.entities import has_entities
+
 Rows = npt.NDArray[np.float64]
 
 ANSWERS: Mapping[str, str] = {
@@ -14,7 +16,7 @@ ANSWERS: Mapping[str, str] = {
     "multi-label-classification": "the most frequent labels",
     "regression": "the mean of the values",
     "text-similarity": "the mean of the values",
-    "token-classification": "no entity",
+    "token-classification": "the most frequent tag",
 }
 """By task, what is always answered."""
 
@@ -23,25 +25,25 @@ def constant_rows(task: str, rows: Rows, labels: Sequence[str]) -> Rows | None:
     """Per-row results (see `trainers/metrics/table.py`) as the constant answer would have them, from a model's own,
     which hold the truth; None where the task has no such answer, as for tasks that write."""
     answer = _ANSWERS.get(task)
-    return None if answer is None or not len(rows) else answer(rows, len(labels))
+    return None if answer is None or not len(rows) else answer(rows, labels)
 
 
-def _value(rows: Rows, width: int) -> Rows:
+def _value(rows: Rows, labels: Sequence[str]) -> Rows:
     true = rows[:, 0]
     return np.stack([true, np.full(len(true), true.mean())], axis=1)
 
 
-def _class(rows: Rows, width: int) -> Rows:
+def _class(rows: Rows, labels: Sequence[str]) -> Rows:
     """The most frequent label; probabilities are the labels' shares."""
     true = rows[:, 0].astype(int)
-    shares = np.bincount(true, minlength=width) / len(true)
+    shares = np.bincount(true, minlength=len(labels)) / len(true)
     told = np.stack([true, np.full(len(true), shares.argmax()), -np.log(shares[true])], axis=1)
     return np.concatenate([told, np.tile(shares, (len(true), 1))], axis=1)
 
 
-def _labels(rows: Rows, width: int) -> Rows:
+def _labels(rows: Rows, labels: Sequence[str]) -> Rows:
     """Every label that more than half of the rows have, else the most frequent one; the loss is that of the shares."""
-    true = rows[:, 1 : 1 + width]
+    true = rows[:, 1 : 1 + len(labels)]
     shares = true.mean(axis=0)
     with np.errstate(divide="ignore"):
         losses = -np.log(np.where(true > 0, shares, 1 - shares)).mean(axis=1)
@@ -51,19 +53,25 @@ def _labels(rows: Rows, width: int) -> Rows:
     return np.concatenate([losses[:, None], true, np.tile(answered, (len(true), 1))], axis=1)
 
 
-def _no_entity(rows: Rows, width: int) -> Rows:
-    """Nothing is found. The rows say neither how many words are outside of entities, nor what a loss would be: metrics
-    of those are not a number."""
-    nothing = rows.copy()
-    nothing[:, [0, 2]] = np.nan
-    nothing[:, [3, 4]] = 0.0
-    return nothing
+def _tag(rows: Rows, labels: Sequence[str]) -> Rows:
+    """The most frequent tag for every word; of entities none is found. The loss is that of the tags' shares."""
+    width, words = len(labels), rows[:, 1]
+    true = rows[:, -width:]
+    shares = true.sum(axis=0) / max(1.0, true.sum())
+    most = int(shares.argmax())
+    logs = np.log(shares, out=np.zeros(width), where=shares > 0)
+    hits, predicted = np.zeros_like(true), np.zeros_like(true)
+    hits[:, most], predicted[:, most] = true[:, most], words
+    found = [np.zeros_like(words)] * 2 if has_entities(labels) else [true[:, most], words]
+    return np.column_stack(
+        [-(true * logs).sum(axis=1), words, true[:, most], *found, rows[:, 5], hits, predicted, true]
+    )
 
 
-_ANSWERS: Mapping[str, Callable[[Rows, int], Rows]] = {
+_ANSWERS: Mapping[str, Callable[[Rows, Sequence[str]], Rows]] = {
     "text-classification": _class,
     "multi-label-classification": _labels,
     "regression": _value,
     "text-similarity": _value,
-    "token-classification": _no_entity,
+    "token-classification": _tag,
 }
