@@ -721,6 +721,12 @@ def test_what_is_no_text_is_refused_before_a_model_is_asked(given, told):
         release.predict([given])
 
 
+def test_where_there_is_no_word_there_is_no_entity():
+    release = Release.__new__(Release)
+    release.card = Card("token-classification", "fp32", ("B-X", "O"), 32, 0)
+    assert release.predict(["", " "]) == [{"entities": []}] * 2
+
+
 @pytest.mark.parametrize("text", ["[{" + "[" * 100_000, '[{"role"', "[{}]"])
 def test_what_only_looks_like_a_chat_s_json_ends_in_no_traceback(text):
     taken = _read(text, "input 0", "chat")

@@ -564,7 +564,7 @@ def _read(given: Any, where: str, task: str) -> Any:
     Raises `ValueError` for an empty text, and for one that is none (see `_refuse_no_text`).
     """
     if isinstance(given, str):
-        if not given.strip():
+        if not given.strip() and task != "token-classification":  # where there is no word there is no entity
             raise ValueError(f"{where}: is empty; expected a text of at least one token")
         if task == "chat" and given.lstrip().startswith(("[{", "{")):
             parsed = _parsed(given)
