@@ -133,7 +133,7 @@ def test_a_gated_model_says_where_its_terms_are(ask, hub):
     ("arguments", "token", "said"),
     [
         ({"source": "org/smal"}, None, f"{NO_MODEL}; check the name"),
-        ({"source": "org/smal"}, TOKEN, f"{NO_MODEL}; check the name; where it is private, your HF_TOKEN must be allowed"),
+        ({"source": "org/smal"}, TOKEN, f"{NO_MODEL}; check the name; where it is private, your HF_TOKEN must be"),
         ({"source": "org/small", "revision": "v9"}, None, "org/small: has no revision 'v9'; a branch, tag or"),
         ({"source": "org/small", "revision": "v9"}, "hf_wrong", "org/small: the hub does not accept your HF_TOKEN"),
         ({"source": "./org/small//x"}, None, "./org/small//x: "),
