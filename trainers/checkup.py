@@ -12,9 +12,10 @@ import numpy as np
 
 from trainers.catalog import TASKS as CATALOG
 from trainers.cleaning import clean_copy
+from trainers.data_findings import Tokenized
 from trainers.model_source import BaseFiles
 from trainers.notes import Seen, notes_on
-from trainers.prepared import UNCUT, Given, Prepared, Tokenized, prepare, tokenize
+from trainers.prepared import UNCUT, Given, Prepared, prepare, tokenize
 from trainers.sources import DataProblem, marked_files
 from trainers.spec import Check, Checked, Finding, Piece, Rendered, SplitFacts
 from trainers.splits import SPLITS, Placed, repeats_within, shared_with

@@ -22,11 +22,11 @@ from tests.brought.labels import TEXTS, workload
 from tests.trainers.families import CONFIGS, build
 from trainers.catalog import TASKS as CATALOG
 from trainers.checkup import check
+from trainers.data_findings import too_many_results
 from trainers.evaluation import score_model
 from trainers.inspection import inspect
 from trainers.metrics.classification import classification_metrics
 from trainers.model import load_base
-from trainers.prepared import too_many_results
 from trainers.sources import DataProblem, Row
 from trainers.spec import Check, DataRef, Finding, Inspect, SourceRef
 from trainers.splits import Keyed, cut

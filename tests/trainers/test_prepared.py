@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import reviews, write_jsonl
+from trainers.data_findings import MOST_KINDS, bounded
 from trainers.enough import Counts, why_empty
 from trainers.inspection import data_fingerprint
-from trainers.prepared import MOST_KINDS, bounded, prepare
+from trainers.prepared import prepare
 from trainers.spec import DataRef, Finding, SourceRef
 from trainers.splits import SPLITS
 
