@@ -636,6 +636,8 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
     import mlflow
 
     uri = f"sqlite:///{moved.mlflow_db}"
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)  # MLflow sets both for good: they are as they were after the test
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
@@ -644,6 +646,8 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
     finally:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            os.environ.pop(name, None)
 
 
 @pytest.mark.parametrize(

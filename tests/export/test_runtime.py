@@ -27,7 +27,7 @@ from tests.export.conftest import (
     wordpiece_tokenizer,
 )
 from trainers.export import runtime
-from trainers.export.runtime import Release, ReleaseError
+from trainers.export.runtime import Release, ReleaseError, _words
 from trainers.sources import Row
 from trainers.tasks import spans
 from trainers.tasks.instruct import Instruct, answer_template
@@ -233,8 +233,9 @@ def test_without_a_template_a_text_is_continued(chat):
 
 def test_a_word_that_the_tokenizer_leaves_out_has_no_tag(classifier):
     """A zero-width space is a word to training's cutter, and nothing to BERT's normalizer."""
-    tokens = wordpiece_tokenizer()(["A", "\u200b", "naïve", "film"], is_split_into_words=True)
-    _, firsts = classifier.word_logits(["A", "\u200b", "naïve", "film"])
+    words = ["A", "\u200b", "naïve", "film"]
+    tokens = wordpiece_tokenizer()(words, is_split_into_words=True)
+    _, firsts = classifier.word_logits(*_words(words))
     assert list(firsts) == [0, 2, 3]
     assert firsts == {word: tokens.word_ids().index(word) for word in (0, 2, 3)}
 
@@ -322,7 +323,7 @@ def test_words_may_be_given_as_such(classifier, monkeypatch):
     """As training has them: the text is cut otherwise, at every mark."""
     labels = ("B-ORG", "I-ORG", "O")
     logits = np.array([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]])
-    monkeypatch.setattr(Release, "word_logits", lambda _, words: (logits, {n: n for n in range(len(words))}))
+    monkeypatch.setattr(Release, "word_logits", lambda _, text, places: (logits, {n: n for n in range(len(places))}))
     release = with_card(classifier, task="token-classification", labels=labels)
     words = ["U.N.", "House", "said"]
     ((entity,),) = (answer["entities"] for answer in release.predict([words]))

@@ -267,8 +267,6 @@ def test_a_sweep_ends_at_it_before_any_study_or_run_exists(trained, write_yaml, 
     model = {"source": str(tiny / "encoder"), "adapter": str(folder)}
     home = Home(tmp_path / "home")
     config = load_config(write_yaml(model=model, data={"train": str(three)}), home)
-    executor = InlineExecutor(work)
-    found = setup.inspect(executor, config, home)
     with pytest.raises(ConfigError, match=r"model\.adapter: has a head of other labels: .* as many labels; here are 3"):
-        setup.warm_up(executor, config, home, found)
+        setup.inspect(InlineExecutor(work), config, home)
     assert not list(home.dir.rglob("*.db"))

@@ -45,7 +45,8 @@ def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family
     )  # fmt: skip
     result = trained(spec, found)
     losses = [evaluation.metrics["loss"] for evaluation in result.evaluations]
-    assert min(losses[1:]) < losses[0]
+    # Values of 2 and -2 are learned by the first evaluation: their variance is what a mean would cost.
+    assert min(losses[1:]) < (4.0 if task == "regression" else losses[0])
     adapter = TrialPaths(Path(spec.dir)).adapter
     assert not [p for p in adapter.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
     base = load_base(given, found.labels, scale=found.scale)
