@@ -321,3 +321,10 @@ def test_an_answer_that_is_cut_counts_as_cut(tmp_path):
     task = TASKS["text-to-text"]
     assert _tokens_over(task, Encoded([1] * 20, [1] * 18), 16) == 4 + 2
     assert _tokens_over(TASKS["chat"], Encoded([1] * 20, [1] * 20), 16) == 4
+
+
+def test_rows_without_any_label_are_shown_all_the_same(look, tmp_path):
+    rows = [{"text": f"film {i}", "labels": []} for i in range(40)]
+    checked = look("multi-label-classification", "encoder", write_jsonl(tmp_path / "t.jsonl", rows))
+    assert [finding.found for finding in checked.findings] == ["no row has a label"]
+    assert checked.examples[0].target == "none"

@@ -118,5 +118,5 @@ def _rendered(row: Placed[Any], one: Encoded, tokenizer: Any, labels: Sequence[s
     if task.targets == "sequence":
         return Rendered(text, tokenizer.decode([int(t) - 1 for t in one.targets]))
     if not labels:
-        return Rendered(text, f"{one.targets[0]:g}")
+        return Rendered(text, f"{one.targets[0]:g}" if one.targets else "none")
     return Rendered(text, ", ".join(task.labels([row.example])) or "none")
