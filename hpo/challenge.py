@@ -1,4 +1,4 @@
-"""What a champion has to beat before it is released: one answer to everything, and whose name it would take."""
+"""What a champion has to beat before it is released: one answer to everything, and the release it would replace."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _measured(sweep: RunningSweep, folder: Path) -> dict[str, float]:
     if card.task != sweep.config.task:
         raise HpoError(f"it is a model of {card.task}")
     if card.task in GENERATING and _base_of(folder) != sweep.inspection.model_fingerprint:
-        raise HpoError("it has another base model, whose tokens are others")
+        raise HpoError("it has another base model, with other tokens")
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
     threads = len(os.sched_getaffinity(0))
     request = Measure(folder.name, str(folder.parent), rows, threads, sweep.inspection.labels)

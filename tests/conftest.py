@@ -50,6 +50,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of a family."""
+    from tests.trainers.families import build
+
+    folder, built = tmp_path_factory.mktemp("families"), {}
+
+    def get(family: str) -> Path:
+        if family not in built:
+            built[family] = build(family, folder / family)
+        return built[family]
+
+    return get
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"

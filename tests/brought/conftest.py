@@ -10,20 +10,6 @@ from typing import Any
 import pytest
 
 from tests.brought.looking import edit
-from tests.trainers.families import build
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model of a family."""
-    folder, built = tmp_path_factory.mktemp("families"), {}
-
-    def get(family: str) -> Path:
-        if family not in built:
-            built[family] = build(family, folder / family)
-        return built[family]
-
-    return get
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.trainers.families import build, trained
 from trainers.catalog import METRICS, canonical_settings, default_settings
 from trainers.catalog import TASKS as CATALOG
 from trainers.export.promotion import export, measure_variant
-from trainers.export.runtime import Release, _first_tokens
+from trainers.export.runtime import Release, first_tokens
 from trainers.export.runtime import _words as words_of_a_text
 from trainers.inspection import inspect
 from trainers.metrics.entities import entity_counts, entity_metrics
@@ -26,7 +26,7 @@ from trainers.spec import DataRef, Export, Finding, Inspect, Inspection, Measure
 from trainers.splits import Keyed
 from trainers.tasks.table import TASKS
 from trainers.tasks.tag_schemes import scheme_of
-from trainers.tasks.words import first_tokens, joined
+from trainers.tasks.words import joined
 
 TASK = TASKS["token-classification"]
 COLUMNS = CATALOG["token-classification"].columns
@@ -156,7 +156,7 @@ def test_the_release_tags_the_same_tokens_as_training(tmp_path):
     text, places = joined(words)
     encoding = tokenizer.backend_tokenizer.encode(text)
     given = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-    assert _first_tokens(places, encoding.offsets) == first_tokens(places, given)
+    assert first_tokens(places, encoding.offsets) == first_tokens(places, given)
     assert words_of_a_text(json.dumps(words)) == (text, list(places))
 
 
@@ -174,7 +174,7 @@ def test_the_release_tags_the_same_tokens_as_training(tmp_path):
     ],
 )
 def test_the_first_token_of_a_word(places, tokens, expected):
-    assert first_tokens(places, tokens) == _first_tokens(places, tokens) == expected
+    assert first_tokens(places, tokens) == expected
 
 
 # --- plain tags from data to release -------------------------------------------------------------------

@@ -84,21 +84,6 @@ def run_trial(inspection: Callable[[str], Inspection]) -> Callable[..., tuple[Tr
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model of a family."""
-    from tests.trainers.families import build
-
-    folder, built = tmp_path_factory.mktemp("families"), {}
-
-    def get(family: str) -> Path:
-        if family not in built:
-            built[family] = build(family, folder / family)
-        return built[family]
-
-    return get
-
-
-@pytest.fixture(scope="session")
 def family_workload(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workload]:
     """Any task on any family, with what `changes` says of the workload."""
     from tests.trainers.families import write_task

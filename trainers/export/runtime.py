@@ -273,7 +273,7 @@ class Release:
         """
         encoding = self.tokenizer.encode(text)
         logits: Floats = self._session.run(["logits"], self._padded([encoding]))[0][0]
-        return logits, _first_tokens(places, encoding.offsets)
+        return logits, first_tokens(places, encoding.offsets)
 
     def _tagged(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
         """The entities of a text, or of plain tags each word's."""
@@ -530,8 +530,11 @@ def _words(given: object) -> tuple[str, list[Place]]:
     return given, [word.span() for word in _WORD.finditer(given)]
 
 
-def _first_tokens(places: Sequence[Place], tokens: Sequence[Place]) -> dict[int, int]:
-    """By a word's number the first token that overlaps it and carries no word before it, as in training."""
+def first_tokens(places: Sequence[Place], tokens: Sequence[Place]) -> dict[int, int]:
+    """By a word's number the first token that overlaps it and carries no word before it; training does it with this.
+
+    Words that were cut off, or that share their only token with the word before, have none.
+    """
     firsts: dict[int, int] = {}
     token = 0
     for word, (start, end) in enumerate(places):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trainers.export.runtime import first_tokens
 from trainers.formats.base import cut, names, names_of
 from trainers.losses import Loss, cross_entropy
 from trainers.metrics.entities import entity_counts, has_entities
@@ -26,7 +27,7 @@ from trainers.tasks.label_names import in_order
 from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head
 from trainers.tasks.spans import SPANS, annotated, are_spans, places_and_tags
 from trainers.tasks.tag_schemes import OUTSIDE, Scheme, scheme_of
-from trainers.tasks.words import Place, first_tokens, joined
+from trainers.tasks.words import Place, joined
 from trainers.tokens import Encoded, TargetKind, Tokens
 
 _KIND = "ForTokenClassification"
