@@ -654,7 +654,7 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
     ("task", "base", "told"),
     [
         ("regression", "0" * 64, "it cannot be compared (it is a model of regression)"),
-        ("chat", "f" * 64, "it cannot be compared (it has another base model, whose tokens are others)"),
+        ("chat", "f" * 64, "it cannot be compared (it has another base model, with other tokens)"),
     ],
 )
 def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch, task, base, told):
