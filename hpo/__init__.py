@@ -10,8 +10,8 @@ __all__ = ["show", "sweep"]
 
 def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None = None) -> dict[str, Any]:
     """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does. Raises `hpo.errors.HpoError`."""
-    from hpo.home import Home
-    from hpo.sweep import raise_refusal, run_sweep
+    from hpo.commands.sweep import raise_refusal, run_sweep
+    from hpo.paths import Home
 
     shown = run_sweep(Path(file), Home.locate(Path(home) if home else None), jobs=jobs)
     raise_refusal(shown)
@@ -20,7 +20,7 @@ def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None 
 
 def show(name: str, *, home: str | Path | None = None) -> dict[str, Any]:
     """A sweep as `hpo show --json` gives it. Raises `hpo.errors.UsageError` for a name that is none."""
-    from hpo.home import Home
-    from hpo.sweep import read_sweep
+    from hpo.commands.sweep import read_sweep
+    from hpo.paths import Home
 
     return read_sweep(Home.locate(Path(home) if home else None), name)

@@ -39,7 +39,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def cli(context: click.Context, home: str | None) -> None:
     """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model."""
-    from hpo.home import Home
+    from hpo.paths import Home
 
     context.obj = Home.locate(home)
 
@@ -52,8 +52,8 @@ def cli(context: click.Context, home: str | None) -> None:
 @click.pass_obj
 def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
     """Run the sweep that FILE describes, or continue it."""
-    from hpo.sweep import raise_refusal, run_sweep
-    from hpo.view import Silent, TerminalView, show_sweep
+    from hpo.commands.sweep import raise_refusal, run_sweep
+    from hpo.terminal import Silent, TerminalView, show_sweep
 
     view = Silent() if as_json else TerminalView()
     shown = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
@@ -71,8 +71,8 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 @click.pass_obj
 def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
     """Look at config, data and model of FILE: every problem, and what a trial will see. Trains nothing."""
-    from hpo.check import check_sweep, raise_findings, show_check
-    from hpo.view import TerminalView
+    from hpo.commands.check import check_sweep, raise_findings, show_check
+    from hpo.terminal import TerminalView
 
     checked = check_sweep(file, home, clean_dir=fix)
     if as_json:
@@ -89,8 +89,8 @@ def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
 @click.pass_obj
 def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
     """What the sweep of FILE would run, take and cost: measured on a few steps, in under a minute."""
-    from hpo.plan import make_plan
-    from hpo.view import Silent, TerminalView, show_plan
+    from hpo.commands.plan import make_plan
+    from hpo.terminal import Silent, TerminalView, show_plan
 
     planned = make_plan(file, home, jobs, Silent() if as_json else TerminalView())
     if as_json:
@@ -105,7 +105,7 @@ def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
 @click.pass_obj
 def stop(home: Any, name: str, now: bool) -> None:
     """Stop the running SWEEP: its trials write checkpoints, and `hpo sweep` continues them."""
-    from hpo.stop import stop_sweep
+    from hpo.commands.stop import stop_sweep
 
     _print(stop_sweep(home, name, now=now))
 
@@ -116,8 +116,8 @@ def stop(home: Any, name: str, now: bool) -> None:
 @click.pass_obj
 def show(home: Any, name: str, as_json: bool) -> None:
     """Leaderboard, champion and release of SWEEP."""
-    from hpo.sweep import read_sweep
-    from hpo.view import TerminalView, show_sweep
+    from hpo.commands.sweep import read_sweep
+    from hpo.terminal import TerminalView, show_sweep
 
     shown = read_sweep(home, name)
     if as_json:
@@ -131,8 +131,8 @@ def show(home: Any, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_(home: Any, as_json: bool) -> None:
     """All sweeps."""
-    from hpo.sweep import list_sweeps
-    from hpo.view import TerminalView, show_list
+    from hpo.commands.sweep import list_sweeps
+    from hpo.terminal import TerminalView, show_list
 
     sweeps = list_sweeps(home)
     if as_json:
@@ -148,9 +148,9 @@ def list_(home: Any, as_json: bool) -> None:
 @click.pass_obj
 def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None:
     """Bring a demo model or data set into the cache, once."""
-    from hpo.assets import asset_row
-    from hpo.fetch import ASSETS, fetched_path
-    from hpo.fetch import fetch as bring
+    from hpo.demo.assets import asset_row
+    from hpo.demo.fetch import ASSETS, fetched_path
+    from hpo.demo.fetch import fetch as bring
 
     if name and not list_assets:
         path = bring(name, home.dir, say=lambda text: _print(text, err=True))
@@ -162,7 +162,7 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
     if as_json:
         _print_json([asset_row(a, here[a.name]) for a in ASSETS.values()])
     else:
-        from hpo.view import TerminalView, show_assets
+        from hpo.terminal import TerminalView, show_assets
 
         show_assets(TerminalView(), ASSETS, {name: path is not None for name, path in here.items()})
 
@@ -174,8 +174,8 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 @click.pass_obj
 def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None:
     """Ask the released model NAME about TEXTS. Where an input has several parts, a text is their JSON."""
-    from hpo.predict import predict as ask
-    from hpo.predict import told
+    from hpo.commands.predict import predict as ask
+    from hpo.commands.predict import told
 
     for answer in ask(home, name, list(texts)):
         _print(_json_line(answer) if as_json else told(answer))
@@ -186,7 +186,7 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
 @click.pass_obj
 def ui(home: Any, port: int) -> None:
     """Open MLflow's UI on this home's store (on this machine only)."""
-    from hpo.ui import serve_ui
+    from hpo.commands.ui import serve_ui
 
     serve_ui(home, port)
 

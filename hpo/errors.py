@@ -48,7 +48,7 @@ class SweepError(HpoError):
 
 
 class RequestFailed(SweepError):
-    """One request failed with a `cause` (of `trainers.spec.Cause`); a caller may do without its answer."""
+    """One request failed with a `cause` (of `trainers.protocol.messages.Cause`); a caller may do without its answer."""
 
     def __init__(self, message: str, cause: str = "crash") -> None:
         super().__init__(message)

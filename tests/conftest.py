@@ -73,8 +73,8 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store: MLflow takes seconds to make one."""
-    from hpo.home import Home
-    from hpo.mlflow_store import client
+    from hpo.paths import Home
+    from hpo.tracking.mlflow_store import client
 
     home = Home(tmp_path_factory.mktemp("store"))
     client(home)

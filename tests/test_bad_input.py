@@ -141,9 +141,9 @@ def test_a_searched_length_the_model_has_no_positions_for(write_yaml, home):
 
 def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
     """Every such change at once, with what was and what is; the study stays as it was."""
-    from hpo.config_file import load_config
-    from hpo.home import Home
-    from hpo.revision import open_revision
+    from hpo.config.file import load_config
+    from hpo.paths import Home
+    from hpo.study.revision import open_revision
 
     home.mkdir()
     config = load_config(write_yaml(), Home(home))

@@ -15,13 +15,13 @@ import sys
 import optuna
 import pytest
 
-import hpo.sweep
-from hpo import tracking
+import hpo.commands.sweep
 from hpo.cli import main
-from hpo.home import Home
-from tests.executors.driving import HERE
-from tests.executors.filling import PLAN, fill
+from hpo.paths import Home
+from hpo.tracking import mlflow_tracker as tracking
 from tests.hpo.builders import write_sweep
+from tests.hpo.executors.driving import HERE
+from tests.hpo.executors.filling import PLAN, fill
 
 DISK_MB = 24
 TRIALS, EVALUATIONS = 3, 3
@@ -64,7 +64,7 @@ def disk(tmp_path):
 def command(tmp_path, monkeypatch, capsys, empty_store):
     """Runs `hpo ARGUMENTS` on a home; returns exit code, standard output and standard error."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
-    monkeypatch.setattr(hpo.sweep, "run_sweep", functools.partial(hpo.sweep.run_sweep, worker="filling"))
+    monkeypatch.setattr(hpo.commands.sweep, "run_sweep", functools.partial(hpo.commands.sweep.run_sweep, worker="filling"))
 
     def run(home, *arguments, at=(-1, -1), leave_kb=0, weights_kb=64):
         if not home.exists():

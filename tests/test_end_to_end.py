@@ -241,7 +241,7 @@ def test_a_gate_that_refuses_every_variant_exits_with_3(write_yaml, home):
 # The gate is made to see every variant a little worse than it is; all else is the real command.
 REFUSING = """
 import dataclasses, sys
-from hpo import promote
+from hpo.release import promote
 real = promote.run_alone
 def worse(executor, request):
     event = real(executor, request)
@@ -386,13 +386,13 @@ def wait_for(condition: Any, process: subprocess.Popen[str], timeout_s: float = 
 
 def host_of(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return next(int(c) for c in children if b"trainers.host" in Path(f"/proc/{c}/cmdline").read_bytes())
+    return next(int(c) for c in children if b"trainers.host.host" in Path(f"/proc/{c}/cmdline").read_bytes())
 
 
 @pytest.mark.timeout(1200)  # fetches and trains for real: a slow machine needs its time
 def test_a_real_model_on_real_data(home, tmp_path):
     """MiniLM on movie snippets, two short trials, through to an answer. Needs the network the first time only."""
-    from hpo.fetch import fetch
+    from hpo.demo.fetch import fetch
 
     for name in ("all-MiniLM-L6-v2", "vader-movie"):
         fetch(name, ROOT / "mlruns", say=print)

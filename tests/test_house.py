@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.maps import MAP, file_map
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "search_spaces").glob("*.yaml"))
@@ -27,25 +30,24 @@ def test_floors_and_rooms_are_kept():
     assert done.returncode == 0, done.stdout
 
 
-BORDER = {
-    "trainers.catalog", "trainers.codec", "trainers.files", "trainers.model_folder", "trainers.settings",
-    "trainers.slices", "trainers.spec", "trainers.metrics", "trainers.export.runtime",
-}  # fmt: skip
+BORDER = {"trainers.protocol", "trainers.metrics", "trainers.runtime"}
 """What hpo may see of trainers."""
 
 
-def test_the_border_is_closed_to_every_other_module_of_trainers():
-    """The contract has to name what is forbidden: a new module is none that it names."""
-    import tomllib
-
+def test_the_border_is_closed_to_all_else_of_trainers():
+    """The contract has to name what is forbidden: a new wing is none that it names."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (contract,) = [c for c in contracts if c["name"] == "hpo sees only the border of trainers"]
-    forbidden = set(contract["forbidden_modules"])
-    for file in (ROOT / "trainers").rglob("*.py"):
-        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-        names = {module, module.rpartition(".")[0]}
-        assert file.name == "__init__.py" or names & (forbidden | BORDER), module
-    assert not forbidden & BORDER
+    entries = [*(ROOT / "trainers").glob("[a-z]*.py"), *(p.parent for p in (ROOT / "trainers").glob("*/__init__.py"))]
+    wings = {f"trainers.{entry.stem}" for entry in entries}
+    assert wings - BORDER == set(contract["forbidden_modules"])
+
+
+@pytest.mark.parametrize("room", ["hpo", "trainers"])
+def test_a_wing_s_init_is_empty_or_one_sentence(room):
+    for file in (ROOT / room).rglob("*/__init__.py"):
+        text = file.read_text().strip()
+        assert not text or (text.count('"""') == 2 and text.endswith('."""') and ". " not in text), file
 
 
 def test_help_imports_nothing_heavy():
@@ -58,7 +60,10 @@ def test_help_imports_nothing_heavy():
 
 
 def test_the_sweep_process_never_loads_torch():
-    rooms = "hpo.sweep, hpo.predict, hpo.tracking, hpo.tensorboard, hpo.registry"
+    rooms = (
+        "hpo.commands.sweep, hpo.commands.predict, hpo.tracking.mlflow_tracker, hpo.tracking.tensorboard,"
+        "hpo.release.registry"
+    )
     loaded = python(f"import sys, {rooms}; print(*{{m.split('.')[0] for m in sys.modules}})")
     assert not set(loaded.split()) & {"torch", "transformers", "peft", "datasets", "bitsandbytes"}
 
@@ -66,7 +71,7 @@ def test_the_sweep_process_never_loads_torch():
 def test_commands_that_write_no_run_do_without_mlflow():
     """It takes two seconds to import: `hpo show` and every error of a file come before it."""
     loaded = python(
-        "import sys, hpo.sweep, hpo.plan, hpo.check, hpo.stop; print(*{m.split('.')[0] for m in sys.modules})"
+        "import sys\nfrom hpo.commands import sweep, plan, check, stop\nprint(*{m.split('.')[0] for m in sys.modules})"
     )
     assert "optuna" in loaded.split()
     assert "mlflow" not in loaded.split()
@@ -74,7 +79,7 @@ def test_commands_that_write_no_run_do_without_mlflow():
 
 def test_the_border_is_standard_library_only():
     loaded = python(
-        "import sys, trainers.spec, trainers.catalog, trainers.fake, trainers.host\n"
+        "import sys, trainers.protocol.messages, trainers.protocol.catalog, trainers.host.fake, trainers.host.host\n"
         "print(*{m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names))"
     )
     foreign = {name for name in loaded.split() if not name.startswith(("_", "trainers", "sitecustomize"))}
@@ -83,9 +88,9 @@ def test_the_border_is_standard_library_only():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_a_shipped_sweep_loads_and_names_its_command_first(path, tmp_path, monkeypatch):
-    from hpo import inputs
-    from hpo.config_file import load_config
-    from hpo.home import Home
+    from hpo.config import model_and_data as inputs
+    from hpo.config.file import load_config
+    from hpo.paths import Home
 
     model, data = tmp_path / "model", tmp_path / "d.jsonl"
     model.mkdir()
@@ -94,7 +99,7 @@ def test_a_shipped_sweep_loads_and_names_its_command_first(path, tmp_path, monke
     data.touch()
 
     def fetched(name: str, home: Path) -> Path:
-        from hpo.assets import ASSETS
+        from hpo.demo.assets import ASSETS
 
         return model if ASSETS[name].kind == "model" else data
 
@@ -118,8 +123,8 @@ def test_every_yaml_in_the_grammar_page_is_a_valid_sweep(tmp_path, monkeypatch):
 
 
 def test_every_setting_metric_and_method_is_documented():
-    from trainers.catalog import METHODS, METRICS, TASKS
-    from trainers.settings import ALIASES, FIELDS, UNNEEDED
+    from trainers.protocol.catalog import METHODS, METRICS, TASKS
+    from trainers.protocol.settings import ALIASES, FIELDS, UNNEEDED
 
     page = (ROOT / "search_spaces/README.md").read_text()
     names = [*FIELDS, *ALIASES, *UNNEEDED, *METHODS, *METRICS, *TASKS]
@@ -128,7 +133,7 @@ def test_every_setting_metric_and_method_is_documented():
 
 def test_documented_defaults_are_the_catalogs():
     """Rows of the settings table: | `name` | default | ... |"""
-    from trainers.settings import FIELDS
+    from trainers.protocol.settings import FIELDS
 
     page = (ROOT / "search_spaces/README.md").read_text()
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]+?) \|", page, re.M))
@@ -171,15 +176,18 @@ def test_every_command_in_the_readme_exists():
         assert all((ROOT / word).exists() for word in words if word.startswith("search_spaces/")), words
 
 
-def test_the_readme_maps_every_file():
+@pytest.mark.parametrize("room", ["hpo", "trainers"])
+def test_the_maps_name_every_file_by_its_path(room):
+    """Each file of a room in the page of that room; each wing in the README. `python -m tests.maps` writes the maps."""
+    page = (ROOT / room / "README.md").read_text()
+    (found,) = MAP.findall(page)
+    assert found == file_map(room)
     readme = (ROOT / "README.md").read_text()
-    files = [p for room in ("hpo", "trainers") for p in (ROOT / room).rglob("*.py") if p.name != "__init__.py"]
-    assert not [str(p.relative_to(ROOT)) for p in files if f"{p.name}" not in readme]
+    wings = {p.parent.name for p in (ROOT / room).glob("*/__init__.py")}
+    assert not [wing for wing in wings if f"`{room}/{wing}/`" not in readme]
 
 
 def test_the_lock_pins_every_dependency():
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.split(r"[<>=\[]", line)[0].lower() for line in wanted}

@@ -1,6 +1,6 @@
 """The seam between the sweep and the processes that do the work.
 
-Rules every executor keeps (`tests/executors/test_contract.py` holds them to it):
+Rules every executor keeps (`tests/hpo/executors/test_contract.py` holds them to it):
 
 1.  `submit` returns at once; several requests may be under way, each answered by its own stream of events.
 2.  `wait` gives events one at a time, in order for one request, in any order between requests; the last event of a
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trainers.spec import Event, Request, Verdict
+from trainers.protocol.messages import Event, Request, Verdict
 
 
 class Executor(Protocol):

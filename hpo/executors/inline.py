@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 
-from trainers.spec import TERMINAL, Cause, Evaluation, Event, Failed, Request, Step, Verdict
+from trainers.protocol.messages import TERMINAL, Cause, Evaluation, Event, Failed, Request, Step, Verdict
 
 Work = Generator[Event, Verdict | None, None]
 

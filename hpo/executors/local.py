@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpo.errors import HostGone, SweepError
-from trainers.spec import Event, Request, Verdict, decode, encode
+from trainers.protocol.messages import Event, Request, Verdict, decode, encode
 
 _HOST_ENVIRONMENT = {
     # The host must stay single-threaded to be forked; children set their own count.
@@ -39,14 +39,14 @@ ENDS_WITHIN_S = 10.0
 class LocalExecutor:
     """One trial host; `keep_fds` are inherited by it and its children (the sweep's lock)."""
 
-    def __init__(self, log: Path, worker: str = "trainers.work", keep_fds: Sequence[int] = ()) -> None:
+    def __init__(self, log: Path, worker: str = "trainers.host.dispatch", keep_fds: Sequence[int] = ()) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         # Host and children inherit one end and write nothing: when the last of them is gone, ours reads its end.
         self._alive_fd, inherited_fd = os.pipe()
         with log.open("ab") as output:
             self._host = subprocess.Popen(
-                [sys.executable, "-m", "trainers.host", worker],
+                [sys.executable, "-m", "trainers.host.host", worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hpo.errors import HostGone, SweepError
 from hpo.executors.base import Executor
-from trainers.spec import TERMINAL, Event, Failed, Load, Request, Verdict
+from trainers.protocol.messages import TERMINAL, Event, Failed, Load, Request, Verdict
 
 MOST_IN_A_ROW = 3
 """Hosts that end without having brought one event in between: something is wrong with the machine, not by chance."""

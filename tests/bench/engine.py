@@ -68,30 +68,30 @@ def write_sweep(folder: Path, engine: Engine) -> Path:
 
 
 def run(engine: Engine, folder: Path) -> Measured:
-    from hpo.budget import Budget, Meter, Spent
-    from hpo.config_file import load_config
+    from hpo.commands.sweep import run_sweep
+    from hpo.config.budget import Budget, Meter, Spent
+    from hpo.config.file import load_config
     from hpo.executors.inline import InlineExecutor
     from hpo.executors.local import LocalExecutor
-    from hpo.home import Home
-    from hpo.proposals import Proposals
-    from hpo.requests import run_alone
-    from hpo.revision import open_revision
-    from hpo.runner import Runner
-    from hpo.search import Search, Untracked, identity_of
-    from hpo.slots import Slots
-    from hpo.studies import open_study
-    from hpo.sweep import run_sweep
-    from hpo.tracking import Tracker
-    from hpo.view import Silent
-    from trainers import fake
+    from hpo.paths import Home
+    from hpo.search.controller import Search, Untracked, identity_of
+    from hpo.search.proposals import Proposals
+    from hpo.study.revision import open_revision
+    from hpo.study.store import open_study
+    from hpo.terminal import Silent
+    from hpo.tracking.mlflow_tracker import Tracker
+    from hpo.trials.calls import run_alone
+    from hpo.trials.scheduler import Runner
+    from hpo.trials.slots import Slots
+    from trainers.host import fake
     from trainers.memory import peak_rss_mb
-    from trainers.spec import Inspect, Inspection, TrialResult
+    from trainers.protocol.messages import Inspect, Inspection, TrialResult
 
     assert callable(run_sweep)  # imported so that its memory counts
     home = Home(folder / "home")
     home.dir.mkdir()
     config = load_config(write_sweep(folder, engine), home)
-    executor = LocalExecutor(folder / "host.log", "trainers.fake") if engine.host else InlineExecutor(fake.work)
+    executor = LocalExecutor(folder / "host.log", "trainers.host.fake") if engine.host else InlineExecutor(fake.work)
     inspection = run_alone(executor, Inspect(config.workload(home)))
     assert isinstance(inspection, Inspection)
 

@@ -96,7 +96,7 @@ def sweep(points: list[dict[str, Any]], examples: int, evaluations: int, **chang
 
 def prepared_home(home: Path) -> Path:
     """A fresh home that has the demo model and data, and nothing tokenized."""
-    from hpo.fetch import fetch
+    from hpo.demo.fetch import fetch
 
     (home / "cache").mkdir(parents=True)
     for name in ("all-MiniLM-L6-v2", "vader-movie"):

@@ -43,9 +43,9 @@ def rows(examples: int) -> list[Row]:
 
 def spread(count: int) -> list[dict[str, Any]]:
     """Evenly spread points, as the strategy `qmc` gives them."""
-    from hpo.dimensions import Choice, Float, Int
-    from hpo.space import SearchSpace
-    from hpo.strategy import spread_point
+    from hpo.config.dimensions import Choice, Float, Int
+    from hpo.config.space import SearchSpace
+    from hpo.config.strategy import spread_point
 
     space = SearchSpace(
         {"learning_rate": Float(1e-5, 1e-2, True), "lora_r": Int(4, 64, True), "batch_size": Choice((8, 16, 32))}

@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpo.objective import Objective
-from hpo.pruning import Hyperband, Median, Never, Peers, Percentile, Rule, SuccessiveHalving
+from hpo.config.objective import Objective
+from hpo.pruning.rules import Hyperband, Median, Never, Peers, Percentile, Rule, SuccessiveHalving
 from tests.bench.tables import Row
 
 CURVES: list[list[float]] = json.loads(Path(__file__).with_name("curves.json").read_text())

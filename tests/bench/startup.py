@@ -49,12 +49,12 @@ def empty_python() -> None:
 
 def first_step(folder: Path) -> float:
     """Median seconds from submitting a trial to its first step, the base model resident in the host."""
-    from hpo.config_file import load_config
+    from hpo.config.file import load_config
+    from hpo.demo.fetch import fetch
     from hpo.executors.local import LocalExecutor
-    from hpo.fetch import fetch
-    from hpo.home import Home
-    from hpo.requests import run_alone
-    from trainers.spec import Inspect, Inspection, Load, Step, TrainRequest
+    from hpo.paths import Home
+    from hpo.trials.calls import run_alone
+    from trainers.protocol.messages import Inspect, Inspection, Load, Step, TrainRequest
 
     home = Home(ROOT / "mlruns")
     for name in ("all-MiniLM-L6-v2", "vader-movie"):
@@ -85,7 +85,7 @@ def fresh_process() -> float:
     """What every trial would pay without a host: torch, transformers, peft and the weights."""
     model = ROOT / "mlruns/cache/all-MiniLM-L6-v2"
     code = (
-        "import trainers.loop\n"
+        "import trainers.training.loop\n"
         "from transformers import AutoModelForSequenceClassification as M\n"
         f"M.from_pretrained({str(model)!r})"
     )

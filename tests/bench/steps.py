@@ -29,15 +29,15 @@ from transformers import (
 from transformers import Trainer as TheirTrainer
 
 from tests.bench.tables import Row
-from trainers.batches import effective_batches
-from trainers.catalog import TASKS, canonical_settings, default_settings
-from trainers.inspection import inspect
+from trainers.data.tokens import Tokens
 from trainers.memory import peak_rss_mb
-from trainers.model import load_base, put_adapter_on
-from trainers.spec import DataRef, Inspect, Inspection, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.model.load import load_base, put_adapter_on
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import TASKS, canonical_settings, default_settings
+from trainers.protocol.messages import DataRef, Inspect, Inspection, ModelRef, SourceRef, TrialSpec, Workload
 from trainers.tasks.table import TASKS as TASK_TYPES
-from trainers.tokens import Tokens
-from trainers.trainer import Trainer
+from trainers.training.batches import effective_batches
+from trainers.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 WARM_UP = 3

@@ -194,10 +194,10 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    from trainers.model_source import model_folder
-    from trainers.sources import DataProblem, read_rows
-    from trainers.spec import DataRef, ModelRef, SourceRef
-    from trainers.split_names import named_splits
+    from trainers.data.sources import DataProblem, read_rows
+    from trainers.data.split_names import named_splits
+    from trainers.model.source import model_folder
+    from trainers.protocol.messages import DataRef, ModelRef, SourceRef
 
     def data(**source: Any) -> Any:
         return [row.values for row in read_rows(SourceRef(**source), "train", [])]

@@ -9,11 +9,21 @@ from typing import Any
 import pytest
 
 from tests.trainers.families import write_task
-from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.inspection import inspect
-from trainers.settings import ASKED_OF_MODEL
-from trainers.sources import DataProblem
-from trainers.spec import DataRef, Inspect, Inspection, Intent, MethodPlan, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.data.sources import DataProblem
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
+from trainers.protocol.messages import (
+    DataRef,
+    Inspect,
+    Inspection,
+    Intent,
+    MethodPlan,
+    ModelRef,
+    SourceRef,
+    TrialSpec,
+    Workload,
+)
+from trainers.protocol.settings import ASKED_OF_MODEL
 
 TASK_OF = {"encoder": "text-classification", "decoder": "causal-lm", "encoder-decoder": "text-to-text"}
 

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from tests.brought.looking import TASK_OF, edit, findings, look, plan, spec_of, workload_of
 from tests.conftest import write_jsonl
 from tests.trainers.families import CONFIGS, SPECIAL, trained
-from trainers.evaluation import score_model
 from trainers.export.promotion import export, measure_variant
-from trainers.export.routes import WRITING
-from trainers.export.runtime import Release
-from trainers.files import TrialPaths
-from trainers.model import load_adapter, load_base
-from trainers.model_source import pad_token_of
-from trainers.spec import Export, Measure
+from trainers.model.load import load_adapter, load_base
+from trainers.model.source import pad_token_of
+from trainers.prepare.release_routes import WRITING
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Export, Measure
+from trainers.runtime import Release
+from trainers.training.evaluation import score_model
 
 AUTO = {
     "encoder": transformers.AutoModel, "decoder": transformers.AutoModelForCausalLM,

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from hpo.config import Finalists, SweepConfig
-from hpo.config_file import load_config
-from hpo.dimensions import Float
+from hpo.config.dimensions import Float
+from hpo.config.file import load_config
+from hpo.config.sweep_config import Finalists, SweepConfig
 from hpo.errors import ConfigError
-from hpo.home import Home
+from hpo.paths import Home
 from tests.conftest import reviews, write_jsonl
 from tests.hpo.builders import write_sweep
-from trainers.settings import MOST
+from trainers.protocol.settings import MOST
 
 CASES = Path(__file__).parent / "config"
 ROOT = Path(__file__).parents[2]

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from hpo.config_file import load_config
-from hpo.home import Home
+from hpo.config.file import load_config
+from hpo.paths import Home
 from tests.conftest import reviews, write_jsonl
-from trainers.catalog import DATA_SUFFIXES
-from trainers.checkup import check
-from trainers.formats.base import Row, names_of
-from trainers.formats.table import READERS
-from trainers.sources import DataProblem, marked_files, read_rows
-from trainers.spec import Check, DataRef, Finding, ModelRef, SourceRef, Workload
-from trainers.split_names import named_splits
+from trainers.data.formats.base import Row, names_of
+from trainers.data.formats.table import READERS
+from trainers.data.sources import DataProblem, marked_files, read_rows
+from trainers.data.split_names import named_splits
+from trainers.prepare.check import check
+from trainers.protocol.catalog import DATA_SUFFIXES
+from trainers.protocol.messages import Check, DataRef, Finding, ModelRef, SourceRef, Workload
 from trainers.tasks.table import TASKS
 
 DATA = Path(__file__).parent / "data"
@@ -479,7 +479,7 @@ def test_a_slice_of_parquet_that_ends_early_reads_no_further(tmp_path, monkeypat
     import pyarrow
     import pyarrow.parquet
 
-    from trainers.formats import columnar
+    from trainers.data.formats import columnar
 
     pyarrow.parquet.write_table(pyarrow.table({"n": range(100)}), tmp_path / "a.parquet", row_group_size=10)
     monkeypatch.setattr(columnar, "BATCH", 10)

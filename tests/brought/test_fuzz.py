@@ -17,15 +17,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpo.config_file import load_config
+from hpo.config.file import load_config
 from hpo.errors import UsageError
-from hpo.home import Home
-from trainers.catalog import TASKS
-from trainers.checkup import check
-from trainers.inspection import inspect
-from trainers.settings import FIELDS
-from trainers.sources import DataProblem
-from trainers.spec import Check, DataRef, Inspect, ModelRef, SourceRef, Workload
+from hpo.paths import Home
+from trainers.data.sources import DataProblem
+from trainers.prepare.check import check
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import TASKS
+from trainers.protocol.messages import Check, DataRef, Inspect, ModelRef, SourceRef, Workload
+from trainers.protocol.settings import FIELDS
 
 IS_LONG = settings.get_current_profile_name() == "long"
 

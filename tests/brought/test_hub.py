@@ -218,7 +218,7 @@ def test_a_data_set_that_does_not_come_is_said_with_the_way_out(ask, source, sai
 
 
 def test_a_hub_that_is_not_there(tmp_path):
-    code = "from trainers.model_source import model_folder as f, ModelRef; f(ModelRef('org/small'))"
+    code = "from trainers.model.source import model_folder as f, ModelRef; f(ModelRef('org/small'))"
     for endpoint, offline, said in (
         ("http://127.0.0.1:9", "0", f"org/small: {NOT_HERE} the hub cannot be reached"),
         ("http://127.0.0.1:9", "1", f"org/small: {NOT_HERE} not in the cache of this machine: HF_HUB_OFFLINE is set"),
@@ -230,7 +230,8 @@ def test_a_hub_that_is_not_there(tmp_path):
 
 def test_without_a_connection_no_other_revision_comes(hub, tmp_path):
     code = (
-        "import sys\nfrom trainers.sources import DataProblem, read_rows\nfrom trainers.spec import SourceRef\n"
+        "import sys\nfrom trainers.data.sources import DataProblem, read_rows\n"
+        "from trainers.protocol.messages import SourceRef\n"
         "for revision in (None, *sys.argv[1:]):\n"
         "    try: print(revision, read_rows(SourceRef('org/reviews', revision=revision), 'train', [])[0].values)\n"
         "    except DataProblem as problem: print(revision, problem)\n"

@@ -15,22 +15,22 @@ import torch
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from hpo.config_file import load_config
+from hpo.config.file import load_config
 from hpo.errors import ConfigError
-from hpo.home import Home
+from hpo.paths import Home
 from tests.brought.labels import TEXTS, workload
 from tests.trainers.families import CONFIGS, build
-from trainers.catalog import TASKS as CATALOG
-from trainers.checkup import check
-from trainers.data_findings import too_many_results
-from trainers.evaluation import score_model
-from trainers.inspection import inspect
+from trainers.data.sources import DataProblem, Row
+from trainers.data.splits import Keyed, cut
 from trainers.metrics.classification import classification_metrics
-from trainers.model import load_base
-from trainers.sources import DataProblem, Row
-from trainers.spec import Check, DataRef, Finding, Inspect, SourceRef
-from trainers.splits import Keyed, cut
+from trainers.model.load import load_base
+from trainers.prepare.check import check
+from trainers.prepare.data_findings import too_many_results
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.messages import Check, DataRef, Finding, Inspect, SourceRef
 from trainers.tasks.table import TASKS
+from trainers.training.evaluation import score_model
 
 # --- labels --------------------------------------------------------------------------------------------
 
@@ -254,7 +254,7 @@ def perfect_checkpoint(family: str, folder: Path, names: list[str], **changes: A
     """A classifier of texts as `save_pretrained` writes it, and which of `names` it gives each of TEXTS."""
     import transformers
 
-    from trainers.model_source import load_tokenizer
+    from trainers.model.source import load_tokenizer
     from trainers.tasks.output_layer import output_layer
 
     plain = build(family, folder / "plain")

@@ -15,14 +15,14 @@ from tests.brought.looking import TASK_OF, findings, look, plan, spec_of, worklo
 from tests.conftest import write_jsonl
 from tests.test_bad_input import hpo, refused
 from tests.trainers.families import CONFIGS, trained
-from trainers.catalog import METHODS
-from trainers.evaluation import score_model
-from trainers.files import ADAPTER_WEIGHTS, TrialPaths
-from trainers.loop import train
-from trainers.model import load_adapter, load_base, merge, put_adapter_on
-from trainers.model_folder import folder_problems
-from trainers.model_source import positions_of
-from trainers.spec import Evaluation, Generation, ModelRef, Workload
+from trainers.model.load import load_adapter, load_base, merge, put_adapter_on
+from trainers.model.source import positions_of
+from trainers.protocol.catalog import METHODS
+from trainers.protocol.files import ADAPTER_WEIGHTS, TrialPaths
+from trainers.protocol.messages import Evaluation, Generation, ModelRef, Workload
+from trainers.protocol.model_folder import folder_problems
+from trainers.training.evaluation import score_model
+from trainers.training.loop import train
 
 # --- names that the model has not ------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ def test_no_command_begins_with_a_name_that_is_none(write_yaml, home, command):
 
 def test_what_no_trial_can_ask_for_is_not_compared(tmp_path):
     """A value that a condition shuts out, and a setting that the method does not read."""
-    from hpo.intent import intent_of
+    from hpo.config.intent import intent_of
     from tests.hpo.builders import make_config
 
     space = {

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from tests.conftest import FILLER, GOOD
-from trainers.checkup import check
-from trainers.evaluation import score_model
-from trainers.inspection import inspect
-from trainers.model import load_base
-from trainers.model_source import load_tokenizer
-from trainers.spec import Check, DataRef, Inspect, ModelRef, SourceRef, Workload
-from trainers.tokens import Tokens
+from trainers.data.tokens import Tokens
+from trainers.model.load import load_base
+from trainers.model.source import load_tokenizer
+from trainers.prepare.check import check
+from trainers.prepare.inspect import inspect
+from trainers.protocol.messages import Check, DataRef, Inspect, ModelRef, SourceRef, Workload
+from trainers.training.evaluation import score_model
 
 LINES = 400
 

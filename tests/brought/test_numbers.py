@@ -15,19 +15,19 @@ import torch
 from tests.brought.labels import TEXTS, workload
 from tests.conftest import reviews
 from tests.trainers.families import build, trained
-from trainers.catalog import canonical_settings, default_settings
-from trainers.evaluation import score_model
+from trainers.data.sources import DataProblem
+from trainers.data.tokens import Tokens
 from trainers.export.promotion import export, measure_variant
-from trainers.export.runtime import Release
-from trainers.files import TrialPaths
-from trainers.inspection import inspect
-from trainers.model import load_adapter, load_base
-from trainers.model_source import load_tokenizer
-from trainers.sources import DataProblem
-from trainers.spec import Export, Inspect, Measure, Scale, TrialSpec, Workload
+from trainers.model.load import load_adapter, load_base
+from trainers.model.source import load_tokenizer
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import canonical_settings, default_settings
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Export, Inspect, Measure, Scale, TrialSpec, Workload
+from trainers.runtime import Release
 from trainers.tasks.units import scale_of
-from trainers.tokens import Tokens
-from trainers.trainer import Trainer
+from trainers.training.evaluation import score_model
+from trainers.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -21,26 +21,26 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_length_limit, _validate_metric_name, _validate_param_name
 
 import hpo.sqlite
-from hpo.challenge import refuse_replacing, refuse_useless
-from hpo.champion import Champion
+from hpo.commands.sweep import run_sweep
 from hpo.errors import HostGone, HpoError, RequestFailed, SweepError
-from hpo.gates import Judged
-from hpo.home import Home
-from hpo.metric_names import LONGEST, safe_name
-from hpo.mlflow_store import client
-from hpo.registry import Incumbent
+from hpo.paths import Home
+from hpo.release.challenge import refuse_replacing, refuse_useless
+from hpo.release.gates import Judged
+from hpo.release.registry import Incumbent
 from hpo.remedies import way_on
-from hpo.studies import storage
-from hpo.sweep import run_sweep
-from hpo.tracking import Tracker
+from hpo.results.champion import Champion
+from hpo.study.store import storage
+from hpo.tracking.metric_names import LONGEST, safe_name
+from hpo.tracking.mlflow_store import client
+from hpo.tracking.mlflow_tracker import Tracker
 from tests.hpo.builders import INSPECTION, Recording, Said, Sweep, evaluation, make_config, trial_result, write_sweep
-from trainers import fake
-from trainers.codec import to_json
 from trainers.export.measure import _by_name
-from trainers.export.runtime import Card, Release, _read
+from trainers.host import fake
 from trainers.metrics.constant import constant_rows
 from trainers.metrics.table import ROW_RESULTS
-from trainers.spec import Failed, Measurement, TrainRequest
+from trainers.protocol.codec import to_json
+from trainers.protocol.messages import Failed, Measurement, TrainRequest
+from trainers.runtime import Card, Release, _read
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -56,7 +56,7 @@ SWEEP = {
 def swept(folder: Path, home: Path, **changes):
     """A sweep of the fake trainer, run or continued; returns what it said and how `hpo show --json` has it."""
     said = Said()
-    shown = run_sweep(write_sweep(folder, **{**SWEEP, **changes}), Home(home), view=said, worker="trainers.fake")
+    shown = run_sweep(write_sweep(folder, **{**SWEEP, **changes}), Home(home), view=said, worker="trainers.host.fake")
     return said.lines, shown
 
 
@@ -132,7 +132,7 @@ def test_each_label_has_a_metric_of_its_own_in_mlflow_and_its_name_beside_it(hom
     spec = config.trial_spec(
         0, {}, Home(home_with_store), INSPECTION, Home(home_with_store).sweep("sweep").trial(0), threads=1
     )
-    from tests.hpo.test_tracking import begin
+    from tests.hpo.tracking.test_mlflow_tracker import begin
 
     run_id = begin(tracker, spec)
     metrics = {"f1_macro": 0.5, **{f"f1/{label}": number / 10 for number, label in enumerate(LABELS)}}
@@ -667,7 +667,7 @@ def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch,
     (release / "manifest.json").write_text(json.dumps({"sha256": {"base": base}}))
     old = Incumbent("shared", "7", "other", "")
     monkeypatch.setattr(Incumbent, "folder", lambda self: release)
-    monkeypatch.setattr("hpo.registry.incumbent_of", lambda home, name: old)
+    monkeypatch.setattr("hpo.release.registry.incumbent_of", lambda home, name: old)
     metric = "perplexity" if task == "chat" else "f1_macro"
     chosen = Judged("fp32", Measurement("fp32", {metric: 2.0}, 0.0, 1.0, 1.0, 1.0), 0.0, True, "")
     champion = Champion(3, 2.0, {metric: 2.0}, {}, "run")
@@ -742,7 +742,7 @@ def test_a_chat_in_json_is_read_alike_by_hpo_predict_mlflow_and_the_runtime():
     messages = [{"role": "user", "content": "what is warm"}]
     assert _read(json.dumps(messages), "input 0", "chat") == messages
     assert _read(json.dumps(messages), "input 0", "text-classification") == json.dumps(messages)
-    assert "json" not in (ROOT / "hpo/released_model.py").read_text()
+    assert "json" not in (ROOT / "hpo/release/mlflow_model.py").read_text()
 
 
 @pytest.mark.parametrize("name", ["half\udcff", "", "a/b", "\0"])
@@ -773,9 +773,9 @@ def test_nothing_is_left_of_a_sweep_that_fails_before_it_begins(tmp_path, monkey
             "interrupt": KeyboardInterrupt(),
         }[failure]
 
-    monkeypatch.setattr("hpo.sweep.inspect", inspect)
+    monkeypatch.setattr("hpo.commands.sweep.inspect", inspect)
     with pytest.raises(HpoError) as ended:
-        run_sweep(write_sweep(tmp_path, **SWEEP), home, worker="trainers.fake")
+        run_sweep(write_sweep(tmp_path, **SWEEP), home, worker="trainers.host.fake")
     assert not home.dir.exists()
     if failure == "interrupt":
         assert str(ended.value) == "interrupted; the same command continues"  # from the beginning, where it was
@@ -796,7 +796,7 @@ def test_results_that_outlived_their_database_are_not_taken_away(tmp_path, home_
         raise RequestFailed("crash: x")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpo.sweep.inspect", fails)
+        patch.setattr("hpo.commands.sweep.inspect", fails)
         with pytest.raises(HpoError):
             swept(tmp_path, home_with_store)
     assert len(list(home_with_store.glob("sweeps/sweep/trials/*/result.json"))) == 2
@@ -822,7 +822,7 @@ def test_a_disk_that_fails_says_what_to_mend_first_and_then_the_same_command_con
         raise OSError(number, os.strerror(number), "/some/where")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpo.search.write_result", fails)
+        patch.setattr("hpo.search.controller.write_result", fails)
         with pytest.raises(HpoError, match=re.escape(told)):
             swept(tmp_path, home_with_store)
     _, shown = swept(tmp_path, home_with_store)

@@ -9,21 +9,31 @@ from typing import Any
 
 import pytest
 
-from hpo.predict import told
+from hpo.commands.predict import told
 from tests.brought.labels import workload
 from tests.conftest import write_jsonl
 from tests.trainers.families import build, trained
-from trainers.catalog import METRICS, canonical_settings, default_settings
-from trainers.catalog import TASKS as CATALOG
+from trainers.data.sources import DataProblem, Row, read_rows
+from trainers.data.splits import Keyed
 from trainers.export.promotion import export, measure_variant
-from trainers.export.runtime import Release, first_tokens
-from trainers.export.runtime import _words as words_of_a_text
-from trainers.inspection import inspect
 from trainers.metrics.entities import entity_counts, entity_metrics
-from trainers.model import load_base
-from trainers.sources import DataProblem, Row, read_rows
-from trainers.spec import DataRef, Export, Finding, Inspect, Inspection, Measure, SourceRef, TrialSpec, Workload
-from trainers.splits import Keyed
+from trainers.model.load import load_base
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import METRICS, canonical_settings, default_settings
+from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.messages import (
+    DataRef,
+    Export,
+    Finding,
+    Inspect,
+    Inspection,
+    Measure,
+    SourceRef,
+    TrialSpec,
+    Workload,
+)
+from trainers.runtime import Release, first_tokens
+from trainers.runtime import _words as words_of_a_text
 from trainers.tasks.table import TASKS
 from trainers.tasks.tag_schemes import scheme_of
 from trainers.tasks.words import joined

@@ -15,20 +15,20 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from tests.conftest import word_tokenizer, write_jsonl
-from tests.export.conftest import chat_tokenizer, wordpiece_tokenizer
+from tests.trainers.export.conftest import chat_tokenizer, wordpiece_tokenizer
 from tests.trainers.families import build, trained
-from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.export import runtime
-from trainers.export.runtime import Card, ChatTemplate, ControlTokens, Release
-from trainers.inspection import inspect
-from trainers.sources import DataProblem, Row, read_rows
-from trainers.spec import DataRef, Finding, Inspect, ModelRef, SourceRef, TrialSpec, Workload
-from trainers.splits import Keyed
+from trainers import runtime
+from trainers.data.sources import DataProblem, Row, read_rows
+from trainers.data.splits import Keyed
+from trainers.data.tokenizer import chat_template_of, frozen, part_control_tokens, template_tokens
+from trainers.data.tokens import Tokens
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
+from trainers.protocol.messages import DataRef, Finding, Inspect, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.runtime import Card, ChatTemplate, ControlTokens, Release
 from trainers.tasks.chat import Chat
 from trainers.tasks.instruct import Instruct, answer_template
 from trainers.tasks.table import TASKS as BUILT
-from trainers.tokenizer import chat_template_of, frozen, part_control_tokens, template_tokens
-from trainers.tokens import Tokens
 
 DATA = Path(__file__).parent / "data"
 TEMPLATES = DATA / "templates"
@@ -425,8 +425,8 @@ def test_a_chat_that_the_template_does_not_take_is_a_finding_of_its_row(template
 
 def test_check_drops_such_rows_only(tmp_path):
     """One finding for each row with its place, and a clean copy of the others."""
-    from trainers.checkup import check
-    from trainers.spec import Check
+    from trainers.prepare.check import check
+    from trainers.protocol.messages import Check
 
     folder = build("llama", tmp_path / "model")
     gemma = (TEMPLATES / "gemma.jinja").read_text().replace("<|im_start|>", "<|user|>").replace("<|im_end|>", "<|end|>")
@@ -447,7 +447,7 @@ def test_check_drops_such_rows_only(tmp_path):
 
 
 def test_a_template_that_takes_no_row_is_all_that_is_found(tmp_path):
-    from trainers.prepared import prepare
+    from trainers.prepare.prepared import prepare
 
     folder = build("llama", tmp_path / "model")
     (folder / "chat_template.jinja").write_text("{{ raise_exception('Not today') }}")
@@ -533,7 +533,7 @@ def test_a_long_chat_is_learned_as_if_each_turn_had_been_rendered(monkeypatch):
 
 
 def test_rows_that_spell_control_tokens_are_noted(tmp_path):
-    from trainers.prepared import prepare
+    from trainers.prepare.prepared import prepare
 
     folder = build("llama", tmp_path / "model")
     rows = [{"input": f"what is {i}", "output": f"warm{'<|end|>' * (i == 3)}"} for i in range(12)]
@@ -556,9 +556,9 @@ def test_a_sweep_has_one_clock():
 def test_a_sweep_whose_template_prints_the_date_continues_tomorrow(
     write_yaml, home_with_store, tiny, tmp_path, monkeypatch
 ):
-    from hpo.check import check_sweep
-    from hpo.home import Home
-    from hpo.sweep import run_sweep
+    from hpo.commands.check import check_sweep
+    from hpo.commands.sweep import run_sweep
+    from hpo.paths import Home
 
     model = shutil.copytree(tiny / "chat", tmp_path / "model")
     template = (model / "chat_template.jinja").read_text()
@@ -567,7 +567,7 @@ def test_a_sweep_whose_template_prints_the_date_continues_tomorrow(
 
     def run(begins: datetime.datetime, trials: int) -> dict[str, Any]:
         now = SimpleNamespace(now=lambda: begins)
-        monkeypatch.setattr("hpo.setup.datetime", SimpleNamespace(datetime=now))
+        monkeypatch.setattr("hpo.commands.preflight.datetime", SimpleNamespace(datetime=now))
         file = write_yaml("chat", model=str(model), search_strategy={"num_trials": trials}, promote=False)
         return run_sweep(file, home) | {"check": check_sweep(file, home)}
 

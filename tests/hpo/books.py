@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from hpo.records import Attempt
-from hpo.runner import Job
-from trainers.spec import TrialResult
+from hpo.results.records import Attempt
+from hpo.trials.scheduler import Job
+from trainers.protocol.messages import TrialResult
 
 
 class Books:

@@ -11,25 +11,25 @@ from typing import Any
 
 import optuna
 
-from hpo.budget import Meter, Spent
-from hpo.config import SweepConfig
-from hpo.config_file import load_config
+from hpo.config.budget import Meter, Spent
+from hpo.config.file import load_config
+from hpo.config.space import Point
+from hpo.config.sweep_config import SweepConfig
 from hpo.executors.inline import InlineExecutor
-from hpo.home import Home
-from hpo.proposals import Proposals
-from hpo.records import StudyView, TrialRecord
-from hpo.report import show
-from hpo.revision import open_revision
-from hpo.runner import Runner
-from hpo.running import RunningSweep
-from hpo.search import Search, Untracked, identity_of
-from hpo.slots import Slots
-from hpo.space import Point
-from hpo.study import Study
-from hpo.view import Silent
-from trainers import fake
-from trainers.codec import from_json
-from trainers.spec import TERMINAL, Evaluation, Inspection, TrainRequest, TrialResult, TrialSpec
+from hpo.paths import Home
+from hpo.results.records import StudyView, TrialRecord
+from hpo.results.summary import show
+from hpo.search.context import RunningSweep
+from hpo.search.controller import Search, Untracked, identity_of
+from hpo.search.proposals import Proposals
+from hpo.study.revision import open_revision
+from hpo.study.study import Study
+from hpo.terminal import Silent
+from hpo.trials.scheduler import Runner
+from hpo.trials.slots import Slots
+from trainers.host import fake
+from trainers.protocol.codec import from_json
+from trainers.protocol.messages import TERMINAL, Evaluation, Inspection, TrainRequest, TrialResult, TrialSpec
 
 INSPECTION = Inspection(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",

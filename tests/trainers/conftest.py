@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 
-from trainers.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.spec import DataRef, Event, Inspect, Inspection, ModelRef, SourceRef, TrialResult, TrialSpec, Workload
+from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
+from trainers.protocol.messages import (
+    DataRef,
+    Event,
+    Inspect,
+    Inspection,
+    ModelRef,
+    SourceRef,
+    TrialResult,
+    TrialSpec,
+    Workload,
+)
 
 KINDS = {"encoder": ("text-classification", "reviews.jsonl"), "chat": ("chat", "chats.jsonl")}
 
@@ -29,7 +39,7 @@ def workload(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 
 @pytest.fixture(scope="session")
 def inspection(workload: Callable[..., Workload]) -> Callable[[str], Inspection]:
-    from trainers.inspection import inspect
+    from trainers.prepare.inspect import inspect
 
     known: dict[str, Inspection] = {}
 
@@ -60,9 +70,9 @@ def make_spec(workload: Callable[..., Workload], tmp_path: Path) -> Callable[...
 @pytest.fixture
 def run_trial(inspection: Callable[[str], Inspection]) -> Callable[..., tuple[TrialResult, list[Event]]]:
     """Train to the end, answering every evaluation with "go" (or with `verdicts` in turn)."""
-    from trainers.loop import train
-    from trainers.model import load_base
-    from trainers.spec import Evaluation
+    from trainers.model.load import load_base
+    from trainers.protocol.messages import Evaluation
+    from trainers.training.loop import train
 
     def run(spec: TrialSpec, verdicts: tuple[str, ...] = (), fresh: bool = True) -> tuple[Any, list[Event]]:
         if fresh:

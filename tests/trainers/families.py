@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import BAD, CHAT_TEMPLATE, GOOD, chats, reviews, word_tokenizer, write_jsonl
-from trainers.spec import Evaluation, Inspection, TrialResult, TrialSpec
+from trainers.protocol.messages import Evaluation, Inspection, TrialResult, TrialSpec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 2}
@@ -137,8 +137,8 @@ def write_task(task: str, folder: Path) -> Path:
 
 def trained(spec: TrialSpec, found: Inspection) -> TrialResult:
     """How a trial ends that is let go on at every evaluation."""
-    from trainers.loop import train
-    from trainers.model import load_base
+    from trainers.model.load import load_base
+    from trainers.training.loop import train
 
     work = train(load_base(spec.workload, found.labels, scale=found.scale), spec, Path(found.tokens_dir))
     event: Any = next(work)

@@ -53,7 +53,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
 
 from trainers.export.quiet import quiet
 from trainers.export.release import GRAPH, WEIGHTS, ExportError
-from trainers.export.routes import WRITING
+from trainers.prepare.release_routes import WRITING
 
 DecoderVariant = Literal["fp32", "int8", "int4"]
 
@@ -61,7 +61,7 @@ _BLOCK = 32
 # The builder's own script, but it ends when the process that waits for it does.
 _BUILDER = """
 import runpy, sys
-from trainers.host import die_with_parent
+from trainers.host.host import die_with_parent
 die_with_parent(int(sys.argv.pop(1)))
 runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 """

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.export.runtime import GENERATING, JUDGING, Card, Place, Release, log_softmax, sigmoid
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import ROW_RESULTS, Rows
+from trainers.runtime import GENERATING, JUDGING, Card, Place, Release, log_softmax, sigmoid
 
 Logits = npt.NDArray[np.float64]
 

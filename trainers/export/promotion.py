@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.batches import collate
-from trainers.catalog import METHODS
+from trainers.data.tokens import Tokens
 from trainers.export.measure import measure
 from trainers.export.release import ExportError, write_release
-from trainers.export.runtime import GENERATING, JUDGING
-from trainers.files import TrialPaths
-from trainers.model import Base, load_adapter, merge
-from trainers.spec import Export, Exported, Measure, Measurement, Workload
+from trainers.model.load import Base, load_adapter, merge
+from trainers.protocol.catalog import METHODS
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Export, Exported, Measure, Measurement, Workload
+from trainers.runtime import GENERATING, JUDGING
 from trainers.tasks.instruct import answer_template
 from trainers.tasks.table import TASKS
-from trainers.tokens import Tokens
+from trainers.training.batches import collate
 
 REFERENCE = "torch_logits.npy"
 REFERENCE_ROWS = 64
@@ -29,8 +29,8 @@ LATENCY_CALLS = 30
 
 def export(base: Base, request: Export) -> Exported:
     """Merge the adapter in float32, write every variant that can be written, and torch's numbers on the same rows."""
-    from trainers.evaluation import score_model
-    from trainers.model_source import load_tokenizer
+    from trainers.model.source import load_tokenizer
+    from trainers.training.evaluation import score_model
 
     began = time.monotonic()
     out_dir = Path(request.dir)

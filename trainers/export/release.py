@@ -12,9 +12,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from trainers.export import runtime
-from trainers.export.runtime import JUDGING, Card
-from trainers.tokenizer import chat_template_of, frozen, template_tokens
+from trainers import runtime
+from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
+from trainers.runtime import JUDGING, Card
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"

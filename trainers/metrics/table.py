@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainers.catalog import GENERATED
 from trainers.metrics.classification import classification_metrics, multi_label_metrics
 from trainers.metrics.entities import entity_metrics
 from trainers.metrics.generated import COLUMNS, generated_metrics
 from trainers.metrics.perplexity import perplexity_metrics
 from trainers.metrics.regression import regression_metrics
+from trainers.protocol.catalog import GENERATED
 
 Rows = npt.NDArray[np.float64]
 """Per-row results, shape [rows, columns]."""

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import torch
 
-from trainers.losses import Loss
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded, TargetKind, Tokens
 from trainers.metrics.table import Rows
-from trainers.sources import Row
-from trainers.spec import DataRef, Finding, Scale
-from trainers.splits import Keyed
-from trainers.tokens import Encoded, TargetKind, Tokens
+from trainers.protocol.messages import DataRef, Finding, Scale
+from trainers.tasks.losses import Loss
 
 
 @dataclass(frozen=True)

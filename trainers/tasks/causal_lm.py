@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainers.running_text import Text
-from trainers.sources import Row
-from trainers.spec import Finding
-from trainers.splits import Keyed
+from trainers.data.running_text import Text
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded
+from trainers.protocol.messages import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.next_token import NextToken, encoded_span
-from trainers.tokens import Encoded
 
 _CHARACTERS_AT_ONCE = 1_000_000
 """Texts that are tokenized together: the tokenizer keeps ten times as much of them while it does."""

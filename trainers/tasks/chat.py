@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainers.export.runtime import ChatTemplate, ControlTokens, ReleaseError, Spelled
-from trainers.sources import DataProblem, Row
-from trainers.spec import Finding
-from trainers.splits import Keyed
+from trainers.data.sources import DataProblem, Row
+from trainers.data.splits import Keyed
+from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
+from trainers.data.tokens import Encoded
+from trainers.protocol.messages import Finding
+from trainers.runtime import ChatTemplate, ControlTokens, ReleaseError, Spelled
 from trainers.tasks.base import Made
 from trainers.tasks.conversations import Conversation, read_conversation
 from trainers.tasks.next_token import NextToken, encoded_span, mask_of_spans
 from trainers.tasks.turns import Lesson, Turns
-from trainers.tokenizer import chat_template_of, frozen, template_tokens
-from trainers.tokens import Encoded
 
 AT_ONCE = 512
 """Conversations tokenized together: the places of their tokens take more memory than the tokens."""

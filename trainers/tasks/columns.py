@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.formats.base import MAX_SHOWN, cut, names_of
-from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.data.formats.base import MAX_SHOWN, cut, names_of
+from trainers.data.sources import Row
+from trainers.protocol.messages import Finding
 
 _ITEM_PATTERN = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]'"{}()]+)"""
 _ITEM = re.compile(_ITEM_PATTERN)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.export.runtime import as_message, as_tools, from_json
-from trainers.sources import Row, names_of
-from trainers.spec import Finding
+from trainers.data.sources import Row, names_of
+from trainers.protocol.messages import Finding
+from trainers.runtime import as_message, as_tools, from_json
 
 EXPECTED = 'expected [{"role": "user", "content": ...}, {"role": "assistant", ...}]'
 

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from trainers.sources import Row
-from trainers.spec import Finding
+from trainers.data.sources import Row
+from trainers.data.tokens import Encoded, TargetKind, Tokens
+from trainers.protocol.messages import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head
-from trainers.tokens import Encoded, TargetKind, Tokens
 
 T = TypeVar("T")
 _KIND = "ForSequenceClassification"

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.export.runtime import ControlTokens, as_text
-from trainers.sources import DataProblem, Row
-from trainers.spec import Finding
-from trainers.splits import Keyed
+from trainers.data.sources import DataProblem, Row
+from trainers.data.splits import Keyed
+from trainers.data.tokenizer import frozen
+from trainers.data.tokens import Encoded
+from trainers.protocol.messages import Finding
+from trainers.runtime import ControlTokens, as_text
 from trainers.tasks.next_token import NextToken, encoded_span
-from trainers.tokenizer import frozen
-from trainers.tokens import Encoded
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trainers.formats.base import cut
-from trainers.losses import Loss
+from trainers.data.formats.base import cut
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded
 from trainers.metrics.table import Rows
-from trainers.sources import Row
-from trainers.spec import DataRef, Finding
-from trainers.splits import Keyed
+from trainers.protocol.messages import DataRef, Finding
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Settled, Sums
 from trainers.tasks.class_names import ClassNames
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
 from trainers.tasks.label_names import in_order
-from trainers.tokens import Encoded
+from trainers.tasks.losses import Loss
 
 MOST_TARGETS = 100_000_000
 """Of the training rows, each with a 0 or 1 for each label: 400 MB, and ten times as much while they are made."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.losses import Loss, cross_entropy
+from trainers.data.tokens import Encoded, TargetKind, Tokens
 from trainers.metrics.table import Rows
 from trainers.tasks.base import Batch, Sums, Task
-from trainers.tokens import Encoded, TargetKind, Tokens
+from trainers.tasks.losses import Loss, cross_entropy
 
 Targets = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Logits [targets, vocabulary], the targets, and each one's row."""

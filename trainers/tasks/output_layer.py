@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from trainers.formats.base import names as first_names
-from trainers.sources import DataProblem
-from trainers.spec import Finding
+from trainers.data.formats.base import names as first_names
+from trainers.data.sources import DataProblem
+from trainers.protocol.messages import Finding
 from trainers.tasks.label_names import HeadRows, head_names, rows_of_head
 
 

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.losses import Loss
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded
 from trainers.metrics.table import Rows
-from trainers.sources import Row
-from trainers.spec import Finding, Scale
-from trainers.splits import Keyed
+from trainers.protocol.messages import Finding, Scale
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with
+from trainers.tasks.losses import Loss
 from trainers.tasks.output_layer import output_layer
 from trainers.tasks.units import convert, fold, scale_of, set_scale
-from trainers.tokens import Encoded
 
 LARGEST = 1e30
 """Squares of larger values are no float32 any more, in whatever unit they are learned."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.formats.base import cut
+from trainers.data.formats.base import cut
 from trainers.tasks.words import Place
 
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -1,4 +1,4 @@
-"""The tasks by the names that `trainers/catalog.py` declares."""
+"""The tasks by the names that `trainers/protocol/catalog.py` declares."""
 
 from __future__ import annotations
 

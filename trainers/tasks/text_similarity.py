@@ -8,14 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trainers.losses import Loss
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded
 from trainers.metrics.table import Rows
-from trainers.sources import Row
-from trainers.spec import Finding, Scale
-from trainers.splits import Keyed
+from trainers.protocol.messages import Finding, Scale
 from trainers.tasks.base import Batch, Sums
+from trainers.tasks.losses import Loss
 from trainers.tasks.regression import Example, Regression
-from trainers.tokens import Encoded
 
 
 class TextSimilarity(Regression):

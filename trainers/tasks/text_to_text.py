@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from trainers.sources import Row
-from trainers.spec import Finding
-from trainers.splits import Keyed
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded, TargetKind, Tokens
+from trainers.protocol.messages import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch
 from trainers.tasks.next_token import NextToken, Targets
-from trainers.tokens import Encoded, TargetKind, Tokens
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,23 @@ from typing import Any
 
 import torch
 
-from trainers.export.runtime import first_tokens
-from trainers.formats.base import cut, names, names_of
-from trainers.losses import Loss, cross_entropy
+from trainers.data.formats.base import cut, names, names_of
+from trainers.data.sources import Row
+from trainers.data.splits import Keyed
+from trainers.data.tokens import Encoded, TargetKind, Tokens
 from trainers.metrics.entities import entity_counts, has_entities
 from trainers.metrics.table import Rows
-from trainers.sources import Row
-from trainers.spec import DataRef, Finding
-from trainers.splits import Keyed
+from trainers.protocol.messages import DataRef, Finding
+from trainers.runtime import first_tokens
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Settled, Sums, Task
 from trainers.tasks.class_names import ClassNames, is_number
 from trainers.tasks.label_names import in_order
+from trainers.tasks.losses import Loss, cross_entropy
 from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head
 from trainers.tasks.spans import SPANS, annotated, are_spans, places_and_tags
 from trainers.tasks.tag_schemes import OUTSIDE, Scheme, scheme_of
 from trainers.tasks.words import Place, joined
-from trainers.tokens import Encoded, TargetKind, Tokens
 
 _KIND = "ForTokenClassification"
 

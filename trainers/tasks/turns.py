@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.export.runtime import ChatTemplate, ControlTokens, name_of
-from trainers.spec import Finding
+from trainers.protocol.messages import Finding
+from trainers.runtime import ChatTemplate, ControlTokens, name_of
 from trainers.tasks.conversations import Conversation
 
 MOST_EXACT = 256

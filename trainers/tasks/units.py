@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from trainers.codec import to_json
-from trainers.spec import Scale
+from trainers.protocol.codec import to_json
+from trainers.protocol.messages import Scale
 
 AS_GIVEN = Scale(0.0, 1.0)
 """Of a head that answers in the numbers' own unit, as that of a checkpoint does."""

@@ -1,0 +1,117 @@
+"""`hpo check`: the config, the data and the model, looked at without training anything."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hpo.commands.preflight import WORKER, at_its_clock, doing
+from hpo.config.file import load_config
+from hpo.config.intent import intent_of
+from hpo.errors import ConfigError, Problem, UsageError
+from hpo.executors.local import LocalExecutor
+from hpo.given_path import given_path
+from hpo.paths import Home
+from hpo.quoting import clipped
+from hpo.terminal import View
+from hpo.trials.calls import lines_of, run_alone
+from trainers.protocol.codec import to_json
+from trainers.protocol.messages import Check, Checked
+
+SHOWN = 20
+"""Dropped rows in text; JSON has all of them."""
+LABELS_SHOWN = 50
+"""Likewise."""
+
+
+def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | None = None) -> dict[str, Any]:
+    """What `hpo check --json` gives; a clean copy of the rows goes to the new folder `clean_dir`.
+
+    Raises `ConfigError` for a config, or sources, that cannot be read at all, and `UsageError` where `clean_dir` is
+    there already.
+    """
+    out = None if clean_dir is None else str(_new_folder(clean_dir))
+    config = at_its_clock(load_config(file, home), home)
+    with tempfile.TemporaryDirectory() as scratch:
+        executor = LocalExecutor(Path(scratch, "host.log"), worker)
+        try:
+            with lines_of(config), doing("looking at data and model", Path(scratch, "host.log")):
+                checked = run_alone(executor, Check(config.workload(home), out, intent_of(config)))
+        finally:
+            executor.close()
+    assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
+    findings = [replace(finding, where=config.place(finding.where)) for finding in checked.findings]
+    return {"sweep": config.name, "task": config.task, **to_json(replace(checked, findings=findings))}
+
+
+def _new_folder(given: Path) -> Path:
+    """Where a clean copy goes. Raises `UsageError` where something is, or where no folder can be."""
+    try:
+        path = given_path(given, Path())
+    except ValueError as error:
+        raise UsageError(f"--fix {clipped(str(given))}: {error}; name a new folder") from error
+    if os.path.lexists(given):  # a link that leads nowhere, too
+        raise UsageError(f"--fix {given}: is there already; name a new folder")
+    there = next(place for place in path.parents if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "may not be written to" if there.is_dir() else "is a file"
+        raise UsageError(f"--fix {given}: {there} {why}; name a new folder elsewhere")
+    return path
+
+
+def show_check(view: View, checked: Mapping[str, Any]) -> None:
+    """Rows, lengths and labels of each split, notes, and a few rows as the model sees them."""
+    rows = [
+        [
+            name, f"{facts['rows']:,}", f"{facts['duplicates']:,}",
+            *(f"{facts['token_percentiles'][p]:,}" for p in ("p50", "p90", "p99", "max")), f"{facts['too_long']:,}",
+        ]
+        for name, facts in checked["splits"].items()
+    ]  # fmt: skip
+    columns = ["split", "rows", "duplicates", "tokens p50", "p90", "p99", "max", f"over {checked['max_length']}"]
+    view.table(f"{checked['sweep']}: the data of {checked['task']}", columns, rows)
+    if any(facts["labels"] for facts in checked["splits"].values()):
+        names = list(checked["splits"]["train"]["labels"])
+        shown = names[:LABELS_SHOWN]
+        counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in shown]
+        view.table("labels", ["label", *checked["splits"]], counts)
+        if more := len(names) - len(shown):
+            view.say(f"and {more:,} more labels: --json has all of them")
+    for number, example in enumerate(checked["examples"], 1):
+        view.say(f"\ntraining row {number}, what is learned in [[brackets]]:")
+        view.say("".join(f"[[{p['text']}]]" if p["is_learned"] else p["text"] for p in example["pieces"]))
+        if example["target"]:
+            view.say(f"-> [[{example['target']}]]")
+    if checked["notes"]:
+        view.say("")
+    for note in checked["notes"]:
+        view.say(f"note: {note}")
+    if checked["copy"]:
+        _show_copy(view, checked["copy"])
+    else:
+        view.say("" if checked["findings"] else "\nno problems found")
+
+
+def _show_copy(view: View, copy: Mapping[str, Any]) -> None:
+    """What was written, and each row that was left out."""
+    dropped = copy["dropped"]
+    rows = ", ".join(f"{count:,} {split}" for split, count in copy["rows"].items())
+    view.say(f"\nclean copy in {copy['dir']}: {rows} rows, {len(dropped):,} dropped")
+    for row in dropped[:SHOWN]:
+        view.say(f"  {row['split']}: {row['where']}: {row['why']}")
+    if len(dropped) > SHOWN:
+        view.say(f"  and {len(dropped) - SHOWN:,} more: --json has all of them")
+    for file in copy["marked_files"]:
+        view.say(f"  without the byte order mark of {file}")
+    if not dropped and not copy["marked_files"]:
+        view.say("nothing to change")
+
+
+def raise_findings(checked: dict[str, Any]) -> None:
+    """Raises `ConfigError` with every finding, if there is one."""
+    if checked["findings"]:
+        raise ConfigError([Problem(f["where"], f["found"], f["expected"]) for f in checked["findings"]])

@@ -1,0 +1,156 @@
+"""`hpo plan`: what a sweep would run, take and cost, from a few measured steps; writes no study and no run."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from hpo.commands.preflight import WORKER, at_its_clock, check_edit, doing, inspect, warm_up
+from hpo.config.budget import Meter, Spent
+from hpo.config.file import load_config
+from hpo.config.space import Point
+from hpo.config.strategy import choose_strategy
+from hpo.config.sweep_config import SweepConfig, corner
+from hpo.executors.base import Executor
+from hpo.executors.local import LocalExecutor
+from hpo.paths import Home
+from hpo.results.records import void_crashes
+from hpo.search.finalists import repeats_planned
+from hpo.study.store import newest_study_name, view_study
+from hpo.terminal import View
+from hpo.trials.calls import run_all
+from hpo.trials.slots import available_memory_mb, choose_slots, cores, probes_at_once
+from trainers.protocol.codec import to_json
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Inspection, Probe, Probed
+
+LAST_MOMENT_S = 253_370_764_800
+"""The year 9999, in seconds since the epoch: what libraries take for a date."""
+
+
+def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str = WORKER) -> dict[str, Any]:
+    """The plan as `hpo plan --json` gives it. Raises what `run_sweep` raises before it writes anything."""
+    config = at_its_clock(load_config(file, home), home)
+    check_edit(config, home)
+    with tempfile.TemporaryDirectory() as scratch:
+        executor = LocalExecutor(Path(scratch, "host.log"), worker)
+        try:
+            view.say(f"{config.name}: reading data and model, then training a few steps")
+            with doing("reading data and model", Path(scratch, "host.log")):
+                inspection = inspect(executor, config, home)
+                warm_up(executor, config, home, inspection)
+            with doing("training a few steps", Path(scratch, "host.log")):
+                probes = probe(executor, config, home, inspection, Path(scratch))
+        finally:
+            executor.close()
+    return estimate(config, home, inspection, probes, jobs)
+
+
+def corners(config: SweepConfig) -> dict[str, Point]:
+    """The baseline, and the points that take least and most; equal ones once."""
+    named = {"baseline": config.baseline(), "smallest": corner(config, "low"), "largest": corner(config, "high")}
+    different: dict[str, Point] = {}
+    for name, point in named.items():
+        if point not in different.values():
+            different[name] = point
+    return different
+
+
+def probe(
+    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, scratch: Path
+) -> dict[str, tuple[Point, Probed]]:
+    """Every corner measured, with one thread and one corner on each core, as trials run."""
+    device = "cuda:0" if inspection.gpus else "cpu"
+    points = corners(config)
+    requests = [
+        Probe(config.trial_spec(0, point, home, inspection, TrialPaths(scratch / name), 1, device), inspection)
+        for name, point in points.items()
+    ]
+    probed = run_all(executor, requests, probes_at_once(inspection))
+    measured = [p for p in probed if isinstance(p, Probed)]  # the protocol's answer to Probe
+    return {name: (point, p) for (name, point), p in zip(points.items(), measured, strict=True)}
+
+
+def estimate(
+    config: SweepConfig, home: Home, inspection: Inspection, probes: dict[str, tuple[Point, Probed]], jobs: int | None
+) -> dict[str, Any]:
+    """Trials, memory, time and cost. A pruned search takes less than the time told."""
+    largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
+    planned = config.planned_trials()
+    slots = choose_slots(inspection, planned, jobs, None, lambda: largest)
+    seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
+    # Points in between cost something in between; more threads per trial than the probe had make it no slower.
+    per_trial = sum(seconds.values()) / len(seconds)
+    left = max(0, planned - _trained(config, home))
+    search_s = math.ceil(left / slots.jobs) * per_trial
+    repeats_s = math.ceil(repeats_planned(config) / slots.jobs) * per_trial
+    total_s, ends_by = _within_budget(config, search_s + repeats_s)
+    strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
+    cost = config.budget.cost_per_hour
+    return {
+        "sweep": config.name,
+        "strategy": {"type": strategy.type, "why": strategy.why},
+        "trials": planned,
+        "trials_left": left,
+        "repeats": repeats_planned(config),
+        "points": None if math.isinf(most := config.space.most_points()) else int(most),
+        "rows": inspection.rows,
+        "examples_per_trial": config.full_examples(inspection.rows["train"]),
+        "jobs": slots.jobs,
+        "threads": slots.threads,
+        "gpus": inspection.gpus,
+        "cores": cores(),
+        "available_memory_mb": available_memory_mb(),
+        "probes": [
+            {
+                "point": name,
+                "params": point,
+                **to_json(probed),
+                "trial_seconds": seconds[name],
+                "seconds_per_step": probed.seconds_per_example * _batch_size(config, point),
+            }
+            for name, (point, probed) in probes.items()
+        ],
+        "seconds": total_s,
+        "ends_by": ends_by,
+        "ends_at": _moment(time.time() + total_s),
+        "cost": None if cost is None else total_s / 3600 * cost,
+        "notes": list(inspection.notes),
+    }
+
+
+def trial_seconds(config: SweepConfig, inspection: Inspection, point: Point, probed: Probed) -> float:
+    """A whole trial that nobody stops."""
+    examples = config.examples_per_trial(inspection.rows["train"], point)
+    evaluations = config.evaluations(inspection.rows["train"])
+    return examples * probed.seconds_per_example + evaluations * probed.seconds_per_evaluation
+
+
+def _moment(epoch_s: float) -> str:
+    """Date and time of day, as far as there are any."""
+    if epoch_s > LAST_MOMENT_S:
+        return "after the year 9999"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
+def _batch_size(config: SweepConfig, point: Point) -> int:
+    return int({**config.settings, **point}["batch_size"] or 1)
+
+
+def _trained(config: SweepConfig, home: Home) -> int:
+    if newest_study_name(home.studies_db, config.name) is None:
+        return 0
+    records = view_study(home.studies_db, config.name).records
+    void = void_crashes(records)
+    return sum(r.is_over and not r.reused_from and r.number not in void for r in records)
+
+
+def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:
+    """The expected wall time, and what ends the sweep: its trials, or a bound of the budget."""
+    left = Meter(config.budget, Spent(), time.time).seconds_left()
+    if left is not None and left[0] < seconds:
+        return max(0.0, left[0]), left[1]
+    return seconds, "all trials done"

@@ -1,0 +1,38 @@
+"""Answers from a released model. Loads no torch and no MLflow model wrapper: the release's own runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hpo.errors import HpoError, UsageError
+from hpo.paths import Home
+from hpo.release.registry import released_folder
+from trainers.runtime import Release, ReleaseError
+
+
+def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """One answer per text: labels and scores, a value, or generated text.
+
+    Raises `UsageError` for a name that is none or a text the model cannot take, `HpoError` for a damaged release.
+    """
+    folder = released_folder(home, name)
+    try:
+        return Release.load(folder).predict(list(texts))
+    except ReleaseError as error:
+        raise HpoError(f"{error}; run the sweep again to release it anew") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def told(answer: dict[str, Any]) -> str:
+    """An answer in a line, for people."""
+    if "label" in answer:
+        return f"{answer['label']}  {answer['score']:.3f}"
+    if "labels" in answer:
+        return ", ".join(f"{label} {answer['scores'][label]:.3f}" for label in answer["labels"]) or "no label"
+    if "entities" in answer:
+        return ", ".join(f"{e['text']} {e['label']} {e['score']:.3f}" for e in answer["entities"]) or "no entity"
+    if "tags" in answer:
+        return " ".join(f"{word['text']}/{word['tag']}" for word in answer["tags"]) or "no word"
+    return f"{answer['value']:.4g}" if "value" in answer else str(answer["text"])

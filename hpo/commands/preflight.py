@@ -1,0 +1,145 @@
+"""Before anything is written: the edit, the data, the model and the machine are looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpo.config.intent import intent_of
+from hpo.config.sweep_config import SweepConfig, largest_point
+from hpo.errors import ConfigError, HpoError, Problem, RequestFailed, SweepError
+from hpo.executors.base import Executor
+from hpo.executors.local import LocalExecutor
+from hpo.executors.restarting import RestartingExecutor
+from hpo.paths import Home, SweepPaths
+from hpo.search.warm_start import check_warm_start
+from hpo.study.revision import changes_of
+from hpo.study.store import stored_attrs, study_names
+from hpo.trials.calls import lines_of, run_all, run_alone
+from hpo.trials.slots import Slots, choose_slots
+from trainers.protocol.messages import Inspect, Inspection, Load, Probe, Probed
+from trainers.protocol.settings import FIELDS
+
+LOG_LINES = 12
+LONGEST_LINE = 200
+WORKER = "trainers.host.dispatch"
+"""The module that the trial host answers requests with."""
+
+
+def at_its_clock(config: SweepConfig, home: Home) -> SweepConfig:
+    """The config with the clock that its sweep began at, or now: a chat template that prints the date makes the same
+    tokens as long as the sweep goes on."""
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    return dataclasses.replace(config, clock=stored_attrs(home.studies_db, config.name).get("clock", now))
+
+
+def check_edit(config: SweepConfig, home: Home) -> None:
+    """Raises `ConfigError` with every change that would mix results that cannot be compared."""
+    check_warm_start(config, home)
+    before = stored_attrs(home.studies_db, config.name).get("config")
+    if before is not None:
+        changes_of(config, before)
+
+
+@contextmanager
+def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
+    """However it ends before there is a study, take a folder with nothing but lock and log away again."""
+    try:
+        yield
+    except BaseException:
+        paths = home.sweep(name)
+        if not _has_results(home, name):
+            shutil.rmtree(paths.dir, ignore_errors=True)
+            for folder in (paths.dir.parent, home.dir):
+                if folder.exists() and not any(folder.iterdir()):
+                    folder.rmdir()
+        raise
+
+
+def _has_results(home: Home, name: str) -> bool:
+    """Whether there is a study, or what one left: results on disk outlive a database that was lost."""
+    try:
+        return name in study_names(home.studies_db) or any(home.sweep(name).dir.glob("*/*/result.json"))
+    except HpoError:
+        return True  # a database that cannot be read says nothing of what the folder holds
+
+
+@contextmanager
+def doing(what: str, log: Path) -> Iterator[None]:
+    """Say what was being done when a request failed or the host ended, with the end of the host's log."""
+    try:
+        yield
+    except RequestFailed as error:
+        raise RequestFailed(f"{what} failed: {error}{_end_of(log)}", error.cause) from error
+    except SweepError as error:
+        raise SweepError(f"{what} failed: {error}{_end_of(log)}") from error
+
+
+def _end_of(log: Path) -> str:
+    """The last lines, which say where it happened: the log may be in a folder that goes away."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    shown = [line[:LONGEST_LINE] for line in lines if line.strip()][-LOG_LINES:]
+    return "\nthe end of its log:\n" + "\n".join(f"  {line}" for line in shown) if shown else ""
+
+
+@contextmanager
+def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executor]:
+    """The host's process; it and its children keep the sweep's lock."""
+    executor = RestartingExecutor(lambda: LocalExecutor(paths.host_log, worker, keep_fds=[lock_fd]))
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
+    """Everything that can be wrong with data or model is found here, before any study or run exists."""
+    workload = config.workload(home)
+    # While a child inspects, the host imports what trials will need.
+    with lines_of(config):
+        inspection, _ = run_all(executor, [Inspect(workload, intent_of(config)), Load(workload, None)], at_once=2)
+    assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
+    if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
+        found = f"makes {evaluations:,} evaluations of a trial"
+        raise ConfigError([Problem(config.place("training.eval_steps"), found, why)])
+    before = stored_attrs(home.studies_db, config.name).get("data")
+    for name in ("fingerprint", "model_fingerprint"):
+        if before and before[name] != getattr(inspection, name):
+            what = "data" if name == "fingerprint" else "model"
+            found = f"the {what} of sweep {config.name!r} has changed since it began"
+            raise ConfigError([Problem(config.place(what), found, "give the sweep another name:")])
+    return inspection
+
+
+def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Inspection) -> None:
+    """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
+    try:
+        run_alone(executor, Load(config.workload(home), inspection))
+    except RequestFailed as error:
+        found = f"{config.model.source} cannot be loaded: {error}"
+        raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
+
+
+def slots_for(
+    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, jobs: int | None, threads: int | None
+) -> Slots:
+    """How many trials side by side; where memory may be short, the largest point of the space is measured."""
+
+    def measure() -> Probed | None:
+        device = "cuda:0" if inspection.gpus else "cpu"
+        paths = home.sweep(config.name).trial(0)
+        spec = config.trial_spec(0, largest_point(config), home, inspection, paths, threads=1, device=device)
+        try:
+            probed = run_alone(executor, Probe(spec, inspection))
+        except RequestFailed as error:
+            if error.cause == "oom":  # a trial there will be tried with smaller micro-batches
+                return None
+            raise
+        assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
+        return probed
+
+    return choose_slots(inspection, config.planned_trials(), jobs, threads, measure)

@@ -1,0 +1,43 @@
+"""`hpo stop`: Ctrl-C for a sweep that runs elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from hpo.errors import SweepError, UsageError
+from hpo.lock import is_locked, lock_owner
+from hpo.paths import Home
+from hpo.quoting import listed
+from hpo.study.store import study_names
+
+STOPS_WITHIN_S = 180.0
+
+
+def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
+    """Signal the sweep's process and wait until it and all its children are gone; returns what to tell.
+
+    Raises `UsageError` for a sweep that does not exist or does not run, `SweepError` when it does not stop.
+    """
+    lock = home.sweep(name).lock
+    if not is_locked(lock):
+        names = study_names(home.studies_db)
+        if name not in names:
+            raise UsageError(
+                f"no sweep {name!r}; " + (f"there are: {listed(names)}" if names else "there are none yet")
+            )
+        raise UsageError(f"sweep {name!r} is not running")
+    owner = lock_owner(lock)
+    for _ in range(2 if now else 1):
+        try:
+            os.kill(owner, signal.SIGINT)
+        except ProcessLookupError:
+            break  # it is ending already; its children hold the lock a moment longer
+        time.sleep(0.2)
+    deadline = time.monotonic() + STOPS_WITHIN_S
+    while is_locked(lock):
+        if time.monotonic() > deadline:
+            raise SweepError(f"sweep {name!r} (process {owner}) has not stopped after {STOPS_WITHIN_S:.0f} seconds")
+        time.sleep(0.1)
+    return f"{name} is stopped; hpo sweep continues it"

@@ -1,0 +1,57 @@
+"""What is measured besides the task's metrics: generated text, and functions of the user's."""
+
+from __future__ import annotations
+
+import re
+
+from hpo.config.yaml_source import Section
+from trainers.metrics.table import own_name
+from trainers.protocol.catalog import GENERATED, METRICS, TASKS
+from trainers.protocol.messages import Generation
+
+_OWN = re.compile(r"[^:]+\.py:[A-Za-z_]\w*")
+
+
+def parse_metrics(root: Section, task: str) -> tuple[str, ...]:
+    """Read `metrics:`, a list of names of generated-text metrics and of `FILE.py:FUNCTION`."""
+    raw = root.raw("metrics")
+    if raw is None:
+        return ()
+    listed = raw if isinstance(raw, list) else [raw]
+    known = GENERATED if task and TASKS[task].generates else ()
+    metrics: list[str] = []
+    for value in listed:
+        if why := _refuse(value, task, known, metrics):
+            root.got(value, why, "metrics")
+        else:
+            metrics.append(value)
+    return tuple(metrics)
+
+
+def _refuse(value: object, task: str, known: tuple[str, ...], before: list[str]) -> str | None:
+    """Why a value cannot stand in the list, or None."""
+    own = "one of yours: FILE.py:FUNCTION"
+    if not isinstance(value, str):
+        return f"expected {', '.join((*known, own))}"
+    if value in before or own_name(value) in map(own_name, before):
+        return "is named twice"
+    if _OWN.fullmatch(value):
+        is_taken = own_name(value) in METRICS
+        return f"{own_name(value)} is the name of a metric already: give the function another" if is_taken else None
+    if task and value in TASKS[task].metrics:
+        return "is measured anyway: leave it out"
+    if value in known:
+        return None
+    if value in GENERATED:
+        return f"{task} generates no text; expected {own}"
+    return f"expected {', '.join((*known, own))}"
+
+
+def parse_generation(root: Section) -> Generation:
+    """Read `generation:`: how many answers, and how long."""
+    section = root.section("generation")
+
+    examples, longest = section.whole("examples", 64, 1, 1_000_000), section.whole("max_new_tokens", 64, 1, 100_000)
+    generation = Generation(examples, longest)
+    section.finish()
+    return generation

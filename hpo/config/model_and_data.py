@@ -1,0 +1,238 @@
+"""The base model and the data a sweep is given: from YAML keys to references that a trainer can open."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+
+from hpo.config.lookup import look_up
+from hpo.config.yaml_source import Section
+from hpo.demo.fetch import fetched_path
+from hpo.errors import UsageError
+from hpo.given_path import given_path
+from hpo.paths import Home
+from hpo.quoting import quoted
+from trainers.protocol.catalog import DATA_SUFFIXES, FOLDABLE_ADAPTERS, TASKS
+from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
+from trainers.protocol.messages import DataRef, ModelRef, SourceRef
+from trainers.protocol.model_folder import folder_problems
+from trainers.protocol.slices import parse_slice
+
+DOCUMENTS = ("file", "paragraph", "line")
+"""What `data.documents` may name; any other text stands between two documents."""
+MOST_ROWS = 1_000_000_000_000
+
+
+def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
+    """`model:`, a text or a mapping. A folder is looked at here: it must hold a config and safetensors."""
+    value = root.raw("model")
+    revision, trust, adapter = None, False, None
+    key: tuple[str, ...] = ("model",)
+    if isinstance(value, dict):
+        section = root.section("model")
+        value, revision = section.text("source"), section.text("revision")
+        trust = section.flag("trust_remote_code", False)
+        adapter = _parse_adapter(section, file)
+        section.finish()
+        key = ("model", "source")
+    if not isinstance(value, str) or not value:
+        if value is None:
+            root.problem("is missing", "expected a hub id, a folder or fetch:NAME", *key)
+        else:
+            root.got(value, "expected a hub id, a folder or fetch:NAME", *key)
+        return ModelRef("")
+    found = _look_up(root, key, value, file, home, "folder", is_hub=revision is not None)
+    if isinstance(found, Path):
+        _check_model_folder(root, found, key)
+    return ModelRef(str(found or value), revision, trust, adapter)
+
+
+def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
+    if path.suffix == ".gguf":
+        root.problem(f"{path} is a GGUF file", f"convert it once: python -m trainers.convert_gguf {path} FOLDER", *key)
+    elif not path.is_dir():
+        root.problem(f"{path} is not a folder", "expected a folder with config.json and *.safetensors", *key)
+    else:
+        for found, expected in folder_problems(path, str(path)):
+            root.problem(found, expected, *key)
+
+
+def _parse_adapter(section: Section, file: Path) -> str | None:
+    """`adapter:`, the folder of a PEFT adapter that can be folded into the model's weights, or of all weights anew."""
+    given = section.text("adapter")
+    if given is None:
+        return None
+    try:
+        folder = given_path(given, file.parent)
+    except ValueError as error:
+        section.problem(f"got {quoted(given)}: {error}", "expected the folder of an adapter", "adapter")
+        return None
+    if why := _why_no_adapter(folder):
+        section.problem(*why, "adapter")
+    return str(folder)
+
+
+def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
+    """What is wrong with an adapter's folder, and what would be right; None where nothing is."""
+    if not folder.is_dir():
+        return f"no folder {folder}", f"expected one with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}, or {OWN_WEIGHTS}"
+    if not (folder / ADAPTER_WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
+        return f"{folder} has only adapter_model.bin", f"expected {ADAPTER_WEIGHTS}; pickled weights are never read"
+    if adapter_files(folder) == [folder / OWN_WEIGHTS]:
+        return None  # of the method full; that of another is told when it is read
+    if missing := [path.name for path in adapter_files(folder) if not path.is_file()]:
+        return f"{folder} has no {' and no '.join(missing)}", "expected a PEFT adapter, or what the method full keeps"
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        return f"{folder / ADAPTER_CONFIG} is not JSON: {error}", "expected a PEFT adapter"
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind not in FOLDABLE_ADAPTERS:
+        return (
+            f"an adapter of type {quoted(kind)} cannot be folded into weights",
+            f"one of {', '.join(FOLDABLE_ADAPTERS)}",
+        )
+    if config.get("loftq_config"):
+        return "an adapter of loftq belongs on weights of 4 bits", "continue from one of another method"
+    return None
+
+
+def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
+    """`data:`, a mapping or just the training file. `task` is empty when it is not known."""
+    if "data" not in root:
+        root.problem("is missing", "expected at least data: {train: FILE}", "data")
+    raw = root.raw("data")
+    section = root.child("data", {"train": raw}) if isinstance(raw, str) else root.section("data")
+    columns = {
+        role: section.text(role, default) or default for role, default in (TASKS[task].columns if task else {}).items()
+    }
+    if task:
+        columns |= {role: name for role in TASKS[task].optional_columns if (name := section.text(role))}
+    else:  # without a task every column key may be right
+        for role in {role for t in TASKS.values() for role in (*t.columns, *t.optional_columns)}:
+            section.raw(role)
+    sources = {split: _parse_source(section, split, file, home) for split in ("train", "validation", "test")}
+    sizes = {
+        split: section.number(
+            f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
+            "a share below 1 or a whole number of rows", most=MOST_ROWS,
+        )
+        for split in ("validation", "test")
+    }  # fmt: skip
+    documents, label_names = _parse_documents(section, task), _parse_label_names(section, task)
+    split_seed = section.whole("split_seed", 0, 0, most=(1 << 63) - 1)
+    if "data" in root:
+        if section.raw("train") is None:
+            section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
+        section.finish()
+    return DataRef(
+        train=sources["train"] or SourceRef(""),
+        validation=sources["validation"],
+        test=sources["test"],
+        columns=columns,
+        validation_size=float(sizes["validation"]),
+        test_size=float(sizes["test"]),
+        seed=split_seed,
+        documents=documents,
+        label_names=label_names,
+    )
+
+
+def _parse_documents(data: Section, task: str) -> str:
+    """What one text of a `.txt` file is: a word of `DOCUMENTS`, or what stands between two texts."""
+    value = data.text("documents", "file") or ""
+    if "documents" in data and task not in ("", "causal-lm"):
+        data.problem("is given", f"only causal-lm reads documents, not {task}: remove it", "documents")
+    elif value not in DOCUMENTS and (meant := difflib.get_close_matches(value.lower(), DOCUMENTS, 1, 0.8)):
+        data.got(value, f"did you mean {meant[0]!r}?", "documents")
+    return value
+
+
+def _parse_label_names(data: Section, task: str) -> list[str]:
+    """Names of labels that the data holds as numbers, in the order of these."""
+    value = data.raw("label_names")
+    if "label_names" not in data:
+        return []
+    if task and not {"label", "labels", "tags"} & set(TASKS[task].columns):
+        data.problem("is given", f"{task} has no labels: remove it", "label_names")
+    elif not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
+        data.got(value, "expected a list of names, the name of label 0 first, e.g. [negative, positive]", "label_names")
+    elif len(set(value)) < max(2, len(value)):
+        data.got(value, "expected at least two names, each of them once", "label_names")
+    else:
+        return [name.strip() for name in value]
+    return []
+
+
+def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef | None:
+    """The source of a split: a text, or a mapping that says which of its rows."""
+    if not isinstance(data.raw(role), dict):
+        if role == "train" and data.raw(role) is None:
+            return None  # it is missing
+        value = data.text(role)
+        return None if value is None else SourceRef(_locate(data, role, value, file, home))
+    section = data.section(role)
+    if section.raw("source") is None:
+        section.problem("is missing", "expected a file, a hub id or fetch:NAME", "source")
+        value = None
+    else:
+        value = section.text("source")
+    config, revision, split = section.text("config"), section.text("revision"), section.text("split")
+    is_hub = config is not None or revision is not None
+    place = "" if value is None else _locate(section, "source", value, file, home, is_hub=is_hub)
+    source = SourceRef(place, config, revision, split)
+    section.finish()
+    _check_part(section, role, source)
+    return source
+
+
+def _check_part(section: Section, role: str, source: SourceRef) -> None:
+    """Which rows: of a hub id all that `datasets` takes, of files a slice of them."""
+    for key in ("config", "revision"):
+        if (given := getattr(source, key)) is not None and not source.is_hub:
+            section.got(given, f"files have no {key}: only a hub id has; remove it", key)
+    if source.split is None:
+        return
+    try:
+        parts = [parse_slice(part.strip()) for part in (source.split.split("+") if source.is_hub else [source.split])]
+    except ValueError as error:
+        section.got(source.split, str(error), "split")
+        return
+    if not source.is_hub and parts[0].name not in ("train", role):
+        right = f"the rows of files are train: expected e.g. train[:4096], or {role}[:4096]"
+        section.got(source.split, right, "split")
+
+
+def _locate(section: Section, key: str, value: str, file: Path, home: Home, *, is_hub: bool = False) -> str:
+    """An absolute path, or pattern of paths; a hub id as it is."""
+    found = _look_up(section, (key,), value, file, home, "file", is_hub=is_hub)
+    if found is None:
+        return str(file.parent.resolve() / "nowhere")
+    if isinstance(found, Path) and found.exists() and not found.is_dir():
+        _check_data_file(section, key, found)
+    return str(found)
+
+
+def _check_data_file(section: Section, key: str, path: Path) -> None:
+    if not path.is_file():
+        section.problem(f"{path.name} is no regular file (a pipe or a device)", "expected a file or a folder", key)
+    elif path.suffix.lower() not in DATA_SUFFIXES:
+        section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
+
+
+def _look_up(
+    section: Section, key: tuple[str, ...], value: str, file: Path, home: Home, kind: str, *, is_hub: bool
+) -> Path | str | None:
+    """What is fetched as an absolute path, too; None after a problem of `key`."""
+    if not value.startswith("fetch:"):
+        return look_up(section, key, value, file, kind, is_hub=is_hub)
+    name = value.removeprefix("fetch:")
+    try:
+        path = fetched_path(name, home.dir)
+    except UsageError as error:
+        section.got(value, str(error), *key)
+        return None
+    if path is None:
+        section.problem(f"{value} is not there yet", f"run: hpo fetch {name}", *key)
+    return path

@@ -1,0 +1,293 @@
+"""A search space: its named dimensions and their conditions, from YAML and back.
+
+Pure: no Optuna here. A dimension is checked against the catalog's field, so a space cannot hold a value that a
+trial would refuse. A dimension with a condition (`when:`) exists only where another one has one of given values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpo.config.dimensions import Choice, Dimension, Float, Int, is_number
+from hpo.config.yaml_source import Section
+from hpo.errors import did_you_mean
+from hpo.quoting import listed
+from trainers.protocol.settings import ALIASES, FIELDS, MOST, Field, Setting, mapping_text
+
+MOST_STEPS = 1_000_000
+"""Of a dimension of floats: with more of them a step says nothing."""
+Condition = Mapping[str, tuple[Setting, ...]]
+"""Name of another dimension -> the values for which this one exists."""
+Point = dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The named dimensions of a sweep, a condition's own dimension first; empty for a single fine-tune."""
+
+    dimensions: Mapping[str, Dimension]
+    conditions: Mapping[str, Condition] = dataclasses.field(default_factory=dict)
+
+    def is_active(self, name: str, point: Mapping[str, Setting]) -> bool:
+        """Whether a dimension exists at a point whose earlier dimensions are known."""
+        condition = self.conditions.get(name, {})
+        return all(other in point and point[other] in values for other, values in condition.items())
+
+    def point(self, choose: Callable[[str, Dimension], Setting]) -> Point:
+        """A point made by choosing a value for each dimension that exists there."""
+        point: Point = {}
+        for name, dimension in self.dimensions.items():
+            if self.is_active(name, point):
+                point[name] = choose(name, dimension)
+        return point
+
+    def contains(self, point: Mapping[str, Setting]) -> bool:
+        """Whether a point has a value of this space for just the dimensions that exist there."""
+        active = {name for name in self.dimensions if self.is_active(name, point)}
+        return active == set(point) and all(self.dimensions[name].contains(value) for name, value in point.items())
+
+    def baseline(self, defaults: Mapping[str, Setting]) -> Point:
+        """The default point, each value moved to the nearest one its dimension allows."""
+        return self.point(lambda name, dimension: dimension.nearest(defaults[name]))
+
+    def grid(self) -> list[Point]:
+        """Every point, in the order of the YAML, the last dimension fastest.
+
+        Raises `ValueError` naming the dimensions that are a continuum.
+        """
+        axes = {name: dimension.grid() for name, dimension in self.dimensions.items()}
+        if continuous := [name for name, axis in axes.items() if axis is None]:
+            raise ValueError(", ".join(continuous))
+        points: list[Point] = [{}]
+        for name, axis in axes.items():
+            points = [
+                extended
+                for point in points
+                for extended in ([{**point, name: v} for v in axis or []] if self.is_active(name, point) else [point])
+            ]
+        return points
+
+    def most_points(self) -> float:
+        """An upper bound on the number of points (conditions only lower it); infinite for a continuum."""
+        return math.prod(dimension.size() for dimension in self.dimensions.values())
+
+    def resolved(self) -> dict[str, Any]:
+        """The space as plain values."""
+        return {
+            name: {
+                "type": type(d).__name__.lower(), **vars(d),
+                **({"when": {k: list(v) for k, v in self.conditions[name].items()}} if name in self.conditions else {}),
+            }
+            for name, d in self.dimensions.items()
+        }  # fmt: skip
+
+
+def from_resolved(resolved: Mapping[str, Any]) -> SearchSpace:
+    """The inverse of `SearchSpace.resolved`."""
+    kinds: dict[str, Any] = {"float": Float, "int": Int, "choice": Choice}
+    dimensions: dict[str, Dimension] = {}
+    conditions: dict[str, Condition] = {}
+    for name, fields in resolved.items():
+        given = dict(fields)
+        if when := given.pop("when", None):
+            conditions[name] = {other: tuple(values) for other, values in when.items()}
+        cls = kinds[given.pop("type")]
+        dimensions[name] = Choice(tuple(given["values"])) if cls is Choice else cls(**given)
+    return SearchSpace(dimensions, conditions)
+
+
+def parse_space(section: Section, fields: Mapping[str, Field]) -> SearchSpace:
+    """Read `search_space:`. `fields` are those that a trial may read; problems go to the section."""
+    dimensions: dict[str, Dimension] = {}
+    conditions: dict[str, Condition] = {}
+    for name in section.names():
+        field = fields.get(name)
+        if field is None or not field.searchable:
+            _refuse_name(section, name, fields)
+        elif not isinstance(value := section.raw(name), dict):
+            if fixed := _parse_fixed(section, name, value, field):
+                dimensions[name] = fixed
+        else:
+            below = section.section(name)
+            condition = _parse_condition(below, section)
+            if dimension := _parse_dimension(below, field):
+                dimensions[name] = dimension
+                if condition:
+                    conditions[name] = condition
+    conditions = _checked_conditions(section, dimensions, conditions)
+    return SearchSpace(_by_dependence(section, dimensions, conditions), conditions)
+
+
+def _parse_fixed(section: Section, name: str, value: Any, field: Field) -> Choice | None:
+    """`lora_r: 8`: a dimension of one value."""
+    if isinstance(value, list):
+        section.got(value, "expected a value, or {type: choice, values: [...]}", name)
+    elif why := refusal(section, name, field):
+        section.got(value, why, name)
+    else:
+        return Choice((typed(field, value),))
+    return None
+
+
+def _parse_condition(below: Section, space: Section) -> Condition:
+    """`when: {method: lora}` or `when: {method: [lora, dora]}`; empty where there is none."""
+    condition: dict[str, tuple[Setting, ...]] = {}
+    given, when = below.raw("when"), below.section("when")
+    if "when" in below and not given and isinstance(given, dict | None):
+        when.problem("is empty", "expected another dimension and its value, e.g. {method: lora}")
+    for other in when.names():
+        value = when.raw(other)
+        if other not in space:
+            when.problem("is not a dimension", did_you_mean(other, space.names()), other)
+        elif value == []:
+            when.problem("got []", f"expected the values of {other} for which this dimension exists", other)
+        condition[other] = tuple(value) if isinstance(value, list) else (value,)
+    return condition
+
+
+def _checked_conditions(
+    section: Section, dimensions: Mapping[str, Dimension], conditions: Mapping[str, Condition]
+) -> dict[str, Condition]:
+    """The conditions with each value as its dimension spells it: 0.3 may be 0.1 + 2 * 0.1 there."""
+
+    def checked(name: str, other: str, value: Setting) -> Setting:
+        if (dimension := dimensions.get(other)) is None:  # reported already
+            return value
+        if not dimension.contains(value):
+            section.got(value, f"{other} is {dimension.describe()}", name, "when", other)
+            return value
+        return dimension.nearest(value)
+
+    return {
+        name: {other: tuple(checked(name, other, v) for v in values) for other, values in condition.items()}
+        for name, condition in conditions.items()
+    }
+
+
+def _by_dependence(
+    section: Section, dimensions: Mapping[str, Dimension], conditions: Mapping[str, Condition]
+) -> dict[str, Dimension]:
+    """The dimensions in the order of the YAML, but each after those that its condition names."""
+    ordered: dict[str, Dimension] = {}
+    waiting = dict(dimensions)
+    while waiting:
+        ready = [n for n in waiting if not any(other in waiting for other in conditions.get(n, {}))]
+        if not ready:
+            section.problem("depends on itself", "conditions must not go in a circle", next(iter(waiting)), "when")
+            return dict(dimensions)
+        ordered[ready[0]] = waiting.pop(ready[0])
+    return ordered
+
+
+def _refuse_name(section: Section, name: str, fields: Mapping[str, Field]) -> None:
+    section.raw(name)
+    searchable = [f.name for f in fields.values() if f.searchable]
+    if name in fields:
+        section.problem("cannot be searched", f"set it under training; searchable: {listed(searchable)}", name)
+    elif name in FIELDS:
+        section.problem("is not a setting of this method", f"searchable: {listed(searchable)}", name)
+    elif name in ALIASES and ALIASES[name].canonical in searchable:
+        section.problem("is a name for training only", f"search {ALIASES[name].canonical}", name)
+    else:
+        section.problem("unknown parameter", did_you_mean(name, searchable), name)
+
+
+def _parse_dimension(section: Section, field: Field) -> Dimension | None:
+    before = len(section.problems)
+    kind = section.one_of("type", ("float", "int", "choice"), "")
+    if "type" not in section:
+        section.problem("has no type", "expected type: float, int or choice")
+    dimension: Dimension | None = None
+    if kind == "choice":
+        dimension = _parse_choice(section, field)
+    elif kind in ("float", "int"):
+        dimension = _parse_interval(section, field, kind)
+    if kind:
+        section.finish()
+    return dimension if len(section.problems) == before else None
+
+
+def _parse_choice(section: Section, field: Field) -> Choice | None:
+    values = section.raw("values")
+    if "values" not in section:
+        section.problem("is missing", "expected a list of values, e.g. [8, 16, 32]", "values")
+        return None
+    if not isinstance(values, list) or not values:
+        section.got(values, "expected a list of values, e.g. [8, 16, 32]", "values")
+        return None
+    if any(value in values[:i] for i, value in enumerate(values)):
+        section.got(values, "expected each value once", "values")
+    refused = [(value, why) for value in values if (why := field.refuse(value))]
+    for value, why in refused:
+        section.got(value, why, "values")
+    return None if refused else Choice(tuple(typed(field, value) for value in values))
+
+
+def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | None:
+    low, high = (_parse_bound(section, field, kind, end) for end in ("low", "high"))
+    log = section.flag("log", False)
+    step = section.optional("step", "a number above 0")
+    if kind == "int" and field.type is float:
+        section.problem("got type int", f"{field.name} is {field.describe()}: expected type: float", "type")
+    if field.type is str or (kind == "float" and field.type is int):
+        right = "choice" if field.type is str else "int"
+        section.problem(f"got type {kind}", f"{field.name} is {field.describe()}: expected type: {right}", "type")
+    if low is None or high is None:
+        return None
+    if low > high:
+        section.problem(f"low {low:g} is above high {high:g}", "expected low <= high", "low")
+    if log and low <= 0:
+        section.problem(f"got low {low:g} with log: true", "expected low above 0", "low")
+    if log and step is not None:
+        section.problem("got step with log: true", "expected one of the two", "step")
+    if step is not None and not _is_step(step, kind):
+        section.got(step, f"expected a {'whole ' if kind == 'int' else ''}number above 0", "step")
+        return None
+    if kind == "float" and step is not None and (high - low) / step > MOST_STEPS:
+        section.got(step, f"expected at most {MOST_STEPS:,} steps from low to high: a larger one, or none", "step")
+        return None
+    if kind == "int":
+        return Int(int(low), int(high), log, int(step or 1))
+    return Float(float(low), float(high), log, None if step is None else float(step))
+
+
+def refusal(section: Section, key: str, field: Field) -> str | None:
+    """Why the value of `key` cannot be this setting, or None; null may be its default, no value at all never is."""
+    return field.refuse(section.raw(key)) or (f"expected {field.describe()}" if section.is_empty(key) else None)
+
+
+def typed(field: Field, value: Any) -> Setting:
+    """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal."""
+    if field.is_list and isinstance(value, list):
+        return ",".join(value)
+    if field.is_mapping and isinstance(value, dict):
+        return mapping_text(value)
+    return float(value) if field.type is float and is_number(value) else value
+
+
+def _is_step(step: Any, kind: str) -> bool:
+    if not is_number(step) or not math.isfinite(step) or step > MOST:
+        return False
+    return step > 0 and (kind == "float" or step == int(step))
+
+
+def _parse_bound(section: Section, field: Field, kind: str, end: str) -> float | None:
+    value: Any = section.raw(end)
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind == "int" and not whole):
+        wanted = "a whole number" if kind == "int" else "a number"
+        if end in section:
+            section.got(value, f"expected {wanted}", end)
+        else:
+            section.problem("is missing", f"expected {wanted}", end)
+        return None
+    if not math.isfinite(value):
+        section.got(value, "expected a finite number", end)
+        return None
+    if field.type is not str and (why := field.refuse(int(value) if field.type is int and whole else value)):
+        section.got(value, why, end)
+    return value

@@ -1,0 +1,267 @@
+"""SweepConfig: everything a sweep was asked to do, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpo.config.budget import Budget
+from hpo.config.dimensions import Choice, Dimension
+from hpo.config.objective import Objective
+from hpo.config.pruner import Pruner
+from hpo.config.space import Point, SearchSpace
+from hpo.config.strategy import Strategy
+from hpo.config.yaml_reader import Written
+from hpo.paths import Home
+from trainers.metrics.table import needs_generation
+from trainers.protocol.catalog import canonical_settings
+from trainers.protocol.codec import fingerprint
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import DataRef, Generation, Inspection, ModelRef, TrialSpec, Workload
+from trainers.protocol.settings import ALIASES, BUDGETS, Setting
+
+KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
+"""Sections of the file that a trainer's finding may name as its place."""
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """Repeats with fresh seeds: the best `top` trials and the baseline, `seeds` times each."""
+
+    top: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Patience:
+    """What the sweep puts up with before it gives a trial up."""
+
+    retries: int
+    """Attempts after the first one that a crash or an interruption may cost."""
+    stall_minutes: float
+    """A trial that tells nothing for so long is hung."""
+
+
+@dataclass(frozen=True)
+class Promote:
+    name: str
+    max_drop: float
+    """Largest worsening of the metric a variant may show, as a share of torch's own value."""
+    replace: bool = False
+    """Take the alias even from a release of another sweep that is better, or cannot be compared."""
+    allow_useless: bool = False
+    """Release a champion that is no better than always answering with the mean or the most frequent label."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Everything a sweep was asked to do."""
+
+    file: Path
+    name: str
+    task: str
+    model: ModelRef
+    data: DataRef
+    method: str
+    strategy: Strategy
+    space: SearchSpace
+    settings: Mapping[str, Setting]
+    """Every setting of task and methods: as in the file, else the catalog's default."""
+    objectives: tuple[Objective, ...]
+    metrics: tuple[str, ...]
+    """Measured besides the task's."""
+    generation: Generation
+    constraints: Mapping[str, float]
+    pruner: Pruner
+    budget: Budget
+    finalists: Finalists | None
+    patience: Patience
+    promote: Promote | None
+    seed: int
+    report_to: tuple[str, ...] = ()
+    """Views that are written beside MLflow's."""
+    code: tuple[str, ...] = ()
+    """Hashes of the files that hold functions of the user's."""
+    max_length_is_given: bool = True
+    """Whether the file says `max_length`, under `training` or as a dimension."""
+    written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
+    """Where the file says what."""
+    promote_is_given: bool = False
+    """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; the study has it, and not the file."""
+
+    @property
+    def objective(self) -> Objective:
+        """The first one: what a trial's best evaluation, its early stopping and the champion are judged by."""
+        return self.objectives[0]
+
+    def workload(self, home: Home) -> Workload:
+        max_length = max(int(value or 0) for value in self._largest("max_length"))
+        return Workload(
+            self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
+            str(self.file.resolve().parent), list(self.metrics),
+            self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
+            self.clock,
+        )  # fmt: skip
+
+    def _largest(self, name: str) -> list[Setting]:
+        """What a setting can be at most: its dimension's values or end, and the fixed value where that may count."""
+        dimension = self.space.dimensions.get(name)
+        values = [] if dimension is None else dimension.values if isinstance(dimension, Choice) else [dimension.last]
+        is_always_searched = dimension is not None and name not in self.space.conditions
+        return [*values, *([] if is_always_searched else [self.settings[name]])]
+
+    def methods(self) -> tuple[str, ...]:
+        """Those that trials may use."""
+        dimension = self.space.dimensions.get("method")
+        return tuple(str(v) for v in dimension.values) if isinstance(dimension, Choice) else (self.method,)
+
+    def defaults(self) -> dict[str, Setting]:
+        """What a dimension is where no search says otherwise."""
+        settings = {**self.settings, "method": self.method}
+        if settings.get("lora_alpha") is None and "lora_alpha" in self.space.dimensions:
+            ranks = self.space.dimensions.get("lora_r")
+            rank = ranks.nearest(settings["lora_r"]) if ranks else settings["lora_r"]
+            settings["lora_alpha"] = float(settings["alpha_ratio"] or 1) * int(rank or 1)
+        if settings["max_examples"] is None and "max_examples" in self.space.dimensions:
+            settings["max_examples"] = 1 << 62  # the nearest value is the largest
+        return settings
+
+    def baseline(self) -> Point:
+        """Trial 0: the default point inside the space."""
+        return self.space.baseline(self.defaults())
+
+    def planned_trials(self) -> int:
+        """How many trials the sweep will have: one without a space, else `num_trials`, or a grid's number of points
+        (the baseline is one of them), and no more than the budget allows."""
+        if not self.space.dimensions:
+            return 1
+        planned = self.strategy.num_trials
+        if self.strategy.type == "grid":
+            planned = len(self.space.grid())
+        return min(planned, self.budget.trials or planned)
+
+    def examples_per_trial(self, train_rows: int, params: Mapping[str, Setting] | None = None) -> int:
+        """The budget of a trial, in training examples seen; of the baseline without `params`.
+
+        `max_steps` counts steps of the baseline's batch size, so that trials with other batch sizes do equal work.
+        """
+        baseline = self.baseline()
+        settings = {**self.settings, **(baseline if params is None else params)}
+        if settings["max_examples"] is not None:
+            return int(settings["max_examples"])
+        if settings["max_steps"] is not None:
+            return int(settings["max_steps"]) * self._baseline_batch_size()
+        return max(1, round(float(settings["max_epochs"] or 1) * train_rows))
+
+    def _baseline_batch_size(self) -> int:
+        return int({**self.settings, **self.baseline()}["batch_size"] or 1)
+
+    def evaluations(self, train_rows: int) -> int:
+        """Evaluations at equal shares of the full budget: as the file says, or as many as come nearest to one every
+        `eval_steps` steps of the baseline's batch size."""
+        if (steps := self.settings["eval_steps"]) is None:
+            return int(self.settings["evaluations"] or 1)
+        return max(1, round(self.full_examples(train_rows) / (int(steps) * self._baseline_batch_size())))
+
+    def full_examples(self, train_rows: int) -> int:
+        """The largest budget of any trial: shares of the budget are shares of this one."""
+        searched = [name for name in BUDGETS if name in self.space.dimensions]
+        points = [{name: value} for name in searched for value in self._largest(name)]
+        return max(self.examples_per_trial(train_rows, point) for point in [self.baseline(), *points])
+
+    def trial_spec(
+        self, number: int, params: Mapping[str, Setting], home: Home, inspection: Inspection, paths: TrialPaths,
+        threads: int, device: str = "cpu", seed: int | None = None,
+    ) -> TrialSpec:  # fmt: skip
+        method = str(params.get("method", self.method))
+        searched = {name: value for name, value in params.items() if name != "method"}
+        rows = inspection.rows["train"]
+        settings = {**self.settings, **searched, "evaluations": self.evaluations(rows)}
+        if inspection.max_length is not None:
+            settings["max_length"] = min(int(settings["max_length"] or 1), inspection.max_length)
+        return TrialSpec(
+            number=number,
+            workload=self.workload(home),
+            method=method,
+            settings=canonical_settings(method, settings),
+            metric=self.objective.metric,
+            direction=self.objective.direction,
+            max_examples=self.examples_per_trial(rows, params),
+            full_examples=self.full_examples(rows),
+            seed=self.seed if seed is None else seed,
+            inputs=fingerprint([inspection.fingerprint, inspection.model_fingerprint, *self.code]),
+            threads=threads,
+            device=device,
+            dir=str(paths.dir),
+        )
+
+    def budget_setting(self) -> str:
+        """The setting that bounds a trial, as the file calls it."""
+        searched = [name for name in BUDGETS if name in self.space.dimensions]
+        given = [name for name in ("max_examples", "max_steps") if self.settings[name] is not None]
+        name = [*searched, *given, "max_epochs"][0]
+        names = [a.name for a in ALIASES.values() if a.canonical == name and ("training", a.name) in self.written.lines]
+        return [*names, name][0]
+
+    def place(self, key: str) -> str:
+        """`FILE:LINE: key.path` of a key of the file; any other text as it is."""
+        key, colon, rest = key.partition(": ")  # "data: FILE"
+        path = tuple(key.split("."))
+        if path == ("model",) and ("model", "source") in self.written.lines:
+            path = ("model", "source")
+        return (self.written.where(path) if path[0] in KEYS_OF_FINDINGS else key) + colon + rest
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole config as plain values, defaults filled in: what MLflow and the study keep."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "model": asdict(self.model),
+            "data": {
+                **{split: asdict(source) for split, source in self.data.sources().items()},
+                **self.data.columns,
+                "validation_size": self.data.validation_size,
+                "test_size": self.data.test_size,
+                "split_seed": self.data.seed,
+                **({} if self.data.documents == "file" else {"documents": self.data.documents}),
+            },
+            "method": self.method,
+            "search_strategy": self.strategy.resolved(),
+            "search_space": self.space.resolved(),
+            "training": dict(self.settings),
+            "metrics": list(self.metrics),
+            "generation": asdict(self.generation),
+            "objective": [asdict(objective) for objective in self.objectives],
+            "constraints": dict(self.constraints),
+            "pruner": self.pruner.resolved(),
+            "budget": asdict(self.budget),
+            "finalists": asdict(self.finalists) if self.finalists else None,
+            "trials": asdict(self.patience),
+            "promote": asdict(self.promote) if self.promote else None,
+            "seed": self.seed,
+            "report_to": list(self.report_to),
+            # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
+            **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
+        }
+
+
+def corner(config: SweepConfig, end: str) -> Point:
+    """The smallest or largest point: every numeric dimension at its `low` or `high` end, categories as by default."""
+
+    def choose(name: str, dimension: Dimension) -> Setting:
+        if isinstance(dimension, Choice):
+            if all(isinstance(v, (int, float)) for v in dimension.values):
+                return (min if end == "low" else max)(dimension.values)  # type: ignore[type-var]  # all are numbers
+            return dimension.nearest(config.defaults()[name])
+        return dimension.low if end == "low" else dimension.last
+
+    return config.space.point(choose)
+
+
+def largest_point(config: SweepConfig) -> Point:
+    """The point that takes most memory."""
+    return corner(config, "high")

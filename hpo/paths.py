@@ -1,0 +1,108 @@
+"""Where all data lives: the only place that joins paths below `HPO_HOME`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.errors import UsageError
+from hpo.given_path import given_path
+from hpo.quoting import clipped
+from trainers.protocol.files import TrialPaths
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of one sweep."""
+
+    dir: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.dir / "lock"
+
+    @property
+    def config(self) -> Path:
+        """The YAML as it was when the sweep began."""
+        return self.dir / "sweep.yaml"
+
+    @property
+    def host_log(self) -> Path:
+        return self.dir / "host.log"
+
+    @property
+    def release(self) -> Path:
+        """ONNX variants of the champion, one folder each."""
+        return self.dir / "release"
+
+    @property
+    def champion(self) -> Path:
+        """What the champion gets wrong, for people to read."""
+        return self.dir / "champion"
+
+    def repeat(self, trial: int, index: int) -> TrialPaths:
+        """One of a finalist's repeats."""
+        return TrialPaths(self.dir / "finalists" / f"{trial:04d}-seed-{index}")
+
+    def trial(self, number: int) -> TrialPaths:
+        return TrialPaths(self.dir / "trials" / f"{number:04d}")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The data folder: MLflow's store, the studies, the cache and the trial folders."""
+
+    dir: Path
+
+    @classmethod
+    def locate(cls, given: Path | str | None = None) -> Home:
+        """`--home`, else `HPO_HOME`, else `mlruns` in the current folder.
+
+        Raises `UsageError` for a path that no folder can have, or that cannot stand in the address of a database.
+        """
+        text = os.environ.get("HPO_HOME") or "mlruns" if given is None else str(given)
+        try:
+            path = given_path(text, Path())
+        except ValueError as error:
+            raise UsageError(f"home {clipped(text)}: {error}; expected the path of a folder") from error
+        if set(str(path)) & set("?#%"):
+            raise UsageError(f"home {path}: expected a path without ?, # and %")
+        there = next(place for place in (path, *path.parents) if place.exists())
+        if not there.is_dir():
+            raise UsageError(f"home {path}: {there} is a file; expected a folder")
+        return cls(path)
+
+    @property
+    def mlflow_db(self) -> Path:
+        return self.dir / "mlflow.db"
+
+    @property
+    def mlflow_lock(self) -> Path:
+        """Held while the database is made."""
+        return self.dir / "mlflow.lock"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.dir / "artifacts"
+
+    def events(self, sweep: str, trial: int, repeat: int | None = None) -> Path:
+        """TensorBoard's event files of one trial, or of one of a finalist's repeats."""
+        return self.dir / "tensorboard" / sweep / (f"trial-{trial:04d}" + ("" if repeat is None else f"-seed-{repeat}"))
+
+    @property
+    def studies_db(self) -> Path:
+        return self.dir / "studies.db"
+
+    @property
+    def cache(self) -> Path:
+        return self.dir / "cache"
+
+    def sweep(self, name: str) -> SweepPaths:
+        """Raises `UsageError` for a name that could leave the folder."""
+        if not NAME_PATTERN.fullmatch(name):
+            raise UsageError(f"{name!r} is not a sweep name: expected letters, digits, '.', '_' and '-'")
+        return SweepPaths(self.dir / "sweeps" / name)

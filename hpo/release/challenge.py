@@ -1,0 +1,94 @@
+"""What a champion has to beat before it is released: one answer to everything, and the release it would replace."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from hpo.config.objective import gate_of
+from hpo.errors import HpoError
+from hpo.release.gates import Judged, useless
+from hpo.results.champion import Champion
+from hpo.search.context import RunningSweep
+from hpo.trials.calls import run_alone
+from hpo.trials.trial_files import read_result
+from trainers.metrics.constant import ANSWERS, constant_rows
+from trainers.metrics.table import ROW_RESULTS
+from trainers.protocol.messages import Measure, Measurement
+from trainers.runtime import GENERATING, Card, ReleaseError
+
+
+def refuse_useless(sweep: RunningSweep, champion: Champion) -> str | None:
+    """Why the champion is not worth a release, with the numbers; None where it is, or nobody can tell."""
+    task, gate = sweep.config.task, gate_of(sweep.config.task, sweep.config.objective)
+    paths = sweep.champion_paths(champion)
+    rows_file = paths.rows(read_result(paths).best_index or 0)
+    if (sweep.config.promote and sweep.config.promote.allow_useless) or not rows_file.exists():
+        return None
+    import numpy as np  # late: only promotion needs it
+
+    kind, labels = ROW_RESULTS[task], sweep.inspection.labels
+    constant = constant_rows(task, np.load(rows_file, allow_pickle=False)[:, : kind.width(labels)], labels)
+    if constant is None:
+        return None
+    least, value = kind.metrics(constant, labels)[gate.metric], champion.metrics[gate.metric]
+    if not useless(gate, value, least):
+        return None
+    numbers = f"{gate.metric} {value:.4f} against {least:.4f} on the validation rows"
+    return (
+        f"trial {champion.number} is no better than always answering {ANSWERS[task]}: {numbers}; "
+        "to release it all the same: promote: {allow_useless: true}"
+    )
+
+
+def refuse_replacing(sweep: RunningSweep, champion: Champion, chosen: Judged) -> str | None:
+    """Why the release of another sweep keeps its name, with both numbers; None where the champion may take it."""
+    from hpo.release.registry import incumbent_of  # late, for MLflow
+
+    wanted = sweep.config.promote
+    assert wanted is not None and chosen.measurement is not None  # noqa: S101, PT018  # it was measured to be promoted
+    old = incumbent_of(sweep.home, wanted.name)
+    if old is None or old.sweep == sweep.config.name:
+        return None
+    gate = gate_of(sweep.config.task, sweep.config.objective)
+    new_value = chosen.measurement.metrics[gate.metric]
+    sweep.view.say(f"measuring {old} on these validation rows")
+    try:
+        old_value = _measured(sweep, old.folder())[gate.metric]
+        is_better = gate.better(old_value, new_value)
+        numbers = f"{gate.metric} {old_value:.4f} on these validation rows, trial {champion.number} has {new_value:.4f}"
+    except (HpoError, ReleaseError) as error:
+        is_better = True
+        numbers = f"it cannot be compared ({error}), trial {champion.number} has {gate.metric} {new_value:.4f}"
+    if is_better and not wanted.replace:
+        return (
+            f"models:/{wanted.name}@champion stays {old}: {numbers}; "
+            "to replace it: promote: {replace: true}, or give another promote.name"
+        )
+    sweep.view.say(f"replacing {old}: {numbers}")
+    return None
+
+
+def _measured(sweep: RunningSweep, folder: Path) -> dict[str, float]:
+    """Metrics of another sweep's release on this one's validation rows. Raises `HpoError` where they do not compare."""
+    card = Card.read(folder)
+    if card.task != sweep.config.task:
+        raise HpoError(f"it is a model of {card.task}")
+    if card.task in GENERATING and _base_of(folder) != sweep.inspection.model_fingerprint:
+        raise HpoError("it has another base model, with other tokens")
+    rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
+    threads = len(os.sched_getaffinity(0))
+    request = Measure(folder.name, str(folder.parent), rows, threads, sweep.inspection.labels)
+    measured = run_alone(sweep.executor, request)
+    assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
+    return measured.metrics
+
+
+def _base_of(folder: Path) -> str | None:
+    """The hash of the base model that a release was made of."""
+    try:
+        base: str = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["sha256"]["base"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return base

@@ -1,0 +1,78 @@
+"""Who is the champion: the best trial that keeps the constraints, or whom the finalists' repeats confirmed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpo.config.objective import Constraints, Objective, excess, pareto_front, value_of
+from hpo.results.records import TrialRecord
+from trainers.protocol.settings import Setting
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The trial whose point won, and the training whose adapter is released."""
+
+    number: int
+    value: float
+    metrics: Mapping[str, float]
+    params: Mapping[str, Setting]
+    run_id: str
+    repeat: int | None = None
+    """Which of the finalist's repeats; None for the trial itself."""
+
+
+def is_feasible(record: TrialRecord, constraints: Constraints) -> bool:
+    return record.result is not None and all(by <= 0 for by in excess(record.result, constraints).values())
+
+
+def ranked(records: Sequence[TrialRecord], objective: Objective, constraints: Constraints) -> list[TrialRecord]:
+    """Complete trials that keep the constraints, best first; of equal points only the one that was trained.
+
+    Pruned trials have not earned comparison.
+    """
+    complete = [
+        (r.result.value, r.number, r)
+        for r in records
+        if r.state == "complete" and r.result and r.result.value is not None
+        and not r.is_duplicate and is_feasible(r, constraints)
+    ]  # fmt: skip
+    return [r for _, _, r in sorted(complete, key=lambda item: (objective.sort_key(item[0]), item[1]))]
+
+
+def choose_champion(
+    records: Sequence[TrialRecord], objective: Objective, constraints: Constraints, finalists: Mapping[str, Any] | None
+) -> Champion | None:
+    """None when no complete trial keeps the constraints, or every finalist failed with some seed.
+
+    `finalists` as the study keeps them (hpo/search/finalists.py).
+    """
+    if finalists:
+        if finalists["champion"] is None:
+            return None
+        winner = next(c for c in finalists["contestants"] if c["trial"] == finalists["champion"])
+        repeat = max(
+            range(len(winner["repeats"])),
+            key=lambda i: -objective.sort_key(winner["repeats"][i]["metrics"][objective.metric]),
+        )
+        chosen = winner["repeats"][repeat]
+        return Champion(
+            winner["trial"], chosen["metrics"][objective.metric], chosen["metrics"], winner["params"],
+            chosen["run_id"], repeat,
+        )  # fmt: skip
+    best = ranked(records, objective, constraints)
+    if not best or best[0].result is None or best[0].result.value is None:
+        return None
+    return Champion(best[0].number, best[0].result.value, best[0].result.metrics, best[0].params, best[0].run_id or "")
+
+
+def front(records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Constraints) -> list[int]:
+    """Numbers of the trials on the Pareto front."""
+    points = {
+        r.number: [o.sort_key(value_of(r.result, o.metric)) for o in objectives]
+        for r in ranked(records, objectives[0], constraints)
+        if r.result
+    }
+    return pareto_front(points)

@@ -1,0 +1,81 @@
+"""A study as read back: frozen records, past which no Optuna type travels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpo.config.objective import Objective
+from trainers.protocol.messages import Cause, TrialResult
+from trainers.protocol.settings import Setting
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One go at a trial that did not end it."""
+
+    cause: Cause
+    message: str
+    seconds: float
+    """The trial's own clock at the last event of this attempt."""
+    resumed_from: int | None
+    """The step that this attempt itself had begun from; None from the beginning."""
+    halvings: int
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the study remembers it."""
+
+    number: int
+    state: str
+    """complete, pruned, failed or running."""
+    params: dict[str, Setting]
+    identity: str
+    """The fingerprint of its spec: equal ones give equal numbers."""
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    """(share of the budget, value) per evaluation."""
+    run_id: str | None = None
+    result: TrialResult | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    """Those before the last one."""
+    resumed_from: int | None = None
+    """The step at which the last attempt went on."""
+    reused_from: str | None = None
+    """The trial whose result this one has: `7`, or `SWEEP/7`; it was not trained."""
+    revision: int = 1
+    """The revision of the sweep that it began in."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != "running"
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether it has the result of another trial of this sweep."""
+        return (self.reused_from or "").isdigit()
+
+
+def void_crashes(records: Iterable[TrialRecord]) -> set[int]:
+    """Trials that crashed while none of the sweep has succeeded: whoever runs it again has mended what made them, so
+    they are not counted and their points are tried again."""
+    over = [record for record in records if record.result is not None]
+    if any(record.result and record.result.state != "failed" for record in over):
+        return set()
+    return {record.number for record in over if record.result and record.result.cause == "crash"}
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A whole study: what a sweep was asked to do, and what happened."""
+
+    name: str
+    config: dict[str, Any]
+    objectives: tuple[Objective, ...]
+    records: list[TrialRecord]
+    attrs: Mapping[str, Any]
+
+    @property
+    def objective(self) -> Objective:
+        return self.objectives[0]

@@ -1,0 +1,84 @@
+"""Which point comes next: what was lined up, a grid, a sequence, or the sampler; none twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from hpo.config.space import Point
+from hpo.config.strategy import complete_point, is_countable, spread_point, untried
+from hpo.config.sweep_config import SweepConfig
+from hpo.results.records import TrialRecord, void_crashes
+from hpo.study.study import Study
+
+DUPLICATES_IN_A_ROW = 5
+"""Equal points from the sampler before an untried one is drawn instead."""
+MOST_DUPLICATES = 50
+"""Equal points in a row after which a space that cannot be listed has no more."""
+
+
+class Proposals:
+    """Begins trials until the sweep has all it planned or the space has no more."""
+
+    def __init__(
+        self, config: SweepConfig, study: Study, identity_of: Callable[[Point], str], warm: Sequence[Point] = ()
+    ) -> None:
+        self._config = config
+        self._study = study
+        self._identity_of = identity_of
+        self._void = void_crashes(study.records())
+        """Of earlier sessions."""
+        self._lined_up = self._line_up(warm)
+        self.exhausted = False
+        """Whether every point of the space has been tried."""
+
+    def begin(self) -> tuple[int, Point] | None:
+        """Begin the next trial: (number, point), or None when there is none."""
+        trained = sum(not record.reused_from for record in self._counted())
+        if trained >= self._config.planned_trials() or self.exhausted:
+            return None
+        point = None
+        if self._study.waiting() is None:
+            point = self._next_point()
+            if self.exhausted:
+                return None
+        return self._study.begin(point, self._identity_of)
+
+    def _counted(self) -> list[TrialRecord]:
+        return [record for record in self._study.records() if record.number not in self._void]
+
+    def _duplicates(self) -> int:
+        """How many of the last trials in a row were equal to earlier ones; read from the study, so that a resumed
+        sweep goes on alike."""
+        newest_first = sorted(self._study.records(), key=lambda record: -record.number)
+        return sum(1 for _ in itertools.takewhile(lambda record: record.is_duplicate, newest_first))
+
+    def _line_up(self, warm: Sequence[Point]) -> Iterator[Point]:
+        """Points to try before any sampler is asked: the baseline, the file's own, an earlier sweep's best, a grid."""
+        space, defaults = self._config.space, self._config.defaults()
+        yield self._config.baseline()
+        for given in self._config.strategy.enqueue:
+            yield complete_point(given, space, defaults)
+        yield from warm
+        if self._study.strategy.type == "grid":
+            yield from space.grid()
+
+    def _next_point(self) -> Point | None:
+        """A point, or None to let the sampler choose; sets `exhausted` where there is no more to try."""
+        tried = {record.identity for record in self._counted()}
+        for point in self._lined_up:
+            if self._identity_of(point) not in tried:
+                return point
+        space, kind = self._config.space, self._study.strategy.type
+        number = self._study.next_number
+        if kind == "grid" or not space.dimensions:
+            self.exhausted = True
+        elif is_countable(space) and (self._duplicates() >= DUPLICATES_IN_A_ROW or space.most_points() <= len(tried)):
+            point_left = untried(space.grid(), tried, self._identity_of, number)
+            self.exhausted = point_left is None
+            return point_left
+        elif self._duplicates() >= MOST_DUPLICATES:
+            self.exhausted = True
+        elif kind == "qmc":
+            return spread_point(space, number, self._config.seed)
+        return None

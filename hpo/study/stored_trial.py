@@ -1,0 +1,80 @@
+"""One trial in Optuna's attributes: a record written, and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.results.records import Attempt, TrialRecord
+from trainers.protocol.codec import from_json, to_json
+from trainers.protocol.messages import TrialResult
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+BILLION = 1_000_000_000
+"""Steps of a whole budget: fits the 32 bits that a database has for one."""
+
+
+def billionths(fraction: float) -> int:
+    """A share of the budget as Optuna's step, a whole number."""
+    return round(fraction * BILLION)
+
+
+def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
+    """What `read_trial` reads besides state, point and reports."""
+    begun = {
+        "number": record.number, "revision": record.revision, "identity": record.identity,
+        "reused_from": record.reused_from,
+    }  # fmt: skip
+    attrs = {
+        "begun": begun, "run_id": record.run_id, "attempts": [to_json(a) for a in record.attempts],
+        "resumed_from": record.resumed_from, "result": to_json(record.result) if record.result else None,
+    }  # fmt: skip
+    curve = {f"curve:{index}": list(point) for index, point in enumerate(record.curve)} if with_curve else {}
+    return {name: value for name, value in {**attrs, **curve}.items() if value is not None}
+
+
+def read_trials(trials: Iterable[FrozenTrial], attrs: Mapping[str, Any]) -> list[TrialRecord]:
+    """The trials of a study with these attributes. `run_ids` has the runs that were made anew after the trial's end."""
+    records = [record for trial in trials if (record := read_trial(trial))]
+    runs = attrs.get("run_ids", {})
+    return [dataclasses.replace(r, run_id=runs.get(str(r.number), r.run_id)) for r in records]
+
+
+def read_trial(trial: FrozenTrial) -> TrialRecord | None:
+    """None for a trial that waits, or that a kill caught before it had a number."""
+    attrs = trial.user_attrs
+    if trial.state == TrialState.WAITING or "begun" not in attrs:
+        return None
+    begun = attrs["begun"]
+    is_over = trial.state != TrialState.RUNNING
+    result = from_json(TrialResult, attrs["result"]) if is_over and attrs.get("result") else None
+    return TrialRecord(
+        number=begun["number"],
+        state=result.state if result else _STATES[trial.state],
+        params=dict(trial.params),
+        identity=begun["identity"],
+        curve=_curve(trial),
+        run_id=attrs.get("run_id"),
+        result=result,
+        attempts=[from_json(Attempt, attempt) for attempt in attrs.get("attempts", [])],
+        resumed_from=attrs.get("resumed_from"),
+        reused_from=begun["reused_from"],
+        revision=begun["revision"],
+    )
+
+
+def _curve(trial: FrozenTrial) -> list[tuple[float, float]]:
+    if trial.intermediate_values:
+        return [(step / BILLION, value) for step, value in sorted(trial.intermediate_values.items())]
+    curve: list[tuple[float, float]] = []
+    while (point := trial.user_attrs.get(f"curve:{len(curve)}")) is not None:
+        curve.append((point[0], point[1]))
+    return curve

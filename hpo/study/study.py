@@ -1,0 +1,278 @@
+"""The Optuna room: which point to try next, and the record of all that were tried.
+
+One writer: only the sweep process opens a study for writing. The study is the truth; MLflow is a view of it. A sweep
+whose space is edited goes on in a new Optuna study, `NAME@2`, into which the trials that still fit are copied; the
+number of a trial is ours and stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from hpo.config.objective import Objective, excess, value_of
+from hpo.config.space import Point
+from hpo.config.strategy import choose_strategy
+from hpo.config.sweep_config import SweepConfig
+from hpo.results.records import Attempt, TrialRecord
+from hpo.study.gp import GaussianProcess, Tried
+from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
+from hpo.study.stored_trial import BILLION, attrs_of, billionths, read_trials
+from hpo.trials.retries import RETRIED
+from trainers.protocol.codec import to_json
+from trainers.protocol.messages import TrialResult
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+STUDY_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+"""What Optuna and the database below it raise when the store cannot be written."""
+
+
+class Study:
+    """A sweep's trials in Optuna: ask, report, tell, and read back."""
+
+    def __init__(self, config: SweepConfig, storage: optuna.storages.BaseStorage, name: str | None = None) -> None:
+        self.config = config
+        self.strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
+        # Reports are ours to judge (hpo/pruning/rules.py); Optuna must not prune on its own.
+        self._study = optuna.create_study(
+            study_name=name or config.name,
+            storage=storage,
+            directions=[o.direction for o in config.objectives],
+            pruner=optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        self._gp = GaussianProcess(config.space, [o.direction for o in config.objectives])
+        self._open: dict[int, optuna.Trial] = {}
+        self._attrs = dict(self._study.user_attrs)
+        found = self._study.get_trials(deepcopy=False)
+        self._records = {r.number: r for r in read_trials(found, self._attrs)}
+        for trial in found:
+            if trial.state == TrialState.RUNNING and "begun" not in trial.user_attrs:  # a kill in the middle of `begin`
+                number = self.next_number
+                self._write_begun(optuna.Trial(self._study, trial._trial_id), number, "", None)
+                self._records[number] = TrialRecord(number, "running", dict(trial.params), "", revision=self.revision)
+
+    # --- asking ------------------------------------------------------------------------------------------
+
+    def interrupted(self) -> list[int]:
+        """Trials that a killed process left running: the caller trains them on under their own numbers."""
+        return [number for number, record in sorted(self._records.items()) if not record.is_over]
+
+    def resume(self, number: int, identity_of: Callable[[Point], str]) -> Point:
+        """Take up an interrupted trial; suggests what a kill in the middle of `ask` had left out.
+
+        One that waited for the result of an equal trial is trained after all when that one has crashed meanwhile.
+        """
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        frozen = next(t for t in running if t.user_attrs["begun"]["number"] == number)
+        self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
+        trial = self._open[number] = optuna.Trial(self._study, frozen._trial_id)
+        params = suggest(trial, self.config.space)
+        record = self._records[number]
+        identity = record.identity or identity_of(params)
+        twin = self.twin(identity, but=number)
+        reused_from = None if twin is None else str(twin)
+        if (identity, reused_from) != (record.identity, record.reused_from):
+            self._write_begun(trial, number, identity, reused_from)
+            self._change(number, params=params, identity=identity, reused_from=reused_from)
+        return params
+
+    def waiting(self) -> Point | None:
+        """A point that a killed process lined up and did not begin: the next `begin` takes it, whatever it is given."""
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return dict(trials[0].system_attrs["fixed_params"]) if trials else None
+
+    def begin(self, point: Point | None, identity_of: Callable[[Point], str]) -> tuple[int, Point]:
+        """Begin a trial at a point, or at one that the strategy's model of the objective chooses.
+
+        Returns our number and the point. A trial of the same identity that came before lends its result: see
+        `TrialRecord.reused_from`.
+        """
+        number = self.next_number
+        if self.waiting() is None:
+            if point is None and self.strategy.type == "gp" and len(tried := self._tried()) >= STARTUP_TRIALS:
+                point = self._gp.ask(tried, self._seed(number))
+            if point is not None:
+                self._study.enqueue_trial(point)
+        self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
+        trial = self._study.ask()
+        params = suggest(trial, self.config.space)
+        identity = identity_of(params)
+        twin = self.twin(identity)
+        reused_from = None if twin is None else str(twin)
+        self._open[number] = trial
+        self._write_begun(trial, number, identity, reused_from)
+        self._records[number] = TrialRecord(
+            number, "running", params, identity, reused_from=reused_from, revision=self.revision
+        )
+        return number, params
+
+    def twin(self, identity: str, but: int | None = None) -> int | None:
+        """The trained (or running) trial of the same identity, whose result another one need not earn again; one
+        taken over from another sweep lends too.
+
+        A crash says nothing of the point, so it lends nothing; running out of memory and diverging do.
+        """
+        for record in self._records.values():
+            lends = record.result is None or record.result.cause not in RETRIED
+            if record.identity == identity and lends and not record.is_duplicate and record.number != but:
+                return record.number
+        return None
+
+    def _write_begun(self, trial: optuna.Trial, number: int, identity: str, reused_from: str | None) -> None:
+        """In one attribute: each write costs a transaction."""
+        begun = {"number": number, "revision": self.revision, "identity": identity, "reused_from": reused_from}
+        trial.set_user_attr("begun", begun)
+
+    @property
+    def _sampling(self) -> str:
+        """Strategies that have no sampler of Optuna's draw at random where no point is given."""
+        return self.strategy.type if self.strategy.type in ("tpe", "nsga2") else "random"
+
+    @property
+    def next_number(self) -> int:
+        return max([*self._records, int(self._attrs.get("last_number", -1))], default=-1) + 1
+
+    def _seed(self, number: int) -> int:
+        return (self.config.seed * 1_000_003 + number) % 2**32
+
+    def _tried(self) -> list[Tried]:
+        """What a model of the objective learns from.
+
+        A pruned trial counts with the value that it was pruned at: without it, the model would go on proposing where
+        pruning stops everything. With several objectives, and for a point that cannot be trained, the worst value
+        seen stands in; for a trial under way the mean, so that it is not proposed again.
+        """
+        constraints = self.config.constraints
+        known, unknown, running = [], [], []
+        for record in self._records.values():
+            result = record.result
+            if record.is_duplicate or (result and result.cause in RETRIED):
+                continue
+            if result is None:
+                running.append(record.params)
+            elif result.state == "complete" or (result.state == "pruned" and len(self.config.objectives) == 1):
+                known.append((record.params, self._values(result), excess(result, constraints)))
+            else:
+                unknown.append(record.params)
+        if not any(record.state == "complete" for record in self._records.values()):
+            return []
+        columns = list(zip(*(values for _, values, _ in known), strict=True))
+        worst = [max(c, key=o.sort_key) for c, o in zip(columns, self.config.objectives, strict=True)]
+        mean = [sum(column) / len(column) for column in columns]
+        kept = dict.fromkeys(constraints, 0.0)
+        return known + [(p, worst, kept) for p in unknown] + [(p, mean, kept) for p in running]
+
+    def _values(self, result: TrialResult) -> list[float]:
+        return [value_of(result, o.metric) for o in self.config.objectives]
+
+    # --- telling -----------------------------------------------------------------------------------------
+
+    def set_run_id(self, number: int, run_id: str) -> None:
+        if self._records[number].run_id != run_id:
+            self._open[number].set_user_attr("run_id", run_id)
+            self._change(number, run_id=run_id)
+
+    def replace_run(self, number: int, run_id: str) -> None:
+        """The run of a trial that is over was made anew. Optuna changes nothing of such a trial: the study notes it."""
+        self.set_attr("run_ids", {**self._attrs.get("run_ids", {}), str(number): run_id})
+        self._change(number, run_id=run_id)
+
+    def set_attempts(self, number: int, attempts: Sequence[Attempt], resumed_from: int | None) -> None:
+        trial = self._open[number]
+        trial.set_user_attr("attempts", [to_json(attempt) for attempt in attempts])
+        trial.set_user_attr("resumed_from", resumed_from)
+        self._change(number, attempts=list(attempts), resumed_from=resumed_from)
+
+    def report(self, number: int, index: int, fraction: float, value: float) -> None:
+        """Record an evaluation, once: a resumed trial may repeat what is known."""
+        curve = self._records[number].curve
+        if index < len(curve):
+            return
+        fraction = billionths(fraction) / BILLION  # as it will be read back: rules compare shares of the budget
+        self._change(number, curve=[*curve, (fraction, value)])
+        if len(self.config.objectives) == 1:  # TPE ranks pruned trials by their reports
+            self._open[number].report(value, step=billionths(fraction))
+        else:  # Optuna takes no reports with several objectives
+            self._open[number].set_user_attr(f"curve:{index}", [fraction, value])
+
+    def finish(self, number: int, result: TrialResult) -> None:
+        """Tell Optuna how a trial ended; the result goes first, so a final state always has one."""
+        trial = self._open[number]
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        state = states[result.state]
+        values = self._values(result) if state == TrialState.COMPLETE else None
+        if values is not None and any(math.isnan(value) for value in values):
+            raise ValueError(f"trial {number} is complete without a value: a trainer must end it as diverged")
+        trial.set_user_attr("result", to_json(result))
+        if state == TrialState.COMPLETE:
+            for name, by in excess(result, self.config.constraints).items():
+                if name not in trial.constraints:  # a kill may have come just after it was set
+                    trial.set_constraint(name, by)
+        if state == TrialState.PRUNED and len(self.config.objectives) > 1:
+            state = TrialState.FAIL  # NSGA-II and TPE have no place for a pruned trial of several objectives
+        self._study.tell(trial, values, state=state)
+        del self._open[number]
+        self._change(number, state=result.state, result=result)
+
+    def _change(self, number: int, **changes: Any) -> None:
+        self._records[number] = dataclasses.replace(self._records[number], **changes)
+
+    # --- copying -----------------------------------------------------------------------------------------
+
+    def copy(self, record: TrialRecord) -> None:
+        """Take over a trial of an earlier revision or another sweep; one that was interrupted will go on here."""
+        several = len(self.config.objectives) > 1
+        reports = None if several else {billionths(fraction): value for fraction, value in record.curve}
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
+        state = states.get(record.state, TrialState.FAIL)
+        if state == TrialState.PRUNED and several:
+            state = TrialState.FAIL
+        result = record.result if state == TrialState.COMPLETE else None
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=state, params=record.params, distributions=distributions(self.config.space, record.params),
+                values=self._values(result) if result else None, intermediate_values=reports,
+                constraints=excess(result, self.config.constraints) if result else None,
+                user_attrs=attrs_of(record, with_curve=several),
+            )
+        )  # fmt: skip
+        self._records[record.number] = record
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    @property
+    def objective(self) -> Objective:
+        return self.config.objective
+
+    @property
+    def revision(self) -> int:
+        return int(self._attrs.get("revision", 1))
+
+    @property
+    def curves(self) -> Mapping[int, Sequence[tuple[float, float]]]:
+        """Curves of all trials that were trained, running ones included."""
+        return {n: r.curve for n, r in self._records.items() if r.curve and not r.reused_from}
+
+    def record(self, number: int) -> TrialRecord:
+        return self._records[number]
+
+    def records(self) -> list[TrialRecord]:
+        return list(self._records.values())
+
+    def set_attr(self, name: str, value: Any) -> None:
+        self._study.set_user_attr(name, value)
+        self._attrs[name] = value
+
+    def attrs(self) -> dict[str, Any]:
+        return dict(self._attrs)
+
+    def close(self) -> None:
+        self._gp.close()

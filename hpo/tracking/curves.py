@@ -1,0 +1,27 @@
+"""What every view draws of a trial: names and values, over the training examples seen. Pure."""
+
+from __future__ import annotations
+
+from trainers.protocol.messages import Evaluation, Step, TrialResult, TrialSpec
+from trainers.protocol.settings import Setting
+
+
+def of_step(step: Step) -> dict[str, float]:
+    """Nothing of a step that only tells that it was taken (see `logging_steps`)."""
+    return {} if step.loss is None else {"train/loss": step.loss, "train/learning_rate": step.learning_rate}
+
+
+def of_evaluation(evaluation: Evaluation) -> dict[str, float]:
+    metrics = {f"validation/{name}": value for name, value in evaluation.metrics.items()}
+    return {**metrics, "optimizer_step": evaluation.step}
+
+
+def best_of(result: TrialResult) -> dict[str, float]:
+    """The metrics of the best evaluation, one value each."""
+    return {f"best/{name}": value for name, value in result.metrics.items()}
+
+
+def settings_of(spec: TrialSpec) -> dict[str, Setting]:
+    """What tells trials apart, without the settings that are not given."""
+    settings = {"method": spec.method, **spec.settings, "max_examples": spec.max_examples, "seed": spec.seed}
+    return {name: value for name, value in settings.items() if value is not None}

@@ -1,0 +1,91 @@
+"""The MLflow room for finding runs: a sweep's own by their tags, and those that someone deleted brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, ViewType
+
+from hpo.paths import Home
+from hpo.tracking.mlflow_places import EXPERIMENT
+
+# So that the UI opens on training runs, not on traces of a language model.
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+_PAGE = 1000
+NAMES_SHOWN = 10
+
+
+class SweepRuns:
+    """The runs of one sweep. MLflow is a view: what is missing there is made again, and never ends a sweep."""
+
+    def __init__(self, client: MlflowClient, home: Home, sweep: str, say: Callable[[str], None]) -> None:
+        self._client = client
+        self._sweep = sweep
+        self._say = say
+        self._experiment_id = self._experiment(home)
+
+    def _experiment(self, home: Home) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            return str(self._client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
+        if found.lifecycle_stage == LifecycleStage.DELETED:
+            self._client.restore_experiment(found.experiment_id)
+            self._say(f"the experiment {EXPERIMENT!r} was deleted in MLflow: it is restored with all its runs")
+        return str(found.experiment_id)
+
+    def create(self, name: str, tags: Mapping[str, str]) -> str:
+        return str(self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+
+    def find(self, **tags: str) -> str | None:
+        """A run by its tags: one made just before a crash is adopted, not doubled."""
+        for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
+            if runs := self._search(view, tags, 1):
+                return self._alive(runs[:1])[0]
+        return None
+
+    def living(self, run_id: str | None) -> str | None:
+        """The run, brought back where it was deleted; None where it is gone for good."""
+        if run_id is None:
+            return None
+        runs = self._search(ViewType.ALL, {}, 1, f"attributes.run_id = '{run_id}'")
+        return self._alive(runs)[0] if runs else None
+
+    def gone(self, run_ids: Collection[str]) -> set[str]:
+        """Those that were deleted for good; the others are brought back."""
+        return set(run_ids) - set(self._alive(self._search(ViewType.ALL, {})))
+
+    def adopt_children(self, parent_id: str) -> None:
+        """Put the sweep's trials and repeats below a parent that was made anew."""
+        runs = self._search(ViewType.ALL, {})
+        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId", parent_id) != parent_id]
+        for run_id in self._alive(children):
+            self._client.set_tag(run_id, "mlflow.parentRunId", parent_id)
+
+    def _alive(self, runs: Sequence[Any]) -> list[str]:
+        """Their ids, those that were deleted restored."""
+        deleted = [run.info for run in runs if run.info.lifecycle_stage == LifecycleStage.DELETED]
+        for info in deleted:
+            self._client.restore_run(info.run_id)
+        if deleted:
+            names = ", ".join(info.run_name for info in deleted[:NAMES_SHOWN])
+            more = f" and {len(deleted) - NAMES_SHOWN} more" if len(deleted) > NAMES_SHOWN else ""
+            self._say(f"runs that were deleted in MLflow are restored: {names}{more}")
+        return [str(run.info.run_id) for run in runs]
+
+    def _search(self, view: int, tags: Mapping[str, str], most: int | None = None, query: str = "") -> list[Any]:
+        """Runs of this sweep, the newest first."""
+        wanted = {"sweep": self._sweep, **tags}
+        clauses = [f"tags.`hpo.{name}` = '{value}'" for name, value in wanted.items()]
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], " and ".join([*clauses, query] if query else clauses), view,
+                max_results=most or _PAGE, page_token=token,
+            )  # fmt: skip
+            runs += page
+            token = page.token
+            if most or not token:
+                return runs

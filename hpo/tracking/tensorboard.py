@@ -1,0 +1,124 @@
+"""The TensorBoard room: event files with the curves that MLflow has, a folder for each trial.
+
+Written by the sweep process alone, with TensorBoard's own protocol buffers (https://www.tensorflow.org/tensorboard).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from hpo.config.sweep_config import SweepConfig
+from hpo.paths import Home
+from hpo.results.records import TrialRecord
+from hpo.tracking import curves
+from hpo.tracking.metric_names import safe_name
+from hpo.tracking.mlflow_tracker import Tracker
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Evaluation, Inspection, Step, TrialResult, TrialSpec
+
+
+class TensorBoardTracker(Tracker):
+    """MLflow's runs, with event files beside them that are told the same."""
+
+    def __init__(
+        self, home: Home, config: SweepConfig, inspection: Inspection, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        super().__init__(home, config, inspection, say)
+        self._home = home
+        self._sweep = config.name
+        self._files: dict[int, EventFile] = {}
+
+    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
+        self._files[spec.number] = EventFile(self._home.events(self._sweep, spec.number), spec)
+        return super().start_trial(spec, record, is_baseline=is_baseline)
+
+    def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
+        self._files[spec.number] = EventFile(self._home.events(self._sweep, trial, repeat), spec)
+        return super().start_repeat(spec, trial, repeat)
+
+    def step(self, number: int, step: Step) -> None:
+        self._files[number].add(step.examples, curves.of_step(step))
+        super().step(number, step)
+
+    def evaluation(self, number: int, evaluation: Evaluation) -> None:
+        self._files[number].add(evaluation.examples, curves.of_evaluation(evaluation))
+        super().evaluation(number, evaluation)
+
+    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
+        self._files.pop(number).add(0, curves.best_of(result))
+        super().finish_trial(number, result, paths)
+
+
+class EventFile:
+    """The curves of one trial, in one file that only grows.
+
+    A trial that goes on, or is tried again, repeats what came since its checkpoint, to the same numbers. So what was
+    written stays, whenever the kill came, and each curve takes only points beyond its last one: none is drawn twice.
+    """
+
+    def __init__(self, folder: Path, spec: TrialSpec) -> None:
+        """Begin the trial's file, or take up the one that it has from an earlier session."""
+        self._path = folder / f"events.out.tfevents.{spec.fingerprint()[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for stranger in set(folder.glob("*.tfevents.*")) - {self._path}:
+            stranger.unlink()  # of another trial that had this number before
+        self._last = self._take_up()
+        """Curve -> the examples of its last point."""
+        if not self._last:
+            self._append(Event(file_version="brain.Event:2"))
+            self._add(0, hparams_pb(curves.settings_of(spec), trial_id=spec.fingerprint()))
+
+    def add(self, examples: int, values: Mapping[str, float]) -> None:
+        """Points at `examples` training examples, but for the curves that are as far already."""
+        named = {_tag(name): value for name, value in values.items()}
+        new = [Summary.Value(tag=n, simple_value=v) for n, v in named.items() if examples > self._last.get(n, -1)]
+        if new:
+            self._add(examples, Summary(value=new))
+
+    def _add(self, examples: int, summary: Any) -> None:
+        self._append(Event(step=examples, summary=summary))
+        self._last |= {value.tag: examples for value in summary.value}
+
+    def _append(self, event: Any) -> None:
+        event.wall_time = time.time()
+        with self._path.open("ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+    def _take_up(self) -> dict[str, int]:
+        """How far each curve is; what a kill left of a record, or of a head without its settings, is cut off."""
+        last: dict[str, int] = {}
+        whole = 0
+        for end, event in _records(self._path.read_bytes() if self._path.exists() else b""):
+            last |= {value.tag: event.step for value in event.summary.value}
+            whole = end if last else 0
+        if self._path.exists():
+            os.truncate(self._path, whole)
+        return last
+
+
+def _tag(name: str) -> str:
+    """TensorBoard takes any name that is text; half characters are none."""
+    return name if name.isascii() or name == name.encode("utf-8", "replace").decode() else safe_name(name)
+
+
+def _records(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(where it ends, event) of each whole record: length (uint64), its checksum, the event, its checksum (uint32)."""
+    start = 0
+    while start + 12 <= len(data):
+        body = start + 12
+        end = body + struct.unpack_from("<Q", data, start)[0] + 4
+        if end > len(data) or struct.unpack_from("<I", data, end - 4)[0] != masked_crc32c(data[body : end - 4]):
+            return
+        yield end, Event.FromString(data[body : end - 4])
+        start = end

@@ -1,0 +1,47 @@
+"""What a failure means for a trial: try again (and how), or give it up. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hpo.results.records import Attempt
+from trainers.protocol.messages import PAUSED, Failed, TrialSpec
+
+MOST_HALVINGS = 3
+RETRIED = ("crash", "interrupted", "timeout")
+"""Causes that say nothing of the point: the machine's fault, or chance's."""
+SAME_CRASHES = 3
+"""So many trials in a row that end with the same crash stop the sweep: it is not the points."""
+NOT_PAUSED = Failed("interrupted", "ended before it reached a checkpoint to pause at")
+"""How a trial ends that was told to pause and did not in time."""
+_FREE = (PAUSED.message, NOT_PAUSED.message)
+# The system's words, SQLite's, numpy's.
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk is full|\d+ requested and \d+ written", re.I)
+
+
+def halvings_of_next_attempt(failed: Failed, spec: TrialSpec, attempts: Sequence[Attempt], retries: int) -> int | None:
+    """How often the next attempt halves the micro-batch, or None when there is none.
+
+    Out of memory: once more than this one, up to three times (evaluations take half as much at once too, so even a
+    micro-batch of one row may fit). A crash, an interruption or a stall: as before, while `retries` last (a pause
+    that a person asked for costs none). Anything else would only happen again.
+    `attempts` are those before the one that failed.
+    """
+    if failed.cause == "oom":
+        return spec.halvings + 1 if spec.halvings < MOST_HALVINGS else None
+    spent = sum(a.cause in RETRIED and a.message not in _FREE for a in attempts)
+    if failed.cause in RETRIED and (spent < retries or failed.message in _FREE):
+        return spec.halvings
+    return None
+
+
+def halvings_to_begin_with(attempts: Sequence[Attempt]) -> int:
+    """What earlier attempts, of this process or another, have learned of the memory a trial needs."""
+    known = (a.halvings + (a.cause == "oom") for a in attempts)
+    return min(MOST_HALVINGS, max(known, default=0))
+
+
+def is_disk_full(failed: Failed) -> bool:
+    """Whether there was no room to write: nothing about the trial, and no other one would do better."""
+    return failed.cause == "crash" and _DISK_FULL.search(failed.message) is not None

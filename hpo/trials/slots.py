@@ -1,0 +1,78 @@
+"""How many trials run side by side, and what each may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainers.protocol.messages import Inspection, Probed
+
+AMPLE_MB = 4096
+"""With so much memory free for each core, nobody needs to ask what a trial takes."""
+MARGIN = 1.25
+"""A trial may need that much more than a few seconds of it showed."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    jobs: int
+    threads: int
+    """Per trial: two threads that share a core are far slower than one."""
+    gpus: int = 0
+
+    def device(self, slot: int) -> str:
+        return f"cuda:{slot % self.gpus}" if self.gpus else "cpu"
+
+
+def choose_slots(
+    inspection: Inspection, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
+) -> Slots:
+    """As asked for; else a trial per core, or as many on each GPU, as memory allows.
+
+    `probe` measures the largest trial of the space, or finds that it does not fit (None): then each has a device for
+    itself. It is asked only where memory may be short.
+    """
+    if jobs is None:
+        most = gpu_jobs(inspection, probe) if inspection.gpus else cpu_jobs(min(cores(), planned), probe)
+        jobs = max(1, min(most, planned))
+    return Slots(jobs, threads or max(1, cores() // jobs), inspection.gpus)
+
+
+def cpu_jobs(wanted: int, probe: Callable[[], Probed | None], available_mb: float | None = None) -> int:
+    available = available_memory_mb() if available_mb is None else available_mb
+    if wanted <= 1 or is_ample(wanted, available):
+        return wanted
+    largest = probe()
+    return 1 if largest is None else min(wanted, int(available / (largest.memory_mb * MARGIN)))
+
+
+def probes_at_once(inspection: Inspection) -> int:
+    """One for each core, as trials will run, where memory is ample; else in turn, and on GPUs too: each measures its
+    own memory there."""
+    return cores() if not inspection.gpus and is_ample(cores(), available_memory_mb()) else 1
+
+
+def is_ample(jobs: int, available_mb: float) -> bool:
+    return available_mb >= AMPLE_MB * jobs
+
+
+def gpu_jobs(inspection: Inspection, probe: Callable[[], Probed | None]) -> int:
+    """On each GPU what fits into its memory, but no more trials than cores to feed them."""
+    largest = probe()
+    per_gpu = 1 if largest is None else int(inspection.gpu_memory_mb / (largest.memory_mb * MARGIN))
+    return inspection.gpus * max(1, min(per_gpu, cores() // inspection.gpus))
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def available_memory_mb() -> float:
+    """What new processes can have without swapping, as the kernel estimates it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) / 1024
+    raise ValueError("/proc/meminfo has no MemAvailable")

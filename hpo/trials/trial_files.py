@@ -1,0 +1,102 @@
+"""A trial's files as the sweep reads and writes them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hpo.results.confusion_svg import confusion_svg
+from hpo.results.error_analysis import confusion, example, worst_rows
+from trainers.metrics.table import ROW_RESULTS
+from trainers.protocol.codec import from_json, to_json
+from trainers.protocol.files import TrialPaths, write_atomically
+from trainers.protocol.messages import Inspection, TrialResult, TrialSpec
+
+LOG_TAIL_LINES = 20
+
+
+def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
+    """The result an earlier process left, if it is of the same spec."""
+    if not paths.result.exists() or not is_of(spec, paths):
+        return None
+    return read_result(paths)
+
+
+def read_result(paths: TrialPaths) -> TrialResult:
+    return from_json(TrialResult, json.loads(paths.result.read_text()))
+
+
+def is_of(spec: TrialSpec, paths: TrialPaths) -> bool:
+    """Whether a folder holds this very trial: whatever decides its result is equal."""
+    if not paths.spec.exists():
+        return False
+    return from_json(TrialSpec, json.loads(paths.spec.read_text())).fingerprint() == spec.fingerprint()
+
+
+def prepare_folder(spec: TrialSpec, paths: TrialPaths) -> None:
+    """Keep what an interrupted attempt at this trial left (its checkpoints); clear away anything else."""
+    if not is_of(spec, paths):
+        shutil.rmtree(paths.dir, ignore_errors=True)
+    paths.dir.mkdir(parents=True, exist_ok=True)
+
+
+def write_result(result: TrialResult, paths: TrialPaths) -> None:
+    """`result.json`, last of a trial's files: where it stands, the trial is over."""
+    if not paths.result.exists():
+        paths.dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(paths.result, json.dumps(to_json(result), indent=2))
+
+
+def losses_of(paths: TrialPaths, index: int, task: str) -> list[float] | None:
+    """Per-example losses of an evaluation; None where none were kept."""
+    import numpy as np  # late: only rules that compare examples need them
+
+    path = paths.rows(index)
+    if not path.exists():
+        return None
+    losses: list[float] = ROW_RESULTS[task].losses(np.load(path, allow_pickle=False)).tolist()
+    return losses
+
+
+def write_examples(result: TrialResult, paths: TrialPaths, task: str, inspection: Inspection, folder: Path) -> None:
+    """What a complete trial gets wrong: `worst_examples.jsonl` and, for classes, `confusion_matrix.json` and `.svg`.
+
+    They follow from the per-row results of its best evaluation. The fake trainer has no tokens, so nothing to show.
+    """
+    if result.state != "complete" or not inspection.tokens_dir:
+        return
+    import numpy as np  # late, as above
+
+    rows = np.load(paths.rows(result.best_index or 0), allow_pickle=False)
+    worst = worst_rows(task, rows)
+    inputs = _validation_rows(inspection, worst)
+    lines = [json.dumps(example(task, inputs[n], rows[n], inspection.labels), ensure_ascii=False) for n in worst]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "worst_examples.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if matrix := confusion(task, rows, inspection.labels):
+        (folder / "confusion_matrix.json").write_text(json.dumps(asdict(matrix), ensure_ascii=False), encoding="utf-8")
+        (folder / "confusion_matrix.svg").write_text(confusion_svg(matrix.labels, matrix.counts), encoding="utf-8")
+
+
+def _validation_rows(inspection: Inspection, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Some rows as the tokens' folder has them; token ids as their text, where the model's folder can tell it."""
+    wanted = set(numbers)
+    with Path(inspection.tokens_dir, "validation.jsonl").open(encoding="utf-8") as lines:
+        rows = {n: json.loads(line) for n, line in enumerate(lines) if n in wanted}
+    tokenizer_file = Path(inspection.model_dir, "tokenizer.json")
+    if not tokenizer_file.exists() or not any("input_ids" in row for row in rows.values()):
+        return rows
+    from tokenizers import Tokenizer  # late: only tasks that predict tokens need it
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    return {n: {"text": tokenizer.decode(row["input_ids"], skip_special_tokens=False)} for n, row in rows.items()}
+
+
+def log_tail(paths: TrialPaths) -> str:
+    if not paths.log.exists():
+        return "(no log)"
+    return "\n".join(paths.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

@@ -1,0 +1,731 @@
+"""The search over a trainer that computes a formula: what runs, what is judged, what survives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpo.errors import ConfigError, RequestFailed, SweepError
+from hpo.executors.inline import InlineExecutor
+from hpo.paths import Home
+from hpo.pruning.rules import Never
+from hpo.results.champion import choose_champion
+from hpo.search.controller import Untracked
+from hpo.study.study import Study
+from hpo.terminal import Silent
+from hpo.trials.calls import run_alone
+from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config
+from trainers.host import fake
+from trainers.host.fake import work
+from trainers.protocol.codec import to_json
+from trainers.protocol.messages import (
+    Evaluation,
+    Failed,
+    Finding,
+    Inspect,
+    Inspection,
+    Measure,
+    Resumed,
+    Step,
+    TrainRequest,
+    TrialResult,
+)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    def sweep(num_trials=4, folder=tmp_path, **changes):
+        return Sweep(folder, **{"search_strategy": {"type": "random", "num_trials": num_trials}, **changes})
+
+    return sweep
+
+
+def grid(*rates):
+    return {
+        "search_strategy": {"type": "grid"},
+        "search_space": {"learning_rate": {"type": "choice", "values": list(rates)}},
+    }
+
+
+# --- all trials become final ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 8])
+@pytest.mark.parametrize("pruner", ["successive_halving", "none"])
+def test_every_planned_trial_becomes_final(sweep, jobs, pruner):
+    given = sweep(num_trials=6, pruner={"type": pruner})
+    assert given.search(jobs=jobs).finished_count == 6
+    assert [r.number for r in given.records] == list(range(6))
+    assert {r.state for r in given.records} <= {"complete", "pruned"}
+    assert all(r.result == given.result_on_disk(r.number) for r in given.records)
+
+
+def test_without_a_space_one_trial_runs(sweep):
+    assert sweep(search_space={}).search(jobs=4).finished_count == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_never_more_than_jobs_are_under_way_and_as_many_as_possible(sweep, jobs):
+    given = sweep(num_trials=7)
+    given.search(jobs=jobs)
+    assert given.executor.most_at_once == jobs
+
+
+def test_trials_side_by_side_advance_in_turn(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"})
+    given.search(jobs=2)
+    numbers = [number for number, event in given.executor.events if isinstance(event, Evaluation)]
+    assert numbers == [0, 1] * 5
+
+
+def test_a_finished_sweep_trains_nothing_again(sweep):
+    given = sweep()
+    given.search()
+    assert given.search().finished_count == 4
+    assert given.executor.specs == []
+
+
+def test_more_trials_may_be_asked_for_later(sweep):
+    given = sweep(num_trials=2)
+    given.search()
+    given.edit(search_strategy={"type": "random", "num_trials": 5})
+    given.search()
+    assert [spec.number for spec in given.executor.specs] == [2, 3, 4]
+
+
+def test_every_trial_gets_its_slot_s_threads_and_the_sweep_s_budget(sweep):
+    given = sweep()
+    given.search()
+    assert {(spec.threads, spec.device, spec.max_examples) for spec in given.executor.specs} == {(1, "cpu", 100)}
+
+
+def test_trials_side_by_side_are_on_different_gpus(sweep):
+    """Also when a later one ends first and its device is free again."""
+    lasts = {0: 1, 1: 6, 2: 1, 3: 6, 4: 1, 5: 1}  # evaluations of each trial
+
+    def uneven(request):
+        for index in range(lasts[request.spec.number]):
+            yield evaluation(index, (index + 1) / 6, 0.5)
+        yield from finish(request)
+
+    given = sweep(num_trials=6, pruner={"type": "none"})
+    given.search(Recording(uneven), jobs=2, gpus=2)
+    assert all(len(set(devices)) == len(devices) for devices in given.executor.devices_at_once)
+
+
+def test_time_on_gpus_is_counted(sweep):
+    given = sweep(num_trials=3, pruner={"type": "none"})
+    given.search(jobs=2, gpus=2)
+    assert given.open().attrs()["spent"]["gpu_seconds"] == pytest.approx(3 * 5 * 0.01)
+
+
+QUEUE = [{"learning_rate": rate} for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)]
+
+
+def test_results_of_a_queue_do_not_depend_on_how_many_run_side_by_side(sweep, tmp_path):
+    results = []
+    for jobs in (1, 2, 3, 7):
+        given = sweep(
+            folder=tmp_path / str(jobs), pruner={"type": "none"},
+            search_strategy={"type": "random", "num_trials": 7, "enqueue": QUEUE},
+        )  # fmt: skip
+        given.search(jobs=jobs)
+        results.append([(r.number, r.params, r.state, r.result.value, r.curve) for r in given.records])
+    assert results[1:] == results[:1] * 3
+    assert [params for _, params, *_ in results[0]] == [given.config.baseline(), *QUEUE]
+
+
+def finish(request):
+    *_, result = changed(work(request))
+    yield result
+
+
+def changed(events, change=lambda event: event):
+    """A worker's events, each changed before it is told; verdicts go back to the worker."""
+    verdict = None
+    while True:
+        try:
+            event = events.send(verdict)
+        except StopIteration:
+            return
+        verdict = yield change(event)
+
+
+# --- equal points --------------------------------------------------------------------------------------
+
+EQUAL = {"lora_alpha": {"type": "choice", "values": [None, 16, 32]}}
+"""None is alpha_ratio times the rank, 2 x 8: the same as 16."""
+
+
+def test_an_equal_point_takes_the_stored_result_and_no_budget(sweep):
+    given = sweep(9, search_space=EQUAL)
+    given.search()
+    reused = [r for r in given.records if r.reused_from]
+    assert reused
+    assert len(given.executor.specs) == 2
+    for record in reused:
+        twin = given.records[int(record.reused_from)]
+        assert record.identity == twin.identity
+        assert record.result == twin.result
+        assert (record.state, record.curve) == (twin.state, [])
+        assert not given.paths(record.number).result.exists()
+
+
+def test_an_equal_point_of_a_trial_under_way_waits_for_its_result(sweep):
+    given, seen = sweep(9, search_space=EQUAL, pruner={"type": "none"}), Seen()
+    given.search(jobs=3, view=seen)
+    reused = [r for r in given.records if r.reused_from]
+    assert reused
+    assert len(given.executor.specs) == 2
+    assert [r.result for r in reused] == [given.records[int(r.reused_from)].result for r in reused]
+    ended = [number for number, _, _ in seen.ended]
+    assert all(ended.index(r.number) > ended.index(int(r.reused_from)) for r in reused)
+
+
+def test_a_waiting_duplicate_survives_a_kill(sweep):
+    given = sweep(9, search_space=EQUAL, pruner={"type": "none"})
+    with pytest.raises(Killed):
+        given.search(jobs=3, during=kill_at_finish(0))
+    assert [r for r in given.records if r.reused_from and not r.is_over]
+    given.search(jobs=3)
+    assert all(r.is_over for r in given.records)
+    assert len({r.result.value for r in given.records if r.identity == given.records[0].identity}) == 1
+
+
+def test_tracking_hears_of_a_trial_that_was_not_trained(sweep):
+    given, told = sweep(9, search_space=EQUAL), Told()
+    given.search(tracker=told)
+    reused = {r.number for r in given.records if r.reused_from}
+    assert {number for number, record, _ in told.started if record.reused_from} == reused
+    assert reused <= set(told.ended)
+
+
+# --- pruning -------------------------------------------------------------------------------------------
+
+
+def test_bad_trials_are_pruned_side_by_side_with_a_good_one(sweep):
+    given = sweep(
+        **grid(1e-3, 1e-1, 9e-2, 8e-2), training={"max_examples": 100, "learning_rate": 1e-3},
+        pruner={"type": "successive_halving"},
+    )  # fmt: skip
+    given.search(jobs=4)
+    assert [r.state for r in given.records] == ["complete", "pruned", "pruned", "pruned"]
+    assert [given.executor.verdicts[number, "stop"] for number in range(4)] == [0, 1, 1, 1]
+    assert all(len(r.curve) < 5 for r in given.records[1:])
+
+
+def baseline_comes_last(request):
+    if request.spec.number == 0:
+        yield from [Step(0, 0, 0.0, 0.0, 0.0)] * 30
+    yield from work(request)
+
+
+@pytest.mark.parametrize("pruner", ["successive_halving", "median", "percentile"])
+def test_the_baseline_is_never_pruned(sweep, pruner):
+    given = sweep(
+        **grid(1e-3, 2e-3, 3e-3, 4e-3, 1e-1), training={"max_examples": 100, "learning_rate": 0.1},
+        pruner={"type": pruner},
+    )  # fmt: skip
+    given.search(Recording(baseline_comes_last), jobs=5)
+    assert [number for number, event in given.executor.events if isinstance(event, TrialResult)][-1] == 0
+    assert given.records[0].state == "complete"
+
+
+def test_the_baseline_is_not_pruned_after_an_interruption_either(sweep):
+    given = sweep(
+        **grid(1e-3, 2e-3, 1e-1), training={"max_examples": 100, "learning_rate": 0.1},
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        given.search(Recording(baseline_comes_last), jobs=3, during=kill_at_finish(0))
+    given.paths(0).result.unlink()
+    given.search()
+    assert given.records[0].state == "complete"
+    assert given.open().attrs()["baseline"] == 0
+
+
+def test_a_pruner_of_type_none_stops_nothing(sweep):
+    given = sweep(**grid(1e-3, 1e-1), pruner={"type": "none"})
+    assert isinstance(given.config.pruner.rule, Never)
+    given.search(jobs=2)
+    assert [r.state for r in given.records] == ["complete", "complete"]
+
+
+def test_examples_are_compared_where_the_rule_looks_at_them(sweep):
+    """The fake trainer leaves per-row results as the real one does."""
+    given = sweep(**grid(1e-3, 1e-1), training={"max_examples": 100, "learning_rate": 1e-3}, pruner={"type": "paired"})
+    given.search()
+    assert [r.state for r in given.records] == ["complete", "pruned"]
+
+
+def test_a_pruner_may_look_at_another_objective(sweep):
+    def two_metrics(request):
+        def change(event):
+            if isinstance(event, Evaluation):
+                event.metrics["loss"] = float(request.spec.number)
+            return event
+
+        yield from changed(work(request), change)
+
+    given = sweep(
+        num_trials=3, objective=[{"metric": "f1_macro"}, {"metric": "loss"}],
+        pruner={"type": "threshold", "metric": "loss", "upper": 1.5},
+    )  # fmt: skip
+    given.search(Recording(two_metrics))
+    assert [value for r in given.records for _, value in r.curve] == [0.0] * 5 + [1.0] * 5 + [2.0]
+    assert given.executor.verdicts[2, "stop"] == 1
+
+
+# --- failures ------------------------------------------------------------------------------------------
+
+
+def test_a_diverging_trial_is_a_result_and_the_sweep_goes_on(sweep):
+    given = sweep(**grid(1e-3, 0.9, 2e-3), pruner={"type": "none"})
+    given.search()
+    assert [r.state for r in given.records] == ["complete", "failed", "complete"]
+    failed = given.records[1].result
+    assert (failed.cause, failed.message, failed.value, failed.stopped_by) == (
+        "diverged", "loss is nan", None, "failure",
+    )  # fmt: skip
+    assert given.result_on_disk(1) == failed
+    assert choose_champion(given.records, given.config.objective, {}, None).number in (0, 2)
+
+
+def breaking(*numbers, message="broken"):
+    def breaks(request):
+        for index, value in enumerate([0.3, 0.6, 0.5]):
+            yield evaluation(index, (index + 1) / 10, value)
+        if request.spec.number in numbers:
+            raise RuntimeError(message.format(request.spec.number))
+        yield from finish(request)
+
+    return Recording(breaks)
+
+
+def test_a_trial_that_fails_late_keeps_its_evaluations_and_names_its_best(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"}, trials={"retries": 0})
+    given.search(breaking(1))
+    result = given.records[1].result
+    assert (result.cause, result.message) == ("crash", "RuntimeError: broken")
+    assert [e.metrics["f1_macro"] for e in result.evaluations] == [0.3, 0.6, 0.5]
+    assert (result.best_index, result.metrics, result.value) == (1, {"f1_macro": 0.6}, None)
+
+
+def test_attempts_are_recorded_as_they_happen(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"}, trials={"retries": 1})
+    given.search(breaking(1))
+    [attempt] = given.records[1].attempts
+    assert (attempt.cause, attempt.message) == ("crash", "RuntimeError: broken")
+    assert given.records[1].state == "failed"
+
+
+def test_attempts_of_earlier_sessions_count(sweep):
+    given = sweep(num_trials=2, pruner={"type": "none"}, trials={"retries": 1})
+
+    def kill_at_second_attempt(request):
+        if given.records[-1].number == 1 and given.records[1].attempts:
+            raise Killed
+        return crash(request)
+
+    def crash(request):
+        if request.spec.number == 1:
+            raise RuntimeError("broken")
+        yield from work(request)
+
+    with pytest.raises(Killed):
+        given.search(Recording(kill_at_second_attempt))
+    given.search(Recording(crash))
+    assert len(given.executor.specs) == 1
+    assert len(given.records[1].attempts) == 1
+    assert given.records[1].state == "failed"
+
+
+def test_three_trials_in_a_row_with_the_same_crash_stop_the_sweep_with_the_log_s_end(sweep):
+    def crash(request):
+        if request.spec.number:
+            Path(request.spec.dir, "trial.log").write_text("\n".join(f"line {i}" for i in range(50)))
+            raise RuntimeError("no space")
+        yield from work(request)
+
+    given = sweep(num_trials=9, trials={"retries": 0})
+    with pytest.raises(SweepError, match=r"(?s)3 trials in a row crashed alike: RuntimeError: no space.*line 49") as e:
+        given.search(Recording(crash))
+    assert "line 20" not in str(e.value)
+    assert [r.state for r in given.records] == ["complete", "failed", "failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"), [((1, 2, 4, 5), "broken"), ((1, 2, 3, 4), "broken {}")], ids=["not in a row", "not alike"]
+)
+def test_other_crashes_do_not_stop_the_sweep(sweep, numbers, message):
+    given = sweep(num_trials=6, pruner={"type": "none"}, trials={"retries": 0})
+    given.search(breaking(*numbers, message=message))
+    assert [r.number for r in given.records if r.state == "failed"] == list(numbers)
+
+
+def test_a_crashed_point_is_trained_again_when_it_is_proposed_again(sweep):
+    given = sweep(9, search_space=EQUAL, trials={"retries": 0}, pruner={"type": "none"})
+    given.search(breaking(0))
+    identity = given.records[0].identity
+    assert given.records[0].result.cause == "crash"
+    again = [r for r in given.records[1:] if r.identity == identity and not r.reused_from]
+    assert len(again) == 1
+    assert again[0].state == "complete"
+
+
+def test_when_every_trial_fails_the_sweep_does(sweep):
+    with pytest.raises(SweepError, match=r"no trial of sweep succeeded; the last one: diverged: loss is nan"):
+        sweep(**grid(0.9, 0.8)).search()
+
+
+def test_a_sweep_whose_trials_all_failed_fails_again_without_training(sweep):
+    given = sweep(**grid(0.9))
+    for expected in (1, 0):
+        with pytest.raises(SweepError):
+            given.search()
+        assert len(given.executor.specs) == expected
+
+
+def test_unusable_data_ends_the_sweep_as_a_config_error(sweep):
+    def bad(request):
+        yield Failed("data", "bad data", [Finding("train.jsonl:3", "no text"), Finding("train.jsonl:9", "no label")])
+
+    given = sweep()
+    with pytest.raises(ConfigError, match=r"(?s)2 problems.*train.jsonl:3: no text.*train.jsonl:9: no label"):
+        given.search(Recording(bad))
+    assert [r.state for r in given.records] == ["running"]  # the corrected sweep trains it under the same number
+
+
+def test_unusable_data_without_findings_still_says_why(sweep):
+    def bad(request):
+        yield Failed("data", "cannot be tokenized")
+
+    with pytest.raises(ConfigError, match="data: cannot be tokenized"):
+        sweep().search(Recording(bad))
+
+
+# --- budget --------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Hours pass as evaluations do."""
+
+    def __init__(self, hours_each):
+        self.hours = 1000.0
+        self.each = hours_each
+
+    def __call__(self):
+        return self.hours * 3600
+
+    def tick(self, event):
+        self.hours += self.each * isinstance(event, Evaluation)
+        return event
+
+
+def timed(given, hours_each, change=lambda event: event):
+    given.clock = Clock(hours_each)
+    return Recording(lambda request: changed(work(request), lambda event: change(given.clock.tick(event))))
+
+
+def test_a_budget_of_trials_is_a_bound(sweep):
+    given = sweep(num_trials=6, budget={"trials": 3})
+    assert given.search(jobs=2).finished_count == 3
+
+
+def test_when_the_hours_are_spent_no_trial_begins_and_those_under_way_stop_in_order(sweep):
+    given = sweep(num_trials=9, budget={"hours": 1.3}, pruner={"type": "none"})
+    search = given.search(timed(given, 0.1), view=Said())
+    assert search.stopped_by == "hours: 1.3"
+    states = [(r.state, r.result.stopped_by, len(r.curve)) for r in given.records]
+    assert states == [("complete", "budget", 5)] * 2 + [("pruned", "sweep_budget", 3)]
+    assert given.open().attrs()["spent"]["seconds"] == pytest.approx(1.3 * 3600)
+
+
+def test_hours_of_all_sessions_count(sweep):
+    given = sweep(num_trials=9, budget={"hours": 0.9}, pruner={"type": "none"})
+    with pytest.raises(Killed):
+        given.search(timed(given, 0.1), during=kill_at_finish(1))
+    given.paths(1).result.unlink()
+    shutil.rmtree(given.paths(1).checkpoints)
+    given.search(timed(given, 0.1))
+    assert [len(r.curve) for r in given.records] == [5, 4]
+    given.search(timed(given, 0.1))
+    assert given.executor.specs == []
+
+
+def test_there_is_always_a_champion(sweep):
+    """The budget ends within the first trials: the one that is furthest on goes to its end."""
+    given = sweep(num_trials=9, budget={"hours": 0.25}, pruner={"type": "none"})
+    given.search(timed(given, 0.1), jobs=2)
+    states = [(r.state, r.result.stopped_by) for r in given.records]
+    assert sorted(states) == [("complete", "budget"), ("pruned", "sweep_budget")]
+
+
+def test_a_budget_that_is_spent_before_anything_began_still_gives_a_champion(sweep):
+    given = sweep(num_trials=9, budget={"hours": 1e-9}, pruner={"type": "none"})
+    given.search(timed(given, 0.1), jobs=2)
+    assert [r.state for r in given.records].count("complete") == 1
+
+
+def test_room_is_kept_for_the_finalists(sweep):
+    """A trial takes half an hour by the trainer's word; six repeats on two slots take three of them."""
+
+    def half_an_hour(event):
+        return dataclasses.replace(event, seconds=1800.0) if isinstance(event, TrialResult) else event
+
+    given = sweep(num_trials=30, budget={"hours": 4.0}, pruner={"type": "none"})
+    search = given.search(timed(given, 0.05, half_an_hour), jobs=2, repeats=6)
+    assert search.stopped_by == "hours: 4"
+    assert 2.5 <= given.open().attrs()["spent"]["seconds"] / 3600 < 2.7
+
+
+def test_trial_minutes_end_a_trial_and_what_it_has_counts(sweep):
+    def a_minute_each(event):
+        return dataclasses.replace(event, seconds=60.0 * (event.index + 1)) if isinstance(event, Evaluation) else event
+
+    given = sweep(num_trials=1, budget={"trial_minutes": 2.5})
+    given.search(Recording(lambda request: changed(work(request), a_minute_each)))
+    [record] = given.records
+    assert (record.state, record.result.stopped_by, len(record.curve)) == ("complete", "trial_minutes", 3)
+
+
+# --- kills ---------------------------------------------------------------------------------------------
+
+
+def kill_at_finish(number, original=Study.finish):
+    """The process ends after a trial's result is on disk and before the study hears of it."""
+
+    def patch(study):
+        def finish(ended, result):
+            if ended == number:
+                raise Killed
+            original(study, ended, result)
+
+        study.finish = finish
+
+    return patch
+
+
+@pytest.mark.parametrize("validation_size", [0.1, 40])
+def test_a_result_left_on_disk_is_booked_without_training_again(sweep, validation_size):
+    data = {"train": "train.jsonl", "validation_size": validation_size, "test_size": validation_size}
+    given = sweep(data=data)
+    with pytest.raises(Killed):
+        given.search(during=kill_at_finish(1))
+    left = given.result_on_disk(1)
+    assert [r.state for r in given.records] == ["complete", "running"]
+
+    assert given.search().finished_count == 4
+    assert [spec.number for spec in given.executor.specs] == [2, 3]
+    assert given.records[1].result == left
+    assert len(given.records[1].curve) == len(left.evaluations)
+
+
+def test_an_interrupted_trial_goes_on_under_its_number_from_its_checkpoint(sweep):
+    given = sweep(pruner={"type": "none"})
+
+    def killed_in_second_trial(request):
+        def change(event):
+            if request.spec.number == 1 and isinstance(event, Evaluation) and event.index == 2:
+                raise Killed
+            return event
+
+        yield from changed(work(request), change)
+
+    with pytest.raises(Killed):
+        given.search(Recording(killed_in_second_trial))
+    point = given.records[1].params
+    given.search()
+    assert [spec.number for spec in given.executor.specs] == [1, 2, 3]
+    assert [event.evaluations[-1].index for _, event in given.executor.events if isinstance(event, Resumed)] == [1]
+    assert given.records[1].params == point
+    assert given.records[1].resumed_from == 2
+    assert [share for share, _ in given.records[1].curve] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert not given.paths(1).checkpoints.exists()
+
+
+def test_a_killed_sweep_tries_the_points_of_one_that_was_not(sweep, tmp_path):
+    given, undisturbed = sweep(), sweep(folder=tmp_path / "other")
+    with pytest.raises(Killed):
+        given.search(during=kill_at_finish(1))
+    given.search()
+    undisturbed.search()
+    assert given.points == undisturbed.points
+    assert [r.result for r in given.records] == [r.result for r in undisturbed.records]
+
+
+def leave_result(given, number, spec, value=0.99):
+    """What another sweep of the same name had left in a trial's folder."""
+    paths = given.paths(number)
+    paths.dir.mkdir(parents=True)
+    paths.spec.write_text(json.dumps(to_json(spec)))
+    result = TrialResult("complete", value, {"f1_macro": value}, 0, [], "budget", 1.0)
+    paths.result.write_text(json.dumps(to_json(result)))
+
+
+@pytest.fixture
+def of_another_spec(sweep, tmp_path):
+    """A sweep whose first trial's folder holds a result of another seed."""
+    other = make_config(tmp_path, search_space=RATE, seed=9)
+    given = sweep(num_trials=1)
+    leave_result(given, 0, other.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), 1))
+    return given
+
+
+def test_a_result_of_another_spec_is_not_booked(of_another_spec):
+    of_another_spec.search()
+    assert len(of_another_spec.executor.specs) == 1
+    assert of_another_spec.records[0].result.value < 0.99
+    assert of_another_spec.result_on_disk(0) == of_another_spec.records[0].result
+
+
+def test_a_result_of_another_spec_is_not_taken_for_that_of_a_killed_trial(of_another_spec):
+    def killed(request):
+        raise Killed
+        yield
+
+    with pytest.raises(Killed):
+        of_another_spec.search(Recording(killed))
+    of_another_spec.search()
+    assert of_another_spec.records[0].result.value < 0.99
+
+
+def test_a_result_of_other_data_is_not_booked(sweep):
+    """The study was deleted and the rows of the file changed; the trials' folders are still there."""
+    given = sweep(num_trials=1)
+    given.search()
+    forgetful = sweep(num_trials=1)
+    forgetful.inspection = Inspection(**{**to_json(INSPECTION), "fingerprint": "2" * 64})
+    forgetful.search()
+    assert len(forgetful.executor.specs) == 1
+
+
+# --- what is told --------------------------------------------------------------------------------------
+
+
+class Told(Untracked):
+    """A tracker that notes what it is told."""
+
+    def __init__(self):
+        self.started = []
+        self.ended = []
+        self.best = []
+
+    def start_trial(self, spec, record, *, is_baseline):
+        self.started.append((spec.number, record, is_baseline))
+        return f"run{spec.number}"
+
+    def finish_trial(self, number, result, paths):
+        self.ended.append(number)
+
+    def best_so_far(self, finished, value):
+        self.best.append((finished, value))
+
+
+class Seen(Silent):
+    """A view that notes which trials ended, and whether as the best so far."""
+
+    def __init__(self):
+        self.ended = []
+
+    def trial_finished(self, number, result, finished, *, is_best):
+        self.ended.append((number, finished, is_best))
+
+
+def test_tracking_is_told_after_the_disk_and_before_the_study(sweep):
+    given, told = sweep(num_trials=2), Told()
+    states = []
+    told.finish_trial = lambda number, result, paths: states.append(
+        (paths.result.exists(), given.records[number].state)
+    )
+    given.search(tracker=told)
+    assert states == [(True, "running")] * 2
+
+
+def test_a_run_is_taken_up_by_its_id(sweep):
+    given = sweep(num_trials=2)
+    with pytest.raises(Killed):
+        given.search(tracker=Told(), during=kill_at_finish(1))
+    told = Told()
+    given.search(tracker=told)
+    assert [(number, record.run_id) for number, record, _ in told.started] == [(1, "run1")]
+    assert [r.run_id for r in given.records] == ["run0", "run1"]
+
+
+def test_tracking_knows_the_baseline(sweep):
+    given, told = sweep(num_trials=3), Told()
+    given.search(tracker=told)
+    assert [is_baseline for _, _, is_baseline in told.started] == [True, False, False]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("f1_macro", max), ("loss", min)])
+def test_the_best_so_far_follows_the_metric_s_direction(sweep, metric, best):
+    given = sweep(num_trials=6, objective={"metric": metric}, pruner={"type": "none"})
+    told, seen = Told(), Seen()
+    given.search(tracker=told, view=seen)
+    values = [r.result.value for r in given.records]
+    assert told.best == [(i + 1, best(values[: i + 1])) for i in range(6)]
+    assert seen.ended == [(i, i + 1, values[i] == told.best[i][1]) for i in range(6)]
+
+
+def test_a_pruned_trial_is_never_the_best_so_far(sweep):
+    def pruned_above_all(request):
+        number = request.spec.number
+        yield evaluation(0, 0.2, 0.1 * (number == 0))
+        state, value = "pruned" if number else "complete", 0.1 + number
+        yield TrialResult(state, value, {"f1_macro": value}, 0, [], "pruner", 1.0)
+
+    given, told = sweep(num_trials=3), Told()
+    given.search(Recording(pruned_above_all), tracker=told)
+    assert [value for _, value in told.best] == [0.1] * 3
+
+
+def test_a_continued_sweep_knows_its_best(sweep):
+    given = sweep(**grid(1e-3, 1e-1), pruner={"type": "none"})
+    with pytest.raises(Killed):
+        given.search(during=kill_at_finish(1))
+    seen = Seen()
+    given.search(view=seen)
+    assert seen.ended == [(1, 2, False)]
+
+
+# --- one request alone ---------------------------------------------------------------------------------
+
+
+def inspect_request(config):
+    return Inspect(config.workload(Home(Path("home"))))
+
+
+def test_one_request_gives_its_last_event(sweep):
+    given = sweep()
+    assert isinstance(run_alone(InlineExecutor(fake.work), inspect_request(given.config)), Inspection)
+    spec = given.config.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), threads=1)
+
+    def no_evaluations(request):
+        yield from finish(request)
+
+    assert isinstance(run_alone(InlineExecutor(no_evaluations), TrainRequest(spec, INSPECTION)), TrialResult)
+
+
+def test_a_request_that_finds_bad_data_is_a_config_error(sweep):
+    given = sweep()
+    Path(given.config.data.train.source).unlink()
+    with pytest.raises(ConfigError, match=r"train.jsonl: is not there"):
+        run_alone(InlineExecutor(fake.work), inspect_request(given.config))
+
+
+def test_the_fake_trainer_costs_no_imports():
+    """A host of it is forked for many tests, and benchmarks measure the sweep with it."""
+    code = "import sys, trainers.host.fake; print(sorted({'numpy', 'torch', 'hpo'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_any_other_failure_of_a_request_is_a_sweep_error():
+    with pytest.raises(RequestFailed, match="crash: the fake trainer cannot measure"):
+        run_alone(InlineExecutor(fake.work), Measure("fp32", "folder", "rows", 1))

@@ -1,0 +1,306 @@
+"""Who really won, over the fake trainer: repeats with fresh seeds, their judgement, the sealed test read once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+import hpo.results.statistics
+from hpo.results.champion import choose_champion
+from hpo.results.summary import verdicts
+from hpo.search.finalists import contestants_of, decide, repeats_of, repeats_planned
+from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
+from trainers.host.fake import work
+from trainers.protocol.messages import Failed, Score, TrialResult
+
+BEST, GOOD, NEXT, FAIR, POOR = 1e-3, 9.6e-4, 8e-4, 5e-4, 1e-4
+"""Learning rates and what the fake trainer makes of them: 0.855, 0.85, 0.83, 0.77, 0.61, each give or take 0.005."""
+
+
+@pytest.fixture(autouse=True)
+def _fewer_resamples(monkeypatch):
+    monkeypatch.setattr(hpo.results.statistics, "RESAMPLES", 200)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A sweep whose search is done: trial 0 is the baseline at the given rate, the others follow."""
+
+    def sweep(baseline, *rates, top=2, seeds=2, worker=work, **changes):
+        given = Sweep(
+            tmp_path, finalists={"top": top, "seeds": seeds}, pruner={"type": "none"},
+            search_strategy={"type": "grid"},
+            search_space={"learning_rate": {"type": "choice", "values": [baseline, *rates]}},
+            training={"max_examples": 100, "learning_rate": baseline, "lora_r": 16}, **changes,
+        )  # fmt: skip
+        given.search(Recording(worker))
+        return given
+
+    return sweep
+
+
+def decided(given, executor=None, tracker=None, jobs=1):
+    """What the study says after `decide`, as a session of its own."""
+    running = given.running(executor, tracker, jobs)
+    decide(running)
+    return given.open().attrs()["finalists"]
+
+
+def trained(given):
+    return [(spec.settings["learning_rate"], spec.seed) for spec in given.executor.specs]
+
+
+def scores(given):
+    return [request for request in given.executor.others if isinstance(request, Score)]
+
+
+def said(given):
+    return verdicts(given.shown())
+
+
+# --- who, and how often ---------------------------------------------------------------------------------
+
+
+def test_the_best_and_the_baseline_are_trained_again_with_fresh_seeds(sweep):
+    given = sweep(FAIR, POOR, BEST, NEXT, top=2, seeds=3)
+    outcome = decided(given)
+    assert [c["trial"] for c in outcome["contestants"]] == [2, 3, 0]
+    assert [c["is_baseline"] for c in outcome["contestants"]] == [False, False, True]
+    assert trained(given) == [(rate, seed) for rate in (BEST, NEXT, FAIR) for seed in (1, 2, 3)]
+    assert repeats_planned(given.config) == 9
+    assert all(seed != given.config.seed for _, seed in trained(given))
+    assert len(given.records) == 4  # the study has the search's trials alone
+    paths = given.home.sweep("sweep").repeat(2, 0)
+    assert paths.result.exists()
+    assert paths.rows(0).exists()
+
+
+def test_a_baseline_among_the_best_is_one_contestant_and_not_counted_among_them(sweep):
+    given = sweep(BEST, POOR, GOOD, top=1)
+    assert [c["trial"] for c in decided(given)["contestants"]] == [2, 0]
+
+
+def test_a_failed_baseline_is_no_contestant(sweep):
+    given = sweep(0.9, POOR, BEST)
+    outcome = decided(given)
+    assert [c["trial"] for c in outcome["contestants"]] == [2, 1]
+    assert outcome["against_baseline"] is None
+    assert set(outcome["test"]) == {"champion"}
+
+
+def test_nothing_is_repeated_where_the_file_asks_for_nothing(sweep):
+    given = sweep(FAIR, BEST)
+    given.edit(finalists=None)
+    assert decided(given) is None
+    assert given.executor.specs == []
+    assert repeats_planned(given.config) == 0
+
+
+def test_trials_that_break_a_constraint_are_no_finalists(sweep):
+    given = sweep(FAIR, BEST, GOOD)
+    given.edit(constraints={"max_seconds": 0.01})
+    running = given.running()
+    assert [r.number for r in contestants_of(running, 2) if r.number] == []
+
+
+def test_repeats_are_trials_of_their_own_in_folders_and_numbers(sweep):
+    running = sweep(FAIR, BEST).running()
+    repeats = repeats_of(running, contestants_of(running, 1), 2)
+    assert len({r.spec.dir for r in repeats}) == len({r.spec.number for r in repeats}) == 4
+    assert len({r.spec.fingerprint() for r in repeats}) == 4
+    assert min(r.spec.number for r in repeats) > 999_999
+
+
+# --- judging -------------------------------------------------------------------------------------------
+
+
+def test_the_champion_is_who_has_the_best_mean(sweep):
+    outcome = decided(sweep(POOR, FAIR, BEST))
+    means = {c["trial"]: c["interval"]["mean"] for c in outcome["contestants"]}
+    assert outcome["champion"] == max(means, key=means.get) == 2
+    for contestant in outcome["contestants"]:
+        found = contestant["interval"]
+        assert found["low"] <= found["mean"] <= found["high"]
+        assert len(contestant["repeats"]) == 2
+
+
+def test_a_metric_to_be_minimized_is_won_by_the_smallest_mean(sweep):
+    given = sweep(BEST, FAIR, POOR, objective={"metric": "loss"})  # the fake's loss is what its score would be
+    outcome = decided(given)
+    assert outcome["champion"] == 2
+    assert outcome["against_baseline"]["difference"] < 0
+    assert outcome["test"]["against_baseline"]["difference"] < 0
+
+
+def test_luck_in_the_search_is_found_out(sweep):
+    """Trial 2 was lucky once: among fresh seeds another one is better."""
+
+    def lucky(request):
+        is_lucky = request.spec.settings["learning_rate"] == POOR and request.spec.seed == 0
+        for event in work(request):
+            if is_lucky and isinstance(event, TrialResult):
+                event = dataclasses.replace(event, value=0.99, metrics={"f1_macro": 0.99})
+            yield event
+
+    given = sweep(FAIR, BEST, POOR, top=2, worker=lucky)
+    assert choose_champion(given.records, given.config.objective, {}, None).params["learning_rate"] == POOR
+    outcome = decided(given)
+    assert outcome["champion"] == 1
+    assert [c["trial"] for c in outcome["contestants"]] == [2, 1, 0]
+
+
+def test_a_clear_win_is_beyond_noise(sweep):
+    given = sweep(POOR, BEST)
+    outcome = decided(given)
+    assert outcome["against_baseline"]["trial"] == 0
+    assert outcome["against_baseline"]["difference"] == pytest.approx(0.25, abs=0.05)
+    lines = said(given)
+    assert lines[0].startswith("over the baseline, on validation: f1_macro +0.2")
+    assert outcome["test"]["against_baseline"]["is_beyond_noise"]  # one training each: only rows vary
+
+
+def test_a_win_within_noise_is_said_plainly(sweep):
+    given = sweep(GOOD, BEST)
+    outcome = decided(given)
+    champion = outcome["champion"]
+    against = outcome["against_baseline"] or outcome["against_runner_up"]
+    assert not against["is_beyond_noise"]
+    assert any("within noise: NOT shown to be different" in line for line in said(given)), champion
+
+
+def test_a_baseline_that_is_best_stays(sweep):
+    given = sweep(BEST, FAIR, POOR)
+    outcome = decided(given)
+    assert outcome["champion"] == 0
+    assert outcome["against_baseline"] is None
+    assert outcome["against_runner_up"]["trial"] == 1
+    assert said(given)[0] == "no finalist is better than the baseline: the default configuration stays"
+    assert set(outcome["test"]) == {"champion"}
+    assert len(scores(given)) == 1
+
+
+def test_a_contestant_of_which_a_repeat_failed_is_out(sweep):
+    def breaks(request):
+        if request.spec.settings["learning_rate"] == BEST and request.spec.seed == 2:
+            yield Failed("diverged", "loss is nan")
+            return
+        yield from work(request)
+
+    given = sweep(POOR, BEST, FAIR)
+    outcome = decided(given, Recording(breaks))
+    out = outcome["contestants"][0]
+    assert out["trial"] == 1
+    assert "interval" not in out
+    assert [r["cause"] for r in out["repeats"]] == [None, "diverged"]
+    assert outcome["champion"] == 2
+
+
+def test_when_every_contestant_has_a_failed_repeat_there_is_no_champion(sweep):
+    def breaks(request):
+        yield Failed("diverged", "loss is nan")
+
+    given = sweep(POOR, BEST)
+    outcome = decided(given, Recording(breaks))
+    assert (outcome["champion"], outcome["test"]) == (None, None)
+    assert given.running().champion() is None
+    assert given.shown()["champion"] is None
+    assert json.dumps(given.shown(), allow_nan=False)
+
+
+def test_the_released_training_is_the_champion_s_best_repeat(sweep):
+    given = sweep(POOR, BEST, seeds=3)
+    outcome = decided(given)
+    running = given.running()
+    champion = running.champion()
+    values = [r["value"] for r in outcome["contestants"][0]["repeats"]]
+    assert champion.repeat == values.index(max(values))
+    assert champion.run_id == f"repeat-1-{champion.repeat}"
+    assert running.champion_paths(champion).adapter.exists()
+
+
+# --- the sealed test -----------------------------------------------------------------------------------
+
+
+def test_the_test_split_is_read_once_for_champion_and_baseline_after_everything_else(sweep):
+    given = sweep(POOR, BEST, FAIR)
+    outcome = decided(given)
+    requests = scores(given)
+    assert [(r.split, r.spec.settings["learning_rate"]) for r in requests] == [("test", BEST), ("test", POOR)]
+    assert outcome["test"]["champion"]["trial"] == 1
+    assert outcome["test"]["baseline"]["trial"] == 0
+    assert outcome["test"]["champion"]["interval"]["mean"] == pytest.approx(
+        outcome["test"]["champion"]["metrics"]["f1_macro"]
+    )
+    assert any(line.startswith("sealed test: f1_macro 0.8") for line in said(given))
+    read = [outcome["test"]["champion"]["repeat"], outcome["test"]["baseline"]["repeat"]]
+    assert [request.spec.seed for request in requests] == [1 + repeat for repeat in read]
+
+
+def test_a_second_run_trains_and_reads_nothing_again(sweep):
+    given = sweep(POOR, BEST)
+    first = decided(given)
+    assert decided(given) == first
+    assert (given.executor.specs, given.executor.others) == ([], [])
+
+
+# --- going on ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_after_an_interruption_finished_repeats_are_not_trained_again(sweep, done):
+    given = sweep(POOR, BEST)
+    with pytest.raises(Killed):
+        decided(given, stopping_after(done))
+    assert given.open().attrs().get("finalists") is None
+    tracker = Repeated()
+    outcome = decided(given, tracker=tracker)
+    assert len(given.executor.specs) == 4 - done
+    assert outcome["champion"] == 1
+    assert len(tracker.started) == len(tracker.ended) == 4
+    assert [len(c["repeats"]) for c in outcome["contestants"]] == [2, 2]
+
+
+def test_results_do_not_depend_on_interruptions_or_on_how_many_run_side_by_side(sweep):
+    given = sweep(POOR, BEST, GOOD)
+    with pytest.raises(Killed):
+        decided(given, stopping_after(2), jobs=2)
+    interrupted = decided(given, jobs=3)
+    given.open().set_attr("finalists", None)
+    for folder in given.home.sweep("sweep").dir.glob("finalists/*/result.json"):
+        folder.unlink()
+    for folder in given.home.sweep("sweep").dir.glob("finalists/*/checkpoints/state.json"):
+        folder.unlink()
+    assert decided(given) == interrupted
+
+
+def test_more_seeds_keep_the_repeats_that_there_are(sweep):
+    given = sweep(POOR, BEST, seeds=2)
+    decided(given)
+    given.edit(finalists={"top": 2, "seeds": 3})
+    assert [len(c["repeats"]) for c in decided(given)["contestants"]] == [3, 3]
+    assert trained(given) == [(BEST, 3), (POOR, 3)]
+
+
+def test_a_repeat_that_crashed_is_tried_again(sweep):
+    crashed = []
+
+    def crashes_once(request):
+        if not crashed and not isinstance(request, Score):
+            crashed.append(request.spec.seed)
+            raise RuntimeError("broken")
+        yield from work(request)
+
+    given = sweep(POOR, BEST)
+    outcome = decided(given, Recording(crashes_once))
+    assert outcome["champion"] == 1
+    assert any("trying again" in line for line in given.said.lines)
+
+
+def test_what_happens_is_said(sweep):
+    given = sweep(POOR, BEST)
+    decided(given)
+    assert given.said.lines[0] == "finalists: trials 1, 0; each again with 2 fresh seeds"
+    assert given.said.lines[1].startswith("trial 1 with seed 0: f1_macro 0.8")
+    assert given.said.lines[-1] == "reading the sealed test split, once, for the champion and the baseline"

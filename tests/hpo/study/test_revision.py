@@ -1,0 +1,405 @@
+"""An edited sweep: what is refused, what opens the next revision, and which trials go with it."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+import hpo.study.revision
+from hpo.errors import ConfigError
+from hpo.results.records import Attempt
+from hpo.results.summary import show
+from hpo.study.revision import changes_of, differences, open_revision
+from hpo.study.store import newest_study_name, stored_attrs, study_names, view_study
+from tests.hpo.builders import Killed, Recording, Sweep, kept_home
+from trainers.host.fake import work
+from trainers.protocol.messages import Evaluation
+
+SPACE = {
+    "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    "lora_r": {"type": "choice", "values": [4, 8, 16]},
+}
+POINTS = [
+    {"learning_rate": 2e-4, "lora_r": 4}, {"learning_rate": 1e-3, "lora_r": 8}, {"learning_rate": 5e-3, "lora_r": 16},
+]  # fmt: skip
+BASELINE = {"learning_rate": 5e-4, "lora_r": 8}
+
+
+STARTED = {
+    "search_space": SPACE, "pruner": {"type": "none"}, "name": "s",
+    "search_strategy": {"type": "random", "num_trials": 4, "enqueue": POINTS},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def _finished(tmp_path_factory, _empty_studies):
+    folder = tmp_path_factory.mktemp("finished")
+    return kept_home(folder, _empty_studies, lambda *where: Sweep(*where, **STARTED).search())
+
+
+@pytest.fixture
+def sweep(_finished):
+    """A sweep of four trials, the baseline and `POINTS`, that has been run."""
+    database = _finished()
+    return Sweep(database.parents[1], database, **STARTED)
+
+
+def space(**changes):
+    return {name: value for name, value in {**SPACE, **changes}.items() if value is not None}
+
+
+def longer(given, trials, **changes):
+    """The sweep with more trials, and whatever else is changed."""
+    return given.edit(search_strategy={"type": "random", "num_trials": trials}, **changes)
+
+
+def trained(given):
+    return [spec.number for spec in given.executor.specs]
+
+
+def kept(given):
+    return {record.number: record.params for record in given.records}
+
+
+# --- what changed --------------------------------------------------------------------------------------
+
+
+def test_differences_are_leaves_by_their_path():
+    old = {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": 3}
+    new = {"a": {"b": 2, "c": [1, 2]}, "d": {"x": 1}, "f": 4}
+    assert differences(old, new) == [("a.b", 1, 2), ("d", None, {"x": 1}), ("e", 3, None), ("f", None, 4)]
+    assert differences(old, old) == []
+
+
+def test_every_edit_that_makes_results_incomparable_is_told_at_once(sweep):
+    data = {"train": "train.jsonl", "validation_size": 0.3, "test_size": 30, "text": "body"}
+    sweep.edit(
+        data=data, seed=3, objective={"metric": "accuracy"},
+        training={"max_examples": 200, "evaluations": 3, "early_stopping": {"patience": 1}, "max_length": 32,
+                  "precision": "fp32"},
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as refused:
+        sweep.open()
+    told = {problem.where.partition(": ")[2] for problem in refused.value.problems}
+    assert told == {
+        "data.validation_size", "data.test_size", "data.text", "seed", "objective", "training.max_examples",
+        "training.evaluations", "training.early_stopping.patience", "training.max_length", "training.precision",
+    }  # fmt: skip
+    assert "seed: was 0 when sweep 's' began, now 3; results would not compare" in str(refused.value)
+    assert "give the sweep another name" in str(refused.value)
+    assert newest_study_name(sweep.home.studies_db, "s") == "s"
+
+
+def test_another_task_is_refused(sweep):
+    sweep.edit(task="chat", objective={"metric": "loss"})
+    with pytest.raises(ConfigError, match=r"task: was 'text-classification'"):
+        sweep.open()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"promote": {"max_drop": 0.1}}, {"promote": False}, {"trials": {"retries": 5}},
+        {"report_to": ["tensorboard"]},
+        {"training": {"max_examples": 100, "micro_batch_size": 2, "gradient_checkpointing": True}},
+        {"training": {"max_examples": 100, "logging_steps": 2, "save_steps": 3}},
+        {"data": {"train": "moved.jsonl"}}, {"data": {"train": {"source": "moved.jsonl", "split": "train[:9]"}}}, {},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_edits_that_no_trial_depends_on_open_no_revision(sweep, changes):
+    (sweep.folder / "moved.jsonl").touch()
+    sweep.edit(**changes)
+    study, told, left_out = open_revision(sweep.config, sweep.home.studies_db, sweep.identity_of)
+    assert (study.revision, told, left_out) == (1, [], 0)
+    assert "revisions" not in study.attrs()
+    assert changes_of(sweep.config, stored_attrs(sweep.home.studies_db, "s")["config"]) == []
+    assert stored_attrs(sweep.home.studies_db, "s")["config_text"] == sweep.config.file.read_text()
+
+
+def test_data_that_was_moved_is_the_same_data(sweep):
+    (sweep.folder / "moved.jsonl").touch()
+    longer(sweep, 5, data={"train": "moved.jsonl"}).search()
+    assert trained(sweep) == [4]
+    assert sweep.points[4] not in sweep.points[:4]
+
+
+# --- revisions -----------------------------------------------------------------------------------------
+
+
+def test_a_new_sweep_is_its_first_revision(sweep):
+    attrs = stored_attrs(sweep.home.studies_db, "s")
+    assert attrs["config"]["name"] == "s"
+    assert attrs["strategy"] == {"type": "random", "why": "as the file says"}
+    assert "revision" not in attrs
+    assert [record.revision for record in sweep.records] == [1] * 4
+
+
+def test_more_trials_go_on_in_the_same_study(sweep):
+    longer(sweep, 6).search()
+    assert trained(sweep) == [4, 5]
+    assert [record.revision for record in sweep.records] == [1, 1, 1, 1, 2, 2]
+    assert newest_study_name(sweep.home.studies_db, "s") == "s"
+    [revision] = stored_attrs(sweep.home.studies_db, "s")["revisions"]
+    assert (revision["revision"], revision["left_out"]) == (2, 0)
+    changes = {change["key"]: (change["old"], change["new"]) for change in revision["changes"]}
+    assert changes["search_strategy.num_trials"] == (4, 6)
+    assert set(changes) == {"search_strategy.num_trials", "search_strategy.enqueue"}
+
+
+def test_another_pruner_and_budget_change_no_trial(sweep):
+    longer(sweep, 5, pruner={"type": "median"}, budget={"hours": 2}, finalists={"top": 1}).search()
+    assert trained(sweep) == [4]
+    assert newest_study_name(sweep.home.studies_db, "s") == "s"
+    assert stored_attrs(sweep.home.studies_db, "s")["revision"] == 2
+
+
+def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
+    narrow = {"type": "float", "low": 3e-4, "high": 2e-3, "log": True}
+    longer(sweep, 4, search_space=space(learning_rate=narrow)).search()
+    assert trained(sweep) == [4, 5]
+    assert {n: r["learning_rate"] for n, r in kept(sweep).items() if n < 4} == {0: 5e-4, 2: 1e-3}
+    assert all(sweep.config.space.contains(point) for point in sweep.points)
+    [revision] = stored_attrs(sweep.home.studies_db, "s")["revisions"]
+    assert revision["left_out"] == 2
+    assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
+    assert study_names(sweep.home.studies_db) == ["s"]
+
+
+def test_wider_bounds_keep_every_trial(sweep):
+    before = sweep.records
+    wide = {"type": "float", "low": 1e-6, "high": 0.4, "log": True}
+    longer(sweep, 6, search_space=space(learning_rate=wide)).search()
+    assert sweep.records[:4] == before
+    assert trained(sweep) == [4, 5]
+
+
+def test_an_added_value_keeps_every_trial(sweep):
+    before = sweep.records
+    longer(sweep, 4, search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
+    sweep.search()
+    assert trained(sweep) == []
+    assert sweep.records == before
+
+
+def test_a_value_taken_away_leaves_its_trials_out(sweep):
+    longer(sweep, 4, search_space=space(lora_r={"type": "choice", "values": [8, 16]})).search()
+    assert sorted(kept(sweep)) == [0, 2, 3, 4]
+
+
+def test_in_an_added_dimension_old_trials_have_what_was_fixed(sweep):
+    dropout = {"type": "float", "low": 0.0, "high": 0.3}
+    longer(sweep, 5, search_space=space(lora_dropout=dropout)).search()
+    assert trained(sweep) == [4]
+    assert [point["lora_dropout"] for point in sweep.points[:4]] == [0.0] * 4
+    assert sweep.config.space.contains(sweep.points[4])
+
+
+def test_in_an_added_dimension_that_cannot_be_what_was_fixed_nothing_fits(sweep):
+    dropout = {"type": "float", "low": 0.1, "high": 0.3}
+    longer(sweep, 1, search_space=space(lora_dropout=dropout)).search()
+    assert kept(sweep) == {4: {**BASELINE, "lora_dropout": 0.1}}
+    assert show(view_study(sweep.home.studies_db, "s"), "complete")["revisions"][0]["left_out"] == 4
+
+
+def test_an_added_condition_drops_what_does_not_exist_there(sweep):
+    """lora_dropout is fixed at its default for all; where the rank is 16 it is searched."""
+    dropout = {"type": "choice", "values": [0.0, 0.1], "when": {"lora_r": 16}}
+    longer(sweep, 4, search_space=space(lora_dropout=dropout)).search()
+    assert trained(sweep) == []
+    assert [point.get("lora_dropout") for point in sweep.points] == [None, None, None, 0.0]
+
+
+def test_a_removed_dimension_keeps_the_trials_that_had_its_default(sweep):
+    longer(sweep, 3, search_space=space(lora_r=None)).search()
+    assert kept(sweep) == {
+        0: {"learning_rate": 5e-4}, 2: {"learning_rate": 1e-3}, 4: sweep.points[-1]
+    }  # fmt: skip
+    assert trained(sweep) == [4]
+
+
+def test_a_removed_dimension_that_is_fixed_at_another_value(sweep):
+    longer(sweep, 1, search_space=space(lora_r=None), training={"max_examples": 100, "lora_r": 16})
+    sweep.search()
+    # The baseline of the edited sweep is another point, and is tried.
+    assert kept(sweep)[3] == {"learning_rate": 5e-3}
+    assert set(kept(sweep)) == {3}
+
+
+def test_the_scale_searched_instead_of_its_ratio_is_the_same_trial(tmp_path, database):
+    ratio = {"alpha_ratio": {"type": "choice", "values": [1, 2, 4]}}
+    given = Sweep(tmp_path, database, search_space=ratio, search_strategy={"type": "grid"}, pruner={"type": "none"})
+    given.search()
+    given.edit(search_space={"lora_alpha": {"type": "choice", "values": [8, 16, 64]}})
+    given.search()
+    assert trained(given) == [3]
+    assert {n: p["lora_alpha"] for n, p in kept(given).items()} == {0: 16, 1: 8, 3: 64}
+
+
+def test_a_changed_setting_that_every_trial_read_leaves_all_of_them_out(sweep):
+    longer(sweep, 1, training={"max_examples": 100, "weight_decay": 0.5}).search()
+    assert trained(sweep) == [4]
+    assert kept(sweep) == {4: BASELINE}
+
+
+def test_constraints_are_told_of_old_trials_too(sweep):
+    longer(sweep, 4, constraints={"max_seconds": 0.02}).search()
+    trials = sweep.open()._study.get_trials()
+    assert [trial.constraints for trial in trials] == [{"seconds": pytest.approx(1.5)}] * 4
+
+
+def test_numbers_go_on_after_the_largest_ever(sweep):
+    narrow = {"type": "float", "low": 4e-4, "high": 2e-3, "log": True}
+    longer(sweep, 2, search_space=space(learning_rate=narrow))
+    sweep.open()
+    assert sorted(kept(sweep)) == [0, 2]
+    for low in (4.5e-4, 4.6e-4):
+        longer(sweep, 3, search_space=space(learning_rate={**narrow, "low": low}))
+        assert sweep.open().next_number == 4
+    sweep.search()
+    assert sorted(kept(sweep)) == [0, 2, 4]
+    assert [entry["revision"] for entry in sweep.open().attrs()["revisions"]] == [2, 3, 4]
+
+
+def test_what_a_sweep_knows_goes_with_it(sweep):
+    study = sweep.open()
+    told = {
+        "base_score": {"f1_macro": 0.5}, "spent": {"seconds": 3.0, "gpu_seconds": 0.0}, "baseline": 0,
+        "release": {"name": "s"},
+    }  # fmt: skip
+    for name, value in told.items():
+        study.set_attr(name, value)
+    longer(sweep, 6, search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
+    attrs = sweep.open().attrs()
+    assert {name: attrs[name] for name in told} == told
+
+
+def test_the_baseline_of_an_edited_sweep_is_the_trial_at_its_default_point(sweep):
+    longer(sweep, 5, training={"max_examples": 100, "learning_rate": 1e-3}, search_space=space())
+    assert sweep.open().attrs()["baseline"] == 2
+    longer(sweep, 6, training={"max_examples": 100, "learning_rate": 2e-3})
+    assert "baseline" not in sweep.open().attrs()
+    sweep.search()
+    assert sweep.open().attrs()["baseline"] == 4
+
+
+def test_another_metric_for_the_pruner_rewrites_the_curves(tmp_path, database):
+    def two_metrics(request):
+        for event in work(request):
+            if isinstance(event, Evaluation):
+                event.metrics["loss"] = 7.0 + event.index
+            yield event
+
+    objectives = [{"metric": "f1_macro"}, {"metric": "loss"}]
+    rule = {"type": "threshold", "upper": 100}
+    given = Sweep(tmp_path, database, objective=objectives, search_strategy={"num_trials": 2}, pruner=rule)
+    given.search(Recording(two_metrics))
+    given.edit(pruner={**rule, "metric": "loss"})
+    assert [[value for _, value in r.curve] for r in given.records] == [[7.0, 8.0, 9.0, 10.0, 11.0]] * 2
+    assert given.open().revision == 2
+
+
+# --- interrupted trials --------------------------------------------------------------------------------
+
+
+def kill_in_trial_2(folder, database):
+    def killed(request):
+        verdict = None
+        events = work(request)
+        for _ in range(99):
+            event = events.send(verdict)
+            if request.spec.number == 2 and isinstance(event, Evaluation) and event.index == 2:
+                raise Killed
+            verdict = yield event
+
+    with pytest.raises(Killed):
+        Sweep(folder, database, **STARTED).search(Recording(killed), jobs=3)
+
+
+@pytest.fixture(scope="module")
+def _killed(tmp_path_factory, _empty_studies):
+    return kept_home(tmp_path_factory.mktemp("killed"), _empty_studies, kill_in_trial_2)
+
+
+@pytest.fixture
+def interrupted(_killed):
+    """A sweep killed while trials 0 to 2 were under way, each with three evaluations."""
+    database = _killed()
+    given = Sweep(database.parents[1], database, **STARTED)
+    assert [record.state for record in given.records] == ["running", "running", "running"]
+    return given
+
+
+def test_interrupted_trials_that_fit_go_on_under_their_numbers(interrupted):
+    before = interrupted.records
+    wide = {"type": "float", "low": 1e-6, "high": 0.4, "log": True}
+    interrupted.edit(search_space=space(learning_rate=wide))
+    assert interrupted.records == before
+    interrupted.search()
+    assert trained(interrupted) == [0, 1, 2, 3]
+    assert [r.resumed_from for r in interrupted.records] == [2, 2, 2, None]
+    assert [len(r.curve) for r in interrupted.records] == [5] * 4
+    assert [r.revision for r in interrupted.records] == [1, 1, 1, 2]
+
+
+def test_interrupted_trials_that_do_not_fit_are_left_out(interrupted):
+    narrow = {"type": "float", "low": 3e-4, "high": 2e-3, "log": True}
+    interrupted.edit(
+        search_space=space(learning_rate=narrow), search_strategy={"type": "random", "num_trials": 3}
+    ).search()
+    assert sorted(kept(interrupted)) == [0, 2, 3]
+    assert interrupted.open().attrs()["revisions"][0]["left_out"] == 1
+
+
+def test_an_interrupted_trial_survives_two_edits_in_a_row(interrupted):
+    for high in (0.1, 0.2):
+        interrupted.edit(search_space=space(learning_rate={**SPACE["learning_rate"], "high": high}))
+        interrupted.open()
+    assert sorted(kept(interrupted)) == [0, 1, 2]
+    interrupted.search()
+    assert trained(interrupted) == [0, 1, 2, 3]
+
+
+def test_attempts_before_an_edit_count_after_it(interrupted):
+    study = interrupted.open()
+    study.resume(1, interrupted.identity_of)
+    study.set_attempts(1, [Attempt("crash", "broken", 1.0, None, 0)], None)
+    interrupted.edit(search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
+    assert [a.cause for a in interrupted.records[1].attempts] == ["crash"]
+
+
+# --- kills ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [0, 2, 4])
+def test_a_kill_in_the_middle_of_copying_is_done_again(sweep, monkeypatch, copied):
+    before = sweep.records
+    longer(sweep, 5, search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
+    copy, done = hpo.study.study.Study.copy, []
+
+    def killed(self, record):
+        if len(done) == copied:
+            raise Killed
+        done.append(record)
+        copy(self, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hpo.study.study.Study, "copy", killed)
+        if copied == 4:
+            patch.setattr(hpo.study.revision, "_describe", killed_describe)
+        with pytest.raises(Killed):
+            sweep.open()
+    assert newest_study_name(sweep.home.studies_db, "s") == "s"
+    assert [record.number for record in view_study(sweep.home.studies_db, "s").records] == [0, 1, 2, 3]
+    assert sweep.records == before
+    assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
+    assert [record.number for record in view_study(sweep.home.studies_db, "s").records] == [0, 1, 2, 3]
+    assert [entry["revision"] for entry in sweep.open().attrs()["revisions"]] == [2]
+    sweep.search()
+    assert trained(sweep) == [4]
+    studies = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{sweep.home.studies_db}")]
+    assert sorted(studies) == ["s", "s@2"]
+
+
+def killed_describe(*_):
+    raise Killed

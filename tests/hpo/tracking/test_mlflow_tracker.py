@@ -1,0 +1,275 @@
+"""What MLflow is told, in its own store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hpo.paths import Home
+from hpo.results.records import TrialRecord
+from hpo.tracking.mlflow_store import client
+from hpo.tracking.mlflow_tracker import Tracker
+from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_result
+from trainers.protocol.codec import fingerprint
+from trainers.protocol.messages import Step
+
+MAKE_STORE = """
+import sys
+from pathlib import Path
+from hpo.paths import Home
+from hpo.tracking.mlflow_store import client
+client(Home(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A home whose MLflow database is made once, a config, and the spec of its trial 0."""
+    folder = tmp_path_factory.mktemp("store")
+    home, config = Home(folder / "home"), make_config(folder)
+    home.dir.mkdir()
+    paths = home.sweep(config.name).trial(0)
+    return home, config, config.trial_spec(0, {}, home, INSPECTION, paths, threads=1)
+
+
+def record(number, **changes):
+    return TrialRecord(number, "running", {"learning_rate": 1e-3}, f"identity{number}", **changes)
+
+
+def begin(tracker, spec, **changes):
+    return tracker.start_trial(spec, record(spec.number, **changes), is_baseline=spec.number == 0)
+
+
+def history(tracker, run_id, name):
+    return [(m.step, m.value) for m in tracker._client.get_metric_history(run_id, name)]
+
+
+def test_every_step_between_two_evaluations_is_kept(store):
+    home, config, spec = store
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec)
+    for step in range(1, 702):  # two metrics each: more than MLflow takes at once
+        tracker.step(0, Step(step, step, 1.0 / step, 1e-3, 0.0))
+    tracker.evaluation(0, evaluation(0, 1.0, 0.5))
+    assert len(history(tracker, run_id, "train/loss")) == 701
+    assert [value for _, value in history(tracker, run_id, "validation/f1_macro")] == [0.5]
+
+
+def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
+    """A kill between creating the run and describing it: the next start takes it up and fills in what it lacks."""
+    home, config, _ = store
+    other = config.trial_spec(7, {}, home, INSPECTION, home.sweep(config.name).trial(7), threads=1)
+    tracker = Tracker(home, config, INSPECTION)
+    tags = {"hpo.sweep": config.name, "hpo.kind": "trial", "hpo.trial": "7", "hpo.spec": other.fingerprint()}
+    orphan = tracker._all_runs.create("orphan", tags)
+    assert begin(tracker, other) == orphan
+    run = tracker._client.get_run(orphan)
+    assert run.data.params["lora_r"] == str(other.settings["lora_r"])
+    assert run.inputs.dataset_inputs
+
+
+@pytest.mark.parametrize(
+    ("train", "kind", "source"),
+    [
+        ("train.jsonl", "local", {"uri": "train.jsonl"}),
+        ("*.jsonl", "local", {"uri": "*.jsonl"}),
+        ({"source": "train.jsonl", "split": "train[:9]"}, "local", {"uri": "train.jsonl", "split": "train[:9]"}),
+        ({"source": "org/data", "config": "en", "revision": "v2"}, "hub",
+         {"uri": "org/data", "config": "en", "revision": "v2"}),
+    ],
+)  # fmt: skip
+def test_a_run_names_the_source_of_its_rows(store, tmp_path, train, kind, source):
+    inspection = dataclasses.replace(
+        INSPECTION, fingerprint=fingerprint(source)
+    )  # MLflow knows data by name and digest
+    tracker = Tracker(store[0], make_config(tmp_path, name=tmp_path.name, data={"train": train}), inspection)
+    (given,) = tracker._client.get_run(tracker.parent_id).inputs.dataset_inputs
+    assert given.dataset.source_type == kind
+    told = json.loads(given.dataset.source)
+    assert {**told, "uri": told["uri"].removeprefix(f"{tmp_path}/")} == source
+    assert given.dataset.name == source["uri"].split("/")[-1]
+
+
+def test_labels_that_mlflow_cannot_name_are_written_all_the_same(store):
+    home, config, _ = store
+    spec = config.trial_spec(8, {}, home, INSPECTION, home.sweep(config.name).trial(8), threads=1)
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec)
+    odd = dataclasses.replace(evaluation(0, 1.0, 0.5), metrics={"f1_macro": 0.5, "f1/C++ (don't, no)": 0.25})
+    tracker.evaluation(8, odd)
+    assert 0.25 in tracker._client.get_run(run_id).data.metrics.values()
+
+
+def test_a_second_tracker_takes_up_the_same_sweep_s_run(store):
+    home, config, _ = store
+    assert Tracker(home, config, INSPECTION).parent_id == Tracker(home, config, INSPECTION).parent_id
+
+
+def spec_of(store, number, **changes):
+    home, config, _ = store
+    return config.trial_spec(number, {}, home, INSPECTION, home.sweep(config.name).trial(number), threads=1, **changes)
+
+
+def test_a_paused_trial_goes_on_in_its_run_and_repeats_nothing(store):
+    home, config, _ = store
+    spec = spec_of(store, 20)
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec)
+    tracker.evaluation(20, evaluation(0, 0.5, 0.4))
+    tracker.pause_trial(20)
+    assert tracker._client.get_run(run_id).info.status == "KILLED"
+    again = Tracker(home, config, INSPECTION)
+    assert begin(again, spec, run_id=run_id) == run_id
+    for index, value in ((0, 0.4), (1, 0.5)):  # a resumed trial tells again what came before
+        again.evaluation(20, evaluation(index, (index + 1) / 2, value))
+    result = trial_result("complete", 0.5)
+    again.finish_trial(20, result, home.sweep(config.name).trial(20))
+    assert [value for _, value in history(again, run_id, "validation/f1_macro")] == [0.4, 0.5]
+    assert again._client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_trial_finished_twice_has_its_numbers_once(store):
+    """A kill between the end of its run and the study's word for it: the next session ends it again."""
+    home, config, _ = store
+    spec, paths = spec_of(store, 21), home.sweep(config.name).trial(21)
+    for _ in range(2):
+        tracker = Tracker(home, config, INSPECTION)
+        run_id = begin(tracker, spec)
+        tracker.finish_trial(21, trial_result("complete", 0.5), paths)
+    assert history(tracker, run_id, "best/f1_macro") == [(0, 0.5)]
+
+
+def test_a_duplicate_has_a_run_of_its_own_that_names_its_twin(store):
+    home, config, _ = store
+    tracker = Tracker(home, config, INSPECTION)
+    twin, duplicate = begin(tracker, spec_of(store, 22)), begin(tracker, spec_of(store, 23), reused_from="22")
+    assert twin != duplicate
+    assert tracker._client.get_run(duplicate).data.tags["hpo.reused_from"] == "22"
+
+
+def test_repeats_of_a_finalist_are_runs_beside_the_trials(store):
+    home, config, _ = store
+    tracker = Tracker(home, config, INSPECTION)
+    runs = [tracker.start_repeat(spec_of(store, 1_000_000 + i, seed=5 + i), trial=3, repeat=i) for i in range(2)]
+    assert len(set(runs)) == 2
+    tags = tracker._client.get_run(runs[1]).data.tags
+    assert (tags["hpo.kind"], tags["hpo.repeats"], "hpo.trial" in tags) == ("repeat", "3", False)
+    assert Tracker(home, config, INSPECTION).start_repeat(spec_of(store, 1_000_001, seed=6), 3, 1) == runs[1]
+
+
+def test_another_attempt_in_the_same_session_repeats_nothing(store):
+    """Of the first attempt an evaluation and two steps after it were told; the second goes on from the evaluation."""
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 30))
+
+    def step(examples):
+        tracker.step(30, Step(examples, examples, 1.0 / (1 + examples), 1e-3, 0.0))
+
+    for examples in (5, 10):
+        step(examples)
+    first = dataclasses.replace(evaluation(0, 0.5, 0.4), examples=10)
+    tracker.evaluation(30, first)
+    for examples in (15, 20):
+        step(examples)
+    tracker.evaluation(30, first)  # the trainer tells again what came before its checkpoint
+    for examples in (18, 25):  # steps are told twice a second, so not the same ones
+        step(examples)
+    tracker.evaluation(30, dataclasses.replace(evaluation(1, 1.0, 0.5), examples=25))
+    assert [step for step, _ in history(tracker, run_id, "train/loss")] == [5, 10, 18, 25]
+    assert history(tracker, run_id, "validation/f1_macro") == [(10, 0.4), (25, 0.5)]
+
+
+def test_an_attempt_from_the_beginning_repeats_nothing_either(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 31))
+    for loss in (0.7, 0.6):
+        for examples in (5, 10, 15):
+            tracker.step(31, Step(examples, examples, loss, 1e-3, 0.0))
+    tracker.evaluation(31, dataclasses.replace(evaluation(0, 1.0, 0.4), examples=15))
+    assert history(tracker, run_id, "train/loss") == [(5, 0.6), (10, 0.6), (15, 0.6)]
+
+
+def test_a_trial_that_was_not_trained_has_its_result_all_the_same(store):
+    home, config, _ = store
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec_of(store, 32), reused_from="other/7")
+    result = trial_result("complete", 0.75, seconds=3.0)
+    tracker.finish_trial(32, result, home.sweep(config.name).trial(32))
+    run = tracker._client.get_run(run_id)
+    assert (run.info.status, run.data.metrics["best/f1_macro"], run.data.metrics["seconds"]) == ("FINISHED", 0.75, 3.0)
+    assert run.data.tags["hpo.reused_from"] == "other/7"
+    assert tracker._client.list_artifacts(run_id) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "result", "status", "cause"),
+    [
+        (33, trial_result("pruned", 0.5), "KILLED", None),
+        (34, trial_result("failed", None, cause="oom"), "FAILED", "oom"),
+    ],
+)
+def test_how_a_trial_ended_is_its_run_s_status(store, number, result, status, cause):
+    home, config, _ = store
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec_of(store, number), revision=3)
+    tracker.finish_trial(number, result, home.sweep(config.name).trial(number))
+    run = tracker._client.get_run(run_id)
+    assert run.info.status == status
+    assert run.data.tags.get("hpo.cause") == cause
+    assert (run.data.tags["hpo.state"], run.data.tags["hpo.revision"]) == (result.state, "3")
+    assert run.data.tags["mlflow.parentRunId"] == tracker.parent_id
+
+
+def test_a_run_is_adopted_only_by_the_very_trial_that_it_is_of(store):
+    """Numbers and specs both: an edited sweep may give a number's folder to another spec."""
+    tracker = Tracker(*store[:2], INSPECTION)
+    first = begin(tracker, spec_of(store, 35))
+    assert begin(Tracker(*store[:2], INSPECTION), spec_of(store, 35)) == first
+    assert begin(tracker, spec_of(store, 36)) != first
+    assert begin(tracker, spec_of(store, 35, seed=9)) != first
+
+
+def test_steps_that_no_evaluation_has_sent_are_kept_when_a_trial_pauses(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 37))
+    tracker.step(37, Step(1, 10, 0.5, 1e-3, 0.0))
+    tracker.pause_trial(37)
+    assert history(tracker, run_id, "train/loss") == [(10, 0.5)]
+
+
+def test_what_a_trial_gets_wrong_lies_beside_its_result_and_the_champion_s_on_the_sweep(store):
+    home, config, _ = store
+    tracker, paths = Tracker(home, config, INSPECTION), home.sweep(config.name).trial(40)
+    run_id = begin(tracker, spec_of(store, 40))
+    paths.examples.mkdir(parents=True)
+    (paths.examples / "worst_examples.jsonl").write_text("{}\n")
+    tracker.finish_trial(40, trial_result("complete", 0.5), paths)
+    tracker.artifacts(paths.examples)
+    for run in (run_id, tracker.parent_id):
+        assert "worst_examples.jsonl" in [artifact.path for artifact in tracker._client.list_artifacts(run)]
+
+
+def test_no_run_stays_open_when_a_sweep_is_abandoned(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    runs = [begin(tracker, spec_of(store, number)) for number in (38, 39)]
+    tracker.abandon("KILLED")
+    assert {tracker._client.get_run(run).info.status for run in [*runs, tracker.parent_id]} == {"KILLED"}
+
+
+def test_a_kill_while_the_store_is_made_leaves_nothing_in_the_way(tmp_path):
+    home = Home(tmp_path / "home")
+    making = home.dir / "mlflow.new/mlflow.db"
+    process = subprocess.Popen([sys.executable, "-c", MAKE_STORE, str(home.dir)])
+    while process.poll() is None and not (making.exists() and making.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was made before it could be killed"
+    assert not home.mlflow_db.exists()
+    assert client(home).search_experiments()
+    assert sorted(path.name for path in home.dir.iterdir()) == ["mlflow.db", "mlflow.lock"]

@@ -1,0 +1,821 @@
+"""Trials under way: started, answered, tried again, paused, stopped. The trainer does what a script says."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+import hpo.trials.scheduler
+from hpo.config.sweep_config import Patience
+from hpo.errors import ConfigError, SweepError
+from hpo.executors.inline import InlineExecutor
+from hpo.executors.local import LocalExecutor
+from hpo.paths import Home
+from hpo.results.records import Attempt
+from hpo.terminal import Silent
+from hpo.trials.scheduler import Job, Runner
+from hpo.trials.slots import Slots
+from tests.hpo.books import Books
+from tests.hpo.builders import INSPECTION, evaluation, make_config
+from trainers.host import fake
+from trainers.protocol.messages import (
+    PAUSED,
+    Evaluation,
+    Failed,
+    Finding,
+    Resumed,
+    Step,
+    TrialResult,
+    TrialSpec,
+)
+
+ROOT = Path(__file__).parents[3]
+PATIENCE = Patience(retries=2, stall_minutes=30)
+
+
+def step(index, seconds=0.0):
+    return Step(index, index * 10, 0.5, 1e-3, seconds)
+
+
+def scored(index, value=0.5, seconds=0.0):
+    return dataclasses.replace(evaluation(index, (index + 1) / 5, value), seconds=seconds)
+
+
+def result(*values, stopped_by="budget"):
+    state = "pruned" if stopped_by == "pruner" else "complete"
+    evaluations = [scored(index, value) for index, value in enumerate(values)]
+    return TrialResult(state, max(values), {"f1_macro": max(values)}, 0, evaluations, stopped_by, 1.0)
+
+
+class Script:
+    """A worker: each attempt at a trial plays the next list of events; a callable among them is called.
+
+    Told to stop or pause, an attempt ends as a trainer does, whatever the rest of its list says.
+    """
+
+    def __init__(self, *attempts, of=None):
+        self.attempts = {number: deque(lists) for number, lists in (of or {0: attempts}).items()}
+        self.specs: list[TrialSpec] = []
+
+    def __call__(self, request):
+        self.specs.append(request.spec)
+        return self._play(self.attempts[request.spec.number].popleft())
+
+    def _play(self, items):
+        evaluations = []
+        for item in items:
+            if callable(item):
+                item()
+                continue
+            verdict = yield item
+            if isinstance(item, Evaluation):
+                evaluations.append(item)
+            if verdict == "pause":
+                yield PAUSED
+            if verdict == "stop":
+                values = [e.metrics["f1_macro"] for e in evaluations]
+                yield (
+                    result(*values, stopped_by="pruner")
+                    if values
+                    else Failed("timeout", "stopped before its first evaluation")
+                )
+
+
+class Executor(InlineExecutor):
+    """Notes every verdict, kill and start; a trial that has gone silent tells nothing until it is killed."""
+
+    def __init__(self, worker):
+        super().__init__(worker)
+        self.numbers: dict[int, int] = {}
+        self.verdicts: list[tuple[int, str]] = []
+        self.kills: list[int] = []
+        self.silent: set[int] = set()
+        self.standing: dict[int, bool] = {}
+        """Whether a request stands at an evaluation that nobody has answered."""
+
+    def submit(self, request):
+        request_id = super().submit(request)
+        self.numbers[request_id] = request.spec.number
+        return request_id
+
+    def wait(self, timeout_s=None):
+        if self._ready and self.numbers[self._ready[0][0]] in self.silent and not self._killed:
+            self._ready.rotate(-1)
+            return None
+        message = super().wait(timeout_s)
+        if message:
+            self.standing[message[0]] = isinstance(message[1], Evaluation)
+        return message
+
+    def reply(self, request_id, verdict):
+        self.verdicts.append((self.numbers[request_id], verdict))
+        if verdict == "go":
+            assert self.standing[request_id], "a go that nobody waits for would answer the next evaluation"
+        self.standing[request_id] = False
+        super().reply(request_id, verdict)
+
+    def kill(self, request_id):
+        self.kills.append(self.numbers[request_id])
+        super().kill(request_id)
+
+
+class Late(Executor):
+    """A kill takes its time: it does not end anything as long as a test looks."""
+
+    def kill(self, request_id):
+        self.kills.append(self.numbers[request_id])
+
+
+@pytest.fixture
+def job(tmp_path):
+    def make(number=0, attempts=(), **training):
+        settings = {"batch_size": 64, "evaluations": 5, **training}
+        home = Home(tmp_path / "home")
+        config = make_config(tmp_path, training=settings)
+        paths = home.sweep("sweep").trial(number)
+        return Job(config.trial_spec(number, {}, home, INSPECTION, paths, threads=1), paths, 0, list(attempts))
+
+    return make
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that only a script moves."""
+
+    class Clock:
+        now = 1000.0
+
+        def move(self, seconds):
+            self.now += seconds
+
+        def moves(self, seconds):
+            return lambda: self.move(seconds)
+
+    clock = Clock()
+    monkeypatch.setattr(hpo.trials.scheduler.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def run(executor, books, jobs=1, patience=PATIENCE, trial_minutes=None, view=None):
+    Runner(executor, INSPECTION, Slots(jobs, 1), patience, trial_minutes, view or Silent()).run(books)
+
+
+def whole(*values):
+    """A trial that is never disturbed."""
+    events = [e for index, value in enumerate(values) for e in (step(index), scored(index, value))]
+    return [*events, result(*values)]
+
+
+# --- undisturbed ---------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_told_in_order_and_answered_once_an_evaluation(job):
+    books, executor = Books([job()]), Executor(Script(whole(0.1, 0.2)))
+    run(executor, books)
+    assert books.told == [
+        ("start", 0, 0), ("step", 0, 0), ("evaluated", 0, 0), ("step", 0, 1), ("evaluated", 0, 1),
+        ("finished", 0, "complete"),
+    ]  # fmt: skip
+    assert executor.verdicts == [(0, "go"), (0, "go")]
+    assert books.attempts == {0: []}
+    assert executor.kills == []
+
+
+def test_its_spec_is_on_disk_before_it_runs(job):
+    given = job()
+    seen = []
+
+    def look():
+        seen.append(given.paths.spec.read_text())
+
+    run(Executor(Script([look, *whole(0.1)])), Books([given]))
+    assert '"number": 0' in seen[0]
+
+
+def test_slots_are_filled_and_freed(job):
+    lengths = {0: 1, 1: 4, 2: 1, 3: 1, 4: 1}
+    script = Script(of={number: [whole(*[0.5] * length)] for number, length in lengths.items()})
+    books = Books([job(number) for number in lengths])
+    run(Executor(script), books, jobs=2)
+    assert [(n, slot) for what, n, slot in books.told if what == "start"] == [(0, 0), (1, 1), (2, 0), (3, 0), (4, 0)]
+    assert set(books.results) == set(lengths)
+
+
+def test_the_books_verdict_reaches_the_trial(job):
+    books, executor = Books([job()]), Executor(Script(whole(0.1, 0.2, 0.3)))
+    books.verdicts[0, 1] = "stop"
+    run(executor, books)
+    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert (books.results[0].state, books.results[0].stopped_by) == ("pruned", "pruner")
+
+
+def test_books_without_jobs_are_closed_at_once():
+    books = Books([])
+    run(Executor(Script()), books)
+    assert books.told == []
+
+
+def test_a_spent_budget_starts_nothing(job):
+    books = Books([job()])
+    books.spent = True
+    run(Executor(Script()), books)
+    assert books.told == []
+
+
+def test_time_passes_for_the_view_while_nothing_happens(job):
+    ticks = []
+
+    class Counting(Silent):
+        def tick(self):
+            ticks.append(1)
+            if len(ticks) == 3:
+                executor.silent.clear()
+
+    executor = Executor(Script(whole(0.1)))
+    executor.silent.add(0)
+    books = Books([job()])
+    run(executor, books, view=Counting())
+    assert len(ticks) == 3
+    assert 0 in books.results
+
+
+# --- failures ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cause", ["crash", "interrupted", "timeout"])
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_it_is_tried_again_so_often_and_then_given_up(job, cause, retries):
+    fails = [step(0), scored(0, 0.4), Failed(cause, "why")]
+    script = Script(*[fails] * (retries + 1))
+    books = Books([job()])
+    run(Executor(script), books, patience=Patience(retries, 30))
+    assert len(script.specs) == retries + 1
+    assert books.attempts[0] == [Attempt(cause, "why", 0.0, None, 0)] * retries
+    given_up = books.results[0]
+    assert (given_up.state, given_up.cause, given_up.message, given_up.stopped_by) == (
+        "failed",
+        cause,
+        "why",
+        "failure",
+    )
+    assert (given_up.value, given_up.best_index, given_up.metrics) == (None, 0, {"f1_macro": 0.4})
+    assert [what for what, _ in books.of(0)].count("retrying") == retries
+
+
+@pytest.mark.parametrize("cause", ["diverged"])
+def test_what_would_only_happen_again_is_given_up_at_once(job, cause):
+    books = Books([job()])
+    run(Executor(Script([Failed(cause, "why")])), books)
+    assert books.results[0].cause == cause
+    assert books.attempts[0] == []
+
+
+def test_a_retry_that_succeeds_ends_as_if_nothing_had_been(job):
+    books = Books([job()])
+    run(Executor(Script([step(0), Failed("crash", "why")], whole(0.1, 0.2))), books)
+    assert books.results[0] == result(0.1, 0.2)
+    assert [a.cause for a in books.attempts[0]] == ["crash"]
+
+
+def test_retries_are_counted_over_sessions(job):
+    earlier = [Attempt("crash", "why", 1.0, None, 0), Attempt("interrupted", PAUSED.message, 1.0, None, 0)]
+    script = Script(*[[Failed("crash", "again")]] * 2)
+    books = Books([job(attempts=earlier)])
+    run(Executor(script), books)
+    assert len(script.specs) == 2
+    assert [a.message for a in books.attempts[0]] == ["why", PAUSED.message, "again"]
+    assert books.results[0].cause == "crash"
+
+
+def test_its_best_evaluation_follows_from_the_metric_s_direction(job):
+    given = job()
+    given.spec = dataclasses.replace(given.spec, direction="minimize")
+    books = Books([given])
+    run(Executor(Script([scored(0, 0.4), scored(1, 0.2), scored(2, 0.3), Failed("diverged", "why")])), books)
+    assert (books.results[0].best_index, books.results[0].metrics) == (1, {"f1_macro": 0.2})
+
+
+def test_the_one_that_failed_holds_up_nobody(job):
+    script = Script(of={0: [[step(0), Failed("diverged", "why")]], 1: [whole(*[0.5] * 4)], 2: [whole(0.5)]})
+    books = Books([job(number) for number in range(3)])
+    run(Executor(script), books, jobs=2)
+    assert {n: r.state for n, r in books.results.items()} == {0: "failed", 1: "complete", 2: "complete"}
+
+
+def test_unusable_data_ends_the_sweep(job):
+    failed = Failed("data", "bad data", [Finding("train.jsonl:3", "no text")])
+    books = Books([job()])
+    with pytest.raises(ConfigError, match=r"train\.jsonl:3: no text"):
+        run(Executor(Script([failed])), books)
+    assert books.results == {}
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_full_disk_ends_the_sweep_and_no_trial(job, retries):
+    failed = Failed("crash", "OSError: [Errno 28] No space left on device: '/x'")
+    books = Books([job(7)])
+    with pytest.raises(SweepError, match=r"trial 7: .*No space left on device.*make room, and the same command"):
+        run(Executor(Script(of={7: [[scored(0), failed]]})), books, patience=Patience(retries, 30))
+    assert books.results == {}
+    assert ("retrying", 7, "crash") not in books.told
+
+
+# --- memory --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fits_at", [0, 1, 2, 3])
+def test_out_of_memory_halves_the_micro_batch_until_it_fits(job, fits_at):
+    oom = [step(0), Failed("oom", "MemoryError: ")]
+    script = Script(*[oom] * fits_at, whole(0.1))
+    books = Books([job(micro_batch_size=8)])
+    run(Executor(script), books, patience=Patience(0, 30))
+    assert [spec.halvings for spec in script.specs] == list(range(fits_at + 1))
+    assert books.attempts[0] == [Attempt("oom", "MemoryError: ", 0.0, None, n) for n in range(fits_at)]
+    assert books.results[0].state == "complete"
+    assert len({spec.fingerprint() for spec in script.specs}) == 1
+    assert {spec.settings["batch_size"] for spec in script.specs} == {64}
+
+
+def test_what_never_fits_is_given_up_after_three_halvings(job):
+    script = Script(*[[Failed("oom", "MemoryError: ")]] * 4)
+    books = Books([job(micro_batch_size=64)])
+    run(Executor(script), books)
+    assert [spec.halvings for spec in script.specs] == [0, 1, 2, 3]
+    assert (books.results[0].cause, books.results[0].state) == ("oom", "failed")
+    assert [a.halvings for a in books.attempts[0]] == [0, 1, 2]
+
+
+def test_halvings_are_kept_by_later_retries(job):
+    script = Script([Failed("oom", "m")], [Failed("crash", "c")], [Failed("oom", "m")], whole(0.1))
+    books = Books([job()])
+    run(Executor(script), books)
+    assert [spec.halvings for spec in script.specs] == [0, 1, 1, 2]
+    assert [(a.cause, a.halvings) for a in books.attempts[0]] == [("oom", 0), ("crash", 1), ("oom", 1)]
+
+
+def test_a_session_goes_on_with_the_micro_batch_that_the_last_one_found(job):
+    earlier = [Attempt("oom", "m", 1.0, None, 0), Attempt("interrupted", PAUSED.message, 1.0, None, 1)]
+    script = Script(whole(0.1))
+    books = Books([job(attempts=earlier)])
+    run(Executor(script), books)
+    assert [spec.halvings for spec in script.specs] == [1]
+    assert books.results[0].state == "complete"
+
+
+# --- going on from a checkpoint ------------------------------------------------------------------------
+
+
+def test_what_came_before_a_checkpoint_is_told_again_and_judged_no_more(job):
+    books, executor = Books([job()]), Executor(Script())
+    first = [step(0), scored(0, 0.1), step(1), scored(1, 0.2), step(2), Failed("crash", "why")]
+    second = [Resumed(7, 70, [scored(0, 0.1)]), scored(1, 0.25), result(0.1, 0.25)]
+    executor._worker = Script(first, second)
+    books.verdicts[0, 0] = "go"
+    run(executor, books)
+    assert books.of(0)[6:] == [
+        ("retrying", "crash"), ("resumed", 7), ("evaluated", 0), ("evaluated", 1), ("finished", "complete"),
+    ]  # fmt: skip
+    assert executor.verdicts == [(0, "go")] * 3
+    assert books.attempts[0] == [Attempt("crash", "why", 0.0, None, 0)]
+
+
+def test_an_attempt_names_the_step_that_it_had_begun_from(job):
+    script = Script(
+        [scored(0, seconds=5.0), Failed("crash", "a")],
+        [Resumed(7, 70, [scored(0)]), step(8, seconds=9.0), Failed("crash", "b")],
+        [Failed("crash", "c")],
+        [Failed("crash", "d")],
+    )
+    books = Books([job()])
+    run(Executor(script), books, patience=Patience(3, 30))
+    assert [(a.message, a.resumed_from) for a in books.attempts[0]] == [("a", None), ("b", 7), ("c", None)]
+    assert [a.seconds for a in books.attempts[0]][:2] == [5.0, 9.0]
+    assert books.results[0].message == "d"
+
+
+def test_evaluations_that_are_repeated_take_the_place_of_the_first(job):
+    script = Script(
+        [scored(0, 0.1), scored(1, 0.2), scored(2, 0.9), Failed("crash", "why")],
+        [Resumed(7, 70, [scored(0, 0.1)]), scored(1, 0.3), Failed("diverged", "why")],
+    )
+    books = Books([job()])
+    run(Executor(script), books)
+    assert [e.metrics["f1_macro"] for e in books.results[0].evaluations] == [0.1, 0.3]
+    assert books.results[0].best_index == 1
+
+
+def test_evaluations_of_an_earlier_session_are_part_of_the_result(job):
+    script = Script([Resumed(7, 70, [scored(0, 0.1), scored(1, 0.8)]), scored(2, 0.3), Failed("diverged", "why")])
+    books = Books([job()])
+    run(Executor(script), books)
+    assert [e.metrics["f1_macro"] for e in books.results[0].evaluations] == [0.1, 0.8, 0.3]
+    assert books.results[0].best_index == 1
+
+
+# --- hung ----------------------------------------------------------------------------------------------
+
+
+def test_one_that_tells_nothing_for_too_long_is_killed_and_tried_again(job, clock):
+    executor = Executor(Script([step(0), lambda: None, step(1)], whole(0.1)))
+    given = job()
+
+    class Slow(Silent):
+        def tick(self):
+            clock.move(40)
+            if len(executor.kills) == 1:
+                executor.silent.clear()
+
+    executor.silent.add(0)
+    books = Books([given])
+    run(executor, books, patience=Patience(2, stall_minutes=1), view=Slow())
+    assert executor.kills == [0]
+    assert books.attempts[0] == [Attempt("timeout", "told nothing for 1 minutes", 0.0, None, 0)]
+    assert books.results[0].state == "complete"
+
+
+def test_one_that_hangs_each_time_is_given_up_as_timed_out(job, clock):
+    executor = Executor(Script(*[[step(0)]] * 2))
+    executor.silent.add(0)
+
+    class Slow(Silent):
+        def tick(self):
+            clock.move(61)
+
+    books = Books([job()])
+    run(executor, books, patience=Patience(1, stall_minutes=1), view=Slow())
+    assert executor.kills == [0, 0]
+    assert (books.results[0].cause, books.results[0].message) == ("timeout", "told nothing for 1 minutes")
+
+
+def test_an_event_shows_that_it_lives(job, clock):
+    slow = [item for index in range(5) for item in (clock.moves(50), step(index), clock.moves(50), scored(index))]
+    executor = Executor(Script([*slow, result(0.5)]))
+    books = Books([job()])
+    run(executor, books, patience=Patience(0, stall_minutes=1))
+    assert executor.kills == []
+    assert books.results[0].state == "complete"
+
+
+def test_only_the_silent_one_is_killed(job, clock):
+    def beat():
+        clock.move(20)
+        if executor.kills:
+            executor.silent.clear()
+
+    lively = [item for index in range(10) for item in (beat, step(index))]
+    executor = Executor(Script(of={0: [[step(0)], whole(0.1)], 1: [[*lively, result(0.5)]]}))
+    executor.silent.add(0)
+    books = Books([job(0), job(1)])
+    run(executor, books, jobs=2, patience=Patience(1, stall_minutes=1))
+    assert executor.kills == [0]
+    assert {n: r.state for n, r in books.results.items()} == {0: "complete", 1: "complete"}
+    assert books.attempts[1] == []
+
+
+def test_one_that_ends_by_itself_just_before_the_kill_keeps_its_result(job, clock):
+    """The kill comes too late: the executor has its result already."""
+
+    class Slow(Silent):
+        ticks = 0
+
+        def tick(self):
+            clock.move(61)
+            self.ticks += 1
+            if self.ticks == 4:
+                executor.silent.clear()
+
+    executor = Late(Script([result(0.5)]))
+    executor.silent.add(0)
+    books = Books([job()])
+    run(executor, books, patience=Patience(1, stall_minutes=1), view=Slow())
+    assert executor.kills == [0]
+    assert books.results[0] == result(0.5)
+
+
+def test_a_hung_process_is_really_killed(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "executors"), str(ROOT)]))
+    given = job()
+    model = dataclasses.replace(given.spec.workload.model, source="hangs_the_first_time")
+    workload = dataclasses.replace(given.spec.workload, model=model)
+    given.spec = dataclasses.replace(given.spec, workload=workload)
+    executor = LocalExecutor(tmp_path / "host.log", "misbehaving")
+    books = Books([given])
+    try:
+        run(executor, books, patience=Patience(1, stall_minutes=0.2 / 60))
+        assert [(a.cause, a.message) for a in books.attempts[0]] == [("timeout", "told nothing for 0.00333333 minutes")]
+        assert (books.results[0].cause, books.results[0].message) == ("diverged", "but lives")
+        child = int((given.paths.dir / "pid").read_text().split()[0])
+        assert not Path(f"/proc/{child}").exists()
+    finally:
+        executor.close()
+
+
+# --- minutes of a trial --------------------------------------------------------------------------------
+
+
+def test_a_trial_over_its_minutes_is_stopped_once_and_says_so(job):
+    events = [step(0, 10), scored(0, 0.5, 50), step(1, 61), step(2, 70), step(3, 80)]
+    books, executor = Books([job()]), Executor(Script(events))
+    run(executor, books, trial_minutes=1)
+    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert (books.results[0].state, books.results[0].stopped_by) == ("complete", "trial_minutes")
+
+
+def test_one_that_reaches_its_minutes_at_an_evaluation_gets_one_verdict_there(job):
+    events = [step(0, 10), scored(0, 0.5, 61), step(1, 70), step(2, 80)]
+    books, executor = Books([job()]), Executor(Script(events))
+    run(executor, books, trial_minutes=1)
+    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert books.results[0].stopped_by == "trial_minutes"
+
+
+def test_an_evaluation_that_takes_the_unasked_stop_is_not_answered_as_well(job):
+    events = [step(0, 10), scored(0, 0.5, 20), step(1, 61), scored(1, 0.6, 70), step(2, 80)]
+    books, executor = Books([job()]), Executor(Script(events))
+    run(executor, books, trial_minutes=1)
+    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert books.of(0)[-2:] == [("evaluated", 1), ("finished", "complete")]
+    assert books.results[0].stopped_by == "trial_minutes"
+
+
+def test_one_without_an_evaluation_by_then_has_failed_and_is_not_tried_again(job):
+    books, script = Books([job()]), Script([step(0, 61), step(1, 62), step(2, 63)])
+    run(Executor(script), books, trial_minutes=1)
+    failed = books.results[0]
+    assert (failed.state, failed.cause) == ("failed", "timeout")
+    assert failed.message == "trial_minutes ended before its first evaluation"
+    assert len(script.specs) == 1
+
+
+def test_its_result_counts_when_it_ends_before_it_hears_of_it(job):
+    books, executor = Books([job()]), Executor(Script([scored(0, 0.5, 10), step(1, 61), result(0.5)]))
+    run(executor, books, trial_minutes=1)
+    assert executor.verdicts[-1] == (0, "stop")
+    assert (books.results[0].state, books.results[0].stopped_by) == ("complete", "budget")
+
+
+def test_a_crash_after_it_was_stopped_is_tried_again_and_stopped_again(job):
+    books = Books([job()])
+    executor = Executor(
+        Script(
+            [scored(0, 0.5, 10), step(1, 61), Failed("crash", "why")],
+            [Resumed(1, 10, [scored(0, 0.5)]), scored(1, 0.6), step(2, 62), step(3, 63)],
+        )
+    )
+    run(executor, books, trial_minutes=1)
+    assert books.results[0].stopped_by == "trial_minutes"
+    assert executor.verdicts == [(0, "go"), (0, "stop"), (0, "stop")]
+
+
+# --- a spent budget ------------------------------------------------------------------------------------
+
+
+def spends(books):
+    def spend():
+        books.spent = True
+
+    return spend
+
+
+def test_a_spent_budget_stops_all_but_the_one_that_is_spared(job):
+    books = Books([job(number) for number in range(4)])
+    long = [e for index in range(4) for e in (step(index), scored(index))]
+    executor = Executor(
+        Script(
+            of={
+                0: [[*long, result(0.5)]],
+                1: [[scored(0), scored(1), spends(books), scored(2), *long[6:], result(0.5)]],
+                2: [[*long, result(0.5)]],
+            }
+        )
+    )
+    run(executor, books, jobs=3)
+    assert {n: (r.state, r.stopped_by) for n, r in books.results.items()} == {
+        0: ("pruned", "sweep_budget"), 1: ("complete", "budget"), 2: ("pruned", "sweep_budget"),
+    }  # fmt: skip
+    assert [v for n, v in executor.verdicts if v == "stop"] == ["stop", "stop"]
+    assert [what for what, n, _ in books.told if n == 3] == []
+
+
+def test_with_a_champion_already_nobody_is_spared(job):
+    books = Books([job(number) for number in range(2)])
+    books.best_one_is_spared = False
+    long = [e for index in range(4) for e in (step(index), scored(index))]
+    executor = Executor(Script(of={0: [[scored(0), spends(books), *long]], 1: [[scored(0), *long]]}))
+    run(executor, books, jobs=2)
+    assert [r.stopped_by for r in books.results.values()] == ["sweep_budget"] * 2
+
+
+def test_one_that_was_told_to_stop_does_not_win_the_mercy_of_the_one_that_runs_on(job):
+    """It makes another evaluation before it hears of the stop: it is the furthest then, and ends all the same."""
+    books = Books([job(0), job(1)])
+    ahead = [scored(0), step(1), spends(books), step(2), *[step(n) for n in range(3, 9)], scored(1), result(0.5)]
+    executor = Executor(Script(of={0: [ahead], 1: [[scored(0), step(1), scored(1), scored(2), step(2)]]}))
+    run(executor, books, jobs=2)
+    assert {n: (r.state, r.stopped_by) for n, r in books.results.items()} == {
+        0: ("complete", "budget"), 1: ("pruned", "sweep_budget"),
+    }  # fmt: skip
+    assert all(offered == [0] for offered in books.offered[1:])
+
+
+def test_a_budget_that_ends_before_the_first_evaluation_says_so(job):
+    books = Books([job(0), job(1)])
+    executor = Executor(Script(of={0: [[scored(0), spends(books), step(1), result(0.5)]], 1: [[step(0)] * 9]}))
+    run(executor, books, jobs=2)
+    assert books.results[1].message == "the sweep's budget ended before its first evaluation"
+    assert books.results[1].cause == "timeout"
+    assert books.results[0].state == "complete"
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------------
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_ctrl_c_pauses_all_and_interrupts_when_they_have_paused(job):
+    books = Books([job(number) for number in range(4)])
+    long = [e for index in range(4) for e in (step(index), scored(index))]
+    script = Script(of={0: [[*long, result(0.5)]], 1: [[step(0), press, *long]], 2: [[*long, result(0.5)]]})
+    said = []
+
+    class Telling(Silent):
+        def say(self, text):
+            said.append(text)
+
+    executor = Executor(script)
+    with pytest.raises(KeyboardInterrupt):
+        run(executor, books, jobs=3, view=Telling())
+    assert books.results == {}
+    assert sorted(n for what, n, _ in books.told if what == "paused") == [0, 1, 2]
+    assert books.attempts == {n: [Attempt("interrupted", PAUSED.message, 0.0, None, 0)] for n in range(3)}
+    assert [verdict for _, verdict in executor.verdicts].count("pause") == 3
+    assert {n for what, n, _ in books.told if what == "start"} == {0, 1, 2}
+    assert said == ["stopping: trials write their checkpoints (Ctrl-C again: at once)"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_paused_sweep_goes_on_where_it_was(job, number):
+    """The real order of things with the fake trainer: paused, and on from its checkpoint."""
+    undisturbed = Books([job(1)])
+    run(Executor(fake.work), undisturbed)
+    books = Books([job(0)])
+    executor = Executor(fake.work)
+
+    def verdict(told, original=books.verdict):
+        if told.evaluations[-1].index == 1:
+            os.kill(os.getpid(), number)
+        return original(told)
+
+    books.verdict = verdict
+    with pytest.raises(KeyboardInterrupt):
+        run(executor, books)
+    assert executor.verdicts == [(0, "go"), (0, "go"), (0, "pause")]
+    again = Books([job(0, attempts=books.attempts[0])])
+    run(Executor(fake.work), again)
+    assert again.of(0)[:4] == [("start", 0), ("resumed", 1), ("evaluated", 0), ("evaluated", 1)]
+    assert again.results[0] == undisturbed.results[1]
+
+
+def test_the_second_interrupts_at_once(job):
+    books = Books([job()])
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(Script([step(0), press, press, *whole(0.1)])), books)
+    assert books.of(0) == [("start", 0), ("step", 0)]
+
+
+def test_one_that_ends_while_it_is_to_pause_is_finished(job):
+    books = Books([job()])
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(Script([step(0), press, result(0.5)])), books)
+    assert books.results[0] == result(0.5)
+    assert ("paused", 0, None) not in books.told
+
+
+def test_nothing_starts_after_the_wish(job):
+    """Not when a slot is free, and not again when a trial has just failed."""
+    script = Script(of={0: [[step(0), press, Failed("crash", "why")]]})
+    books = Books([job(0), job(1)])
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(script), books)
+    assert len(script.specs) == 1
+    assert books.of(1) == []
+    assert [a.message for a in books.attempts[0]] == ["why"]
+    assert books.of(0)[-1] == ("paused", None)
+
+
+def test_a_wish_while_the_books_look_for_a_trial_keeps_it_for_later(job):
+    books = Books([job(number) for number in range(3)])
+    original = books.next_job
+    books.next_job = lambda slot: press() or original(slot)
+    script = Script()
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(script), books, jobs=3)
+    assert script.specs == []
+    assert books.told == [("start", 0, 0), ("paused", 0, None)]
+
+
+def test_an_evaluation_read_after_the_wish_gets_the_pause_and_nothing_else(job):
+    books, executor = Books([job()]), Executor(Script([step(0), press, scored(0), step(1)]))
+    with pytest.raises(KeyboardInterrupt):
+        run(executor, books)
+    assert executor.verdicts == [(0, "pause")]
+    assert books.of(0)[-2:] == [("evaluated", 0), ("paused", None)]
+
+
+@pytest.mark.parametrize(
+    ("failed", "ends"),
+    [
+        (Failed("diverged", "loss is nan"), "finished"),
+        (Failed("crash", "why"), "paused"),
+        (Failed("interrupted", "the trial host ended unexpectedly"), "paused"),
+        (Failed("oom", "MemoryError: "), "paused"),
+        (Failed("crash", "OSError: [Errno 28] No space left on device"), "paused"),
+    ],
+)
+def test_one_that_fails_while_it_is_to_pause_is_kept_where_another_try_is_worth_it(job, failed, ends):
+    books = Books([job()])
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(Script([step(0), press, failed])), books)
+    assert books.of(0)[-1][0] == ends
+
+
+def test_one_that_does_not_pause_in_time_is_killed_and_that_costs_no_retry(job, clock):
+    executor = Executor(Script([step(0), press, step(1), step(2)]))
+
+    class Slow(Silent):
+        def tick(self):
+            clock.move(50)
+
+    def goes_silent(told, event):
+        if event.step == 1:
+            executor.silent.add(0)
+
+    books = Books([job()])
+    books.stepped = goes_silent
+    # It hears of the pause only when it is too late.
+    executor.reply = lambda request_id, verdict: executor.verdicts.append((0, verdict))
+    with pytest.raises(KeyboardInterrupt):
+        run(executor, books, patience=Patience(0, stall_minutes=1), view=Slow())
+    assert executor.verdicts == [(0, "pause")]
+    assert executor.kills == [0]
+    assert books.of(0)[-1] == ("paused", None)
+    again = Books([job(attempts=books.attempts[0])])
+    script = Script([Failed("crash", "why")], whole(0.1))
+    run(Executor(script), again, patience=Patience(1, 30))
+    assert again.results[0].state == "complete"
+
+
+def test_it_is_killed_once_however_long_that_takes(job, clock):
+    executor = Late(Script([step(0), press, step(1)]))
+    executor.reply = lambda request_id, verdict: executor.silent.add(0)
+
+    class Slow(Silent):
+        ticks = 0
+
+        def tick(self):
+            clock.move(50)
+            self.ticks += 1
+            if self.ticks == 8:
+                InlineExecutor.kill(executor, 1)
+
+    books = Books([job()])
+    with pytest.raises(KeyboardInterrupt):
+        run(executor, books, view=Slow())
+    assert executor.kills == [0]
+    assert books.of(0)[-1] == ("paused", None)
+
+
+@pytest.mark.parametrize("pauses", [1, 5])
+def test_pauses_cost_no_retry(job, pauses):
+    attempts = []
+    for _ in range(pauses):
+        books = Books([job(attempts=attempts)])
+        with pytest.raises(KeyboardInterrupt):
+            run(Executor(Script([step(0), press, step(1), step(2)])), books, patience=Patience(0, 30))
+        attempts = books.attempts[0]
+    assert len(attempts) == pauses
+    books = Books([job(attempts=attempts)])
+    run(Executor(Script(whole(0.1))), books, patience=Patience(0, 30))
+    assert books.results[0].state == "complete"
+
+
+def test_a_wish_after_the_last_trial_still_interrupts(job):
+    books = Books([job()])
+    original = books.finished
+    books.finished = lambda told, ended: (original(told, ended), press())
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(Script(whole(0.1))), books)
+    assert books.results[0].state == "complete"
+
+
+def test_handlers_are_as_before_afterwards(job):
+    before = signal.getsignal(signal.SIGINT)
+    run(Executor(Script(whole(0.1))), Books([job()]))
+    assert signal.getsignal(signal.SIGINT) == before

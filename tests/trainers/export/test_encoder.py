@@ -1,0 +1,100 @@
+"""Text classifiers: the graph says what torch says, and the export leaves no trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.trainers.export.conftest import CORPUS, MAX_LENGTH, release, tiny_encoder, wordpiece_tokenizer
+from trainers.export.encoder import export_encoder
+from trainers.export.release import ExportError
+from trainers.runtime import Release
+
+TEXTS = [*CORPUS[:5], "", "film", " ".join(CORPUS)]
+
+
+def torch_logits(kind: str, texts: list[str]) -> np.ndarray:
+    model, tokenizer = tiny_encoder(kind), wordpiece_tokenizer()
+    rows = []
+    for text in texts:
+        inputs = tokenizer(text, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+        if kind == "distilbert":
+            del inputs["token_type_ids"]
+        with torch.inference_mode():
+            rows.append(model(**inputs).logits[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_fp32_gives_torchs_logits(kind, encoder_release):
+    ours = Release.load(encoder_release(kind), threads=1).row_logits(TEXTS)
+    assert ours.shape == (len(TEXTS), 3)
+    assert np.abs(ours - torch_logits(kind, TEXTS)).max() < 1e-5
+
+
+def test_int8_is_smaller_and_near(encoder_release):
+    fp32, int8 = encoder_release("bert"), encoder_release("bert", "int8")
+    weights = "model.onnx.data"
+    assert (int8 / weights).stat().st_size < 0.5 * (fp32 / weights).stat().st_size
+    expected = torch_logits("bert", TEXTS)
+    ours = Release.load(int8, threads=1).row_logits(TEXTS)
+    assert 0 < np.abs(ours - expected).max() < 0.2 * np.abs(expected).max()
+
+
+def test_int8_products_do_not_overflow(encoder_release, tmp_path):
+    """On a CPU without VNNI onnxruntime's fastest kernels add them in 16 bits; here they are added in 32."""
+    int8 = encoder_release("bert", "int8")
+    model = onnx.load(int8 / "model.onnx")
+    nodes = [wide for node in model.graph.node for wide in in_32_bits(node)]
+    assert len(nodes) > len(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "model.onnx")
+    exact = release(tiny_encoder("bert"), wordpiece_tokenizer(), tmp_path, variant="int8")
+    ours, expected = (Release.load(folder, threads=1).row_logits(TEXTS) for folder in (int8, exact))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def in_32_bits(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """What gives a `MatMulInteger`'s output without 8-bit numbers; any other node as it is."""
+    if node.op_type != "MatMulInteger":
+        return [node]
+    make, output = onnx.helper.make_node, node.output[0]
+    names = [f"{output}/{name}" for name in node.input]
+    left, right, left_zero, right_zero = names
+    return [
+        *(make("Cast", [old], [new], to=onnx.TensorProto.INT32) for old, new in zip(node.input, names, strict=True)),
+        make("Sub", [left, left_zero], [f"{output}/left"]),
+        make("Sub", [right, right_zero], [f"{output}/right"]),
+        make("MatMul", [f"{output}/left", f"{output}/right"], [output]),
+    ]
+
+
+def test_the_model_and_the_terminal_stay_as_they_were(tmp_path, capfd):
+    model = tiny_encoder("bert").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    export_encoder(model, wordpiece_tokenizer(), tmp_path / "out", "fp32")
+    assert capfd.readouterr() == ("", "")
+    assert model.training
+    assert model.config._attn_implementation == "sdpa"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "model.onnx.data"}
+    graph = (tmp_path / "out/model.onnx").read_bytes()
+    assert b".py" not in graph, "the graph names source files of this machine"
+
+
+def test_attention_is_one_operator_in_fp32(encoder_release):
+    graph = onnx.load(encoder_release("bert") / "model.onnx", load_external_data=False).graph
+    assert [node.op_type for node in graph.node].count("Attention") == 2
+
+
+def test_what_cannot_be_exported_is_named(tmp_path):
+    model, tokenizer = tiny_encoder("bert"), wordpiece_tokenizer()
+    with pytest.raises(ExportError, match="'int3'"):
+        export_encoder(model, tokenizer, tmp_path, "int3")
+    model.bert.encoder = torch.nn.Identity()
+    with pytest.raises(ExportError, match="BertForSequenceClassification could not be exported as fp32: "):
+        export_encoder(model, tokenizer, tmp_path, "fp32")
+    assert not list(tmp_path.iterdir())

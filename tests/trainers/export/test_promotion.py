@@ -1,0 +1,159 @@
+"""Every task that can be released: its ONNX model has torch's numbers, and answers as the task does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from seqeval.metrics.sequence_labeling import get_entities
+
+from tests.conftest import write_jsonl
+from tests.trainers.families import rows, trained
+from trainers.export.promotion import export, measure_variant
+from trainers.model.load import load_base
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
+from trainers.protocol.messages import Export, Inspect, Measure, ModelRef, SourceRef, TrialSpec
+from trainers.runtime import Release
+
+RELEASED = [task for task in TASKS.values() if task.variants]
+PAIRED = ("text-classification", "multi-label-classification", "regression")
+
+
+@pytest.fixture
+def promoted(family_workload, tiny, tmp_path):
+    """Train a little, export as fp32: (what torch says, what onnxruntime says, the release, the validation rows, the
+    merged model)."""
+
+    def promote(family, task, pairs=False):
+        workload = family_workload(family or "llama", task)
+        if family is None:  # a head of 8, as the families' have, is less than onnxruntime's attention takes
+            workload = replace(workload, model=ModelRef(str(tiny / "chat")))
+        if pairs:
+            given = [{**row, "other": f"said {i % 7} times"} for i, row in enumerate(rows(task, 72))]
+            data = replace(workload.data, train=SourceRef(str(write_jsonl(tmp_path / "pairs.jsonl", given))))
+            workload = replace(workload, data=replace(data, columns={**data.columns, "text_pair": "other"}))
+        found = inspect(Inspect(workload))
+        metric = TASKS[task].metrics[0]
+        chosen = {**default_settings(task, "lora"), "learning_rate": 1e-2, "batch_size": 8, "evaluations": 2}
+        spec = TrialSpec(
+            0, workload, "lora", canonical_settings("lora", chosen), metric, METRICS[metric].direction, 160, 160, 0,
+            "i", 1, "cpu", str(tmp_path / "trial"),
+        )  # fmt: skip
+        trained(spec, found)
+        folder = tmp_path / "release"
+        base = load_base(workload, found.labels, scale=found.scale)
+        exported = export(base, Export(spec, found, ["fp32"], str(folder)))
+        assert not exported.failures
+        validation = Path(found.tokens_dir, "validation.jsonl")
+        measured = measure_variant(Measure("fp32", str(folder), str(validation), 1))
+        given = [json.loads(line) for line in validation.read_text().splitlines()]
+        return exported, measured, Release.load(folder / "fp32", 1), given, base.model
+
+    return promote
+
+
+@pytest.mark.parametrize(("family", "pairs"), [("bert", False), ("bert", True), ("distilbert", True), ("llama", True)])
+@pytest.mark.parametrize("task", PAIRED)
+def test_models_that_judge(promoted, family, task, pairs):
+    exported, measured, release, given, _ = promoted(family, task, pairs)
+    assert_equal_numbers(exported, measured)
+    if not pairs:
+        answers = release.predict([row["text"] for row in given])
+    else:
+        assert release.card.columns == ("text", "text_pair")
+        inputs = [{"text": row["text"], "text_pair": row["text_pair"]} for row in given]
+        answers = release.predict(inputs)
+        assert release.predict([json.dumps(one) for one in inputs]) == answers
+        with pytest.raises(ValueError, match="input 1: expected texts for text, text_pair, as a mapping or its JSON"):
+            release.predict([inputs[0], "a text alone"])
+        with pytest.raises(ValueError, match="text_pair is no text"):
+            release.predict([{"text": "a"}])
+    assert_answers(task, answers, given, measured.metrics, release.card.labels)
+
+
+def test_a_model_that_tags(promoted):
+    exported, measured, release, given, _ = promoted("bert", "token-classification")
+    assert_equal_numbers(exported, measured)
+    right = predicted = true = 0
+    for row in given:
+        text = " ".join(row["words"])
+        (answer,) = release.predict([text])
+        assert all(text[e["start"] : e["end"]] == e["text"] and 0 < e["score"] <= 1 for e in answer["entities"])
+        ends = {sum(len(word) + 1 for word in row["words"][: i + 1]) - 1: i for i in range(len(row["words"]))}
+        starts = {end - len(row["words"][i]): i for end, i in ends.items()}
+        found = {(e["label"], starts[e["start"]], ends[e["end"]]) for e in answer["entities"]}
+        wanted = set(get_entities(row["tags"]))
+        right, predicted, true = right + len(found & wanted), predicted + len(found), true + len(wanted)
+    assert predicted
+    assert 2 * right / (predicted + true) == pytest.approx(measured.metrics["entity_f1"])
+    assert release.predict(["", " "]) == [{"entities": []}] * 2
+
+
+def test_entities_are_runs_of_tags(promoted, monkeypatch):
+    """As conlleval reads them: I- after another entity, or after nothing, begins one."""
+    release = promoted("bert", "token-classification")[2]
+    labels = list(release.card.labels)
+    tags = ["B-NAME", "I-NAME", "B-NAME", "I-FLAW", "O", "I-NAME"]
+    logits = np.array(
+        [[9.0 * (label == tag) for label in ["B-FLAW", "B-NAME", "I-FLAW", "I-NAME", "O"]] for tag in tags]
+    )
+    card = replace(release.card, labels=("B-FLAW", "B-NAME", "I-FLAW", "I-NAME", "O"))
+    monkeypatch.setattr(Release, "word_logits", lambda *_: (logits, {n: n for n in range(6)}))
+    found = Release(card, release.tokenizer, release._session).predict(["Jo An,Bo xx y z cut"])[0]["entities"]
+    assert labels == ["B-FLAW", "B-NAME", "I-NAME", "O"]
+    assert [(e["label"], e["text"]) for e in found] == [
+        ("NAME", "Jo An"), ("NAME", ","), ("FLAW", "Bo"), ("NAME", "y"),
+    ]  # fmt: skip
+    assert [e["label"] for e in found] == [kind for kind, _, _ in get_entities(tags)]
+
+
+def assert_answers(task, answers, given, metrics, labels):
+    """Accuracy and errors of the answers are those that were measured."""
+    if task == "regression":
+        errors = [abs(a["value"] - row["value"]) for a, row in zip(answers, given, strict=True)]
+        assert sum(errors) / len(errors) == pytest.approx(metrics["mae"], rel=1e-4)
+    elif task == "text-classification":
+        hits = [labels[row["label"]] == a["label"] for a, row in zip(answers, given, strict=True)]
+        assert sum(hits) / len(hits) == pytest.approx(metrics["accuracy"])
+    else:
+        told = [[label in a["labels"] for label in labels] for a in answers]
+        hits = [mine == [bool(n) for n in row["labels"]] for mine, row in zip(told, given, strict=True)]
+        assert sum(hits) / len(hits) == pytest.approx(metrics["accuracy"])
+
+
+def assert_equal_numbers(exported, measured):
+    assert measured.max_logit_diff < 1e-4
+    assert set(measured.metrics) == set(exported.metrics)
+    for name, value in exported.metrics.items():
+        assert measured.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4, nan_ok=True), name
+
+
+@pytest.mark.parametrize("task", ["instruct", "causal-lm", "chat"])
+def test_models_that_write(promoted, task):
+    exported, measured, release, given, model = promoted(None, task)
+    assert_equal_numbers(exported, measured)
+    asked = rows(task, 3)[0].get("input", "what is great")
+    ids = (
+        release.prompt_ids(asked)
+        if task == "chat"
+        else release.continued_ids(release._prompt({release.card.columns[0]: asked}))
+    )
+    if task == "instruct":
+        assert {row["input_ids"][row["loss_mask"].index(1) - 1] for row in given} == {ids[-1]}
+    prompt = torch.tensor([ids])
+    torchs = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16, do_sample=False)
+    told = torchs[0, len(ids) :].tolist()
+    ends = [place for place, token in enumerate(told) if token in release.card.eos_token_ids]
+    told = told[: ends[0]] if ends else told
+    assert told
+    assert list(release.generate(ids, 16)) == told
+    assert release.predict([asked], 16) == [{"text": release._decoded(ids, told)}]
+
+
+def test_every_released_task_is_tested():
+    assert {task.name for task in RELEASED} == {*PAIRED, "token-classification", "instruct", "causal-lm", "chat"}

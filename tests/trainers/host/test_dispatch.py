@@ -1,0 +1,70 @@
+"""What the trial host's own process does with a request."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpo.executors.local import _HOST_ENVIRONMENT
+from trainers.protocol.codec import to_json
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Load, TrainRequest
+
+ROOT = Path(__file__).parents[3]
+WORKS = """
+import json, os, sys
+from trainers.protocol.codec import from_json
+from trainers.protocol.messages import Load, TrainRequest
+from trainers.host.dispatch import work
+kinds = {"load": Load, "train": TrainRequest}
+requests = [from_json(kinds[kind], json.loads(given)) for kind, given in zip(sys.argv[1::2], sys.argv[2::2])]
+last = [list(work(request))[-1] for request in requests][-1]
+from peft.import_utils import is_bnb_available
+print(json.dumps([type(last).__name__, getattr(last, "parameters", 0) > 0, "trainers.training.loop" in sys.modules,
+                  sys.modules.get("bitsandbytes") is not None, is_bnb_available(), len(os.listdir("/proc/self/task"))]))
+"""
+
+
+def worked(*requests):
+    """What a process is like after these requests, in turn: (type of the last answer, whether it has parameters,
+    whether what trials need is imported, whether bitsandbytes is, whether PEFT may have it, threads)."""
+    named = [(type(request).__name__.removesuffix("Request").lower(), to_json(request)) for request in requests]
+    done = subprocess.run(
+        [sys.executable, "-c", WORKS, *(word for kind, given in named for word in (kind, json.dumps(given)))],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, **_HOST_ENVIRONMENT},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tuple(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("what", ["imports", "model", "model with an adapter"])
+def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(workload, inspection, make_spec, run_trial, what):
+    """It asks GPUs what they can when it is imported: no child of this process could use them then."""
+    given = workload("encoder")
+    loads = [Load(given, None)]
+    if what != "imports":
+        loads.append(Load(given, inspection("encoder")))
+    if what == "model with an adapter":
+        spec = make_spec("encoder")
+        run_trial(spec)
+        adapter = str(TrialPaths(Path(spec.dir)).adapter)
+        with_adapter = dataclasses.replace(given, model=dataclasses.replace(given.model, adapter=adapter))
+        loads[-1] = Load(with_adapter, inspection("encoder"))
+    assert worked(*loads) == ("Loaded", what != "imports", True, False, False, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "imports_it"),
+    [("lora", {}, False), ("qlora", {}, True), ("loftq", {}, True), ("lora", {"optim": "adamw_bnb_8bit"}, True)],
+)
+def test_a_trial_has_bitsandbytes_where_it_needs_it(workload, inspection, make_spec, method, settings, imports_it):
+    spec = make_spec("encoder", method, **settings)
+    found = inspection("encoder")
+    after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), TrainRequest(spec, found))
+    assert after[:5] == ("TrialResult", False, True, imports_it, imports_it)

@@ -1,0 +1,106 @@
+"""Every problem of data and model at once, in bounds, and why a split is left without rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.conftest import reviews, write_jsonl
+from trainers.data.splits import SPLITS
+from trainers.prepare.data_findings import MOST_KINDS, bounded
+from trainers.prepare.enough import Counts, why_empty
+from trainers.prepare.inspect import data_fingerprint
+from trainers.prepare.prepared import prepare
+from trainers.protocol.messages import DataRef, Finding, SourceRef
+
+
+def test_problems_of_rows_are_listed_by_kind_and_counted():
+    shown = bounded([Finding(f"f:{i}", f"is bad in way {i}") for i in range(MOST_KINDS + 7)])
+    assert len(shown) == MOST_KINDS + 1
+    assert shown[-1] == Finding("f", "and 7 more problems of rows")
+
+
+def test_many_rows_with_one_problem_are_one_line_with_the_first_places():
+    shown = bounded([Finding(f"f:{i}", "is empty", "expected text") for i in range(1, 6)])
+    assert shown == [Finding("f:1", "is empty (5 rows: also f:2, f:3, f:4 and 1 more)", "expected text")]
+
+
+def data(**changes):
+    fields = {
+        "train": SourceRef("/t"), "validation": None, "test": None, "columns": {}, "validation_size": 0.1,
+        "test_size": 0.1, "seed": 0, **changes,
+    }  # fmt: skip
+    return DataRef(**fields)
+
+
+def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, learned=None, are_documents=False):
+    cut = {"train": train, "validation": validation, "test": test}
+    learned = {name: count for name, count in cut.items() if count} if learned is None else learned
+    return Counts(given or {"train": sum(cut.values())}, list(repeats), cut, strata, are_documents, learned)
+
+
+@pytest.mark.parametrize(
+    ("found", "reasons"),
+    [
+        (counts(4), ["data.test_size: no rows left for test: a share of 0.1 of 4 rows is no row; "
+                     "a larger share, or a number of rows: test_size: 1",
+                     "data.validation_size: no rows left for validation: a share of 0.1 of 4 rows is no row; "
+                     "a larger share, or a number of rows: validation_size: 1"]),
+        (counts(2), ["data.train: no rows left for validation and test: train has 2 different rows; "
+                     "at least 3: to train, to validate and to test"]),
+        (counts(1, given={"train": 9}, repeats=[("train", "train")] * 8),
+         ["data.train: no rows left for validation and test: train has 1 row (of 9 that were given: the others are "
+          "duplicates); at least 3: to train, to validate and to test"]),
+        (counts(0, 9, 1, given={"train": 9, "validation": 9}, repeats=[("train", "validation")] * 9),
+         ["data.train: no rows left for train: all 9 of its rows are in validation too, and what is held out is never "
+          "trained on; another source than that of validation"]),
+        (counts(50, strata=50),
+         ["data.label: no rows left for validation and test: each of 50 rows has a label of its own, so that none can "
+          "be held out; a column whose values repeat (is this one an id?)"]),
+        (counts(0, 9, 1, given={"train": 0, "validation": 9}),
+         ["data.train: no rows left for train: none of its rows can be used; rows without findings"]),
+        (counts(8, 1, 1), []),
+    ],
+    ids=["a small share", "two rows", "duplicates", "one file for two", "an id as label", "no sound row", "enough"],
+)  # fmt: skip
+def test_what_took_the_rows_is_said(found, reasons):
+    told = why_empty(found, data(), lambda split: False)
+    assert sorted(f"{f.where}: {f.found}; {f.expected}" for f in told) == sorted(reasons)
+
+
+@pytest.mark.parametrize(("longer", "word"), [(True, "max_length"), (False, "weights are 0")])
+def test_rows_that_teach_nothing_are_told_from_rows_that_are_too_long(longer, word):
+    nothing = dict.fromkeys(SPLITS, 0)
+    (reason, *_) = why_empty(counts(8, 1, 1, learned=nothing), data(), lambda split: longer)
+    assert word in f"{reason.found} {reason.expected}"
+
+
+def test_the_fingerprint_is_the_hash_of_one_json_text(workload, tiny):
+    """Data that is read as before keeps the hash that it had: sweeps of earlier versions go on."""
+    work = workload("encoder")
+    made = prepare(work)
+    kept = {name: [(row, one) for row, many in made.tokens[name] for one in many] for name in SPLITS}
+    rows = {name: [[row.key, one.ids, one.targets] for row, one in kept[name]] for name in SPLITS}
+    content = [work.task, work.max_length, work.data.without_places(), rows]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert data_fingerprint(work, made.base, kept) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_what_is_wrong_with_model_and_rows_comes_at_once(workload, tmp_path):
+    work = workload("encoder")
+    bad = write_jsonl(tmp_path / "bad.jsonl", [*reviews(120), {"text": "", "label": "x"}])
+    broken = replace(work, max_length=4096, data=replace(work.data, train=SourceRef(str(bad))))
+    found = [(f.where, f.found) for f in prepare(broken).all_findings()]
+    assert found == [
+        (f"{bad}:121", "text is ''"),
+        ("training.max_length", "got 4096, but the model has 128 positions"),
+    ]
+
+
+def test_a_length_that_nobody_asked_for_is_what_the_model_takes(workload):
+    made = prepare(replace(workload("encoder"), max_length=512, max_length_is_given=False))
+    assert made.base.max_length == 128
+    assert not made.all_findings()

@@ -1,0 +1,79 @@
+"""Which rows a step sees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers.data.tokens import Encoded, Tokens, write_tokens
+from trainers.training.batches import collate, effective_batches, evaluation_batches, micro_batches
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 200), st.integers(0, 3))
+def test_every_trial_sees_the_same_number_of_examples_whatever_its_batch_size(rows, batch_size, examples, seed):
+    batches = list(effective_batches(rows, batch_size, examples, seed))
+    assert sum(map(len, batches)) == examples
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    seen = [row for batch in batches for row in batch]
+    whole_passes = Counter(seen[: examples // rows * rows])
+    assert set(whole_passes.values()) <= {examples // rows}
+
+
+def test_the_order_of_rows_does_not_depend_on_the_batch_size():
+    def seen(size):
+        return [row for batch in effective_batches(30, size, 75, seed=4) for row in batch]
+
+    assert seen(4) == seen(16)
+
+
+def test_micro_batches_hold_rows_of_like_length_once_each(tmp_path):
+    tokens = _tokens(tmp_path, [9, 2, 5, 2, 8, 3])
+    groups = micro_batches(tokens, [0, 1, 2, 3, 4, 5], 2)
+    assert groups == [[1, 3], [5, 2], [4, 0]]
+
+
+def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):
+    lengths = [1, 700, 30, 4096, 5000, 12, 700, 30]
+    found = list(evaluation_batches(_tokens(tmp_path, lengths), 0, torch.device("cpu"), 4096))
+    batches = [batch for _, batch in found]
+    assert sorted(row for rows, _ in found for row in rows) == list(range(len(lengths)))
+    assert all([lengths[row] for row in rows] == batch.attention_mask.sum(dim=1).tolist() for rows, batch in found)
+    assert sorted(int(n) for b in batches for n in b.attention_mask.sum(dim=1)) == sorted(lengths)
+    assert all(b.input_ids.numel() <= max(4096, b.input_ids.shape[1]) for b in batches)
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    folder = tmp_path / "t"
+    encoded = {"train": [Encoded([5, 6, 7], [0, 1, 1], [0, 0, 1], 9), Encoded([8], [1], [0])]}
+    write_tokens(folder, encoded, {"train": [{"a": 1}, {"a": 2}]})
+    tokens = Tokens(folder, "train", "token")
+    assert [tokens.ids(i).tolist() for i in range(len(tokens))] == [[5, 6, 7], [8]]
+    assert tokens.targets(0).tolist() == [0, 1, 1]
+    assert list(tokens.lengths) == [3, 1]
+    assert list(tokens.target_bytes) == [9, 0]
+    batch = collate(tokens, [0, 1], 3, torch.device("cpu"))
+    assert batch.input_ids.tolist() == [[5, 6, 7], [8, 3, 3]]
+    assert batch.targets.tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_a_shorter_max_length_cuts_texts_before_their_end_mark_and_conversations_at_the_end(tmp_path):
+    encoded = {
+        "labels": [Encoded([1, 5, 6, 7, 2], [3]), Encoded([1, 2], [0])],
+        "masks": [Encoded([4, 5, 6], [0, 1, 1])],
+    }
+    write_tokens(tmp_path / "t", encoded, {"labels": [], "masks": []})
+    labels = Tokens(tmp_path / "t", "labels", "row", max_length=2)
+    masks = Tokens(tmp_path / "t", "masks", "token", max_length=2)
+    assert [labels.ids(0).tolist(), labels.ids(1).tolist(), masks.ids(0).tolist()] == [[1, 2], [1, 2], [4, 5]]
+    assert [labels.targets(0).tolist(), masks.targets(0).tolist()] == [[3], [0, 1]]
+    assert list(labels.lengths) == [2, 2]
+
+
+def _tokens(tmp_path: Path, lengths: list[int]) -> Tokens:
+    write_tokens(tmp_path / "t", {"train": [Encoded([1] * n, [0]) for n in lengths]}, {"train": []})
+    return Tokens(tmp_path / "t", "train", "row")

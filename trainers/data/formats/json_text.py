@@ -1,0 +1,138 @@
+"""JSON as people bring it, parsed so that nothing is lost: names given twice and half characters are problems."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from trainers.data.formats.base import Entry, Row, names
+from trainers.protocol.messages import Finding
+
+MAX_DEPTH = 100
+"""Lists and objects inside one another. Python gives up at some hundreds, the sooner the deeper the caller."""
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+_BLANK = re.compile(r"\s*")
+
+
+class NotJson(Exception):
+    """What is wrong with a text, and where: line and column from 1, or 0 where that is not known."""
+
+    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
+        self.line, self.column = line, column
+        super().__init__(message)
+
+
+class _Ambiguous(dict[str, Any]):
+    """An object that names something twice; only the last value is kept."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        given = [name for name, _ in pairs]
+        self.twice = [name for name in self if given.count(name) > 1]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _Ambiguous(pairs)
+
+
+class Parser:
+    """Parses texts. `nans` counts each NaN, which is no JSON but what pandas writes for what is missing: it is null."""
+
+    def __init__(self) -> None:
+        self.nans = 0
+        self._decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=self._constant)
+
+    def parse(self, text: str) -> Any:
+        """The value that a text is. Raises `NotJson`."""
+        values = self.parse_each(text)
+        try:
+            _, value = next(values)
+        except StopIteration:
+            raise NotJson("Expecting value", 1, 1) from None
+        for line, _ in values:
+            raise NotJson("Extra data", line)
+        return value
+
+    def parse_each(self, text: str) -> Iterator[tuple[int, Any]]:
+        """The values that stand one after the other in a text, each with its line. Raises `NotJson`."""
+        at, line, counted = _after_blanks(text, 0), 1, 0
+        while at < len(text):
+            line, counted = line + text.count("\n", counted, at), at
+            try:
+                value, end = self._decoder.raw_decode(text, at)
+            except json.JSONDecodeError as error:
+                raise NotJson(error.msg, error.lineno, error.colno) from error
+            except RecursionError as error:
+                raise NotJson("lists or objects inside one another, thousands deep") from error
+            except ValueError as error:  # the only other one: Python reads no longer numbers
+                raise NotJson("a number of more than 4,300 digits") from error
+            yield line, value
+            at = _after_blanks(text, end)
+
+    def _constant(self, name: str) -> float | None:
+        if name != "NaN":
+            return float(name)
+        self.nans += 1
+        return None
+
+
+def _after_blanks(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    return at if match is None else match.end()
+
+
+def has_half_characters(text: str) -> bool:
+    """Whether a JSON text may spell half of a character; whole ones beyond the first plane look alike."""
+    return _HALF_CHARACTER.search(text) is not None
+
+
+def row_of(value: Any, where: str, expected: str, may_be_half: bool) -> Entry:
+    """A JSON value as a row, or why it is none. Escapes can say half a character, which no tokenizer takes."""
+    if not isinstance(value, dict) and not _is_spacy_example(value):
+        return [Finding(where, f"is {type(value).__name__}, not an object", expected)]
+    twice: list[str] = []
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        twice += [name for one in level for name in named_twice(one)]
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            break
+    if level:
+        return [Finding(where, f"holds lists or objects more than {MAX_DEPTH} deep in one another", "flatter values")]
+    if twice:
+        return [Finding(where, f"has several values of one name: {names(twice)}", "each name once")]
+    if may_be_half and not _is_whole(value):
+        return [Finding(where, "holds half a character (a lone surrogate such as \\ud83d)", "whole characters")]
+    return Row(where, value if isinstance(value, dict) else {"text": value[0], **value[1]})
+
+
+def named_twice(value: Any) -> list[str]:
+    """What an object names more than once."""
+    return value.twice if isinstance(value, _Ambiguous) else []
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_spacy_example(value: Any) -> bool:
+    """`["a text", {"entities": [[0, 1, "NAME"]]}]`, as spaCy's training data was written for years."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+        and "entities" in value[1]
+    )

@@ -1,0 +1,56 @@
+"""Running text: documents that stand in order, so that a stretch of them is held out and not scattered lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from trainers.data.sources import Row
+from trainers.data.splits import Placed
+
+
+@dataclass(frozen=True)
+class Text:
+    """A plain text, or a part of one."""
+
+    text: str
+    is_whole: bool = True
+    """Whether it goes on to the end of its document."""
+
+
+def cut_off_end(rows: Sequence[Placed[Text]], size: float) -> tuple[list[Placed[Text]], list[Placed[Text]]]:
+    """Split the end of running text off: (rest, cut off). `size` is a share of its characters below 1, else a number of
+    documents. A document that the cut falls into is parted at the end of a line, or else between two words.
+    """
+    if size >= 1:
+        at = max(0, len(rows) - int(size))
+        return list(rows[:at]), list(rows[at:])
+    wanted = round(size * sum(len(row.example.text) for row in rows))
+    rest, held = list(rows), list[Placed[Text]]()
+    while rest and wanted >= len(rest[-1].example.text) > 0:
+        held.insert(0, rest.pop())
+        wanted -= len(held[0].example.text)
+    if rest and wanted > 0:
+        parts = _parted(rest.pop(), wanted)
+        rest += parts[:1]
+        held = [*parts[1:], *held]
+    return rest, held
+
+
+def _parted(row: Placed[Text], wanted: int) -> list[Placed[Text]]:
+    """A document without about `wanted` characters of its end, and these; whole where it has no blank."""
+    text = row.example.text
+    at = len(text) - wanted
+    ends = [place + 1 for place in (text.rfind("\n", 0, at), text.find("\n", at)) if 0 < place + 1 < len(text)]
+    ends = ends or [p + 1 for p in (text.rfind(" ", 0, at), text.find(" ", at)) if 0 < p + 1 < len(text)]
+    if not ends:
+        return [row]
+    end = min(ends, key=lambda place: abs(place - at))
+    first, second = Text(text[:end], is_whole=False), Text(text[end:], row.example.is_whole)
+    return [replace(row, example=first), replace(row, example=second, row=_later(row.row, text[:end].count("\n")))]
+
+
+def _later(row: Row, lines: int) -> Row:
+    """The place so many lines further on."""
+    file, _, line = row.where.rpartition(":")
+    return replace(row, where=f"{file}:{int(line) + lines}") if line.isdigit() else row

@@ -1,0 +1,101 @@
+"""Attention of rows whose tokens stand in one line: each row sees itself alone.
+
+Rows of one length that stand side by side are attended together, without a mask; evaluation batches, sorted by length,
+have many of those. With dropout, torch attends in a dozen small operations for every row, and again as many backwards:
+`DroppingAttention` does the same in four and six, with one draw of random bits for all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, cast
+
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from trainers.fast.dropout import dropout_factors
+
+
+def attend_rows(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int],
+    masks: torch.Tensor | None, **options: Any,
+) -> torch.Tensor:  # fmt: skip
+    """transformers' attention over rows of these `lengths`, [1, heads, tokens, width] to [1, tokens, heads, width].
+
+    `masks`, [rows, 1, longest, longest], say what a token sees of its own row, where that is not all (a window).
+    """
+    if masks is None and _can_drop(module, query, key, options):
+        scaling = options.get("scaling") or query.shape[-1] ** -0.5
+        attended = DroppingAttention.apply(query, key, value, lengths, options["dropout"], scaling)
+        return cast("torch.Tensor", attended).transpose(1, 2)
+    parts, row, start = [], 0, 0
+    for rows, length in runs(lengths):
+        end = start + rows * length
+        # [1, heads, rows * length, width] to [rows, heads, length, width], as views
+        q, k, v = (part[0, :, start:end].unflatten(1, (rows, length)).transpose(0, 1) for part in (query, key, value))
+        mask = None if masks is None else masks[row : row + rows, :, :length, :length]
+        parts.append(sdpa_attention_forward(module, q, k, v, mask, **options)[0].flatten(0, 1))
+        row, start = row + rows, end
+    return torch.cat(parts)[None]
+
+
+def runs(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Of rows side by side that have one length: (how many, the length)."""
+    return ((len(list(equal)), length) for length, equal in groupby(lengths))
+
+
+def _can_drop(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, options: dict[str, Any]) -> bool:
+    return (
+        options.get("dropout", 0.0) > 0
+        and not (options.get("is_causal") or getattr(module, "is_causal", True))
+        and options.get("position_bias") is None
+        and query.shape == key.shape
+        and query.dtype == torch.float32
+        and not torch.is_autocast_enabled(query.device.type)
+    )
+
+
+class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch leaves it untyped
+    """dropout(softmax(scaling q k^T)) v of every row, [1, heads, tokens, width] to the same."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int],
+        probability: float, scaling: float,
+    ) -> torch.Tensor:  # fmt: skip
+        heads = query.shape[1]
+        sizes = [heads * length * length for length in lengths]
+        factors = dropout_factors(torch.Size([sum(sizes)]), probability).split_with_sizes(sizes)
+        softmaxes, dropped, attended = [], [], []
+        scaled = query * scaling
+        for (q, k, v), row_factors in zip(_rows(lengths, scaled, key, value), factors, strict=True):
+            softmax = torch.softmax(torch.bmm(q, k.transpose(1, 2)), dim=-1)
+            softmaxes.append(softmax)
+            dropped.append(softmax * row_factors.view_as(softmax))
+            attended.append(torch.bmm(dropped[-1], v))
+        out = torch.cat(attended, dim=1)[None]
+        ctx.save_for_backward(scaled, key, value, out, *softmaxes, *dropped)
+        ctx.lengths, ctx.scaling = lengths, scaling
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        scaled, key, value, out, *saved = ctx.saved_tensors
+        softmaxes, dropped = saved[: len(ctx.lengths)], saved[len(ctx.lengths) :]
+        # The softmax's own sum over a row of weights is that of gradient times result (Dao et al. 2022, appendix B).
+        sums = (gradients[0] * out).sum(-1, keepdim=True)
+        for_query, for_key, for_value = [], [], []
+        rows = _rows(ctx.lengths, scaled, key, value, gradients[0], sums)
+        for (q, k, v, gradient, row_sums), softmax, weights in zip(rows, softmaxes, dropped, strict=True):
+            for_value.append(torch.bmm(weights.transpose(1, 2), gradient))
+            for_scores = torch.bmm(gradient, v.transpose(1, 2)).mul_(weights).addcmul_(softmax, row_sums, value=-1)
+            for_query.append(torch.bmm(for_scores, k))
+            for_key.append(torch.bmm(for_scores.transpose(1, 2), q))
+        for_q, for_k, for_v = (torch.cat(parts, dim=1)[None] for parts in (for_query, for_key, for_value))
+        return for_q.mul_(ctx.scaling), for_k, for_v, None, None, None
+
+
+def _rows(lengths: Sequence[int], *lines: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Each row's part of [1, heads, tokens, ...], as [heads, length, ...]."""
+    return zip(*(line[0].split_with_sizes(lengths, dim=1) for line in lines), strict=True)

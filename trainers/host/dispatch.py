@@ -1,0 +1,137 @@
+"""What the trial host does with a request: one generator of events for each.
+
+Imports are late: the host imports torch when it is asked to load, and the child that inspects data may start threads
+that the host must not have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.data.sources import DataProblem
+from trainers.lazy_bitsandbytes import leave_out
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import (
+    Check,
+    Event,
+    Export,
+    Failed,
+    Inspect,
+    Inspection,
+    Load,
+    Loaded,
+    Probe,
+    Request,
+    Score,
+    Scored,
+    TrainRequest,
+    Verdict,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from trainers.model.load import Base
+
+_resident: dict[object, Base] = {}
+"""The base model that `Load` left in the host's memory; children find it there."""
+
+
+def work(request: Request) -> Generator[Event, Verdict | None, None]:
+    """Answer a request; the last event is terminal."""
+    try:
+        yield from _answer(request)
+    except DataProblem as problem:
+        yield Failed("data", str(problem), problem.findings)
+
+
+def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
+    if isinstance(request, Inspect):
+        from trainers.prepare.inspect import inspect
+
+        yield inspect(request)
+    elif isinstance(request, Check):
+        from trainers.prepare.check import check
+
+        yield check(request)
+    elif isinstance(request, Load):
+        yield _load(request)
+    elif isinstance(request, Score):
+        yield _score(request)
+    elif isinstance(request, Probe):
+        from trainers.training.probe import probe
+
+        _use(request.spec.device)
+        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
+        yield probe(base, request.spec, Path(request.inspection.tokens_dir))
+    elif isinstance(request, TrainRequest):
+        from trainers.training.loop import train
+
+        _use(request.spec.device)
+        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
+        yield from train(base, request.spec, Path(request.inspection.tokens_dir))
+    elif isinstance(request, Export):
+        from trainers.export.promotion import export
+
+        yield export(_prepared(request.spec.workload, request.inspection, threads=0), request)
+    else:
+        from trainers.export.promotion import measure_variant
+
+        yield measure_variant(request)
+
+
+def _load(request: Load) -> Loaded:
+    from tqdm import tqdm
+
+    began = time.monotonic()
+    tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
+    parameters = 0
+    leave_out()
+    importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
+    if request.inspection is not None:
+        base = _prepared(request.workload, request.inspection, threads=1)
+        parameters = sum(p.numel() for p in base.model.parameters())
+    return Loaded(parameters, time.monotonic() - began)
+
+
+def _use(device: str) -> None:
+    """Libraries that are not told a device take the current one: bitsandbytes, and PEFT when it loads."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.set_device(device)
+
+
+def _score(request: Score) -> Scored:
+    from trainers.model.load import load_adapter
+    from trainers.training.evaluation import save_rows, score_model
+
+    began = time.monotonic()
+    _use(request.device)
+    base = _prepared(request.workload, request.inspection, request.threads)
+    if request.spec:
+        spec = dataclasses.replace(request.spec, device=request.device)  # where a base of 4 or 8 bits is made
+        base.model = load_adapter(base, spec, TrialPaths(Path(spec.dir)).adapter)
+    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), request.device, request.split)
+    if request.rows_file:
+        save_rows(rows, Path(request.rows_file))
+    return Scored(metrics, time.monotonic() - began)
+
+
+def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
+    """The base model, from memory when it is there, and torch set to `threads` (0: as the machine has cores)."""
+    import torch
+
+    from trainers.model.load import load_base
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    key = (workload.task, workload.model, tuple(inspection.labels), inspection.scale)
+    if key not in _resident:
+        _resident.clear()
+        _resident[key] = load_base(workload, inspection.labels, inspection.model_dir, inspection.scale)
+    return _resident[key]

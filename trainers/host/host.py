@@ -1,0 +1,321 @@
+"""The trial host: holds the base model and forks a child for every request.
+
+    sweep ══ JSON lines ══► host ──fork──► child: one request, its events, the end
+          ◄══════════════       ──fork──► child
+
+Started with exec by the sweep, it stays single-threaded and away from CUDA, so that forking it is safe. A child
+starts warm (the base is already in memory, shared copy on write) and takes its memory, its threads and its crash
+with it when it ends. Host and children die with the sweep: by the closed pipe, and by the parent-death signal.
+
+    python -m trainers.host.host WORKER      WORKER: a module with `work(request)`, a generator of events
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import select
+import selectors
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import (
+    TERMINAL,
+    Cause,
+    Evaluation,
+    Event,
+    Failed,
+    Load,
+    Request,
+    Step,
+    TrainRequest,
+    Verdict,
+    decode,
+    encode,
+)
+
+Worker = Callable[[Request], Generator[Event, Verdict | None, None]]
+_PR_SET_PDEATHSIG = 1
+READ_AT_MOST = 1 << 16
+"""Bytes: what a pipe holds."""
+CANNOT_FORK = "the trial host has threads and cannot fork safely"
+
+
+@dataclass
+class _Child:
+    request_id: int
+    pid: int
+    pidfd: int
+    events_fd: int
+    verdicts_fd: int
+    oom_kills: int
+    """The kernel's counter at a time when the child was alive for certain."""
+    oom_kills_latest: int
+    """The counter just before its pipe was last read; it lived on if anything was to be read after that."""
+    buffer: bytes = b""
+    ended: bool = False
+    """Whether its terminal event has been passed on."""
+
+
+@dataclass
+class Host:
+    """Reads requests from one pipe, writes events to another, and forks in between."""
+
+    worker: Worker
+    requests_fd: int
+    events_fd: int
+    children: dict[int, _Child] = field(default_factory=dict)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _buffer: bytes = b""
+
+    def run(self) -> None:
+        """Serve until the sweep closes its end of a pipe."""
+        self._selector.register(self.requests_fd, selectors.EVENT_READ, None)
+        try:
+            while True:
+                for key, _ in self._selector.select():
+                    if key.data is None:
+                        if not self._read_requests():
+                            return
+                        continue
+                    act, child = key.data
+                    if child.request_id in self.children:  # not buried a moment ago
+                        act(child)
+        except BrokenPipeError:
+            return  # nobody reads our events any more
+        finally:
+            self._kill_children()
+
+    def _read_requests(self) -> bool:
+        """Take what the sweep has sent; False when it has closed its end."""
+        chunk = os.read(self.requests_fd, READ_AT_MOST)
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+        return bool(chunk)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        request_id = message["id"]
+        child = self.children.get(request_id)
+        if "verdict" in message:
+            # A child that has just died cannot be answered; its end is on its way through the other pipe.
+            if child:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(child.verdicts_fd, message["verdict"].encode() + b"\n")
+            return
+        if "kill" in message:
+            if child:
+                os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            return
+        request = decode(message["request"])
+        if isinstance(request, Load):
+            for event in _events_of(self.worker, request, _Verdicts(None)):
+                self._send(request_id, encode(event))
+        else:
+            self._fork(request_id, request)
+
+    def _fork(self, request_id: int, request: Request) -> None:
+        threads = os.listdir("/proc/self/task")
+        if len(threads) != 1:
+            self._send(request_id, encode(Failed("crash", f"{CANNOT_FORK} ({len(threads)} threads)")))
+            return
+        events_read, events_write = os.pipe()
+        os.set_blocking(events_read, False)
+        verdicts_read, verdicts_write = os.pipe()
+        host_pid, counted = os.getpid(), oom_kills()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, or too many processes: that is this request's bad luck alone
+            for fd in (events_read, events_write, verdicts_read, verdicts_write):
+                os.close(fd)
+            self._send(request_id, encode(_failed(error)))
+            return
+        if pid == 0:
+            for other in self.children.values():
+                for fd in (other.events_fd, other.verdicts_fd, other.pidfd):
+                    os.close(fd)
+            for fd in (events_read, verdicts_write, self.requests_fd, self.events_fd):
+                os.close(fd)
+            _run_child(self.worker, request, events_write, verdicts_read, host_pid)
+        os.close(events_write)
+        os.close(verdicts_read)
+        child = _Child(request_id, pid, os.pidfd_open(pid), events_read, verdicts_write, counted, counted)
+        self.children[request_id] = child
+        self._selector.register(events_read, selectors.EVENT_READ, (self._read_child, child))
+        # Its death is watched apart: a process that it left behind may hold the pipe open for ever.
+        self._selector.register(child.pidfd, selectors.EVENT_READ, (self._bury, child))
+
+    def _read_child(self, child: _Child) -> bool:
+        """Pass on what a child has written; False when there is nothing (more)."""
+        counted = oom_kills()
+        try:
+            chunk = os.read(child.events_fd, READ_AT_MOST)
+        except BlockingIOError:
+            chunk = b""
+        if not chunk:
+            return False
+        *lines, child.buffer = (child.buffer + chunk).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            child.ended |= event["type"] in {cls.__name__ for cls in TERMINAL}
+            self._send(child.request_id, event)
+        if len(chunk) < READ_AT_MOST:  # else more had been written already
+            child.oom_kills, child.oom_kills_latest = child.oom_kills_latest, counted
+        return True
+
+    def _bury(self, child: _Child) -> None:
+        """Pass on what a dead child had still written, and tell how it ended if it did not."""
+        while self._read_child(child):
+            pass
+        for fd in (child.events_fd, child.pidfd):
+            self._selector.unregister(fd)
+        for fd in (child.events_fd, child.pidfd, child.verdicts_fd):
+            os.close(fd)
+        _, status = os.waitpid(child.pid, 0)
+        del self.children[child.request_id]
+        if not child.ended:
+            self._send(child.request_id, encode(_how_it_ended(os.waitstatus_to_exitcode(status), child.oom_kills)))
+
+    def _send(self, request_id: int, event: dict[str, Any]) -> None:
+        line = json.dumps({"id": request_id, "event": event}).encode() + b"\n"
+        while line:
+            line = line[os.write(self.events_fd, line) :]
+
+    def _kill_children(self) -> None:
+        for child in self.children.values():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+
+
+def _how_it_ended(code: int, oom_kills_before: int) -> Failed:
+    """A child that said nothing at its end, by its exit code."""
+    if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
+        return Failed("oom", "the kernel killed the trial's process: the machine ran out of memory")
+    names = {number.value: number.name for number in signal.Signals}
+    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"
+    return Failed("crash", f"the trial's process {how}")
+
+
+def _failed(error: BaseException) -> Failed:
+    """An exception as the end of a request."""
+    message = " ".join(str(error).split())
+    cause: Cause = "oom" if is_out_of_memory(error) else "crash"
+    return Failed(cause, f"{type(error).__name__}: {message}")
+
+
+class _Verdicts:
+    """A child's end of the pipe that verdicts come through; None where nobody sends any."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self._buffer = b""
+
+    def after(self, event: Event) -> Verdict | None:
+        """The verdict on an evaluation, waited for; after a step only what is there already."""
+        if self._fd is None or not isinstance(event, (Evaluation, Step)):
+            return None
+        while b"\n" not in self._buffer:
+            if isinstance(event, Step) and not select.select([self._fd], [], [], 0)[0]:
+                return None
+            chunk = os.read(self._fd, 1 << 10)
+            if not chunk:
+                raise EOFError("the trial host has gone")
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()  # type: ignore[return-value]  # the sweep sends verdicts only
+
+
+def _events_of(worker: Worker, request: Request, verdicts: _Verdicts) -> Iterator[Event]:
+    """A worker's events up to the terminal one; an exception becomes `Failed`."""
+    verdict: Verdict | None = None
+    try:
+        work = worker(request)
+        while True:
+            event = work.send(verdict)
+            yield event
+            if isinstance(event, TERMINAL):
+                return
+            verdict = verdicts.after(event)
+    except StopIteration:
+        yield Failed("crash", "the trainer ended without a result")
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the border of a process: whatever happened is the request's result
+        _print_traceback()
+        yield _failed(error)
+
+
+def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int, host_pid: int) -> None:
+    """Answer one request and end the process; never returns."""
+    code = 1
+    try:
+        die_with_parent(host_pid)
+        volunteer_for_oom_kill()
+        with os.fdopen(events_fd, "w") as events:
+            for event in _events_of(partial(_begin, worker), request, _Verdicts(verdicts_fd)):
+                events.write(json.dumps(encode(event)) + "\n")
+                events.flush()
+        code = 0
+    except BaseException:  # noqa: BLE001  # nothing may unwind into the host's loop; the log keeps the traceback
+        _print_traceback()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # a full disk; a library that closed it
+                stream.flush()
+        os._exit(code)
+
+
+def _begin(worker: Worker, request: Request) -> Generator[Event, Verdict | None, None]:
+    """The worker's answer; what it prints goes to the trial's log."""
+    if isinstance(request, TrainRequest):
+        log = TrialPaths(Path(request.spec.dir)).log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        _redirect_output(log)
+    return worker(request)
+
+
+def _redirect_output(log: Path) -> None:
+    """Send whatever any library prints, in Python or in C, to a log file."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def _print_traceback() -> None:
+    """On a full disk it cannot be kept, which must not keep its message from the sweep."""
+    with contextlib.suppress(OSError, ValueError):
+        traceback.print_exc()
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux); it may have ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(1)
+
+
+def main() -> None:
+    """Serve requests on standard input with events on standard output; prints of libraries go to standard error."""
+    requests_fd, events_fd = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(os.getppid())
+    Host(importlib.import_module(sys.argv[1]).work, requests_fd, events_fd).run()
+    sys.stderr.flush()
+    os._exit(0)  # taking down all that trials had imported is more than a second's work, for nothing
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Methods that PEFT has: LoRA and its kin, IA3, learned prompts and prefixes."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from peft import (
+    EvaConfig,
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    initialize_lora_eva_weights,
+)
+from peft.utils import ModulesToSaveWrapper
+from safetensors.torch import load_file, save_file
+
+from trainers.model.methods.base import Batches
+from trainers.model.methods.targets import (
+    feed_forward_outputs,
+    key_value_layers,
+    modules_in_full,
+    ranks_of,
+    shared_with,
+    straighten,
+    target_modules,
+)
+from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from trainers.protocol.messages import TrialSpec
+
+if TYPE_CHECKING:
+    from trainers.model.load import Base
+
+_TASK_TYPES = {
+    "text-classification": "SEQ_CLS", "multi-label-classification": "SEQ_CLS", "regression": "SEQ_CLS",
+    "token-classification": "TOKEN_CLS", "causal-lm": "CAUSAL_LM", "instruct": "CAUSAL_LM", "chat": "CAUSAL_LM",
+    "text-to-text": "SEQ_2_SEQ_LM", "text-similarity": "FEATURE_EXTRACTION",
+}  # fmt: skip
+EVA_BATCHES = 16
+
+
+class Peft:
+    """A method whose adapter, as saved, belongs on the base model as it is."""
+
+    def __init__(self, config: Callable[[TrialSpec, Base], PeftConfig]) -> None:
+        self._config = config
+
+    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+        return wrapped(base, self._config(spec, base))
+
+    def save(self, model: Any, folder: Path) -> None:
+        with warnings.catch_warnings():
+            # PEFT asks a hub whether the vocabulary was resized, and warns when it cannot; it was not.
+            warnings.simplefilter("ignore")
+            model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template: all of it unfilled
+
+    def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in `wrapped`
+            model: torch.nn.Module = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        return model
+
+    def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
+        return merged_into_base(self.load(base, spec, folder))
+
+
+class DataDrivenLora(Peft):
+    """EVA: the adapter's input side begins as the main directions of what its layer is given (Paischer et al. 2024)."""
+
+    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+        model = wrapped(base, self._config(spec, base))
+        first = [batch for batch, _ in zip(batches, range(EVA_BATCHES), strict=False)]
+        model.eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's, of batches with fewer tokens than ranks
+            initialize_lora_eva_weights(model, first, prepare_layer_inputs_fn=_layer_inputs, show_progress_bar=False)
+        return model
+
+
+def _layer_inputs(inputs: Any, positions: torch.Tensor, layer: str) -> torch.Tensor:
+    """What a layer was given, [vectors, width], at the positions that are no padding; a pooler has one vector a row."""
+    given: torch.Tensor = inputs[0] if isinstance(inputs, tuple) else inputs
+    return given[positions.T.unbind()] if given.dim() == 3 else given.contiguous()
+
+
+class ResidualLora(Peft):
+    """PiSSA and OLoRA: the adapter begins as a part of the weights, which the base gives up.
+
+    Saved as the change since then, at twice the rank, so that it belongs on the base as it was:
+    B A - B0 A0 = [B, -B0] [A; A0].
+    """
+
+    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+        straighten(base.model)
+        model = super().put_on(base, spec, batches)
+        first = get_peft_model_state_dict(model, save_embedding_layers=False)
+        model.first_adapter = {name: value.clone() for name, value in first.items() if ".lora_" in name}
+        return model
+
+    def save(self, model: Any, folder: Path) -> None:
+        super().save(model, folder)
+        weights = load_file(str(folder / ADAPTER_WEIGHTS))
+        for name, first in model.first_adapter.items():
+            both = [weights[name], first] if ".lora_A" in name else [weights[name], -first]
+            weights[name] = torch.cat(both, dim=0 if ".lora_A" in name else 1).contiguous()
+        save_file(weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
+        config |= {"r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"], "init_lora_weights": True}
+        for pattern in ("rank_pattern", "alpha_pattern"):
+            config[pattern] = {name: 2 * number for name, number in config[pattern].items()}
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2))
+
+
+def wrapped(base: Base, config: PeftConfig) -> Any:
+    """The base inside PEFT's model, in place."""
+    with warnings.catch_warnings():
+        # PEFT warns of output dimensions it cannot infer and of names it meets twice; the tests look at the result.
+        warnings.simplefilter("ignore")
+        return get_peft_model(base.model, config)
+
+
+def merged_into_base(model: Any) -> torch.nn.Module:
+    """The plain model below PEFT's, with what was learned in its weights."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):  # IA3's own unloading knows only single layers
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, module.modules_to_save["default"])
+    merged: torch.nn.Module = model.merge_and_unload(safe_merge=True)
+    return merged
+
+
+# --- configs -------------------------------------------------------------------------------------------
+
+
+def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
+    """LoRA with what a variant changes."""
+
+    def config(spec: TrialSpec, base: Base) -> LoraConfig:
+        settings = spec.settings
+        in_full = modules_to_save(spec, base)
+        layers = target_modules(str(settings["target_modules"]), base.model, in_full)
+        rank, alpha = int(settings["lora_r"] or 1), float(settings["lora_alpha"] or 0)
+        ranks = ranks_of(cast("str | None", settings.get("rank_pattern")), layers)
+        begin = {"init_lora_weights": "gaussian"} if settings.get("init_lora_weights") == "gaussian" else {}
+        return LoraConfig(
+            task_type=_TASK_TYPES[spec.workload.task],
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=float(settings["lora_dropout"] or 0),
+            target_modules=layers,
+            rank_pattern=ranks,
+            alpha_pattern={name: alpha * own / rank for name, own in ranks.items()},
+            modules_to_save=in_full or None,
+            ensure_weight_tying=any(shared_with(base.model, name) for name in in_full),
+            **begin,
+            **changes,
+        )
+
+    return config
+
+
+def modules_to_save(spec: TrialSpec, base: Base) -> list[str]:
+    """A fresh head, and what the user names, are trained in full."""
+    return modules_in_full(cast("str | None", spec.settings.get("modules_to_save")), base.model, base.new_modules)
+
+
+def ia3(spec: TrialSpec, base: Base) -> IA3Config:
+    """Scales on keys, values and the last layer of each feed-forward block (Liu et al. 2022)."""
+    last = feed_forward_outputs(base.model, base.new_modules)
+    return IA3Config(
+        task_type=_TASK_TYPES[spec.workload.task],
+        target_modules=[*key_value_layers(base.model, base.new_modules), *last],
+        feedforward_modules=last,
+        modules_to_save=modules_to_save(spec, base) or None,
+    )
+
+
+def prompt(spec: TrialSpec, base: Base) -> PromptTuningConfig:
+    return PromptTuningConfig(
+        task_type=_TASK_TYPES[spec.workload.task], num_virtual_tokens=int(spec.settings["num_virtual_tokens"] or 1)
+    )
+
+
+def prefix(spec: TrialSpec, base: Base) -> PrefixTuningConfig:
+    return PrefixTuningConfig(
+        task_type=_TASK_TYPES[spec.workload.task], num_virtual_tokens=int(spec.settings["num_virtual_tokens"] or 1)
+    )
+
+
+EVA = EvaConfig(rho=1.0)
+"""Every layer keeps its rank."""

@@ -1,0 +1,131 @@
+"""QLoRA: the frozen layers in 4 or 8 bits, LoRA beside them (Dettmers et al. 2023).
+
+Quantized in the trial's own process: the base stays as it is in the host, and bitsandbytes out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+
+from trainers.lazy_bitsandbytes import bitsandbytes
+from trainers.model.methods.base import Batches
+from trainers.model.methods.peft_methods import Peft, merged_into_base, modules_to_save
+from trainers.model.methods.targets import linear_layers, straighten
+from trainers.protocol.files import ADAPTER_CONFIG
+from trainers.protocol.messages import TrialSpec
+
+if TYPE_CHECKING:
+    from trainers.model.load import Base
+
+
+class QuantizedLora(Peft):
+    """Trained and evaluated on the quantized base; merged into the one in full precision."""
+
+    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+        quantize(base, spec)
+        return super().put_on(base, spec, batches)
+
+    def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
+        quantize(base, spec)
+        return super().load(base, spec, folder)
+
+    def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
+        return merged_into_base(super().load(base, spec, folder))
+
+
+class LoftQ(QuantizedLora):
+    """LoRA that begins as what 4 bits lose of the weights: the best low-rank part of it (Li et al. 2023, one round).
+
+    PEFT has it for GPUs only.
+    """
+
+    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+        straighten(base.model)
+        before = {name: base.model.get_submodule(name).weight.data.clone() for name in _layers(base, spec)}
+        model = super().put_on(base, spec, batches)
+        for name, layer in model.named_modules():
+            weight = before.get(name.removeprefix("base_model.model."))
+            if isinstance(layer, LoraLayer) and weight is not None:
+                kept = dequantized(layer.get_base_layer())
+                _begin_as(layer, weight.to(kept.device) - kept)
+        return model
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Says in PEFT's own words what the adapter belongs on: it is none for the weights as they were."""
+        super().save(model, folder)
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
+        (folder / ADAPTER_CONFIG).write_text(json.dumps({**config, "loftq_config": {"loftq_bits": 4}}, indent=2))
+
+    def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
+        """Into what the 4 bits say, for the adapter makes up for what they lose."""
+        for name in _layers(base, spec):
+            layer: Any = base.model.get_submodule(name)
+            as_kept = dequantized(quantized_layer(layer, "nf4", torch.device("cpu")))
+            layer.weight.data = (as_kept.T if type(layer).__name__ == "Conv1D" else as_kept).contiguous()
+        return super().merge(base, spec, folder)
+
+
+def quantize(base: Base, spec: TrialSpec) -> None:
+    """Replace the base's linear layers by quantized ones, in place: NF4 with quantized scales, or int8."""
+    # One warning per call of a layer, and a line about kernels at import: nothing that a user could do about.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="bitsandbytes")
+    kind = str(spec.settings.get("quantization", "nf4"))
+    for name in _layers(base, spec):
+        parent, _, leaf = name.rpartition(".")
+        old = base.model.get_submodule(name)
+        setattr(base.model.get_submodule(parent), leaf, quantized_layer(old, kind, torch.device(spec.device)))
+    setattr(base.model, "is_loaded_in_8bit" if kind == "int8" else "is_loaded_in_4bit", True)
+
+
+def _layers(base: Base, spec: TrialSpec) -> list[str]:
+    """Those that can be quantized: not what is trained in full, nor what a family says needs its precision."""
+    kept = getattr(base.model, "_keep_in_fp32_modules", None) or ()
+    names = linear_layers(base.model, modules_to_save(spec, base))
+    return [name for name in names if not set(name.split(".")) & set(kept)]
+
+
+def _begin_as(layer: Any, lost: torch.Tensor) -> None:
+    """Give a LoRA layer the best approximation of `lost`, [out, in], that its rank allows."""
+    rank, scale = layer.r["default"], layer.scaling["default"]
+    u, s, v = torch.linalg.svd(lost.float(), full_matrices=False)
+    root = (s[:rank] / scale).sqrt()
+    layer.lora_B["default"].weight.data = (u[:, :rank] * root).contiguous()
+    layer.lora_A["default"].weight.data = (root[:, None] * v[:rank]).contiguous()
+
+
+def dequantized(layer: Any) -> torch.Tensor:
+    """What a layer of 4 bits computes with, [out, in]."""
+    kept = layer.weight
+    weight: torch.Tensor = bitsandbytes().functional.dequantize_4bit(kept.data, kept.quant_state).float()
+    return weight
+
+
+def quantized_layer(old: Any, kind: str, device: torch.device) -> torch.nn.Module:
+    """A frozen layer of bitsandbytes with the weights of `old`."""
+    bnb = bitsandbytes()
+    weight, bias = old.weight.data, old.bias
+    if type(old).__name__ == "Conv1D":
+        weight = weight.T
+    weight = weight.clone(memory_format=torch.contiguous_format)
+    shape = (weight.shape[1], weight.shape[0], bias is not None)
+    if kind == "int8":
+        new: Any = bnb.nn.Linear8bitLt(*shape, has_fp16_weights=False)
+        new.weight = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    else:
+        new = bnb.nn.Linear4bit(*shape, compute_dtype=torch.float32, compress_statistics=True, quant_type=kind)
+        new.weight = bnb.nn.Params4bit(weight, requires_grad=False, compress_statistics=True, quant_type=kind)
+        # On CPUs with AVX512-BF16 the first evaluation would repack the weights, with scales in bfloat16, for a kernel
+        # that is not installed: other numbers from then on, and an error where a width is no multiple of 64.
+        new.support_avx512bf16_for_cpu = False
+    if bias is not None:
+        new.bias = torch.nn.Parameter(bias.data, requires_grad=False)
+    quantized: torch.nn.Module = new.to(device)
+    return quantized

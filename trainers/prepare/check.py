@@ -1,0 +1,122 @@
+"""Check: what data and model turned out to be, told whole even where something is wrong; `hpo check` shows it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.data.sources import DataProblem, marked_files
+from trainers.data.splits import SPLITS, Placed, repeats_within, shared_with
+from trainers.data.tokens import Encoded
+from trainers.model.source import BaseFiles
+from trainers.prepare.clean_copy import clean_copy
+from trainers.prepare.data_findings import Tokenized
+from trainers.prepare.notes import Seen, notes_on
+from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
+from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.messages import Check, Checked, Finding, Piece, Rendered, SplitFacts
+from trainers.tasks.base import Task
+
+EXAMPLES = 3
+
+
+def check(request: Check) -> Checked:
+    """Every finding, and facts of the rows that are sound; then the clean copy, where one is asked for.
+
+    What is found is what a sweep would refuse: both decide by `prepare`. Raises `DataProblem` with all that was found
+    where a source or the model cannot be read.
+    """
+    made = prepare(request.workload, request.intent)
+    # Rows that are unsound are left out of a copy.
+    findings = made.all_findings(with_rows=request.clean_dir is None)
+    base = made.base
+    if made.given.findings or base is None or len(made.tokens) < len(SPLITS):
+        raise DataProblem(findings)
+    uncut = {name: _uncut(made, base, name) for name in SPLITS}
+    seen = {name: _look(made.task, name, uncut[name], made.given, base.max_length) for name in SPLITS}
+    facts = {name: _facts(made.task, made.splits[name], uncut[name], made.labels, seen[name]) for name in SPLITS}
+    first = [(row, many[0]) for row, many in made.tokens["train"] if many][:EXAMPLES]
+    examples = [_rendered(row, one, base.tokenizer, made.labels, made.task) for row, one in first]
+    sources = made.data.sources().values()
+    marked = list(dict.fromkeys(file for source in sources for file in marked_files(source)))
+    notes = made.notes + notes_on(seen, facts["train"].labels, marked, made.task, base.max_length)
+    copy = None
+    if request.clean_dir is not None and not findings:
+        copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked)
+    return Checked(findings, facts, examples, notes, base.max_length, copy)
+
+
+def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:
+    """A split's rows with all their tokens."""
+    rows = made.splits[split]
+    if CATALOG[made.task.name].makes_blocks:  # one text at a time, or no block would be one of them
+        tokens = [one for row in rows for one in tokenize(made.task, base.tokenizer, [row], made.labels, UNCUT)]
+    else:
+        tokens = tokenize(made.task, base.tokenizer, rows, made.labels, UNCUT)
+    return [(row, one) for row, one in tokens if not isinstance(one, Finding)]
+
+
+def _look(task: Task, name: str, tokens: Tokenized, given: Given, max_length: int) -> Seen:
+    mine = given.splits.get(name, [])
+    shared = {other: shared_with(mine, rows) for other, rows in given.splits.items() if other != name}
+    is_cut = not CATALOG[task.name].makes_blocks
+    over = [(row, _tokens_over(task, one, max_length)) for row, made in tokens for one in made if is_cut]
+    return Seen(
+        rows=[row for row, _ in tokens],
+        duplicates=repeats_within(mine),
+        shared={other: pairs for other, pairs in shared.items() if pairs},
+        too_long=[(row, count) for row, count in over if count],
+    )
+
+
+def _tokens_over(task: Task, one: Encoded, max_length: int) -> int:
+    """Tokens that `max_length` cuts off a row; a text that is to be answered is cut as well."""
+    texts = [one.ids, one.targets] if task.targets == "sequence" else [one.ids]
+    return sum(max(0, len(text) - max_length) for text in texts)
+
+
+def _facts(task: Task, rows: Sequence[Placed[Any]], tokens: Tokenized, labels: Sequence[str], seen: Seen) -> SplitFacts:
+    encoded = [made for _, made in tokens]
+    lengths = np.array([len(one.ids) for made in encoded for one in made] or [0])
+    percentiles = {f"p{p}": int(np.percentile(lengths, p)) for p in (50, 90, 99)}
+    return SplitFacts(
+        rows=len(rows),
+        duplicates=len(seen.duplicates),
+        shared={other: len(pairs) for other, pairs in seen.shared.items()},
+        labels=_label_counts(task, tokens, labels),
+        token_percentiles={**percentiles, "max": int(lengths.max())},
+        too_long=len(seen.too_long),
+        tokens_cut=sum(count for _, count in seen.too_long),
+    )
+
+
+def _label_counts(task: Task, tokens: Tokenized, labels: Sequence[str]) -> dict[str, int]:
+    """Rows, or words, that have each label."""
+    counts: Counter[str] = Counter()
+    for row, made in tokens if labels else ():
+        if task.targets == "token":  # a tag for every word, plus one
+            counts.update(labels[int(target) - 1] for one in made for target in one.targets if target)
+        elif made:
+            counts.update(task.labels([row.example]))
+    return {label: counts[label] for label in labels}
+
+
+def _rendered(row: Placed[Any], one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -> Rendered:
+    """The text piece by piece as it is learned or not; else the text, and what is to be answered."""
+    if task.targets == "token" and labels:
+        words = zip(tokenizer.convert_ids_to_tokens(one.ids), one.targets, strict=True)
+        return Rendered([Piece(f"{w}/{labels[int(t) - 1]} " if t else f"{w} ", bool(t)) for w, t in words])
+    if task.targets == "token":
+        runs = itertools.groupby(zip(one.ids, one.targets, strict=True), key=lambda pair: bool(pair[1]))
+        return Rendered([Piece(tokenizer.decode([i for i, _ in run]), is_learned) for is_learned, run in runs])
+    text = [Piece(tokenizer.decode(one.ids), is_learned=False)]
+    if task.targets == "sequence":
+        return Rendered(text, tokenizer.decode([int(t) - 1 for t in one.targets]))
+    if not labels:
+        return Rendered(text, f"{one.targets[0]:g}" if one.targets else "none")
+    return Rendered(text, ", ".join(task.labels([row.example])) or "none")

@@ -1,0 +1,83 @@
+"""A clean copy of the data, for `hpo check --fix`: the rows that a sweep would use, as they are, and what was left out.
+
+Values are those of the source; a row that is no use, a duplicate and a leak are dropped, and each is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers.data.sources import DataProblem, Row
+from trainers.data.splits import SPLITS, Placed, Repeat
+from trainers.prepare.prepared import Given
+from trainers.protocol.files import sync_folder
+from trainers.protocol.messages import CleanCopy, Dropped, Finding
+
+
+def clean_copy(
+    folder: Path, given: Given, kept: Mapping[str, Sequence[Placed[Any]]], repeats: Sequence[Repeat[Placed[Any]]],
+    marked: Sequence[str],
+) -> CleanCopy:  # fmt: skip
+    """Write `kept` of every split that the data names to SPLIT.jsonl in `folder`, which must not exist.
+
+    The folder appears whole, by rename. Raises `DataProblem` where values are none that JSON can hold.
+    """
+    named = {name: [row.row for row in kept[name]] for name in SPLITS if name in given.splits}
+    if findings := [finding for rows in named.values() for finding in _not_json(rows)]:
+        raise DataProblem(findings)
+    _write(folder, named)
+    dropped = [row for name in named for row in _dropped(name, given, repeats)]
+    return CleanCopy(str(folder), {name: len(rows) for name, rows in named.items()}, dropped, list(marked))
+
+
+def _not_json(rows: Sequence[Row]) -> Iterator[Finding]:
+    """The first row of each column whose values are dates, bytes or the like."""
+    told: set[str] = set()
+    for row in rows:
+        for column, value in row.values.items():
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                if column not in told:
+                    yield Finding(row.where, f"{column}: {error}", "leave the column out of the source")
+                told.add(column)
+
+
+def _write(folder: Path, splits: Mapping[str, Sequence[Row]]) -> None:
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    scratch.mkdir(parents=True)
+    try:
+        for name, rows in splits.items():
+            with (scratch / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row.values, ensure_ascii=False) + "\n" for row in rows)
+                file.flush()
+                os.fsync(file.fileno())
+        scratch.rename(folder)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+    sync_folder(folder.parent)
+
+
+def _dropped(name: str, given: Given, repeats: Sequence[Repeat[Placed[Any]]]) -> list[Dropped]:
+    """The rows of a split that its copy does not have."""
+    unsound = [Dropped(name, found[0].where, _why_unsound(found)) for found in given.unsound[name]]
+    return unsound + [Dropped(name, r.row.row.where, _why_repeated(r)) for r in repeats if r.split == name]
+
+
+def _why_unsound(findings: Sequence[Finding]) -> str:
+    first, *others = findings
+    return "; ".join([first.found, *(f"{finding.where}: {finding.found}" for finding in others)])
+
+
+def _why_repeated(repeat: Repeat[Placed[Any]]) -> str:
+    kept = repeat.kept.row
+    differs = "" if repeat.row.row.values == kept.values else ", with other values"
+    if repeat.split == repeat.kept_split:
+        return f"has the same input as {kept.where}{differs}"
+    return f"{repeat.kept_split} has the same input: {kept.where}{differs}"

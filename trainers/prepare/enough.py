@@ -1,0 +1,88 @@
+"""Why a split has no rows: which step took them, and what would leave some. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from trainers.data.splits import SPLITS
+from trainers.protocol.messages import DataRef, Finding
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows that each step of preparing has left."""
+
+    given: Mapping[str, int]
+    """Sound rows of every split that the data names."""
+    repeats: Sequence[tuple[str, str]]
+    """(split of a row that was dropped as a duplicate, split of the row that stays)."""
+    cut: Mapping[str, int]
+    """Rows of train, validation and test."""
+    strata: int
+    """Different labels (or whatever is spread evenly) among the training rows before the cut."""
+    are_documents: bool
+    """Whether the training rows are running text, so that sizes from 1 on count documents."""
+    learned: Mapping[str, int]
+    """Rows with something to learn, of every split that has rows which could be tokenized."""
+
+
+def why_empty(counts: Counts, data: DataRef, learns_uncut: Callable[[str], bool]) -> list[Finding]:
+    """A finding for each reason that leaves splits empty. `learns_uncut` says whether longer rows would teach."""
+    splits: dict[tuple[str, str, str], list[str]] = {}
+    for name in SPLITS:
+        if counts.cut[name] == 0:
+            reason = _all_gone(name, counts) if name in counts.given else _not_cut_off(name, counts, data)
+        elif counts.learned.get(name) == 0:
+            reason = _nothing_to_learn(counts.cut[name], learns_uncut(name))
+        else:
+            continue
+        splits.setdefault(reason, []).append(name)
+    return [
+        Finding(key or f"data.{names[0]}", f"no rows left for {' and '.join(names)}: {why}", expected)
+        for (key, why, expected), names in splits.items()
+    ]
+
+
+def _all_gone(split: str, counts: Counts) -> tuple[str, str, str]:
+    """Of a split with a source of its own: (key path or "", why it is empty, what would be right)."""
+    given, more = counts.given[split], "more rows, or smaller validation_size and test_size"
+    if given == 0:
+        return "", "none of its rows can be used", "rows without findings"
+    elsewhere = [kept for dropped, kept in counts.repeats if dropped == split and kept != split]
+    if len(elsewhere) == given:
+        others = " and ".join(dict.fromkeys(elsewhere))
+        why = f"all {given:,} of its rows are in {others} too, and what is held out is never trained on"
+        return "", why, f"another source than that of {others}"
+    if counts.are_documents:
+        why = f"all documents ({given:,}) go to the other splits"
+        return "", why, "validation_size and test_size below 1 (larger ones count documents)"
+    left = given - sum(dropped == split for dropped, _ in counts.repeats)
+    return "", f"its {_different(left)} all go to the other splits", more
+
+
+def _not_cut_off(split: str, counts: Counts, data: DataRef) -> tuple[str, str, str]:
+    """Of a split that is cut from train: as above."""
+    repeats = sum(dropped == "train" for dropped, _ in counts.repeats)
+    rows = counts.given["train"] - repeats
+    if rows < 3:
+        of = f" (of {counts.given['train']:,} that were given: the others are duplicates)" if repeats else ""
+        return "data.train", f"train has {_different(rows)}{of}", "at least 3: to train, to validate and to test"
+    if counts.strata >= rows:
+        why = f"each of {rows:,} rows has a label of its own, so that none can be held out"
+        return "data.label", why, "a column whose values repeat (is this one an id?)"
+    size = data.test_size if split == "test" else data.validation_size
+    share = f"{size:g}" if size >= 1 else f"a share of {size:g} of {rows:,} rows"
+    return f"data.{split}_size", f"{share} is no row", f"a larger share, or a number of rows: {split}_size: 1"
+
+
+def _nothing_to_learn(rows: int, learns_uncut: bool) -> tuple[str, str, str]:
+    if learns_uncut:
+        why = f"within max_length there is nothing to learn in any of {rows:,} rows"
+        return "", why, "a larger training.max_length, or shorter texts before the answer"
+    why = f"there is nothing to learn in any of {rows:,} rows"
+    return "", why, "rows with an answer (here all weights are 0, or all answers are empty)"
+
+
+def _different(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} different rows"

@@ -1,0 +1,121 @@
+"""Inspect: everything that can be wrong with data or model, found before anything is trained; then the tokens.
+
+Runs in a short-lived child: tokenizing starts threads, and the host must not have any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trainers.data.formats.base import cut
+from trainers.data.sources import DataProblem
+from trainers.data.splits import SPLITS, Placed
+from trainers.data.tokens import Encoded, write_tokens
+from trainers.model.source import BaseFiles, base_fingerprint
+from trainers.prepare.notes import contradictions
+from trainers.prepare.prepared import Prepared, prepare
+from trainers.protocol.codec import fingerprint
+from trainers.protocol.messages import Inspect, Inspection, Workload
+
+FORMAT_VERSION = 4
+"""Raised when tokenizing changes, so that no cache of an older version is read."""
+Kept = dict[str, list[tuple[Placed[object], Encoded]]]
+"""Of each split, every row of tokens and the row that it was made of."""
+
+
+def inspect(request: Inspect) -> Inspection:
+    """Read, check, cut and tokenize. Raises `DataProblem` with every finding; then nothing was written."""
+    workload = request.workload
+    made = prepare(workload, request.intent)
+    if findings := made.all_findings():
+        raise DataProblem(findings)
+    base = made.base
+    assert base is not None  # noqa: S101  # without findings there is a base
+    kept: Kept = {name: [(row, one) for row, many in made.tokens[name] for one in many] for name in SPLITS}
+    content, model = data_fingerprint(workload, base, kept), base_fingerprint(base.folder, workload.model)
+    tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model, FORMAT_VERSION])[:32]
+    if not tokens_dir.exists():
+        rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
+        write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
+    gpus, gpu_notes = _free_gpu_memory_mb()
+    full = sum(len(e.ids) >= base.max_length for rows in kept.values() for _, e in rows)
+    return Inspection(
+        rows={name: len(rows) for name, rows in kept.items()},
+        labels=made.labels,
+        tokens_dir=str(tokens_dir),
+        model_dir=str(base.folder),
+        fingerprint=content,
+        model_fingerprint=model,
+        duplicates=len(made.repeats),
+        truncated=full,
+        train_tokens=sum(len(e.ids) for _, e in kept["train"]),
+        gpus=len(gpus),
+        notes=[*gpu_notes, *made.notes, *_notes(made, base, full, kept)],
+        gpu_memory_mb=min(gpus, default=0.0),
+        family=base.family,
+        scale=made.scale,
+        max_length=base.max_length,
+        unreleasable=base.unreleasable,
+    )
+
+
+def data_fingerprint(workload: Workload, base: BaseFiles, kept: Kept) -> str:
+    """Hash of the rows in their splits and of everything that decides how they were cut and tokenized.
+
+    The SHA-256 of one JSON text that is never held whole, for data may be large.
+    """
+    how = [workload.task, base.max_length, workload.data.without_places()]
+    digest = hashlib.sha256(f"[{_canonical(how)[1:-1]},{{".encode())
+    for number, name in enumerate(sorted(SPLITS)):
+        digest.update(f"{',' * (number > 0)}{_canonical(name)}:[".encode())
+        before = None
+        for index, (row, one) in enumerate(kept[name]):
+            # Of several rows of tokens that one row became, the first alone repeats it.
+            key = None if row is before else row.key
+            before = row
+            digest.update((",[" if index else "[").encode())
+            digest.update(f"{_canonical(key)},{_canonical(one.ids)},{_canonical(one.targets)}]".encode())
+        digest.update(b"]")
+    digest.update(b"}]")
+    return digest.hexdigest()
+
+
+def _canonical(content: object) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _free_gpu_memory_mb() -> tuple[list[float], list[str]]:
+    """Free memory of each CUDA device, and a note where there are some that cannot be used."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return [], []
+    try:
+        return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in range(torch.cuda.device_count())], []
+    except RuntimeError as error:
+        return [], [f"GPUs cannot be used, trials run on the CPU: {' '.join(str(error).split())[:200]}"]
+
+
+def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:
+    notes = []
+    if made.repeats:
+        notes.append(f"{len(made.repeats)} duplicate rows dropped")
+    if others := contradictions(made.task, [(repeat.row, repeat.kept) for repeat in made.repeats]):
+        notes.append(f"{len(others)} of them have another answer than the row that stays")
+    if full:
+        notes.append(f"{full} rows fill max_length {base.max_length}: longer ones were cut")
+    if empty := sum(not many for name in SPLITS for _, many in made.tokens[name]):
+        notes.append(f"{empty} rows dropped: nothing to learn from within max_length {base.max_length}")
+    return notes + (_rare_labels(kept["train"], made.labels) if made.task.name == "text-classification" else [])
+
+
+def _rare_labels(train: Sequence[tuple[object, Encoded]], labels: Sequence[str]) -> list[str]:
+    counts: Mapping[str, int] = Counter(labels[int(one.targets[0])] for _, one in train)
+    total = len(train)
+    rare = [f"{cut(name)} ({counts[name] / total:.1%})" for name in labels if counts[name] / total < 0.2 / len(labels)]
+    more = f" and {len(rare) - 10:,} more" if len(rare) > 10 else ""
+    return [f"rare labels in training: {', '.join(rare[:10])}{more}"] if rare else []

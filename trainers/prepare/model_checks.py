@@ -1,0 +1,276 @@
+"""The base model as trials will have it, built without weights and asked by the very functions that trials use.
+
+What one of the sweep's plans cannot do is found here, in milliseconds, before anything is trained or written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+
+from trainers.data.sources import DataProblem
+from trainers.model.methods.targets import (
+    attention_outputs,
+    feed_forward_outputs,
+    key_value_layers,
+    modules_in_full,
+    new_modules_of,
+    ranks_of,
+    shared_head,
+    shared_with,
+    target_modules,
+)
+from trainers.model.source import BaseFiles, first_line, positions_of
+from trainers.prepare.release_routes import why_unreleasable
+from trainers.protocol.catalog import METHODS
+from trainers.protocol.messages import Finding, Intent, MethodPlan, Workload
+from trainers.protocol.model_folder import named
+from trainers.protocol.settings import LORA_METHODS
+from trainers.tasks.table import TASKS
+from trainers.training.optimizer import OF_BITSANDBYTES
+
+T = TypeVar("T")
+QUANTIZING_METHODS = {"qlora", "loftq"}
+SHORTEST = 8
+"""Tokens: the least that `max_length` may be."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A model without weights."""
+
+    model: Any
+    new_parameters: list[str]
+    new_modules: list[str]
+    """Those that every method trains in full: a head, and whatever else is new."""
+    drawn_modules: list[str]
+    """The outermost modules that the checkpoint does not hold."""
+
+
+def look_at_model(
+    workload: Workload, intent: Intent, base: BaseFiles, labels: Sequence[str], findings: list[Finding]
+) -> BaseFiles:
+    """The base with what its structure says; whatever a trial or the release could refuse goes to `findings`."""
+    refused = {plan.method: METHODS[plan.method].refuse(workload.task, base.family) for plan in intent.plans}
+    unfit = [Finding("method", why, "see trainers/protocol/catalog.py") for why in refused.values() if why]
+    findings += in_their_place(intent, [*machine_findings(intent), *unfit])
+    skeleton = build_skeleton(workload, base, labels, findings)
+    if skeleton is None:
+        return base
+    positions = positions_of(skeleton.model)
+    plans = [plan for plan in intent.plans if not refused[plan.method]]
+    max_length, too_long = _max_length(workload, plans, positions)
+    findings += in_their_place(intent, [*too_long, *module_findings(skeleton, plans)])
+    architecture = type(skeleton.model).__name__
+    methods = dict.fromkeys(plan.method for plan in plans)
+    reasons = {method: why_unreleasable(workload.task, architecture, method) for method in methods}
+    unreleasable = {method: why for method, why in reasons.items() if why}
+    refusal, notes = _release(intent, unreleasable, sorted(set(methods) - set(unreleasable)))
+    findings += refusal
+    looked_at = dataclasses.replace(
+        base,
+        max_length=max_length,
+        notes=[*base.notes, *_length_notes(base, max_length, positions), *untying_notes(skeleton, plans), *notes],
+        embeddings=int(skeleton.model.get_input_embeddings().weight.shape[0]),
+        unreleasable=unreleasable,
+    )
+    findings += adapter_findings(workload, labels, skeleton)  # last, for it changes the skeleton
+    return looked_at
+
+
+def build_skeleton(
+    workload: Workload, base: BaseFiles, labels: Sequence[str], findings: list[Finding]
+) -> Skeleton | None:
+    """The model with the task's head and no weights; None with a finding where its files do not give it."""
+    if findings and any(finding.where == "model" for finding in findings):
+        return None  # the wrong kind of model, say: what else it cannot do is of no interest
+    try:
+        model, drawn = TASKS[workload.task].load_model(
+            str(base.folder), list(labels) or ["a", "b"], trust_remote_code=workload.model.trust_remote_code,
+            dtype=torch.float32, use_safetensors=True, device_map="meta",
+        )  # fmt: skip
+    except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
+        findings.append(_unbuildable(workload, base, error))
+        return None
+    new = sorted({*drawn, *TASKS[workload.task].head_parameters(model)})  # as `load_base` has it
+    skeleton = Skeleton(model, new, new_modules_of(model, new), new_modules_of(model, drawn))
+    if lacking := _lacking(skeleton):
+        found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
+        findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
+    return skeleton
+
+
+def _lacking(skeleton: Skeleton) -> list[str]:
+    """Modules without weights that are no fresh head: all of a language model, of others layers and embeddings."""
+    model = skeleton.model
+    embeddings, prefix = model.get_input_embeddings(), f"{model.base_model_prefix}."
+    inside = [name for name in skeleton.drawn_modules if model.base_model is model or name.startswith(prefix)]
+    layers = [name for name in inside if any(part.isdigit() for part in name.split("."))]
+    lacking = [
+        name
+        for name in skeleton.drawn_modules
+        if model.get_output_embeddings() is not None or name in layers or model.get_submodule(name) is embeddings
+    ]
+    return [name.removeprefix(prefix) for name in lacking]
+
+
+def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Finding:
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = base.config.model_type
+    for names, what in ((auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "images"),
+                        (auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES, "sound")):  # fmt: skip
+        if kind in names:
+            return Finding("model", f"{kind} is a model of {what}", f"{workload.task} needs a language model")
+    return Finding("model", f"{base.folder} cannot be loaded: {first_line(error)}", "a complete safetensors model")
+
+
+# --- what a machine can do --------------------------------------------------------------------------------
+
+
+def machine_findings(intent: Intent) -> list[Finding]:
+    """Settings that this machine cannot do."""
+    findings = []
+    optimizers = {str(plan.settings["optim"]) for plan in intent.plans}
+    for name in sorted(optimizers):
+        if name.startswith("paged") and not torch.cuda.is_available():
+            findings.append(Finding("training.optim", f"{name} needs a GPU", "without one: adamw_bnb_8bit"))
+    if importlib.util.find_spec("bitsandbytes") is None:
+        methods = {plan.method for plan in intent.plans} & QUANTIZING_METHODS
+        found = "needs the package bitsandbytes"
+        findings += [Finding("method", f"{name} {found}", "install it") for name in sorted(methods)]
+        findings += [
+            Finding("training.optim", f"{name} {found}", "install it")
+            for name in sorted(optimizers & {*OF_BITSANDBYTES})
+        ]
+    return findings
+
+
+# --- names of modules -------------------------------------------------------------------------------------
+
+
+def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[Finding]:
+    """What the model has no module for, of all plans, each once."""
+    findings: list[Finding] = []
+    model, new = skeleton.model, skeleton.new_modules
+
+    def looked(look: Callable[[], T]) -> T | None:
+        try:
+            return look()
+        except DataProblem as problem:
+            findings.extend(problem.findings)
+            return None
+
+    for plan in plans:
+        if plan.method in LORA_METHODS:
+            full, target, ranks = (_text(plan, n) for n in ("modules_to_save", "target_modules", "rank_pattern"))
+            in_full = looked(partial(modules_in_full, full, model, new)) or new
+            if layers := looked(partial(target_modules, str(target), model, in_full)):
+                looked(partial(ranks_of, ranks, layers))
+        for find in LAYER_FINDERS.get(plan.method, ()):
+            looked(partial(find, model, new))
+    return list(dict.fromkeys(findings))
+
+
+LAYER_FINDERS: dict[str, tuple[Callable[[torch.nn.Module, Collection[str]], list[str]], ...]] = {
+    "ia3": (key_value_layers, feed_forward_outputs),
+    "adapter": (attention_outputs, feed_forward_outputs),
+}
+"""What methods look for that take no names of layers."""
+
+
+def _text(plan: MethodPlan, name: str) -> str | None:
+    return cast("str | None", plan.settings.get(name))
+
+
+def in_their_place(intent: Intent, findings: Iterable[Finding]) -> list[Finding]:
+    """Findings at the key that a searched setting has in the YAML."""
+
+    def place(where: str) -> str:
+        section, _, name = where.partition(".")
+        if section == "training" and name in intent.searched:
+            return f"search_space.{name}"
+        return "search_space.method" if where == "method" and "method" in intent.searched else where
+
+    return [dataclasses.replace(finding, where=place(finding.where)) for finding in findings]
+
+
+def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
+    """What becomes of an output embedding that shares its weight and is to be trained in full."""
+    choices = {_text(plan, "modules_to_save") for plan in plans}
+    heads = {head for choice in choices if (head := shared_head(choice, skeleton.model))}
+    return [
+        f"modules_to_save: {head} shares its weight with {', '.join(shared_with(skeleton.model, head))}; "
+        "trials give it a weight of its own"
+        for head in sorted(heads)
+    ]
+
+
+# --- an earlier training ----------------------------------------------------------------------------------
+
+
+def adapter_findings(workload: Workload, labels: Sequence[str], skeleton: Skeleton) -> list[Finding]:
+    """Why the earlier training that the sweep goes on from does not fit; the skeleton has its layers from then on."""
+    if workload.model.adapter is None:
+        return []
+    from trainers.model.initial_adapter import earlier_training  # late: PEFT takes seconds
+    from trainers.model.load import Base
+
+    base = Base(workload, list(labels), skeleton.model, skeleton.new_parameters, skeleton.new_parameters)
+    try:
+        earlier_training(base, Path(workload.model.adapter))
+    except DataProblem as problem:
+        return problem.findings
+    return []
+
+
+# --- positions --------------------------------------------------------------------------------------------
+
+
+def _max_length(workload: Workload, plans: Iterable[MethodPlan], positions: int | None) -> tuple[int, list[Finding]]:
+    """The longest row, and what is wrong with the one that the sweep asks for."""
+    if positions is None:
+        return workload.max_length, []
+    learned = max((int(plan.settings.get("num_virtual_tokens") or 0) for plan in plans), default=0)
+    room = positions - learned
+    before = f", of which num_virtual_tokens takes {learned}" if learned else ""
+    if room < SHORTEST:
+        found = f"got {learned}, but the model has {positions} positions"
+        where = "training.num_virtual_tokens" if learned else "model"
+        return workload.max_length, [Finding(where, found, f"room for {SHORTEST} tokens more")]
+    if workload.max_length <= room:
+        return workload.max_length, []
+    if not workload.max_length_is_given:
+        return room, []
+    found = f"got {workload.max_length}, but the model has {positions} positions{before}"
+    return room, [Finding("training.max_length", found, f"at most {room}")]
+
+
+def _length_notes(base: BaseFiles, max_length: int, positions: int | None) -> list[str]:
+    said = base.tokenizer.model_max_length
+    if said >= max_length:
+        return []
+    has = "no bound of positions" if positions is None else f"{positions:,} positions"
+    return [f"the tokenizer's model_max_length is {said:,}, max_length is {max_length:,}; the model has {has}"]
+
+
+# --- the release ------------------------------------------------------------------------------------------
+
+
+def _release(intent: Intent, unreleasable: dict[str, str], able: list[str]) -> tuple[list[Finding], list[str]]:
+    """A finding where the YAML asks for a release and no champion can have one, else a note of those that cannot."""
+    if intent.release == "no" or not unreleasable:
+        return [], []
+    reasons = "; ".join(dict.fromkeys(unreleasable.values()))
+    if able:
+        return [], [f"only a champion of {' or '.join(able)} can be released: {reasons}"]
+    if intent.release == "asked":
+        return [Finding("promote", reasons, "write promote: false, or choose another model or method")], []
+    return [], [f"there will be no release, the champion stays an adapter: {reasons}"]

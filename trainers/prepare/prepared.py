@@ -1,0 +1,222 @@
+"""Data and model as a trial will be given them, and every problem on the way: `Inspect` and `Check` both decide by it.
+
+sources ─► rows ─► without duplicates ─► train, validation, test ─► labels ─► tokens
+                                                 base model's files ─────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainers.data.running_text import cut_off_end
+from trainers.data.sources import DataProblem, Row, read_rows
+from trainers.data.split_names import named_splits
+from trainers.data.splits import SPLITS, Keyed, Placed, Repeat, cut, drop_duplicates
+from trainers.model.source import BaseFiles, look_at_base
+from trainers.prepare.data_findings import (
+    Tokenized,
+    bounded,
+    spelled_control_tokens,
+    tokens_without_embedding,
+    too_many_results,
+    unknown_labels,
+)
+from trainers.prepare.enough import Counts, why_empty
+from trainers.prepare.model_checks import look_at_model
+from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.messages import DataRef, Finding, Intent, Scale, Workload
+from trainers.tasks.base import Made, Task
+from trainers.tasks.table import TASKS
+
+UNCUT = 1 << 20
+"""Tokens: longer than any row."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the sources hold."""
+
+    splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
+    """The sound rows of every split that the data names."""
+    unsound: dict[str, list[list[Finding]]] = field(default_factory=dict)
+    """What is wrong with each of its other rows."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is wrong with a source as a whole."""
+    notes: list[str] = field(default_factory=list)
+    """How files were read, where that is not plain to see."""
+
+    def row_findings(self) -> list[Finding]:
+        """What is wrong with single rows, in bounds."""
+        return bounded([f for rows in self.unsound.values() for row in rows for f in row])
+
+
+@dataclass
+class Prepared:
+    """What became of the data, as far as it can be used."""
+
+    task: Task
+    data: DataRef
+    """With a source for each split that names of files say."""
+    given: Given = field(default_factory=Given)
+    kept: dict[str, list[Placed[Any]]] = field(default_factory=dict)
+    """The sound rows of every split that the data names, without duplicates."""
+    repeats: list[Repeat[Placed[Any]]] = field(default_factory=list)
+    splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
+    """train, validation and test after the cut."""
+    labels: list[str] = field(default_factory=list)
+    scale: Scale | None = None
+    base: BaseFiles | None = None
+    tokens: dict[str, Tokenized] = field(default_factory=dict)
+    """Of each split, when there is a tokenizer and a row to tokenize."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is wrong with the model, and what no row can know alone."""
+    notes: list[str] = field(default_factory=list)
+
+    def all_findings(self, *, with_rows: bool = True) -> list[Finding]:
+        """All that is wrong, or all but what is wrong with single rows."""
+        return [*self.given.findings, *(self.given.row_findings() if with_rows else ()), *self.findings]
+
+
+def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
+    """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
+    made = Prepared(TASKS[workload.task].at(workload.clock), workload.data)
+    _read(made)
+    made.base = look_at_base(workload, made.findings)
+    made.kept, made.repeats = drop_duplicates(made.given.splits)
+    made.splits = cut_splits(made.kept, made.data)
+    _learn_labels(made)
+    if made.base is not None:
+        made.base = look_at_model(workload, intent or Intent(), made.base, made.labels, made.findings)
+        made.notes += made.base.notes
+        if not workload.model.adapter:  # an earlier training brings a head of its own
+            made.notes += made.task.head_notes(made.base.config, made.labels)
+        made.notes += made.task.tokenizer_notes(made.base.tokenizer)
+        if not CATALOG[made.task.name].makes_blocks:
+            made.notes += spelled_control_tokens(made.base.tokenizer, made.splits)
+        _tokenize(made, made.base)
+        made.findings += tokens_without_embedding(made.task, made.tokens.values(), made.base)
+    if not made.given.findings:
+        made.findings += why_empty(counts_of(made), made.data, lambda split: learns_uncut(made, split))
+    return made
+
+
+def _read(made: Prepared) -> None:
+    """Find the splits and read their rows."""
+    try:
+        made.data, notes = named_splits(made.data)
+    except DataProblem as problem:
+        made.given.findings.extend(problem.findings)
+    else:
+        made.given = read_given(made.task, made.data)
+        made.notes += [*notes, *made.given.notes]
+
+
+def read_given(task: Task, data: DataRef) -> Given:
+    """The rows of every split that the data names, each looked at alone."""
+    given, checked = Given(), dict[str, list[tuple[Row, Keyed[Any] | Finding]]]()
+    documents = data.documents if CATALOG[task.name].makes_blocks else "line"
+    for name, source in data.sources().items():
+        unsound: list[list[Finding]] = []
+        try:
+            rows = read_rows(source, name, unsound, documents, given.notes)
+        except DataProblem as problem:
+            given.findings.extend(problem.findings)
+            rows = []
+        else:
+            if not rows and not unsound:
+                given.findings.append(Finding(str(source), "is empty", "expected at least a few rows"))
+        checked[name] = [(row, task.check(row, data.columns)) for row in rows]
+        given.unsound[name] = unsound
+    settled = task.settle([c for _, c in checked["train"] if not isinstance(c, Finding)], data)
+    given.notes.extend(settled.notes)
+    for name, looked_at in checked.items():
+        final = [(row, c if isinstance(c, Finding) else settled.read(c, row.where)) for row, c in looked_at]
+        given.unsound[name] += [[c] for _, c in final if isinstance(c, Finding)]
+        given.splits[name] = [
+            Placed(c.example, c.key, c.stratum, row) for row, c in final if not isinstance(c, Finding)
+        ]
+    return given
+
+
+def _learn_labels(made: Prepared) -> None:
+    """What the training rows say of labels, and what is wrong with the splits because of it."""
+    if not made.splits.get("train") or made.given.findings:
+        return
+    train = [row.example for row in made.splits["train"]]
+    made.labels, made.scale = made.task.labels(train), made.task.scale(train)
+    made.findings += made.task.check_all(made.splits["train"], str(made.data.train))
+    made.findings += unknown_labels(made.task, made.splits, made.labels)
+    made.findings += too_many_results(made.task, made.splits, made.labels)
+    made.notes += made.task.notes(train)
+
+
+def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
+    """All splits, cut from train where the data names no source of their own: of running text the end, of other rows
+    a sample."""
+    splits = {"train": list[Placed[Any]](), **kept}
+    for name in ("test", "validation"):
+        if name not in data.sources():
+            size = data.test_size if name == "test" else data.validation_size
+            documents = [row for row in splits["train"] if row.row.is_document]
+            others = [row for row in splits["train"] if not row.row.is_document]
+            (first, second), (third, fourth) = cut_off_end(documents, size), cut(others, size, data.seed)
+            splits["train"], splits[name] = first + third, second + fourth
+    return splits
+
+
+def _tokenize(made: Prepared, base: BaseFiles) -> None:
+    """Tokenize every split; an example that cannot be tokenized is an unsound row, a task that cannot is a finding."""
+    for name in SPLITS:
+        try:
+            tokens = tokenize(made.task, base.tokenizer, made.splits[name], made.labels, base.max_length)
+        except DataProblem as problem:
+            made.findings += problem.findings
+            return
+        made.tokens[name] = [(row, one) for row, one in tokens if not isinstance(one, Finding)]
+        refused = {id(row): one for row, one in tokens if isinstance(one, Finding)}
+        if refused:
+            _leave_out(made, name, refused)
+
+
+def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> None:
+    """Count rows among the unsound ones of the source that they came from."""
+    made.splits[split] = [row for row in made.splits[split] if id(row) not in refused]
+    for name, unsound in made.given.unsound.items():
+        rows = made.kept[name]
+        unsound += [[refused[id(row)]] for row in rows if id(row) in refused]
+        made.kept[name] = [row for row in rows if id(row) not in refused]
+        made.given.splits[name] = [row for row in made.given.splits[name] if id(row) not in refused]
+
+
+def tokenize(
+    task: Task, tokenizer: Any, rows: Sequence[Placed[Any]], labels: Sequence[str], max_length: int
+) -> list[tuple[Placed[Any], Made]]:
+    """Rows with their tokens, or why they have none. Rows with labels that no training row has are left out: they are
+    a finding already."""
+    known = set(labels)
+    sound = [row for row in rows if known.issuperset(task.labels([row.example]))]
+    if not sound:
+        return []
+    return list(zip(sound, task.encode(tokenizer, [row.example for row in sound], labels, max_length), strict=True))
+
+
+def counts_of(made: Prepared) -> Counts:
+    """How many rows each step has left, for words on what took them."""
+    return Counts(
+        given={name: len(rows) for name, rows in made.given.splits.items()},
+        repeats=[(repeat.split, repeat.kept_split) for repeat in made.repeats],
+        cut={name: len(made.splits[name]) for name in SPLITS},
+        strata=len({row.stratum for row in made.kept.get("train", [])}),
+        are_documents=all(row.row.is_document for row in made.kept.get("train", [])),
+        learned={name: sum(len(one) for _, one in rows) for name, rows in made.tokens.items() if rows},
+    )
+
+
+def learns_uncut(made: Prepared, split: str) -> bool:
+    """Whether a split whose rows hold nothing to learn would hold something without `max_length`."""
+    if made.base is None:
+        return False
+    rows = made.splits[split][:1000]
+    return any(one for _, one in tokenize(made.task, made.base.tokenizer, rows, made.labels, UNCUT))

@@ -1,0 +1,132 @@
+"""Evaluation: a model's metrics on one split, and its result on every row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainers.data.tokens import Tokens
+from trainers.metrics.table import ROW_RESULTS, Rows, row_results
+from trainers.model.load import Base, resolve_precision
+from trainers.model.source import load_tokenizer
+from trainers.protocol.messages import Generation
+from trainers.tasks.base import Task
+from trainers.tasks.table import TASKS
+from trainers.training.batches import evaluation_batches, evaluation_tokens
+from trainers.training.generation import Answer, compare_answers, generate_answers
+from trainers.user_code import load_function, named_by_line
+
+
+class Evaluator:
+    """Judges models on one split of a sweep's data: by the metrics of the task, and those that the sweep names besides.
+
+    `halvings`: how often memory ran out; batches are as much smaller.
+    """
+
+    def __init__(
+        self, base: Base, tokens_dir: Path, split: str, device: torch.device, dtype: torch.dtype | None,
+        halvings: int = 0,
+    ) -> None:  # fmt: skip
+        self.task: Task = TASKS[base.workload.task]
+        self.tokens = Tokens(tokens_dir, split, self.task.targets)
+        self._base = base
+        self._rows_file = tokens_dir / f"{split}.jsonl"
+        self._device = device
+        self._dtype = dtype
+        self._most_tokens = evaluation_tokens(device, halvings)
+
+    def __call__(self, model: torch.nn.Module) -> tuple[dict[str, float], Rows]:
+        """All metrics, and the per-row results [rows, columns] in the order of the split."""
+        workload, labels = self._base.workload, self._base.labels
+        answers: list[Answer] = []
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            scores = self._scores(model)
+            if workload.generation:
+                answers += self.answers(model, workload.generation)
+        model.train(was_training)
+        blocks = [scores]
+        if workload.generation:
+            blocks.append(compare_answers(answers, len(scores)))
+        if own := [metric for metric in workload.metrics if ":" in metric]:
+            told = self._told(scores, answers)
+            blocks += [own_values(Path(workload.code_dir), metric, told)[:, None] for metric in own]
+        rows = np.concatenate(blocks, axis=1)
+        return row_results(self.task.name, workload.metrics).metrics(rows, labels), rows
+
+    def answers(self, model: torch.nn.Module, wanted: Generation) -> Iterator[Answer]:
+        return generate_answers(model, self.tokens, self._tokenizer, wanted, self._most_tokens, self._device)
+
+    def _scores(self, model: torch.nn.Module) -> Rows:
+        rows = np.zeros((len(self.tokens), ROW_RESULTS[self.task.name].width(self._base.labels)))
+        for numbers, batch in evaluation_batches(self.tokens, self._base.pad_id, self._device, self._most_tokens):
+            rows[numbers] = self.task.score(model, batch)
+        return rows
+
+    def _told(self, scores: Rows, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+        """What a metric of the user's is given of each row: the row, its result by name, and its answer if it has
+        one."""
+        results, labels = ROW_RESULTS[self.task.name], self._base.labels
+        told = [{**row, **results.told(score, labels)} for row, score in zip(self._rows, scores, strict=True)]
+        for answer in answers:
+            told[answer.row] |= {"generated": answer.generated, "reference": answer.reference}
+        return told
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        with self._rows_file.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(Path(self._base.folder), self._base.workload.model.trust_remote_code)
+
+
+def own_values(folder: Path, metric: str, told: list[dict[str, Any]]) -> Rows:
+    """One number for each row, from a function of the user's, shape [rows].
+
+    Raises `ValueError` where the function is not there or gives anything else.
+    """
+    function = load_function(folder, metric, "metrics")
+    with named_by_line(folder, metric):
+        given = function(told)
+    try:
+        values = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metrics: {metric} gave {type(given).__name__}: {error}") from error
+    if values.shape != (len(told),):
+        raise ValueError(
+            f"metrics: {metric} gave {list(values.shape)}, expected one number for each of {len(told)} rows"
+        )
+    return values
+
+
+def score_model(
+    base: Base, tokens_dir: Path, device_name: str, split: str = "validation", precision: str | None = None
+) -> tuple[dict[str, float], Rows]:
+    """Metrics and per-row results of a model as it is: the untouched base, or one with an adapter on."""
+    device = torch.device(device_name)
+    dtype = resolve_precision(precision or base.workload.precision, device)
+    return Evaluator(base, tokens_dir, split, device, dtype)(base.model.to(device))
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Autocast to `dtype`, or nothing for plain float32."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def save_rows(rows: Rows, path: Path) -> None:
+    """Per-row results as .npy, by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    with scratch.open("wb") as file:
+        np.save(file, rows, allow_pickle=False)
+    scratch.replace(path)

@@ -1,0 +1,170 @@
+"""One trial's model, optimizer, schedule and data: what a step and an evaluation are, and what its state is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import get_scheduler
+
+from trainers.data.tokens import Tokens
+from trainers.fast.dropout import make_dropout_cheap
+from trainers.fast.folded_lora import fold_adapters
+from trainers.fast.padding_free import leave_padding_out
+from trainers.metrics.table import Rows
+from trainers.model.load import Base, put_adapter_on, resolve_precision, save_adapter
+from trainers.protocol.messages import TrialSpec
+from trainers.tasks.base import Batch, Task
+from trainers.tasks.losses import training_loss
+from trainers.tasks.table import TASKS
+from trainers.training.batches import collate, effective_batches, micro_batches
+from trainers.training.evaluation import Evaluator, autocast
+from trainers.training.neftune import add_embedding_noise
+from trainers.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from trainers.training.packing import check_rows_apart, packed
+
+SAMPLE_ROWS = 8
+"""In each batch that a method may look at before it begins."""
+
+
+class Trainer:
+    """Everything of a trial that learns or is learned from."""
+
+    def __init__(self, base: Base, spec: TrialSpec, tokens_dir: Path) -> None:
+        self.spec = spec
+        self.task: Task = TASKS[spec.workload.task]
+        self.labels = base.labels
+        self.device = torch.device(spec.device)
+        self.autocast_dtype = resolve_precision(spec.workload.precision, self.device)
+        self.pad_id = base.pad_id
+        settings = spec.settings
+        # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
+        self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
+        self.evaluator = Evaluator(base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.halvings)
+        batch_size = int(settings["batch_size"] or 1)
+        # Halved from what a step really has, or the first halvings would change nothing.
+        self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
+        self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
+        make_dropout_cheap(self.model)
+        if self.device.type == "cpu":
+            fold_adapters(self.model)
+            leave_padding_out(self.model)
+        if settings["neftune_noise_alpha"] is not None:
+            add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
+        self.packs = bool(settings.get("packing"))  # learned prompts do not know it
+        if self.packs:
+            check_rows_apart(self.model)
+        if settings["gradient_checkpointing"]:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.loss = training_loss(spec, self.task.loss, self._target_counts)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.total_steps = math.ceil(spec.max_examples / batch_size)
+        self.optimizer = make_optimizer(spec, self.parameters)
+        kind = str(settings["lr_scheduler_type"])
+        self.schedule = get_scheduler(
+            "constant_with_warmup" if kind == "constant" else kind,
+            self.optimizer,
+            num_warmup_steps=_warmup_steps(spec, self.total_steps),
+            num_training_steps=self.total_steps,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
+        self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
+        self.max_grad_norm = float(settings["max_grad_norm"] or 1)
+        self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
+
+    def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
+        """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
+        micro-batch nor memory decides what a method makes of them."""
+        for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
+            yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs  # where the base still is
+
+    def _target_counts(self) -> torch.Tensor:
+        """Training targets of each class."""
+        first = 0 if self.train_tokens.kind == "row" else 1  # 0 is a token that nobody asks about
+        targets = np.concatenate([self.train_tokens.targets(row) for row in range(len(self.train_tokens))])
+        return torch.from_numpy(np.bincount(targets, minlength=len(self.labels) + first)[first:])
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.schedule.get_last_lr()[0])
+
+    @property
+    def trainable_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters)
+
+    def step(self, rows: list[int]) -> tuple[float, int]:
+        """One optimizer step over `rows`: (mean loss per unit, tokens).
+
+        Each micro-batch's summed loss is divided by the units of the whole step, so that the update does not depend
+        on how the rows are grouped.
+        """
+        units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
+        loss_sum, tokens = 0.0, 0
+        for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
+            batch = self._batch(group)
+            with autocast(self.device, self.autocast_dtype):
+                sums = self.task.sums(self.model, batch, self.loss)
+            self.scaler.scale(sums.loss / units).backward()
+            loss_sum += float(sums.loss.detach())
+            tokens += batch.tokens
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss_sum / units, tokens
+
+    def _batch(self, rows: list[int]) -> Batch:
+        if self.packs:
+            return packed(self.train_tokens, rows, self.device)
+        return collate(self.train_tokens, rows, self.pad_id, self.device)
+
+    def evaluate(self) -> tuple[dict[str, float], Rows]:
+        """All metrics of the task on the validation rows, and the per-row results."""
+        return self.evaluator(self.model)
+
+    def save_adapter(self, folder: Path) -> None:
+        save_adapter(self.model, self.spec, folder)
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors and plain values that `load_state` takes back, on a trainer of the same spec."""
+        tensors = {f"parameter.{n}": p for n, p in self.model.named_parameters() if p.requires_grad}
+        moments, numbers = optimizer_state(self.optimizer)
+        tensors |= moments
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        plain = {
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "optimizer": numbers,
+            "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        return {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, plain
+
+    def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+        """Raises `KeyError` for the state of another spec."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[f"parameter.{name}"])
+        restore_optimizer(self.optimizer, {**tensors, **plain["optimizer"]})
+        self.schedule.load_state_dict(plain["schedule"])
+        self.scaler.load_state_dict(plain["scaler"])
+        for group, rate in zip(self.optimizer.param_groups, plain["learning_rates"], strict=True):
+            group["lr"] = rate
+        torch.set_rng_state(tensors["rng.cpu"])
+        if self.device.type == "cuda" and "rng.cuda" in tensors:  # not of a trial that began on a CPU
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:
+    steps = spec.settings["warmup_steps"]
+    return round(float(spec.settings["warmup_ratio"] or 0) * total_steps) if steps is None else int(steps)
