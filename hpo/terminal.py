@@ -25,7 +25,7 @@ MOST_OF_A_CELL = 300
 """Characters."""
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Told what happens; shows it. Nothing here decides anything."""
 
     def say(self, text: str) -> None: ...
@@ -217,7 +217,7 @@ def _is_number(text: str) -> bool:
 # --- whole sweeps --------------------------------------------------------------------------------------
 
 
-def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
+def show_sweep(view: ProgressView, shown: Mapping[str, Any], *, hints: bool) -> None:
     """Leaderboard, champion against baseline, variants, release and what to type next."""
     view.table(f"{shown['sweep']} ({shown['state']})", *leaderboard(shown))
     view.say(f"\n{gain(shown)}")
@@ -242,7 +242,7 @@ def show_sweep(view: View, shown: Mapping[str, Any], *, hints: bool) -> None:
         view.say("  hpo ui")
 
 
-def show_plan(view: View, plan: Mapping[str, Any]) -> None:
+def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
     """What would run, what the corners of the space take, when it would end."""
     view.say(f"{plan['trials']} trials ({plan['trials_left']} to go), {plan['repeats']} repeats of finalists; "
              f"{plan['examples_per_trial']:,} examples per trial")  # fmt: skip
@@ -269,7 +269,7 @@ def show_plan(view: View, plan: Mapping[str, Any]) -> None:
     view.say(f"\nabout {duration(plan['seconds'])} without pruning, until {plan['ends_at']} ({plan['ends_by']}){cost}")
 
 
-def show_list(view: View, sweeps: Sequence[Mapping[str, Any]]) -> None:
+def show_list(view: ProgressView, sweeps: Sequence[Mapping[str, Any]]) -> None:
     if not sweeps:
         view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
         return
@@ -289,7 +289,7 @@ def show_list(view: View, sweeps: Sequence[Mapping[str, Any]]) -> None:
             view.say(s["problem"])
 
 
-def show_assets(view: View, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:
+def show_assets(view: ProgressView, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:
     columns = ["name", "kind", "download", "licence", "here", "what it is"]
     rows = [
         [a.name, a.kind, f"{a.download_mb} MB", a.licence, "yes" if fetched[a.name] else "no", a.description]

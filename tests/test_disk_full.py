@@ -63,8 +63,10 @@ def disk(tmp_path):
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys, empty_store):
     """Runs `hpo ARGUMENTS` on a home; returns exit code, standard output and standard error."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
-    monkeypatch.setattr(hpo.commands.sweep, "run_sweep", functools.partial(hpo.commands.sweep.run_sweep, worker="filling"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
+    monkeypatch.setattr(
+        hpo.commands.sweep, "run_sweep", functools.partial(hpo.commands.sweep.run_sweep, worker="filling")
+    )
 
     def run(home, *arguments, at=(-1, -1), leave_kb=0, weights_kb=64):
         if not home.exists():

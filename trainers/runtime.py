@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort  # elsewhere late: it starts a thread, and training borrows from this file without it
 
 FORMAT_VERSION = 1
-JUDGING = ("text-classification", "multi-label-classification", "regression", "token-classification")
+CLASSIFYING = ("text-classification", "multi-label-classification", "regression", "token-classification")
 """Tasks whose models say something about a text, or about two."""
-GENERATING = ("chat", "instruct", "causal-lm")
+GENERATIVE = ("chat", "instruct", "causal-lm")
 """Tasks whose models write."""
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -129,7 +129,7 @@ class Card:
             raise ReleaseError(f"{folder} is not a release: it has no release.json") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReleaseError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-        if card.task not in (known := (*JUDGING, *GENERATING)):
+        if card.task not in (known := (*CLASSIFYING, *GENERATIVE)):
             raise ReleaseError(f"{path}: task {card.task!r}, expected one of {', '.join(known)}")
         for name, size in card.files.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else None
@@ -173,7 +173,7 @@ class Release:
         except Exception as error:  # both libraries raise direct children of Exception
             raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = card.task in JUDGING  # what is judged is text, "[SEP]" in it too
+        tokenizer.encode_special_tokens = card.task in CLASSIFYING  # what is judged is text, "[SEP]" in it too
         problem = _misfit(card, session)
         if problem:
             raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
@@ -199,7 +199,7 @@ class Release:
             prompts = [self.prompt_ids(chat, max_new_tokens) for chat in inputs]
         else:
             parts = [self._parts(given, f"input {index}") for index, given in enumerate(inputs)]
-            if self.card.task in JUDGING:
+            if self.card.task in CLASSIFYING:
                 return [self._verdict(row) for row in self.row_logits([_text(given) for given in parts])]
             prompts = [self.continued_ids(self._prompt(given), max_new_tokens) for given in parts]
         return [{"text": self._decoded(ids, list(self.generate(ids, max_new_tokens)))} for ids in prompts]
@@ -472,7 +472,7 @@ def _misfit(card: Card, session: "ort.InferenceSession") -> str | None:
     outputs = {value.name: value.shape for value in session.get_outputs()}
     if "logits" not in outputs:
         return f"has no output 'logits', only {', '.join(outputs)}"
-    if card.task in JUDGING:
+    if card.task in CLASSIFYING:
         strangers = [value.name for value in session.get_inputs() if value.name not in _JUDGING_INPUTS]
         if outputs["logits"][-1] != max(1, len(card.labels)):
             return f"gives logits of shape {outputs['logits']}, but there are {len(card.labels)} labels"

@@ -17,7 +17,7 @@ from hpo.executors.local import LocalExecutor
 from hpo.given_path import given_path
 from hpo.paths import Home
 from hpo.quoting import clipped
-from hpo.terminal import View
+from hpo.terminal import ProgressView
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import to_json
 from trainers.protocol.messages import Check, Checked
@@ -63,7 +63,7 @@ def _new_folder(given: Path) -> Path:
     return path
 
 
-def show_check(view: View, checked: Mapping[str, Any]) -> None:
+def show_check(view: ProgressView, checked: Mapping[str, Any]) -> None:
     """Rows, lengths and labels of each split, notes, and a few rows as the model sees them."""
     rows = [
         [
@@ -96,7 +96,7 @@ def show_check(view: View, checked: Mapping[str, Any]) -> None:
         view.say("" if checked["findings"] else "\nno problems found")
 
 
-def _show_copy(view: View, copy: Mapping[str, Any]) -> None:
+def _show_copy(view: ProgressView, copy: Mapping[str, Any]) -> None:
     """What was written, and each row that was left out."""
     dropped = copy["dropped"]
     rows = ", ".join(f"{count:,} {split}" for split, count in copy["rows"].items())

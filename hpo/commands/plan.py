@@ -20,18 +20,18 @@ from hpo.paths import Home
 from hpo.results.records import void_crashes
 from hpo.search.finalists import repeats_planned
 from hpo.study.store import newest_study_name, view_study
-from hpo.terminal import View
+from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
 from hpo.trials.slots import available_memory_mb, choose_slots, cores, probes_at_once
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Inspection, Probe, Probed
+from trainers.protocol.messages import PreparedData, Probe, Probed
 
 LAST_MOMENT_S = 253_370_764_800
 """The year 9999, in seconds since the epoch: what libraries take for a date."""
 
 
-def make_plan(file: Path, home: Home, jobs: int | None, view: View, worker: str = WORKER) -> dict[str, Any]:
+def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, worker: str = WORKER) -> dict[str, Any]:
     """The plan as `hpo plan --json` gives it. Raises what `run_sweep` raises before it writes anything."""
     config = at_its_clock(load_config(file, home), home)
     check_edit(config, home)
@@ -60,7 +60,7 @@ def corners(config: SweepConfig) -> dict[str, Point]:
 
 
 def probe(
-    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, scratch: Path
+    executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData, scratch: Path
 ) -> dict[str, tuple[Point, Probed]]:
     """Every corner measured, with one thread and one corner on each core, as trials run."""
     device = "cuda:0" if inspection.gpus else "cpu"
@@ -75,7 +75,7 @@ def probe(
 
 
 def estimate(
-    config: SweepConfig, home: Home, inspection: Inspection, probes: dict[str, tuple[Point, Probed]], jobs: int | None
+    config: SweepConfig, home: Home, inspection: PreparedData, probes: dict[str, tuple[Point, Probed]], jobs: int | None
 ) -> dict[str, Any]:
     """Trials, memory, time and cost. A pruned search takes less than the time told."""
     largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
@@ -98,7 +98,7 @@ def estimate(
         "repeats": repeats_planned(config),
         "points": None if math.isinf(most := config.space.most_points()) else int(most),
         "rows": inspection.rows,
-        "examples_per_trial": config.full_examples(inspection.rows["train"]),
+        "examples_per_trial": config.largest_budget_examples(inspection.rows["train"]),
         "jobs": slots.jobs,
         "threads": slots.threads,
         "gpus": inspection.gpus,
@@ -122,7 +122,7 @@ def estimate(
     }
 
 
-def trial_seconds(config: SweepConfig, inspection: Inspection, point: Point, probed: Probed) -> float:
+def trial_seconds(config: SweepConfig, inspection: PreparedData, point: Point, probed: Probed) -> float:
     """A whole trial that nobody stops."""
     examples = config.examples_per_trial(inspection.rows["train"], point)
     evaluations = config.evaluations(inspection.rows["train"])

@@ -21,7 +21,7 @@ from hpo.study.revision import changes_of
 from hpo.study.store import stored_attrs, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.slots import Slots, choose_slots
-from trainers.protocol.messages import Inspect, Inspection, Load, Probe, Probed
+from trainers.protocol.messages import Inspect, Load, PreparedData, Probe, Probed
 from trainers.protocol.settings import FIELDS
 
 LOG_LINES = 12
@@ -96,13 +96,13 @@ def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executo
         executor.close()
 
 
-def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
+def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData:
     """Everything that can be wrong with data or model is found here, before any study or run exists."""
     workload = config.workload(home)
     # While a child inspects, the host imports what trials will need.
     with lines_of(config):
         inspection, _ = run_all(executor, [Inspect(workload, intent_of(config)), Load(workload, None)], at_once=2)
-    assert isinstance(inspection, Inspection)  # noqa: S101  # the protocol's answer to Inspect
+    assert isinstance(inspection, PreparedData)  # noqa: S101  # the protocol's answer to Inspect
     if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
         found = f"makes {evaluations:,} evaluations of a trial"
         raise ConfigError([Problem(config.place("training.eval_steps"), found, why)])
@@ -115,7 +115,7 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> Inspection:
     return inspection
 
 
-def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Inspection) -> None:
+def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData) -> None:
     """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
     try:
         run_alone(executor, Load(config.workload(home), inspection))
@@ -125,7 +125,7 @@ def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: Ins
 
 
 def slots_for(
-    executor: Executor, config: SweepConfig, home: Home, inspection: Inspection, jobs: int | None, threads: int | None
+    executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData, jobs: int | None, threads: int | None
 ) -> Slots:
     """How many trials side by side; where memory may be short, the largest point of the space is measured."""
 

@@ -32,9 +32,9 @@ from hpo.quoting import quoted
 from hpo.release.promote import promote
 from hpo.remedies import first_line, way_on
 from hpo.results.summary import leaderboard_text, show
-from hpo.search.context import RunningSweep
-from hpo.search.controller import Search, identity_of
-from hpo.search.finalists import decide, repeats_planned
+from hpo.search.context import SweepContext
+from hpo.search.controller import SearchController, identity_of
+from hpo.search.finalists import repeats_planned, run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
@@ -42,21 +42,21 @@ from hpo.signals import terminate_as_interrupt
 from hpo.study.revision import Change, open_revision
 from hpo.study.store import study_names, view_study
 from hpo.study.study import STUDY_ERRORS, Study
-from hpo.terminal import Silent, View
+from hpo.terminal import ProgressView, Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Runner
+from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import Slots, cores
 from hpo.trials.trial_files import read_result, write_examples
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.codec import from_json, to_json
-from trainers.protocol.messages import Inspection, Score, Scored
+from trainers.protocol.messages import PreparedData, Score, Scored
 
 if TYPE_CHECKING:
     from hpo.tracking.mlflow_tracker import Tracker
 
 
 def run_sweep(
-    file: Path, home: Home, *, jobs: int | None = None, threads: int | None = None, view: View | None = None,
+    file: Path, home: Home, *, jobs: int | None = None, threads: int | None = None, view: ProgressView | None = None,
     worker: str = WORKER,
 ) -> dict[str, Any]:  # fmt: skip
     """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does.
@@ -80,15 +80,15 @@ def run_sweep(
                 inspection = inspect(executor, config, home)
                 warm_up(executor, config, home, inspection)
                 slots = slots_for(executor, config, home, inspection, jobs, threads)
-            with opened_books(config, home, inspection, executor, view, slots) as sweep:
+            with open_run(config, home, inspection, executor, view, slots) as sweep:
                 tell_data(sweep)
                 write_lost_runs(sweep)
                 score_base(sweep)
                 search(sweep)
-                decide(sweep)
-                examine(sweep)
+                run_finalists(sweep)
+                write_error_analysis(sweep)
                 promote(sweep)
-                close_books(sweep)
+                finish_run(sweep)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues") from None
     except BrokenPipeError:  # nobody reads what we say: the command line knows what to do
@@ -156,9 +156,9 @@ def _read_or_problem(home: Home, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def opened_books(
-    config: SweepConfig, home: Home, inspection: Inspection, executor: Executor, view: View, slots: Slots
-) -> Iterator[RunningSweep]:
+def open_run(
+    config: SweepConfig, home: Home, inspection: PreparedData, executor: Executor, view: ProgressView, slots: Slots
+) -> Iterator[SweepContext]:
     """The study and its MLflow view, from here on written by this process alone; closed however the sweep ends."""
     study, changes, left_out = open_revision(
         config, home.studies_db, lambda point: identity_of(config, home, inspection, point)
@@ -171,7 +171,7 @@ def opened_books(
     tracker = None
     try:
         tracker = tracker_of(home, config, inspection, view)
-        yield RunningSweep(config, home, inspection, study, tracker, executor, view, slots, meter)
+        yield SweepContext(config, home, inspection, study, tracker, executor, view, slots, meter)
     except BaseException as error:
         try:
             note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
@@ -184,7 +184,7 @@ def opened_books(
         study.close()
 
 
-def tracker_of(home: Home, config: SweepConfig, inspection: Inspection, view: View | None = None) -> Tracker:
+def tracker_of(home: Home, config: SweepConfig, inspection: PreparedData, view: ProgressView | None = None) -> Tracker:
     """MLflow's tracker, or one that writes the other views of `report_to` too."""
     say = (view or Silent()).say
     if "tensorboard" not in config.report_to:
@@ -214,7 +214,7 @@ def note_end(study: Study, tracker: Tracker | None, meter: Meter, *, is_wish: bo
             tracker.abandon("KILLED" if is_wish else "FAILED")
 
 
-def tell_revision(view: View, study: Study, changes: Sequence[Change], left_out: int) -> None:
+def tell_revision(view: ProgressView, study: Study, changes: Sequence[Change], left_out: int) -> None:
     """What an edit of the file changed, and what it did to the trials so far."""
     if not changes:
         return
@@ -225,7 +225,7 @@ def tell_revision(view: View, study: Study, changes: Sequence[Change], left_out:
     view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
 
 
-def tell_data(sweep: RunningSweep) -> None:
+def tell_data(sweep: SweepContext) -> None:
     rows = sweep.inspection.rows
     sweep.view.say(
         f"{rows['train']:,} training rows, {rows['validation']:,} validation, {rows['test']:,} test (sealed); "
@@ -235,7 +235,7 @@ def tell_data(sweep: RunningSweep) -> None:
         sweep.view.say(f"note: {note}")
 
 
-def score_base(sweep: RunningSweep) -> None:
+def score_base(sweep: SweepContext) -> None:
     """The untouched base model's own metrics, where the task has them without training."""
     if not TASKS[sweep.config.task].base_is_scored or "base_score" in sweep.study.attrs():
         return
@@ -248,7 +248,7 @@ def score_base(sweep: RunningSweep) -> None:
     sweep.view.say(f"the untouched base model: {metric} {scored.metrics[metric]:.4f}")
 
 
-def search(sweep: RunningSweep) -> None:
+def search(sweep: SweepContext) -> None:
     """Train what is not trained yet, within the budget."""
     config, study = sweep.config, sweep.study
 
@@ -261,7 +261,7 @@ def search(sweep: RunningSweep) -> None:
         warm = warm_points(config, sweep.home)
         sweep.view.say(f"warm start: {taken} trials taken over, {len(warm)} points lined up")
     proposals = Proposals(config, study, identify, warm)
-    engine = Search(
+    engine = SearchController(
         config, sweep.home, sweep.inspection, study, sweep.tracker, sweep.view, sweep.slots, proposals, sweep.meter,
         repeats_planned(config),
     )  # fmt: skip
@@ -269,8 +269,8 @@ def search(sweep: RunningSweep) -> None:
     sweep.view.begin(
         config.planned_trials(), engine.finished_count, config.objective.metric, sweep.slots.jobs, engine.best
     )
-    Runner(
-        sweep.executor, sweep.inspection, sweep.slots, config.patience, config.budget.trial_minutes, sweep.view
+    TrialScheduler(
+        sweep.executor, sweep.inspection, sweep.slots, config.retry_policy, config.budget.trial_minutes, sweep.view
     ).run(engine)  # fmt: skip
     sweep.view.end()
     ended_by = engine.stopped_by or ("space exhausted" if proposals.exhausted else "all trials done")
@@ -280,7 +280,7 @@ def search(sweep: RunningSweep) -> None:
     engine.check_any_succeeded()
 
 
-def examine(sweep: RunningSweep) -> None:
+def write_error_analysis(sweep: SweepContext) -> None:
     """What the champion gets wrong, for people to read; a sweep that continues writes it anew."""
     folder = sweep.paths.champion
     shutil.rmtree(folder, ignore_errors=True)
@@ -293,7 +293,7 @@ def examine(sweep: RunningSweep) -> None:
         sweep.tracker.artifacts(folder)
 
 
-def close_books(sweep: RunningSweep) -> None:
+def finish_run(sweep: SweepContext) -> None:
     """Leaderboard and summary into MLflow; the study is told last."""
     sweep.study.set_attr("spent", to_json(sweep.meter.spent))
     stored = show(view_study(sweep.home.studies_db, sweep.config.name), "complete")

@@ -17,7 +17,7 @@ from hpo.config.objective import parse_constraints, parse_objectives
 from hpo.config.pruner import parse_pruner
 from hpo.config.space import SearchSpace, parse_space, refusal, typed
 from hpo.config.strategy import complete_point, is_countable, parse_strategy
-from hpo.config.sweep_config import Finalists, Patience, Promote, SweepConfig
+from hpo.config.sweep_config import Finalists, Promote, RetryPolicy, SweepConfig
 from hpo.config.user_code import own_file
 from hpo.config.yaml_source import Section, load
 from hpo.errors import ConfigError, did_you_mean
@@ -65,7 +65,7 @@ def load_config(file: Path, home: Home) -> SweepConfig:
         pruner=parse_pruner(root, objectives),
         budget=parse_budget(root),
         finalists=_finalists(root),
-        patience=_patience(root),
+        retry_policy=_retry_policy(root),
         promote=_promote(root, name, task),
         report_to=_report_to(root),
         seed=root.whole("seed", 0, 0, most=(1 << 63) - 1),
@@ -150,12 +150,12 @@ def _switched(root: Section, key: str) -> Section | None:
     return root.child(key, {}) if given is True else root.section(key)
 
 
-def _patience(root: Section) -> Patience:
+def _retry_policy(root: Section) -> RetryPolicy:
     section = root.section("trials")
     retries = section.whole("retries", 2, 0, 1000)
     stall = section.number("stall_minutes", 30, lambda v: v > 0, "a number above 0")
     section.finish()
-    return Patience(retries, float(stall))
+    return RetryPolicy(retries, float(stall))
 
 
 def _promote(root: Section, name: str, task: str) -> Promote | None:

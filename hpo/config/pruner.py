@@ -30,7 +30,7 @@ _BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Pruner:
+class PrunerConfig:
     """A rule, by its name in the YAML, and the objective it looks at."""
 
     type: str
@@ -50,12 +50,12 @@ def _name(rule: Any) -> str:
     return next(name for name, cls in RULES.items() if cls is type(rule))
 
 
-def parse_pruner(root: Section, objectives: Sequence[Objective]) -> Pruner:
+def parse_pruner(root: Section, objectives: Sequence[Objective]) -> PrunerConfig:
     section = root.section("pruner")
     metrics = [o.metric for o in objectives if o.metric not in RESOURCES]  # they have no curve
     metric = section.one_of("metric", metrics, metrics[0])
     kind, rule = _parse_rule(section)
-    return Pruner(kind, rule, next(o for o in objectives if o.metric == metric))
+    return PrunerConfig(kind, rule, next(o for o in objectives if o.metric == metric))
 
 
 def _parse_rule(section: Section) -> tuple[str, Rule]:

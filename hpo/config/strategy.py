@@ -19,7 +19,7 @@ STRATEGIES = ("auto", "random", "grid", "tpe", "gp", "qmc", "nsga2")
 
 
 @dataclass(frozen=True)
-class Strategy:
+class SearchStrategy:
     """As in the file."""
 
     type: str = "auto"
@@ -38,14 +38,16 @@ class Strategy:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ResolvedStrategy:
     """The strategy that runs, and why."""
 
     type: str
     why: str
 
 
-def choose_strategy(strategy: Strategy, space: SearchSpace, objectives: int, most_trials: int | None = None) -> Chosen:
+def choose_strategy(
+    strategy: SearchStrategy, space: SearchSpace, objectives: int, most_trials: int | None = None
+) -> ResolvedStrategy:
     """`auto` by budget, dimension and kind of space; anything else as asked for. `most_trials` is the budget's bound.
 
     A space that fits into the budget is tried whole. Below ten trials a model of the objective has nothing to learn
@@ -53,22 +55,22 @@ def choose_strategy(strategy: Strategy, space: SearchSpace, objectives: int, mos
     conditions; TPE copes with the rest. NSGA-II needs generations, so only many trials of several objectives get it.
     """
     if strategy.type != "auto":
-        return Chosen(strategy.type, "as the file says")
+        return ResolvedStrategy(strategy.type, "as the file says")
     trials = min(strategy.num_trials, most_trials or strategy.num_trials)
     dimensions = {name: dimension for name, dimension in space.dimensions.items() if dimension.size() > 1}
     if not dimensions:
-        return Chosen("random", "there is nothing to search")
+        return ResolvedStrategy("random", "there is nothing to search")
     if space.most_points() <= trials:
-        return Chosen("grid", f"all {space.most_points():.0f} points fit into {trials} trials")
+        return ResolvedStrategy("grid", f"all {space.most_points():.0f} points fit into {trials} trials")
     if objectives > 1:
         many = trials >= 200
-        return Chosen("nsga2" if many else "tpe", f"{objectives} objectives, {trials} trials")
+        return ResolvedStrategy("nsga2" if many else "tpe", f"{objectives} objectives, {trials} trials")
     if trials < 10:
-        return Chosen("qmc", f"with {trials} trials, spreading them evenly is best")
+        return ResolvedStrategy("qmc", f"with {trials} trials, spreading them evenly is best")
     unordered = [n for n, d in dimensions.items() if isinstance(d, Choice) and not _is_numeric(d)]
     if not space.conditions and not unordered and len(dimensions) <= 8 and trials <= 200:
-        return Chosen("gp", f"{len(dimensions)} numeric dimensions without conditions, {trials} trials")
-    return Chosen("tpe", "a space with categories, conditions or many dimensions")
+        return ResolvedStrategy("gp", f"{len(dimensions)} numeric dimensions without conditions, {trials} trials")
+    return ResolvedStrategy("tpe", "a space with categories, conditions or many dimensions")
 
 
 def _is_numeric(choice: Choice) -> bool:
@@ -94,7 +96,7 @@ def complete_point(given: Mapping[str, Setting], space: SearchSpace, defaults: M
     return space.point(lambda name, d: given[name] if name in given else d.nearest(defaults[name]))
 
 
-def parse_strategy(root: Section, space: SearchSpace) -> Strategy:
+def parse_strategy(root: Section, space: SearchSpace) -> SearchStrategy:
     section = root.section("search_strategy")
     kind = section.one_of("type", STRATEGIES, "auto")
     enqueue = _parse_enqueue(root, section, space)
@@ -108,7 +110,7 @@ def parse_strategy(root: Section, space: SearchSpace) -> Strategy:
         section.got(warm_start, "expected names of earlier sweeps", "warm_start")
         warm_start = []
     section.finish()
-    return Strategy(kind, trials, enqueue, tuple(warm_start))
+    return SearchStrategy(kind, trials, enqueue, tuple(warm_start))
 
 
 def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple[Mapping[str, Setting], ...]:

@@ -10,16 +10,16 @@ from typing import Any
 from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice, Dimension
 from hpo.config.objective import Objective
-from hpo.config.pruner import Pruner
+from hpo.config.pruner import PrunerConfig
 from hpo.config.space import Point, SearchSpace
-from hpo.config.strategy import Strategy
+from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
 from trainers.protocol.catalog import canonical_settings
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import DataRef, Generation, Inspection, ModelRef, TrialSpec, Workload
+from trainers.protocol.messages import DataRef, Generation, ModelRef, PreparedData, TrialSpec, Workload
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 
 KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
@@ -35,7 +35,7 @@ class Finalists:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """What the sweep puts up with before it gives a trial up."""
 
     retries: int
@@ -65,7 +65,7 @@ class SweepConfig:
     model: ModelRef
     data: DataRef
     method: str
-    strategy: Strategy
+    strategy: SearchStrategy
     space: SearchSpace
     settings: Mapping[str, Setting]
     """Every setting of task and methods: as in the file, else the catalog's default."""
@@ -74,10 +74,10 @@ class SweepConfig:
     """Measured besides the task's."""
     generation: Generation
     constraints: Mapping[str, float]
-    pruner: Pruner
+    pruner: PrunerConfig
     budget: Budget
     finalists: Finalists | None
-    patience: Patience
+    retry_policy: RetryPolicy
     promote: Promote | None
     seed: int
     report_to: tuple[str, ...] = ()
@@ -165,16 +165,16 @@ class SweepConfig:
         `eval_steps` steps of the baseline's batch size."""
         if (steps := self.settings["eval_steps"]) is None:
             return int(self.settings["evaluations"] or 1)
-        return max(1, round(self.full_examples(train_rows) / (int(steps) * self._baseline_batch_size())))
+        return max(1, round(self.largest_budget_examples(train_rows) / (int(steps) * self._baseline_batch_size())))
 
-    def full_examples(self, train_rows: int) -> int:
+    def largest_budget_examples(self, train_rows: int) -> int:
         """The largest budget of any trial: shares of the budget are shares of this one."""
         searched = [name for name in BUDGETS if name in self.space.dimensions]
         points = [{name: value} for name in searched for value in self._largest(name)]
         return max(self.examples_per_trial(train_rows, point) for point in [self.baseline(), *points])
 
     def trial_spec(
-        self, number: int, params: Mapping[str, Setting], home: Home, inspection: Inspection, paths: TrialPaths,
+        self, number: int, params: Mapping[str, Setting], home: Home, inspection: PreparedData, paths: TrialPaths,
         threads: int, device: str = "cpu", seed: int | None = None,
     ) -> TrialSpec:  # fmt: skip
         method = str(params.get("method", self.method))
@@ -191,9 +191,9 @@ class SweepConfig:
             metric=self.objective.metric,
             direction=self.objective.direction,
             max_examples=self.examples_per_trial(rows, params),
-            full_examples=self.full_examples(rows),
+            largest_budget_examples=self.largest_budget_examples(rows),
             seed=self.seed if seed is None else seed,
-            inputs=fingerprint([inspection.fingerprint, inspection.model_fingerprint, *self.code]),
+            inputs_hash=fingerprint([inspection.fingerprint, inspection.model_fingerprint, *self.code]),
             threads=threads,
             device=device,
             dir=str(paths.dir),
@@ -240,7 +240,7 @@ class SweepConfig:
             "pruner": self.pruner.resolved(),
             "budget": asdict(self.budget),
             "finalists": asdict(self.finalists) if self.finalists else None,
-            "trials": asdict(self.patience),
+            "trials": asdict(self.retry_policy),
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),

@@ -10,16 +10,16 @@ from hpo.config.objective import gate_of
 from hpo.errors import HpoError
 from hpo.release.gates import Judged, useless
 from hpo.results.champion import Champion
-from hpo.search.context import RunningSweep
+from hpo.search.context import SweepContext
 from hpo.trials.calls import run_alone
 from hpo.trials.trial_files import read_result
 from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.messages import Measure, Measurement
-from trainers.runtime import GENERATING, Card, ReleaseError
+from trainers.runtime import GENERATIVE, Card, ReleaseError
 
 
-def refuse_useless(sweep: RunningSweep, champion: Champion) -> str | None:
+def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
     """Why the champion is not worth a release, with the numbers; None where it is, or nobody can tell."""
     task, gate = sweep.config.task, gate_of(sweep.config.task, sweep.config.objective)
     paths = sweep.champion_paths(champion)
@@ -42,7 +42,7 @@ def refuse_useless(sweep: RunningSweep, champion: Champion) -> str | None:
     )
 
 
-def refuse_replacing(sweep: RunningSweep, champion: Champion, chosen: Judged) -> str | None:
+def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: Judged) -> str | None:
     """Why the release of another sweep keeps its name, with both numbers; None where the champion may take it."""
     from hpo.release.registry import incumbent_of  # late, for MLflow
 
@@ -70,12 +70,12 @@ def refuse_replacing(sweep: RunningSweep, champion: Champion, chosen: Judged) ->
     return None
 
 
-def _measured(sweep: RunningSweep, folder: Path) -> dict[str, float]:
+def _measured(sweep: SweepContext, folder: Path) -> dict[str, float]:
     """Metrics of another sweep's release on this one's validation rows. Raises `HpoError` where they do not compare."""
     card = Card.read(folder)
     if card.task != sweep.config.task:
         raise HpoError(f"it is a model of {card.task}")
-    if card.task in GENERATING and _base_of(folder) != sweep.inspection.model_fingerprint:
+    if card.task in GENERATIVE and _base_of(folder) != sweep.inspection.model_fingerprint:
         raise HpoError("it has another base model, with other tokens")
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
     threads = len(os.sched_getaffinity(0))

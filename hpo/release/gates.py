@@ -22,7 +22,7 @@ class Judged:
     reason: str
 
 
-def judge(
+def apply_gate(
     torch_metrics: Mapping[str, float],
     measurements: Sequence[Measurement],
     failures: Mapping[str, str],

@@ -9,16 +9,16 @@ from pathlib import Path
 from hpo.config.objective import gate_of
 from hpo.errors import RequestFailed
 from hpo.release.challenge import refuse_replacing, refuse_useless
-from hpo.release.gates import Judged, choose, judge
+from hpo.release.gates import Judged, apply_gate, choose
 from hpo.results.champion import Champion
-from hpo.search.context import RunningSweep
+from hpo.search.context import SweepContext
 from hpo.trials.calls import run_alone
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.codec import to_json
 from trainers.protocol.messages import Export, Exported, Measure, Measurement, TrialSpec
 
 
-def promote(sweep: RunningSweep) -> None:
+def promote(sweep: SweepContext) -> None:
     """Release the champion as ONNX, unless that very trial is released already under the same gate.
 
     When it is useless, no variant passed, or a better release of another sweep has the name, the study's `refusal` says
@@ -64,7 +64,7 @@ def promote(sweep: RunningSweep) -> None:
     sweep.study.set_attr("release", {**to_json(release), "max_drop": sweep.config.promote.max_drop})
 
 
-def _is_released(sweep: RunningSweep, champion: Champion) -> bool:
+def _is_released(sweep: SweepContext, champion: Champion) -> bool:
     stored = sweep.study.attrs().get("release")
     wanted = sweep.config.promote
     if stored is None or wanted is None:
@@ -76,7 +76,7 @@ def _is_released(sweep: RunningSweep, champion: Champion) -> bool:
     return (stored["run_id"], stored["name"], stored["max_drop"]) == (champion.run_id, wanted.name, wanted.max_drop)
 
 
-def export(sweep: RunningSweep, champion: Champion, folder: Path) -> Exported:
+def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
     """Merge in fp32 and write the task's ONNX variants, in a child of the trial host."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -88,7 +88,7 @@ def export(sweep: RunningSweep, champion: Champion, folder: Path) -> Exported:
     return exported
 
 
-def champion_spec(sweep: RunningSweep, champion: Champion) -> TrialSpec:
+def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
     paths = sweep.champion_paths(champion)
     seed = None if champion.repeat is None else sweep.config.seed + 1 + champion.repeat
     return sweep.config.trial_spec(
@@ -96,7 +96,7 @@ def champion_spec(sweep: RunningSweep, champion: Champion) -> TrialSpec:
     )
 
 
-def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> list[Judged]:
+def judge_variants(sweep: SweepContext, exported: Exported, folder: Path) -> list[Judged]:
     """Measure the variants one after the other (latency needs the machine alone), then judge them."""
     assert sweep.config.promote is not None  # noqa: S101  # `promote` returned early without it
     measurements, failures = [], dict(exported.failures)
@@ -112,7 +112,7 @@ def judge_variants(sweep: RunningSweep, exported: Exported, folder: Path) -> lis
         assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
         measurements.append(measured)
     gate = gate_of(sweep.config.task, sweep.config.objective)
-    judged = judge(exported.metrics, measurements, failures, gate, sweep.config.promote.max_drop)
+    judged = apply_gate(exported.metrics, measurements, failures, gate, sweep.config.promote.max_drop)
     sweep.study.set_attr("torch", {"metrics": exported.metrics, "latency_p50_ms": exported.latency_p50_ms})
     sweep.study.set_attr("variants", [to_json(j) for j in judged])
     return judged

@@ -1,6 +1,6 @@
 """The MLflow room for models: a judged variant becomes a registered version with the alias `champion`.
 
-The registered model is a pyfunc model from code: `released_model.py` (what MLflow executes) and the release folder
+The registered model is a pyfunc model from code: `mlflow_model.py` (what MLflow executes) and the release folder
 with its own `runtime.py`. Nothing is pickled, and nothing of this project needs to be installed to load it.
 """
 
@@ -29,14 +29,14 @@ from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client, quiet_mlflow
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.files import file_fingerprint
-from trainers.protocol.messages import Inspection
+from trainers.protocol.messages import PreparedData
 from trainers.runtime import Card
 
 ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow says of a model, a version or an alias that is not there, or cannot be."""
-_RELEASED_MODEL = Path(__file__).with_name("released_model.py")
+_MLFLOW_MODEL = Path(__file__).with_name("mlflow_model.py")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Release:
 
 
 def release_model(
-    home: Home, config: SweepConfig, inspection: Inspection, champion: Champion, chosen: Judged, folder: Path,
+    home: Home, config: SweepConfig, inspection: PreparedData, champion: Champion, chosen: Judged, folder: Path,
     adapter: Path,
 ) -> Release:  # fmt: skip
     """Register `folder` under `promote.name` and move the alias `champion` to it."""
@@ -88,7 +88,7 @@ def _save_pyfunc(model: Path, folder: Path, card: Card) -> None:
     quiet_mlflow()
     mlflow.pyfunc.save_model(
         path=str(model),
-        python_model=str(_RELEASED_MODEL),
+        python_model=str(_MLFLOW_MODEL),
         artifacts={"release": str(folder)},
         input_example=[card.example],
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
@@ -170,7 +170,7 @@ def released_folder(home: Home, name: str) -> Path:
 
 
 def _manifest(
-    config: SweepConfig, inspection: Inspection, champion: Champion, chosen: Judged, folder: Path, adapter: Path
+    config: SweepConfig, inspection: PreparedData, champion: Champion, chosen: Judged, folder: Path, adapter: Path
 ) -> dict[str, Any]:
     """Hashes of everything the release was made of."""
     return {

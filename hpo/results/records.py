@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.config.objective import Objective
+from trainers.protocol.codec import was
 from trainers.protocol.messages import Cause, TrialResult
 from trainers.protocol.settings import Setting
 
@@ -21,7 +22,7 @@ class Attempt:
     """The trial's own clock at the last event of this attempt."""
     resumed_from: int | None
     """The step that this attempt itself had begun from; None from the beginning."""
-    halvings: int
+    micro_batch_halvings: int = field(metadata=was("halvings"), default=0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def void_crashes(records: Iterable[TrialRecord]) -> set[int]:
 
 
 @dataclass(frozen=True)
-class StudyView:
+class StudySnapshot:
     """A whole study: what a sweep was asked to do, and what happened."""
 
     name: str

@@ -12,12 +12,12 @@ from hpo.config.objective import Objective, gate_of
 from hpo.config.space import from_resolved
 from hpo.results.champion import Champion, choose_champion, front
 from hpo.results.diagnosis import Advice, advice, collected, knobs
-from hpo.results.records import StudyView, TrialRecord
+from hpo.results.records import StudySnapshot, TrialRecord
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.settings import FIELDS
 
 
-def show(view: StudyView, state: str) -> dict[str, Any]:
+def show(view: StudySnapshot, state: str) -> dict[str, Any]:
     """The sweep as `hpo show --json` gives it."""
     attrs, records = view.attrs, sorted(view.records, key=lambda r: r.number)
     constraints = view.config["constraints"]
@@ -97,7 +97,9 @@ def _summary(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _trial(record: TrialRecord, baseline: TrialRecord | None, view: StudyView, *, is_under_way: bool) -> dict[str, Any]:
+def _trial(
+    record: TrialRecord, baseline: TrialRecord | None, view: StudySnapshot, *, is_under_way: bool
+) -> dict[str, Any]:
     result = record.result
     # The study keeps an interrupted trial as running: it will go on under its number.
     state = "interrupted" if record.state == "running" and not is_under_way else record.state
@@ -120,7 +122,7 @@ def _trial(record: TrialRecord, baseline: TrialRecord | None, view: StudyView, *
     }
 
 
-def _advice(record: TrialRecord, view: StudyView) -> list[Advice]:
+def _advice(record: TrialRecord, view: StudySnapshot) -> list[Advice]:
     if record.result is None or record.is_duplicate:
         return []
     has = knobs(view.config, record.params, view.attrs.get("budget_setting"))

@@ -11,10 +11,10 @@ from hpo.executors.base import Executor
 from hpo.paths import Home, SweepPaths
 from hpo.results.champion import Champion, choose_champion
 from hpo.study.study import Study
-from hpo.terminal import View
+from hpo.terminal import ProgressView
 from hpo.trials.slots import Slots
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Inspection
+from trainers.protocol.messages import PreparedData
 
 if TYPE_CHECKING:
     from hpo.tracking.mlflow_tracker import (
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunningSweep:
+class SweepContext:
     config: SweepConfig
     home: Home
-    inspection: Inspection
+    inspection: PreparedData
     study: Study
     tracker: Tracker
     executor: Executor
-    view: View
+    view: ProgressView
     slots: Slots
     meter: Meter
 

@@ -16,14 +16,14 @@ from hpo.pruning.rules import Peers
 from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
 from hpo.study.study import Study
-from hpo.terminal import View
+from hpo.terminal import ProgressView
 from hpo.trials.retries import SAME_CRASHES
 from hpo.trials.scheduler import Job
 from hpo.trials.slots import Slots
 from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Inspection, Step, TrialResult, TrialSpec, Verdict
+from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec, Verdict
 from trainers.protocol.settings import Setting
 
 
@@ -51,12 +51,12 @@ class Untracked:
     def best_so_far(self, finished: int, value: float) -> None: ...
 
 
-class Search:
-    """One sweep's search, as `hpo.trials.scheduler.Books`."""
+class SearchController:
+    """One sweep's search, as `hpo.trials.scheduler.TrialController`."""
 
     def __init__(
-        self, config: SweepConfig, home: Home, inspection: Inspection, study: Study, tracker: TrialLog, view: View,
-        slots: Slots, proposals: Proposals, meter: Meter, repeats: int = 0,
+        self, config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog,
+        view: ProgressView, slots: Slots, proposals: Proposals, meter: Meter, repeats: int = 0,
     ) -> None:  # fmt: skip
         self._config = config
         self._home = home
@@ -244,7 +244,7 @@ class Search:
             )
 
 
-def identity_of(config: SweepConfig, home: Home, inspection: Inspection, point: Mapping[str, Setting]) -> str:
+def identity_of(config: SweepConfig, home: Home, inspection: PreparedData, point: Mapping[str, Setting]) -> str:
     """What makes a trial at this point the same as another one."""
     paths = home.sweep(config.name).trial(0)
     return config.trial_spec(0, point, home, inspection, paths, threads=1).fingerprint()

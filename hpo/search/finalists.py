@@ -17,9 +17,9 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.results.champion import choose_champion, ranked
 from hpo.results.records import TrialRecord
 from hpo.results.statistics import Comparison, Draws, Interval, compare, interval, resample
-from hpo.search.context import RunningSweep
+from hpo.search.context import SweepContext
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job, Runner
+from hpo.trials.scheduler import Job, TrialScheduler
 from hpo.trials.trial_files import finished_on_disk, prepare_folder, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.codec import fingerprint, to_json
@@ -38,7 +38,7 @@ class Repeat:
     spec: TrialSpec
 
 
-def decide(sweep: RunningSweep) -> None:
+def run_finalists(sweep: SweepContext) -> None:
     """Repeat, compare, choose the champion, read the test split; unless that has been done for these contestants."""
     wanted = sweep.config.finalists
     if wanted is None:
@@ -52,10 +52,12 @@ def decide(sweep: RunningSweep) -> None:
     sweep.view.say(
         f"finalists: trials {', '.join(str(c.number) for c in contestants)}; each again with {wanted.seeds} fresh seeds"
     )
-    finals = Finals(sweep, repeats)
+    controller = FinalistController(sweep, repeats)
     minutes = sweep.config.budget.trial_minutes
-    Runner(sweep.executor, sweep.inspection, sweep.slots, sweep.config.patience, minutes, sweep.view).run(finals)
-    outcome = judge(sweep, contestants, finals.results)
+    TrialScheduler(sweep.executor, sweep.inspection, sweep.slots, sweep.config.retry_policy, minutes, sweep.view).run(
+        controller
+    )
+    outcome = compare_finalists(sweep, contestants, controller.results)
     outcome["identity"] = identity
     outcome["test"] = read_test(sweep, outcome)
     sweep.study.set_attr("finalists", outcome)
@@ -66,7 +68,7 @@ def repeats_planned(config: SweepConfig) -> int:
     return (config.finalists.top + 1) * config.finalists.seeds if config.finalists else 0
 
 
-def contestants_of(sweep: RunningSweep, top: int) -> list[TrialRecord]:
+def contestants_of(sweep: SweepContext, top: int) -> list[TrialRecord]:
     """The best trials, best first, and the baseline, which has to be beaten."""
     best = ranked(sweep.study.records(), sweep.config.objective, sweep.config.constraints)
     baseline = sweep.study.attrs().get("baseline")
@@ -74,7 +76,7 @@ def contestants_of(sweep: RunningSweep, top: int) -> list[TrialRecord]:
     return chosen + [r for r in sweep.study.records() if r.number == baseline and r.state == "complete"]
 
 
-def repeats_of(sweep: RunningSweep, contestants: Sequence[TrialRecord], seeds: int) -> list[Repeat]:
+def repeats_of(sweep: SweepContext, contestants: Sequence[TrialRecord], seeds: int) -> list[Repeat]:
     """Every contestant with every seed; none of them the search's own, on which the contestants were chosen."""
     repeats: list[Repeat] = []
     for contestant in contestants:
@@ -88,10 +90,10 @@ def repeats_of(sweep: RunningSweep, contestants: Sequence[TrialRecord], seeds: i
     return repeats
 
 
-class Finals:
-    """The books of the repeats, as `hpo.trials.scheduler.Books`."""
+class FinalistController:
+    """The books of the repeats, as `hpo.trials.scheduler.TrialController`."""
 
-    def __init__(self, sweep: RunningSweep, repeats: Sequence[Repeat]) -> None:
+    def __init__(self, sweep: SweepContext, repeats: Sequence[Repeat]) -> None:
         self._sweep = sweep
         self._by_number = {repeat.spec.number: repeat for repeat in repeats}
         self._waiting = deque(repeats)
@@ -158,8 +160,8 @@ class Finals:
 # --- judging -------------------------------------------------------------------------------------------
 
 
-def judge(
-    sweep: RunningSweep, contestants: Sequence[TrialRecord], results: dict[tuple[int, int], tuple[TrialResult, str]]
+def compare_finalists(
+    sweep: SweepContext, contestants: Sequence[TrialRecord], results: dict[tuple[int, int], tuple[TrialResult, str]]
 ) -> dict[str, Any]:
     """Mean and interval of each contestant, the champion, and its tests against baseline and runner-up, as JSON.
 
@@ -198,14 +200,14 @@ def judge(
     }
 
 
-def _rows_of(sweep: RunningSweep, trial: int, repeat: int, result: TrialResult) -> Rows:
+def _rows_of(sweep: SweepContext, trial: int, repeat: int, result: TrialResult) -> Rows:
     """Per-row validation results at the best evaluation of a repeat."""
     path = sweep.paths.repeat(trial, repeat).rows(result.best_index or 0)
     rows: Rows = np.load(path, allow_pickle=False)
     return rows
 
 
-def _summary(sweep: RunningSweep, rows: list[Rows], contestant: int) -> tuple[dict[str, float], Draws]:
+def _summary(sweep: SweepContext, rows: list[Rows], contestant: int) -> tuple[dict[str, float], Draws]:
     metrics, labels = row_results(sweep.config.task, sweep.config.metrics).metrics, sweep.inspection.labels
     name = sweep.config.objective.metric
 
@@ -232,7 +234,7 @@ def _told(compared: Comparison, other: int) -> dict[str, Any]:
 # --- the sealed test -----------------------------------------------------------------------------------
 
 
-def read_test(sweep: RunningSweep, outcome: dict[str, Any]) -> dict[str, Any] | None:
+def read_test(sweep: SweepContext, outcome: dict[str, Any]) -> dict[str, Any] | None:
     """The champion and the baseline on the test split: once, after everything else is decided."""
     if outcome["champion"] is None:
         return None
@@ -255,7 +257,7 @@ def read_test(sweep: RunningSweep, outcome: dict[str, Any]) -> dict[str, Any] | 
     return read
 
 
-def _score_on_test(sweep: RunningSweep, trial: int, repeat: int) -> tuple[dict[str, float], Rows]:
+def _score_on_test(sweep: SweepContext, trial: int, repeat: int) -> tuple[dict[str, float], Rows]:
     paths = sweep.paths.repeat(trial, repeat)
     params = sweep.study.record(trial).params
     spec = sweep.config.trial_spec(

@@ -6,14 +6,14 @@ import dataclasses
 from typing import Any
 
 from hpo.results.records import TrialRecord
-from hpo.search.context import RunningSweep
+from hpo.search.context import SweepContext
 from hpo.search.finalists import repeats_of
 from hpo.trials.trial_files import read_result
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import TrialResult
 
 
-def write_lost_runs(sweep: RunningSweep) -> None:
+def write_lost_runs(sweep: SweepContext) -> None:
     """MLflow is a view of the study: a trial or repeat whose run is gone has a new one, and the study knows it.
 
     Evaluations, best values and files come back; the loss of the steps between evaluations is kept nowhere else.
@@ -35,7 +35,7 @@ def write_lost_runs(sweep: RunningSweep) -> None:
                        "written again, without the loss of the steps between evaluations")  # fmt: skip
 
 
-def _write_trial(sweep: RunningSweep, record: TrialRecord) -> None:
+def _write_trial(sweep: SweepContext, record: TrialRecord) -> None:
     paths = sweep.paths.trial(record.number)
     spec = sweep.config.trial_spec(record.number, record.params, sweep.home, sweep.inspection, paths, threads=1)
     is_baseline = record.number == sweep.study.attrs().get("baseline")
@@ -45,7 +45,7 @@ def _write_trial(sweep: RunningSweep, record: TrialRecord) -> None:
     sweep.study.replace_run(record.number, run_id)
 
 
-def _write_repeats(sweep: RunningSweep, finalists: dict[str, Any], gone: set[str]) -> None:
+def _write_repeats(sweep: SweepContext, finalists: dict[str, Any], gone: set[str]) -> None:
     """The study's `finalists` with the new runs of those that are gone."""
     contestants = []
     for contestant in finalists["contestants"]:
@@ -65,7 +65,7 @@ def _write_repeats(sweep: RunningSweep, finalists: dict[str, Any], gone: set[str
 
 
 def _write_result(
-    sweep: RunningSweep, number: int, result: TrialResult, paths: TrialPaths, *, with_curve: bool
+    sweep: SweepContext, number: int, result: TrialResult, paths: TrialPaths, *, with_curve: bool
 ) -> None:
     for evaluation in result.evaluations if with_curve else []:
         sweep.tracker.evaluation(number, evaluation)

@@ -16,7 +16,7 @@ from hpo.search.controller import TrialLog
 from hpo.study.revision import refit
 from hpo.study.store import study_names, view_study
 from hpo.study.study import Study
-from trainers.protocol.messages import Inspection
+from trainers.protocol.messages import PreparedData
 
 BEST_OF_EACH = 3
 
@@ -51,7 +51,7 @@ def warm_points(config: SweepConfig, home: Home) -> list[Point]:
 
 
 def take_over(
-    config: SweepConfig, home: Home, inspection: Inspection, study: Study, tracker: TrialLog,
+    config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog,
     identity_of: Callable[[Point], str],
 ) -> int:  # fmt: skip
     """Copy the trials of earlier sweeps that this one would train just the same; returns how many."""
@@ -82,7 +82,7 @@ def _origin(name: str, record: TrialRecord) -> str:
 
 
 def _copy(
-    config: SweepConfig, home: Home, inspection: Inspection, study: Study, tracker: TrialLog, record: TrialRecord,
+    config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog, record: TrialRecord,
     origin: str, is_baseline: bool,
 ) -> None:  # fmt: skip
     """MLflow first, then the study: a kill in between is done again, and the run is found by its tags."""

@@ -13,7 +13,7 @@ from hpo.config.objective import Objective
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import HpoError, UsageError
 from hpo.remedies import first_line, way_on
-from hpo.results.records import StudyView
+from hpo.results.records import StudySnapshot
 from hpo.sqlite import usable, wait_while_locked
 from hpo.study.stored_trial import read_trials
 from hpo.study.study import STUDY_ERRORS, Study
@@ -39,7 +39,7 @@ def stored_attrs(database: Path, name: str) -> dict[str, Any]:
         return dict(optuna.load_study(study_name=newest, storage=storage(database, to_write=False)).user_attrs)
 
 
-def view_study(database: Path, name: str) -> StudyView:
+def view_study(database: Path, name: str) -> StudySnapshot:
     """Read a study. Raises `UsageError` naming the sweeps there are."""
     newest = newest_study_name(database, name)
     if newest is None:
@@ -51,7 +51,7 @@ def view_study(database: Path, name: str) -> StudyView:
         attrs = dict(study.user_attrs)
         records = read_trials(study.get_trials(deepcopy=False), attrs)
     objectives = tuple(Objective(o["metric"], o["direction"]) for o in attrs["config"]["objective"])
-    return StudyView(name, attrs["config"], objectives, records, attrs)
+    return StudySnapshot(name, attrs["config"], objectives, records, attrs)
 
 
 def study_names(database: Path) -> list[str]:

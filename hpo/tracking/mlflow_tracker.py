@@ -27,7 +27,7 @@ from hpo.tracking.metric_names import safe_name
 from hpo.tracking.mlflow_runs import SweepRuns
 from hpo.tracking.mlflow_store import client
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Inspection, Step, TrialResult, TrialSpec
+from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec
 
 TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
 """What MLflow and the database below it raise when the store cannot be written."""
@@ -39,7 +39,7 @@ class Tracker:
     """Writes one sweep's runs."""
 
     def __init__(
-        self, home: Home, config: SweepConfig, inspection: Inspection, say: Callable[[str], None] = lambda text: None
+        self, home: Home, config: SweepConfig, inspection: PreparedData, say: Callable[[str], None] = lambda text: None
     ) -> None:
         """`say` is told what was deleted in MLflow and is made again."""
         self._client = client(home)

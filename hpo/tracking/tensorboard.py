@@ -25,14 +25,14 @@ from hpo.tracking import curves
 from hpo.tracking.metric_names import safe_name
 from hpo.tracking.mlflow_tracker import Tracker
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Inspection, Step, TrialResult, TrialSpec
+from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec
 
 
 class TensorBoardTracker(Tracker):
     """MLflow's runs, with event files beside them that are told the same."""
 
     def __init__(
-        self, home: Home, config: SweepConfig, inspection: Inspection, say: Callable[[str], None] = lambda text: None
+        self, home: Home, config: SweepConfig, inspection: PreparedData, say: Callable[[str], None] = lambda text: None
     ) -> None:
         super().__init__(home, config, inspection, say)
         self._home = home

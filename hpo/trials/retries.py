@@ -29,16 +29,16 @@ def halvings_of_next_attempt(failed: Failed, spec: TrialSpec, attempts: Sequence
     `attempts` are those before the one that failed.
     """
     if failed.cause == "oom":
-        return spec.halvings + 1 if spec.halvings < MOST_HALVINGS else None
+        return spec.micro_batch_halvings + 1 if spec.micro_batch_halvings < MOST_HALVINGS else None
     spent = sum(a.cause in RETRIED and a.message not in _FREE for a in attempts)
     if failed.cause in RETRIED and (spent < retries or failed.message in _FREE):
-        return spec.halvings
+        return spec.micro_batch_halvings
     return None
 
 
 def halvings_to_begin_with(attempts: Sequence[Attempt]) -> int:
     """What earlier attempts, of this process or another, have learned of the memory a trial needs."""
-    known = (a.halvings + (a.cause == "oom") for a in attempts)
+    known = (a.micro_batch_halvings + (a.cause == "oom") for a in attempts)
     return min(MOST_HALVINGS, max(known, default=0))
 
 

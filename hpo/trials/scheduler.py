@@ -1,4 +1,4 @@
-"""Keeps trials under way on the machine's slots: starts, listens, tries again, pauses, stops; keeps no books."""
+"""Keeps trials under way on the machine's slots: starts, listens, tries again, pauses, stops; keeps no controller."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from hpo.config.sweep_config import Patience
+from hpo.config.sweep_config import RetryPolicy
 from hpo.errors import SweepError
 from hpo.executors.base import Executor
 from hpo.results.records import Attempt
 from hpo.signals import StopWish, stop_wish
-from hpo.terminal import View
+from hpo.terminal import ProgressView
 from hpo.trials.calls import data_error
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
 from hpo.trials.slots import Slots
@@ -23,10 +23,10 @@ from trainers.protocol.messages import (
     Evaluation,
     Event,
     Failed,
-    Inspection,
+    PreparedData,
     Resumed,
     Step,
-    TrainRequest,
+    Train,
     TrialResult,
     TrialSpec,
     Verdict,
@@ -65,8 +65,8 @@ class Job:
         self.evaluations = [e for e in self.evaluations if e.index < evaluation.index] + [evaluation]
 
 
-class Books(Protocol):
-    """Says what to run, and is told what happens. `Search` and `Finals` are it."""
+class TrialController(Protocol):
+    """Says what to run, and is told what happens. `SearchController` and `FinalistController` are it."""
 
     def next_job(self, slot: int) -> Job | None:
         """The next trial to run on a slot; None when there is none (for now)."""
@@ -89,24 +89,24 @@ class Books(Protocol):
     def finished(self, job: Job, result: TrialResult) -> None: ...
 
 
-class Runner:
+class TrialScheduler:
     """`slots.jobs` trials at a time, until the books have no more."""
 
     def __init__(
-        self, executor: Executor, inspection: Inspection, slots: Slots, patience: Patience,
-        trial_minutes: float | None, view: View,
+        self, executor: Executor, inspection: PreparedData, slots: Slots, retry_policy: RetryPolicy,
+        trial_minutes: float | None, view: ProgressView,
     ) -> None:  # fmt: skip
         self._executor = executor
         self._inspection = inspection
         self._slots = slots
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._trial_minutes = trial_minutes
         self._view = view
         self._jobs: dict[int, Job] = {}
         self._wish = StopWish()
         self._pause_began: float | None = None
 
-    def run(self, books: Books) -> None:
+    def run(self, controller: TrialController) -> None:
         """Returns when nothing is left to run.
 
         Raises `ConfigError` when a trial finds the data or config unusable, `SweepError` when the disk is full, and
@@ -114,28 +114,28 @@ class Runner:
         """
         with stop_wish() as self._wish:
             while True:
-                self._fill(books)
+                self._fill(controller)
                 if not self._jobs:
                     break
                 message = self._executor.wait(timeout_s=1.0)
                 if message is None:
                     self._view.tick()
                 else:
-                    self._handle(books, *message)
-                self._watch(books)
+                    self._handle(controller, *message)
+                self._watch(controller)
             if self._wish.is_made:
                 raise KeyboardInterrupt
 
-    def _fill(self, books: Books) -> None:
-        while len(self._jobs) < self._slots.jobs and not self._wish.is_made and not books.is_spent():
+    def _fill(self, controller: TrialController) -> None:
+        while len(self._jobs) < self._slots.jobs and not self._wish.is_made and not controller.is_spent():
             taken = {job.slot for job in self._jobs.values()}
-            job = books.next_job(next(i for i in range(self._slots.jobs) if i not in taken))
+            job = controller.next_job(next(i for i in range(self._slots.jobs) if i not in taken))
             if job is None:
                 return
             if self._wish.is_made:  # the books have begun it meanwhile: it is the next session's
-                books.paused(job)
+                controller.paused(job)
                 return
-            job.spec = dataclasses.replace(job.spec, halvings=halvings_to_begin_with(job.attempts))
+            job.spec = dataclasses.replace(job.spec, micro_batch_halvings=halvings_to_begin_with(job.attempts))
             self._launch(job)
 
     def _launch(self, job: Job) -> None:
@@ -143,34 +143,34 @@ class Runner:
         write_atomically(job.paths.spec, json.dumps(to_json(job.spec), indent=2))
         job.heard_at = time.monotonic()
         job.resumed_from, job.stopped_for, job.is_hung = None, None, False
-        self._jobs[self._executor.submit(TrainRequest(job.spec, self._inspection))] = job
+        self._jobs[self._executor.submit(Train(job.spec, self._inspection))] = job
 
-    def _handle(self, books: Books, request_id: int, event: Event) -> None:
+    def _handle(self, controller: TrialController, request_id: int, event: Event) -> None:
         job = self._jobs[request_id]
         job.heard_at = time.monotonic()
         if isinstance(event, Resumed):
             job.resumed_from = event.step
-            books.resumed(job)
+            controller.resumed(job)
             for evaluation in event.evaluations:
                 job.take(evaluation)
-                books.evaluated(job, evaluation)
+                controller.evaluated(job, evaluation)
         elif isinstance(event, Step):
             job.seconds = event.seconds
-            books.stepped(job, event)
+            controller.stepped(job, event)
         elif isinstance(event, Evaluation):
             job.seconds = event.seconds
             job.take(event)
-            books.evaluated(job, event)
+            controller.evaluated(job, event)
             if not self._wish.is_made and job.stopped_for is None:  # else its verdict is on the way, or about to be
-                self._executor.reply(request_id, books.verdict(job))
+                self._executor.reply(request_id, controller.verdict(job))
         elif isinstance(event, TrialResult):
             del self._jobs[request_id]
-            books.finished(job, _as_stopped(job, event))
+            controller.finished(job, _as_stopped(job, event))
         elif isinstance(event, Failed):
             del self._jobs[request_id]
-            self._failed(books, job, event)
+            self._failed(controller, job, event)
 
-    def _failed(self, books: Books, job: Job, failed: Failed) -> None:
+    def _failed(self, controller: TrialController, job: Job, failed: Failed) -> None:
         """Try again, keep for later, or give up."""
         if failed.cause == "data":
             raise data_error(failed)
@@ -179,39 +179,39 @@ class Runner:
         if job.is_given_up or is_disk_full(failed):
             failed = NOT_PAUSED
         elif job.is_hung:
-            failed = Failed("timeout", f"told nothing for {self._patience.stall_minutes:g} minutes")
+            failed = Failed("timeout", f"told nothing for {self._retry_policy.stall_minutes:g} minutes")
         elif job.stopped_for and failed.cause == "timeout":
             what = "trial_minutes" if job.stopped_for == "trial_minutes" else "the sweep's budget"
-            books.finished(job, failure(job, Failed("timeout", f"{what} ended before its first evaluation")))
+            controller.finished(job, failure(job, Failed("timeout", f"{what} ended before its first evaluation")))
             return
-        attempt = Attempt(failed.cause, failed.message, job.seconds, job.resumed_from, job.spec.halvings)
-        halvings = halvings_of_next_attempt(failed, job.spec, job.attempts, self._patience.retries)
-        if halvings is None:
-            books.finished(job, failure(job, failed))
+        attempt = Attempt(failed.cause, failed.message, job.seconds, job.resumed_from, job.spec.micro_batch_halvings)
+        micro_batch_halvings = halvings_of_next_attempt(failed, job.spec, job.attempts, self._retry_policy.retries)
+        if micro_batch_halvings is None:
+            controller.finished(job, failure(job, failed))
         elif self._wish.is_made:
             job.attempts.append(attempt)
-            books.paused(job)
+            controller.paused(job)
         else:
             job.attempts.append(attempt)
-            job.spec = dataclasses.replace(job.spec, halvings=halvings)
-            books.retrying(job)
+            job.spec = dataclasses.replace(job.spec, micro_batch_halvings=micro_batch_halvings)
+            controller.retrying(job)
             self._launch(job)
 
-    def _watch(self, books: Books) -> None:
+    def _watch(self, controller: TrialController) -> None:
         """What time brings: a wish to stop, a spent budget, a trial over its minutes, a hung one."""
         now = time.monotonic()
         if self._wish.is_made:
             self._pause(now)
             return
         for request_id, job in self._jobs.items():
-            if now - job.heard_at > self._patience.stall_minutes * 60 and not job.is_hung:
+            if now - job.heard_at > self._retry_policy.stall_minutes * 60 and not job.is_hung:
                 job.is_hung = True
                 self._executor.kill(request_id)
             elif self._trial_minutes is not None and job.seconds > self._trial_minutes * 60:
                 self._stop(request_id, job, "trial_minutes")
-        if self._jobs and books.is_spent():
+        if self._jobs and controller.is_spent():
             # Of those that run on: one that was told to stop may be further by now, but it ends all the same.
-            spared = books.spared([job for job in self._jobs.values() if job.stopped_for is None])
+            spared = controller.spared([job for job in self._jobs.values() if job.stopped_for is None])
             for request_id, job in self._jobs.items():
                 if job is not spared:
                     self._stop(request_id, job, "sweep_budget")

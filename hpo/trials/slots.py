@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.protocol.messages import Inspection, Probed
+from trainers.protocol.messages import PreparedData, Probed
 
 AMPLE_MB = 4096
 """With so much memory free for each core, nobody needs to ask what a trial takes."""
@@ -27,7 +27,7 @@ class Slots:
 
 
 def choose_slots(
-    inspection: Inspection, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
+    inspection: PreparedData, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
 ) -> Slots:
     """As asked for; else a trial per core, or as many on each GPU, as memory allows.
 
@@ -48,7 +48,7 @@ def cpu_jobs(wanted: int, probe: Callable[[], Probed | None], available_mb: floa
     return 1 if largest is None else min(wanted, int(available / (largest.memory_mb * MARGIN)))
 
 
-def probes_at_once(inspection: Inspection) -> int:
+def probes_at_once(inspection: PreparedData) -> int:
     """One for each core, as trials will run, where memory is ample; else in turn, and on GPUs too: each measures its
     own memory there."""
     return cores() if not inspection.gpus and is_ample(cores(), available_memory_mb()) else 1
@@ -58,7 +58,7 @@ def is_ample(jobs: int, available_mb: float) -> bool:
     return available_mb >= AMPLE_MB * jobs
 
 
-def gpu_jobs(inspection: Inspection, probe: Callable[[], Probed | None]) -> int:
+def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None]) -> int:
     """On each GPU what fits into its memory, but no more trials than cores to feed them."""
     largest = probe()
     per_gpu = 1 if largest is None else int(inspection.gpu_memory_mb / (largest.memory_mb * MARGIN))

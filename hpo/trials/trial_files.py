@@ -14,7 +14,7 @@ from hpo.results.error_analysis import confusion, example, worst_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import TrialPaths, write_atomically
-from trainers.protocol.messages import Inspection, TrialResult, TrialSpec
+from trainers.protocol.messages import PreparedData, TrialResult, TrialSpec
 
 LOG_TAIL_LINES = 20
 
@@ -62,7 +62,7 @@ def losses_of(paths: TrialPaths, index: int, task: str) -> list[float] | None:
     return losses
 
 
-def write_examples(result: TrialResult, paths: TrialPaths, task: str, inspection: Inspection, folder: Path) -> None:
+def write_examples(result: TrialResult, paths: TrialPaths, task: str, inspection: PreparedData, folder: Path) -> None:
     """What a complete trial gets wrong: `worst_examples.jsonl` and, for classes, `confusion_matrix.json` and `.svg`.
 
     They follow from the per-row results of its best evaluation. The fake trainer has no tokens, so nothing to show.
@@ -82,7 +82,7 @@ def write_examples(result: TrialResult, paths: TrialPaths, task: str, inspection
         (folder / "confusion_matrix.svg").write_text(confusion_svg(matrix.labels, matrix.counts), encoding="utf-8")
 
 
-def _validation_rows(inspection: Inspection, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+def _validation_rows(inspection: PreparedData, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Some rows as the tokens' folder has them; token ids as their text, where the model's folder can tell it."""
     wanted = set(numbers)
     with Path(inspection.tokens_dir, "validation.jsonl").open(encoding="utf-8") as lines:

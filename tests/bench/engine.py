@@ -74,18 +74,18 @@ def run(engine: Engine, folder: Path) -> Measured:
     from hpo.executors.inline import InlineExecutor
     from hpo.executors.local import LocalExecutor
     from hpo.paths import Home
-    from hpo.search.controller import Search, Untracked, identity_of
+    from hpo.search.controller import SearchController, Untracked, identity_of
     from hpo.search.proposals import Proposals
     from hpo.study.revision import open_revision
     from hpo.study.store import open_study
     from hpo.terminal import Silent
     from hpo.tracking.mlflow_tracker import Tracker
     from hpo.trials.calls import run_alone
-    from hpo.trials.scheduler import Runner
+    from hpo.trials.scheduler import TrialScheduler
     from hpo.trials.slots import Slots
     from trainers.host import fake
     from trainers.memory import peak_rss_mb
-    from trainers.protocol.messages import Inspect, Inspection, TrialResult
+    from trainers.protocol.messages import Inspect, PreparedData, TrialResult
 
     assert callable(run_sweep)  # imported so that its memory counts
     home = Home(folder / "home")
@@ -93,7 +93,7 @@ def run(engine: Engine, folder: Path) -> Measured:
     config = load_config(write_sweep(folder, engine), home)
     executor = LocalExecutor(folder / "host.log", "trainers.host.fake") if engine.host else InlineExecutor(fake.work)
     inspection = run_alone(executor, Inspect(config.workload(home)))
-    assert isinstance(inspection, Inspection)
+    assert isinstance(inspection, PreparedData)
 
     def identify(point: Any) -> str:
         return identity_of(config, home, inspection, point)
@@ -111,11 +111,11 @@ def run(engine: Engine, folder: Path) -> Measured:
 
     slots = Slots(2, 1)
     meter = Meter(Budget(), Spent(), time.time)
-    books = Search(
+    books = SearchController(
         config, home, inspection, study, tracker, Watch(), slots, Proposals(config, study, identify), meter
     )  # fmt: skip
     began = time.perf_counter()
-    Runner(executor, inspection, slots, config.patience, None, Watch()).run(books)
+    TrialScheduler(executor, inspection, slots, config.retry_policy, None, Watch()).run(books)
     executor.close()
     return Measured(ended, sweep_mb, host_mb, peak_rss_mb())
 

@@ -54,7 +54,7 @@ def first_step(folder: Path) -> float:
     from hpo.executors.local import LocalExecutor
     from hpo.paths import Home
     from hpo.trials.calls import run_alone
-    from trainers.protocol.messages import Inspect, Inspection, Load, Step, TrainRequest
+    from trainers.protocol.messages import Inspect, Load, PreparedData, Step, Train
 
     home = Home(ROOT / "mlruns")
     for name in ("all-MiniLM-L6-v2", "vader-movie"):
@@ -63,14 +63,14 @@ def first_step(folder: Path) -> float:
     executor = LocalExecutor(folder / "host.log")
     try:
         inspection = run_alone(executor, Inspect(config.workload(home)))
-        assert isinstance(inspection, Inspection)
+        assert isinstance(inspection, PreparedData)
         run_alone(executor, Load(config.workload(home), inspection))
         times = []
         for number in range(REPEATS):
             paths = Home(folder).sweep("bench").trial(number)
             spec = config.trial_spec(number, config.baseline(), home, inspection, paths, threads=1)
             began = time.perf_counter()
-            request_id = executor.submit(TrainRequest(spec, inspection))
+            request_id = executor.submit(Train(spec, inspection))
             while not isinstance((executor.wait() or (0, None))[1], Step):
                 pass
             times.append(time.perf_counter() - began)

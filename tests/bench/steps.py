@@ -34,7 +34,7 @@ from trainers.memory import peak_rss_mb
 from trainers.model.load import load_base, put_adapter_on
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import DataRef, Inspect, Inspection, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.protocol.messages import DataRef, Inspect, ModelRef, PreparedData, SourceRef, TrialSpec, Workload
 from trainers.tasks.table import TASKS as TASK_TYPES
 from trainers.training.batches import effective_batches
 from trainers.training.trainer import Trainer
@@ -63,7 +63,7 @@ class Compared:
 
 
 def compare(
-    spec: TrialSpec, found: Inspection, steps: int, folder: Path, *, timed: bool = True, dropout: bool = False
+    spec: TrialSpec, found: PreparedData, steps: int, folder: Path, *, timed: bool = True, dropout: bool = False
 ) -> Compared:
     """`steps` optimizer steps of both, from equal adapters."""
     ours = _our_trainer(spec, found, dropout=dropout)
@@ -78,7 +78,7 @@ def compare(
     )  # fmt: skip
 
 
-def peak_mb(tool: str, spec: TrialSpec, found: Inspection, steps: int, folder: Path) -> float:
+def peak_mb(tool: str, spec: TrialSpec, found: PreparedData, steps: int, folder: Path) -> float:
     """Largest resident memory of this process after `steps` steps and an evaluation of ours, or of theirs."""
     if tool == "ours":
         ours = _our_trainer(spec, found, dropout=True)
@@ -92,7 +92,7 @@ def peak_mb(tool: str, spec: TrialSpec, found: Inspection, steps: int, folder: P
     return peak_rss_mb()
 
 
-def _our_trainer(spec: TrialSpec, found: Inspection, *, dropout: bool) -> Trainer:
+def _our_trainer(spec: TrialSpec, found: PreparedData, *, dropout: bool) -> Trainer:
     ours = Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir))
     if not dropout:
         _drop_nothing(ours.model)
@@ -134,7 +134,7 @@ class _InOrder(TheirTrainer):
 
 
 def _their_trainer(
-    spec: TrialSpec, found: Inspection, steps: int, folder: Path, callbacks: list[TrainerCallback], *, dropout: bool
+    spec: TrialSpec, found: PreparedData, steps: int, folder: Path, callbacks: list[TrainerCallback], *, dropout: bool
 ) -> TheirTrainer:
     model = put_adapter_on(load_base(spec.workload, found.labels), spec)
     if not dropout:
@@ -255,7 +255,7 @@ def _measured(name: str, what: str, steps: int) -> dict[str, Any]:
     return measured
 
 
-def real_spec(name: str, folder: Path) -> tuple[TrialSpec, Inspection]:
+def real_spec(name: str, folder: Path) -> tuple[TrialSpec, PreparedData]:
     case, cache = CASES[name], ROOT / "mlruns/cache"
     source, columns = SourceRef(str(cache / case.data)), dict(TASKS[case.task].columns)
     ref = DataRef(source, None, None, columns, case.validation_rows, 48, 0)

@@ -15,10 +15,10 @@ from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, defaul
 from trainers.protocol.messages import (
     DataRef,
     Inspect,
-    Inspection,
     Intent,
     MethodPlan,
     ModelRef,
+    PreparedData,
     SourceRef,
     TrialSpec,
     Workload,
@@ -39,7 +39,7 @@ def workload_of(folder: Path, task: str, tmp: Path, max_length: int = 32, **chan
     return Workload(task, ModelRef(str(folder)), data, max_length, "fp32", str(tmp / "cache"), **changes)
 
 
-def look(work: Workload, *plans: MethodPlan, release: Any = "no", searched: list[str] | None = None) -> Inspection:
+def look(work: Workload, *plans: MethodPlan, release: Any = "no", searched: list[str] | None = None) -> PreparedData:
     return inspect(Inspect(work, Intent(list(plans) or [plan(work.task)], searched or [], release)))
 
 

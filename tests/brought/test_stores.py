@@ -39,7 +39,7 @@ from trainers.host import fake
 from trainers.metrics.constant import constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.codec import to_json
-from trainers.protocol.messages import Failed, Measurement, TrainRequest
+from trainers.protocol.messages import Failed, Measurement, Train
 from trainers.runtime import Card, Release, _read
 
 ROOT = Path(__file__).parents[2]
@@ -457,7 +457,7 @@ def test_a_machine_that_is_mended_tries_the_crashed_points_again(tmp_path):
     """A driver, a package, a module that the user's file imports: nothing that the sweep knows has changed."""
 
     def broken(request):
-        if isinstance(request, TrainRequest):
+        if isinstance(request, Train):
             yield Failed("crash", "no driver")
         else:
             yield from fake.work(request)

@@ -26,8 +26,8 @@ from trainers.protocol.messages import (
     Export,
     Finding,
     Inspect,
-    Inspection,
     Measure,
+    PreparedData,
     SourceRef,
     TrialSpec,
     Workload,
@@ -211,7 +211,7 @@ def spec_of(given: Workload, folder: Path) -> TrialSpec:
     )  # fmt: skip
 
 
-def released(given: Workload, found: Inspection, folder: Path) -> tuple[Any, Any, Release]:
+def released(given: Workload, found: PreparedData, folder: Path) -> tuple[Any, Any, Release]:
     spec = spec_of(given, folder)
     trained(spec, found)
     exported = export(load_base(given, found.labels), Export(spec, found, ["fp32"], str(folder / "release")))

@@ -1,4 +1,4 @@
-"""Books that a test hands to a `Runner`: they give out jobs and note what they are told."""
+"""Books that a test hands to a `TrialScheduler`: they give out jobs and note what they are told."""
 
 from __future__ import annotations
 

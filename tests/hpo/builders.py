@@ -17,21 +17,21 @@ from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from hpo.results.records import StudyView, TrialRecord
+from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.summary import show
-from hpo.search.context import RunningSweep
-from hpo.search.controller import Search, Untracked, identity_of
+from hpo.search.context import SweepContext
+from hpo.search.controller import SearchController, Untracked, identity_of
 from hpo.search.proposals import Proposals
 from hpo.study.revision import open_revision
 from hpo.study.study import Study
 from hpo.terminal import Silent
-from hpo.trials.scheduler import Runner
+from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import Slots
 from trainers.host import fake
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import TERMINAL, Evaluation, Inspection, TrainRequest, TrialResult, TrialSpec
+from trainers.protocol.messages import TERMINAL, Evaluation, PreparedData, Train, TrialResult, TrialSpec
 
-INSPECTION = Inspection(
+INSPECTION = PreparedData(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",
     fingerprint="1" * 64,
     model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],
@@ -104,7 +104,7 @@ class Recording(InlineExecutor):
 
     def submit(self, request):
         request_id = super().submit(request)
-        if not isinstance(request, TrainRequest):
+        if not isinstance(request, Train):
             self.others.append(request)
             return request_id
         self.specs.append(request.spec)
@@ -223,7 +223,7 @@ class Sweep:
         self, executor: Recording | None = None, jobs: int = 1, gpus: int = 0, tracker: Any = None, view: Any = None,
         during: Callable[[Study], object] = lambda study: None, warm: Callable[[Study], list[Point]] | None = None,
         repeats: int = 0,
-    ) -> Search:  # fmt: skip
+    ) -> SearchController:  # fmt: skip
         """One session, from opening the study to the end of the search."""
         study = self.open()
         during(study)
@@ -231,13 +231,13 @@ class Sweep:
         self.executor = executor or Recording()
         self.proposals = Proposals(self.config, study, self.identity_of, warm(study) if warm else [])
         spent = from_json(Spent, study.attrs().get("spent", {}))
-        search = Search(
+        search = SearchController(
             self.config, self.home, self.inspection, study, tracker or Untracked(), view or Silent(), slots,
             self.proposals, Meter(self.config.budget, spent, self.clock), repeats,
         )  # fmt: skip
         try:
-            Runner(
-                self.executor, self.inspection, slots, self.config.patience, self.config.budget.trial_minutes,
+            TrialScheduler(
+                self.executor, self.inspection, slots, self.config.retry_policy, self.config.budget.trial_minutes,
                 view or Silent(),
             ).run(search)  # fmt: skip
             search.check_any_succeeded()
@@ -245,12 +245,12 @@ class Sweep:
             study.close()
         return search
 
-    def running(self, executor: Recording | None = None, tracker: Any = None, jobs: int = 1) -> RunningSweep:
+    def running(self, executor: Recording | None = None, tracker: Any = None, jobs: int = 1) -> SweepContext:
         """What the steps after the search are given."""
         study = self.open()
         self.executor = executor or Recording()
         meter = Meter(self.config.budget, Spent(), self.clock)
-        return RunningSweep(
+        return SweepContext(
             self.config, self.home, self.inspection, study, tracker or Repeated(), self.executor, self.said,
             Slots(jobs, 1), meter,
         )  # fmt: skip
@@ -260,7 +260,7 @@ class Sweep:
         study = self.open()
         config = json.loads(json.dumps(self.config.resolved()))
         attrs = study.attrs()
-        return show(StudyView(self.config.name, config, self.config.objectives, study.records(), attrs), "complete")
+        return show(StudySnapshot(self.config.name, config, self.config.objectives, study.records(), attrs), "complete")
 
     @property
     def records(self) -> list[TrialRecord]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hpo.config.objective import Objective
 from hpo.demo.assets import ASSETS
-from hpo.results.records import StudyView
+from hpo.results.records import StudySnapshot
 from hpo.results.summary import show
 from hpo.terminal import (
     Silent,
@@ -261,7 +261,7 @@ def sweep_shown(params=None, **changes):
     config = {"task": "text-classification", "constraints": {}, "search_space": {}, "budget": {}}
     objectives = (Objective("f1_macro", "maximize"),)
     return show(
-        StudyView("s", config, objectives, records + changes.pop("records", []), {**attrs, **changes}), "complete"
+        StudySnapshot("s", config, objectives, records + changes.pop("records", []), {**attrs, **changes}), "complete"
     )
 
 

@@ -14,8 +14,8 @@ from trainers.protocol.messages import (
     DataRef,
     Event,
     Inspect,
-    Inspection,
     ModelRef,
+    PreparedData,
     SourceRef,
     TrialResult,
     TrialSpec,
@@ -38,12 +38,12 @@ def workload(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 
 
 @pytest.fixture(scope="session")
-def inspection(workload: Callable[..., Workload]) -> Callable[[str], Inspection]:
+def inspection(workload: Callable[..., Workload]) -> Callable[[str], PreparedData]:
     from trainers.prepare.inspect import inspect
 
-    known: dict[str, Inspection] = {}
+    known: dict[str, PreparedData] = {}
 
-    def get(kind: str) -> Inspection:
+    def get(kind: str) -> PreparedData:
         if kind not in known:
             known[kind] = inspect(Inspect(workload(kind)))
         return known[kind]
@@ -54,21 +54,26 @@ def inspection(workload: Callable[..., Workload]) -> Callable[[str], Inspection]
 @pytest.fixture
 def make_spec(workload: Callable[..., Workload], tmp_path: Path) -> Callable[..., TrialSpec]:
     def make(
-        kind: str, method: str = "lora", max_examples: int = 160, seed: int = 0, full_examples: int = 0, **settings: Any
+        kind: str,
+        method: str = "lora",
+        max_examples: int = 160,
+        seed: int = 0,
+        largest_budget_examples: int = 0,
+        **settings: Any,
     ) -> TrialSpec:
         task = KINDS[kind][0]
         metric = TASKS[task].metrics[0]
         chosen = {**default_settings(task, method), "evaluations": 2, "learning_rate": 1e-2, **settings}
         return TrialSpec(
             0, workload(kind), method, canonical_settings(method, chosen), metric, METRICS[metric].direction,
-            max_examples, full_examples or max_examples, seed, "i", 1, "cpu", str(tmp_path / "trial"),
+            max_examples, largest_budget_examples or max_examples, seed, "i", 1, "cpu", str(tmp_path / "trial"),
         )  # fmt: skip
 
     return make
 
 
 @pytest.fixture
-def run_trial(inspection: Callable[[str], Inspection]) -> Callable[..., tuple[TrialResult, list[Event]]]:
+def run_trial(inspection: Callable[[str], PreparedData]) -> Callable[..., tuple[TrialResult, list[Event]]]:
     """Train to the end, answering every evaluation with "go" (or with `verdicts` in turn)."""
     from trainers.model.load import load_base
     from trainers.protocol.messages import Evaluation

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import BAD, CHAT_TEMPLATE, GOOD, chats, reviews, word_tokenizer, write_jsonl
-from trainers.protocol.messages import Evaluation, Inspection, TrialResult, TrialSpec
+from trainers.protocol.messages import Evaluation, PreparedData, TrialResult, TrialSpec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 2}
@@ -135,7 +135,7 @@ def write_task(task: str, folder: Path) -> Path:
     return write_jsonl(folder / f"{task}.jsonl", rows(task, 72))
 
 
-def trained(spec: TrialSpec, found: Inspection) -> TrialResult:
+def trained(spec: TrialSpec, found: PreparedData) -> TrialResult:
     """How a trial ends that is let go on at every evaluation."""
     from trainers.model.load import load_base
     from trainers.training.loop import train

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import ROW_RESULTS, Rows
-from trainers.runtime import GENERATING, JUDGING, Card, Place, Release, log_softmax, sigmoid
+from trainers.runtime import CLASSIFYING, GENERATIVE, Card, Place, Release, log_softmax, sigmoid
 
 Logits = npt.NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def measure(
     expected = None if reference is None else np.load(reference, allow_pickle=False)
     if release.card.task == "token-classification":
         return numbers | _measure_tags(release, examples, expected, latency_calls)
-    measured = _measure_writing if release.card.task in GENERATING else _measure_verdicts
+    measured = _measure_writing if release.card.task in GENERATIVE else _measure_verdicts
     return numbers | measured(release, examples, expected, latency_calls)
 
 
@@ -68,7 +68,7 @@ def _by_name(rows: Sequence[Any], labels: Sequence[str], card: Card) -> list[Any
     """Rows of other data, their labels by the release's numbers. Raises `ValueError` where it cannot judge them."""
     if strangers := [label for label in labels if label not in card.labels]:
         raise ValueError(f"it has no label {strangers[0]!r}")
-    if card.task in JUDGING and ("text_pair" in card.columns) != ("text_pair" in rows[0]):
+    if card.task in CLASSIFYING and ("text_pair" in card.columns) != ("text_pair" in rows[0]):
         raise ValueError(f"it judges {' with '.join(card.columns)}, which these rows are not")
     places = [card.labels.index(label) for label in labels]
     renamed = []

@@ -16,7 +16,7 @@ from trainers.model.load import Base, load_adapter, merge
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import Export, Exported, Measure, Measurement, Workload
-from trainers.runtime import GENERATING, JUDGING
+from trainers.runtime import CLASSIFYING, GENERATIVE
 from trainers.tasks.instruct import answer_template
 from trainers.tasks.table import TASKS
 from trainers.training.batches import collate
@@ -55,7 +55,7 @@ def export(base: Base, request: Export) -> Exported:
     reference = _reference_rows if targets == "row" else _reference_tokens
     np.save(out_dir / REFERENCE, reference(base, validation), allow_pickle=False)
     metrics, _ = score_model(base, tokens_dir, "cpu", precision="fp32")
-    timed_rows = 1 if workload.task in GENERATING else len(validation)
+    timed_rows = 1 if workload.task in GENERATIVE else len(validation)
     latency_p50_ms = _latency_p50_ms(base, validation, timed_rows)
     return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms)
 
@@ -68,7 +68,7 @@ def _write_variant(base: Base, tokenizer: object, request: Export, out_dir: Path
 
     config = base.model.config
     folder = out_dir / variant
-    if workload.task in GENERATING:
+    if workload.task in GENERATIVE:
         fp32_dir = out_dir / "fp32"
         export_decoder(base.model, tokenizer, folder, variant, fp32_dir if fp32_dir.exists() else None)  # type: ignore[arg-type]  # checked by it
     else:
@@ -79,7 +79,7 @@ def _write_variant(base: Base, tokenizer: object, request: Export, out_dir: Path
         variant=variant,
         labels=base.labels,
         max_length=int(config.max_position_embeddings)
-        if workload.task in GENERATING
+        if workload.task in GENERATIVE
         else cut_at or workload.max_length,
         tokenizer=tokenizer,
         model_config=config,
@@ -96,7 +96,7 @@ def _inputs(workload: Workload) -> dict[str, Any]:
             "columns": template.columns, "prompt_template": template.before, "after_answer": template.after,
             "is_followed": template.is_followed,
         }  # fmt: skip
-    if workload.task in JUDGING:
+    if workload.task in CLASSIFYING:
         return {"columns": [role for role in ("text", "text_pair") if role in workload.data.columns]}
     return {}
 

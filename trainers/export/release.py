@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from trainers import runtime
 from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
-from trainers.runtime import JUDGING, Card
+from trainers.runtime import CLASSIFYING, Card
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -51,7 +51,7 @@ def write_release(
         raise ExportError(f"{variant_dir} has no {GRAPH} to release")
     is_chat = task == "chat"
     _refuse_slow(tokenizer)
-    frozen(tokenizer, max_length if task in JUDGING else None).save(str(variant_dir / "tokenizer.json"))
+    frozen(tokenizer, max_length if task in CLASSIFYING else None).save(str(variant_dir / "tokenizer.json"))
     shutil.copyfile(runtime.__file__, variant_dir / "runtime.py")
     present = [name for name in RELEASE_FILES[:-1] if (variant_dir / name).is_file()]
     card = Card(

@@ -23,14 +23,14 @@ from trainers.protocol.messages import (
     Export,
     Failed,
     Inspect,
-    Inspection,
     Load,
     Loaded,
+    PreparedData,
     Probe,
     Request,
     Score,
     Scored,
-    TrainRequest,
+    Train,
     Verdict,
     Workload,
 )
@@ -69,7 +69,7 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         _use(request.spec.device)
         base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
         yield probe(base, request.spec, Path(request.inspection.tokens_dir))
-    elif isinstance(request, TrainRequest):
+    elif isinstance(request, Train):
         from trainers.training.loop import train
 
         _use(request.spec.device)
@@ -123,7 +123,7 @@ def _score(request: Score) -> Scored:
     return Scored(metrics, time.monotonic() - began)
 
 
-def _prepared(workload: Workload, inspection: Inspection, threads: int) -> Base:
+def _prepared(workload: Workload, inspection: PreparedData, threads: int) -> Base:
     """The base model, from memory when it is there, and torch set to `threads` (0: as the machine has cores)."""
     import torch
 

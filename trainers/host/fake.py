@@ -23,15 +23,15 @@ from trainers.protocol.messages import (
     Failed,
     Finding,
     Inspect,
-    Inspection,
     Load,
     Loaded,
+    PreparedData,
     Request,
     Resumed,
     Score,
     Scored,
     Step,
-    TrainRequest,
+    Train,
     TrialResult,
     TrialSpec,
     Verdict,
@@ -46,7 +46,7 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
         yield _inspect(request)
     elif isinstance(request, Load):
         yield Loaded(parameters=1, seconds=0.0)
-    elif isinstance(request, TrainRequest):
+    elif isinstance(request, Train):
         yield from _train(request.spec)
     elif isinstance(request, Score):
         yield _score(request)
@@ -58,7 +58,7 @@ def _inspect(request: Inspect) -> Event:
     train = request.workload.data.train.source
     if not Path(train).exists():
         return Failed("data", "bad data", [Finding(train, "is not there")])
-    return Inspection(
+    return PreparedData(
         rows=dict(ROWS), labels=["a", "b"], tokens_dir="", model_dir="",
         fingerprint=fingerprint(train),
         model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],

@@ -39,7 +39,7 @@ from trainers.protocol.messages import (
     Load,
     Request,
     Step,
-    TrainRequest,
+    Train,
     Verdict,
     decode,
     encode,
@@ -276,7 +276,7 @@ def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: in
 
 def _begin(worker: Worker, request: Request) -> Generator[Event, Verdict | None, None]:
     """The worker's answer; what it prints goes to the trial's log."""
-    if isinstance(request, TrainRequest):
+    if isinstance(request, Train):
         log = TrialPaths(Path(request.spec.dir)).log
         log.parent.mkdir(parents=True, exist_ok=True)
         _redirect_output(log)

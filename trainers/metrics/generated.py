@@ -41,7 +41,7 @@ def bleu(counts: npt.NDArray[np.float64]) -> float:
     words, reference_words = counts[2 * BLEU_ORDER :]
     if not ngrams.all() or not hits.any():  # shorter than four words altogether, or nothing in common
         return 0.0
-    halvings = np.cumsum(hits == 0)
-    precisions = np.where(hits == 0, 1 / 2.0**halvings, hits) / ngrams
+    micro_batch_halvings = np.cumsum(hits == 0)
+    precisions = np.where(hits == 0, 1 / 2.0**micro_batch_halvings, hits) / ngrams
     brevity = min(0.0, 1 - reference_words / words)
     return float(100 * np.exp(brevity + np.log(precisions).mean()))

@@ -116,7 +116,7 @@ def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.
     draw_new_parameters(base, spec.seed)
     torch.manual_seed(spec.seed)
     _part_head(base, spec)
-    return METHODS[spec.method].put_on(base, spec, batches)
+    return METHODS[spec.method].attach(base, spec, batches)
 
 
 def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:

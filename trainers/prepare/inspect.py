@@ -19,7 +19,7 @@ from trainers.model.source import BaseFiles, base_fingerprint
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Prepared, prepare
 from trainers.protocol.codec import fingerprint
-from trainers.protocol.messages import Inspect, Inspection, Workload
+from trainers.protocol.messages import Inspect, PreparedData, Workload
 
 FORMAT_VERSION = 4
 """Raised when tokenizing changes, so that no cache of an older version is read."""
@@ -27,7 +27,7 @@ Kept = dict[str, list[tuple[Placed[object], Encoded]]]
 """Of each split, every row of tokens and the row that it was made of."""
 
 
-def inspect(request: Inspect) -> Inspection:
+def inspect(request: Inspect) -> PreparedData:
     """Read, check, cut and tokenize. Raises `DataProblem` with every finding; then nothing was written."""
     workload = request.workload
     made = prepare(workload, request.intent)
@@ -43,7 +43,7 @@ def inspect(request: Inspect) -> Inspection:
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
     gpus, gpu_notes = _free_gpu_memory_mb()
     full = sum(len(e.ids) >= base.max_length for rows in kept.values() for _, e in rows)
-    return Inspection(
+    return PreparedData(
         rows={name: len(rows) for name, rows in kept.items()},
         labels=made.labels,
         tokens_dir=str(tokens_dir),

@@ -8,7 +8,7 @@ with torch's logits.
 from __future__ import annotations
 
 from trainers.protocol.catalog import METHODS, TASKS
-from trainers.runtime import GENERATING
+from trainers.runtime import GENERATIVE
 
 WRITING = frozenset(
     f"{family}ForCausalLM"
@@ -29,6 +29,6 @@ def why_unreleasable(task: str, architecture: str, method: str) -> str | None:
         return f"models of {task} are not released yet"
     if not METHODS[method].merges:
         return f"what method {method} learns cannot be folded into the model's weights"
-    if task in GENERATING and architecture not in WRITING:
+    if task in GENERATIVE and architecture not in WRITING:
         return f"{architecture} has no ONNX export with a KV cache; these have one: {', '.join(sorted(WRITING))}"
     return None

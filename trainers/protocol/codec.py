@@ -19,8 +19,19 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(cls: type[T], data: Any) -> T:
-    """The inverse of `to_json`. Raises `ValueError` where `data` does not fit `cls`."""
+    """The inverse of `to_json`, for records of other versions too: fields that `cls` does not know are ignored, missing
+    ones have their default. Raises `ValueError` where `data` does not fit `cls`."""
     return typing.cast(T, _parse(cls, data))
+
+
+def was(name: str) -> dict[str, str]:
+    """Metadata of a dataclass field that earlier records call `name`: they are still read, and fingerprints keep it."""
+    return {"was": name}
+
+
+def names_in_records(cls: type) -> dict[str, str]:
+    """Field name -> the name that the first records of this class have for it, where that is another one."""
+    return {f.name: f.metadata["was"] for f in dataclasses.fields(cls) if "was" in f.metadata}
 
 
 def fingerprint(content: Any) -> str:
@@ -63,7 +74,11 @@ def _parse_dataclass(cls: Any, data: Any) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"expected the fields of {cls.__name__}, got {data!r}")
     hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := set(data) - set(known):
-        raise ValueError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
-    return cls(**{name: _parse(hints[name], value) for name, value in data.items()})
+    found = {}
+    for field in dataclasses.fields(cls):
+        name = field.name if field.name in data else field.metadata.get("was")
+        if name in data:
+            found[field.name] = _parse(hints[field.name], data[name])
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{cls.__name__} lacks {field.name!r}")
+    return cls(**found)

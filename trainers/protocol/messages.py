@@ -4,7 +4,7 @@ Standard library only, so that both sides can import it at no cost. A request is
 events whose last one is terminal. After each `Evaluation` the trainer waits for a verdict: go, stop, or pause (write
 a checkpoint and end); stop and pause are also taken after any `Step`, where nobody waits for them.
 
-    Inspect ─► Inspection            TrainRequest ─► Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult
+    Inspect ─► PreparedData            Train ─► Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult
     Load    ─► Loaded                Score        ─► Scored              Probe   ─► Probed
     Check   ─► Checked
     Export  ─► Exported              Measure      ─► Measurement            any of them ─► Failed
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainers.protocol.catalog import Family
-from trainers.protocol.codec import fingerprint, from_json, to_json
+from trainers.protocol.codec import fingerprint, from_json, names_in_records, to_json, was
 from trainers.protocol.settings import CHANGE_NO_RESULT, Setting
 
 Verdict = Literal["go", "stop", "pause"]
@@ -144,31 +144,32 @@ class TrialSpec:
     metric: str
     direction: Literal["maximize", "minimize"]
     max_examples: int
-    full_examples: int
+    largest_budget_examples: int = field(metadata=was("full_examples"))
     """The largest budget of any trial of the sweep: evaluations fall at equal shares of this one in all of them."""
     seed: int
-    inputs: str
+    inputs_hash: str = field(metadata=was("inputs"))
     """Hash of the data as cut and of the base model: equal paths may hold other content."""
     threads: int
     device: str
     """`cpu` or `cuda:N`."""
     dir: str
-    halvings: int = 0
+    micro_batch_halvings: int = field(metadata=was("halvings"), default=0)
     """How often the micro-batch was halved because memory ran out; the effective batch stays."""
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result; equal specs give equal numbers on one machine."""
         content = to_json(self)
-        for place in ("number", "threads", "device", "dir", "halvings"):
+        for place in ("number", "threads", "device", "dir", "micro_batch_halvings"):
             del content[place]
-        # Where data, model and cache lie does not matter: what they hold is in `inputs`.
+        # Where data, model and cache lie does not matter: what they hold is in `inputs_hash`.
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
         content["workload"]["data"] = self.workload.data.without_places()
         del content["workload"]["max_length_is_given"], content["workload"]["clock"]
         del content["workload"]["model"]["adapter"]
         for name in CHANGE_NO_RESULT:
             content["settings"].pop(name, None)
-        return fingerprint(content)
+        names = names_in_records(TrialSpec)
+        return fingerprint({names.get(name, name): value for name, value in content.items()})
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class Load:
     """Make resident in the host what later requests start warm with: all that trials import, and the base model."""
 
     workload: Workload
-    inspection: Inspection | None
+    inspection: PreparedData | None
     """None before the data is inspected: then there is no model yet."""
 
 
@@ -223,7 +224,7 @@ class Score:
     """Evaluate on one split: the untouched base model, or the adapter that the trial `spec` kept."""
 
     workload: Workload
-    inspection: Inspection
+    inspection: PreparedData
     threads: int
     device: str
     split: Literal["validation", "test"] = "validation"
@@ -237,15 +238,15 @@ class Probe:
     """Train a few steps of a trial, measure, keep nothing."""
 
     spec: TrialSpec
-    inspection: Inspection
+    inspection: PreparedData
 
 
 @dataclass(frozen=True)
-class TrainRequest:
+class Train:
     """Train one trial."""
 
     spec: TrialSpec
-    inspection: Inspection
+    inspection: PreparedData
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ class Export:
     """Merge a trial's adapter in fp32, write the ONNX variants and torch's own numbers beside them."""
 
     spec: TrialSpec
-    inspection: Inspection
+    inspection: PreparedData
     variants: list[str]
     dir: str
 
@@ -273,7 +274,7 @@ class Measure:
     logits of torch's to compare with."""
 
 
-Request = Inspect | Check | Load | Score | Probe | TrainRequest | Export | Measure
+Request = Inspect | Check | Load | Score | Probe | Train | Export | Measure
 
 
 # --- what is answered ----------------------------------------------------------------------------------
@@ -344,7 +345,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class PreparedData:
     """What the data and model turned out to be."""
 
     rows: dict[str, int]
@@ -514,10 +515,10 @@ class Measurement:
 
 
 Event = (
-    Step | Evaluation | Resumed | Failed | Inspection | Checked | Loaded | Scored | Probed | TrialResult | Exported
+    Step | Evaluation | Resumed | Failed | PreparedData | Checked | Loaded | Scored | Probed | TrialResult | Exported
     | Measurement
 )  # fmt: skip
-TERMINAL = (Failed, Inspection, Checked, Loaded, Scored, Probed, TrialResult, Exported, Measurement)
+TERMINAL = (Failed, PreparedData, Checked, Loaded, Scored, Probed, TrialResult, Exported, Measurement)
 _BY_NAME = {cls.__name__: cls for cls in (*typing.get_args(Event), *typing.get_args(Request))}
 
 

@@ -36,9 +36,9 @@ def micro_batches(tokens: Tokens, rows: Sequence[int], micro_batch_size: int) ->
     return [ordered[i : i + micro_batch_size] for i in range(0, len(ordered), micro_batch_size)]
 
 
-def evaluation_tokens(device: torch.device, halvings: int = 0) -> int:
+def evaluation_tokens(device: torch.device, micro_batch_halvings: int = 0) -> int:
     """Most padded tokens in one evaluation batch on a device, halved as often as memory ran out."""
-    return _EVALUATION_TOKENS[device.type] >> halvings
+    return _EVALUATION_TOKENS[device.type] >> micro_batch_halvings
 
 
 def evaluation_batches(

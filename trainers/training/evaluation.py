@@ -27,12 +27,12 @@ from trainers.user_code import load_function, named_by_line
 class Evaluator:
     """Judges models on one split of a sweep's data: by the metrics of the task, and those that the sweep names besides.
 
-    `halvings`: how often memory ran out; batches are as much smaller.
+    `micro_batch_halvings`: how often memory ran out; batches are as much smaller.
     """
 
     def __init__(
         self, base: Base, tokens_dir: Path, split: str, device: torch.device, dtype: torch.dtype | None,
-        halvings: int = 0,
+        micro_batch_halvings: int = 0,
     ) -> None:  # fmt: skip
         self.task: Task = TASKS[base.workload.task]
         self.tokens = Tokens(tokens_dir, split, self.task.targets)
@@ -40,7 +40,7 @@ class Evaluator:
         self._rows_file = tokens_dir / f"{split}.jsonl"
         self._device = device
         self._dtype = dtype
-        self._most_tokens = evaluation_tokens(device, halvings)
+        self._most_tokens = evaluation_tokens(device, micro_batch_halvings)
 
     def __call__(self, model: torch.nn.Module) -> tuple[dict[str, float], Rows]:
         """All metrics, and the per-row results [rows, columns] in the order of the split."""

@@ -116,7 +116,7 @@ class _Trial:
 
     def _evaluation_is_due(self, new_examples: int) -> bool:
         """Whether the last `new_examples` crossed a share of the full budget, or were the trial's last."""
-        count, full = int(self.spec.settings["evaluations"] or 1), self.spec.full_examples
+        count, full = int(self.spec.settings["evaluations"] or 1), self.spec.largest_budget_examples
         before = (self.progress.examples - new_examples) * count // full
         return self.progress.examples * count // full > before or self.progress.examples >= self.spec.max_examples
 
@@ -167,7 +167,7 @@ class _Trial:
 
     def _fraction(self) -> float:
         """The share of the full budget spent: at a share where all trials are compared, exactly that."""
-        count, full = int(self.spec.settings["evaluations"] or 1), self.spec.full_examples
+        count, full = int(self.spec.settings["evaluations"] or 1), self.spec.largest_budget_examples
         return (
             self.progress.examples / full
             if self.progress.examples >= self.spec.max_examples

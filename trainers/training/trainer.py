@@ -44,10 +44,14 @@ class Trainer:
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
         self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
-        self.evaluator = Evaluator(base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.halvings)
+        self.evaluator = Evaluator(
+            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings
+        )
         batch_size = int(settings["batch_size"] or 1)
-        # Halved from what a step really has, or the first halvings would change nothing.
-        self.micro_batch_size = max(1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.halvings)
+        # Halved from what a step really has, or the first micro_batch_halvings would change nothing.
+        self.micro_batch_size = max(
+            1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.micro_batch_halvings
+        )
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         make_dropout_cheap(self.model)
         if self.device.type == "cpu":

@@ -13,8 +13,8 @@ from hpo.config.dimensions import Choice
 from hpo.config.file import load_config
 from hpo.config.objective import Objective
 from hpo.config.space import from_resolved
-from hpo.config.strategy import STRATEGIES, Strategy
-from hpo.config.sweep_config import Finalists, Patience, corner, largest_point
+from hpo.config.strategy import STRATEGIES, SearchStrategy
+from hpo.config.sweep_config import Finalists, RetryPolicy, corner, largest_point
 from hpo.demo.assets import ASSETS
 from hpo.errors import ConfigError
 from hpo.paths import Home
@@ -64,11 +64,11 @@ def test_task_model_and_data_are_a_whole_sweep(read, tmp_path):
     assert config.data.train.source == str(tmp_path / "train.jsonl")
     assert (config.data.validation, config.data.test, config.data.seed) == (None, None, 0)
     assert config.data.columns == {"text": "text", "label": "label"}
-    assert (config.method, config.strategy) == ("lora", Strategy("auto", 20, (), ()))
+    assert (config.method, config.strategy) == ("lora", SearchStrategy("auto", 20, (), ()))
     assert config.objectives == (Objective("f1_macro", "maximize"),) == (config.objective,)
     assert (config.pruner.type, config.pruner.rule) == ("percentile", Percentile(25.0, 0.2, 3, 0.02))
     assert (config.constraints, config.budget, config.finalists) == ({}, Budget(), None)
-    assert config.patience == Patience(retries=2, stall_minutes=30.0)
+    assert config.retry_policy == RetryPolicy(retries=2, stall_minutes=30.0)
     assert config.promote is not None
     assert (config.promote.name, config.promote.max_drop) == ("sweep", 0.01)
     assert config.settings == default_settings("text-classification", "lora")
@@ -106,12 +106,12 @@ def test_what_the_file_gives_wins(tmp_path):
     assert config.objective.direction == "minimize"
     assert config.data.columns == {"text": "review", "label": "label"}
     assert (config.data.validation_size, config.data.seed) == (40, 5)
-    assert config.strategy == Strategy("gp", 9, ({"lora_r": 4},), ("old",))
+    assert config.strategy == SearchStrategy("gp", 9, ({"lora_r": 4},), ("old",))
     assert config.space.dimensions == {"lora_r": Choice((4,))}
     assert config.constraints == {"seconds": 60}
     assert config.pruner.rule == Patient(Median())
     assert config.budget == Budget(trials=7, until="06:00")
-    assert (config.finalists, config.patience) == (Finalists(2, 5), Patience(0, 1.5))
+    assert (config.finalists, config.retry_policy) == (Finalists(2, 5), RetryPolicy(0, 1.5))
 
 
 @pytest.mark.parametrize("value", [None, "file", "paragraph", "line", "\n***\n", "<|endoftext|>"])
@@ -692,7 +692,7 @@ def test_a_searched_number_of_passes_is_each_trial_s_own(tmp_path):
     assert config.baseline() == {"max_epochs": 3.0}
     assert config.examples_per_trial(1000) == 3000
     assert config.examples_per_trial(1000, {"max_epochs": 0.5}) == 500
-    assert config.full_examples(1000) == 4000
+    assert config.largest_budget_examples(1000) == 4000
 
 
 def test_a_searched_number_of_examples_starts_from_the_largest(tmp_path):
@@ -700,7 +700,7 @@ def test_a_searched_number_of_examples_starts_from_the_largest(tmp_path):
     config = make_config(tmp_path, search_space={"max_examples": {"type": "choice", "values": [100, 400, 200]}})
     assert config.baseline() == {"max_examples": 400}
     assert [config.examples_per_trial(1000, {"max_examples": n}) for n in (100, 400)] == [100, 400]
-    assert config.full_examples(1000) == 400
+    assert config.largest_budget_examples(1000) == 400
     chosen = make_config(
         tmp_path,
         training={"max_examples": 150},
@@ -730,11 +730,11 @@ def test_a_searched_number_of_examples_starts_from_the_largest(tmp_path):
 )  # fmt: skip
 def test_the_full_budget_is_the_largest_of_any_trial(tmp_path, search_space, training, full):
     config = make_config(tmp_path, search_space=search_space, training=training)
-    assert config.full_examples(1000) == full
+    assert config.largest_budget_examples(1000) == full
     grid = config.space.grid()
     assert max(config.examples_per_trial(1000, point) for point in grid) == full
     specs = [trial(config, tmp_path, point) for point in grid]
-    assert [(s.full_examples, s.max_examples) for s in specs] == [
+    assert [(s.largest_budget_examples, s.max_examples) for s in specs] == [
         (full, config.examples_per_trial(1000, point)) for point in grid
     ]
 
@@ -897,7 +897,7 @@ def test_a_fresh_seed_is_another_trial_elsewhere_is_not(everything):
     mine = trial(config, folder, point)
     assert trial(config, folder, point, seed=7).fingerprint() != mine.fingerprint()
     assert trial(config, folder, point, seed=config.seed).fingerprint() == mine.fingerprint()
-    elsewhere = dataclasses.replace(mine, number=9, threads=4, device="cuda:1", dir="/x", halvings=2)
+    elsewhere = dataclasses.replace(mine, number=9, threads=4, device="cuda:1", dir="/x", micro_batch_halvings=2)
     assert elsewhere.fingerprint() == mine.fingerprint()
     other_inputs = dataclasses.replace(INSPECTION, fingerprint="2" * 64)
     spec = config.trial_spec(1, point, Home(folder), other_inputs, TrialPaths(folder), threads=1)

@@ -12,7 +12,7 @@ from hpo.config.dimensions import Choice, Float, Int
 from hpo.config.space import SearchSpace, parse_space
 from hpo.config.strategy import (
     STRATEGIES,
-    Strategy,
+    SearchStrategy,
     choose_strategy,
     complete_point,
     is_countable,
@@ -58,17 +58,17 @@ def parse(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "strategy"),
     [
-        ("", Strategy("auto", 20, (), ())),
-        ("{}", Strategy()),
-        ("{enqueue: , warm_start: }", Strategy()),
-        ("{num_trials: 7}", Strategy(num_trials=7)),
-        ("{num_trials: 7.0}", Strategy(num_trials=7)),
-        ("{enqueue: []}", Strategy()),
-        ("{enqueue: [{}]}", Strategy(enqueue=({},))),
-        ("{warm_start: [a, b-1]}", Strategy(warm_start=("a", "b-1"))),
-        ("{warm_start: a}", Strategy(warm_start=("a",))),
-        ("{warm_start: []}", Strategy()),
-        *((f"{{type: {name}}}", Strategy(name)) for name in STRATEGIES),
+        ("", SearchStrategy("auto", 20, (), ())),
+        ("{}", SearchStrategy()),
+        ("{enqueue: , warm_start: }", SearchStrategy()),
+        ("{num_trials: 7}", SearchStrategy(num_trials=7)),
+        ("{num_trials: 7.0}", SearchStrategy(num_trials=7)),
+        ("{enqueue: []}", SearchStrategy()),
+        ("{enqueue: [{}]}", SearchStrategy(enqueue=({},))),
+        ("{warm_start: [a, b-1]}", SearchStrategy(warm_start=("a", "b-1"))),
+        ("{warm_start: a}", SearchStrategy(warm_start=("a",))),
+        ("{warm_start: []}", SearchStrategy()),
+        *((f"{{type: {name}}}", SearchStrategy(name)) for name in STRATEGIES),
     ],
 )
 def test_a_strategy_is_read(parse, keys, strategy):
@@ -159,7 +159,7 @@ def test_a_point_on_a_broken_dimension_is_no_second_problem(parse):
 
 
 def test_a_strategy_as_plain_values():
-    strategy = Strategy("gp", 7, ({"lora_r": 8},), ("a",))
+    strategy = SearchStrategy("gp", 7, ({"lora_r": 8},), ("a",))
     plain = {"type": "gp", "num_trials": 7, "enqueue": [{"lora_r": 8}], "warm_start": ["a"]}
     assert strategy.resolved() == plain
     assert json.loads(json.dumps(strategy.resolved())) == plain
@@ -212,40 +212,40 @@ CONDITIONAL = SearchSpace({"a": Int(1, 99), "b": RATE}, {"b": {"a": (1, 2)}})
     ],
 )
 def test_auto(space, trials, objectives, chosen):
-    assert choose_strategy(Strategy("auto", trials), space, objectives).type == chosen
+    assert choose_strategy(SearchStrategy("auto", trials), space, objectives).type == chosen
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(None, "gp"), (30, "gp"), (20, "gp"), (9, "qmc")])
 def test_auto_knows_of_the_budget_s_trials(most, chosen):
-    assert choose_strategy(Strategy("auto", 20), space_of(2), 1, most).type == chosen
+    assert choose_strategy(SearchStrategy("auto", 20), space_of(2), 1, most).type == chosen
 
 
 def test_a_grid_that_the_budget_would_cut_short_is_not_chosen():
     """Its first points are all in one corner."""
     space = SearchSpace({"a": Int(1, 15)})
-    assert choose_strategy(Strategy("auto", 20), space, 1).type == "grid"
-    assert choose_strategy(Strategy("auto", 20), space, 1, 5).type == "qmc"
+    assert choose_strategy(SearchStrategy("auto", 20), space, 1).type == "grid"
+    assert choose_strategy(SearchStrategy("auto", 20), space, 1, 5).type == "qmc"
 
 
 @pytest.mark.parametrize("kind", [name for name in STRATEGIES if name != "auto"])
 @pytest.mark.parametrize("space", [SearchSpace({}), space_of(20), CONDITIONAL])
 def test_anything_else_is_as_asked_for(kind, space):
-    chosen = choose_strategy(Strategy(kind, 5), space, 2)
+    chosen = choose_strategy(SearchStrategy(kind, 5), space, 2)
     assert (chosen.type, chosen.why) == (kind, "as the file says")
 
 
 @BUSY
 @given(ANY_SPACE, st.integers(1, 300), st.integers(1, 3))
 def test_auto_always_chooses_one_that_runs_and_says_why(space, trials, objectives):
-    chosen = choose_strategy(Strategy("auto", trials), space, objectives)
+    chosen = choose_strategy(SearchStrategy("auto", trials), space, objectives)
     assert chosen.type in set(STRATEGIES) - {"auto"}
     assert chosen.why
     assert chosen.type != "grid" or len(space.grid()) <= trials
 
 
 def test_the_reason_has_the_numbers():
-    assert choose_strategy(Strategy(), SearchSpace({"a": Int(1, 6)}), 1).why == "all 6 points fit into 20 trials"
-    assert choose_strategy(Strategy(), space_of(3), 1).why == "3 numeric dimensions without conditions, 20 trials"
+    assert choose_strategy(SearchStrategy(), SearchSpace({"a": Int(1, 6)}), 1).why == "all 6 points fit into 20 trials"
+    assert choose_strategy(SearchStrategy(), space_of(3), 1).why == "3 numeric dimensions without conditions, 20 trials"
 
 
 # --- evenly spread points ------------------------------------------------------------------------------

@@ -13,17 +13,17 @@ from trainers.protocol.messages import (
     TERMINAL,
     DataRef,
     Evaluation,
-    Inspection,
     ModelRef,
+    PreparedData,
     Score,
     SourceRef,
-    TrainRequest,
+    Train,
     TrialSpec,
     Workload,
 )
 
 HERE = Path(__file__).parent
-INSPECTION = Inspection({"train": 1000}, [], "", "", "1" * 64, "0" * 64, 0, 0, 10000, 0, [])
+INSPECTION = PreparedData({"train": 1000}, [], "", "", "1" * 64, "0" * 64, 0, 0, 10000, 0, [])
 QUIET_S = 0.15
 """Long enough to see that nothing comes."""
 
@@ -33,13 +33,14 @@ def workload(source: str = "model", train: str = "train.jsonl", cache: Path | st
     return Workload("text-classification", ModelRef(source), data, 64, "fp32", str(cache))
 
 
-def trial(folder: Path, number: int = 0, source: str = "model", **settings: Any) -> TrainRequest:
+def trial(folder: Path, number: int = 0, source: str = "model", **settings: Any) -> Train:
     folder.mkdir(parents=True, exist_ok=True)
     spec = TrialSpec(
         number, workload(source), "lora", {**default_settings("text-classification", "lora"), **settings}, "f1_macro",
-        "maximize", max_examples=100, full_examples=100, seed=0, inputs="i", threads=1, device="cpu", dir=str(folder),
+        "maximize", max_examples=100, largest_budget_examples=100, seed=0, inputs_hash="i", threads=1, device="cpu",
+        dir=str(folder),
     )  # fmt: skip
-    return TrainRequest(spec, INSPECTION)
+    return Train(spec, INSPECTION)
 
 
 def score(source: str, folder: Path | str = "cache") -> Score:

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from trainers.host import fake
-from trainers.protocol.messages import Evaluation, Event, Request, TrainRequest, Verdict
+from trainers.protocol.messages import Evaluation, Event, Request, Train, Verdict
 
 PLAN = "HPO_TEST_FILL"
 """JSON: {"disk": folder, "at": [trial, evaluation], "leave_kb": so much is left free, "weights_kb": of each trial}."""
@@ -20,7 +20,7 @@ PLAN = "HPO_TEST_FILL"
 
 def work(request: Request) -> Generator[Event, Verdict | None, None]:
     answer = fake.work(request)
-    if not isinstance(request, TrainRequest):
+    if not isinstance(request, Train):
         yield from answer
         return
     plan = json.loads(os.environ[PLAN])

@@ -26,7 +26,7 @@ from trainers.protocol.messages import (
     Request,
     Scored,
     Step,
-    TrainRequest,
+    Train,
     Verdict,
 )
 
@@ -36,8 +36,8 @@ loaded_by: list[int] = []
 
 
 def work(request: Request) -> Work:
-    model = request.spec.workload.model if isinstance(request, TrainRequest) else request.workload.model
-    folder = Path(request.spec.dir if isinstance(request, TrainRequest) else request.workload.cache_dir)
+    model = request.spec.workload.model if isinstance(request, Train) else request.workload.model
+    folder = Path(request.spec.dir if isinstance(request, Train) else request.workload.cache_dir)
     yield from globals()[model.source](folder)
 
 

@@ -26,9 +26,9 @@ from trainers.protocol.messages import (
     Export,
     Failed,
     Inspect,
-    Inspection,
     Load,
     Loaded,
+    PreparedData,
     Resumed,
     Scored,
     Step,
@@ -85,7 +85,7 @@ def test_waiting_without_a_request_gives_nothing(start):
 @pytest.mark.parametrize(
     ("request_of", "answer"),
     [
-        (lambda folder: Inspect(workload(train=str(folder))), Inspection),
+        (lambda folder: Inspect(workload(train=str(folder))), PreparedData),
         (lambda folder: Load(workload(), INSPECTION), Loaded),
         (lambda folder: trial(folder / "0", learning_rate=0.9), Failed),
         (lambda folder: Export(trial(folder / "0").spec, INSPECTION, ["fp32"], str(folder)), Failed),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hpo.config.sweep_config import Patience
+from hpo.config.sweep_config import RetryPolicy
 from hpo.executors.local import LocalExecutor
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job, Runner
+from hpo.trials.scheduler import Job, TrialScheduler
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.executors.driving import HERE
@@ -21,10 +21,10 @@ from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import (
     DataRef,
     Inspect,
-    Inspection,
     Load,
     Loaded,
     ModelRef,
+    PreparedData,
     SourceRef,
     TrialSpec,
     Workload,
@@ -41,7 +41,7 @@ def tight(tiny, tmp_path_factory):
     data = DataRef(SourceRef(str(tiny / "reviews.jsonl")), None, None, {"text": "text", "label": "label"}, 40, 20, 0)
     workload = Workload("text-classification", ModelRef(str(tiny / "encoder")), data, 64, "fp32", str(folder / "cache"))
     inspection = run_alone(executor, Inspect(workload))
-    assert isinstance(inspection, Inspection)
+    assert isinstance(inspection, PreparedData)
     assert isinstance(run_alone(executor, Load(workload, inspection)), Loaded)
     yield executor, workload, inspection
     executor.close()
@@ -69,7 +69,7 @@ def train(tight, tmp_path):
                 (folder / SPARED_PASSES).write_text(str(spared_passes))
             jobs.append(Job(spec, TrialPaths(folder), 0))
         books = Books(jobs)
-        Runner(executor, inspection, Slots(len(jobs), 1), Patience(0, 5), None, Silent()).run(books)
+        TrialScheduler(executor, inspection, Slots(len(jobs), 1), RetryPolicy(0, 5), None, Silent()).run(books)
         return books
 
     return train
@@ -91,7 +91,7 @@ def test_the_micro_batch_is_halved_until_a_trial_fits_and_the_update_stays_the_s
     assert [e.step for e in fits.evaluations] == [2, 3]  # 96 examples, 32 a step
     for number in range(4):
         attempts, result = books.attempts[number], books.results[number]
-        assert [(a.cause, a.halvings) for a in attempts] == [("oom", n) for n in range(number)]
+        assert [(a.cause, a.micro_batch_halvings) for a in attempts] == [("oom", n) for n in range(number)]
         assert all("DefaultCPUAllocator: can't allocate memory" in a.message for a in attempts)
         assert (result.state, result.cause) == ("complete", None)
         assert_same_training(result, fits)
@@ -102,7 +102,7 @@ def test_what_never_fits_has_failed_after_three_halvings_and_harms_nobody(train)
     failed = books.results[0]
     assert (failed.state, failed.cause, failed.value) == ("failed", "oom", None)
     assert "DefaultCPUAllocator: can't allocate memory" in failed.message
-    assert [a.halvings for a in books.attempts[0]] == [0, 1, 2]
+    assert [a.micro_batch_halvings for a in books.attempts[0]] == [0, 1, 2]
     assert books.results[1].state == "complete"
     assert books.attempts[1] == []
 
@@ -111,7 +111,7 @@ def test_memory_that_runs_out_after_an_evaluation_costs_nothing_that_came_before
     """Four passes a step of 32 with a micro-batch of 8: memory is short from the third and last step on."""
     books = train(2, 8, spared_passes=8)
     undisturbed, result = books.results[0], books.results[1]
-    assert [(a.cause, a.halvings) for a in books.attempts[1]] == [("oom", 0), ("oom", 1)]
+    assert [(a.cause, a.micro_batch_halvings) for a in books.attempts[1]] == [("oom", 0), ("oom", 1)]
     first, second = books.attempts[1]
     assert (first.resumed_from, second.resumed_from) == (None, 2)
     assert [detail for what, detail in books.of(1) if what == "resumed"] == [2, 2]

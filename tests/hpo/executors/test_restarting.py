@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hpo.config.sweep_config import Patience
+from hpo.config.sweep_config import RetryPolicy
 from hpo.errors import HostGone, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.restarting import MOST_IN_A_ROW, RestartingExecutor
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job, Runner
+from hpo.trials.scheduler import Job, TrialScheduler
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.executors import misbehaving
@@ -35,7 +35,7 @@ from tests.hpo.executors.driving import (
 )
 from trainers.host import fake
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Failed, Load, Loaded, Resumed, Scored, TrainRequest, TrialResult
+from trainers.protocol.messages import Evaluation, Failed, Load, Loaded, Resumed, Scored, Train, TrialResult
 
 GONE = Failed("interrupted", "the trial host ended unexpectedly")
 
@@ -112,7 +112,7 @@ def test_a_sweep_outlives_its_host(restarting, tmp_path, retries):
         return judge(job)
 
     books.verdict = verdict
-    Runner(executor, INSPECTION, Slots(2, 1), Patience(retries, 30), None, Silent()).run(books)
+    TrialScheduler(executor, INSPECTION, Slots(2, 1), RetryPolicy(retries, 30), None, Silent()).run(books)
     assert killed
     assert len(books.results) == 3
     if retries == 0:
@@ -122,7 +122,7 @@ def test_a_sweep_outlives_its_host(restarting, tmp_path, retries):
     assert all(len(attempts) <= 1 for attempts in books.attempts.values())
     for number, request in enumerate(requests):
         elsewhere = dataclasses.replace(request.spec, dir=str(tmp_path / "undisturbed" / str(number)))
-        [undisturbed] = run_to_end(InlineExecutor(fake.work), TrainRequest(elsewhere, INSPECTION))
+        [undisturbed] = run_to_end(InlineExecutor(fake.work), Train(elsewhere, INSPECTION))
         assert books.results[number] == undisturbed[-1]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.host import dispatch as trainer
-from trainers.protocol.messages import Event, Request, TrainRequest, Verdict
+from trainers.protocol.messages import Event, Request, Train, Verdict
 
 ROW_MB = 256
 ROOM_MB = 700
@@ -22,7 +22,7 @@ SPARED_PASSES = "spared_passes"
 
 
 def work(request: Request) -> Generator[Event, Verdict | None, None]:
-    if isinstance(request, TrainRequest):
+    if isinstance(request, Train):
         take_memory_by_the_row(spared_passes(Path(request.spec.dir, SPARED_PASSES)))
         limit_memory(ROOM_MB)
     yield from trainer.work(request)

@@ -17,7 +17,7 @@ def exported(score, **failures):
 
 
 def judge(exported, measurements, objective, max_drop):
-    return gates.judge(exported.metrics, measurements, exported.failures, objective, max_drop)
+    return gates.apply_gate(exported.metrics, measurements, exported.failures, objective, max_drop)
 
 
 def measured(variant, score, latency=5.0):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hpo.config.objective import Objective
-from hpo.results.records import Attempt, StudyView
+from hpo.results.records import Attempt, StudySnapshot
 from hpo.results.summary import (
     finalists_table,
     gain,
@@ -34,7 +34,7 @@ def study_view(*records, objectives=(UP,), constraints=None, budget=None, space=
         "task": "text-classification", "constraints": constraints or {}, "budget": budget or {},
         "search_space": space or {},
     }  # fmt: skip
-    return StudyView("s", config, tuple(objectives), list(records), {"baseline": 0, **attrs})
+    return StudySnapshot("s", config, tuple(objectives), list(records), {"baseline": 0, **attrs})
 
 
 def shown(*records, objective=UP, state="complete", **changes):
@@ -82,8 +82,8 @@ def test_a_trial_tells_how_it_came_about():
         trial_record(2, reused_from="other/4"),
     )["trials"]  # fmt: skip
     assert first["attempts"] == [
-        {"cause": "crash", "message": "broken", "seconds": 3.0, "resumed_from": None, "halvings": 0},
-        {"cause": "oom", "message": "full", "seconds": 2.0, "resumed_from": 8, "halvings": 1},
+        {"cause": "crash", "message": "broken", "seconds": 3.0, "resumed_from": None, "micro_batch_halvings": 0},
+        {"cause": "oom", "message": "full", "seconds": 2.0, "resumed_from": 8, "micro_batch_halvings": 1},
     ]
     assert (first["resumed_from"], first["revision"], first["cause"], first["stopped_by"]) == (12, 2, None, "budget")
     assert (second["cause"], second["message"], second["attempts"]) == ("timeout", "told nothing", [])

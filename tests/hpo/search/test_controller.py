@@ -29,11 +29,11 @@ from trainers.protocol.messages import (
     Failed,
     Finding,
     Inspect,
-    Inspection,
     Measure,
+    PreparedData,
     Resumed,
     Step,
-    TrainRequest,
+    Train,
     TrialResult,
 )
 
@@ -600,7 +600,7 @@ def test_a_result_of_other_data_is_not_booked(sweep):
     given = sweep(num_trials=1)
     given.search()
     forgetful = sweep(num_trials=1)
-    forgetful.inspection = Inspection(**{**to_json(INSPECTION), "fingerprint": "2" * 64})
+    forgetful.inspection = PreparedData(**{**to_json(INSPECTION), "fingerprint": "2" * 64})
     forgetful.search()
     assert len(forgetful.executor.specs) == 1
 
@@ -703,13 +703,13 @@ def inspect_request(config):
 
 def test_one_request_gives_its_last_event(sweep):
     given = sweep()
-    assert isinstance(run_alone(InlineExecutor(fake.work), inspect_request(given.config)), Inspection)
+    assert isinstance(run_alone(InlineExecutor(fake.work), inspect_request(given.config)), PreparedData)
     spec = given.config.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), threads=1)
 
     def no_evaluations(request):
         yield from finish(request)
 
-    assert isinstance(run_alone(InlineExecutor(no_evaluations), TrainRequest(spec, INSPECTION)), TrialResult)
+    assert isinstance(run_alone(InlineExecutor(no_evaluations), Train(spec, INSPECTION)), TrialResult)
 
 
 def test_a_request_that_finds_bad_data_is_a_config_error(sweep):

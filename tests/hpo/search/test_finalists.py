@@ -10,7 +10,7 @@ import pytest
 import hpo.results.statistics
 from hpo.results.champion import choose_champion
 from hpo.results.summary import verdicts
-from hpo.search.finalists import contestants_of, decide, repeats_of, repeats_planned
+from hpo.search.finalists import contestants_of, repeats_of, repeats_planned, run_finalists
 from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
 from trainers.host.fake import work
 from trainers.protocol.messages import Failed, Score, TrialResult
@@ -42,9 +42,9 @@ def sweep(tmp_path):
 
 
 def decided(given, executor=None, tracker=None, jobs=1):
-    """What the study says after `decide`, as a session of its own."""
+    """What the study says after `run_finalists`, as a session of its own."""
     running = given.running(executor, tracker, jobs)
-    decide(running)
+    run_finalists(running)
     return given.open().attrs()["finalists"]
 
 

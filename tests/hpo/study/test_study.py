@@ -278,7 +278,9 @@ def kill_at(patch, where):
     elif where == "half suggested":
         suggest = hpo.study.samplers._suggest
         patch.setattr(
-            hpo.samplers, "_suggest", lambda t, name, d: suggest(t, name, d) if name == "learning_rate" else kill()
+            hpo.study.samplers,
+            "_suggest",
+            lambda t, name, d: suggest(t, name, d) if name == "learning_rate" else kill(),
         )
     else:
         patch.setattr(Study, "_write_begun", kill)

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hpo.commands.sweep import tracker_of
 from hpo.paths import Home
-from hpo.search.finalists import decide
+from hpo.search.finalists import run_finalists
 from hpo.tracking.mlflow_tracker import Tracker
 from hpo.tracking.tensorboard import EventFile, TensorBoardTracker
 from tests.hpo.builders import INSPECTION, Killed, Recording, Sweep, make_config, stopping_after
@@ -204,8 +204,8 @@ def test_every_trial_is_drawn_once_whatever_kills_and_crashes_came_between(sweep
 def test_repeats_of_finalists_have_curves_of_their_own(sweep):
     sweep.search(tracker=tracker(sweep))
     with pytest.raises(Killed):
-        decide(sweep.running(stopping_after(3), tracker=tracker(sweep)))
-    decide(sweep.running(tracker=tracker(sweep)))
+        run_finalists(sweep.running(stopping_after(3), tracker=tracker(sweep)))
+    run_finalists(sweep.running(tracker=tracker(sweep)))
     repeats = sweep.open().attrs()["finalists"]["contestants"]
     names = {f"trial-{c['trial']:04d}-seed-{i}" for c in repeats for i in range(2)}
     folder = sweep.home.dir / "tensorboard" / sweep.config.name

@@ -19,13 +19,13 @@ from trainers.protocol.messages import PAUSED, Failed
 
 @pytest.fixture
 def spec(tmp_path):
-    """The default trial (a micro-batch of 8 rows) with another micro-batch and number of halvings."""
+    """The default trial (a micro-batch of 8 rows) with another micro-batch and number of micro_batch_halvings."""
 
-    def make(micro_batch_size=8, halvings=0):
+    def make(micro_batch_size=8, micro_batch_halvings=0):
         config = make_config(tmp_path, training={"micro_batch_size": micro_batch_size, "batch_size": 64})
         home = Home(tmp_path / "home")
         made = config.trial_spec(0, {}, home, INSPECTION, home.sweep("sweep").trial(0), threads=1)
-        return dataclasses.replace(made, halvings=halvings)
+        return dataclasses.replace(made, micro_batch_halvings=micro_batch_halvings)
 
     return make
 
@@ -67,7 +67,9 @@ def test_a_pause_costs_none(spec, pause, retries):
 
 
 def test_a_retry_keeps_the_micro_batch_that_fits(spec):
-    assert halvings_of_next_attempt(Failed("crash", "why"), spec(halvings=2), attempts("oom", "oom"), 1) == 2
+    assert (
+        halvings_of_next_attempt(Failed("crash", "why"), spec(micro_batch_halvings=2), attempts("oom", "oom"), 1) == 2
+    )
 
 
 # --- memory --------------------------------------------------------------------------------------------
@@ -77,26 +79,28 @@ def test_a_retry_keeps_the_micro_batch_that_fits(spec):
 def test_memory_is_halved_up_to_three_times(spec, micro_batch_size):
     """Whatever `retries` says: each attempt is another trial as far as memory goes. With one row a micro-batch it may
     be the evaluation that is too large."""
-    halvings, seen = 0, []
-    while halvings is not None:
-        seen.append(halvings)
+    micro_batch_halvings, seen = 0, []
+    while micro_batch_halvings is not None:
+        seen.append(micro_batch_halvings)
         earlier = attempts(*["oom"] * len(seen[:-1]))
-        halvings = halvings_of_next_attempt(Failed("oom", "why"), spec(micro_batch_size, halvings), earlier, 0)
+        micro_batch_halvings = halvings_of_next_attempt(
+            Failed("oom", "why"), spec(micro_batch_size, micro_batch_halvings), earlier, 0
+        )
     assert seen == list(range(MOST_HALVINGS + 1))
 
 
 def test_crashes_between_halvings_use_up_retries_only(spec):
     earlier = attempts("crash", "oom", "crash")
-    assert halvings_of_next_attempt(Failed("oom", "why"), spec(halvings=1), earlier, 2) == 2
-    assert halvings_of_next_attempt(Failed("crash", "why"), spec(halvings=1), earlier, 2) is None
+    assert halvings_of_next_attempt(Failed("oom", "why"), spec(micro_batch_halvings=1), earlier, 2) == 2
+    assert halvings_of_next_attempt(Failed("crash", "why"), spec(micro_batch_halvings=1), earlier, 2) is None
 
 
-def attempt(cause, halvings):
-    return Attempt(cause, "why", 1.0, None, halvings)
+def attempt(cause, micro_batch_halvings):
+    return Attempt(cause, "why", 1.0, None, micro_batch_halvings)
 
 
 @pytest.mark.parametrize(
-    ("earlier", "halvings"),
+    ("earlier", "micro_batch_halvings"),
     [
         ([], 0),
         ([attempt("crash", 0)], 0),
@@ -107,8 +111,8 @@ def attempt(cause, halvings):
         ([attempt("oom", n) for n in range(4)], 3),
     ],
 )
-def test_the_next_session_begins_with_what_this_one_learned_of_memory(earlier, halvings):
-    assert halvings_to_begin_with(earlier) == halvings
+def test_the_next_session_begins_with_what_this_one_learned_of_memory(earlier, micro_batch_halvings):
+    assert halvings_to_begin_with(earlier) == micro_batch_halvings
 
 
 # --- a full disk ---------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import hpo.trials.scheduler
-from hpo.config.sweep_config import Patience
+from hpo.config.sweep_config import RetryPolicy
 from hpo.errors import ConfigError, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.records import Attempt
 from hpo.terminal import Silent
-from hpo.trials.scheduler import Job, Runner
+from hpo.trials.scheduler import Job, TrialScheduler
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.builders import INSPECTION, evaluation, make_config
@@ -35,7 +35,7 @@ from trainers.protocol.messages import (
 )
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = Patience(retries=2, stall_minutes=30)
+PATIENCE = RetryPolicy(retries=2, stall_minutes=30)
 
 
 def step(index, seconds=0.0):
@@ -162,7 +162,7 @@ def clock(monkeypatch):
 
 
 def run(executor, books, jobs=1, patience=PATIENCE, trial_minutes=None, view=None):
-    Runner(executor, INSPECTION, Slots(jobs, 1), patience, trial_minutes, view or Silent()).run(books)
+    TrialScheduler(executor, INSPECTION, Slots(jobs, 1), patience, trial_minutes, view or Silent()).run(books)
 
 
 def whole(*values):
@@ -253,7 +253,7 @@ def test_it_is_tried_again_so_often_and_then_given_up(job, cause, retries):
     fails = [step(0), scored(0, 0.4), Failed(cause, "why")]
     script = Script(*[fails] * (retries + 1))
     books = Books([job()])
-    run(Executor(script), books, patience=Patience(retries, 30))
+    run(Executor(script), books, patience=RetryPolicy(retries, 30))
     assert len(script.specs) == retries + 1
     assert books.attempts[0] == [Attempt(cause, "why", 0.0, None, 0)] * retries
     given_up = books.results[0]
@@ -320,7 +320,7 @@ def test_a_full_disk_ends_the_sweep_and_no_trial(job, retries):
     failed = Failed("crash", "OSError: [Errno 28] No space left on device: '/x'")
     books = Books([job(7)])
     with pytest.raises(SweepError, match=r"trial 7: .*No space left on device.*make room, and the same command"):
-        run(Executor(Script(of={7: [[scored(0), failed]]})), books, patience=Patience(retries, 30))
+        run(Executor(Script(of={7: [[scored(0), failed]]})), books, patience=RetryPolicy(retries, 30))
     assert books.results == {}
     assert ("retrying", 7, "crash") not in books.told
 
@@ -333,8 +333,8 @@ def test_out_of_memory_halves_the_micro_batch_until_it_fits(job, fits_at):
     oom = [step(0), Failed("oom", "MemoryError: ")]
     script = Script(*[oom] * fits_at, whole(0.1))
     books = Books([job(micro_batch_size=8)])
-    run(Executor(script), books, patience=Patience(0, 30))
-    assert [spec.halvings for spec in script.specs] == list(range(fits_at + 1))
+    run(Executor(script), books, patience=RetryPolicy(0, 30))
+    assert [spec.micro_batch_halvings for spec in script.specs] == list(range(fits_at + 1))
     assert books.attempts[0] == [Attempt("oom", "MemoryError: ", 0.0, None, n) for n in range(fits_at)]
     assert books.results[0].state == "complete"
     assert len({spec.fingerprint() for spec in script.specs}) == 1
@@ -345,17 +345,17 @@ def test_what_never_fits_is_given_up_after_three_halvings(job):
     script = Script(*[[Failed("oom", "MemoryError: ")]] * 4)
     books = Books([job(micro_batch_size=64)])
     run(Executor(script), books)
-    assert [spec.halvings for spec in script.specs] == [0, 1, 2, 3]
+    assert [spec.micro_batch_halvings for spec in script.specs] == [0, 1, 2, 3]
     assert (books.results[0].cause, books.results[0].state) == ("oom", "failed")
-    assert [a.halvings for a in books.attempts[0]] == [0, 1, 2]
+    assert [a.micro_batch_halvings for a in books.attempts[0]] == [0, 1, 2]
 
 
 def test_halvings_are_kept_by_later_retries(job):
     script = Script([Failed("oom", "m")], [Failed("crash", "c")], [Failed("oom", "m")], whole(0.1))
     books = Books([job()])
     run(Executor(script), books)
-    assert [spec.halvings for spec in script.specs] == [0, 1, 1, 2]
-    assert [(a.cause, a.halvings) for a in books.attempts[0]] == [("oom", 0), ("crash", 1), ("oom", 1)]
+    assert [spec.micro_batch_halvings for spec in script.specs] == [0, 1, 1, 2]
+    assert [(a.cause, a.micro_batch_halvings) for a in books.attempts[0]] == [("oom", 0), ("crash", 1), ("oom", 1)]
 
 
 def test_a_session_goes_on_with_the_micro_batch_that_the_last_one_found(job):
@@ -363,7 +363,7 @@ def test_a_session_goes_on_with_the_micro_batch_that_the_last_one_found(job):
     script = Script(whole(0.1))
     books = Books([job(attempts=earlier)])
     run(Executor(script), books)
-    assert [spec.halvings for spec in script.specs] == [1]
+    assert [spec.micro_batch_halvings for spec in script.specs] == [1]
     assert books.results[0].state == "complete"
 
 
@@ -392,7 +392,7 @@ def test_an_attempt_names_the_step_that_it_had_begun_from(job):
         [Failed("crash", "d")],
     )
     books = Books([job()])
-    run(Executor(script), books, patience=Patience(3, 30))
+    run(Executor(script), books, patience=RetryPolicy(3, 30))
     assert [(a.message, a.resumed_from) for a in books.attempts[0]] == [("a", None), ("b", 7), ("c", None)]
     assert [a.seconds for a in books.attempts[0]][:2] == [5.0, 9.0]
     assert books.results[0].message == "d"
@@ -432,7 +432,7 @@ def test_one_that_tells_nothing_for_too_long_is_killed_and_tried_again(job, cloc
 
     executor.silent.add(0)
     books = Books([given])
-    run(executor, books, patience=Patience(2, stall_minutes=1), view=Slow())
+    run(executor, books, patience=RetryPolicy(2, stall_minutes=1), view=Slow())
     assert executor.kills == [0]
     assert books.attempts[0] == [Attempt("timeout", "told nothing for 1 minutes", 0.0, None, 0)]
     assert books.results[0].state == "complete"
@@ -447,7 +447,7 @@ def test_one_that_hangs_each_time_is_given_up_as_timed_out(job, clock):
             clock.move(61)
 
     books = Books([job()])
-    run(executor, books, patience=Patience(1, stall_minutes=1), view=Slow())
+    run(executor, books, patience=RetryPolicy(1, stall_minutes=1), view=Slow())
     assert executor.kills == [0, 0]
     assert (books.results[0].cause, books.results[0].message) == ("timeout", "told nothing for 1 minutes")
 
@@ -456,7 +456,7 @@ def test_an_event_shows_that_it_lives(job, clock):
     slow = [item for index in range(5) for item in (clock.moves(50), step(index), clock.moves(50), scored(index))]
     executor = Executor(Script([*slow, result(0.5)]))
     books = Books([job()])
-    run(executor, books, patience=Patience(0, stall_minutes=1))
+    run(executor, books, patience=RetryPolicy(0, stall_minutes=1))
     assert executor.kills == []
     assert books.results[0].state == "complete"
 
@@ -471,7 +471,7 @@ def test_only_the_silent_one_is_killed(job, clock):
     executor = Executor(Script(of={0: [[step(0)], whole(0.1)], 1: [[*lively, result(0.5)]]}))
     executor.silent.add(0)
     books = Books([job(0), job(1)])
-    run(executor, books, jobs=2, patience=Patience(1, stall_minutes=1))
+    run(executor, books, jobs=2, patience=RetryPolicy(1, stall_minutes=1))
     assert executor.kills == [0]
     assert {n: r.state for n, r in books.results.items()} == {0: "complete", 1: "complete"}
     assert books.attempts[1] == []
@@ -492,13 +492,13 @@ def test_one_that_ends_by_itself_just_before_the_kill_keeps_its_result(job, cloc
     executor = Late(Script([result(0.5)]))
     executor.silent.add(0)
     books = Books([job()])
-    run(executor, books, patience=Patience(1, stall_minutes=1), view=Slow())
+    run(executor, books, patience=RetryPolicy(1, stall_minutes=1), view=Slow())
     assert executor.kills == [0]
     assert books.results[0] == result(0.5)
 
 
 def test_a_hung_process_is_really_killed(job, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "executors"), str(ROOT)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests/hpo/executors"), str(ROOT)]))
     given = job()
     model = dataclasses.replace(given.spec.workload.model, source="hangs_the_first_time")
     workload = dataclasses.replace(given.spec.workload, model=model)
@@ -506,7 +506,7 @@ def test_a_hung_process_is_really_killed(job, tmp_path, monkeypatch):
     executor = LocalExecutor(tmp_path / "host.log", "misbehaving")
     books = Books([given])
     try:
-        run(executor, books, patience=Patience(1, stall_minutes=0.2 / 60))
+        run(executor, books, patience=RetryPolicy(1, stall_minutes=0.2 / 60))
         assert [(a.cause, a.message) for a in books.attempts[0]] == [("timeout", "told nothing for 0.00333333 minutes")]
         assert (books.results[0].cause, books.results[0].message) == ("diverged", "but lives")
         child = int((given.paths.dir / "pid").read_text().split()[0])
@@ -762,13 +762,13 @@ def test_one_that_does_not_pause_in_time_is_killed_and_that_costs_no_retry(job, 
     # It hears of the pause only when it is too late.
     executor.reply = lambda request_id, verdict: executor.verdicts.append((0, verdict))
     with pytest.raises(KeyboardInterrupt):
-        run(executor, books, patience=Patience(0, stall_minutes=1), view=Slow())
+        run(executor, books, patience=RetryPolicy(0, stall_minutes=1), view=Slow())
     assert executor.verdicts == [(0, "pause")]
     assert executor.kills == [0]
     assert books.of(0)[-1] == ("paused", None)
     again = Books([job(attempts=books.attempts[0])])
     script = Script([Failed("crash", "why")], whole(0.1))
-    run(Executor(script), again, patience=Patience(1, 30))
+    run(Executor(script), again, patience=RetryPolicy(1, 30))
     assert again.results[0].state == "complete"
 
 
@@ -798,11 +798,11 @@ def test_pauses_cost_no_retry(job, pauses):
     for _ in range(pauses):
         books = Books([job(attempts=attempts)])
         with pytest.raises(KeyboardInterrupt):
-            run(Executor(Script([step(0), press, step(1), step(2)])), books, patience=Patience(0, 30))
+            run(Executor(Script([step(0), press, step(1), step(2)])), books, patience=RetryPolicy(0, 30))
         attempts = books.attempts[0]
     assert len(attempts) == pauses
     books = Books([job(attempts=attempts)])
-    run(Executor(Script(whole(0.1))), books, patience=Patience(0, 30))
+    run(Executor(Script(whole(0.1))), books, patience=RetryPolicy(0, 30))
     assert books.results[0].state == "complete"
 
 

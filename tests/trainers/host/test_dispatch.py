@@ -14,15 +14,15 @@ import pytest
 from hpo.executors.local import _HOST_ENVIRONMENT
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Load, TrainRequest
+from trainers.protocol.messages import Load, Train
 
 ROOT = Path(__file__).parents[3]
 WORKS = """
 import json, os, sys
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import Load, TrainRequest
+from trainers.protocol.messages import Load, Train
 from trainers.host.dispatch import work
-kinds = {"load": Load, "train": TrainRequest}
+kinds = {"load": Load, "train": Train}
 requests = [from_json(kinds[kind], json.loads(given)) for kind, given in zip(sys.argv[1::2], sys.argv[2::2])]
 last = [list(work(request))[-1] for request in requests][-1]
 from peft.import_utils import is_bnb_available
@@ -66,5 +66,5 @@ def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(workload, ins
 def test_a_trial_has_bitsandbytes_where_it_needs_it(workload, inspection, make_spec, method, settings, imports_it):
     spec = make_spec("encoder", method, **settings)
     found = inspection("encoder")
-    after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), TrainRequest(spec, found))
+    after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), Train(spec, found))
     assert after[:5] == ("TrialResult", False, True, imports_it, imports_it)

@@ -28,7 +28,7 @@ def adapters_of(model):
     }
 
 
-def put_on(make_spec, inspection, kind, method="lora", **settings):
+def attach(make_spec, inspection, kind, method="lora", **settings):
     spec = make_spec(kind, method, **settings)
     return put_adapter_on(load_base(spec.workload, inspection(kind).labels), spec)
 
@@ -48,8 +48,8 @@ def assert_comes_back_and_merges(spec, result, found, tolerance=1e-5):
 
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
 def test_the_first_name_that_fits_gives_a_layer_its_rank_and_alpha_follows(make_spec, inspection, method):
-    plain = adapters_of(put_on(make_spec, inspection, "encoder", method, lora_r=4))
-    given = adapters_of(put_on(make_spec, inspection, "encoder", method, lora_r=4, rank_pattern=PATTERN))
+    plain = adapters_of(attach(make_spec, inspection, "encoder", method, lora_r=4))
+    given = adapters_of(attach(make_spec, inspection, "encoder", method, lora_r=4, rank_pattern=PATTERN))
     assert given.keys() == plain.keys()
     for name, (rank, scale) in given.items():
         assert rank == (2 if name.endswith(".query") else 16 if ".layer.1." in name else 4), name
@@ -69,7 +69,7 @@ def test_a_rank_pattern_that_fits_no_layer_is_refused_with_those_there_are(make_
     with pytest.raises(
         DataProblem, match=r"rank_pattern: no layer with an adapter is called key, layer\.7\."
     ) as refused:
-        put_on(make_spec, inspection, "encoder", target_modules="query,value", rank_pattern="key=4,query=2,layer.7.=3")
+        attach(make_spec, inspection, "encoder", target_modules="query,value", rank_pattern="key=4,query=2,layer.7.=3")
     assert refused.value.findings[0].expected == "there are: query, value"
 
 
@@ -85,7 +85,7 @@ def test_a_part_of_a_name_begins_where_a_part_begins():
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
 def test_gaussian_draws_the_input_side_with_a_spread_of_one_over_the_rank(make_spec, inspection, method):
     def input_sides(**settings):
-        model = put_on(make_spec, inspection, "encoder", method, lora_r=8, **settings)
+        model = attach(make_spec, inspection, "encoder", method, lora_r=8, **settings)
         return torch.cat([p.detach().flatten() for name, p in model.named_parameters() if ".lora_A." in name])
 
     drawn, default = input_sides(init_lora_weights="gaussian"), input_sides()
@@ -118,8 +118,8 @@ def test_embeddings_that_share_their_weight_with_the_output_stay_one(make_spec, 
     untouched = load_base(spec.workload, []).model
     assert merged.lm_head.weight is merged.model.embed_tokens.weight
     assert not torch.equal(merged.lm_head.weight, untouched.lm_head.weight)
-    trained = put_on(make_spec, inspection, "chat", modules_to_save="embed_tokens")
-    plain = put_on(make_spec, inspection, "chat")
+    trained = attach(make_spec, inspection, "chat", modules_to_save="embed_tokens")
+    plain = attach(make_spec, inspection, "chat")
     more = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     assert more - sum(p.numel() for p in plain.parameters() if p.requires_grad) == untouched.lm_head.weight.numel()
 
@@ -139,7 +139,7 @@ def test_a_shared_weight_that_peft_would_part_is_refused(tmp_path, family, name,
 
 def test_a_name_that_is_no_module_s_is_refused_with_those_there_are(make_spec, inspection):
     with pytest.raises(DataProblem, match="modules_to_save: no module is called heads, pool") as refused:
-        put_on(make_spec, inspection, "encoder", modules_to_save="heads,pooler,pool")
+        attach(make_spec, inspection, "encoder", modules_to_save="heads,pooler,pool")
     assert refused.value.findings[0].expected.startswith("there are: LayerNorm, attention, bert, cl")
 
 

@@ -14,12 +14,12 @@ from trainers.protocol.messages import (
     Evaluation,
     Failed,
     Finding,
-    Inspection,
     ModelRef,
+    PreparedData,
     Resumed,
     Score,
     SourceRef,
-    TrainRequest,
+    Train,
     TrialResult,
     TrialSpec,
     Workload,
@@ -33,14 +33,14 @@ SPEC = TrialSpec(
     3, WORKLOAD, "lora", {"lora_r": 8, "lora_alpha": None, "learning_rate": 1e-3, "target_modules": "all-linear"},
     "perplexity", "minimize", 100, 100, 0, "inputs", 1, "cpu", "dir",
 )  # fmt: skip
-INSPECTION = Inspection({"train": 1}, ["a"], "tokens", "folder", "f", "m", 0, 0, 10, 0, ["note"])
+INSPECTION = PreparedData({"train": 1}, ["a"], "tokens", "folder", "f", "m", 0, 0, 10, 0, ["note"])
 EVALUATION = Evaluation(0, 0.5, 3, 50, 900, {"perplexity": 12.5}, 1.5)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        TrainRequest(SPEC, INSPECTION),
+        Train(SPEC, INSPECTION),
         INSPECTION,
         EVALUATION,
         Resumed(3, 50, [EVALUATION]),
@@ -63,12 +63,12 @@ def test_what_is_no_message_is_refused(data):
 
 
 def test_the_fingerprint_leaves_out_what_does_not_decide_the_result():
-    same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere", halvings=2)
+    same = dataclasses.replace(SPEC, number=9, threads=2, device="cuda:0", dir="elsewhere", micro_batch_halvings=2)
     moved = dataclasses.replace(
         SPEC,
         workload=dataclasses.replace(WORKLOAD, model=ModelRef("elsewhere", adapter="there"), cache_dir="elsewhere"),
     )
-    assert moved.fingerprint() == SPEC.fingerprint() != dataclasses.replace(SPEC, inputs="others").fingerprint()
+    assert moved.fingerprint() == SPEC.fingerprint() != dataclasses.replace(SPEC, inputs_hash="others").fingerprint()
     elsewhere = dataclasses.replace(DATA, train=SourceRef("org/t", "en", "v2", "train[:9]"), test=SourceRef("s"))
     moved = dataclasses.replace(SPEC, workload=dataclasses.replace(WORKLOAD, data=elsewhere))
     assert moved.fingerprint() == SPEC.fingerprint()

@@ -154,7 +154,7 @@ def test_a_trial_that_is_stopped_before_its_first_evaluation_has_no_result(make_
 
 
 def test_a_smaller_budget_is_evaluated_at_the_shares_of_the_full_one_and_at_its_end(make_spec, drive):
-    spec = make_spec("encoder", max_examples=100, full_examples=160, evaluations=4, batch_size=8)
+    spec = make_spec("encoder", max_examples=100, largest_budget_examples=160, evaluations=4, batch_size=8)
     evaluations = drive(spec)[-1].evaluations
     assert [e.fraction for e in evaluations] == [0.25, 0.5, 100 / 160]
     assert [e.examples for e in evaluations] == [40, 80, 100]
@@ -177,7 +177,7 @@ def test_one_bad_step_is_no_divergence(make_spec, drive, monkeypatch):
 
 def test_halving_the_micro_batch_does_not_change_what_is_learned(make_spec, drive, tmp_path):
     spec = make_spec("encoder", lora_dropout=0.0, micro_batch_size=8, batch_size=8)
-    halved = dataclasses.replace(spec, dir=str(tmp_path / "halved"), halvings=3)
+    halved = dataclasses.replace(spec, dir=str(tmp_path / "halved"), micro_batch_halvings=3)
     whole, parts = drive(spec)[-1], drive(halved)[-1]
     assert spec.fingerprint() == halved.fingerprint()
     assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], abs=0.02)

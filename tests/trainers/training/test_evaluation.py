@@ -35,7 +35,7 @@ def test_no_batch_outlives_the_next_but_one(workload, inspection, kind, monkeypa
 
     monkeypatch.setattr(evaluation, "evaluation_batches", watched)
     base.model.base_model.register_forward_hook(watch)
-    evaluator = Evaluator(base, Path(found.tokens_dir), "validation", torch.device("cpu"), None, halvings=5)
+    evaluator = Evaluator(base, Path(found.tokens_dir), "validation", torch.device("cpu"), None, micro_batch_halvings=5)
     _metrics, rows = evaluator(base.model)
     assert len(rows) == len(evaluator.tokens)
     assert len(batches) > 10

@@ -20,7 +20,7 @@ Batches = Iterable[Mapping[str, torch.Tensor]]
 class Method(Protocol):
     """What is different about a method. Every model that comes back has its trainable parameters marked, in float32."""
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         """The base made trainable: the same one for the same spec and `batches` of training rows."""
         ...
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Full:
     """Every parameter is trained."""
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         return base.model.requires_grad_(True)
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
@@ -62,7 +62,7 @@ class Bottleneck(torch.nn.Module):
 class Adapters:
     """Bottleneck adapters after each attention and each feed-forward block; a fresh head is trained in full."""
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         names = [finder(base.model, base.new_modules) for finder in (attention_outputs, feed_forward_outputs)]
         for name in sorted({name for found in names for name in found}):
             parent, _, leaf = name.rpartition(".")
@@ -80,7 +80,7 @@ class Adapters:
         save_file(learned, str(folder / OWN_WEIGHTS))
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        model = self.put_on(base, spec, ())
+        model = self.attach(base, spec, ())
         parameters = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in load_file(str(folder / OWN_WEIGHTS)).items():

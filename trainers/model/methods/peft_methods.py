@@ -54,7 +54,7 @@ class Peft:
     def __init__(self, config: Callable[[TrialSpec, Base], PeftConfig]) -> None:
         self._config = config
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         return wrapped(base, self._config(spec, base))
 
     def save(self, model: Any, folder: Path) -> None:
@@ -77,7 +77,7 @@ class Peft:
 class DataDrivenLora(Peft):
     """EVA: the adapter's input side begins as the main directions of what its layer is given (Paischer et al. 2024)."""
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         model = wrapped(base, self._config(spec, base))
         first = [batch for batch, _ in zip(batches, range(EVA_BATCHES), strict=False)]
         model.eval()
@@ -100,9 +100,9 @@ class ResidualLora(Peft):
     B A - B0 A0 = [B, -B0] [A; A0].
     """
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         straighten(base.model)
-        model = super().put_on(base, spec, batches)
+        model = super().attach(base, spec, batches)
         first = get_peft_model_state_dict(model, save_embedding_layers=False)
         model.first_adapter = {name: value.clone() for name, value in first.items() if ".lora_" in name}
         return model

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class QuantizedLora(Peft):
     """Trained and evaluated on the quantized base; merged into the one in full precision."""
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         quantize(base, spec)
-        return super().put_on(base, spec, batches)
+        return super().attach(base, spec, batches)
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         quantize(base, spec)
@@ -46,10 +46,10 @@ class LoftQ(QuantizedLora):
     PEFT has it for GPUs only.
     """
 
-    def put_on(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
+    def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         straighten(base.model)
         before = {name: base.model.get_submodule(name).weight.data.clone() for name in _layers(base, spec)}
-        model = super().put_on(base, spec, batches)
+        model = super().attach(base, spec, batches)
         for name, layer in model.named_modules():
             weight = before.get(name.removeprefix("base_model.model."))
             if isinstance(layer, LoraLayer) and weight is not None:
