@@ -13,14 +13,14 @@ def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None 
     from hpo.commands.sweep import raise_refusal, run_sweep
     from hpo.paths import Home
 
-    shown = run_sweep(Path(file), Home.locate(Path(home) if home else None), jobs=jobs)
-    raise_refusal(shown)
-    return shown
+    summary = run_sweep(Path(file), Home.locate(Path(home) if home else None), jobs=jobs)
+    raise_refusal(summary)
+    return summary.to_json()
 
 
 def show(name: str, *, home: str | Path | None = None) -> dict[str, Any]:
     """A sweep as `hpo show --json` gives it. Raises `hpo.errors.UsageError` for a name that is none."""
-    from hpo.commands.sweep import read_sweep
+    from hpo.commands.show import read_sweep
     from hpo.paths import Home
 
-    return read_sweep(Home.locate(Path(home) if home else None), name)
+    return read_sweep(Home.locate(Path(home) if home else None), name).to_json()

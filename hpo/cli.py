@@ -56,12 +56,12 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
     from hpo.terminal import Silent, TerminalView, show_sweep
 
     view = Silent() if as_json else TerminalView()
-    shown = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
+    summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
     if as_json:
-        _print_json(shown)
+        _print_json(summary.to_json())
     else:
-        show_sweep(view, shown, hints=True)
-    raise_refusal(shown)
+        show_sweep(view, summary, hints=True)
+    raise_refusal(summary)
 
 
 @cli.command()
@@ -116,14 +116,14 @@ def stop(home: Any, name: str, now: bool) -> None:
 @click.pass_obj
 def show(home: Any, name: str, as_json: bool) -> None:
     """Leaderboard, champion and release of SWEEP."""
-    from hpo.commands.sweep import read_sweep
+    from hpo.commands.show import read_sweep
     from hpo.terminal import TerminalView, show_sweep
 
-    shown = read_sweep(home, name)
+    summary = read_sweep(home, name)
     if as_json:
-        _print_json(shown)
+        _print_json(summary.to_json())
     else:
-        show_sweep(TerminalView(), shown, hints=False)
+        show_sweep(TerminalView(), summary, hints=False)
 
 
 @cli.command("list")
@@ -131,14 +131,15 @@ def show(home: Any, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_(home: Any, as_json: bool) -> None:
     """All sweeps."""
-    from hpo.commands.sweep import list_sweeps
+    from hpo.commands.show import UnreadableSweep, list_sweeps
     from hpo.terminal import TerminalView, show_list
 
-    sweeps = list_sweeps(home)
+    found = list_sweeps(home)
     if as_json:
-        _print_json(sweeps)
+        _print_json([sweep.to_json() for sweep in found])
     else:
-        show_list(TerminalView(), sweeps)
+        problems = [sweep.problem for sweep in found if isinstance(sweep, UnreadableSweep)]
+        show_list(TerminalView(), [s for s in found if not isinstance(s, UnreadableSweep)], problems)
 
 
 @cli.command()

@@ -15,9 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hpo.config.objective import gate_of
 from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
-from hpo.results.summary import finalists_table, gain, leaderboard, notes, variants_table, verdicts
+from hpo.results.summary import SweepSummary
+from hpo.results.tables import finalists_table, gain, leaderboard, notes, variants_table, verdicts
 from trainers.protocol.messages import TrialResult
 from trainers.protocol.settings import Setting
 
@@ -217,28 +219,29 @@ def _is_number(text: str) -> bool:
 # --- whole sweeps --------------------------------------------------------------------------------------
 
 
-def show_sweep(view: ProgressView, shown: Mapping[str, Any], *, hints: bool) -> None:
+def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> None:
     """Leaderboard, champion against baseline, variants, release and what to type next."""
-    view.table(f"{shown['sweep']} ({shown['state']})", *leaderboard(shown))
-    view.say(f"\n{gain(shown)}")
-    if shown["finalists"]:
-        view.table("finalists, trained again with fresh seeds", *finalists_table(shown))
+    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
+    view.say(f"\n{gain(summary)}")
+    if summary.finalists:
+        view.table("finalists, trained again with fresh seeds", *finalists_table(summary.finalists, summary.objective))
         view.say("")
-    for line in [*verdicts(shown), *notes(shown)]:
+    for line in [*verdicts(summary), *notes(summary)]:
         view.say(line)
-    if shown["variants"]:
-        view.table("ONNX variants, measured on the validation rows", *variants_table(shown))
-        for judged in shown["variants"]:
-            if not judged["passed"]:
-                view.say(f"{judged['variant']} {'refused' if judged['measurement'] else 'failed'}: {judged['reason']}")
-    release = shown["release"]
-    if release:
-        view.say(f"\nreleased: {release['uri']} version {release['version']} ({release['variant']})")
+    if summary.variants and summary.torch:
+        metric = gate_of(summary.task, summary.objective).metric
+        table = variants_table(summary.torch, summary.variants, metric)
+        view.table("ONNX variants, measured on the validation rows", *table)
+        for judged in summary.variants:
+            if not judged.passed:
+                view.say(f"{judged.variant} {'refused' if judged.measurement else 'failed'}: {judged.reason}")
+    if release := summary.release:
+        view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
     if hints:
         view.say("\nnext:")
-        view.say(f"  hpo show {shown['sweep']}")
+        view.say(f"  hpo show {summary.sweep}")
         if release:
-            view.say(f"  hpo predict {release['name']} {shlex.quote(release.get('example', 'some text'))}")
+            view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
         view.say("  hpo ui")
 
 
@@ -269,24 +272,22 @@ def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
     view.say(f"\nabout {duration(plan['seconds'])} without pruning, until {plan['ends_at']} ({plan['ends_by']}){cost}")
 
 
-def show_list(view: ProgressView, sweeps: Sequence[Mapping[str, Any]]) -> None:
-    if not sweeps:
+def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequence[str] = ()) -> None:
+    """All sweeps, one in a row; then why others cannot be read."""
+    if not sweeps and not problems:
         view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
         return
     columns = ["sweep", "state", "trials", "metric", "champion", "release"]
     rows = [
         [
-            s["sweep"], s["state"], str(len(s["trials"])), s["objective"]["metric"],
-            f"{s['champion']['value']:.4f}" if s["champion"] else "-",
-            f"{s['release']['name']} v{s['release']['version']}" if s["release"] else "-",
+            s.sweep, s.state, str(len(s.trials)), s.objective.metric, f"{s.champion.value:.4f}" if s.champion else "-",
+            f"{s.release.name} v{s.release.version}" if s.release else "-",
         ]
         for s in sweeps
-        if "problem" not in s
     ]  # fmt: skip
     view.table("sweeps", columns, rows)
-    for s in sweeps:
-        if "problem" in s:
-            view.say(s["problem"])
+    for problem in problems:
+        view.say(problem)
 
 
 def show_assets(view: ProgressView, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:

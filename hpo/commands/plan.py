@@ -14,6 +14,7 @@ from hpo.config.file import load_config
 from hpo.config.space import Point
 from hpo.config.strategy import choose_strategy
 from hpo.config.sweep_config import SweepConfig, corner
+from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
@@ -40,13 +41,13 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
         try:
             view.say(f"{config.name}: reading data and model, then training a few steps")
             with doing("reading data and model", Path(scratch, "host.log")):
-                inspection = inspect(executor, config, home)
-                warm_up(executor, config, home, inspection)
+                specs = TrialSpecs(config, home, inspect(executor, config, home))
+                warm_up(executor, specs)
             with doing("training a few steps", Path(scratch, "host.log")):
-                probes = probe(executor, config, home, inspection, Path(scratch))
+                probes = probe(executor, specs, Path(scratch))
         finally:
             executor.close()
-    return estimate(config, home, inspection, probes, jobs)
+    return estimate(specs, probes, jobs)
 
 
 def corners(config: SweepConfig) -> dict[str, Point]:
@@ -59,32 +60,29 @@ def corners(config: SweepConfig) -> dict[str, Point]:
     return different
 
 
-def probe(
-    executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData, scratch: Path
-) -> dict[str, tuple[Point, Probed]]:
+def probe(executor: Executor, specs: TrialSpecs, scratch: Path) -> dict[str, tuple[Point, Probed]]:
     """Every corner measured, with one thread and one corner on each core, as trials run."""
-    device = "cuda:0" if inspection.gpus else "cpu"
-    points = corners(config)
+    device = "cuda:0" if specs.prepared.gpus else "cpu"
+    points = corners(specs.config)
     requests = [
-        Probe(config.trial_spec(0, point, home, inspection, TrialPaths(scratch / name), 1, device), inspection)
+        Probe(specs.spec(0, point, TrialPaths(scratch / name), device=device), specs.prepared)
         for name, point in points.items()
     ]
-    probed = run_all(executor, requests, probes_at_once(inspection))
+    probed = run_all(executor, requests, probes_at_once(specs.prepared))
     measured = [p for p in probed if isinstance(p, Probed)]  # the protocol's answer to Probe
     return {name: (point, p) for (name, point), p in zip(points.items(), measured, strict=True)}
 
 
-def estimate(
-    config: SweepConfig, home: Home, inspection: PreparedData, probes: dict[str, tuple[Point, Probed]], jobs: int | None
-) -> dict[str, Any]:
-    """Trials, memory, time and cost. A pruned search takes less than the time told."""
+def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: int | None) -> dict[str, Any]:
+    """Trials, memory, time and cost. A pruned search takes less than this time."""
+    config, inspection = specs.config, specs.prepared
     largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
     planned = config.planned_trials()
     slots = choose_slots(inspection, planned, jobs, None, lambda: largest)
     seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
     # Points in between cost something in between; more threads per trial than the probe had make it no slower.
     per_trial = sum(seconds.values()) / len(seconds)
-    left = max(0, planned - _trained(config, home))
+    left = max(0, planned - _trained(config, specs.home))
     search_s = math.ceil(left / slots.jobs) * per_trial
     repeats_s = math.ceil(repeats_planned(config) / slots.jobs) * per_trial
     total_s, ends_by = _within_budget(config, search_s + repeats_s)

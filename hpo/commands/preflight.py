@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpo.config.intent import intent_of
 from hpo.config.sweep_config import SweepConfig, largest_point
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, HpoError, Problem, RequestFailed, SweepError
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
@@ -18,7 +19,7 @@ from hpo.executors.restarting import RestartingExecutor
 from hpo.paths import Home, SweepPaths
 from hpo.search.warm_start import check_warm_start
 from hpo.study.revision import changes_of
-from hpo.study.store import stored_attrs, study_names
+from hpo.study.store import stored_state, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.slots import Slots, choose_slots
 from trainers.protocol.messages import Inspect, Load, PreparedData, Probe, Probed
@@ -34,15 +35,16 @@ def at_its_clock(config: SweepConfig, home: Home) -> SweepConfig:
     """The config with the clock that its sweep began at, or now: a chat template that prints the date makes the same
     tokens as long as the sweep goes on."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
-    return dataclasses.replace(config, clock=stored_attrs(home.studies_db, config.name).get("clock", now))
+    before = stored_state(home.studies_db, config.name)
+    return dataclasses.replace(config, clock=before.clock if before and before.clock is not None else now)
 
 
 def check_edit(config: SweepConfig, home: Home) -> None:
     """Raises `ConfigError` with every change that would mix results that cannot be compared."""
     check_warm_start(config, home)
-    before = stored_attrs(home.studies_db, config.name).get("config")
+    before = stored_state(home.studies_db, config.name)
     if before is not None:
-        changes_of(config, before)
+        changes_of(config, before.config)
 
 
 @contextmanager
@@ -106,33 +108,33 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
     if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
         found = f"makes {evaluations:,} evaluations of a trial"
         raise ConfigError([Problem(config.place("training.eval_steps"), found, why)])
-    before = stored_attrs(home.studies_db, config.name).get("data")
+    before = stored_state(home.studies_db, config.name)
     for name in ("fingerprint", "model_fingerprint"):
-        if before and before[name] != getattr(inspection, name):
+        if before and before.data and getattr(before.data, name) != getattr(inspection, name):
             what = "data" if name == "fingerprint" else "model"
             found = f"the {what} of sweep {config.name!r} has changed since it began"
             raise ConfigError([Problem(config.place(what), found, "give the sweep another name:")])
     return inspection
 
 
-def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData) -> None:
+def warm_up(executor: Executor, specs: TrialSpecs) -> None:
     """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
+    config = specs.config
     try:
-        run_alone(executor, Load(config.workload(home), inspection))
+        run_alone(executor, Load(config.workload(specs.home), specs.prepared))
     except RequestFailed as error:
         found = f"{config.model.source} cannot be loaded: {error}"
         raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
 
 
-def slots_for(
-    executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData, jobs: int | None, threads: int | None
-) -> Slots:
+def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None) -> Slots:
     """How many trials side by side; where memory may be short, the largest point of the space is measured."""
+    config, inspection = specs.config, specs.prepared
 
     def measure() -> Probed | None:
         device = "cuda:0" if inspection.gpus else "cpu"
-        paths = home.sweep(config.name).trial(0)
-        spec = config.trial_spec(0, largest_point(config), home, inspection, paths, threads=1, device=device)
+        paths = specs.home.sweep(config.name).trial(0)
+        spec = specs.spec(0, largest_point(config), paths, device=device)
         try:
             probed = run_alone(executor, Probe(spec, inspection))
         except RequestFailed as error:

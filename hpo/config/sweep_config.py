@@ -16,10 +16,7 @@ from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
-from trainers.protocol.catalog import canonical_settings
-from trainers.protocol.codec import fingerprint
-from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import DataRef, Generation, ModelRef, PreparedData, TrialSpec, Workload
+from trainers.protocol.messages import DataRef, Generation, ModelRef, Workload
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 
 KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
@@ -172,32 +169,6 @@ class SweepConfig:
         searched = [name for name in BUDGETS if name in self.space.dimensions]
         points = [{name: value} for name in searched for value in self._largest(name)]
         return max(self.examples_per_trial(train_rows, point) for point in [self.baseline(), *points])
-
-    def trial_spec(
-        self, number: int, params: Mapping[str, Setting], home: Home, inspection: PreparedData, paths: TrialPaths,
-        threads: int, device: str = "cpu", seed: int | None = None,
-    ) -> TrialSpec:  # fmt: skip
-        method = str(params.get("method", self.method))
-        searched = {name: value for name, value in params.items() if name != "method"}
-        rows = inspection.rows["train"]
-        settings = {**self.settings, **searched, "evaluations": self.evaluations(rows)}
-        if inspection.max_length is not None:
-            settings["max_length"] = min(int(settings["max_length"] or 1), inspection.max_length)
-        return TrialSpec(
-            number=number,
-            workload=self.workload(home),
-            method=method,
-            settings=canonical_settings(method, settings),
-            metric=self.objective.metric,
-            direction=self.objective.direction,
-            max_examples=self.examples_per_trial(rows, params),
-            largest_budget_examples=self.largest_budget_examples(rows),
-            seed=self.seed if seed is None else seed,
-            inputs_hash=fingerprint([inspection.fingerprint, inspection.model_fingerprint, *self.code]),
-            threads=threads,
-            device=device,
-            dir=str(paths.dir),
-        )
 
     def budget_setting(self) -> str:
         """The setting that bounds a trial, as the file calls it."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from hpo.config.objective import gate_of
 from hpo.errors import HpoError
-from hpo.release.gates import Judged, useless
+from hpo.release.gates import useless
 from hpo.results.champion import Champion
-from hpo.search.context import SweepContext
+from hpo.results.released import Judged
 from hpo.trials.calls import run_alone
+from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import read_result
 from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS

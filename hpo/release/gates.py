@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from hpo.config.objective import Objective
+from hpo.results.released import Judged
 from trainers.protocol.messages import Measurement
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One variant with its numbers and the verdict on it."""
-
-    variant: str
-    measurement: Measurement | None
-    drop: float | None
-    """How much worse its metric is than torch's, as a share of torch's; negative when better."""
-    passed: bool
-    reason: str
 
 
 def apply_gate(

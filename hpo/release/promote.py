@@ -9,12 +9,12 @@ from pathlib import Path
 from hpo.config.objective import gate_of
 from hpo.errors import RequestFailed
 from hpo.release.challenge import refuse_replacing, refuse_useless
-from hpo.release.gates import Judged, apply_gate, choose
+from hpo.release.gates import apply_gate, choose
 from hpo.results.champion import Champion
-from hpo.search.context import SweepContext
+from hpo.results.released import Judged, TorchNumbers
 from hpo.trials.calls import run_alone
+from hpo.trials.context import SweepContext
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.codec import to_json
 from trainers.protocol.messages import Export, Exported, Measure, Measurement, TrialSpec
 
 
@@ -25,21 +25,21 @@ def promote(sweep: SweepContext) -> None:
     why, with the numbers, and an earlier release stays.
     """
     champion = sweep.champion()
-    sweep.study.set_attr("refusal", None)
+    sweep.study.update_state(refusal=None)
     if champion is None:
-        sweep.study.set_attr("refusal", "no complete trial keeps the constraints, so there is no champion")
+        sweep.study.update_state(refusal="no complete trial keeps the constraints, so there is no champion")
         return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
     if why := sweep.inspection.unreleasable.get(str(champion.params.get("method", sweep.config.method))):
-        told = f"trial {champion.number} cannot be released: {why}"
+        found = f"trial {champion.number} cannot be released: {why}"
         if sweep.config.promote_is_given:
-            sweep.study.set_attr("refusal", told)
+            sweep.study.update_state(refusal=found)
         else:
-            sweep.view.say(f"{told}; its adapter is kept")
+            sweep.view.say(f"{found}; its adapter is kept")
         return
     if refusal := refuse_useless(sweep, champion):
-        sweep.study.set_attr("refusal", refusal)
+        sweep.study.update_state(refusal=refusal)
         return
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
@@ -48,11 +48,10 @@ def promote(sweep: SweepContext) -> None:
     chosen = choose(judged)
     if chosen is None:
         numbers = "; ".join(f"{j.variant}: {j.reason}" for j in judged)
-        refusal = f"no ONNX variant of trial {champion.number} may be released: {numbers}"
-        sweep.study.set_attr("refusal", refusal)
+        sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} may be released: {numbers}")
         return
     if refusal := refuse_replacing(sweep, champion, chosen):
-        sweep.study.set_attr("refusal", refusal)
+        sweep.study.update_state(refusal=refusal)
         return
     from hpo.release.registry import release_model  # late, for MLflow
 
@@ -61,19 +60,19 @@ def promote(sweep: SweepContext) -> None:
         sweep.champion_paths(champion).adapter,
     )  # fmt: skip
     shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
-    sweep.study.set_attr("release", {**to_json(release), "max_drop": sweep.config.promote.max_drop})
+    sweep.study.update_state(release=release)
 
 
 def _is_released(sweep: SweepContext, champion: Champion) -> bool:
-    stored = sweep.study.attrs().get("release")
+    stored = sweep.study.state.release
     wanted = sweep.config.promote
     if stored is None or wanted is None:
         return False
     from hpo.release.registry import has_release  # late, for MLflow
 
-    if not has_release(sweep.home, stored["name"], stored["version"], sweep.view.say):
+    if not has_release(sweep.home, stored.name, stored.version, sweep.view.say):
         return False
-    return (stored["run_id"], stored["name"], stored["max_drop"]) == (champion.run_id, wanted.name, wanted.max_drop)
+    return (stored.run_id, stored.name, stored.max_drop) == (champion.run_id, wanted.name, wanted.max_drop)
 
 
 def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
@@ -89,11 +88,10 @@ def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
 
 
 def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
+    """The spec of the training whose adapter is released."""
     paths = sweep.champion_paths(champion)
     seed = None if champion.repeat is None else sweep.config.seed + 1 + champion.repeat
-    return sweep.config.trial_spec(
-        champion.number, champion.params, sweep.home, sweep.inspection, paths, threads=1, seed=seed
-    )
+    return sweep.specs.spec(champion.number, champion.params, paths, seed=seed)
 
 
 def judge_variants(sweep: SweepContext, exported: Exported, folder: Path) -> list[Judged]:
@@ -113,6 +111,5 @@ def judge_variants(sweep: SweepContext, exported: Exported, folder: Path) -> lis
         measurements.append(measured)
     gate = gate_of(sweep.config.task, sweep.config.objective)
     judged = apply_gate(exported.metrics, measurements, failures, gate, sweep.config.promote.max_drop)
-    sweep.study.set_attr("torch", {"metrics": exported.metrics, "latency_p50_ms": exported.latency_p50_ms})
-    sweep.study.set_attr("variants", [to_json(j) for j in judged])
+    sweep.study.update_state(torch=TorchNumbers(exported.metrics, exported.latency_p50_ms), variants=judged)
     return judged

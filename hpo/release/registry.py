@@ -23,8 +23,8 @@ from mlflow.exceptions import MlflowException
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
-from hpo.release.gates import Judged
 from hpo.results.champion import Champion
+from hpo.results.released import Judged, Release
 from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client, quiet_mlflow
 from trainers.protocol.codec import fingerprint
@@ -37,20 +37,6 @@ _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxr
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow says of a model, a version or an alias that is not there, or cannot be."""
 _MLFLOW_MODEL = Path(__file__).with_name("mlflow_model.py")
-
-
-@dataclass(frozen=True)
-class Release:
-    """A registered version: what serving loads."""
-
-    name: str
-    version: str
-    uri: str
-    variant: str
-    trial: int
-    run_id: str
-    example: str
-    """An input that it takes, as text."""
 
 
 def release_model(
@@ -79,7 +65,7 @@ def release_model(
     store.set_registered_model_alias(name, ALIAS, version.version)
     return Release(
         name, str(version.version), f"models:/{name}@{ALIAS}", chosen.variant, champion.number, champion.run_id,
-        card.example,
+        card.example, config.promote.max_drop,
     )  # fmt: skip
 
 

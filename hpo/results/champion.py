@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hpo.config.objective import Constraints, Objective, excess, pareto_front, value_of
+from hpo.results.outcome import Contestant, FinalistsOutcome
 from hpo.results.records import TrialRecord
 from trainers.protocol.settings import Setting
 
@@ -43,29 +43,23 @@ def ranked(records: Sequence[TrialRecord], objective: Objective, constraints: Co
 
 
 def choose_champion(
-    records: Sequence[TrialRecord], objective: Objective, constraints: Constraints, finalists: Mapping[str, Any] | None
+    records: Sequence[TrialRecord], objective: Objective, constraints: Constraints, finalists: FinalistsOutcome | None
 ) -> Champion | None:
-    """None when no complete trial keeps the constraints, or every finalist failed with some seed.
-
-    `finalists` as the study keeps them (hpo/search/finalists.py).
-    """
+    """None when no complete trial keeps the constraints, or every finalist failed with some seed."""
     if finalists:
-        if finalists["champion"] is None:
-            return None
-        winner = next(c for c in finalists["contestants"] if c["trial"] == finalists["champion"])
-        repeat = max(
-            range(len(winner["repeats"])),
-            key=lambda i: -objective.sort_key(winner["repeats"][i]["metrics"][objective.metric]),
-        )
-        chosen = winner["repeats"][repeat]
-        return Champion(
-            winner["trial"], chosen["metrics"][objective.metric], chosen["metrics"], winner["params"],
-            chosen["run_id"], repeat,
-        )  # fmt: skip
+        return None if finalists.champion is None else best_repeat(finalists.of(finalists.champion), objective)
     best = ranked(records, objective, constraints)
     if not best or best[0].result is None or best[0].result.value is None:
         return None
     return Champion(best[0].number, best[0].result.value, best[0].result.metrics, best[0].params, best[0].run_id or "")
+
+
+def best_repeat(contestant: Contestant, objective: Objective) -> Champion:
+    """The best of a contestant's repeats, all of which have a value."""
+    values = [repeat.metrics[objective.metric] for repeat in contestant.repeats]
+    index = min(range(len(values)), key=lambda i: objective.sort_key(values[i]))
+    chosen = contestant.repeats[index]
+    return Champion(contestant.trial, values[index], chosen.metrics, contestant.params, chosen.run_id, index)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Constraints) -> list[int]:

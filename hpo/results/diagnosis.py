@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,17 +107,18 @@ def _one_label(metrics: Mapping[str, float], has: Knobs) -> Advice | None:
     return Advice("one label", found, f"{weights}a higher learning_rate, or more {has.budget}")
 
 
-def collected(trials: Sequence[Mapping[str, object]]) -> list[str]:
-    """One line for each kind of trouble: the trials that have it, what the first of them shows, what to try."""
-    by_kind: dict[str, list[tuple[object, Mapping[str, str]]]] = {}
-    for trial in trials:
-        given = trial["advice"]
-        assert isinstance(given, list)  # noqa: S101  # as `hpo.results.summary.show` made it
+def collected(trials: Iterable[tuple[int, Sequence[Advice]]]) -> list[str]:
+    """One line for each kind of trouble: the trials that have it, what the first of them shows, what to try.
+
+    `trials` are numbers with the advice for each.
+    """
+    by_kind: dict[str, list[tuple[int, Advice]]] = {}
+    for number, given in trials:
         for one in given:
-            by_kind.setdefault(one["kind"], []).append((trial["number"], one))
+            by_kind.setdefault(one.kind, []).append((number, one))
     lines = []
     for kind, found in by_kind.items():
         numbers = ", ".join(str(number) for number, _ in found)
         which = f"trial{'s' * (len(found) > 1)} {numbers}"
-        lines.append(f"{kind} in {which}: {found[0][1]['found']}; try {found[0][1]['to_try']}")
+        lines.append(f"{kind} in {which}: {found[0][1].found}; try {found[0][1].to_try}")
     return lines

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.config.objective import Objective
+from hpo.results.state import SweepState
 from trainers.protocol.codec import was
 from trainers.protocol.messages import Cause, TrialResult
 from trainers.protocol.settings import Setting
+
+RETRIED = ("crash", "interrupted", "timeout")
+"""Causes that say nothing of the point: the machine's fault, or chance's."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class TrialRecord:
     state: str
     """complete, pruned, failed or running."""
     params: dict[str, Setting]
-    identity: str
-    """The fingerprint of its spec: equal ones give equal numbers."""
+    fingerprint: str
+    """Of its spec: equal ones give equal numbers."""
     curve: list[tuple[float, float]] = field(default_factory=list)
     """(share of the budget, value) per evaluation."""
     run_id: str | None = None
@@ -72,11 +76,20 @@ class StudySnapshot:
     """A whole study: what a sweep was asked to do, and what happened."""
 
     name: str
-    config: dict[str, Any]
-    objectives: tuple[Objective, ...]
+    state: SweepState
     records: list[TrialRecord]
-    attrs: Mapping[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The file as plain values, with defaults."""
+        return self.state.config
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """As the file names them, the first one first."""
+        return tuple(Objective(o["metric"], o["direction"]) for o in self.config["objective"])
 
     @property
     def objective(self) -> Objective:
+        """What the champion is chosen by."""
         return self.objectives[0]

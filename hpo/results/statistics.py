@@ -16,37 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hpo.results.outcome import LEVEL, Comparison, Interval
 from trainers.metrics.table import Rows
 
 RESAMPLES = 2000
-LEVEL = 0.95
 
 Draws = npt.NDArray[np.float64]
 """A metric in each resample, shape [RESAMPLES]."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds, and where it lies in 95 of 100 resamples."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A metric's difference between two contestants on the same rows (first minus second)."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    """Two-sided: how often chance alone shows a difference of this size or the other sign."""
-
-    @property
-    def is_beyond_noise(self) -> bool:
-        return self.p_value < 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -92,6 +68,7 @@ def resample(
 
 
 def interval(repeats: Sequence[Rows], metric_of: Callable[[Rows], float], draws: Draws) -> Interval:
+    """The mean over `repeats` and where 95 of 100 of its `draws` lie."""
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(np.mean([metric_of(rows) for rows in repeats])), float(low), float(high))
 

@@ -1,4 +1,4 @@
-"""The books of a search: which trial next, what the study, MLflow and the disk are told, and when it is over."""
+"""The controller of a search: which trial comes next, what is recorded where, and when the search is over."""
 
 from __future__ import annotations
 
@@ -6,70 +6,33 @@ import math
 import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from hpo.config.budget import Meter
-from hpo.config.sweep_config import SweepConfig
 from hpo.errors import SweepError
-from hpo.paths import Home
 from hpo.pruning.rules import Peers
 from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
 from hpo.study.study import Study
-from hpo.terminal import ProgressView
+from hpo.trials.context import SweepContext
 from hpo.trials.retries import SAME_CRASHES
 from hpo.trials.scheduler import Job
-from hpo.trials.slots import Slots
 from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
-from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec, Verdict
+from trainers.protocol.messages import Evaluation, Step, TrialResult, Verdict
 from trainers.protocol.settings import Setting
 
 
-class TrialLog(Protocol):
-    """What the search needs of tracking; `hpo.tracking.mlflow_tracker.Tracker` and `Untracked` are it."""
-
-    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str: ...
-    def step(self, number: int, step: Step) -> None: ...
-    def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
-    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
-    def pause_trial(self, number: int) -> None: ...
-    def best_so_far(self, finished: int, value: float) -> None: ...
-
-
-class Untracked:
-    """Tracking switched off: for tests and benchmarks of the search alone."""
-
-    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
-        return ""
-
-    def step(self, number: int, step: Step) -> None: ...
-    def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
-    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
-    def pause_trial(self, number: int) -> None: ...
-    def best_so_far(self, finished: int, value: float) -> None: ...
-
-
 class SearchController:
-    """One sweep's search, as `hpo.trials.scheduler.TrialController`."""
+    """One sweep's search: a `hpo.trials.scheduler.TrialController`."""
 
-    def __init__(
-        self, config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog,
-        view: ProgressView, slots: Slots, proposals: Proposals, meter: Meter, repeats: int = 0,
-    ) -> None:  # fmt: skip
-        self._config = config
-        self._home = home
-        self._inspection = inspection
-        self._study = study
-        self._tracker = tracker
-        self._view = view
-        self._slots = slots
+    def __init__(self, sweep: SweepContext, proposals: Proposals, repeats: int = 0) -> None:
+        self._sweep = sweep
+        self._config = sweep.config
+        self._study = sweep.study
+        self._view = sweep.view
         self._proposals = proposals
-        self._meter = meter
         self._repeats = repeats
         """Trainings to come after the search, for which the budget must leave room."""
-        self._interrupted = deque(study.interrupted())
+        self._interrupted = deque(self._study.interrupted())
         self._has_started = False
         """Whether this session has begun a trial: without a champion one is, whatever the budget says."""
         self._parked: list[int] = []
@@ -78,11 +41,12 @@ class SearchController:
         """Messages of the last trials that crashed, without another one between."""
         self.stopped_by: str | None = None
         """The bound of the budget that ended the search, if one did."""
-        void = void_crashes(study.records())
-        self.finished_count = sum(r.is_over and r.number not in void for r in study.records())
-        self.best = best_value(study)
-        self._longest_s = max((r.result.seconds for r in study.records() if r.result), default=0.0)
-        self._baseline_identity = self._identity_of(config.baseline())
+        records = self._study.records()
+        void = void_crashes(records)
+        self.finished_count = sum(r.is_over and r.number not in void for r in records)
+        self.best = best_value(self._study)
+        self._longest_s = max((r.result.seconds for r in records if r.result), default=0.0)
+        self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
 
     def check_any_succeeded(self) -> None:
         """Raises `SweepError` when no trial has a value."""
@@ -93,7 +57,7 @@ class SearchController:
     def _what_happened(self, failures: Sequence[TrialRecord]) -> str:
         if not failures or (result := failures[-1].result) is None:
             return ""
-        log = self._home.sweep(self._config.name).trial(failures[-1].number).log
+        log = self._sweep.paths.trial(failures[-1].number).log
         where = f"; its log is {log}" if log.exists() else ""
         again = "; mend that, and the same command tries again" if result.cause == "crash" else ""
         return f"; the last one: {result.cause}: {result.message}{where}{again}"
@@ -105,7 +69,7 @@ class SearchController:
         while True:
             if self._interrupted:
                 number = self._interrupted.popleft()
-                params = self._study.resume(number, self._identity_of)
+                params = self._study.resume(number)
             elif begun := self._proposals.begin():
                 number, params = begun
             else:
@@ -116,14 +80,13 @@ class SearchController:
     def _job(self, number: int, params: Mapping[str, Setting], slot: int) -> Job | None:
         """The trial as a job; None when an equal trial or an earlier process has its result already."""
         record = self._study.record(number)
-        paths = self._home.sweep(self._config.name).trial(number)
-        spec = self._config.trial_spec(
-            number, params, self._home, self._inspection, paths, self._slots.threads, self._slots.device(slot)
-        )
-        is_baseline = record.identity == self._baseline_identity
+        paths = self._sweep.paths.trial(number)
+        slots = self._sweep.slots
+        spec = self._sweep.specs.spec(number, params, paths, threads=slots.threads, device=slots.device(slot))
+        is_baseline = record.fingerprint == self._baseline_fingerprint
         if is_baseline and not self._has_baseline():
-            self._study.set_attr("baseline", number)
-        self._study.set_run_id(number, self._tracker.start_trial(spec, record, is_baseline=is_baseline))
+            self._study.update_state(baseline=number)
+        self._study.set_run_id(number, self._sweep.tracker.start_trial(spec, record, is_baseline=is_baseline))
         self._view.trial_started(number, params)
         if record.reused_from is not None:
             self._parked.append(number)
@@ -136,24 +99,21 @@ class SearchController:
             self.finished(job, result)
             return None
         prepare_folder(spec, paths)
-        self._meter.begin()
+        self._sweep.meter.begin()
         self._has_started = True
         return job
 
     def _has_baseline(self) -> bool:
         """A crash is none: the next trial at that point takes its place."""
-        number = self._study.attrs().get("baseline")
+        number = self._study.state.baseline
         result = None if number is None else self._study.record(number).result
         return number is not None and (result is None or result.cause != "crash")
-
-    def _identity_of(self, point: Mapping[str, Setting]) -> str:
-        return identity_of(self._config, self._home, self._inspection, point)
 
     def is_spent(self) -> bool:
         if self.stopped_by is None and (self.best is not None or self._has_started):
             # The repeats to come, each as long as the longest trial so far.
-            rounds = math.ceil(self._repeats / self._slots.jobs)
-            self.stopped_by = self._meter.exhausted(rounds * self._longest_s, self._repeats * self._longest_s)
+            rounds = math.ceil(self._repeats / self._sweep.slots.jobs)
+            self.stopped_by = self._sweep.meter.exhausted(rounds * self._longest_s, self._repeats * self._longest_s)
             if self.stopped_by:
                 self._view.say(f"the budget is spent ({self.stopped_by}): no new trials")
         return self.stopped_by is not None
@@ -168,7 +128,7 @@ class SearchController:
         self._study.set_attempts(job.number, job.attempts, job.resumed_from)
 
     def stepped(self, job: Job, step: Step) -> None:
-        self._tracker.step(job.number, step)
+        self._sweep.tracker.step(job.number, step)
         self._view.step(job.number, step.examples / job.spec.max_examples, step.loss)
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
@@ -176,16 +136,16 @@ class SearchController:
         judged = evaluation.metrics[self._config.pruner.objective.metric]
         is_new = evaluation.index >= len(self._study.record(job.number).curve)  # a retry repeats what it resumes from
         self._study.report(job.number, evaluation.index, evaluation.fraction, judged)
-        self._tracker.evaluation(job.number, evaluation)
+        self._sweep.tracker.evaluation(job.number, evaluation)
         if is_new:
             self._view.evaluated(job.number, evaluation.fraction, value)
 
     def verdict(self, job: Job) -> Verdict:
         """The baseline is never pruned: everything is compared with it. A trial at its end has nothing to save."""
         is_over = job.evaluations[-1].examples >= job.spec.max_examples
-        if is_over or job.number == self._study.attrs().get("baseline"):
+        if is_over or job.number == self._study.state.baseline:
             return "go"
-        pruner, folder = self._config.pruner, self._home.sweep(self._config.name)
+        pruner, folder = self._config.pruner, self._sweep.paths
         peers = Peers(
             self._study.curves, pruner.objective, lambda n, i: losses_of(folder.trial(n), i, self._config.task)
         )
@@ -198,17 +158,17 @@ class SearchController:
 
     def paused(self, job: Job) -> None:
         self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        self._tracker.pause_trial(job.number)
+        self._sweep.tracker.pause_trial(job.number)
 
     def finished(self, job: Job, result: TrialResult) -> None:
-        """Disk, then MLflow, then the study: the truth is told last, so a kill in between is done again."""
+        """Disk, then MLflow, then the study. The study is written last, so a crash in between repeats this step."""
         write_result(result, job.paths)
-        write_examples(result, job.paths, self._config.task, self._inspection, job.paths.examples)
+        write_examples(result, job.paths, self._config.task, self._sweep.inspection, job.paths.examples)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
         if job.spec.device != "cpu":
-            self._meter.gpu_seconds += result.seconds
-        self._tell(job.number, result, job.paths)
+            self._sweep.meter.gpu_seconds += result.seconds
+        self._book(job.number, result, job.paths)
         shutil.rmtree(job.paths.checkpoints, ignore_errors=True)
         self._stop_if_all_crash(job, result)
         self._settle_parked()
@@ -219,12 +179,12 @@ class SearchController:
             twin = self._study.record(int(self._study.record(number).reused_from or 0))
             if twin.result is not None:
                 self._parked.remove(number)
-                self._tell(number, twin.result, self._home.sweep(self._config.name).trial(number))
+                self._book(number, twin.result, self._sweep.paths.trial(number))
 
-    def _tell(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
-        self._tracker.finish_trial(number, result, paths)
+    def _book(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
+        self._sweep.tracker.finish_trial(number, result, paths)
         self._study.finish(number, result)
-        self._study.set_attr("spent", to_json(self._meter.spent))
+        self._study.update_state(spent=self._sweep.meter.spent)
         self.finished_count += 1
         self._longest_s = max(self._longest_s, result.seconds)
         is_best = False
@@ -232,7 +192,7 @@ class SearchController:
             is_best = self.best is None or self._config.objective.better(result.value, self.best)
             self.best = result.value if is_best else self.best
         if self.best is not None:
-            self._tracker.best_so_far(self.finished_count, self.best)
+            self._sweep.tracker.best_so_far(self.finished_count, self.best)
         self._view.trial_finished(number, result, self.finished_count, is_best=is_best)
 
     def _stop_if_all_crash(self, job: Job, result: TrialResult) -> None:
@@ -242,12 +202,6 @@ class SearchController:
                 f"{SAME_CRASHES} trials in a row crashed alike: {result.message}\n"
                 f"the end of {job.paths.log}:\n{log_tail(job.paths)}"
             )
-
-
-def identity_of(config: SweepConfig, home: Home, inspection: PreparedData, point: Mapping[str, Setting]) -> str:
-    """What makes a trial at this point the same as another one."""
-    paths = home.sweep(config.name).trial(0)
-    return config.trial_spec(0, point, home, inspection, paths, threads=1).fingerprint()
 
 
 def best_value(study: Study) -> float | None:

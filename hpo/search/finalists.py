@@ -1,37 +1,40 @@
 """Who really won: the best trials and the baseline again with fresh seeds, compared; then the sealed test, once.
 
-Repeats stay outside the study: they have their own record (the study's attribute `finalists`), folders and MLflow runs.
+Repeats stay outside the study: they have their own record (`SweepState.finalists`), folders and MLflow runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hpo.config.sweep_config import SweepConfig
-from hpo.results.champion import choose_champion, ranked
+from hpo.results.champion import best_repeat, ranked
+from hpo.results.outcome import Against, Contestant, FinalistsOutcome, Interval, Repeat, SealedTest, TestScore
 from hpo.results.records import TrialRecord
-from hpo.results.statistics import Comparison, Draws, Interval, compare, interval, resample
-from hpo.search.context import SweepContext
+from hpo.results.statistics import Draws, Spread, compare, interval, resample, spread
 from hpo.trials.calls import run_alone
+from hpo.trials.context import SweepContext
 from hpo.trials.scheduler import Job, TrialScheduler
 from hpo.trials.trial_files import finished_on_disk, prepare_folder, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
-from trainers.protocol.codec import fingerprint, to_json
+from trainers.protocol.codec import fingerprint
 from trainers.protocol.messages import Evaluation, Score, Scored, Step, TrialResult, TrialSpec, Verdict
 
 FIRST_NUMBER = 1_000_000
 """Repeats are numbered from here, where no trial's number is."""
 
+Results = dict[tuple[int, int], tuple[TrialResult, str]]
+"""(trial, repeat) -> its result and its MLflow run."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Repeat:
-    """One training of a contestant with a seed of its own."""
+class Planned:
+    """One training of a contestant with a seed of its own, to come."""
 
     trial: int
     repeat: int
@@ -42,25 +45,21 @@ def run_finalists(sweep: SweepContext) -> None:
     """Repeat, compare, choose the champion, read the test split; unless that has been done for these contestants."""
     wanted = sweep.config.finalists
     if wanted is None:
-        sweep.study.set_attr("finalists", None)
+        sweep.study.update_state(finalists=None)
         return
     contestants = contestants_of(sweep, wanted.top)
     repeats = repeats_of(sweep, contestants, wanted.seeds)
-    identity = fingerprint([[r.trial, r.spec.fingerprint()] for r in repeats])
-    if (sweep.study.attrs().get("finalists") or {}).get("identity") == identity:
+    wanted_fingerprint = fingerprint([[r.trial, r.spec.fingerprint()] for r in repeats])
+    before = sweep.study.state.finalists
+    if before is not None and before.fingerprint == wanted_fingerprint:
         return
     sweep.view.say(
         f"finalists: trials {', '.join(str(c.number) for c in contestants)}; each again with {wanted.seeds} fresh seeds"
     )
     controller = FinalistController(sweep, repeats)
-    minutes = sweep.config.budget.trial_minutes
-    TrialScheduler(sweep.executor, sweep.inspection, sweep.slots, sweep.config.retry_policy, minutes, sweep.view).run(
-        controller
-    )
-    outcome = compare_finalists(sweep, contestants, controller.results)
-    outcome["identity"] = identity
-    outcome["test"] = read_test(sweep, outcome)
-    sweep.study.set_attr("finalists", outcome)
+    TrialScheduler(sweep).run(controller)
+    outcome = compare_finalists(sweep, contestants, controller.results, wanted_fingerprint)
+    sweep.study.update_state(finalists=dataclasses.replace(outcome, test=read_test(sweep, outcome)))
 
 
 def repeats_planned(config: SweepConfig) -> int:
@@ -71,34 +70,33 @@ def repeats_planned(config: SweepConfig) -> int:
 def contestants_of(sweep: SweepContext, top: int) -> list[TrialRecord]:
     """The best trials, best first, and the baseline, which has to be beaten."""
     best = ranked(sweep.study.records(), sweep.config.objective, sweep.config.constraints)
-    baseline = sweep.study.attrs().get("baseline")
+    baseline = sweep.study.state.baseline
     chosen = [r for r in best if r.number != baseline][:top]
     return chosen + [r for r in sweep.study.records() if r.number == baseline and r.state == "complete"]
 
 
-def repeats_of(sweep: SweepContext, contestants: Sequence[TrialRecord], seeds: int) -> list[Repeat]:
+def repeats_of(sweep: SweepContext, contestants: Sequence[TrialRecord], seeds: int) -> list[Planned]:
     """Every contestant with every seed; none of them the search's own, on which the contestants were chosen."""
-    repeats: list[Repeat] = []
+    repeats: list[Planned] = []
     for contestant in contestants:
         for index in range(seeds):
             paths = sweep.paths.repeat(contestant.number, index)
-            spec = sweep.config.trial_spec(
-                FIRST_NUMBER + len(repeats), contestant.params, sweep.home, sweep.inspection, paths,
-                sweep.slots.threads, seed=sweep.config.seed + 1 + index,
+            spec = sweep.specs.spec(
+                FIRST_NUMBER + len(repeats), contestant.params, paths, threads=sweep.slots.threads,
+                seed=sweep.config.seed + 1 + index,
             )  # fmt: skip
-            repeats.append(Repeat(contestant.number, index, spec))
+            repeats.append(Planned(contestant.number, index, spec))
     return repeats
 
 
 class FinalistController:
-    """The books of the repeats, as `hpo.trials.scheduler.TrialController`."""
+    """All repeats of all contestants: a `hpo.trials.scheduler.TrialController`."""
 
-    def __init__(self, sweep: SweepContext, repeats: Sequence[Repeat]) -> None:
+    def __init__(self, sweep: SweepContext, repeats: Sequence[Planned]) -> None:
         self._sweep = sweep
         self._by_number = {repeat.spec.number: repeat for repeat in repeats}
         self._waiting = deque(repeats)
-        self.results: dict[tuple[int, int], tuple[TrialResult, str]] = {}
-        """(trial, repeat) -> its result and its MLflow run."""
+        self.results: Results = {}
         self._run_ids: dict[int, str] = {}
 
     def next_job(self, slot: int) -> Job | None:
@@ -157,112 +155,108 @@ class FinalistController:
         self._sweep.view.say(f"trial {repeat.trial} with seed {repeat.repeat}: {value}")
 
 
-# --- judging -------------------------------------------------------------------------------------------
+# --- comparing -----------------------------------------------------------------------------------------
 
 
 def compare_finalists(
-    sweep: SweepContext, contestants: Sequence[TrialRecord], results: dict[tuple[int, int], tuple[TrialResult, str]]
-) -> dict[str, Any]:
-    """Mean and interval of each contestant, the champion, and its tests against baseline and runner-up, as JSON.
+    sweep: SweepContext, contestants: Sequence[TrialRecord], results: Results, outcome_fingerprint: str
+) -> FinalistsOutcome:
+    """Mean and interval of each contestant, the champion, and its tests against baseline and runner-up.
 
-    A contestant of which a repeat failed is out: a point that trains only sometimes is no champion.
+    A contestant of which a repeat failed is out: a point that trains only sometimes is no champion. How much seeds
+    vary is estimated from the repeats of all the others together: two or three of one contestant tell too little.
     """
-    objective = sweep.config.objective
-    told, draws = [], {}
+    rows = {record.number: kept for record in contestants if (kept := _rows_of(sweep, record.number, results))}
+    between_seeds = spread(list(rows.values()), _metric_of(sweep))
+    entries, draws = [], {}
     for position, record in enumerate(contestants):
-        mine = [(i, *results[record.number, i]) for t, i in sorted(results) if t == record.number]
-        repeats = [
-            {"seed": sweep.config.seed + 1 + i, "value": r.value, "metrics": r.metrics, "run_id": run_id,
-             "cause": r.cause, "seconds": r.seconds}
-            for i, r, run_id in mine
-        ]  # fmt: skip
-        entry: dict[str, Any] = {
-            "trial": record.number, "params": record.params, "repeats": repeats,
-            "is_baseline": record.number == sweep.study.attrs().get("baseline"),
-        }  # fmt: skip
-        if all(r.value is not None for _, r, _ in mine):
-            rows = [_rows_of(sweep, record.number, i, r) for i, r, _ in mine]
-            entry["interval"], draws[record.number] = _summary(sweep, rows, position)
-        told.append(entry)
-    standing = sorted(
-        (e for e in told if "interval" in e), key=lambda e: objective.sort_key(e["interval"]["mean"])
-    )  # fmt: skip
+        entry = _contestant(sweep, record, results)
+        if record.number in rows:
+            found, draws[record.number] = _summary(sweep, rows[record.number], position, between_seeds)
+            entry = dataclasses.replace(entry, interval=found)
+        entries.append(entry)
+    sort_key = sweep.config.objective.sort_key
+    standing = sorted((e for e in entries if e.interval), key=lambda e: sort_key(e.interval.mean) if e.interval else 0)
     if not standing:
-        return {"contestants": told, "champion": None, "against_baseline": None, "against_runner_up": None}
+        return FinalistsOutcome(outcome_fingerprint, entries, champion=None)
     champion = standing[0]
-    baseline = next((e for e in standing if e["is_baseline"] and e is not champion), None)
-    runner_up = next((e for e in standing[1:]), None)
-    return {
-        "contestants": told,
-        "champion": champion["trial"],
-        "against_baseline": _against(champion, baseline, draws),
-        "against_runner_up": _against(champion, runner_up, draws),
-    }
+    baseline = next((e for e in standing if e.is_baseline and e is not champion), None)
+    return FinalistsOutcome(
+        outcome_fingerprint, entries, champion.trial, _against(champion, baseline, draws),
+        _against(champion, next(iter(standing[1:]), None), draws),
+    )  # fmt: skip
 
 
-def _rows_of(sweep: SweepContext, trial: int, repeat: int, result: TrialResult) -> Rows:
-    """Per-row validation results at the best evaluation of a repeat."""
-    path = sweep.paths.repeat(trial, repeat).rows(result.best_index or 0)
-    rows: Rows = np.load(path, allow_pickle=False)
-    return rows
+def _contestant(sweep: SweepContext, record: TrialRecord, results: Results) -> Contestant:
+    """One contestant with its repeats, without an interval."""
+    repeats = [
+        Repeat(sweep.config.seed + 1 + repeat, r.value, r.metrics, run_id, r.cause, r.seconds)
+        for (trial, repeat), (r, run_id) in sorted(results.items())
+        if trial == record.number
+    ]
+    return Contestant(record.number, record.params, repeats, record.number == sweep.study.state.baseline)
 
 
-def _summary(sweep: SweepContext, rows: list[Rows], contestant: int) -> tuple[dict[str, float], Draws]:
+def _rows_of(sweep: SweepContext, trial: int, results: Results) -> list[Rows]:
+    """Per-row validation results at the best evaluation of each repeat; none where a repeat failed."""
+    mine = [(repeat, result) for (number, repeat), (result, _) in sorted(results.items()) if number == trial]
+    if any(result.value is None for _, result in mine):
+        return []
+    paths = [sweep.paths.repeat(trial, repeat).rows(result.best_index or 0) for repeat, result in mine]
+    return [np.load(path, allow_pickle=False) for path in paths]
+
+
+def _metric_of(sweep: SweepContext) -> Callable[[Rows], float]:
+    """The objective's metric of per-row results."""
     metrics, labels = row_results(sweep.config.task, sweep.config.metrics).metrics, sweep.inspection.labels
     name = sweep.config.objective.metric
-
-    def metric_of(drawn: Rows) -> float:
-        return metrics(drawn, labels)[name]
-
-    draws = resample(rows, metric_of, contestant, sweep.config.seed)
-    return to_json(interval(rows, metric_of, draws)), draws
+    return lambda drawn: metrics(drawn, labels)[name]
 
 
-def _against(champion: dict[str, Any], other: dict[str, Any] | None, draws: dict[int, Draws]) -> dict[str, Any] | None:
-    if other is None:
+def _summary(
+    sweep: SweepContext, rows: list[Rows], contestant: int, between_seeds: Spread | None = None
+) -> tuple[Interval, Draws]:
+    metric_of = _metric_of(sweep)
+    draws = resample(rows, metric_of, contestant, sweep.config.seed, between_seeds)
+    return interval(rows, metric_of, draws), draws
+
+
+def _against(champion: Contestant, other: Contestant | None, draws: dict[int, Draws]) -> Against | None:
+    if other is None or champion.interval is None or other.interval is None:
         return None
-    compared = compare(
-        Interval(**champion["interval"]), Interval(**other["interval"]), draws[champion["trial"]], draws[other["trial"]]
-    )
-    return _told(compared, other["trial"])
-
-
-def _told(compared: Comparison, other: int) -> dict[str, Any]:
-    return {"trial": other, **to_json(compared), "is_beyond_noise": compared.is_beyond_noise}
+    return compare(champion.interval, other.interval, draws[champion.trial], draws[other.trial]).against(other.trial)
 
 
 # --- the sealed test -----------------------------------------------------------------------------------
 
 
-def read_test(sweep: SweepContext, outcome: dict[str, Any]) -> dict[str, Any] | None:
+def read_test(sweep: SweepContext, outcome: FinalistsOutcome) -> SealedTest | None:
     """The champion and the baseline on the test split: once, after everything else is decided."""
-    if outcome["champion"] is None:
+    if outcome.champion is None:
         return None
-    baseline = next((c["trial"] for c in outcome["contestants"] if c["is_baseline"] and "interval" in c), None)
     sweep.view.say("reading the sealed test split, once, for the champion and the baseline")
-    read: dict[str, Any] = {}
-    draws, intervals = {}, {}
-    for role, trial in (("champion", outcome["champion"]), ("baseline", baseline)):
-        if trial is None or (role == "baseline" and trial == outcome["champion"]):
-            continue
-        chosen = choose_champion([], sweep.config.objective, {}, {**outcome, "champion": trial})
-        assert chosen is not None and chosen.repeat is not None  # noqa: S101, PT018  # a contestant with repeats
-        metrics, rows = _score_on_test(sweep, trial, chosen.repeat)
-        summary, draws[role] = _summary(sweep, [rows], 0)
-        intervals[role] = Interval(**summary)
-        read[role] = {"trial": trial, "repeat": chosen.repeat, "metrics": metrics, "interval": summary}
-    if "baseline" in read:
-        compared = compare(intervals["champion"], intervals["baseline"], draws["champion"], draws["baseline"])
-        read["against_baseline"] = _told(compared, read["baseline"]["trial"])
-    return read
+    champion, champion_draws = _test_score(sweep, outcome.of(outcome.champion))
+    other = outcome.baseline()
+    if other is None or other.trial == outcome.champion:
+        return SealedTest(champion)
+    baseline, baseline_draws = _test_score(sweep, other)
+    compared = compare(champion.interval, baseline.interval, champion_draws, baseline_draws)
+    return SealedTest(champion, baseline, compared.against(baseline.trial))
+
+
+def _test_score(sweep: SweepContext, contestant: Contestant) -> tuple[TestScore, Draws]:
+    """A contestant's best repeat on the test rows, with its draws."""
+    chosen = best_repeat(contestant, sweep.config.objective)
+    assert chosen.repeat is not None  # noqa: S101  # it is one
+    metrics, rows = _score_on_test(sweep, contestant.trial, chosen.repeat)
+    found, draws = _summary(sweep, [rows], 0)
+    return TestScore(contestant.trial, chosen.repeat, metrics, found), draws
 
 
 def _score_on_test(sweep: SweepContext, trial: int, repeat: int) -> tuple[dict[str, float], Rows]:
     paths = sweep.paths.repeat(trial, repeat)
     params = sweep.study.record(trial).params
-    spec = sweep.config.trial_spec(
-        trial, params, sweep.home, sweep.inspection, paths, sweep.slots.threads, seed=sweep.config.seed + 1 + repeat
-    )
+    spec = sweep.specs.spec(trial, params, paths, threads=sweep.slots.threads, seed=sweep.config.seed + 1 + repeat)
     rows_file = Path(paths.dir, "test.npy")
     request = Score(
         spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.device(0), "test", spec,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from hpo.results.outcome import FinalistsOutcome
 from hpo.results.records import TrialRecord
-from hpo.search.context import SweepContext
 from hpo.search.finalists import repeats_of
+from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import read_result
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import TrialResult
@@ -19,16 +19,16 @@ def write_lost_runs(sweep: SweepContext) -> None:
     Evaluations, best values and files come back; the loss of the steps between evaluations is kept nowhere else.
     """
     records = [r for r in sweep.study.records() if r.is_over and r.run_id]
-    finalists: dict[str, Any] = sweep.study.attrs().get("finalists") or {"contestants": []}
-    repeats = [repeat for contestant in finalists["contestants"] for repeat in contestant["repeats"]]
+    finalists = sweep.study.state.finalists
+    repeats = [repeat for contestant in finalists.contestants for repeat in contestant.repeats] if finalists else []
     if not records:
         return
-    gone = sweep.tracker.gone([*(r.run_id or "" for r in records), *(repeat["run_id"] for repeat in repeats)])
+    gone = sweep.tracker.gone([*(r.run_id or "" for r in records), *(repeat.run_id for repeat in repeats)])
     lost = [record for record in records if record.run_id in gone]
     for record in lost:
         _write_trial(sweep, record)
-    lost_repeats = [repeat for repeat in repeats if repeat["run_id"] in gone]
-    if lost_repeats:
+    lost_repeats = [repeat for repeat in repeats if repeat.run_id in gone]
+    if finalists and lost_repeats:
         _write_repeats(sweep, finalists, gone)
     if count := len(lost) + len(lost_repeats):
         sweep.view.say(f"MLflow: {count} run{'s' * (count != 1)} had been deleted and {'are' if count != 1 else 'is'} "
@@ -37,31 +37,31 @@ def write_lost_runs(sweep: SweepContext) -> None:
 
 def _write_trial(sweep: SweepContext, record: TrialRecord) -> None:
     paths = sweep.paths.trial(record.number)
-    spec = sweep.config.trial_spec(record.number, record.params, sweep.home, sweep.inspection, paths, threads=1)
-    is_baseline = record.number == sweep.study.attrs().get("baseline")
+    spec = sweep.specs.spec(record.number, record.params, paths)
+    is_baseline = record.number == sweep.study.state.baseline
     run_id = sweep.tracker.start_trial(spec, dataclasses.replace(record, run_id=None), is_baseline=is_baseline)
     if record.result is not None:
         _write_result(sweep, record.number, record.result, paths, with_curve=not record.is_duplicate)
     sweep.study.replace_run(record.number, run_id)
 
 
-def _write_repeats(sweep: SweepContext, finalists: dict[str, Any], gone: set[str]) -> None:
+def _write_repeats(sweep: SweepContext, finalists: FinalistsOutcome, gone: set[str]) -> None:
     """The study's `finalists` with the new runs of those that are gone."""
     contestants = []
-    for contestant in finalists["contestants"]:
-        record = sweep.study.record(contestant["trial"])
+    for contestant in finalists.contestants:
+        record = sweep.study.record(contestant.trial)
         written = []
-        specs = repeats_of(sweep, [record], len(contestant["repeats"]))
-        for repeat, again in zip(contestant["repeats"], specs, strict=True):
+        planned = repeats_of(sweep, [record], len(contestant.repeats))
+        for repeat, again in zip(contestant.repeats, planned, strict=True):
             paths = sweep.paths.repeat(again.trial, again.repeat)
-            if repeat["run_id"] in gone and paths.result.exists():
+            if repeat.run_id in gone and paths.result.exists():
                 run_id = sweep.tracker.start_repeat(again.spec, again.trial, again.repeat)
                 _write_result(sweep, again.spec.number, read_result(paths), paths, with_curve=True)
-                written.append({**repeat, "run_id": run_id})
+                written.append(dataclasses.replace(repeat, run_id=run_id))
             else:
                 written.append(repeat)
-        contestants.append({**contestant, "repeats": written})
-    sweep.study.set_attr("finalists", {**finalists, "contestants": contestants})
+        contestants.append(dataclasses.replace(contestant, repeats=written))
+    sweep.study.update_state(finalists=dataclasses.replace(finalists, contestants=contestants))
 
 
 def _write_result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from hpo.config.space import Point
 from hpo.config.strategy import complete_point, is_countable, spread_point, untried
@@ -20,12 +20,9 @@ MOST_DUPLICATES = 50
 class Proposals:
     """Begins trials until the sweep has all it planned or the space has no more."""
 
-    def __init__(
-        self, config: SweepConfig, study: Study, identity_of: Callable[[Point], str], warm: Sequence[Point] = ()
-    ) -> None:
+    def __init__(self, config: SweepConfig, study: Study, warm: Sequence[Point] = ()) -> None:
         self._config = config
         self._study = study
-        self._identity_of = identity_of
         self._void = void_crashes(study.records())
         """Of earlier sessions."""
         self._lined_up = self._line_up(warm)
@@ -42,7 +39,7 @@ class Proposals:
             point = self._next_point()
             if self.exhausted:
                 return None
-        return self._study.begin(point, self._identity_of)
+        return self._study.begin(point)
 
     def _counted(self) -> list[TrialRecord]:
         return [record for record in self._study.records() if record.number not in self._void]
@@ -65,16 +62,16 @@ class Proposals:
 
     def _next_point(self) -> Point | None:
         """A point, or None to let the sampler choose; sets `exhausted` where there is no more to try."""
-        tried = {record.identity for record in self._counted()}
+        tried = {record.fingerprint for record in self._counted()}
         for point in self._lined_up:
-            if self._identity_of(point) not in tried:
+            if self._study.fingerprint_of(point) not in tried:
                 return point
         space, kind = self._config.space, self._study.strategy.type
         number = self._study.next_number
         if kind == "grid" or not space.dimensions:
             self.exhausted = True
         elif is_countable(space) and (self._duplicates() >= DUPLICATES_IN_A_ROW or space.most_points() <= len(tried)):
-            point_left = untried(space.grid(), tried, self._identity_of, number)
+            point_left = untried(space.grid(), tried, self._study.fingerprint_of, number)
             self.exhausted = point_left is None
             return point_left
         elif self._duplicates() >= MOST_DUPLICATES:

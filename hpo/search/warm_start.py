@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from hpo.config.space import Point
 from hpo.config.strategy import complete_point
@@ -12,11 +11,9 @@ from hpo.errors import ConfigError, Problem
 from hpo.paths import Home
 from hpo.results.champion import ranked
 from hpo.results.records import TrialRecord
-from hpo.search.controller import TrialLog
 from hpo.study.revision import refit
 from hpo.study.store import study_names, view_study
-from hpo.study.study import Study
-from trainers.protocol.messages import PreparedData
+from hpo.trials.context import SweepContext
 
 BEST_OF_EACH = 3
 
@@ -50,27 +47,25 @@ def warm_points(config: SweepConfig, home: Home) -> list[Point]:
     return points
 
 
-def take_over(
-    config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog,
-    identity_of: Callable[[Point], str],
-) -> int:  # fmt: skip
+def take_over(sweep: SweepContext) -> int:
     """Copy the trials of earlier sweeps that this one would train just the same; returns how many."""
-    known = {record.identity for record in study.records()}
-    baseline = identity_of(config.baseline())
+    config, study = sweep.config, sweep.study
+    known = {record.fingerprint for record in study.records()}
+    baseline = study.fingerprint_of(config.baseline())
     count = 0
     for name in config.strategy.warm_start:
-        earlier = view_study(home.studies_db, name)
+        earlier = view_study(sweep.home.studies_db, name)
         for record in earlier.records:
-            if record.state not in ("complete", "pruned") or record.identity in known:
+            if record.state not in ("complete", "pruned") or record.fingerprint in known:
                 continue
-            fitting = refit(record, config, earlier.config, identity_of)
+            fitting = refit(record, config, earlier.config, study.fingerprint_of)
             if fitting is None:
                 continue
-            known.add(record.identity)
-            is_baseline = record.identity == baseline
+            known.add(record.fingerprint)
+            is_baseline = record.fingerprint == baseline
             if is_baseline:
-                study.set_attr("baseline", study.next_number)
-            _copy(config, home, inspection, study, tracker, fitting, _origin(name, record), is_baseline)
+                study.update_state(baseline=study.next_number)
+            _copy(sweep, fitting, _origin(name, record), is_baseline=is_baseline)
             count += 1
     return count
 
@@ -81,18 +76,15 @@ def _origin(name: str, record: TrialRecord) -> str:
     return trained if "/" in trained else f"{name}/{trained}"
 
 
-def _copy(
-    config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog, record: TrialRecord,
-    origin: str, is_baseline: bool,
-) -> None:  # fmt: skip
+def _copy(sweep: SweepContext, record: TrialRecord, origin: str, *, is_baseline: bool) -> None:
     """MLflow first, then the study: a kill in between is done again, and the run is found by its tags."""
     assert record.result is not None  # noqa: S101  # it is over
-    number = study.next_number
+    study, tracker, number = sweep.study, sweep.tracker, sweep.study.next_number
     mine = dataclasses.replace(
         record, number=number, reused_from=origin, run_id=None, revision=study.revision, attempts=[], resumed_from=None
     )
-    paths = home.sweep(config.name).trial(number)
-    spec = config.trial_spec(number, record.params, home, inspection, paths, threads=1)
+    paths = sweep.paths.trial(number)
+    spec = sweep.specs.spec(number, record.params, paths)
     run_id = tracker.start_trial(spec, mine, is_baseline=is_baseline)
     for evaluation in record.result.evaluations:
         tracker.evaluation(number, evaluation)

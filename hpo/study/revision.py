@@ -1,6 +1,6 @@
 """An edited sweep: what changed, whether old results still compare, and the next revision with the trials that fit.
 
-A trial fits when the edited file would train just the same: its point lies in the new space and the identity of its
+A trial fits when the edited file would train just the same: its point lies in the new space and the fingerprint of its
 spec is the one it had. What was fixed and is searched now gets the value that it had.
 """
 
@@ -15,13 +15,11 @@ from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.quoting import quoted
-from hpo.results.records import TrialRecord
-from hpo.study.store import delete_unopened, newest_study_name, open_study, stored_attrs, view_study
+from hpo.results.records import StudySnapshot, TrialRecord
+from hpo.results.state import FORMAT, Change, Revision
+from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
 from hpo.study.study import Study
 from trainers.protocol.settings import CHANGE_NO_RESULT, FIELDS
-
-Change = tuple[str, Any, Any]
-"""(key path, old value, new value)"""
 
 # Where these differ, old and new trials answer different questions. (Where data and model lie may change: what they
 # hold is compared by hash.)
@@ -36,7 +34,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [d for key in keys for d in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [(path, old, new)]
+    return [] if old == new else [Change(path, old, new)]
 
 
 def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
@@ -44,12 +42,13 @@ def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
 
     Raises `ConfigError` with every change that would mix results that cannot be compared.
     """
-    changes = [c for c in differences(stored, _plain(config.resolved())) if not _is_under(c[0], _UNTOUCHED)]
+    changes = [c for c in differences(stored, _plain(config.resolved())) if not _is_under(c.key, _UNTOUCHED)]
     problems = [
-        Problem(f"{config.file}: {path}", f"was {quoted(old)} when sweep {config.name!r} began, now {quoted(new)}",
+        Problem(f"{config.file}: {c.key}",
+                f"was {quoted(c.old)} when sweep {config.name!r} began, now {quoted(c.new)}",
                 "results would not compare: restore it, or give the sweep another name:")
-        for path, old, new in changes
-        if _is_under(path, _INCOMPARABLE) or (path.startswith("training.") and _is_incomparable(path))
+        for c in changes
+        if _is_under(c.key, _INCOMPARABLE) or (c.key.startswith("training.") and _is_incomparable(c.key))
     ]  # fmt: skip
     if problems:
         raise ConfigError(problems)
@@ -68,62 +67,58 @@ def _is_incomparable(path: str) -> bool:
 
 
 def open_revision(
-    config: SweepConfig, database: Path, identity_of: Callable[[Point], str]
+    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: Path
 ) -> tuple[Study, list[Change], int]:
     """The study to go on with: (study, what changed, trials left out because they no longer fit)."""
     name = newest_study_name(database, config.name)
     if name is None:
-        study = open_study(config, database)
+        study = open_study(config, fingerprint_of, database)
         _describe(study, config, [])
         return study, [], 0
-    stored = stored_attrs(database, config.name)
-    changes = changes_of(config, stored["config"])
+    before = view_study(database, config.name)
+    changes = changes_of(config, before.config)
     if not _reshapes(changes):
-        study = open_study(config, database, name)
+        study = open_study(config, fingerprint_of, database, name)
         if changes:
-            study.set_attr("revision", study.revision + 1)
-        if changes or stored["config"] != _plain(config.resolved()):
+            study.update_state(revision=study.revision + 1)
+        if changes or before.config != _plain(config.resolved()):
             _describe(study, config, changes)
         return study, changes, 0
-    return _reshaped(config, database, identity_of, changes)
+    return _reshaped(config, fingerprint_of, database, before, changes)
 
 
 def _reshapes(changes: Iterable[Change]) -> bool:
     """Whether Optuna's study cannot take the change: its distributions are fixed, and so are its trials' settings and
     what was reported of them."""
     keys = ("search_space", "method", "training", "constraints", "pruner.metric", "code")
-    return any(_is_under(path, keys) for path, _, _ in changes)
+    return any(_is_under(change.key, keys) for change in changes)
 
 
 def _reshaped(
-    config: SweepConfig, database: Path, identity_of: Callable[[Point], str], changes: list[Change]
-) -> tuple[Study, list[Change], int]:
-    before = view_study(database, config.name)
-    revision = int(before.attrs.get("revision", 1)) + 1
-    name = f"{config.name}@{revision}"
+    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: Path, before: StudySnapshot,
+    changes: list[Change],
+) -> tuple[Study, list[Change], int]:  # fmt: skip
+    last = max([r.number for r in before.records] + [before.state.last_number])
+    state = before.state.next_revision(last)
+    name = f"{config.name}@{state.revision}"
     delete_unopened(database, name)
-    study = open_study(config, database, name)
-    study.set_attr("revision", revision)
-    last = max([r.number for r in before.records] + [int(before.attrs.get("last_number", -1))])
-    study.set_attr("last_number", last)
-    baseline, left_out = identity_of(config.baseline()), 0
+    study = open_study(config, fingerprint_of, database, name)
+    study.update_state(**state.written())
+    baseline, left_out = fingerprint_of(config.baseline()), 0
     for record in sorted(before.records, key=lambda r: r.number):
-        fitting = refit(record, config, before.config, identity_of)
+        fitting = refit(record, config, before.config, fingerprint_of)
         if fitting is None:
             left_out += 1
         else:
             study.copy(fitting)
-            if fitting.identity == baseline and "baseline" not in study.attrs():
-                study.set_attr("baseline", fitting.number)
-    for attr in ("base_score", "spent", "revisions", "release", "torch", "variants"):
-        if attr in before.attrs:
-            study.set_attr(attr, before.attrs[attr])
+            if fitting.fingerprint == baseline and study.state.baseline is None:
+                study.update_state(baseline=fitting.number)
     _describe(study, config, changes, left_out)
     return study, changes, left_out
 
 
 def refit(
-    record: TrialRecord, config: SweepConfig, before: Mapping[str, Any], identity_of: Callable[[Point], str]
+    record: TrialRecord, config: SweepConfig, before: Mapping[str, Any], fingerprint_of: Callable[[Point], str]
 ) -> TrialRecord | None:
     """An old trial as one of the edited sweep, or None where it is none."""
     fixed = {**before["training"], "method": before["method"]}
@@ -133,7 +128,7 @@ def refit(
     if known.get("lora_alpha") is None and "lora_alpha" in config.space.dimensions:
         known["lora_alpha"] = float(known["alpha_ratio"]) * int(known["lora_r"])
     params = config.space.point(lambda name, _: known[name])
-    if not config.space.contains(params) or identity_of(params) != record.identity:
+    if not config.space.contains(params) or fingerprint_of(params) != record.fingerprint:
         return None
     metric = config.pruner.objective.metric
     curve = record.curve if metric == before["pruner"]["metric"] else _curve(record, metric)
@@ -149,13 +144,10 @@ def _curve(record: TrialRecord, metric: str) -> list[tuple[float, float]]:
 def _describe(study: Study, config: SweepConfig, changes: list[Change], left_out: int = 0) -> None:
     """What the study is of; `config` goes last, since its presence says that the study is whole."""
     if changes:
-        told = [{"key": path, "old": old, "new": new} for path, old, new in changes]
-        entry = {"revision": study.revision, "changes": told, "left_out": left_out}
-        study.set_attr("revisions", [*study.attrs().get("revisions", []), entry])
-    study.set_attr("config_text", config.file.read_text(encoding="utf-8"))
-    study.set_attr("strategy", {"type": study.strategy.type, "why": study.strategy.why})
-    study.set_attr("budget_setting", config.budget_setting())
-    study.set_attr("config", _plain(config.resolved()))
+        study.update_state(revisions=[*study.state.revisions, Revision(study.revision, changes, left_out)])
+    study.update_state(
+        format=FORMAT, strategy=study.strategy, budget_setting=config.budget_setting(), config=_plain(config.resolved())
+    )
 
 
 def _plain(value: Any) -> Any:

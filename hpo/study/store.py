@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
 
-from hpo.config.objective import Objective
+from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import HpoError, UsageError
 from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot
+from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
+from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import read_trials
 from hpo.study.study import STUDY_ERRORS, Study
 
 
-def open_study(config: SweepConfig, database: Path | None, name: str | None = None) -> Study:
-    """Open or create a study; `database` None keeps it in memory (tests, benchmarks)."""
-    return Study(config, storage(database), name)
+def open_study(
+    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: Path | None, name: str | None = None
+) -> Study:
+    """Open or create a study; `database` None keeps it in memory (tests, benchmarks).
+
+    Raises `HpoError` for one whose records cannot be read.
+    """
+    with _readable_records(config.name, database):
+        return Study(config, fingerprint_of, storage(database), name)
 
 
 def newest_study_name(database: Path, name: str) -> str | None:
@@ -30,28 +37,29 @@ def newest_study_name(database: Path, name: str) -> str | None:
     return revisions[-1] if revisions else None
 
 
-def stored_attrs(database: Path, name: str) -> dict[str, Any]:
-    """What a sweep has written down about itself; empty when there is no such sweep."""
+def stored_state(database: Path, name: str) -> SweepState | None:
+    """What a sweep has written down about itself; None when there is no such sweep.
+
+    Raises `HpoError` where that cannot be read.
+    """
     newest = newest_study_name(database, name)
     if newest is None:
-        return {}
-    with _readable(database):
-        return dict(optuna.load_study(study_name=newest, storage=storage(database, to_write=False)).user_attrs)
+        return None
+    with _readable(database), _readable_records(name, database):
+        return read_state(optuna.load_study(study_name=newest, storage=storage(database, to_write=False)).user_attrs)
 
 
 def view_study(database: Path, name: str) -> StudySnapshot:
-    """Read a study. Raises `UsageError` naming the sweeps there are."""
+    """Read a study. Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read."""
     newest = newest_study_name(database, name)
     if newest is None:
         names = study_names(database)
         known = f"there are: {', '.join(names)}" if names else "there are none yet"
         raise UsageError(f"no sweep {name!r}; {known}")
-    with _readable(database):
+    with _readable(database), _readable_records(name, database):
         study = optuna.load_study(study_name=newest, storage=storage(database, to_write=False))
-        attrs = dict(study.user_attrs)
-        records = read_trials(study.get_trials(deepcopy=False), attrs)
-    objectives = tuple(Objective(o["metric"], o["direction"]) for o in attrs["config"]["objective"])
-    return StudySnapshot(name, attrs["config"], objectives, records, attrs)
+        state = read_state(study.user_attrs)
+        return StudySnapshot(name, state, read_trials(study.get_trials(deepcopy=False), state.run_ids))
 
 
 def study_names(database: Path) -> list[str]:
@@ -97,3 +105,20 @@ def _readable(database: Path) -> Iterator[None]:
         yield
     except (*STUDY_ERRORS, RuntimeError) as error:  # the latter for tables of another program
         raise HpoError(f"{database} cannot be used: {first_line(error)}; {way_on(error)}") from error
+
+
+@contextmanager
+def _readable_records(name: str, database: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise unreadable(name, database, error) from error
+
+
+def unreadable(name: str, database: Path | None, error: Exception) -> HpoError:
+    """Records that do not fit, as an error that names their sweep."""
+    what = f"{type(error).__name__}: {error}"[:120]
+    return HpoError(
+        f"sweep {name!r} cannot be read ({what}): another version of hpo, or a hand, wrote in its study; "
+        f"bring back a copy of {database}"
+    )

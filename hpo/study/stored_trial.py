@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.results.records import Attempt, TrialRecord
-from trainers.protocol.codec import from_json, to_json
+from trainers.protocol.codec import from_json, to_json, to_record
 from trainers.protocol.messages import TrialResult
 
 _STATES = {
@@ -30,22 +30,21 @@ def billionths(fraction: float) -> int:
 def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
     """What `read_trial` reads besides state, point and reports."""
     begun = {
-        "number": record.number, "revision": record.revision, "identity": record.identity,
+        "number": record.number, "revision": record.revision, "identity": record.fingerprint,
         "reused_from": record.reused_from,
     }  # fmt: skip
     attrs = {
-        "begun": begun, "run_id": record.run_id, "attempts": [to_json(a) for a in record.attempts],
+        "begun": begun, "run_id": record.run_id, "attempts": [to_record(a) for a in record.attempts],
         "resumed_from": record.resumed_from, "result": to_json(record.result) if record.result else None,
     }  # fmt: skip
     curve = {f"curve:{index}": list(point) for index, point in enumerate(record.curve)} if with_curve else {}
     return {name: value for name, value in {**attrs, **curve}.items() if value is not None}
 
 
-def read_trials(trials: Iterable[FrozenTrial], attrs: Mapping[str, Any]) -> list[TrialRecord]:
-    """The trials of a study with these attributes. `run_ids` has the runs that were made anew after the trial's end."""
+def read_trials(trials: Iterable[FrozenTrial], run_ids: Mapping[str, str]) -> list[TrialRecord]:
+    """The trials of a study. `run_ids` has the runs that were made anew after a trial's end."""
     records = [record for trial in trials if (record := read_trial(trial))]
-    runs = attrs.get("run_ids", {})
-    return [dataclasses.replace(r, run_id=runs.get(str(r.number), r.run_id)) for r in records]
+    return [dataclasses.replace(r, run_id=run_ids.get(str(r.number), r.run_id)) for r in records]
 
 
 def read_trial(trial: FrozenTrial) -> TrialRecord | None:
@@ -60,7 +59,7 @@ def read_trial(trial: FrozenTrial) -> TrialRecord | None:
         number=begun["number"],
         state=result.state if result else _STATES[trial.state],
         params=dict(trial.params),
-        identity=begun["identity"],
+        fingerprint=begun["identity"],
         curve=_curve(trial),
         run_id=attrs.get("run_id"),
         result=result,

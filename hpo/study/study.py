@@ -20,12 +20,13 @@ from hpo.config.objective import Objective, excess, value_of
 from hpo.config.space import Point
 from hpo.config.strategy import choose_strategy
 from hpo.config.sweep_config import SweepConfig
-from hpo.results.records import Attempt, TrialRecord
+from hpo.results.records import RETRIED, Attempt, TrialRecord
+from hpo.results.state import SweepState
 from hpo.study.gp import GaussianProcess, Tried
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
+from hpo.study.stored_state import attribute, read_state
 from hpo.study.stored_trial import BILLION, attrs_of, billionths, read_trials
-from hpo.trials.retries import RETRIED
-from trainers.protocol.codec import to_json
+from trainers.protocol.codec import to_json, to_record
 from trainers.protocol.messages import TrialResult
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -37,8 +38,13 @@ STUDY_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 class Study:
     """A sweep's trials in Optuna: ask, report, tell, and read back."""
 
-    def __init__(self, config: SweepConfig, storage: optuna.storages.BaseStorage, name: str | None = None) -> None:
+    def __init__(
+        self, config: SweepConfig, fingerprint_of: Callable[[Point], str], storage: optuna.storages.BaseStorage,
+        name: str | None = None,
+    ) -> None:  # fmt: skip
+        """`fingerprint_of` is that of the trial at a point; `name` is Optuna's, where it is not the sweep's."""
         self.config = config
+        self.fingerprint_of = fingerprint_of
         self.strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
         # Reports are ours to judge (hpo/pruning/rules.py); Optuna must not prune on its own.
         self._study = optuna.create_study(
@@ -50,9 +56,9 @@ class Study:
         )
         self._gp = GaussianProcess(config.space, [o.direction for o in config.objectives])
         self._open: dict[int, optuna.Trial] = {}
-        self._attrs = dict(self._study.user_attrs)
+        self.state: SweepState = read_state(self._study.user_attrs)
         found = self._study.get_trials(deepcopy=False)
-        self._records = {r.number: r for r in read_trials(found, self._attrs)}
+        self._records = {r.number: r for r in read_trials(found, self.state.run_ids)}
         for trial in found:
             if trial.state == TrialState.RUNNING and "begun" not in trial.user_attrs:  # a kill in the middle of `begin`
                 number = self.next_number
@@ -65,7 +71,7 @@ class Study:
         """Trials that a killed process left running: the caller trains them on under their own numbers."""
         return [number for number, record in sorted(self._records.items()) if not record.is_over]
 
-    def resume(self, number: int, identity_of: Callable[[Point], str]) -> Point:
+    def resume(self, number: int) -> Point:
         """Take up an interrupted trial; suggests what a kill in the middle of `ask` had left out.
 
         One that waited for the result of an equal trial is trained after all when that one has crashed meanwhile.
@@ -76,12 +82,12 @@ class Study:
         trial = self._open[number] = optuna.Trial(self._study, frozen._trial_id)
         params = suggest(trial, self.config.space)
         record = self._records[number]
-        identity = record.identity or identity_of(params)
-        twin = self.twin(identity, but=number)
+        fingerprint = record.fingerprint or self.fingerprint_of(params)
+        twin = self.twin(fingerprint, but=number)
         reused_from = None if twin is None else str(twin)
-        if (identity, reused_from) != (record.identity, record.reused_from):
-            self._write_begun(trial, number, identity, reused_from)
-            self._change(number, params=params, identity=identity, reused_from=reused_from)
+        if (fingerprint, reused_from) != (record.fingerprint, record.reused_from):
+            self._write_begun(trial, number, fingerprint, reused_from)
+            self._change(number, params=params, fingerprint=fingerprint, reused_from=reused_from)
         return params
 
     def waiting(self) -> Point | None:
@@ -89,10 +95,10 @@ class Study:
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return dict(trials[0].system_attrs["fixed_params"]) if trials else None
 
-    def begin(self, point: Point | None, identity_of: Callable[[Point], str]) -> tuple[int, Point]:
+    def begin(self, point: Point | None) -> tuple[int, Point]:
         """Begin a trial at a point, or at one that the strategy's model of the objective chooses.
 
-        Returns our number and the point. A trial of the same identity that came before lends its result: see
+        Returns our number and the point. An equal trial that came before lends its result: see
         `TrialRecord.reused_from`.
         """
         number = self.next_number
@@ -104,31 +110,31 @@ class Study:
         self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
         trial = self._study.ask()
         params = suggest(trial, self.config.space)
-        identity = identity_of(params)
-        twin = self.twin(identity)
+        fingerprint = self.fingerprint_of(params)
+        twin = self.twin(fingerprint)
         reused_from = None if twin is None else str(twin)
         self._open[number] = trial
-        self._write_begun(trial, number, identity, reused_from)
+        self._write_begun(trial, number, fingerprint, reused_from)
         self._records[number] = TrialRecord(
-            number, "running", params, identity, reused_from=reused_from, revision=self.revision
+            number, "running", params, fingerprint, reused_from=reused_from, revision=self.revision
         )
         return number, params
 
-    def twin(self, identity: str, but: int | None = None) -> int | None:
-        """The trained (or running) trial of the same identity, whose result another one need not earn again; one
+    def twin(self, fingerprint: str, but: int | None = None) -> int | None:
+        """The trained (or running) trial with the same fingerprint, whose result another one need not earn again; one
         taken over from another sweep lends too.
 
         A crash says nothing of the point, so it lends nothing; running out of memory and diverging do.
         """
         for record in self._records.values():
             lends = record.result is None or record.result.cause not in RETRIED
-            if record.identity == identity and lends and not record.is_duplicate and record.number != but:
+            if record.fingerprint == fingerprint and lends and not record.is_duplicate and record.number != but:
                 return record.number
         return None
 
-    def _write_begun(self, trial: optuna.Trial, number: int, identity: str, reused_from: str | None) -> None:
+    def _write_begun(self, trial: optuna.Trial, number: int, fingerprint: str, reused_from: str | None) -> None:
         """In one attribute: each write costs a transaction."""
-        begun = {"number": number, "revision": self.revision, "identity": identity, "reused_from": reused_from}
+        begun = {"number": number, "revision": self.revision, "identity": fingerprint, "reused_from": reused_from}
         trial.set_user_attr("begun", begun)
 
     @property
@@ -138,7 +144,7 @@ class Study:
 
     @property
     def next_number(self) -> int:
-        return max([*self._records, int(self._attrs.get("last_number", -1))], default=-1) + 1
+        return max([*self._records, self.state.last_number]) + 1
 
     def _seed(self, number: int) -> int:
         return (self.config.seed * 1_000_003 + number) % 2**32
@@ -182,12 +188,12 @@ class Study:
 
     def replace_run(self, number: int, run_id: str) -> None:
         """The run of a trial that is over was made anew. Optuna changes nothing of such a trial: the study notes it."""
-        self.set_attr("run_ids", {**self._attrs.get("run_ids", {}), str(number): run_id})
+        self.update_state(run_ids={**self.state.run_ids, str(number): run_id})
         self._change(number, run_id=run_id)
 
     def set_attempts(self, number: int, attempts: Sequence[Attempt], resumed_from: int | None) -> None:
         trial = self._open[number]
-        trial.set_user_attr("attempts", [to_json(attempt) for attempt in attempts])
+        trial.set_user_attr("attempts", [to_record(attempt) for attempt in attempts])
         trial.set_user_attr("resumed_from", resumed_from)
         self._change(number, attempts=list(attempts), resumed_from=resumed_from)
 
@@ -254,7 +260,8 @@ class Study:
 
     @property
     def revision(self) -> int:
-        return int(self._attrs.get("revision", 1))
+        """How often the file was edited in a way that trials notice, plus one."""
+        return self.state.revision
 
     @property
     def curves(self) -> Mapping[int, Sequence[tuple[float, float]]]:
@@ -267,12 +274,11 @@ class Study:
     def records(self) -> list[TrialRecord]:
         return list(self._records.values())
 
-    def set_attr(self, name: str, value: Any) -> None:
-        self._study.set_user_attr(name, value)
-        self._attrs[name] = value
-
-    def attrs(self) -> dict[str, Any]:
-        return dict(self._attrs)
+    def update_state(self, **changes: Any) -> None:
+        """Write fields of the state, in the order given; a kill in between leaves the first ones."""
+        self.state = dataclasses.replace(self.state, **changes)
+        for name, value in changes.items():
+            self._study.set_user_attr(name, attribute(value))
 
     def close(self) -> None:
         self._gp.close()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hpo.results.records import Attempt
+from hpo.results.records import RETRIED, Attempt
 from trainers.protocol.messages import PAUSED, Failed, TrialSpec
 
 MOST_HALVINGS = 3
-RETRIED = ("crash", "interrupted", "timeout")
-"""Causes that say nothing of the point: the machine's fault, or chance's."""
 SAME_CRASHES = 3
 """So many trials in a row that end with the same crash stop the sweep: it is not the points."""
 NOT_PAUSED = Failed("interrupted", "ended before it reached a checkpoint to pause at")

@@ -8,22 +8,18 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from hpo.config.sweep_config import RetryPolicy
 from hpo.errors import SweepError
-from hpo.executors.base import Executor
 from hpo.results.records import Attempt
 from hpo.signals import StopWish, stop_wish
-from hpo.terminal import ProgressView
 from hpo.trials.calls import data_error
+from hpo.trials.context import SweepContext
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
-from hpo.trials.slots import Slots
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths, write_atomically
 from trainers.protocol.messages import (
     Evaluation,
     Event,
     Failed,
-    PreparedData,
     Resumed,
     Step,
     Train,
@@ -92,16 +88,13 @@ class TrialController(Protocol):
 class TrialScheduler:
     """`slots.jobs` trials at a time, until the books have no more."""
 
-    def __init__(
-        self, executor: Executor, inspection: PreparedData, slots: Slots, retry_policy: RetryPolicy,
-        trial_minutes: float | None, view: ProgressView,
-    ) -> None:  # fmt: skip
-        self._executor = executor
-        self._inspection = inspection
-        self._slots = slots
-        self._retry_policy = retry_policy
-        self._trial_minutes = trial_minutes
-        self._view = view
+    def __init__(self, sweep: SweepContext) -> None:
+        self._executor = sweep.executor
+        self._inspection = sweep.inspection
+        self._slots = sweep.slots
+        self._retry_policy = sweep.config.retry_policy
+        self._trial_minutes = sweep.config.budget.trial_minutes
+        self._view = sweep.view
         self._jobs: dict[int, Job] = {}
         self._wish = StopWish()
         self._pause_began: float | None = None

@@ -71,16 +71,19 @@ def run(engine: Engine, folder: Path) -> Measured:
     from hpo.commands.sweep import run_sweep
     from hpo.config.budget import Budget, Meter, Spent
     from hpo.config.file import load_config
+    from hpo.config.trial_specs import TrialSpecs
     from hpo.executors.inline import InlineExecutor
     from hpo.executors.local import LocalExecutor
     from hpo.paths import Home
-    from hpo.search.controller import SearchController, Untracked, identity_of
+    from hpo.search.controller import SearchController
     from hpo.search.proposals import Proposals
     from hpo.study.revision import open_revision
     from hpo.study.store import open_study
     from hpo.terminal import Silent
+    from hpo.tracking.base import Untracked
     from hpo.tracking.mlflow_tracker import Tracker
     from hpo.trials.calls import run_alone
+    from hpo.trials.context import SweepContext
     from hpo.trials.scheduler import TrialScheduler
     from hpo.trials.slots import Slots
     from trainers.host import fake
@@ -95,10 +98,11 @@ def run(engine: Engine, folder: Path) -> Measured:
     inspection = run_alone(executor, Inspect(config.workload(home)))
     assert isinstance(inspection, PreparedData)
 
-    def identify(point: Any) -> str:
-        return identity_of(config, home, inspection, point)
-
-    study = open_revision(config, home.studies_db, identify)[0] if engine.database else open_study(config, None)
+    specs = TrialSpecs(config, home, inspection)
+    if engine.database:
+        study = open_revision(config, specs.fingerprint, home.studies_db)[0]
+    else:
+        study = open_study(config, specs.fingerprint, None)
     tracker = Tracker(home, config, inspection) if engine.tracked else Untracked()
     ended, sweep_mb, host_mb = [], [], []
     host = executor._host.pid if isinstance(executor, LocalExecutor) else None
@@ -109,13 +113,11 @@ def run(engine: Engine, folder: Path) -> Measured:
             sweep_mb.append(resident_mb("self"))
             host_mb.append(resident_mb(str(host)) if host else 0.0)
 
-    slots = Slots(2, 1)
     meter = Meter(Budget(), Spent(), time.time)
-    books = SearchController(
-        config, home, inspection, study, tracker, Watch(), slots, Proposals(config, study, identify), meter
-    )  # fmt: skip
+    sweep = SweepContext(specs, study, tracker, executor, Watch(), Slots(2, 1), meter)
+    controller = SearchController(sweep, Proposals(config, study))
     began = time.perf_counter()
-    TrialScheduler(executor, inspection, slots, config.retry_policy, None, Watch()).run(books)
+    TrialScheduler(sweep).run(controller)
     executor.close()
     return Measured(ended, sweep_mb, host_mb, peak_rss_mb())
 

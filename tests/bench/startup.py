@@ -50,6 +50,7 @@ def empty_python() -> None:
 def first_step(folder: Path) -> float:
     """Median seconds from submitting a trial to its first step, the base model resident in the host."""
     from hpo.config.file import load_config
+    from hpo.config.trial_specs import TrialSpecs
     from hpo.demo.fetch import fetch
     from hpo.executors.local import LocalExecutor
     from hpo.paths import Home
@@ -68,7 +69,7 @@ def first_step(folder: Path) -> float:
         times = []
         for number in range(REPEATS):
             paths = Home(folder).sweep("bench").trial(number)
-            spec = config.trial_spec(number, config.baseline(), home, inspection, paths, threads=1)
+            spec = TrialSpecs(config, home, inspection).spec(number, config.baseline(), paths)
             began = time.perf_counter()
             request_id = executor.submit(Train(spec, inspection))
             while not isinstance((executor.wait() or (0, None))[1], Step):

@@ -22,6 +22,7 @@ from mlflow.utils.validation import _validate_length_limit, _validate_metric_nam
 
 import hpo.sqlite
 from hpo.commands.sweep import run_sweep
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HostGone, HpoError, RequestFailed, SweepError
 from hpo.paths import Home
 from hpo.release.challenge import refuse_replacing, refuse_useless
@@ -57,7 +58,7 @@ def swept(folder: Path, home: Path, **changes):
     """A sweep of the fake trainer, run or continued; returns what it said and how `hpo show --json` has it."""
     said = Said()
     shown = run_sweep(write_sweep(folder, **{**SWEEP, **changes}), Home(home), view=said, worker="trainers.host.fake")
-    return said.lines, shown
+    return said.lines, shown.to_json()
 
 
 def runs_of(home: Path):
@@ -129,8 +130,8 @@ LABELS = ["C#", "C?", "Books/", "/root", "..", "\U0001f600", "\U0001f680", "x" *
 def test_each_label_has_a_metric_of_its_own_in_mlflow_and_its_name_beside_it(home_with_store, tmp_path):
     config = make_config(tmp_path)
     tracker = Tracker(Home(home_with_store), config, INSPECTION)
-    spec = config.trial_spec(
-        0, {}, Home(home_with_store), INSPECTION, Home(home_with_store).sweep("sweep").trial(0), threads=1
+    spec = TrialSpecs(config, Home(home_with_store), INSPECTION).spec(
+        0, {}, Home(home_with_store).sweep("sweep").trial(0)
     )
     from tests.hpo.tracking.test_mlflow_tracker import begin
 
@@ -432,7 +433,7 @@ def test_a_loss_that_raises_is_mended_and_the_same_command_trains_on(write_yaml,
         with pytest.raises(HpoError, match=r"no trial of tiny-encoder succeeded.*the wrong shape"):
             run_sweep(file, Home(home_with_store))
     mine.write_text(LOSS.format(first=""))
-    shown = run_sweep(file, Home(home_with_store))
+    shown = run_sweep(file, Home(home_with_store)).to_json()
     assert [t["state"] for t in shown["trials"]] == ["complete", "complete"]
     assert shown["champion"] is not None
     assert shown["baseline"]["number"] == shown["trials"][0]["number"]
@@ -448,7 +449,7 @@ def test_trials_of_a_loss_as_it_was_are_left_out_when_it_is_edited(write_yaml, h
     run_sweep(file, Home(home_with_store))
     mine.write_text(LOSS.format(first="logits = logits * 2"))
     said = Said()
-    shown = run_sweep(file, Home(home_with_store), view=said)
+    shown = run_sweep(file, Home(home_with_store), view=said).to_json()
     assert [t["number"] for t in shown["trials"]] == [1]
     assert "  0 trials kept, 1 left out (they do not fit any more)" in said.lines
 
@@ -468,7 +469,7 @@ def test_a_machine_that_is_mended_tries_the_crashed_points_again(tmp_path):
             sweep.search(Recording(broken))
     search = sweep.search()
     assert [r.state for r in sweep.records] == ["failed"] * 4 + ["complete"] * 2
-    assert sweep.open().attrs()["baseline"] == 4
+    assert sweep.open().state.baseline == 4
     assert search.finished_count == 2
     sweep.search(Recording(broken))  # all is done now
     assert len(sweep.records) == 6
@@ -584,7 +585,7 @@ def released(write_yaml, home_with_store):
 
     home = Home(home_with_store)
     first = write("first", GOOD)
-    assert run_sweep(first, home)["release"]["version"] == "1"
+    assert run_sweep(first, home).release.version == "1"
     return home, first, write
 
 
@@ -603,7 +604,7 @@ def test_a_better_release_of_another_sweep_keeps_its_name_until_it_is_to_be_repl
     assert float(told[1]) > 0.9 > float(told[2])
     assert client(home).get_model_version_by_alias("shared", "champion").tags["sweep"] == "first"
     said = Said()
-    shown = run_sweep(write("second", BAD, allow_useless=True, replace=True), home, view=said)
+    shown = run_sweep(write("second", BAD, allow_useless=True, replace=True), home, view=said).to_json()
     assert shown["release"]["version"] == "2"
     assert shown["refusal"] is None
     assert any(line.startswith("replacing version 1 of sweep 'first': f1_macro") for line in said.lines)
@@ -624,7 +625,7 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
     assert "the alias 'champion' of 'shared' was deleted in MLflow: version 1 has it again" in said.lines
     store.delete_registered_model("shared")
     said = Said()
-    assert run_sweep(first, home, view=said)["release"]["name"] == "shared"
+    assert run_sweep(first, home, view=said).release.name == "shared"
     assert "'shared' version 1 was deleted in MLflow: it is released anew" in said.lines
 
     moved = Home(tmp_path / "moved")

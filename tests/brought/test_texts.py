@@ -569,7 +569,7 @@ def test_a_sweep_whose_template_prints_the_date_continues_tomorrow(
         now = SimpleNamespace(now=lambda: begins)
         monkeypatch.setattr("hpo.commands.preflight.datetime", SimpleNamespace(datetime=now))
         file = write_yaml("chat", model=str(model), search_strategy={"num_trials": trials}, promote=False)
-        return run_sweep(file, home) | {"check": check_sweep(file, home)}
+        return run_sweep(file, home).to_json() | {"check": check_sweep(file, home)}
 
     run(first, 1)
     continued = run(first + datetime.timedelta(days=1), 2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -14,17 +16,19 @@ import optuna
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
 from hpo.config.space import Point
-from hpo.config.sweep_config import SweepConfig
+from hpo.config.sweep_config import RetryPolicy, SweepConfig
+from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.results.records import StudySnapshot, TrialRecord
-from hpo.results.summary import show
-from hpo.search.context import SweepContext
-from hpo.search.controller import SearchController, Untracked, identity_of
+from hpo.results.summary import SweepSummary, summarize
+from hpo.search.controller import SearchController
 from hpo.search.proposals import Proposals
 from hpo.study.revision import open_revision
 from hpo.study.study import Study
 from hpo.terminal import Silent
+from hpo.tracking.base import Untracked
+from hpo.trials.context import SweepContext
 from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import Slots
 from trainers.host import fake
@@ -79,7 +83,7 @@ def trial_record(
     """A trial as the study remembers it; `cause` and the like go to its result."""
     told = {name: changes.pop(name) for name in ("cause", "message", "metrics", "seconds") if name in changes}
     result = None if state == "running" else trial_result(state, value, **told)
-    fields = {"identity": f"point{number}", "curve": [(0.5, 0.1)], "run_id": f"run{number}", "result": result}
+    fields = {"fingerprint": f"point{number}", "curve": [(0.5, 0.1)], "run_id": f"run{number}", "result": result}
     return TrialRecord(number, state, params or {}, **{**fields, **changes})
 
 
@@ -165,6 +169,17 @@ class Said(Silent):
         self.lines.append(text)
 
 
+def scheduler(
+    executor: Any, slots: Slots, retry_policy: RetryPolicy, trial_minutes: float | None = None, view: Any = None,
+    inspection: Any = INSPECTION,
+) -> TrialScheduler:  # fmt: skip
+    """A scheduler alone, without a study behind it."""
+    config: Any = SimpleNamespace(retry_policy=retry_policy, budget=SimpleNamespace(trial_minutes=trial_minutes))
+    nothing: Any = None
+    specs = TrialSpecs(config, nothing, inspection)
+    return TrialScheduler(SweepContext(specs, nothing, Untracked(), executor, view or Silent(), slots, nothing))
+
+
 def kept_home(folder: Path, empty_studies: Path, run: Callable[[Path, Path], object]) -> Callable[[], Path]:
     """Runs sweeps once; returns what puts their home back as it was, in the same place: trials know where that is.
 
@@ -211,13 +226,17 @@ class Sweep:
         self.config = make_config(self.folder, **self.changes)
         return self
 
-    def identity_of(self, point: Mapping[str, Any]) -> str:
-        return identity_of(self.config, self.home, self.inspection, point)
+    @property
+    def specs(self) -> TrialSpecs:
+        return TrialSpecs(self.config, self.home, self.inspection)
+
+    def fingerprint_of(self, point: Mapping[str, Any]) -> str:
+        return self.specs.fingerprint(point)
 
     def open(self) -> Study:
         if self.is_stored:
-            return open_revision(self.config, self.home.studies_db, self.identity_of)[0]
-        return Study(self.config, self.storage)
+            return open_revision(self.config, self.fingerprint_of, self.home.studies_db)[0]
+        return Study(self.config, self.fingerprint_of, self.storage)
 
     def search(
         self, executor: Recording | None = None, jobs: int = 1, gpus: int = 0, tracker: Any = None, view: Any = None,
@@ -227,40 +246,33 @@ class Sweep:
         """One session, from opening the study to the end of the search."""
         study = self.open()
         during(study)
-        slots = Slots(jobs, 1, gpus)
         self.executor = executor or Recording()
-        self.proposals = Proposals(self.config, study, self.identity_of, warm(study) if warm else [])
-        spent = from_json(Spent, study.attrs().get("spent", {}))
-        search = SearchController(
-            self.config, self.home, self.inspection, study, tracker or Untracked(), view or Silent(), slots,
-            self.proposals, Meter(self.config.budget, spent, self.clock), repeats,
-        )  # fmt: skip
+        self.proposals = Proposals(self.config, study, warm(study) if warm else [])
+        meter = Meter(self.config.budget, study.state.spent, self.clock)
+        sweep = SweepContext(
+            self.specs, study, tracker or Untracked(), self.executor, view or Silent(), Slots(jobs, 1, gpus), meter
+        )
+        search = SearchController(sweep, self.proposals, repeats)
         try:
-            TrialScheduler(
-                self.executor, self.inspection, slots, self.config.retry_policy, self.config.budget.trial_minutes,
-                view or Silent(),
-            ).run(search)  # fmt: skip
+            TrialScheduler(sweep).run(search)
             search.check_any_succeeded()
         finally:
             study.close()
         return search
 
-    def running(self, executor: Recording | None = None, tracker: Any = None, jobs: int = 1) -> SweepContext:
+    def running(
+        self, executor: Recording | None = None, tracker: Any = None, jobs: int = 1, study: Study | None = None
+    ) -> SweepContext:
         """What the steps after the search are given."""
-        study = self.open()
+        study = study or self.open()
         self.executor = executor or Recording()
         meter = Meter(self.config.budget, Spent(), self.clock)
-        return SweepContext(
-            self.config, self.home, self.inspection, study, tracker or Repeated(), self.executor, self.said,
-            Slots(jobs, 1), meter,
-        )  # fmt: skip
+        return SweepContext(self.specs, study, tracker or Repeated(), self.executor, self.said, Slots(jobs, 1), meter)
 
-    def shown(self) -> dict[str, Any]:
-        """As `hpo show --json` has it."""
+    def summary(self) -> SweepSummary:
         study = self.open()
-        config = json.loads(json.dumps(self.config.resolved()))
-        attrs = study.attrs()
-        return show(StudySnapshot(self.config.name, config, self.config.objectives, study.records(), attrs), "complete")
+        state = dataclasses.replace(study.state, config=json.loads(json.dumps(self.config.resolved())))
+        return summarize(StudySnapshot(self.config.name, state, study.records()), "complete")
 
     @property
     def records(self) -> list[TrialRecord]:

@@ -1,5 +1,6 @@
 """What a person sees: plain lines in a pipe, a live table on a terminal."""
 
+import dataclasses
 import io
 import re
 import time
@@ -8,10 +9,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from hpo.config.objective import Objective
 from hpo.demo.assets import ASSETS
 from hpo.results.records import StudySnapshot
-from hpo.results.summary import show
+from hpo.results.summary import Edge, summarize
+from hpo.study.stored_state import read_state
 from hpo.terminal import (
     Silent,
     TerminalView,
@@ -226,7 +227,10 @@ def test_durations(seconds, text):
 
 
 def contestant(trial, *values, is_baseline=False):
-    repeats = [{"value": v, "metrics": {"f1_macro": v}, "run_id": "r"} for v in values]
+    repeats = [
+        {"seed": i, "value": v, "metrics": {"f1_macro": v} if v else {}, "run_id": "r", "cause": None, "seconds": 1.0}
+        for i, v in enumerate(values)
+    ]
     entry = {"trial": trial, "params": {}, "repeats": repeats, "is_baseline": is_baseline}
     if None not in values:
         entry["interval"] = {"mean": sum(values) / len(values), "low": 0.7512, "high": 0.8923}
@@ -235,9 +239,9 @@ def contestant(trial, *values, is_baseline=False):
 
 def finalists():
     against = {"trial": 0, "difference": 0.05, "low": -0.01, "high": 0.11, "p_value": 0.12, "is_beyond_noise": False}
-    read = {"trial": 2, "interval": {"mean": 0.8, "low": 0.7, "high": 0.9}}
+    read = {"trial": 2, "repeat": 0, "metrics": {}, "interval": {"mean": 0.8, "low": 0.7, "high": 0.9}}
     return {
-        "champion": 2, "against_baseline": against, "against_runner_up": {**against, "trial": 3},
+        "identity": "x", "champion": 2, "against_baseline": against, "against_runner_up": {**against, "trial": 3},
         "contestants": [contestant(2, *[0.8, 0.9] * 5), contestant(3, 0.8, None), contestant(0, 0.8, is_baseline=True)],
         "test": {"champion": read, "baseline": {**read, "trial": 0}, "against_baseline": against},
     }  # fmt: skip
@@ -249,20 +253,28 @@ def sweep_shown(params=None, **changes):
         trial_record(1, "failed", None, {"lora_r": 9}, cause="oom"),
     ]
     measurement = {
-        "metrics": {"f1_macro": 0.5}, "max_logit_diff": 1e-5, "size_mb": 12.3, "latency_p50_ms": 1.0,
+        "variant": "int8", "metrics": {"f1_macro": 0.5}, "max_logit_diff": 1e-5, "size_mb": 12.3, "latency_p50_ms": 1.0,
         "latency_p95_ms": 2.0, "tokens_per_second": None,
     }  # fmt: skip
     attrs = {
         "baseline": 0,
         "torch": {"metrics": {"f1_macro": 0.5}, "latency_p50_ms": 3.0},
-        "variants": [{"variant": "int8", "measurement": measurement, "passed": True, "reason": "because"}],
-        "release": {"name": "mine", "uri": "models:/mine", "version": 2, "variant": "int8"},
+        "variants": [{"variant": "int8", "measurement": measurement, "drop": 0.0, "passed": True, "reason": "because"}],
+        "release": {
+            "name": "mine",
+            "uri": "models:/mine",
+            "version": "2",
+            "variant": "int8",
+            "trial": 0,
+            "run_id": "r",
+        },
     }
-    config = {"task": "text-classification", "constraints": {}, "search_space": {}, "budget": {}}
-    objectives = (Objective("f1_macro", "maximize"),)
-    return show(
-        StudySnapshot("s", config, objectives, records + changes.pop("records", []), {**attrs, **changes}), "complete"
-    )
+    config = {
+        "task": "text-classification", "constraints": {}, "search_space": {}, "budget": {},
+        "objective": [{"metric": "f1_macro", "direction": "maximize"}],
+    }  # fmt: skip
+    records += changes.pop("records", [])
+    return summarize(StudySnapshot("s", read_state({"config": config, **attrs, **changes}), records), "complete")
 
 
 def whole_sweep():
@@ -271,8 +283,8 @@ def whole_sweep():
         trial_record(n, value=0.5, params=LONG, reused_from="a-sweep-with-a-rather-long-name/17") for n in (2, 3)
     ]
     shown = sweep_shown(LONG, records=records, finalists=finalists(), spent={"seconds": 9e5, "gpu_seconds": 9e5})
-    edge = {"dimension": "learning_rate", "value": 1e-2, "bound": "high", "now": 1e-2, "try": 0.04}
-    return {**shown, "edges": [edge], "pareto_front": [0, 2, 3]}
+    edge = Edge("learning_rate", 1e-2, "high", 1e-2, 0.04)
+    return dataclasses.replace(shown, edges=[edge], pareto_front=[0, 2, 3])
 
 
 def test_a_sweep_ends_with_its_champion_its_release_and_what_to_type_next(piped):
@@ -308,7 +320,7 @@ def test_in_a_pipe_every_row_and_every_sentence_is_one_line(piped):
 
 def test_without_a_release_there_is_nothing_to_predict_with(piped):
     view, output = piped
-    show_sweep(view, {**sweep_shown(), "release": None, "variants": []}, hints=True)
+    show_sweep(view, dataclasses.replace(sweep_shown(), release=None, variants=[]), hints=True)
     assert "hpo predict" not in output()
     assert "ONNX" not in output()
 
@@ -352,7 +364,7 @@ def test_a_plan_for_gpus_without_a_price(piped):
 
 def test_the_list_of_sweeps(piped):
     view, output = piped
-    show_list(view, [sweep_shown(), {**sweep_shown(), "sweep": "t", "champion": None, "release": None}])
+    show_list(view, [sweep_shown(), dataclasses.replace(sweep_shown(), sweep="t", champion=None, release=None)])
     first, second = output().splitlines()[-2:]
     assert first.split() == ["s", "complete", "2", "f1_macro", "0.5000", "mine", "v2"]
     assert second.split() == ["t", "complete", "2", "f1_macro", "-", "-"]

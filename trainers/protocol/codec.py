@@ -29,9 +29,10 @@ def was(name: str) -> dict[str, str]:
     return {"was": name}
 
 
-def names_in_records(cls: type) -> dict[str, str]:
-    """Field name -> the name that the first records of this class have for it, where that is another one."""
-    return {f.name: f.metadata["was"] for f in dataclasses.fields(cls) if "was" in f.metadata}
+def to_record(value: Any) -> dict[str, Any]:
+    """A dataclass as `to_json` gives it, its own fields under the names that the first records have for them."""
+    names = {f.name: f.metadata.get("was", f.name) for f in dataclasses.fields(value)}
+    return {names[name]: content for name, content in to_json(value).items()}
 
 
 def fingerprint(content: Any) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainers.protocol.catalog import Family
-from trainers.protocol.codec import fingerprint, from_json, names_in_records, to_json, was
+from trainers.protocol.codec import fingerprint, from_json, to_json, to_record, was
 from trainers.protocol.settings import CHANGE_NO_RESULT, Setting
 
 Verdict = Literal["go", "stop", "pause"]
@@ -158,8 +158,8 @@ class TrialSpec:
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result; equal specs give equal numbers on one machine."""
-        content = to_json(self)
-        for place in ("number", "threads", "device", "dir", "micro_batch_halvings"):
+        content = to_record(self)
+        for place in ("number", "threads", "device", "dir", "halvings"):
             del content[place]
         # Where data, model and cache lie does not matter: what they hold is in `inputs_hash`.
         del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
@@ -168,8 +168,7 @@ class TrialSpec:
         del content["workload"]["model"]["adapter"]
         for name in CHANGE_NO_RESULT:
             content["settings"].pop(name, None)
-        names = names_in_records(TrialSpec)
-        return fingerprint({names.get(name, name): value for name, value in content.items()})
+        return fingerprint(content)
 
 
 @dataclass(frozen=True)

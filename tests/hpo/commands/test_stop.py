@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import hpo.commands.stop
+from hpo.commands.show import read_sweep
 from hpo.commands.stop import stop_sweep
-from hpo.commands.sweep import read_sweep
 from hpo.errors import SweepError, UsageError
 from hpo.paths import Home
 from tests.hpo.builders import Sweep
@@ -120,7 +120,7 @@ def test_a_stopped_sweep_is_interrupted_and_goes_on_from_its_checkpoint(write_ya
     assert "is stopped" in stop_sweep(Home(home), "tiny-encoder")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    stopped = read_sweep(Home(home), "tiny-encoder")
+    stopped = read_sweep(Home(home), "tiny-encoder").to_json()
     assert stopped["state"] == "interrupted"
     [trial] = stopped["trials"]
     assert (trial["state"], len(trial["attempts"])) == ("interrupted", 1)
@@ -129,7 +129,7 @@ def test_a_stopped_sweep_is_interrupted_and_goes_on_from_its_checkpoint(write_ya
     process = start(path)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    finished = read_sweep(Home(home), "tiny-encoder")
+    finished = read_sweep(Home(home), "tiny-encoder").to_json()
     [trial] = finished["trials"]
     assert (finished["state"], trial["number"], trial["state"], trial["run_id"]) == (
         "complete", 0, "complete", stopped["trials"][0]["run_id"],

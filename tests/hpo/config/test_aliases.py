@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpo.commands.preflight import inspect
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
 from tests.hpo.builders import INSPECTION, make_config
 from tests.hpo.builders import Recording as Executor
@@ -131,7 +132,7 @@ def test_eval_steps_count_the_baseline_s_batches_for_every_trial(tmp_path):
     space = {"batch_size": {"type": "choice", "values": [8, 32]}, "max_epochs": {"type": "choice", "values": [1, 4]}}
     config = make_config(tmp_path, training={"batch_size": 8, "eval_steps": 100}, search_space=space)
     specs = [
-        config.trial_spec(1, point, Home(tmp_path), INSPECTION, TrialPaths(tmp_path), threads=1)
+        TrialSpecs(config, Home(tmp_path), INSPECTION).spec(1, point, TrialPaths(tmp_path))
         for point in config.space.grid()
     ]
     assert {spec.settings["evaluations"] for spec in specs} == {5}  # of the largest budget: 500 steps of 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpo.config.objective import Objective, gate_of
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
 from hpo.paths import Home
 from hpo.study.revision import changes_of
@@ -52,7 +53,7 @@ def test_what_a_metric_of_ones_own_says_is_part_of_what_a_trial_is(mine):
     def identity():
         config = make_config(mine, metrics="mine.py:cost")
         paths = Home(mine).sweep("x").trial(0)
-        return config.trial_spec(0, {}, Home(mine), INSPECTION, paths, threads=1).fingerprint()
+        return TrialSpecs(config, Home(mine), INSPECTION).spec(0, {}, paths).fingerprint()
 
     before = identity()
     assert identity() == before

@@ -15,6 +15,7 @@ from hpo.config.objective import Objective
 from hpo.config.space import from_resolved
 from hpo.config.strategy import STRATEGIES, SearchStrategy
 from hpo.config.sweep_config import Finalists, RetryPolicy, corner, largest_point
+from hpo.config.trial_specs import TrialSpecs
 from hpo.demo.assets import ASSETS
 from hpo.errors import ConfigError
 from hpo.paths import Home
@@ -157,8 +158,8 @@ def test_an_unset_max_length_is_what_the_model_allows(tmp_path, changes, is_give
     config, home = make_config(tmp_path, **changes), Home(tmp_path)
     assert config.workload(home).max_length_is_given is is_given
     point, paths = config.baseline(), TrialPaths(tmp_path)
-    as_inspected = config.trial_spec(0, point, home, INSPECTION, paths, 1)
-    shorter = config.trial_spec(0, point, home, dataclasses.replace(INSPECTION, max_length=32), paths, 1)
+    as_inspected = TrialSpecs(config, home, INSPECTION).spec(0, point, paths)
+    shorter = TrialSpecs(config, home, dataclasses.replace(INSPECTION, max_length=32)).spec(0, point, paths)
     assert int(as_inspected.settings["max_length"]) >= 64
     assert shorter.settings["max_length"] == 32
 
@@ -613,7 +614,7 @@ def test_every_trial_has_the_same_budget_whatever_its_batch_size(tmp_path):
         tmp_path, training={"max_steps": 10}, search_space={"batch_size": {"type": "choice", "values": [8, 16]}}
     )
     specs = [
-        config.trial_spec(1, {"batch_size": size}, Home(tmp_path), INSPECTION, TrialPaths(tmp_path), threads=1)
+        TrialSpecs(config, Home(tmp_path), INSPECTION).spec(1, {"batch_size": size}, TrialPaths(tmp_path))
         for size in (8, 16)
     ]
     assert [spec.max_examples for spec in specs] == [160, 160]
@@ -785,7 +786,7 @@ def test_the_corners_of_a_space(tmp_path):
 
 
 def trial(config, folder, point, number=1, **changes):
-    return config.trial_spec(number, point, Home(folder), INSPECTION, TrialPaths(folder), threads=1, **changes)
+    return TrialSpecs(config, Home(folder), INSPECTION).spec(number, point, TrialPaths(folder), **changes)
 
 
 EVERY_DIMENSION = {
@@ -900,7 +901,7 @@ def test_a_fresh_seed_is_another_trial_elsewhere_is_not(everything):
     elsewhere = dataclasses.replace(mine, number=9, threads=4, device="cuda:1", dir="/x", micro_batch_halvings=2)
     assert elsewhere.fingerprint() == mine.fingerprint()
     other_inputs = dataclasses.replace(INSPECTION, fingerprint="2" * 64)
-    spec = config.trial_spec(1, point, Home(folder), other_inputs, TrialPaths(folder), threads=1)
+    spec = TrialSpecs(config, Home(folder), other_inputs).spec(1, point, TrialPaths(folder))
     assert spec.fingerprint() != mine.fingerprint()
 
 
@@ -930,7 +931,7 @@ def test_what_a_method_does_not_read_does_not_matter():
 @pytest.mark.parametrize("validation_size", [0.25, 40, 40.0])
 def test_a_spec_that_went_through_json_keeps_its_fingerprint(tmp_path, validation_size):
     config = make_config(tmp_path, data={"train": "train.jsonl", "validation_size": validation_size, "test_size": 20})
-    spec = config.trial_spec(0, {}, Home(tmp_path), INSPECTION, TrialPaths(tmp_path), threads=1)
+    spec = TrialSpecs(config, Home(tmp_path), INSPECTION).spec(0, {}, TrialPaths(tmp_path))
     again = from_json(TrialSpec, json.loads(json.dumps(to_json(spec))))
     assert again.fingerprint() == spec.fingerprint()
 

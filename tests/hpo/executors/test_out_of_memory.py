@@ -11,9 +11,10 @@ from hpo.config.sweep_config import RetryPolicy
 from hpo.executors.local import LocalExecutor
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job, TrialScheduler
+from hpo.trials.scheduler import Job
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
+from tests.hpo.builders import scheduler
 from tests.hpo.executors.driving import HERE
 from tests.hpo.executors.tight import SPARED_PASSES
 from trainers.protocol.catalog import canonical_settings, default_settings
@@ -69,7 +70,7 @@ def train(tight, tmp_path):
                 (folder / SPARED_PASSES).write_text(str(spared_passes))
             jobs.append(Job(spec, TrialPaths(folder), 0))
         books = Books(jobs)
-        TrialScheduler(executor, inspection, Slots(len(jobs), 1), RetryPolicy(0, 5), None, Silent()).run(books)
+        scheduler(executor, Slots(len(jobs), 1), RetryPolicy(0, 5), None, Silent(), inspection).run(books)
         return books
 
     return train

@@ -14,9 +14,10 @@ from hpo.executors.inline import InlineExecutor
 from hpo.executors.restarting import MOST_IN_A_ROW, RestartingExecutor
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job, TrialScheduler
+from hpo.trials.scheduler import Job
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
+from tests.hpo.builders import scheduler
 from tests.hpo.executors import misbehaving
 from tests.hpo.executors.driving import (
     INSPECTION,
@@ -112,7 +113,7 @@ def test_a_sweep_outlives_its_host(restarting, tmp_path, retries):
         return judge(job)
 
     books.verdict = verdict
-    TrialScheduler(executor, INSPECTION, Slots(2, 1), RetryPolicy(retries, 30), None, Silent()).run(books)
+    scheduler(executor, Slots(2, 1), RetryPolicy(retries, 30), None, Silent()).run(books)
     assert killed
     assert len(books.results) == 3
     if retries == 0:

@@ -6,6 +6,7 @@ import pytest
 
 from hpo.config.objective import Objective
 from hpo.results.champion import choose_champion, front, is_feasible, ranked
+from hpo.results.outcome import Contestant, FinalistsOutcome, Repeat
 from tests.hpo.builders import trial_record
 
 UP, DOWN = Objective("f1_macro", "maximize"), Objective("f1_macro", "minimize")
@@ -100,20 +101,20 @@ def test_equal_trials_are_both_on_the_front():
 
 def contestant(trial, *values, metric="f1_macro"):
     repeats = [
-        {"metrics": {} if value is None else {metric: value}, "run_id": f"{trial}-{i}"}
+        Repeat(i, value, {} if value is None else {metric: value}, f"{trial}-{i}", None, 1.0)
         for i, value in enumerate(values)
     ]
-    return {"trial": trial, "params": {"lora_r": trial}, "repeats": repeats}
+    return Contestant(trial, {"lora_r": trial}, repeats, is_baseline=False)
 
 
 @pytest.mark.parametrize(("objective", "repeat", "value"), [(UP, 1, 0.9), (DOWN, 0, 0.5)])
 def test_of_the_confirmed_point_the_best_repeat_is_released(objective, repeat, value):
-    finalists = {"champion": 4, "contestants": [contestant(2, 0.95), contestant(4, 0.5, 0.9, 0.7)]}
+    finalists = FinalistsOutcome("x", [contestant(2, 0.95), contestant(4, 0.5, 0.9, 0.7)], champion=4)
     won = champion([trial_record(2, value=0.99)], objective, finalists=finalists)
     assert (won.number, won.repeat, won.value) == (4, repeat, value)
     assert (won.run_id, won.params, won.metrics) == (f"4-{repeat}", {"lora_r": 4}, {"f1_macro": value})
 
 
 def test_when_every_finalist_failed_there_is_no_champion():
-    finalists = {"champion": None, "contestants": [contestant(2, None)]}
+    finalists = FinalistsOutcome("x", [contestant(2, None)], champion=None)
     assert champion([trial_record(2, value=0.99)], finalists=finalists) is None

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hpo.config.objective import Objective
-from hpo.results.diagnosis import Knobs, advice, collected, knobs
+from hpo.results.diagnosis import Advice, Knobs, advice, collected, knobs
 from tests.hpo.builders import evaluation, make_config, trial_result
 
 F1 = Objective("f1_macro", "maximize")
@@ -109,7 +109,7 @@ def test_a_diverged_trial_is_told_to_slow_down_and_a_pruned_one_nothing():
 
 
 def test_trials_with_the_same_trouble_share_a_line():
-    told = {"kind": "overfitting", "found": "it rose", "to_try": "less"}
-    trials = [{"number": n, "advice": [told] if n != 1 else []} for n in range(3)]
+    given = Advice("overfitting", "it rose", "less")
+    trials = [(n, [given] if n != 1 else []) for n in range(3)]
     assert collected(trials) == ["overfitting in trials 0, 2: it rose; try less"]
     assert collected(trials[:2]) == ["overfitting in trial 0: it rose; try less"]

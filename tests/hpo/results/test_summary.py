@@ -8,17 +8,11 @@ import pytest
 
 from hpo.config.objective import Objective
 from hpo.results.records import Attempt, StudySnapshot
-from hpo.results.summary import (
-    finalists_table,
-    gain,
-    leaderboard,
-    leaderboard_text,
-    notes,
-    show,
-    variants_table,
-    verdicts,
-)
+from hpo.results.summary import summarize
+from hpo.results.tables import finalists_table, gain, leaderboard, leaderboard_text, notes, variants_table, verdicts
+from hpo.study.stored_state import read_state
 from tests.hpo.builders import trial_record
+from trainers.protocol.codec import to_json
 
 UP, DOWN = Objective("f1_macro", "maximize"), Objective("f1_macro", "minimize")
 SECONDS = Objective("seconds", "minimize")
@@ -32,14 +26,14 @@ SPACE = {
 def study_view(*records, objectives=(UP,), constraints=None, budget=None, space=None, **attrs):
     config = {
         "task": "text-classification", "constraints": constraints or {}, "budget": budget or {},
-        "search_space": space or {},
+        "search_space": space or {}, "objective": [to_json(objective) for objective in objectives],
     }  # fmt: skip
-    return StudySnapshot("s", config, tuple(objectives), list(records), {"baseline": 0, **attrs})
+    return StudySnapshot("s", read_state({"baseline": 0, "config": config, **attrs}), list(records))
 
 
 def shown(*records, objective=UP, state="complete", **changes):
     changes.setdefault("objectives", (objective,))
-    return show(study_view(*records, **changes), state)
+    return summarize(study_view(*records, **changes), state)
 
 
 # --- show ----------------------------------------------------------------------------------------------
@@ -47,7 +41,7 @@ def shown(*records, objective=UP, state="complete", **changes):
 
 def test_an_interrupted_sweep_has_no_running_trial():
     given = shown(trial_record(0), trial_record(1, "running"), state="interrupted")
-    assert [trial["state"] for trial in given["trials"]] == ["complete", "interrupted"]
+    assert [trial["state"] for trial in given.to_json()["trials"]] == ["complete", "interrupted"]
     assert [row[2] for row in leaderboard(given)[1]] == ["complete", "interrupted"]
 
 
@@ -56,19 +50,24 @@ def test_show_is_json_and_holds_every_trial_in_order():
         trial_record(1, "running"), trial_record(0, value=0.5, params={"lora_r": 8}),
         trial_record(2, "failed", None, cause="oom"),
     )  # fmt: skip
-    assert json.loads(json.dumps(given)) == given
-    assert [trial["number"] for trial in given["trials"]] == [0, 1, 2]
-    assert [trial["state"] for trial in given["trials"]] == ["complete", "running", "failed"]
-    assert given["trials"][2]["cause"] == "oom"
-    assert given["trials"][0]["curve"] == [[0.5, 0.1]]
-    assert given["baseline"]["params"] == {"lora_r": 8}
-    assert given["champion"]["run_id"] == "run0"
+    assert json.loads(json.dumps(given.to_json(), allow_nan=False)) == given.to_json()
+    assert [trial["number"] for trial in given.to_json()["trials"]] == [0, 1, 2]
+    assert [trial["state"] for trial in given.to_json()["trials"]] == ["complete", "running", "failed"]
+    assert given.to_json()["trials"][2]["cause"] == "oom"
+    assert given.to_json()["trials"][0]["curve"] == [[0.5, 0.1]]
+    assert given.to_json()["baseline"]["params"] == {"lora_r": 8}
+    assert given.to_json()["champion"]["run_id"] == "run0"
 
 
 def test_show_of_a_sweep_that_has_just_begun():
     given = shown(state="running", baseline=None)
-    assert (given["trials"], given["baseline"], given["champion"], given["test"]) == ([], None, None, None)
-    assert given["spent"] == {"trials": 0, "hours": 0.0, "gpu_hours": 0.0, "cost": None}
+    assert (
+        given.to_json()["trials"],
+        given.to_json()["baseline"],
+        given.to_json()["champion"],
+        given.to_json()["test"],
+    ) == ([], None, None, None)
+    assert given.to_json()["spent"] == {"trials": 0, "hours": 0.0, "gpu_hours": 0.0, "cost": None}
     assert gain(given) == "no trial is complete yet"
     assert notes(given)
     assert verdicts(given) == []
@@ -80,10 +79,10 @@ def test_a_trial_tells_how_it_came_about():
         trial_record(0, attempts=attempts, resumed_from=12, revision=2),
         trial_record(1, "failed", None, cause="timeout", message="told nothing"),
         trial_record(2, reused_from="other/4"),
-    )["trials"]  # fmt: skip
+    ).to_json()["trials"]  # fmt: skip
     assert first["attempts"] == [
-        {"cause": "crash", "message": "broken", "seconds": 3.0, "resumed_from": None, "micro_batch_halvings": 0},
-        {"cause": "oom", "message": "full", "seconds": 2.0, "resumed_from": 8, "micro_batch_halvings": 1},
+        {"cause": "crash", "message": "broken", "seconds": 3.0, "resumed_from": None, "halvings": 0},
+        {"cause": "oom", "message": "full", "seconds": 2.0, "resumed_from": 8, "halvings": 1},
     ]
     assert (first["resumed_from"], first["revision"], first["cause"], first["stopped_by"]) == (12, 2, None, "budget")
     assert (second["cause"], second["message"], second["attempts"]) == ("timeout", "told nothing", [])
@@ -98,10 +97,10 @@ def test_what_json_has_no_words_for_is_null():
         base_score={"f1_macro": 0.1, "loss": -inf},
         variants=[judged("int8", max_logit_diff=nan)], torch={"metrics": {"f1_macro": 0.5}, "latency_p50_ms": 1.0},
     )  # fmt: skip
-    assert json.loads(json.dumps(given, allow_nan=False)) == given
-    assert given["trials"][0]["metrics"] == {"f1_macro": 0.5, "loss": None, "perplexity": None}
-    assert given["trials"][0]["curve"] == [[0.5, None]]
-    assert variants_table(given)[1][1][3] == "nan"
+    assert json.loads(json.dumps(given.to_json(), allow_nan=False)) == given.to_json()
+    assert given.to_json()["trials"][0]["metrics"] == {"f1_macro": 0.5, "loss": None, "perplexity": None}
+    assert given.to_json()["trials"][0]["curve"] == [[0.5, None]]
+    assert table_of(given)[1][1][3] == "nan"
     assert gain(given)
     assert leaderboard_text(given)
 
@@ -110,10 +109,14 @@ def test_strategy_and_revisions_are_shown():
     revisions = [{"revision": 2, "changes": [{"key": "k", "old": 1, "new": 2}], "left_out": 1}]
     strategy = {"type": "gp", "why": "because"}
     given = shown(trial_record(0), revision=2, revisions=revisions, strategy=strategy, search_ended_by="hours: 2")
-    assert (given["revision"], given["revisions"], given["strategy"]) == (2, revisions, strategy)
-    assert given["search_ended_by"] == "hours: 2"
+    assert (given.to_json()["revision"], given.to_json()["revisions"], given.to_json()["strategy"]) == (
+        2,
+        revisions,
+        strategy,
+    )
+    assert given.to_json()["search_ended_by"] == "hours: 2"
     plain = shown(trial_record(0))
-    assert (plain["revision"], plain["revisions"], plain["strategy"]) == (1, [], None)
+    assert (plain.to_json()["revision"], plain.to_json()["revisions"], plain.to_json()["strategy"]) == (1, [], None)
 
 
 def test_what_was_spent():
@@ -122,7 +125,7 @@ def test_what_was_spent():
     ]  # fmt: skip
     used = {"seconds": 5400.0, "gpu_seconds": 1800.0}
     given = shown(*records, spent=used, budget={"cost_per_hour": 2.0})
-    assert given["spent"] == {"trials": 2, "hours": 1.5, "gpu_hours": 0.5, "cost": 3.0}
+    assert given.to_json()["spent"] == {"trials": 2, "hours": 1.5, "gpu_hours": 0.5, "cost": 3.0}
     assert notes(given)[-1] == "spent: 2 trials trained, 1.50 hours, 0.50 GPU hours, cost 3.00"
     assert notes(shown(*records))[-1] == "spent: 2 trials trained, 0.00 hours"
 
@@ -139,14 +142,14 @@ def test_what_was_spent():
 )  # fmt: skip
 def test_a_champion_at_the_edge_of_the_space_is_told_with_what_to_try(params, found):
     given = shown(trial_record(0, params=params), space=SPACE)
-    assert [(e["dimension"], e["bound"], e["now"], e["try"]) for e in given["edges"]] == found
+    assert [(e["dimension"], e["bound"], e["now"], e["try"]) for e in given.to_json()["edges"]] == found
     assert sum("lies at the edge of the space: try" in line for line in notes(given)) == len(found)
 
 
 def test_where_the_setting_itself_ends_there_is_nothing_to_try():
     space = {"lora_dropout": {"type": "float", "low": 0.0, "high": 0.5, "log": False, "step": None}}
-    assert shown(trial_record(0, params={"lora_dropout": 0.0}), space=space)["edges"] == []
-    assert len(shown(trial_record(0, params={"lora_dropout": 0.5}), space=space)["edges"]) == 1
+    assert shown(trial_record(0, params={"lora_dropout": 0.0}), space=space).edges == []
+    assert len(shown(trial_record(0, params={"lora_dropout": 0.5}), space=space).edges) == 1
 
 
 def test_several_objectives_have_a_front():
@@ -156,10 +159,10 @@ def test_several_objectives_have_a_front():
         trial_record(2, value=0.4),
     ]
     given = shown(*records, objectives=(UP, SECONDS))
-    assert given["pareto_front"] == [0, 1]
-    assert [o["metric"] for o in given["objectives"]] == ["f1_macro", "seconds"]
+    assert given.to_json()["pareto_front"] == [0, 1]
+    assert [o["metric"] for o in given.to_json()["objectives"]] == ["f1_macro", "seconds"]
     assert "Pareto front: trials 0, 1" in notes(given)
-    assert shown(*records)["pareto_front"] is None
+    assert shown(*records).pareto_front is None
 
 
 def test_a_champion_of_one_seed_is_called_that():
@@ -238,7 +241,7 @@ def test_no_gain_without_a_trial_that_keeps_the_constraints():
 
 
 def test_no_gain_when_every_finalist_failed():
-    given = shown(trial_record(0), finalists={"champion": None, "contestants": []})
+    given = shown(trial_record(0), finalists={"identity": "x", "champion": None, "contestants": []})
     assert gain(given) == "no champion: every finalist failed with some seed"
     assert verdicts(given) == []
 
@@ -279,8 +282,8 @@ def test_the_untouched_base_model_is_named_where_it_has_a_score():
 
 def contestant(trial, *values, is_baseline=False):
     repeats = [
-        {"seed": i, "value": v, "metrics": {"f1_macro": v}, "run_id": f"{trial}-{i}", "cause": None if v else "oom",
-         "seconds": 1.0}
+        {"seed": i, "value": v, "metrics": {"f1_macro": v} if v else {}, "run_id": f"{trial}-{i}",
+         "cause": None if v else "oom", "seconds": 1.0}
         for i, v in enumerate(values)
     ]  # fmt: skip
     entry = {"trial": trial, "params": {}, "repeats": repeats, "is_baseline": is_baseline}
@@ -315,10 +318,14 @@ def confirmed(champion=2, p_baseline=0.001, p_runner_up=0.4, test=True, objectiv
 
 def test_finalists_are_shown_with_every_repeat_and_the_interval_of_their_mean():
     given = confirmed()
-    assert json.loads(json.dumps(given, allow_nan=False)) == given
-    assert (given["champion"]["number"], given["champion"]["repeat"], given["champion"]["value"]) == (2, 1, 0.9)
-    assert given["test"]["champion"]["interval"]["mean"] == 0.7
-    columns, rows = finalists_table(given)
+    assert json.loads(json.dumps(given.to_json(), allow_nan=False)) == given.to_json()
+    assert (
+        given.to_json()["champion"]["number"],
+        given.to_json()["champion"]["repeat"],
+        given.to_json()["champion"]["value"],
+    ) == (2, 1, 0.9)
+    assert given.to_json()["test"]["champion"]["interval"]["mean"] == 0.7
+    columns, rows = finalists_table(given.finalists, given.objective)
     assert columns == ["trial", "mean f1_macro", "95 % interval", "per seed"]
     assert rows == [
         ["2", "0.8000", "0.7500 to 0.8500", "0.7000 0.9000"],
@@ -330,7 +337,12 @@ def test_finalists_are_shown_with_every_repeat_and_the_interval_of_their_mean():
 
 
 def test_finalists_of_a_metric_to_be_minimized_have_the_smallest_mean_first():
-    assert [row[0] for row in finalists_table(confirmed(objective=DOWN))[1]] == ["0 (baseline)", "1", "2", "3"]
+    assert [row[0] for row in finalists_table(confirmed(objective=DOWN).finalists, DOWN)[1]] == [
+        "0 (baseline)",
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_what_is_beyond_noise_and_what_is_not_is_said_plainly():
@@ -353,15 +365,20 @@ def test_a_baseline_that_won_is_said_plainly():
 
 def judged(variant, passed=True, tokens_per_second=None, measured=True, max_logit_diff=1e-5):
     measurement = {
-        "metrics": {"f1_macro": 0.5}, "max_logit_diff": max_logit_diff, "size_mb": 12.34, "latency_p50_ms": 1.0,
-        "latency_p95_ms": 2.0, "tokens_per_second": tokens_per_second,
+        "variant": variant, "metrics": {"f1_macro": 0.5}, "max_logit_diff": max_logit_diff, "size_mb": 12.34,
+        "latency_p50_ms": 1.0, "latency_p95_ms": 2.0, "tokens_per_second": tokens_per_second,
     }  # fmt: skip
     return {
         "variant": variant,
         "measurement": measurement if measured else None,
+        "drop": 0.0,
         "passed": passed,
         "reason": "because",
     }
+
+
+def table_of(summary):
+    return variants_table(summary.torch, summary.variants, "f1_macro")
 
 
 def with_variants(*variants):
@@ -370,7 +387,7 @@ def with_variants(*variants):
 
 
 def test_torch_is_the_first_row_and_every_variant_has_its_verdict():
-    columns, rows = variants_table(with_variants(judged("fp32"), judged("int8", passed=False)))
+    columns, rows = table_of(with_variants(judged("fp32"), judged("int8", passed=False)))
     assert [row[0] for row in rows] == ["torch", "fp32", "int8"]
     assert [row[-1] for row in rows] == ["reference", "passed", "refused"]
     assert "tokens/s" not in columns
@@ -378,10 +395,10 @@ def test_torch_is_the_first_row_and_every_variant_has_its_verdict():
 
 
 def test_tokens_per_second_are_a_column_where_they_were_measured():
-    columns, rows = variants_table(with_variants(judged("fp32", tokens_per_second=41.7)))
+    columns, rows = table_of(with_variants(judged("fp32", tokens_per_second=41.7)))
     assert rows[1][columns.index("tokens/s")] == "42"
 
 
 def test_a_variant_that_could_not_be_written_has_only_its_reason():
-    columns, rows = variants_table(with_variants(judged("int4", passed=False, measured=False)))
+    columns, rows = table_of(with_variants(judged("int4", passed=False, measured=False)))
     assert rows[1] == ["int4", *[""] * (len(columns) - 2), "failed"]

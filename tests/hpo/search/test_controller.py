@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.pruning.rules import Never
 from hpo.results.champion import choose_champion
-from hpo.search.controller import Untracked
 from hpo.study.study import Study
 from hpo.terminal import Silent
+from hpo.tracking.base import Untracked
 from hpo.trials.calls import run_alone
 from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config
 from trainers.host import fake
@@ -122,7 +123,7 @@ def test_trials_side_by_side_are_on_different_gpus(sweep):
 def test_time_on_gpus_is_counted(sweep):
     given = sweep(num_trials=3, pruner={"type": "none"})
     given.search(jobs=2, gpus=2)
-    assert given.open().attrs()["spent"]["gpu_seconds"] == pytest.approx(3 * 5 * 0.01)
+    assert given.open().state.spent.gpu_seconds == pytest.approx(3 * 5 * 0.01)
 
 
 QUEUE = [{"learning_rate": rate} for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)]
@@ -171,7 +172,7 @@ def test_an_equal_point_takes_the_stored_result_and_no_budget(sweep):
     assert len(given.executor.specs) == 2
     for record in reused:
         twin = given.records[int(record.reused_from)]
-        assert record.identity == twin.identity
+        assert record.fingerprint == twin.fingerprint
         assert record.result == twin.result
         assert (record.state, record.curve) == (twin.state, [])
         assert not given.paths(record.number).result.exists()
@@ -195,7 +196,7 @@ def test_a_waiting_duplicate_survives_a_kill(sweep):
     assert [r for r in given.records if r.reused_from and not r.is_over]
     given.search(jobs=3)
     assert all(r.is_over for r in given.records)
-    assert len({r.result.value for r in given.records if r.identity == given.records[0].identity}) == 1
+    assert len({r.result.value for r in given.records if r.fingerprint == given.records[0].fingerprint}) == 1
 
 
 def test_tracking_hears_of_a_trial_that_was_not_trained(sweep):
@@ -246,7 +247,7 @@ def test_the_baseline_is_not_pruned_after_an_interruption_either(sweep):
     given.paths(0).result.unlink()
     given.search()
     assert given.records[0].state == "complete"
-    assert given.open().attrs()["baseline"] == 0
+    assert given.open().state.baseline == 0
 
 
 def test_a_pruner_of_type_none_stops_nothing(sweep):
@@ -371,9 +372,9 @@ def test_other_crashes_do_not_stop_the_sweep(sweep, numbers, message):
 def test_a_crashed_point_is_trained_again_when_it_is_proposed_again(sweep):
     given = sweep(9, search_space=EQUAL, trials={"retries": 0}, pruner={"type": "none"})
     given.search(breaking(0))
-    identity = given.records[0].identity
+    identity = given.records[0].fingerprint
     assert given.records[0].result.cause == "crash"
-    again = [r for r in given.records[1:] if r.identity == identity and not r.reused_from]
+    again = [r for r in given.records[1:] if r.fingerprint == identity and not r.reused_from]
     assert len(again) == 1
     assert again[0].state == "complete"
 
@@ -443,7 +444,7 @@ def test_when_the_hours_are_spent_no_trial_begins_and_those_under_way_stop_in_or
     assert search.stopped_by == "hours: 1.3"
     states = [(r.state, r.result.stopped_by, len(r.curve)) for r in given.records]
     assert states == [("complete", "budget", 5)] * 2 + [("pruned", "sweep_budget", 3)]
-    assert given.open().attrs()["spent"]["seconds"] == pytest.approx(1.3 * 3600)
+    assert given.open().state.spent.seconds == pytest.approx(1.3 * 3600)
 
 
 def test_hours_of_all_sessions_count(sweep):
@@ -481,7 +482,7 @@ def test_room_is_kept_for_the_finalists(sweep):
     given = sweep(num_trials=30, budget={"hours": 4.0}, pruner={"type": "none"})
     search = given.search(timed(given, 0.05, half_an_hour), jobs=2, repeats=6)
     assert search.stopped_by == "hours: 4"
-    assert 2.5 <= given.open().attrs()["spent"]["seconds"] / 3600 < 2.7
+    assert 2.5 <= given.open().state.spent.seconds / 3600 < 2.7
 
 
 def test_trial_minutes_end_a_trial_and_what_it_has_counts(sweep):
@@ -573,7 +574,7 @@ def of_another_spec(sweep, tmp_path):
     """A sweep whose first trial's folder holds a result of another seed."""
     other = make_config(tmp_path, search_space=RATE, seed=9)
     given = sweep(num_trials=1)
-    leave_result(given, 0, other.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), 1))
+    leave_result(given, 0, TrialSpecs(other, given.home, INSPECTION).spec(0, {}, given.paths(0)))
     return given
 
 
@@ -704,7 +705,7 @@ def inspect_request(config):
 def test_one_request_gives_its_last_event(sweep):
     given = sweep()
     assert isinstance(run_alone(InlineExecutor(fake.work), inspect_request(given.config)), PreparedData)
-    spec = given.config.trial_spec(0, {}, given.home, INSPECTION, given.paths(0), threads=1)
+    spec = TrialSpecs(given.config, given.home, INSPECTION).spec(0, {}, given.paths(0))
 
     def no_evaluations(request):
         yield from finish(request)

@@ -9,7 +9,7 @@ import pytest
 
 import hpo.results.statistics
 from hpo.results.champion import choose_champion
-from hpo.results.summary import verdicts
+from hpo.results.tables import verdicts
 from hpo.search.finalists import contestants_of, repeats_of, repeats_planned, run_finalists
 from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
 from trainers.host.fake import work
@@ -42,10 +42,11 @@ def sweep(tmp_path):
 
 
 def decided(given, executor=None, tracker=None, jobs=1):
-    """What the study says after `run_finalists`, as a session of its own."""
+    """What the study says after `run_finalists`, as a session of its own; as JSON."""
     running = given.running(executor, tracker, jobs)
     run_finalists(running)
-    return given.open().attrs()["finalists"]
+    outcome = given.open().state.finalists
+    return outcome and outcome.to_json()
 
 
 def trained(given):
@@ -57,7 +58,7 @@ def scores(given):
 
 
 def said(given):
-    return verdicts(given.shown())
+    return verdicts(given.summary())
 
 
 # --- who, and how often ---------------------------------------------------------------------------------
@@ -205,8 +206,8 @@ def test_when_every_contestant_has_a_failed_repeat_there_is_no_champion(sweep):
     outcome = decided(given, Recording(breaks))
     assert (outcome["champion"], outcome["test"]) == (None, None)
     assert given.running().champion() is None
-    assert given.shown()["champion"] is None
-    assert json.dumps(given.shown(), allow_nan=False)
+    assert given.summary().champion is None
+    assert json.dumps(given.summary().to_json(), allow_nan=False)
 
 
 def test_the_released_training_is_the_champion_s_best_repeat(sweep):
@@ -253,7 +254,7 @@ def test_after_an_interruption_finished_repeats_are_not_trained_again(sweep, don
     given = sweep(POOR, BEST)
     with pytest.raises(Killed):
         decided(given, stopping_after(done))
-    assert given.open().attrs().get("finalists") is None
+    assert given.open().state.finalists is None
     tracker = Repeated()
     outcome = decided(given, tracker=tracker)
     assert len(given.executor.specs) == 4 - done
@@ -267,7 +268,7 @@ def test_results_do_not_depend_on_interruptions_or_on_how_many_run_side_by_side(
     with pytest.raises(Killed):
         decided(given, stopping_after(2), jobs=2)
     interrupted = decided(given, jobs=3)
-    given.open().set_attr("finalists", None)
+    given.open().update_state(finalists=None)
     for folder in given.home.sweep("sweep").dir.glob("finalists/*/result.json"):
         folder.unlink()
     for folder in given.home.sweep("sweep").dir.glob("finalists/*/checkpoints/state.json"):

@@ -22,7 +22,7 @@ def sweep(tmp_path):
 
 
 def proposals(sweep, study=None, warm=()):
-    return Proposals(sweep.config, study or sweep.open(), sweep.identity_of, warm)
+    return Proposals(sweep.config, study or sweep.open(), warm)
 
 
 def begun(given, count=99):
@@ -109,7 +109,9 @@ def test_a_point_taken_over_from_another_sweep_is_not_trained_again(sweep):
     study = given.open()
     for number, rank in enumerate((4, 32)):
         point = {"lora_r": rank}
-        study.copy(trial_record(number, params=point, identity=given.identity_of(point), reused_from=f"other/{rank}"))
+        study.copy(
+            trial_record(number, params=point, fingerprint=given.fingerprint_of(point), reused_from=f"other/{rank}")
+        )
     begun(proposals(given, study))
     trained = [r.params["lora_r"] for r in study.records() if not r.reused_from]
     assert sorted(trained) == [8, 16]
@@ -178,7 +180,7 @@ def test_a_continuum_whose_points_are_all_equal_comes_to_an_end(sweep, monkeypat
 def test_a_spread_goes_on_by_the_trial_s_number(sweep):
     given = sweep(search_strategy={"type": "qmc", "num_trials": 6})
     points = begun(proposals(given))
-    again = open_study(given.config, None)
+    again = open_study(given.config, given.fingerprint_of, None)
     for number, point in enumerate(points[:3]):
-        again.copy(trial_record(number, params=point, identity=given.identity_of(point)))
+        again.copy(trial_record(number, params=point, fingerprint=given.fingerprint_of(point)))
     assert begun(proposals(given, again)) == points[3:]

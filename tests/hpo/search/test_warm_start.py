@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hpo.errors import ConfigError
-from hpo.search.controller import Untracked
 from hpo.search.warm_start import check_warm_start, take_over, warm_points
+from hpo.tracking.base import Untracked
 from tests.hpo.builders import RATE, Killed, Sweep, kept_home
 
 RATES = [{"learning_rate": rate} for rate in (1e-3, 1e-4, 1.5e-3, 1e-2)]
@@ -51,16 +51,15 @@ class Told(Untracked):
 
 
 def taken(given, tracker=None):
-    study = given.open()
-    before = len(study.records())
-    count = take_over(given.config, given.home, given.inspection, study, tracker or Told(), given.identity_of)
-    assert count == len(study.records()) - before
-    return study
+    sweep = given.running(tracker=tracker or Told())
+    before = len(sweep.study.records())
+    assert take_over(sweep) == len(sweep.study.records()) - before
+    return sweep.study
 
 
 def search(given):
     def warm(study):
-        take_over(given.config, given.home, given.inspection, study, Told(), given.identity_of)
+        take_over(given.running(tracker=Told(), study=study))
         return warm_points(given.config, given.home)
 
     given.search(warm=warm)
@@ -80,7 +79,7 @@ def test_equal_trials_are_taken_over_with_their_results(old):
     assert [(r.run_id, r.revision, r.attempts) for r in records] == [(f"run{n}", 1, []) for n in range(5)]
     assert tracker.told == [(n, f"old/{n}", n == 0) for n in range(5)]
     assert new.records == records
-    assert study.attrs()["baseline"] == 0
+    assert study.state.baseline == 0
 
 
 def test_nothing_is_taken_over_twice(old):

@@ -6,11 +6,15 @@ import optuna
 import pytest
 
 import hpo.study.revision
+from hpo.config.budget import Spent
+from hpo.config.strategy import ResolvedStrategy
 from hpo.errors import ConfigError
 from hpo.results.records import Attempt
-from hpo.results.summary import show
+from hpo.results.released import Release
+from hpo.results.state import Change
+from hpo.results.summary import summarize
 from hpo.study.revision import changes_of, differences, open_revision
-from hpo.study.store import newest_study_name, stored_attrs, study_names, view_study
+from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Killed, Recording, Sweep, kept_home
 from trainers.host.fake import work
 from trainers.protocol.messages import Evaluation
@@ -67,7 +71,9 @@ def kept(given):
 def test_differences_are_leaves_by_their_path():
     old = {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": 3}
     new = {"a": {"b": 2, "c": [1, 2]}, "d": {"x": 1}, "f": 4}
-    assert differences(old, new) == [("a.b", 1, 2), ("d", None, {"x": 1}), ("e", 3, None), ("f", None, 4)]
+    assert differences(old, new) == [
+        Change("a.b", 1, 2), Change("d", None, {"x": 1}), Change("e", 3, None), Change("f", None, 4),
+    ]  # fmt: skip
     assert differences(old, old) == []
 
 
@@ -110,11 +116,10 @@ def test_another_task_is_refused(sweep):
 def test_edits_that_no_trial_depends_on_open_no_revision(sweep, changes):
     (sweep.folder / "moved.jsonl").touch()
     sweep.edit(**changes)
-    study, told, left_out = open_revision(sweep.config, sweep.home.studies_db, sweep.identity_of)
+    study, told, left_out = open_revision(sweep.config, sweep.fingerprint_of, sweep.home.studies_db)
     assert (study.revision, told, left_out) == (1, [], 0)
-    assert "revisions" not in study.attrs()
-    assert changes_of(sweep.config, stored_attrs(sweep.home.studies_db, "s")["config"]) == []
-    assert stored_attrs(sweep.home.studies_db, "s")["config_text"] == sweep.config.file.read_text()
+    assert study.state.revisions == []
+    assert changes_of(sweep.config, stored_state(sweep.home.studies_db, "s").config) == []
 
 
 def test_data_that_was_moved_is_the_same_data(sweep):
@@ -128,10 +133,10 @@ def test_data_that_was_moved_is_the_same_data(sweep):
 
 
 def test_a_new_sweep_is_its_first_revision(sweep):
-    attrs = stored_attrs(sweep.home.studies_db, "s")
-    assert attrs["config"]["name"] == "s"
-    assert attrs["strategy"] == {"type": "random", "why": "as the file says"}
-    assert "revision" not in attrs
+    state = stored_state(sweep.home.studies_db, "s")
+    assert state.config["name"] == "s"
+    assert state.strategy == ResolvedStrategy("random", "as the file says")
+    assert state.revision == 1
     assert [record.revision for record in sweep.records] == [1] * 4
 
 
@@ -140,9 +145,9 @@ def test_more_trials_go_on_in_the_same_study(sweep):
     assert trained(sweep) == [4, 5]
     assert [record.revision for record in sweep.records] == [1, 1, 1, 1, 2, 2]
     assert newest_study_name(sweep.home.studies_db, "s") == "s"
-    [revision] = stored_attrs(sweep.home.studies_db, "s")["revisions"]
-    assert (revision["revision"], revision["left_out"]) == (2, 0)
-    changes = {change["key"]: (change["old"], change["new"]) for change in revision["changes"]}
+    [revision] = stored_state(sweep.home.studies_db, "s").revisions
+    assert (revision.revision, revision.left_out) == (2, 0)
+    changes = {change.key: (change.old, change.new) for change in revision.changes}
     assert changes["search_strategy.num_trials"] == (4, 6)
     assert set(changes) == {"search_strategy.num_trials", "search_strategy.enqueue"}
 
@@ -151,7 +156,7 @@ def test_another_pruner_and_budget_change_no_trial(sweep):
     longer(sweep, 5, pruner={"type": "median"}, budget={"hours": 2}, finalists={"top": 1}).search()
     assert trained(sweep) == [4]
     assert newest_study_name(sweep.home.studies_db, "s") == "s"
-    assert stored_attrs(sweep.home.studies_db, "s")["revision"] == 2
+    assert stored_state(sweep.home.studies_db, "s").revision == 2
 
 
 def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
@@ -160,8 +165,8 @@ def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     assert trained(sweep) == [4, 5]
     assert {n: r["learning_rate"] for n, r in kept(sweep).items() if n < 4} == {0: 5e-4, 2: 1e-3}
     assert all(sweep.config.space.contains(point) for point in sweep.points)
-    [revision] = stored_attrs(sweep.home.studies_db, "s")["revisions"]
-    assert revision["left_out"] == 2
+    [revision] = stored_state(sweep.home.studies_db, "s").revisions
+    assert revision.left_out == 2
     assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
     assert study_names(sweep.home.studies_db) == ["s"]
 
@@ -199,7 +204,7 @@ def test_in_an_added_dimension_that_cannot_be_what_was_fixed_nothing_fits(sweep)
     dropout = {"type": "float", "low": 0.1, "high": 0.3}
     longer(sweep, 1, search_space=space(lora_dropout=dropout)).search()
     assert kept(sweep) == {4: {**BASELINE, "lora_dropout": 0.1}}
-    assert show(view_study(sweep.home.studies_db, "s"), "complete")["revisions"][0]["left_out"] == 4
+    assert summarize(view_study(sweep.home.studies_db, "s"), "complete").revisions[0].left_out == 4
 
 
 def test_an_added_condition_drops_what_does_not_exist_there(sweep):
@@ -258,29 +263,25 @@ def test_numbers_go_on_after_the_largest_ever(sweep):
         assert sweep.open().next_number == 4
     sweep.search()
     assert sorted(kept(sweep)) == [0, 2, 4]
-    assert [entry["revision"] for entry in sweep.open().attrs()["revisions"]] == [2, 3, 4]
+    assert [entry.revision for entry in sweep.open().state.revisions] == [2, 3, 4]
 
 
 def test_what_a_sweep_knows_goes_with_it(sweep):
-    study = sweep.open()
-    told = {
-        "base_score": {"f1_macro": 0.5}, "spent": {"seconds": 3.0, "gpu_seconds": 0.0}, "baseline": 0,
-        "release": {"name": "s"},
-    }  # fmt: skip
-    for name, value in told.items():
-        study.set_attr(name, value)
+    release = Release("s", "1", "models:/s@champion", "fp32", 0, "run")
+    known = {"base_score": {"f1_macro": 0.5}, "spent": Spent(3.0, 0.0), "baseline": 0, "release": release}
+    sweep.open().update_state(**known)
     longer(sweep, 6, search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
-    attrs = sweep.open().attrs()
-    assert {name: attrs[name] for name in told} == told
+    state = sweep.open().state
+    assert {name: getattr(state, name) for name in known} == known
 
 
 def test_the_baseline_of_an_edited_sweep_is_the_trial_at_its_default_point(sweep):
     longer(sweep, 5, training={"max_examples": 100, "learning_rate": 1e-3}, search_space=space())
-    assert sweep.open().attrs()["baseline"] == 2
+    assert sweep.open().state.baseline == 2
     longer(sweep, 6, training={"max_examples": 100, "learning_rate": 2e-3})
-    assert "baseline" not in sweep.open().attrs()
+    assert sweep.open().state.baseline is None
     sweep.search()
-    assert sweep.open().attrs()["baseline"] == 4
+    assert sweep.open().state.baseline == 4
 
 
 def test_another_metric_for_the_pruner_rewrites_the_curves(tmp_path, database):
@@ -348,7 +349,7 @@ def test_interrupted_trials_that_do_not_fit_are_left_out(interrupted):
         search_space=space(learning_rate=narrow), search_strategy={"type": "random", "num_trials": 3}
     ).search()
     assert sorted(kept(interrupted)) == [0, 2, 3]
-    assert interrupted.open().attrs()["revisions"][0]["left_out"] == 1
+    assert interrupted.open().state.revisions[0].left_out == 1
 
 
 def test_an_interrupted_trial_survives_two_edits_in_a_row(interrupted):
@@ -362,7 +363,7 @@ def test_an_interrupted_trial_survives_two_edits_in_a_row(interrupted):
 
 def test_attempts_before_an_edit_count_after_it(interrupted):
     study = interrupted.open()
-    study.resume(1, interrupted.identity_of)
+    study.resume(1)
     study.set_attempts(1, [Attempt("crash", "broken", 1.0, None, 0)], None)
     interrupted.edit(search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
     assert [a.cause for a in interrupted.records[1].attempts] == ["crash"]
@@ -394,7 +395,7 @@ def test_a_kill_in_the_middle_of_copying_is_done_again(sweep, monkeypatch, copie
     assert sweep.records == before
     assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
     assert [record.number for record in view_study(sweep.home.studies_db, "s").records] == [0, 1, 2, 3]
-    assert [entry["revision"] for entry in sweep.open().attrs()["revisions"]] == [2]
+    assert [entry.revision for entry in sweep.open().state.revisions] == [2]
     sweep.search()
     assert trained(sweep) == [4]
     studies = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{sweep.home.studies_db}")]

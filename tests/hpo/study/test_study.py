@@ -15,7 +15,7 @@ import hpo.study.store
 from hpo.errors import UsageError
 from hpo.results.champion import choose_champion
 from hpo.results.records import Attempt
-from hpo.study.store import delete_unopened, open_study, stored_attrs, study_names, view_study
+from hpo.study.store import delete_unopened, open_study, stored_state, study_names, view_study
 from hpo.study.study import Study
 from tests.hpo.builders import Killed, evaluation, make_config, trial_record, trial_result
 from trainers.protocol.codec import fingerprint
@@ -42,13 +42,13 @@ def reopen(request):
     """Opens a study; called again, opens what is stored, as another process would."""
     if request.param == "sqlite":
         database = request.getfixturevalue("database")
-        return lambda config: open_study(config, database)
+        return lambda config: open_study(config, fingerprint, database)
     storage = optuna.storages.InMemoryStorage()
-    return lambda config: Study(config, storage)
+    return lambda config: Study(config, fingerprint, storage)
 
 
 def open_new(config):
-    return open_study(config, None)
+    return open_study(config, fingerprint, None)
 
 
 def score(params):
@@ -62,7 +62,7 @@ def run(study, number, params):
 
 
 def begin(study, point=None):
-    return study.begin(point, fingerprint)
+    return study.begin(point)
 
 
 # --- which point next ----------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_points_however_often_the_study_is_reopened
         return asked
 
     kept = points(open_new(given), lambda study: study)
-    reopened = points(open_study(given, database), lambda _: open_study(given, database))
+    reopened = points(open_study(given, fingerprint, database), lambda _: open_study(given, fingerprint, database))
     assert kept == reopened
     assert len({tuple(params.values()) for params in kept}) == count
 
@@ -154,9 +154,9 @@ def test_stepped_dimensions_that_do_not_divide_their_range_are_asked_without_a_w
 
 def test_a_choice_keeps_its_types_in_a_database(database, config):
     given = config(search_space={"lora_alpha": {"type": "choice", "values": [None, 16, 2.5]}})
-    study = open_study(given, database)
+    study = open_study(given, fingerprint, database)
     asked = [begin(study, point)[1]["lora_alpha"] for point in given.space.grid()]
-    stored = [r.params["lora_alpha"] for r in open_study(given, database).records()]
+    stored = [r.params["lora_alpha"] for r in open_study(given, fingerprint, database).records()]
     # 16 and 16.0 are equal, but a spec's fingerprint is of their text.
     assert list(map(repr, asked)) == list(map(repr, stored)) == ["None", "16.0", "2.5"]
 
@@ -195,7 +195,7 @@ def test_a_failure_that_is_the_point_s_lends_its_result(config, cause):
 def test_a_trial_taken_over_from_another_sweep_lends_its_result(config):
     study = open_new(config())
     point = config().baseline()
-    study.copy(trial_record(0, params=point, identity=fingerprint(point), reused_from="other/7"))
+    study.copy(trial_record(0, params=point, fingerprint=fingerprint(point), reused_from="other/7"))
     assert study.record(begin(study, point)[0]).reused_from == "0"
 
 
@@ -219,7 +219,7 @@ def test_a_trial_left_running_keeps_its_number_and_its_point(reopen, config):
         asked = begin(study)
     again = reopen(config())
     assert again.interrupted() == [0, 1, 2]
-    assert again.resume(2, fingerprint) == asked[1]
+    assert again.resume(2) == asked[1]
     again.finish(2, trial_result())
     assert reopen(config()).interrupted() == [0, 1]
     assert begin(again)[0] == 3
@@ -233,7 +233,7 @@ def test_a_trial_goes_on_with_what_was_known_of_it(reopen, config):
     study.set_attempts(0, [Attempt("crash", "broken", 3.0, None, 0)], 7)
     kept = study.record(0)
     again = reopen(config())
-    again.resume(0, fingerprint)
+    again.resume(0)
     assert again.record(0) == kept
     assert (kept.run_id, kept.resumed_from, len(kept.attempts)) == ("run", 7, 1)
 
@@ -246,7 +246,7 @@ def test_repeated_reports_are_not_written_twice(reopen, config, objective):
     study.report(0, 0, 0.25, 0.1)
     study.report(0, 1, 0.5, 0.2)
     again = reopen(given)
-    again.resume(0, fingerprint)
+    again.resume(0)
     for index, value in enumerate([0.1, 0.2, 0.3, 0.4]):
         again.report(0, index, (index + 1) / 4, value)
     assert again.curves[0] == [(0.25, 0.1), (0.5, 0.2), (0.75, 0.3), (1.0, 0.4)]
@@ -303,7 +303,7 @@ def killed_in_begin(study, where, monkeypatch, point):
 def go_on(study):
     """As the search does: what was interrupted, then what was lined up, then the next."""
     for number in study.interrupted():
-        return number, study.resume(number, fingerprint)
+        return number, study.resume(number)
     return begin(study)
 
 
@@ -324,7 +324,7 @@ def test_a_kill_in_begin_leaves_no_ghost_and_no_second_point(reopen, config, mon
     again = reopen(given)
     number, params = go_on(again)
     assert (number, params) == (done, point)
-    assert again.record(number).identity == fingerprint(point)
+    assert again.record(number).fingerprint == fingerprint(point)
     run(again, number, params)
     assert (again.waiting(), again.interrupted()) == (None, [])
     run(again, *begin(again))
@@ -338,8 +338,8 @@ def test_a_kill_in_begin_leaves_no_ghost_and_no_second_point(reopen, config, mon
 @pytest.mark.parametrize("point", [None, {"learning_rate": 1e-2, "lora_r": 1, "batch_size": 8, "warmup_ratio": 0.0}])
 def test_what_a_kill_left_lined_up_comes_next_whatever_is_given(config, monkeypatch, point):
     storage = optuna.storages.InMemoryStorage()
-    killed_in_begin(Study(config(), storage), "enqueued", monkeypatch, config().baseline())
-    again = Study(config(), storage)
+    killed_in_begin(Study(config(), fingerprint, storage), "enqueued", monkeypatch, config().baseline())
+    again = Study(config(), fingerprint, storage)
     assert begin(again, point) == (0, config().baseline())
     assert again.waiting() is None
 
@@ -353,12 +353,12 @@ def test_a_point_of_the_sampler_s_that_a_kill_cut_short_is_completed_the_same_wa
 
     def point(is_killed):
         storage = optuna.storages.InMemoryStorage()
-        study = Study(given, storage)
+        study = Study(given, fingerprint, storage)
         for _ in range(done):
             run(study, *begin(study))
         if is_killed:
             killed_in_begin(study, where, monkeypatch, None)
-            study = Study(given, storage)
+            study = Study(given, fingerprint, storage)
         number, params = go_on(study)
         assert number == done
         assert given.space.contains(params)
@@ -372,13 +372,13 @@ def test_a_point_of_the_sampler_s_that_a_kill_cut_short_is_completed_the_same_wa
 
 def test_a_half_begun_trial_of_a_point_that_was_tried_takes_its_result(config, monkeypatch):
     storage = optuna.storages.InMemoryStorage()
-    study = Study(config(), storage)
+    study = Study(config(), fingerprint, storage)
     run(study, *begin(study, config().baseline()))
     killed_in_begin(study, "half suggested", monkeypatch, config().baseline())
-    again = Study(config(), storage)
-    again.resume(1, fingerprint)
+    again = Study(config(), fingerprint, storage)
+    again.resume(1)
     assert again.record(1).reused_from == "0"
-    assert Study(config(), storage).record(1).reused_from == "0"
+    assert Study(config(), fingerprint, storage).record(1).reused_from == "0"
 
 
 def test_a_trial_that_waited_for_one_that_crashed_is_trained_after_all(reopen, config):
@@ -389,7 +389,7 @@ def test_a_trial_that_waited_for_one_that_crashed_is_trained_after_all(reopen, c
     study.finish(0, trial_result("failed", None, cause="crash"))
     again = reopen(config())
     for number in again.interrupted():
-        again.resume(number, fingerprint)
+        again.resume(number)
     assert [r.reused_from for r in again.records()] == [None, None, "1"]
     assert reopen(config()).records() == again.records()
 
@@ -403,7 +403,7 @@ def test_a_kill_between_constraints_and_state_is_told_again_without_a_warning(re
         with pytest.raises(Killed):
             study.finish(0, trial_result(seconds=20.0))
     again = reopen(given)
-    again.resume(0, fingerprint)
+    again.resume(0)
     again.finish(0, trial_result(seconds=20.0))
     assert again._study.get_trials()[0].constraints == {"seconds": 1.0}
 
@@ -555,7 +555,7 @@ def test_an_interrupted_copy_goes_on_under_its_number(reopen, config):
     study.copy(trial_record(7, "running", None, config().baseline()))
     assert study.interrupted() == [7]
     again = reopen(config())
-    assert again.resume(7, fingerprint) == config().baseline()
+    assert again.resume(7) == config().baseline()
     again.report(7, 1, 1.0, 0.5)
     again.finish(7, trial_result())
     [record] = reopen(config()).records()
@@ -594,7 +594,7 @@ class Machine(RuleBasedStateMachine):
         self.study = self.reopened()
 
     def reopened(self):
-        return Study(self.config, Machine.storage)
+        return Study(self.config, fingerprint, Machine.storage)
 
     def under_way(self):
         return sorted(self.study._open)
@@ -631,7 +631,9 @@ class Machine(RuleBasedStateMachine):
     def copy(self):
         number = self.study.next_number
         self.study.copy(
-            trial_record(number, "complete", 0.5, self.config.baseline(), identity=fingerprint(self.config.baseline()))
+            trial_record(
+                number, "complete", 0.5, self.config.baseline(), fingerprint=fingerprint(self.config.baseline())
+            )
         )
 
     @rule()
@@ -640,7 +642,7 @@ class Machine(RuleBasedStateMachine):
         self.study = self.reopened()
         assert self.study.interrupted() == interrupted
         for number in interrupted:
-            self.study.resume(number, fingerprint)
+            self.study.resume(number)
 
     @invariant()
     def reads_back(self):
@@ -668,7 +670,7 @@ def test_memory_and_database_agree_after_every_operation(database, config):
 def test_a_database_that_is_not_there_is_empty_and_not_made(tmp_path):
     database = tmp_path / "none.db"
     assert study_names(database) == []
-    assert stored_attrs(database, "a") == {}
+    assert stored_state(database, "a") is None
     with pytest.raises(UsageError, match=r"no sweep 'a'; there are none yet"):
         view_study(database, "a")
     assert not database.exists()
@@ -677,29 +679,29 @@ def test_a_database_that_is_not_there_is_empty_and_not_made(tmp_path):
 def test_a_study_counts_once_its_config_is_there(tmp_path, config):
     """The config is written last: without it the process was killed while it made the study."""
     database = tmp_path / "new.db"
-    study = open_study(config(name="a"), database)
+    study = open_study(config(name="a"), fingerprint, database)
     assert study_names(database) == []
     with pytest.raises(UsageError):
         view_study(database, "a")
-    study.set_attr("config", config(name="a").resolved())
+    study.update_state(config=config(name="a").resolved())
     assert study_names(database) == ["a"]
-    assert stored_attrs(database, "a")["config"]["name"] == "a"
+    assert stored_state(database, "a").config["name"] == "a"
 
 
 def described(database, given, name=None):
-    study = open_study(given, database, name)
-    study.set_attr("config", given.resolved())
+    study = open_study(given, fingerprint, database, name)
+    study.update_state(config=given.resolved())
     return study
 
 
 def test_a_database_is_read_by_name(database, config):
     for name in ("b", "a"):
-        described(database, config(name=name)).set_attr("state", "running")
+        described(database, config(name=name)).update_state(state="running")
     assert study_names(database) == ["a", "b"]
-    assert stored_attrs(database, "a")["config"]["name"] == "a"
-    assert stored_attrs(database, "c") == {}
+    assert stored_state(database, "a").config["name"] == "a"
+    assert stored_state(database, "c") is None
     view = view_study(database, "b")
-    assert (view.name, view.attrs["state"], view.records) == ("b", "running", [])
+    assert (view.name, view.state.state, view.records) == ("b", "running", [])
     assert (view.objective.metric, view.objective.direction) == ("f1_macro", "maximize")
     with pytest.raises(UsageError, match=r"no sweep 'x'; there are: a, b"):
         view_study(database, "x")
@@ -709,11 +711,11 @@ def test_the_newest_revision_is_read(database, config):
     given = config(name="a")
     for revision in (1, 2, 10):
         study = described(database, given, f"a@{revision}" if revision > 1 else None)
-        study.set_attr("revision", revision)
+        study.update_state(revision=revision)
     assert hpo.study.store.newest_study_name(database, "a") == "a@10"
-    assert stored_attrs(database, "a")["revision"] == 10
+    assert stored_state(database, "a").revision == 10
     assert study_names(database) == ["a"]
-    open_study(given, database, "a@11")  # killed before it was whole
+    open_study(given, fingerprint, database, "a@11")  # killed before it was whole
     assert hpo.study.store.newest_study_name(database, "a") == "a@10"
     delete_unopened(database, "a@11")
     delete_unopened(database, "a@10")

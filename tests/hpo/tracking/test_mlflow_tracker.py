@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
 from hpo.results.records import TrialRecord
 from hpo.tracking.mlflow_store import client
@@ -35,7 +36,7 @@ def store(tmp_path_factory):
     home, config = Home(folder / "home"), make_config(folder)
     home.dir.mkdir()
     paths = home.sweep(config.name).trial(0)
-    return home, config, config.trial_spec(0, {}, home, INSPECTION, paths, threads=1)
+    return home, config, TrialSpecs(config, home, INSPECTION).spec(0, {}, paths)
 
 
 def record(number, **changes):
@@ -64,7 +65,7 @@ def test_every_step_between_two_evaluations_is_kept(store):
 def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
     """A kill between creating the run and describing it: the next start takes it up and fills in what it lacks."""
     home, config, _ = store
-    other = config.trial_spec(7, {}, home, INSPECTION, home.sweep(config.name).trial(7), threads=1)
+    other = TrialSpecs(config, home, INSPECTION).spec(7, {}, home.sweep(config.name).trial(7))
     tracker = Tracker(home, config, INSPECTION)
     tags = {"hpo.sweep": config.name, "hpo.kind": "trial", "hpo.trial": "7", "hpo.spec": other.fingerprint()}
     orphan = tracker._all_runs.create("orphan", tags)
@@ -98,7 +99,7 @@ def test_a_run_names_the_source_of_its_rows(store, tmp_path, train, kind, source
 
 def test_labels_that_mlflow_cannot_name_are_written_all_the_same(store):
     home, config, _ = store
-    spec = config.trial_spec(8, {}, home, INSPECTION, home.sweep(config.name).trial(8), threads=1)
+    spec = TrialSpecs(config, home, INSPECTION).spec(8, {}, home.sweep(config.name).trial(8))
     tracker = Tracker(home, config, INSPECTION)
     run_id = begin(tracker, spec)
     odd = dataclasses.replace(evaluation(0, 1.0, 0.5), metrics={"f1_macro": 0.5, "f1/C++ (don't, no)": 0.25})
@@ -113,7 +114,7 @@ def test_a_second_tracker_takes_up_the_same_sweep_s_run(store):
 
 def spec_of(store, number, **changes):
     home, config, _ = store
-    return config.trial_spec(number, {}, home, INSPECTION, home.sweep(config.name).trial(number), threads=1, **changes)
+    return TrialSpecs(config, home, INSPECTION).spec(number, {}, home.sweep(config.name).trial(number), **changes)
 
 
 def test_a_paused_trial_goes_on_in_its_run_and_repeats_nothing(store):

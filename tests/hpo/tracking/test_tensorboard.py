@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from hpo.commands.sweep import tracker_of
+from hpo.commands.session import tracker_of
+from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
 from hpo.search.finalists import run_finalists
+from hpo.terminal import Silent
 from hpo.tracking.mlflow_tracker import Tracker
 from hpo.tracking.tensorboard import EventFile, TensorBoardTracker
 from tests.hpo.builders import INSPECTION, Killed, Recording, Sweep, make_config, stopping_after
@@ -49,7 +51,7 @@ def make_spec(tmp_path_factory):
     home, config = Home(folder / "home"), make_config(folder, training={"target_modules": ["query", "value"]})
 
     def make_spec(seed=0):
-        return config.trial_spec(3, {}, home, INSPECTION, home.sweep("s").trial(3), threads=1, seed=seed)
+        return TrialSpecs(config, home, INSPECTION).spec(3, {}, home.sweep("s").trial(3), seed=seed)
 
     return make_spec
 
@@ -178,7 +180,7 @@ def sweep(tmp_path, database):
 
 
 def tracker(given):
-    return tracker_of(given.home, given.config, INSPECTION)
+    return tracker_of(given.specs, Silent())
 
 
 def test_every_trial_is_drawn_once_whatever_kills_and_crashes_came_between(sweep):
@@ -206,15 +208,15 @@ def test_repeats_of_finalists_have_curves_of_their_own(sweep):
     with pytest.raises(Killed):
         run_finalists(sweep.running(stopping_after(3), tracker=tracker(sweep)))
     run_finalists(sweep.running(tracker=tracker(sweep)))
-    repeats = sweep.open().attrs()["finalists"]["contestants"]
-    names = {f"trial-{c['trial']:04d}-seed-{i}" for c in repeats for i in range(2)}
+    repeats = sweep.open().state.finalists.contestants
+    names = {f"trial-{c.trial:04d}-seed-{i}" for c in repeats for i in range(2)}
     folder = sweep.home.dir / "tensorboard" / sweep.config.name
     assert {path.name for path in folder.iterdir()} == {f"trial-{n:04d}" for n in range(3)} | names
     for contestant in repeats:
-        for index, repeat in enumerate(contestant["repeats"]):
-            curves = drawn(sweep.home.events(sweep.config.name, contestant["trial"], index))
+        for index, repeat in enumerate(contestant.repeats):
+            curves = drawn(sweep.home.events(sweep.config.name, contestant.trial, index))
             assert len(curves["validation/f1_macro"]) == 5
-            assert curves["best/f1_macro"] == [(0, pytest.approx(repeat["value"]))]
+            assert curves["best/f1_macro"] == [(0, pytest.approx(repeat.value))]
 
 
 def test_only_who_asks_for_it_gets_event_files(sweep):

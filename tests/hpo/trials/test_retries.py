@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
 from hpo.results.records import Attempt
 from hpo.trials.retries import (
@@ -24,7 +25,7 @@ def spec(tmp_path):
     def make(micro_batch_size=8, micro_batch_halvings=0):
         config = make_config(tmp_path, training={"micro_batch_size": micro_batch_size, "batch_size": 64})
         home = Home(tmp_path / "home")
-        made = config.trial_spec(0, {}, home, INSPECTION, home.sweep("sweep").trial(0), threads=1)
+        made = TrialSpecs(config, home, INSPECTION).spec(0, {}, home.sweep("sweep").trial(0))
         return dataclasses.replace(made, micro_batch_halvings=micro_batch_halvings)
 
     return make

@@ -12,16 +12,17 @@ import pytest
 
 import hpo.trials.scheduler
 from hpo.config.sweep_config import RetryPolicy
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.records import Attempt
 from hpo.terminal import Silent
-from hpo.trials.scheduler import Job, TrialScheduler
+from hpo.trials.scheduler import Job
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
-from tests.hpo.builders import INSPECTION, evaluation, make_config
+from tests.hpo.builders import INSPECTION, evaluation, make_config, scheduler
 from trainers.host import fake
 from trainers.protocol.messages import (
     PAUSED,
@@ -138,7 +139,7 @@ def job(tmp_path):
         home = Home(tmp_path / "home")
         config = make_config(tmp_path, training=settings)
         paths = home.sweep("sweep").trial(number)
-        return Job(config.trial_spec(number, {}, home, INSPECTION, paths, threads=1), paths, 0, list(attempts))
+        return Job(TrialSpecs(config, home, INSPECTION).spec(number, {}, paths), paths, 0, list(attempts))
 
     return make
 
@@ -162,7 +163,7 @@ def clock(monkeypatch):
 
 
 def run(executor, books, jobs=1, patience=PATIENCE, trial_minutes=None, view=None):
-    TrialScheduler(executor, INSPECTION, Slots(jobs, 1), patience, trial_minutes, view or Silent()).run(books)
+    scheduler(executor, Slots(jobs, 1), patience, trial_minutes, view or Silent()).run(books)
 
 
 def whole(*values):

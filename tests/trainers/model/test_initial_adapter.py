@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from hpo.commands import preflight as setup
 from hpo.config.file import load_config
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
@@ -156,7 +157,7 @@ def test_a_trial_s_identity_is_that_of_its_model_s_content(tmp_path, trained):
 
     def identity(config, model_fingerprint):
         found = dataclasses.replace(INSPECTION, model_fingerprint=model_fingerprint)
-        return config.trial_spec(1, {}, Home(tmp_path), found, TrialPaths(tmp_path), threads=1).fingerprint()
+        return TrialSpecs(config, Home(tmp_path), found).spec(1, {}, TrialPaths(tmp_path)).fingerprint()
 
     plain = make_config(tmp_path)
     assert identity(config, "a") == identity(plain, "a") != identity(config, "b")

@@ -3,45 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hpo.config.budget import Meter
 from hpo.config.sweep_config import SweepConfig
+from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.paths import Home, SweepPaths
 from hpo.results.champion import Champion, choose_champion
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
+from hpo.tracking.base import RunTracker
 from hpo.trials.slots import Slots
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import PreparedData
 
-if TYPE_CHECKING:
-    from hpo.tracking.mlflow_tracker import (
-        Tracker,  # MLflow takes two seconds to import: commands that write no run do without
-    )
-
 
 @dataclass(frozen=True)
 class SweepContext:
-    config: SweepConfig
-    home: Home
-    inspection: PreparedData
+    """What controllers, scheduler and promotion are given."""
+
+    specs: TrialSpecs
     study: Study
-    tracker: Tracker
+    tracker: RunTracker
     executor: Executor
     view: ProgressView
     slots: Slots
     meter: Meter
 
     @property
+    def config(self) -> SweepConfig:
+        """What the file asks for."""
+        return self.specs.config
+
+    @property
+    def home(self) -> Home:
+        """Where all data lies."""
+        return self.specs.home
+
+    @property
+    def inspection(self) -> PreparedData:
+        """Data and model as the trainer prepared them."""
+        return self.specs.prepared
+
+    @property
     def paths(self) -> SweepPaths:
+        """Where this sweep's files lie."""
         return self.home.sweep(self.config.name)
 
     def champion(self) -> Champion | None:
         """None when no complete trial keeps the constraints."""
         return choose_champion(
-            self.study.records(), self.config.objective, self.config.constraints, self.study.attrs().get("finalists")
+            self.study.records(), self.config.objective, self.config.constraints, self.study.state.finalists
         )
 
     def champion_paths(self, champion: Champion) -> TrialPaths:

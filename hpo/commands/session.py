@@ -1,0 +1,119 @@
+"""A session of a sweep: study and MLflow's run opened, and closed however it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hpo.config.budget import Meter
+from hpo.config.trial_specs import TrialSpecs
+from hpo.errors import HpoError, Interrupted, SweepError
+from hpo.executors.base import Executor
+from hpo.quoting import quoted
+from hpo.remedies import first_line, way_on
+from hpo.results.state import Change
+from hpo.results.summary import summarize
+from hpo.results.tables import leaderboard_text
+from hpo.study.revision import open_revision
+from hpo.study.store import view_study
+from hpo.study.study import STUDY_ERRORS, Study
+from hpo.terminal import ProgressView
+from hpo.tracking.base import RunTracker
+from hpo.trials.context import SweepContext
+from hpo.trials.slots import Slots
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Interruptions and failed stores as errors for people.
+
+    Raises `Interrupted`, `SweepError`, or what is plain already. A broken pipe passes: the command line handles it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command continues") from None
+    except (BrokenPipeError, HpoError):
+        raise
+    except OSError as error:  # a full disk, say
+        raise SweepError(f"{error}; {way_on(error)}") from error
+    except store_errors() as error:
+        raise SweepError(f"a store cannot be written: {first_line(error)}; {way_on(error)}") from error
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What is raised where study or MLflow cannot be written: a full disk, say."""
+    from hpo.tracking.mlflow_tracker import TRACKING_ERRORS  # late, as in `tracker_of`
+
+    return (*STUDY_ERRORS, *TRACKING_ERRORS, OSError)
+
+
+@contextmanager
+def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: Slots) -> Iterator[SweepContext]:
+    """The study and its MLflow view, from here on written by this process alone; closed however the sweep ends."""
+    config, home = specs.config, specs.home
+    study, changes, left_out = open_revision(config, specs.fingerprint, home.studies_db)
+    say_revision(view, study, changes, left_out)
+    study.update_state(state="running", clock=config.clock, data=specs.prepared)
+    meter = Meter(config.budget, study.state.spent, time.time)
+    tracker = None
+    try:
+        tracker = tracker_of(specs, view)
+        yield SweepContext(specs, study, tracker, executor, view, slots, meter)
+    except BaseException as error:
+        try:
+            note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
+        except store_errors() as second:  # the first error is the one to tell
+            view.say(f"how it ended could not be written down: {first_line(second)}")
+        raise
+    else:
+        study.update_state(spent=meter.spent)
+    finally:
+        study.close()
+
+
+def tracker_of(specs: TrialSpecs, view: ProgressView) -> RunTracker:
+    """MLflow's tracker, or one that writes the other views of `report_to` too."""
+    given = (specs.home, specs.config, specs.prepared, view.say)
+    # Imported late: MLflow takes two seconds, which no other command and no error needs.
+    if "tensorboard" not in specs.config.report_to:
+        from hpo.tracking.mlflow_tracker import Tracker
+
+        return Tracker(*given)
+    from hpo.tracking.tensorboard import TensorBoardTracker
+
+    return TensorBoardTracker(*given)
+
+
+def note_end(study: Study, tracker: RunTracker | None, meter: Meter, *, is_wish: bool) -> None:
+    """What an interruption or an error leaves behind: no state and no run that says it is still running."""
+    study.update_state(spent=meter.spent)
+    if study.state.state != "complete":
+        study.update_state(state="interrupted" if is_wish else "failed")
+        if tracker:
+            tracker.abandon("KILLED" if is_wish else "FAILED")
+
+
+def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], left_out: int) -> None:
+    """What an edit of the file changed, and what it did to the trials so far."""
+    if not changes:
+        return
+    view.say(f"revision {study.revision}:")
+    for change in changes:
+        view.say(f"  {change.key}: {quoted(change.old)} -> {quoted(change.new)}")
+    kept = len(study.records())
+    view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
+
+
+def finish_run(sweep: SweepContext) -> None:
+    """Leaderboard and summary into MLflow; the study is written last, so a crash in between repeats this step."""
+    sweep.study.update_state(spent=sweep.meter.spent)
+    summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete")
+    sweep.tracker.artifact("leaderboard.txt", leaderboard_text(summary))
+    numbers, tags = {"trials": float(len(summary.trials))}, {}
+    if champion := summary.champion:
+        numbers[f"champion/{summary.objective.metric}"] = champion.value
+        tags = {"hpo.champion": str(champion.number), "hpo.champion_run": champion.run_id}
+    sweep.tracker.finish_sweep(numbers, tags)
+    sweep.study.update_state(state="complete")

@@ -1,0 +1,55 @@
+"""The specs of a sweep's trials, made of file, home and prepared data; and what makes two trials equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpo.config.sweep_config import SweepConfig
+from hpo.paths import Home
+from trainers.protocol.catalog import canonical_settings
+from trainers.protocol.codec import fingerprint
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import PreparedData, TrialSpec
+from trainers.protocol.settings import Setting
+
+
+@dataclass(frozen=True)
+class TrialSpecs:
+    """Makes the spec of any trial of one sweep."""
+
+    config: SweepConfig
+    home: Home
+    prepared: PreparedData
+
+    def spec(
+        self, number: int, point: Mapping[str, Setting], paths: TrialPaths, *, threads: int = 1, device: str = "cpu",
+        seed: int | None = None,
+    ) -> TrialSpec:  # fmt: skip
+        """The trial `number` at `point`, complete; `seed` None means the sweep's own."""
+        config, prepared = self.config, self.prepared
+        method = str(point.get("method", config.method))
+        searched = {name: value for name, value in point.items() if name != "method"}
+        rows = prepared.rows["train"]
+        settings = {**config.settings, **searched, "evaluations": config.evaluations(rows)}
+        if prepared.max_length is not None:
+            settings["max_length"] = min(int(settings["max_length"] or 1), prepared.max_length)
+        return TrialSpec(
+            number=number,
+            workload=config.workload(self.home),
+            method=method,
+            settings=canonical_settings(method, settings),
+            metric=config.objective.metric,
+            direction=config.objective.direction,
+            max_examples=config.examples_per_trial(rows, point),
+            largest_budget_examples=config.largest_budget_examples(rows),
+            seed=config.seed if seed is None else seed,
+            inputs_hash=fingerprint([prepared.fingerprint, prepared.model_fingerprint, *config.code]),
+            threads=threads,
+            device=device,
+            dir=str(paths.dir),
+        )
+
+    def fingerprint(self, point: Mapping[str, Setting]) -> str:
+        """What makes a trial at this point the same as another one: equal ones give equal numbers on one machine."""
+        return self.spec(0, point, self.home.sweep(self.config.name).trial(0)).fingerprint()

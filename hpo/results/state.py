@@ -1,0 +1,97 @@
+"""What a sweep has written down about itself, besides its trials: one frozen type. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpo.config.budget import Spent
+from hpo.config.strategy import ResolvedStrategy
+from hpo.results.outcome import FinalistsOutcome
+from hpo.results.released import Judged, Release, TorchNumbers
+from trainers.protocol.messages import PreparedData
+
+FORMAT = 1
+"""Of a sweep's records. It rises when an older program could not read them rightly any more."""
+
+State = Literal["running", "complete", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key of the file that an edit changed."""
+
+    key: str
+    """Its path, with dots."""
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What an edit changed, and what it did to the trials so far."""
+
+    revision: int
+    changes: list[Change]
+    left_out: int
+    """Trials that do not fit the edited file."""
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """A field is None (or empty) until the sweep has come so far."""
+
+    format: int = FORMAT
+    state: State = "interrupted"
+    revision: int = 1
+    revisions: list[Revision] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    """The whole file as plain values, with defaults. A study without it was never opened to the end."""
+    strategy: ResolvedStrategy | None = None
+    budget_setting: str | None = None
+    """The setting that bounds a trial, as the file calls it."""
+    clock: str | None = None
+    """What chat templates that print the date are shown, as local ISO time."""
+    data: PreparedData | None = None
+    spent: Spent = field(default_factory=Spent)
+    last_number: int = -1
+    """The last number that a trial of an earlier revision had."""
+    baseline: int | None = None
+    """The trial with the default configuration."""
+    base_score: dict[str, float] | None = None
+    """Metrics of the untouched base model."""
+    search_ended_by: str | None = None
+    finalists: FinalistsOutcome | None = None
+    torch: TorchNumbers | None = None
+    variants: list[Judged] = field(default_factory=list)
+    release: Release | None = None
+    refusal: str | None = None
+    """Why the champion was not released."""
+    run_ids: dict[str, str] = field(default_factory=dict)
+    """Trial -> its MLflow run, where that was made anew after the trial's end."""
+
+    def next_revision(self, last_number: int) -> SweepState:
+        """What the next revision begins with.
+
+        The data, what was spent, what was measured of the base model and what was released survive an edit. What
+        followed from the old trials is found anew.
+        """
+        return SweepState(
+            revision=self.revision + 1,
+            revisions=self.revisions,
+            last_number=last_number,
+            clock=self.clock,
+            data=self.data,
+            spent=self.spent,
+            base_score=self.base_score,
+            torch=self.torch,
+            variants=self.variants,
+            release=self.release,
+        )
+
+    def written(self) -> dict[str, Any]:
+        """The fields that are not at their default."""
+        fresh = SweepState()
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value != getattr(fresh, name)}

@@ -1,0 +1,164 @@
+"""A sweep's summary as tables and sentences: leaderboard, finalists, verdicts, variants. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hpo.config.objective import Objective
+from hpo.results.diagnosis import collected
+from hpo.results.outcome import Against, FinalistsOutcome, SealedTest
+from hpo.results.released import Judged, TorchNumbers
+from hpo.results.summary import SweepSummary, TrialSummary
+
+
+def leaderboard(summary: SweepSummary, limit: int | None = None) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows, best first, of a sweep."""
+    names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
+    objective = summary.objective
+    order = {"complete": 0, "pruned": 1, "running": 2, "interrupted": 2, "failed": 3}
+    trials = sorted(
+        summary.trials,
+        key=lambda t: (order[t.state], 0 if t.value is None else objective.sort_key(t.value), t.number),
+    )
+    rows = [
+        [
+            f"{t.number}{' (baseline)' if t.is_baseline else ''}",
+            "-" if t.value is None else f"{t.value:.4f}",
+            _state(t),
+            "-" if t.seconds is None else f"{t.seconds:.0f}",
+            *(_cell(t.params.get(name)) for name in names),
+        ]
+        for t in trials[:limit]
+    ]
+    return ["trial", objective.metric, "state", "seconds", *names], rows
+
+
+def _state(trial: TrialSummary) -> str:
+    if trial.reused_from:
+        return f"as {trial.reused_from}"
+    return f"{trial.state}: {trial.cause}" if trial.cause else trial.state
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def gain(summary: SweepSummary) -> str:
+    """One sentence: the champion against the baseline, and against the untouched base model where it has the metric."""
+    champion, baseline = summary.champion, summary.baseline
+    metric = summary.objective.metric
+    if champion is None:
+        if summary.finalists:
+            return "no champion: every finalist failed with some seed"
+        complete = any(trial.state == "complete" for trial in summary.trials)
+        return "no champion: no complete trial keeps the constraints" if complete else "no trial is complete yet"
+    is_baseline = baseline is not None and champion.number == baseline.number
+    text = f"champion: trial {champion.number}, {metric} {champion.value:.4f}"
+    if champion.repeat is not None:
+        text += f" (repeat {champion.repeat})"
+    elif baseline and baseline.value is not None and not is_baseline:
+        text += f" ({champion.value - baseline.value:+.4f} against the baseline's {baseline.value:.4f})"
+    if is_baseline:
+        only = len(summary.trials) == 1
+        text += " (the default configuration)" if only else " (the baseline itself: the search found nothing better)"
+    if baseline and baseline.base_model:
+        text += f"; the untouched base model: {baseline.base_model[metric]:.4f}"
+    return text
+
+
+def finalists_table(outcome: FinalistsOutcome, objective: Objective) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows, best mean first."""
+    entries = sorted(outcome.contestants, key=lambda c: objective.sort_key(c.interval.mean) if c.interval else math.inf)
+    rows = []
+    for entry in entries:
+        name = f"{entry.trial}{' (baseline)' if entry.is_baseline else ''}"
+        each = " ".join("failed" if r.value is None else f"{r.value:.4f}" for r in entry.repeats)
+        if (found := entry.interval) is None:
+            rows.append([name, "-", "out: a repeat failed", each])
+        else:
+            rows.append([name, f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}", each])
+    return ["trial", f"mean {objective.metric}", "95 % interval", "per seed"], rows
+
+
+def verdicts(summary: SweepSummary) -> list[str]:
+    """What the repeats and the sealed test say, in sentences."""
+    finalists, metric = summary.finalists, summary.objective.metric
+    if finalists is None or finalists.champion is None:
+        return []
+    lines = []
+    if against := finalists.against_baseline:
+        lines.append(_verdict("over the baseline, on validation", against, metric))
+    elif finalists.of(finalists.champion).is_baseline:
+        lines.append("no finalist is better than the baseline: the default configuration stays")
+    if against := finalists.against_runner_up:
+        lines.append(_verdict(f"over the runner-up (trial {against.trial})", against, metric))
+    if test := summary.test:
+        lines += _test_verdicts(test, metric)
+    return lines
+
+
+def _test_verdicts(test: SealedTest, metric: str) -> list[str]:
+    found = test.champion.interval
+    lines = [f"sealed test: {metric} {found.mean:.4f} ({found.low:.4f} to {found.high:.4f})"]
+    if test.baseline and test.against_baseline:
+        lines[0] += f", baseline {test.baseline.interval.mean:.4f}"
+        lines.append(_verdict("over the baseline, on the test rows", test.against_baseline, metric))
+    return lines
+
+
+def _verdict(over: str, against: Against, metric: str) -> str:
+    numbers = f"{metric} {against.difference:+.4f} ({against.low:+.4f} to {against.high:+.4f}, p {against.p_value:.2g})"
+    word = "beyond noise" if against.is_beyond_noise else "within noise: NOT shown to be different"
+    return f"{over}: {numbers}, {word}"
+
+
+def notes(summary: SweepSummary) -> list[str]:
+    """What a person should know before believing the table."""
+    lines = [
+        f"{e.dimension} {_cell(e.value)} lies at the edge of the space: try {e.bound}: {e.further:g}"
+        for e in summary.edges
+    ]
+    if summary.champion and not summary.finalists and len(summary.trials) > 1 and summary.state == "complete":
+        lines.append("the champion rests on one seed; finalists: {top: 3, seeds: 3} would tell it from luck")
+    lines += collected((trial.number, trial.advice) for trial in summary.trials)
+    if summary.pareto_front:
+        lines.append(f"Pareto front: trials {', '.join(map(str, summary.pareto_front))}")
+    used = summary.spent
+    cost = f", cost {used.cost:.2f}" if used.cost is not None else ""
+    gpu = f", {used.gpu_hours:.2f} GPU hours" if used.gpu_hours else ""
+    lines.append(f"spent: {used.trials} trials trained, {used.hours:.2f} hours{gpu}{cost}")
+    return lines
+
+
+def variants_table(torch: TorchNumbers, variants: Sequence[Judged], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows: torch first, then every ONNX variant with its verdict. `metric` is the gate's."""
+    columns = ["variant", metric, "change", "logit diff", "MB", "p50 ms", "p95 ms", "tokens/s", "verdict"]
+    reference = torch.metrics[metric]
+    rows = [["torch", f"{reference:.4f}", "", "", "", f"{torch.latency_p50_ms:.1f}", "", "", "reference"]]
+    for judged in variants:
+        m = judged.measurement
+        if m is None:
+            rows.append([judged.variant, *[""] * 7, "failed"])
+            continue
+        found = m.metrics[metric]
+        change = (found - reference) / abs(reference) if reference and math.isfinite(found) else 0.0
+        speed = "" if m.tokens_per_second is None else f"{m.tokens_per_second:.0f}"
+        rows.append([
+            judged.variant, f"{found:.4f}", f"{round(change, 4) + 0.0:+.2%}", f"{m.max_logit_diff:.0e}",
+            f"{m.size_mb:.0f}", f"{m.latency_p50_ms:.1f}", f"{m.latency_p95_ms:.1f}", speed,
+            "passed" if judged.passed else "refused",
+        ])  # fmt: skip
+    if not any(row[7] for row in rows):
+        columns, rows = columns[:7] + columns[8:], [row[:7] + row[8:] for row in rows]
+    return columns, rows
+
+
+def leaderboard_text(summary: SweepSummary) -> str:
+    """The leaderboard as aligned plain text, for a file."""
+    columns, rows = leaderboard(summary)
+    widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *rows]
+    ]
+    return "\n".join([gain(summary), *verdicts(summary), *notes(summary), "", *lines, ""])

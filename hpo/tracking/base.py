@@ -1,0 +1,74 @@
+"""What a sweep needs of whatever keeps its runs: MLflow, MLflow and TensorBoard, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from hpo.results.records import TrialRecord
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Evaluation, Step, TrialResult, TrialSpec
+
+
+class RunTracker(Protocol):
+    """One run for the sweep, one for each trial and each repeat of a finalist, all known by the trial's number."""
+
+    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
+        """The id of the trial's run: a new one, or the one that an earlier session began."""
+        ...
+
+    def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
+        """The same for a repeat of `trial`; its numbers go under `spec.number`."""
+        ...
+
+    def step(self, number: int, step: Step) -> None: ...
+    def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
+    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
+    def pause_trial(self, number: int) -> None: ...
+    def best_so_far(self, finished: int, value: float) -> None: ...
+
+    def gone(self, run_ids: Collection[str]) -> set[str]:
+        """Those of `run_ids` that were deleted for good."""
+        ...
+
+    def artifact(self, name: str, text: str) -> None:
+        """Put a text beside the sweep's run."""
+        ...
+
+    def artifacts(self, folder: Path) -> None:
+        """Put the files of a folder beside the sweep's run."""
+        ...
+
+    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None: ...
+
+    def abandon(self, status: str) -> None:
+        """End every run that is still open with this status of MLflow's."""
+        ...
+
+
+class Untracked:
+    """Keeps nothing: for tests and benchmarks."""
+
+    def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
+        """No id."""
+        return ""
+
+    def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
+        """No id."""
+        return ""
+
+    def step(self, number: int, step: Step) -> None: ...
+    def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
+    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
+    def pause_trial(self, number: int) -> None: ...
+    def best_so_far(self, finished: int, value: float) -> None: ...
+
+    def gone(self, run_ids: Collection[str]) -> set[str]:
+        """None: nothing was kept."""
+        return set()
+
+    def artifact(self, name: str, text: str) -> None: ...
+    def artifacts(self, folder: Path) -> None: ...
+    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None: ...
+    def abandon(self, status: str) -> None: ...
