@@ -27,6 +27,7 @@ _INCOMPARABLE = ("task", "model.trust_remote_code", "data", "objective", "metric
 _PLACES = ("model.source", "model.revision", "model.adapter", "data.train", "data.validation", "data.test")
 _UNTOUCHED = ("promote", "trials", "report_to", *(f"training.{name}" for name in CHANGE_NO_RESULT), *_PLACES)
 """Changes that no trial depends on and that open no revision."""
+_FREE = ("search_space", "constraints")
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[Change]:
@@ -42,7 +43,9 @@ def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
 
     Raises `ConfigError` with every change that would mix results that cannot be compared.
     """
-    changes = [c for c in differences(stored, _plain(config.resolved())) if not _is_under(c.key, _UNTOUCHED)]
+    now = _plain(config.resolved())
+    before = completed(stored, now, config.written.lines)
+    changes = [c for c in differences(before, now) if not _is_under(c.key, _UNTOUCHED)]
     problems = [
         Problem(f"{config.file}: {c.key}",
                 f"was {quoted(c.old)} when sweep {config.name!r} began, now {quoted(c.new)}",
@@ -53,6 +56,29 @@ def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
     if problems:
         raise ConfigError(problems)
     return changes
+
+
+def completed(stored: Mapping[str, Any], now: Mapping[str, Any], lines: Iterable[tuple[str, ...]]) -> dict[str, Any]:
+    """A stored config with keys that came after it was written, where the file does not name them.
+
+    What a file leaves out has its default, with which a sweep goes on as before. Sections whose keys are names of the
+    file's own (`_FREE`) have no defaults.
+    """
+    written = {".".join(path) for path in lines}
+
+    def complete(stored: Mapping[str, Any], now: Mapping[str, Any], path: str) -> dict[str, Any]:
+        known = dict(stored)
+        for key, value in now.items():
+            inner = f"{path}.{key}".lstrip(".")
+            if inner in _FREE:
+                continue
+            if isinstance(value, dict) and isinstance(stored.get(key), dict):
+                known[key] = complete(stored[key], value, inner)
+            elif key not in stored and not any(_is_under(name, [inner]) for name in written):
+                known[key] = value
+        return known
+
+    return complete(stored, now, "")
 
 
 def _is_under(path: str, keys: Iterable[str]) -> bool:

@@ -15,7 +15,7 @@ from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
-from hpo.study.stored_state import read_state
+from hpo.study.stored_state import LaterFormat, read_state
 from hpo.study.stored_trial import read_trials
 from hpo.study.study import STUDY_ERRORS, Study
 
@@ -117,6 +117,8 @@ def _readable_records(name: str, database: Path | None) -> Iterator[None]:
 
 def unreadable(name: str, database: Path | None, error: Exception) -> HpoError:
     """Records that do not fit, as an error that names their sweep."""
+    if isinstance(error, LaterFormat):
+        return HpoError(f"sweep {name!r} was written by a newer hpo ({error}): use that one")
     what = f"{type(error).__name__}: {error}"[:120]
     return HpoError(
         f"sweep {name!r} cannot be read ({what}): another version of hpo, or a hand, wrote in its study; "

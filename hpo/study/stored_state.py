@@ -11,15 +11,17 @@ from hpo.results.state import FORMAT, SweepState
 from trainers.protocol.codec import from_json, to_json
 
 
+class LaterFormat(ValueError):
+    """Records that a newer hpo wrote, in a form that this one cannot read rightly."""
+
+
 def read_state(attrs: Mapping[str, Any]) -> SweepState:
     """The state in a study's attributes: unknown ones are ignored, missing ones have their default.
 
-    Raises `ValueError` where they do not fit, or were written by a program whose records this one cannot read.
+    Raises `LaterFormat`, and `ValueError` where they do not fit.
     """
     if attrs.get("format", FORMAT) > FORMAT:
-        raise ValueError(
-            f"its records have format {attrs['format']}; this version of hpo reads {FORMAT}: use a newer one"
-        )
+        raise LaterFormat(f"its records have format {attrs['format']}, this one reads {FORMAT}")
     return from_json(SweepState, attrs)
 
 

@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 from trainers.protocol.catalog import Family
 from trainers.protocol.codec import fingerprint, from_json, to_json, to_record, was
-from trainers.protocol.settings import CHANGE_NO_RESULT, Setting
+from trainers.protocol.fingerprints import counted_fields, counted_settings
+from trainers.protocol.settings import Setting
 
 Verdict = Literal["go", "stop", "pause"]
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
@@ -162,13 +163,13 @@ class TrialSpec:
         for place in ("number", "threads", "device", "dir", "halvings"):
             del content[place]
         # Where data, model and cache lie does not matter: what they hold is in `inputs_hash`.
-        del content["workload"]["cache_dir"], content["workload"]["code_dir"], content["workload"]["model"]["source"]
-        content["workload"]["data"] = self.workload.data.without_places()
-        del content["workload"]["max_length_is_given"], content["workload"]["clock"]
-        del content["workload"]["model"]["adapter"]
-        for name in CHANGE_NO_RESULT:
-            content["settings"].pop(name, None)
-        return fingerprint(content)
+        workload = content["workload"]
+        del workload["cache_dir"], workload["code_dir"], workload["model"]["source"], workload["model"]["adapter"]
+        del workload["max_length_is_given"], workload["clock"]
+        workload["data"] = self.workload.data.without_places()
+        content["workload"] = counted_fields(Workload, workload)
+        content["settings"] = counted_settings(self.settings)
+        return fingerprint(counted_fields(TrialSpec, content))
 
 
 @dataclass(frozen=True)

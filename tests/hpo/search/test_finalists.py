@@ -8,7 +8,9 @@ import json
 import pytest
 
 import hpo.results.statistics
+import hpo.search.finalists
 from hpo.results.champion import choose_champion
+from hpo.results.statistics import spread
 from hpo.results.tables import verdicts
 from hpo.search.finalists import contestants_of, repeats_of, repeats_planned, run_finalists
 from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
@@ -160,6 +162,21 @@ def test_a_clear_win_is_beyond_noise(sweep):
     lines = said(given)
     assert lines[0].startswith("over the baseline, on validation: f1_macro +0.2")
     assert outcome["test"]["against_baseline"]["is_beyond_noise"]  # one training each: only rows vary
+
+
+def test_how_much_seeds_vary_is_estimated_from_all_contestants_together(sweep, monkeypatch):
+    """Two seeds of one contestant have one degree of freedom: with it, hardly any true gain is beyond noise."""
+    given = sweep(POOR, BEST, GOOD, top=2, seeds=2)
+    seen = []
+
+    def spy(contestants, metric_of):
+        seen.append(spread(contestants, metric_of))
+        return seen[-1]
+
+    monkeypatch.setattr(hpo.search.finalists, "spread", spy)
+    outcome = decided(given)
+    assert [found.freedom for found in seen] == [3]  # three contestants, two seeds of each
+    assert outcome["against_baseline"]["is_beyond_noise"]
 
 
 def test_a_win_within_noise_is_said_plainly(sweep):
