@@ -26,11 +26,6 @@ class SweepPaths:
         return self.dir / "lock"
 
     @property
-    def config(self) -> Path:
-        """The YAML as it was when the sweep began."""
-        return self.dir / "sweep.yaml"
-
-    @property
     def host_log(self) -> Path:
         return self.dir / "host.log"
 

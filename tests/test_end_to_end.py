@@ -224,8 +224,9 @@ def test_a_gate_that_refuses_every_variant_exits_with_3(write_yaml, home):
     """No variant can be better than torch by more than its own metric: max_drop below what int8 and fp32 reach."""
     path = write_yaml(objective={"metric": "loss"}, promote={"max_drop": 0.0}, search_space={})
     done = subprocess.run(
-        [sys.executable, "-c", REFUSING, str(path), str(home)], capture_output=True, text=True, cwd=ROOT
-    )
+        [sys.executable, "-c", REFUSING, str(path), str(home)], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests/hpo/executors"), str(ROOT)])},
+    )  # fmt: skip
     assert done.returncode == 3, done.stdout + done.stderr
     assert "no ONNX variant of trial 0 may be released" in done.stderr
     assert "int8 refused: loss +" in done.stdout
@@ -238,17 +239,11 @@ def test_a_gate_that_refuses_every_variant_exits_with_3(write_yaml, home):
     assert not any(v["passed"] for v in sweep["variants"])
 
 
-# The gate is made to see every variant a little worse than it is; all else is the real command.
+# The real command, with a trainer that damages what it exported.
 REFUSING = """
-import dataclasses, sys
-from hpo.release import promote
-real = promote.run_alone
-def worse(executor, request):
-    event = real(executor, request)
-    if type(event).__name__ == "Measurement":
-        event = dataclasses.replace(event, metrics={**event.metrics, "loss": event.metrics["loss"] + 1})
-    return event
-promote.run_alone = worse
+import functools, sys
+from hpo.commands import sweep
+sweep.run_sweep = functools.partial(sweep.run_sweep, worker="damaging")
 from hpo.cli import main
 sys.argv = ["hpo", "--home", sys.argv[2], "sweep", sys.argv[1]]
 main()

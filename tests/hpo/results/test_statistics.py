@@ -42,25 +42,6 @@ def simulate(rng, seeds, between_seeds, rows=80, effects=(0.0, 0.0)):
     ]
 
 
-def vectorised(monkeypatch, resamples=200):
-    """The mean of all resamples at once: the same draws, and a hundred times faster."""
-    monkeypatch.setattr(hpo.results.statistics, "RESAMPLES", resamples)
-
-    def resampled(repeats, metric_of, contestant=0, seed=0, between_seeds=None):
-        between = between_seeds or spread([repeats], metric_of)
-        rows = np.mean([r[:, 0] for r in repeats], axis=0)
-        rng = np.random.default_rng([seed, 0])
-        drawn = rng.integers(0, len(rows), (resamples, len(rows)))
-        seeds_rng = np.random.default_rng([seed, 1, contestant])
-        over_seeds = between.deviation / math.sqrt(len(repeats)) * seeds_rng.standard_t(between.freedom, resamples)
-        return rows[drawn].mean(axis=1) + over_seeds
-
-    rng = np.random.default_rng(0)
-    [repeats, _] = simulate(rng, 3, 0.2)
-    np.testing.assert_allclose(resampled(repeats, mean_of, 1, 5), resample(repeats, mean_of, 1, 5))
-    return resampled
-
-
 SIMULATIONS = 400
 CASES = pytest.mark.parametrize(("seeds", "between_seeds"), [(2, 0.5), (3, 0.0), (3, 0.5), (5, 0.1)])
 
@@ -68,12 +49,12 @@ CASES = pytest.mark.parametrize(("seeds", "between_seeds"), [(2, 0.5), (3, 0.0),
 @CASES
 def test_the_truth_lies_in_the_interval_as_often_as_it_says(monkeypatch, seeds, between_seeds):
     """Also where seeds are what varies: a bootstrap of three seeds holds 81 % of the time, of two 69 %."""
-    resampled = vectorised(monkeypatch)
+    monkeypatch.setattr(hpo.results.statistics, "RESAMPLES", 200)
     rng = np.random.default_rng([seeds, int(between_seeds * 10)])
     held = 0
     for index in range(SIMULATIONS):
         [repeats, _] = simulate(rng, seeds, between_seeds)
-        found = interval(repeats, mean_of, resampled(repeats, mean_of, 0, index))
+        found = interval(repeats, mean_of, resample(repeats, mean_of, 0, index))
         held += found.low <= 0 <= found.high
     assert 0.92 <= held / SIMULATIONS <= 0.995
 
@@ -85,13 +66,13 @@ def test_equal_contestants_are_seldom_called_different(monkeypatch, seeds, betwe
 
 
 def rate_of_differences(monkeypatch, seeds, between_seeds, effect, is_pooled):
-    resampled = vectorised(monkeypatch)
+    monkeypatch.setattr(hpo.results.statistics, "RESAMPLES", 200)
     rng = np.random.default_rng([seeds, int(between_seeds * 10), 7])
     different = 0
     for index in range(SIMULATIONS):
         repeats = simulate(rng, seeds, between_seeds, effects=(effect, 0.0, 0.0, 0.0))
         between = spread(repeats, mean_of) if is_pooled else None
-        draws = [resampled(r, mean_of, i, index, between) for i, r in enumerate(repeats[:2])]
+        draws = [resample(r, mean_of, i, index, between) for i, r in enumerate(repeats[:2])]
         found = [interval(r, mean_of, d) for r, d in zip(repeats, draws, strict=False)]
         different += compare(*found, *draws).is_beyond_noise
     return different / SIMULATIONS
