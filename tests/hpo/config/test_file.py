@@ -1052,9 +1052,10 @@ def test_the_page_marks_just_what_can_be_searched(page):
 
 def test_the_page_has_the_defaults_of_each_task(page):
     rows = rows_of(page)
-    for name, value in TASKS["chat"].defaults.items():
-        own = f"(chat: {value:g})"
-        assert (own in rows[name][1]) == (value != FIELDS[name].default), name
+    for task in TASKS.values():
+        for name, value in task.defaults.items():
+            own = re.search(rf"`{task.name}`[^;)]*: {value:g}[;)]", rows[name][1])
+            assert bool(own) == (value != FIELDS[name].default), name
 
 
 DEFAULTS_OFF = "-"
