@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from hpo.config.keys import EXPONENT, Described, Group
@@ -62,7 +63,7 @@ def training_group() -> Group:
     stopping = Group("early_stopping", None, "when a trial stops itself", keys=tuple(nested))
     aliases = [
         Described(a.name, None, f"`{a.canonical}` by the name of TrainingArguments: {a.help}",
-                  described=setting_schema(a.field))
+                  described=setting_schema(dataclasses.replace(a.field, default=None)))
         for a in ALIASES.values()
     ]  # fmt: skip
     return Group("training", None, "settings that are not searched", keys=(*settings, stopping, *aliases))

@@ -76,6 +76,7 @@ def test_every_yaml_of_ours_is_valid(name, tmp_path):
     "text",
     [
         "training: {num_train_epochs: 2, per_device_train_batch_size: 4, gradient_accumulation_steps: 2, bf16: true}",
+        "training: {num_train_epochs: null, bf16: null, max_steps: null}",
         "training: {learning_rate: 1e-6, early_stopping: {patience: 1}, target_modules: [q_proj], lora_alpha: null}",
         "training: {rank_pattern: {q_proj: 16}, modules_to_save: embed_tokens, loss: focal}",
         "training:\nsearch_space:\nbudget:\nfinalists:\nmetrics:\nreport_to:\nobjective:\npruner:",
