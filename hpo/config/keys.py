@@ -9,6 +9,7 @@ the section keeps its code, and a `Described` key says what may be written there
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ _MOST = 1_000_000
 
 
 @dataclass(frozen=True)
-class Key:
+class Key(ABC):
     """One key of a section. One with the default None may also be null, unless it is required."""
 
     name: str
@@ -36,13 +37,9 @@ class Key:
     shown: str = field(default="", kw_only=True)
     """What the grammar page has as the default, where that is no plain value."""
 
-    def read(self, section: Section) -> Any:
-        """The key's value in a section, else its default. A value that cannot be is a problem of the section."""
-        raise NotImplementedError
-
+    @abstractmethod
     def shape(self) -> dict[str, Any]:
         """The JSON Schema of the value, without help and default."""
-        raise NotImplementedError
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the value."""
@@ -62,7 +59,16 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Number(Key):
+class Value(Key):
+    """A key that reads itself."""
+
+    @abstractmethod
+    def read(self, section: Section) -> Any:
+        """The key's value in a section, else its default. A value that cannot be is a problem of the section."""
+
+
+@dataclass(frozen=True)
+class Number(Value):
     """A finite number. `low` is inclusive, `above` and `below` are not; beyond `most` no number is meant."""
 
     low: float | None = field(default=None, kw_only=True)
@@ -127,7 +133,7 @@ class Share(Number):
 
 
 @dataclass(frozen=True)
-class Whole(Key):
+class Whole(Value):
     """A whole number from `low` to `high`, both included; 1e3 is one."""
 
     low: int = field(kw_only=True)
@@ -148,7 +154,7 @@ class Whole(Key):
 
 
 @dataclass(frozen=True)
-class Text(Key):
+class Text(Value):
     """A text that is not empty."""
 
     def read(self, section: Section) -> Any:
@@ -161,7 +167,7 @@ class Text(Key):
 
 
 @dataclass(frozen=True)
-class Flag(Key):
+class Flag(Value):
     """true or false."""
 
     def read(self, section: Section) -> Any:
@@ -174,7 +180,7 @@ class Flag(Key):
 
 
 @dataclass(frozen=True)
-class OneOf(Key):
+class OneOf(Value):
     """One of a few words."""
 
     choices: Sequence[str] = field(kw_only=True)
@@ -223,4 +229,4 @@ class Group(Key):
 
 def read_all(section: Section, keys: Sequence[Key]) -> dict[str, Any]:
     """The value of every key that reads itself, by name; the caller finishes the section."""
-    return {key.name: key.read(section) for key in keys if not isinstance(key, Described | Group)}
+    return {key.name: key.read(section) for key in keys if isinstance(key, Value)}

@@ -127,7 +127,7 @@ def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
     if not (folder / ADAPTER_WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
         return f"{folder} has only adapter_model.bin", f"expected {ADAPTER_WEIGHTS}; pickled weights are never read"
     if adapter_files(folder) == [folder / OWN_WEIGHTS]:
-        return None  # of the method full; that of another is told when it is read
+        return None  # kept by the method full; that of another method is refused when it is read
     if missing := [path.name for path in adapter_files(folder) if not path.is_file()]:
         return f"{folder} has no {' and no '.join(missing)}", "expected a PEFT adapter, or what the method full keeps"
     try:
@@ -241,7 +241,7 @@ def _check_part(section: Section, role: str, source: SourceRef) -> None:
         section.got(source.split, str(error), "split")
         return
     if not source.is_hub and parts[0].name not in ("train", role):
-        right = f"the rows of files are train: expected e.g. train[:4096], or {role}[:4096]"
+        right = f"local files have no named splits: write train[:4096], or {role}[:4096]"
         section.got(source.split, right, "split")
 
 

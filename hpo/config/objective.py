@@ -68,8 +68,8 @@ def excess(result: TrialResult, constraints: Constraints) -> dict[str, float]:
 
 
 def gate_of(task: str, objective: Objective) -> Objective:
-    """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first: nobody
-    generates answers, or runs your own functions, in onnxruntime."""
+    """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first. In
+    onnxruntime no answers are generated for it, and your own functions do not run."""
     metrics = TASKS[task].metrics
     return objective if objective.metric in metrics else Objective(metrics[0], METRICS[metrics[0]].direction)
 

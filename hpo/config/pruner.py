@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.config.keys import TEXT, Described, Key, Number, OneOf, Whole
+from hpo.config.keys import TEXT, Described, Number, OneOf, Value, Whole
 from hpo.config.objective import Objective
 from hpo.config.yaml_source import Section
 from hpo.pruning.rules import RULES, Rule
@@ -15,7 +15,7 @@ from trainers.protocol.catalog import RESOURCES
 
 DEFAULT = "percentile"
 """Of the rules that save much the mildest in small sweeps: `python -m tests.bench rules`."""
-NUMBERS: Mapping[str, Key] = {
+NUMBERS: Mapping[str, Value] = {
     key.name: key
     for key in (
         Whole("reduction_factor", None, "of the trials at a rung, one in so many goes on", low=2),

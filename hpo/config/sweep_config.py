@@ -36,16 +36,18 @@ class Finalists:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """What the sweep puts up with before it gives a trial up."""
+    """What the sweep does before it gives a trial up."""
 
     retries: int
     """Attempts after the first one that a crash or an interruption may cost."""
     stall_minutes: float
-    """A trial that tells nothing for so long is hung."""
+    """A trial that makes no progress for so long is hung."""
 
 
 @dataclass(frozen=True)
 class Promote:
+    """How the champion is released."""
+
     name: str
     max_drop: float
     """Largest worsening of the metric a variant may show, as a share of torch's own value."""
@@ -83,7 +85,7 @@ class SweepConfig:
     report_to: tuple[str, ...] = ()
     """Views that are written beside MLflow's."""
     code: tuple[str, ...] = ()
-    """Hashes of the files that hold functions of the user's."""
+    """Hashes of the files that hold your own functions."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
@@ -99,6 +101,7 @@ class SweepConfig:
         return self.objectives[0]
 
     def workload(self, home: Home) -> Workload:
+        """What all trials share: task, model, data at the longest `max_length` of any trial, metrics."""
         max_length = max(int(value or 0) for value in self._largest("max_length"))
         return Workload(
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
@@ -120,7 +123,7 @@ class SweepConfig:
         return tuple(str(v) for v in dimension.values) if isinstance(dimension, Choice) else (self.method,)
 
     def defaults(self) -> dict[str, Setting]:
-        """What a dimension is where no search says otherwise."""
+        """Every setting, and the method, where no search decides it."""
         settings = {**self.settings, "method": self.method}
         if settings.get("lora_alpha") is None and "lora_alpha" in self.space.dimensions:
             ranks = self.space.dimensions.get("lora_r")
@@ -177,6 +180,7 @@ class SweepConfig:
         self, number: int, params: Mapping[str, Setting], home: Home, inspection: PreparedData, paths: TrialPaths,
         threads: int, device: str = "cpu", seed: int | None = None,
     ) -> TrialSpec:  # fmt: skip
+        """One trial at `params`, its settings complete and in their canonical form; files go to `paths`."""
         method = str(params.get("method", self.method))
         searched = {name: value for name, value in params.items() if name != "method"}
         rows = inspection.rows["train"]

@@ -60,9 +60,9 @@ def _why_of_no_use(path: Path, file: str, function: str) -> tuple[str, str] | No
         with warnings.catch_warnings(action="ignore"):  # of odd escapes: Python says so when it runs
             tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
-        return f"{file}:{error.lineno or 1} is not Python: {clipped(error.msg)}", "mend it"
+        return f"{file}:{error.lineno or 1} is not Python: {clipped(error.msg)}", "correct it"
     except (ValueError, RecursionError, MemoryError) as error:  # a NUL; brackets in brackets in brackets
-        return f"{file} is not Python: {clipped(str(error) or type(error).__name__)}", "mend it"
+        return f"{file} is not Python: {clipped(str(error) or type(error).__name__)}", "correct it"
     except OSError as error:
         return f"{file} cannot be read: {error.strerror}", "expected a Python file"
     names = list(_names(tree.body))
