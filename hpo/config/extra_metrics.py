@@ -14,7 +14,7 @@ _OWN = re.compile(r"[^:]+\.py:[A-Za-z_]\w*")
 _NAME = {"anyOf": [{"enum": [*GENERATED]}, {"type": "string", "pattern": f"^{_OWN.pattern}$"}]}
 METRICS_KEY = Described(
     "metrics", None,
-    "what is measured besides the task's metrics: a name of the next table, `FILE.py:FUNCTION`, or a list of them",
+    "what is measured besides the task's metrics: a metric of generated text, `FILE.py:FUNCTION`, or a list of them",
     described={"anyOf": [{"type": "null"}, *_NAME["anyOf"], {"type": "array", "items": _NAME}]},
 )  # fmt: skip
 GENERATION = (

@@ -22,7 +22,7 @@ EXPONENT = r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"
 SWEEP_NAME = {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"}
 TEXT = {"type": ["string", "null"], "minLength": 1}
 _MOST = 1_000_000
-"""Of a number without a bound of its own: more is a slip of the pen."""
+"""Of a number without a bound of its own: more is a typing error."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,11 @@ SOURCE = (
          shown="all rows; of a hub id the split's own name"),
 )  # fmt: skip
 _COLUMNS = ("text", "label", "labels", "value", "words", "tags", "entities", "messages", "input", "output")
-_FURTHER_COLUMNS = ("text_pair", "answer", "text_template")
+_FURTHER_COLUMNS = {
+    "text_pair": "name of the column with the second text of a pair",
+    "answer": "`instruct`: the first column that is learned; by default the template's last",
+    "text_template": "`instruct`: makes one text of a row's columns, see the tasks",
+}
 _HELD_OUT = "rows of its own; a row that is also in train is taken out of train"
 _SHARE = "a share below 1 (test first, then validation of what is left), or a number of rows"
 DATA = Group(
@@ -61,7 +65,7 @@ DATA = Group(
               low=0, most=(1 << 63) - 1),
         *(Described(role, None, "name of the task's column", shown="the same word", described=TEXT)
           for role in _COLUMNS),
-        *(Described(role, None, "see the tasks", described=TEXT) for role in _FURTHER_COLUMNS),
+        *(Described(role, None, means, described=TEXT) for role, means in _FURTHER_COLUMNS.items()),
         Described("label_names", None,
                   "names of labels or tags that the data holds as numbers, the name of 0 first: "
                   "`[negative, positive]`; also the names of lists of 0 and 1",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.config.keys import TEXT, Described, Number, OneOf, Value, Whole
+from hpo.config.keys import Described, Number, OneOf, Value, Whole
 from hpo.config.objective import Objective
 from hpo.config.yaml_source import Section
 from hpo.pruning.rules import RULES, Rule
@@ -18,15 +18,15 @@ DEFAULT = "percentile"
 NUMBERS: Mapping[str, Value] = {
     key.name: key
     for key in (
-        Whole("reduction_factor", None, "of the trials at a rung, one in so many goes on", low=2),
+        Whole("reduction_factor", None, "of the trials at a rung, one in this many goes on", low=2),
         Number("min_fraction", None, "share of the budget before which no trial is judged", above=0, below=1),
         Number("tolerance", None, "share of the value by which a peer must be better to count as better; less is noise",
                low=0, below=1),
         Whole("min_peers", None, "no pruning while fewer peers have reached this point", low=1),
-        Number("percentile", None, "a trial must be among the best so many percent", above=0, below=100),
-        Whole("patience", None, "evaluations without improvement that are waited for", low=1),
+        Number("percentile", None, "how many percent of the trials, the best ones, go on", above=0, below=100),
+        Whole("patience", None, "evaluations without improvement before the inner rule counts", low=1),
         Number("min_delta", None, "smallest change that counts as improvement", low=0),
-        Number("alpha", None, "a trial stops where chance alone explains its losses with less than this probability",
+        Number("alpha", None, "a trial stops when chance explains its losses with less than this probability",
                above=0, below=1),
         Number("lower", None, "a trial stops below this value"),
         Number("upper", None, "a trial stops above this value"),
@@ -48,9 +48,9 @@ STOPS_WHEN: Mapping[str, str] = {
 }
 """Each rule in one line, for the grammar page."""
 PRUNER = (
-    OneOf("type", DEFAULT, "a rule of the next table", choices=tuple(RULES)),
+    OneOf("type", DEFAULT, "the rule that decides which trials stop", choices=tuple(RULES)),
     Described("metric", None, "which objective the rule looks at (a metric, not a resource)",
-              shown="the first objective's", described=TEXT),
+              shown="the first objective's", described={"type": "string", "minLength": 1}),
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from trainers.protocol.settings import Setting
 
 STRATEGIES = ("auto", "random", "grid", "tpe", "gp", "qmc", "nsga2")
 STRATEGY = (
-    OneOf("type", "auto", "see below", choices=STRATEGIES),
+    OneOf("type", "auto", "how points are chosen", choices=STRATEGIES),
     Whole("num_trials", 20, "a total, trial 0 (the baseline) included; may be raised later; `grid` does without it",
           low=1),
     Described("enqueue", None,

@@ -83,7 +83,7 @@ class Section:
     def number(
         self, key: str, default: float, accept: Callable[[float], bool], expected: str, most: float = 1_000_000
     ) -> float:
-        """A finite number; beyond `most` it is a slip of the pen, whatever `accept` says."""
+        """A finite number; beyond `most` it is a typing error, whatever `accept` says."""
         if self._is_left_out(key):
             return default
         value = self.raw(key)
