@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def _print_json(value: Any) -> None:
     _print(_json_line(value, indent=2))
 
 
+def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
+    """What a person at the terminal answers."""
+    return str(click.prompt(what, default=default, type=click.Choice(choices) if choices else None))
+
+
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -42,6 +48,28 @@ def cli(context: click.Context, home: str | None) -> None:
     from hpo.paths import Home
 
     context.obj = Home.locate(home)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@click.option("--task", help="What the model learns to do, e.g. text-classification.")
+@click.option("--model", help="Hub id, folder or fetch:NAME.")
+@click.option("--data", help="Training rows: a file, folder, pattern, hub id or fetch:NAME.")
+@click.option("--column", "columns", metavar="KEY=NAME", multiple=True, help="A column's name, e.g. label=stars.")
+def init(file: Path, task: str | None, model: str | None, data: str | None, columns: tuple[str, ...]) -> None:
+    """Write a commented YAML to start from. A terminal is asked for what is not given."""
+    from hpo.commands.init import init_sweep
+
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty()
+    _print(init_sweep(file, task, model, data, columns, _ask if is_asked else None))
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a sweep's YAML, for editors and other programs."""
+    from hpo.commands.schema import schema_text
+
+    _print(schema_text())
 
 
 @cli.command()

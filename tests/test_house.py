@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import grammar
 from tests.maps import MAP, file_map
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,13 @@ def test_every_setting_metric_and_method_is_documented():
     page = (ROOT / "search_spaces/README.md").read_text()
     names = [*FIELDS, *ALIASES, *UNNEEDED, *METHODS, *METRICS, *TASKS]
     assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_the_tables_of_the_grammar_page_are_the_declarations():
+    """`python -m tests.grammar` writes them."""
+    text = grammar.PAGE.read_text()
+    assert [name for name, *_ in grammar.TABLE.findall(text)] == list(grammar.TABLES)
+    assert grammar.page(text) == text
 
 
 def test_documented_defaults_are_the_catalogs():

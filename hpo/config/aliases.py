@@ -35,7 +35,7 @@ def resolve_aliases(section: Section) -> dict[str, Any]:
             section.problem(f"{alias.canonical} is given too", "they are the same: expected one of them", name)
         elif alias.meanings is None or value in alias.meanings:
             if alias.canonical in said_by:
-                found = f"{said_by[alias.canonical]} says otherwise of {alias.canonical}"
+                found = f"{said_by[alias.canonical]} and {name} conflict: both set {alias.canonical}"
                 section.problem(found, "expected one of them", name)
             resolved[alias.canonical] = value if alias.meanings is None else alias.meanings[value]
             said_by[alias.canonical] = name

@@ -6,20 +6,35 @@ import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from hpo.config.keys import Described, Group, Number, Whole, read_all
 from hpo.config.yaml_source import Section
+
+_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9]"
+COST = (
+    Number("per_hour", None, "price of an hour of wall time; alone it only makes the cost shown", above=0),
+    Number("max", None, "most cost; needs `per_hour`", above=0),
+)
+BUDGET = (
+    Whole("trials", None, "most trials, whatever `num_trials` or the grid says", low=1),
+    Number("hours", None, "wall time of all sessions together, each from its first training on", above=0),
+    Described("until", None, 'a time of day, `"06:00"`: the first one after the session began',
+              described={"type": ["string", "null"], "pattern": f"^{_TIME_OF_DAY}$"}),
+    Number("gpu_hours", None, "what trials on GPUs took, added up", above=0),
+    Group("cost", None, "what wall time costs", keys=COST),
+    Number("trial_minutes", None,
+           "a trial that takes longer ends at its next step; what it reached is its result, and the search goes on",
+           above=0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Whatever is reached first stops new trials. None: no bound."""
+    """The keys of `budget:`. Whatever is reached first stops new trials. None: no bound."""
 
     trials: int | None = None
     hours: float | None = None
-    """Of wall time, all sessions of a sweep together."""
     until: str | None = None
-    """A time of day, "06:00": the first after the session began."""
     trial_minutes: float | None = None
     gpu_hours: float | None = None
     cost_per_hour: float | None = None
@@ -34,6 +49,7 @@ class Spent:
     gpu_seconds: float = 0.0
 
     def cost(self, budget: Budget) -> float | None:
+        """In the unit of the file's `cost.per_hour`; None where the file has no price."""
         return None if budget.cost_per_hour is None else self.seconds / 3600 * budget.cost_per_hour
 
 
@@ -59,6 +75,7 @@ class Meter:
 
     @property
     def spent(self) -> Spent:
+        """What all sessions have used, this one included."""
         seconds = 0.0 if self.began is None else self.clock() - self.began
         return Spent(self.before.seconds + seconds, self.before.gpu_seconds + self.gpu_seconds)
 
@@ -97,34 +114,24 @@ def next_time(time_of_day: str, after: float) -> float:
 
 
 def parse_budget(root: Section) -> Budget:
+    """Read `budget:`."""
     section = root.section("budget")
-
-    def bound(key: str, owner: Section = section) -> float | None:
-        value = owner.optional(key, "a number above 0")
-        is_clock = isinstance(value, str) and ":" in value  # 1:30: hours and minutes, or minutes and seconds
-        expected = "a number above 0" + (", e.g. 1.5" if is_clock else "")
-        return None if value is None else owner.number(key, 1.0, lambda v: v > 0, expected)
-
-    trials = section.optional("trials")
-    if trials is not None:
-        trials = section.whole("trials", 1, 1)
     cost = section.section("cost")
-    per_hour, most = bound("per_hour", cost), bound("max", cost)
-    if most is not None and per_hour is None:
+    price = read_all(cost, COST)
+    if cost.raw("max") is not None and cost.raw("per_hour") is None:
         cost.problem("is given without per_hour", "expected cost: {per_hour: 2.5, max: 40}", "max")
     cost.finish()
-    budget = Budget(
-        trials, bound("hours"), _time_of_day(section), bound("trial_minutes"), bound("gpu_hours"), per_hour, most
-    )
+    bounds = read_all(section, BUDGET)
+    budget = Budget(**bounds, until=_time_of_day(section), cost_per_hour=price["per_hour"], cost_max=price["max"])
     section.finish()
     return budget
 
 
 def _time_of_day(section: Section) -> str | None:
-    value: Any = section.optional("until", expected := 'a time of day, e.g. "06:00"')
+    value = section.optional("until", expected := 'a time of day, e.g. "06:00"')
     if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(r"([01]?[0-9]|2[0-3]):[0-5][0-9]", value):
+    if not isinstance(value, str) or not re.fullmatch(_TIME_OF_DAY, value):
         section.got(value, f"expected {expected}", "until")
         return None
     return value.rjust(5, "0")

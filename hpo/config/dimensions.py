@@ -22,6 +22,7 @@ class Float:
     step: float | None = None
 
     def contains(self, value: Setting) -> bool:
+        """Whether a value is one of this dimension."""
         if not is_number(value) or not self.low <= value <= self.high:
             return False
         return self.step is None or math.isclose(float(self.nearest(value) or 0), value, rel_tol=1e-9)
@@ -35,6 +36,7 @@ class Float:
         return min(_between(self.low, self.high, u), self.high)
 
     def nearest(self, value: Setting) -> Setting:
+        """The dimension's own value nearest to any value."""
         clipped = min(max(float(value), self.low), self.high) if isinstance(value, (int, float)) else self.low
         if self.step is None:
             return clipped
@@ -49,6 +51,7 @@ class Float:
         return math.inf if self.step is None else self._steps() + 1
 
     def describe(self) -> str:
+        """Its values in words, as in `lora_r is a whole number from 4 to 64`."""
         steps = "" if self.step is None else f" in steps of {self.step:g}"
         return f"a number from {self.low:g} to {self.last:g}{steps}"
 
@@ -75,6 +78,7 @@ class Int:
     step: int = 1
 
     def contains(self, value: Setting) -> bool:
+        """Whether a value is one of this dimension."""
         if not is_number(value) or not isinstance(value, int):
             return False
         return self.low <= value <= self.high and (value - self.low) % self.step == 0
@@ -88,10 +92,12 @@ class Int:
         return self.low + min(int(u * (steps + 1)), steps) * self.step
 
     def nearest(self, value: Setting) -> Setting:
+        """The dimension's own value nearest to any value."""
         clipped = min(max(round(float(value)), self.low), self.last) if isinstance(value, (int, float)) else self.low
         return self.low + round((clipped - self.low) / self.step) * self.step
 
     def grid(self) -> list[Setting] | None:
+        """Every value in order."""
         return list(range(self.low, self.high + 1, self.step))
 
     def size(self) -> float:
@@ -99,6 +105,7 @@ class Int:
         return (self.last - self.low) // self.step + 1
 
     def describe(self) -> str:
+        """Its values in words, as in `lora_r is a whole number from 4 to 64`."""
         steps = "" if self.step == 1 else f" in steps of {self.step}"
         return f"a whole number from {self.low} to {self.last}{steps}"
 
@@ -115,6 +122,7 @@ class Choice:
     values: tuple[Setting, ...]
 
     def contains(self, value: Setting) -> bool:
+        """Whether a value is one of this dimension."""
         return not isinstance(value, bool) and value in self.values
 
     def at(self, u: float) -> Setting:
@@ -122,12 +130,14 @@ class Choice:
         return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
 
     def nearest(self, value: Setting) -> Setting:
+        """The dimension's own value nearest to any value."""
         numbers = [v for v in self.values if isinstance(v, (int, float))]
         if value in self.values or len(numbers) < len(self.values) or not isinstance(value, (int, float)):
             return next((v for v in self.values if v == value), self.values[0])
         return min(numbers, key=lambda v: abs(v - value))
 
     def grid(self) -> list[Setting] | None:
+        """Every value in order."""
         return list(self.values)
 
     def size(self) -> float:
@@ -135,6 +145,7 @@ class Choice:
         return len(self.values)
 
     def describe(self) -> str:
+        """Its values in words, as in `lora_r is a whole number from 4 to 64`."""
         return "one of " + ", ".join("null" if v is None else str(v) for v in self.values)
 
 

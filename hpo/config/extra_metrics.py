@@ -1,15 +1,28 @@
-"""What is measured besides the task's metrics: generated text, and functions of the user's."""
+"""What is measured besides the task's metrics: generated text, and functions of your own."""
 
 from __future__ import annotations
 
 import re
 
+from hpo.config.keys import Described, Whole, read_all
 from hpo.config.yaml_source import Section
 from trainers.metrics.table import own_name
 from trainers.protocol.catalog import GENERATED, METRICS, TASKS
 from trainers.protocol.messages import Generation
 
 _OWN = re.compile(r"[^:]+\.py:[A-Za-z_]\w*")
+_NAME = {"anyOf": [{"enum": [*GENERATED]}, {"type": "string", "pattern": f"^{_OWN.pattern}$"}]}
+METRICS_KEY = Described(
+    "metrics", None,
+    "what is measured besides the task's metrics: a metric of generated text, `FILE.py:FUNCTION`, or a list of them",
+    described={"anyOf": [{"type": "null"}, *_NAME["anyOf"], {"type": "array", "items": _NAME}]},
+)  # fmt: skip
+GENERATION = (
+    Whole("examples", 64,
+          "for metrics of generated text: so many validation rows, the same in every trial, are answered greedily",
+          low=1, high=1_000_000),
+    Whole("max_new_tokens", 64, "longest answer", low=1, high=100_000),
+)  # fmt: skip
 
 
 def parse_metrics(root: Section, task: str) -> tuple[str, ...]:
@@ -50,8 +63,6 @@ def _refuse(value: object, task: str, known: tuple[str, ...], before: list[str])
 def parse_generation(root: Section) -> Generation:
     """Read `generation:`: how many answers, and how long."""
     section = root.section("generation")
-
-    examples, longest = section.whole("examples", 64, 1, 1_000_000), section.whole("max_new_tokens", 64, 1, 100_000)
-    generation = Generation(examples, longest)
+    generation = Generation(**read_all(section, GENERATION))
     section.finish()
     return generation

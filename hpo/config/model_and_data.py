@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
+from typing import Any
 
+from hpo.config.keys import TEXT, Described, Flag, Group, Share, Text, Whole, read_all
 from hpo.config.lookup import look_up
 from hpo.config.yaml_source import Section
 from hpo.demo.fetch import fetched_path
@@ -22,18 +24,70 @@ from trainers.protocol.slices import parse_slice
 DOCUMENTS = ("file", "paragraph", "line")
 """What `data.documents` may name; any other text stands between two documents."""
 MOST_ROWS = 1_000_000_000_000
+_REQUIRED_TEXT = {"type": "string", "minLength": 1}
+MODEL = Group(
+    "model", None, "hub id, folder, or `fetch:NAME` (after `hpo fetch NAME`)", is_required=True, short=("string",),
+    keys=(
+        Described("source", None, "hub id, folder, or `fetch:NAME` (after `hpo fetch NAME`)", is_required=True,
+                  described=_REQUIRED_TEXT),
+        Text("revision", None, "of a hub id: a branch, tag or commit"),
+        Flag("trust_remote_code", False, "whether code that comes with a model of the hub may run on this machine"),
+        Text("adapter", None, "folder of an earlier training that is folded into the weights"),
+    ),
+)  # fmt: skip
+SOURCE = (
+    Described("source", None,
+              "a file, a folder, a pattern, a hub id, or `fetch:NAME`",
+              is_required=True, described=_REQUIRED_TEXT),
+    Text("config", None, "of a hub id: which of its configurations (`name` of `datasets.load_dataset`)"),
+    Text("revision", None, "of a hub id: a branch, tag or commit"),
+    Text("split", None, "which rows: `train[:4096]`, `train[10:20]`, `train[-100:]`, `train[80%:]`",
+         shown="all rows; of a hub id the split's own name"),
+)  # fmt: skip
+_COLUMNS = ("text", "label", "labels", "value", "words", "tags", "entities", "messages", "input", "output")
+_FURTHER_COLUMNS = {
+    "text_pair": "name of the column with the second text of a pair",
+    "answer": "`instruct`: the first column that is learned; by default the template's last",
+    "text_template": "`instruct`: makes one text of a row's columns, see the tasks",
+}
+_HELD_OUT = "rows of its own; a row that is also in train is taken out of train"
+_SHARE = "a share below 1 (test first, then validation of what is left), or a number of rows"
+DATA = Group(
+    "data", None, "the training rows, or a mapping of splits and columns", is_required=True, short=("string",),
+    keys=(
+        Group("train", None,
+              "rows to train on; validation and test rows are cut from them where those are not given",
+              is_required=True, short=("string",), keys=SOURCE),
+        *(Group(split, None, _HELD_OUT, shown='cut from train, or see "Splits by name"', short=("string",), keys=SOURCE)
+          for split in ("validation", "test")),
+        *(Share(f"{split}_size", 0.1, _SHARE, most=MOST_ROWS) for split in ("validation", "test")),
+        Whole("split_seed", 0, "of the cut; independent of `seed`, so that the sealed test set stays the same",
+              low=0, most=(1 << 63) - 1),
+        *(Described(role, None, "name of the task's column", shown="the same word", described=TEXT)
+          for role in _COLUMNS),
+        *(Described(role, None, means, described=TEXT) for role, means in _FURTHER_COLUMNS.items()),
+        Described("label_names", None,
+                  "names of labels or tags that the data holds as numbers, the name of 0 first: "
+                  "`[negative, positive]`; also the names of lists of 0 and 1",
+                  described={"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 2,
+                             "uniqueItems": True}),
+        Text("documents", "file",
+             "`causal-lm` only, what one text of a `.txt` is: the whole `file`, a `paragraph` (empty lines part them), "
+             'a `line`, or any other text that stands between two, e.g. `"\\n***\\n"`'),
+    ),
+)  # fmt: skip
 
 
 def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
     """`model:`, a text or a mapping. A folder is looked at here: it must hold a config and safetensors."""
     value = root.raw("model")
-    revision, trust, adapter = None, False, None
+    given: dict[str, Any] = {"revision": None, "trust_remote_code": False, "adapter": None}
     key: tuple[str, ...] = ("model",)
     if isinstance(value, dict):
         section = root.section("model")
-        value, revision = section.text("source"), section.text("revision")
-        trust = section.flag("trust_remote_code", False)
-        adapter = _parse_adapter(section, file)
+        value, given = section.text("source"), read_all(section, MODEL.keys)
+        if given["adapter"] is not None:
+            given["adapter"] = _parse_adapter(section, given["adapter"], file)
         section.finish()
         key = ("model", "source")
     if not isinstance(value, str) or not value:
@@ -42,10 +96,10 @@ def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
         else:
             root.got(value, "expected a hub id, a folder or fetch:NAME", *key)
         return ModelRef("")
-    found = _look_up(root, key, value, file, home, "folder", is_hub=revision is not None)
+    found = _look_up(root, key, value, file, home, "folder", is_hub=given["revision"] is not None)
     if isinstance(found, Path):
         _check_model_folder(root, found, key)
-    return ModelRef(str(found or value), revision, trust, adapter)
+    return ModelRef(str(found or value), **given)
 
 
 def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None:
@@ -58,11 +112,8 @@ def _check_model_folder(root: Section, path: Path, key: tuple[str, ...]) -> None
             root.problem(found, expected, *key)
 
 
-def _parse_adapter(section: Section, file: Path) -> str | None:
+def _parse_adapter(section: Section, given: str, file: Path) -> str | None:
     """`adapter:`, the folder of a PEFT adapter that can be folded into the model's weights, or of all weights anew."""
-    given = section.text("adapter")
-    if given is None:
-        return None
     try:
         folder = given_path(given, file.parent)
     except ValueError as error:
@@ -80,7 +131,7 @@ def _why_no_adapter(folder: Path) -> tuple[str, str] | None:
     if not (folder / ADAPTER_WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
         return f"{folder} has only adapter_model.bin", f"expected {ADAPTER_WEIGHTS}; pickled weights are never read"
     if adapter_files(folder) == [folder / OWN_WEIGHTS]:
-        return None  # of the method full; that of another is told when it is read
+        return None  # kept by the method full; that of another method is refused when it is read
     if missing := [path.name for path in adapter_files(folder) if not path.is_file()]:
         return f"{folder} has no {' and no '.join(missing)}", "expected a PEFT adapter, or what the method full keeps"
     try:
@@ -104,24 +155,10 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         root.problem("is missing", "expected at least data: {train: FILE}", "data")
     raw = root.raw("data")
     section = root.child("data", {"train": raw}) if isinstance(raw, str) else root.section("data")
-    columns = {
-        role: section.text(role, default) or default for role, default in (TASKS[task].columns if task else {}).items()
-    }
-    if task:
-        columns |= {role: name for role in TASKS[task].optional_columns if (name := section.text(role))}
-    else:  # without a task every column key may be right
-        for role in {role for t in TASKS.values() for role in (*t.columns, *t.optional_columns)}:
-            section.raw(role)
+    columns = _parse_columns(section, task)
     sources = {split: _parse_source(section, split, file, home) for split in ("train", "validation", "test")}
-    sizes = {
-        split: section.number(
-            f"{split}_size", 0.1, lambda v: 0 < v < 1 or (v >= 1 and v == int(v)),
-            "a share below 1 or a whole number of rows", most=MOST_ROWS,
-        )
-        for split in ("validation", "test")
-    }  # fmt: skip
-    documents, label_names = _parse_documents(section, task), _parse_label_names(section, task)
-    split_seed = section.whole("split_seed", 0, 0, most=(1 << 63) - 1)
+    given, label_names = read_all(section, DATA.keys), _parse_label_names(section, task)
+    _check_documents(section, task, given["documents"])
     if "data" in root:
         if section.raw("train") is None:
             section.problem("is missing", "expected a file, a hub id or fetch:NAME", "train")
@@ -131,22 +168,30 @@ def parse_data(root: Section, file: Path, home: Home, task: str) -> DataRef:
         validation=sources["validation"],
         test=sources["test"],
         columns=columns,
-        validation_size=float(sizes["validation"]),
-        test_size=float(sizes["test"]),
-        seed=split_seed,
-        documents=documents,
+        validation_size=float(given["validation_size"]),
+        test_size=float(given["test_size"]),
+        seed=given["split_seed"],
+        documents=given["documents"],
         label_names=label_names,
     )
 
 
-def _parse_documents(data: Section, task: str) -> str:
-    """What one text of a `.txt` file is: a word of `DOCUMENTS`, or what stands between two texts."""
-    value = data.text("documents", "file") or ""
+def _parse_columns(data: Section, task: str) -> dict[str, str]:
+    """Role -> column, as given or as by default; empty where the task is not known."""
+    if not task:  # every column key may be right
+        for role in (*_COLUMNS, *_FURTHER_COLUMNS):
+            data.raw(role)
+        return {}
+    columns = {role: data.text(role, default) or default for role, default in TASKS[task].columns.items()}
+    return columns | {role: name for role in TASKS[task].optional_columns if (name := data.text(role))}
+
+
+def _check_documents(data: Section, task: str, value: str) -> None:
+    """Refuse `documents`, a word of `DOCUMENTS` or what stands between two texts, where it cannot be meant."""
     if "documents" in data and task not in ("", "causal-lm"):
         data.problem("is given", f"only causal-lm reads documents, not {task}: remove it", "documents")
     elif value not in DOCUMENTS and (meant := difflib.get_close_matches(value.lower(), DOCUMENTS, 1, 0.8)):
         data.got(value, f"did you mean {meant[0]!r}?", "documents")
-    return value
 
 
 def _parse_label_names(data: Section, task: str) -> list[str]:
@@ -178,10 +223,10 @@ def _parse_source(data: Section, role: str, file: Path, home: Home) -> SourceRef
         value = None
     else:
         value = section.text("source")
-    config, revision, split = section.text("config"), section.text("revision"), section.text("split")
-    is_hub = config is not None or revision is not None
+    given = read_all(section, SOURCE)
+    is_hub = given["config"] is not None or given["revision"] is not None
     place = "" if value is None else _locate(section, "source", value, file, home, is_hub=is_hub)
-    source = SourceRef(place, config, revision, split)
+    source = SourceRef(place, **given)
     section.finish()
     _check_part(section, role, source)
     return source
@@ -200,7 +245,7 @@ def _check_part(section: Section, role: str, source: SourceRef) -> None:
         section.got(source.split, str(error), "split")
         return
     if not source.is_hub and parts[0].name not in ("train", role):
-        right = f"the rows of files are train: expected e.g. train[:4096], or {role}[:4096]"
+        right = f"local files have no named splits: write train[:4096], or {role}[:4096]"
         section.got(source.split, right, "split")
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hpo.config.keys import Described, Number, read_all
 from hpo.config.yaml_source import Section
 from trainers.metrics.table import own_name
 from trainers.protocol.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction
@@ -39,6 +40,19 @@ class Objective:
 
 MOST = 1_000_000_000_000
 """Of what a constraint bounds: seconds, parameters, megabytes."""
+OBJECTIVE = (
+    Described("direction", None, "`maximize` or `minimize`, for a metric of your own only",
+              described={"enum": [*DIRECTIONS, None]}),
+    Described("metric", None, "what a trial's best evaluation, its early stopping and the champion are judged by",
+              shown="the task's first", described={
+                  "anyOf": [{"enum": [*METRICS, *RESOURCES, None]}, {"type": "string", "pattern": r"^[A-Za-z_]\w*$"}],
+              }),
+)  # fmt: skip
+CONSTRAINTS = (
+    Number("max_seconds", None, "of training and evaluating, for a whole trial", above=0, most=MOST),
+    Number("max_trainable_parameters", None, "parameters that a trial trains", above=0, most=MOST),
+    Number("max_adapter_mb", None, "size of the adapter's files", above=0, most=MOST),
+)
 Constraints = Mapping[str, float]
 """Resource -> the most of it that a trial may need."""
 
@@ -54,8 +68,8 @@ def excess(result: TrialResult, constraints: Constraints) -> dict[str, float]:
 
 
 def gate_of(task: str, objective: Objective) -> Objective:
-    """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first: nobody
-    generates answers, or runs functions of the user's, in onnxruntime."""
+    """What ONNX variants are judged by: the objective where it is the task's own metric, else the task's first. In
+    onnxruntime no answers are generated for it, and your own functions do not run."""
     metrics = TASKS[task].metrics
     return objective if objective.metric in metrics else Objective(metrics[0], METRICS[metrics[0]].direction)
 
@@ -71,7 +85,7 @@ def pareto_front(points: Mapping[int, Sequence[float]]) -> list[int]:
 
 def parse_objectives(root: Section, task: str, further: Sequence[str] = ()) -> tuple[Objective, ...]:
     """Read `objective:`, a mapping or a list of them; the first must be a metric of the task, one of generated text
-    where it generates, or one of the user's among the `further` metrics."""
+    where it generates, or your own among the `further` metrics."""
     raw = root.raw("objective")
     if not task:
         return (Objective("loss", "minimize"),)
@@ -113,7 +127,7 @@ def _parse_objective(section: Section, task: str, allowed: Sequence[str], defaul
 
 
 def _direction(section: Section, metric: str) -> Direction:
-    """Of a metric of the user's: nobody else knows which is better."""
+    """The direction of your own metric: nobody else knows which is better."""
     if section.raw("direction") is None:
         section.problem("is missing", f"expected maximize or minimize: which is better of {metric}?", "direction")
         return "maximize"
@@ -121,12 +135,8 @@ def _direction(section: Section, metric: str) -> Direction:
 
 
 def parse_constraints(root: Section) -> dict[str, float]:
-    """Read `constraints:`, e.g. `{max_seconds: 60}`."""
+    """Read `constraints:`, e.g. `{max_seconds: 60}`, to resource -> bound."""
     section = root.section("constraints")
-    constraints = {}
-    for name in RESOURCES:
-        key = f"max_{name}"
-        if section.optional(key) is not None:
-            constraints[name] = section.number(key, 1.0, lambda v: v > 0, "a number above 0", MOST)
+    bounds = read_all(section, CONSTRAINTS)
     section.finish()
-    return constraints
+    return {key.removeprefix("max_"): bound for key, bound in bounds.items() if bound is not None}

@@ -13,13 +13,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.config.dimensions import Choice, Dimension, Float, Int, is_number
+from hpo.config.keys import EXPONENT, Described, Flag, OneOf
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.quoting import listed
+from trainers.protocol.catalog import METHOD
 from trainers.protocol.settings import ALIASES, FIELDS, MOST, Field, Setting, mapping_text
 
 MOST_STEPS = 1_000_000
 """Of a dimension of floats: with more of them a step says nothing."""
+KINDS = ("float", "int", "choice")
+SEARCHABLE = (METHOD.name, *(field.name for field in FIELDS.values() if field.searchable))
+LOG = Flag("log", False, "`float`, `int`: spread the values over their logarithm; not with `step`")
+DIMENSION = (
+    OneOf("type", "", "`float` is any number, `int` a whole number, `choice` one of a few values", choices=KINDS,
+          is_required=True),
+    Described("low", None, "`float`, `int`: the smallest value, itself included", shown="required", described={}),
+    Described("high", None, "`float`, `int`: the largest value, itself included", shown="required", described={}),
+    LOG,
+    Described("step", None, "`float`, `int`: distance from one value to the next, from `low` on",
+              described={"type": ["number", "string", "null"], "exclusiveMinimum": 0, "maximum": MOST,
+                         "pattern": EXPONENT}),
+    Described("values", None, "`choice`: a list of values, each once", shown="required", described={}),
+    Described("when", None,
+              "the dimension exists only where another one has this value, e.g. `{method: lora}`, or one of `[a, b]`",
+              described={"type": "object", "minProperties": 1, "propertyNames": {"enum": list(SEARCHABLE)}}),
+)  # fmt: skip
+"""Keys of a dimension; what `low`, `high` and `values` may be follows from its setting."""
 Condition = Mapping[str, tuple[Setting, ...]]
 """Name of another dimension -> the values for which this one exists."""
 Point = dict[str, Setting]
@@ -198,7 +218,7 @@ def _refuse_name(section: Section, name: str, fields: Mapping[str, Field]) -> No
 
 def _parse_dimension(section: Section, field: Field) -> Dimension | None:
     before = len(section.problems)
-    kind = section.one_of("type", ("float", "int", "choice"), "")
+    kind = section.one_of("type", KINDS, "")
     if "type" not in section:
         section.problem("has no type", "expected type: float, int or choice")
     dimension: Dimension | None = None
@@ -229,7 +249,7 @@ def _parse_choice(section: Section, field: Field) -> Choice | None:
 
 def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | None:
     low, high = (_parse_bound(section, field, kind, end) for end in ("low", "high"))
-    log = section.flag("log", False)
+    log = LOG.read(section)
     step = section.optional("step", "a number above 0")
     if kind == "int" and field.type is float:
         section.problem("got type int", f"{field.name} is {field.describe()}: expected type: float", "type")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.config.dimensions import Choice, is_number
+from hpo.config.keys import SWEEP_NAME, Described, OneOf, Whole, read_all
 from hpo.config.space import Point, SearchSpace
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
@@ -16,6 +17,18 @@ from hpo.quoting import quoted
 from trainers.protocol.settings import Setting
 
 STRATEGIES = ("auto", "random", "grid", "tpe", "gp", "qmc", "nsga2")
+STRATEGY = (
+    OneOf("type", "auto", "how points are chosen", choices=STRATEGIES),
+    Whole("num_trials", 20, "a total, trial 0 (the baseline) included; may be raised later; `grid` does without it",
+          low=1),
+    Described("enqueue", None,
+              "points to try first, e.g. `[{learning_rate: 1e-3}]`; dimensions left out are as in the baseline",
+              described={"type": ["array", "null"], "items": {"type": "object"}}),
+    Described("warm_start", None,
+              "names of earlier sweeps: trials that this one would train just the same are taken over with their "
+              "results, and the three best points of each are tried first",
+              described={**SWEEP_NAME, "type": ["array", "string", "null"], "items": SWEEP_NAME}),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class SearchStrategy:
     """Earlier sweeps whose best points are tried first and whose equal trials are taken over."""
 
     def resolved(self) -> dict[str, Any]:
+        """The strategy as plain values."""
         return {
             "type": self.type, "num_trials": self.num_trials, "enqueue": [dict(p) for p in self.enqueue],
             "warm_start": list(self.warm_start),
@@ -97,10 +111,10 @@ def complete_point(given: Mapping[str, Setting], space: SearchSpace, defaults: M
 
 
 def parse_strategy(root: Section, space: SearchSpace) -> SearchStrategy:
+    """Read `search_strategy:`; points to try first must lie in `space`."""
     section = root.section("search_strategy")
-    kind = section.one_of("type", STRATEGIES, "auto")
     enqueue = _parse_enqueue(root, section, space)
-    trials = section.whole("num_trials", 20, 1)
+    given = read_all(section, STRATEGY)
     warm_start: Any = section.raw("warm_start")
     if warm_start is None or isinstance(warm_start, str):
         warm_start = [] if warm_start is None else [warm_start]
@@ -110,7 +124,7 @@ def parse_strategy(root: Section, space: SearchSpace) -> SearchStrategy:
         section.got(warm_start, "expected names of earlier sweeps", "warm_start")
         warm_start = []
     section.finish()
-    return SearchStrategy(kind, trials, enqueue, tuple(warm_start))
+    return SearchStrategy(**given, enqueue=enqueue, warm_start=tuple(warm_start))
 
 
 def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple[Mapping[str, Setting], ...]:

@@ -33,16 +33,18 @@ class Finalists:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """What the sweep puts up with before it gives a trial up."""
+    """What the sweep does before it gives a trial up."""
 
     retries: int
     """Attempts after the first one that a crash or an interruption may cost."""
     stall_minutes: float
-    """A trial that tells nothing for so long is hung."""
+    """A trial that makes no progress for so long is hung."""
 
 
 @dataclass(frozen=True)
 class Promote:
+    """How the champion is released."""
+
     name: str
     max_drop: float
     """Largest worsening of the metric a variant may show, as a share of torch's own value."""
@@ -80,7 +82,7 @@ class SweepConfig:
     report_to: tuple[str, ...] = ()
     """Views that are written beside MLflow's."""
     code: tuple[str, ...] = ()
-    """Hashes of the files that hold functions of the user's."""
+    """Hashes of the files that hold your own functions."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)
@@ -96,6 +98,7 @@ class SweepConfig:
         return self.objectives[0]
 
     def workload(self, home: Home) -> Workload:
+        """What all trials share: task, model, data at the longest `max_length` of any trial, metrics."""
         max_length = max(int(value or 0) for value in self._largest("max_length"))
         return Workload(
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
@@ -117,7 +120,7 @@ class SweepConfig:
         return tuple(str(v) for v in dimension.values) if isinstance(dimension, Choice) else (self.method,)
 
     def defaults(self) -> dict[str, Setting]:
-        """What a dimension is where no search says otherwise."""
+        """Every setting, and the method, where no search decides it."""
         settings = {**self.settings, "method": self.method}
         if settings.get("lora_alpha") is None and "lora_alpha" in self.space.dimensions:
             ranks = self.space.dimensions.get("lora_r")

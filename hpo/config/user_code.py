@@ -1,4 +1,4 @@
-"""The user's own files that a sweep names: below the YAML's folder, known by their hash, read but never run here."""
+"""Your own files that a sweep names: below the YAML's folder, known by their hash, read but never run here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,34 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hpo.config.dimensions import Choice
+from hpo.config.sweep_config import SweepConfig
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.given_path import given_path
 from hpo.quoting import clipped, quoted
+from trainers.protocol.catalog import TASKS
 from trainers.protocol.files import file_fingerprint
 
 
-def own_file(root: Section, name: str, folder: Path, *key: str) -> str | None:
+def own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:
+    """Hashes of your own files that `loss` and `metrics` name; each must lie below the YAML's folder."""
+    dimension = config.space.dimensions.get("loss")
+    searched = [str(v) for v in dimension.values] if isinstance(dimension, Choice) else []
+    folder, hashes = config.file.resolve().parent, []
+    for name in dict.fromkeys([str(config.settings["loss"]), *searched]):
+        key = ("search_space", "loss") if name in searched else ("training", "loss")
+        losses = TASKS[config.task].losses if config.task else (name,)
+        if ":" in name:
+            hashes.append(_own_file(root, name, folder, *key))
+        elif name not in losses:
+            right = f"{config.task} has {', '.join(losses)}, or one of yours: FILE.py:FUNCTION"
+            root.got(name, right, *key)
+    hashes += [_own_file(root, name, folder, "metrics") for name in config.metrics if ":" in name]
+    return tuple(hash_ for hash_ in hashes if hash_)
+
+
+def _own_file(root: Section, name: str, folder: Path, *key: str) -> str | None:
     """The hash of the file that `FILE.py:NAME` names; None, and a problem at `key`, where it is of no use: not there,
     no Python, or without a function or class of that name."""
     file, _, function = name.partition(":")
@@ -40,9 +60,9 @@ def _why_of_no_use(path: Path, file: str, function: str) -> tuple[str, str] | No
         with warnings.catch_warnings(action="ignore"):  # of odd escapes: Python says so when it runs
             tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
-        return f"{file}:{error.lineno or 1} is not Python: {clipped(error.msg)}", "mend it"
+        return f"{file}:{error.lineno or 1} is not Python: {clipped(error.msg)}", "correct it"
     except (ValueError, RecursionError, MemoryError) as error:  # a NUL; brackets in brackets in brackets
-        return f"{file} is not Python: {clipped(str(error) or type(error).__name__)}", "mend it"
+        return f"{file} is not Python: {clipped(str(error) or type(error).__name__)}", "correct it"
     except OSError as error:
         return f"{file} cannot be read: {error.strerror}", "expected a Python file"
     names = list(_names(tree.body))

@@ -1,7 +1,7 @@
 """YAML as written by a person: keys asked for one at a time, each with its line for messages.
 
 `Section` hands out keys one at a time and collects every problem instead of stopping at the first, so that a
-person sees all of them at once. What nobody asked for is an unknown key.
+person sees all of them at once. A key that was not asked for is an unknown key.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Section:
         return key in self._values
 
     def names(self) -> list[str]:
+        """The keys that stand there, in their order."""
         return list(self._values)
 
     def where(self, *keys: str) -> str:
@@ -40,6 +41,7 @@ class Section:
         return self.written.where((*self._path, *keys))
 
     def problem(self, found: str, expected: str = "", *keys: str) -> None:
+        """Report what is wrong with a key below this section, and what would be right."""
         self.problems.append(Problem(self.where(*keys), found, expected))
 
     def got(self, value: object, expected: str, *keys: str) -> None:
@@ -68,6 +70,7 @@ class Section:
         return key not in self._values
 
     def text(self, key: str, default: str | None = None) -> str | None:
+        """A text that is not empty; null only where the default is None."""
         value = self.raw(key)
         is_fine_null = default is None and value is None and not self.is_empty(key)
         if self._is_left_out(key) or is_fine_null:
@@ -80,7 +83,7 @@ class Section:
     def number(
         self, key: str, default: float, accept: Callable[[float], bool], expected: str, most: float = 1_000_000
     ) -> float:
-        """A finite number; beyond `most` it is a slip of the pen, whatever `accept` says."""
+        """A finite number; beyond `most` it is a typing error, whatever `accept` says."""
         if self._is_left_out(key):
             return default
         value = self.raw(key)
@@ -102,6 +105,7 @@ class Section:
         return int(self.number(key, default, lambda v: low <= v <= (high or most) and v == int(v), right, most))
 
     def flag(self, key: str, default: bool) -> bool:
+        """true or false."""
         if self._is_left_out(key):
             return default
         value = self.raw(key)
@@ -111,6 +115,7 @@ class Section:
         return default
 
     def one_of(self, key: str, choices: Iterable[str], default: str) -> str:
+        """One of a few words."""
         if self._is_left_out(key):
             return default
         value = self.raw(key)
@@ -138,7 +143,7 @@ class Section:
             self._asked.append(key)
 
     def finish(self) -> None:
-        """Report every key that nobody asked for."""
+        """Report every key that was not asked for as unknown."""
         known = list(dict.fromkeys(self._asked))
         for key in self._values:
             if key not in known:

@@ -109,7 +109,7 @@ REFUSED: dict[str, list[str]] = {
     ],
     "own-code-that-cannot-be": [
         "4: training.loss: no file 'mistyped.py'; paths start at {folder}",
-        "5: metrics: broken.py:3 is not Python: expected ':'; mend it",
+        "5: metrics: broken.py:3 is not Python: expected ':'; correct it",
         "5: metrics: sound.py has no function or class 'costs'; did you mean 'cost'?",
     ],
     "endless-value": [

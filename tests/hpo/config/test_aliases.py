@@ -60,7 +60,7 @@ def test_a_setting_by_another_name_is_that_setting(tmp_path, training, ours):
         ({"gradient_accumulation_steps": 9000, "per_device_train_batch_size": 9000},
          "gradient_accumulation_steps: 9000 times 9000 makes batch_size 81000000; "
          "expected a whole number at least 1 and at most 65536"),
-        ({"bf16": True, "fp16": True}, "fp16: bf16 says otherwise of precision; expected one of them"),
+        ({"bf16": True, "fp16": True}, "fp16: bf16 and fp16 conflict: both set precision; expected one of them"),
         ({"bf16": "yes"}, "bf16: got 'yes'; expected true or false"),
         ({"fp16": False, "precision": "fp16"},
          "fp16: precision is given too; they are the same: expected one of them"),

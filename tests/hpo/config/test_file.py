@@ -431,7 +431,7 @@ def test_data_in_short_form_has_its_own_line(refused):
          [".split: got 'train[10%:20]'; expected both ends in percent, or both in rows"]),
         ("{source: train.jsonl, split: 'train[:5]+train[9:]'}", [".split: got 'train[:5]+train[9:]'; expected e.g."]),
         ("{source: train.jsonl, split: 'test[:5]'}",
-         [".split: got 'test[:5]'; the rows of files are train: expected e.g. train[:4096], or validation[:4096]"]),
+         [".split: got 'test[:5]'; local files have no named splits: write train[:4096], or validation[:4096]"]),
         ("{source: org/data, split: 'train[:200%]'}",
          [".split: got 'train[:200%]'; expected percents from -100% to 100%"]),
         ("{source: org/data, split: 5, confg: en}",
@@ -1053,9 +1053,10 @@ def test_the_page_marks_just_what_can_be_searched(page):
 
 def test_the_page_has_the_defaults_of_each_task(page):
     rows = rows_of(page)
-    for name, value in TASKS["chat"].defaults.items():
-        own = f"(chat: {value:g})"
-        assert (own in rows[name][1]) == (value != FIELDS[name].default), name
+    for task in TASKS.values():
+        for name, value in task.defaults.items():
+            own = re.search(rf"`{task.name}`[^;)]*: {value:g}[;)]", rows[name][1])
+            assert bool(own) == (value != FIELDS[name].default), name
 
 
 DEFAULTS_OFF = "-"

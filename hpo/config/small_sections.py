@@ -1,0 +1,121 @@
+"""The short sections that say how a sweep runs and ends: `finalists`, `trials`, `promote`, `report_to`."""
+
+from __future__ import annotations
+
+from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, Whole, read_all
+from hpo.config.sweep_config import Finalists, Promote, RetryPolicy
+from hpo.config.yaml_source import Section
+from hpo.errors import did_you_mean
+from hpo.paths import NAME_PATTERN
+from trainers.protocol.catalog import TASKS
+
+VIEWS = ("mlflow", "tensorboard")
+"""What `report_to` may name."""
+_SWITCHES = {"on": "true", "yes": "true", "off": "false", "no": "false"}
+"""What YAML 1.1 takes for true and false, and YAML 1.2 for text."""
+
+FINALISTS = Group(
+    "finalists", None, "repeats of the best trials; `true` for the defaults below", shown="false", short=("boolean",),
+    keys=(
+        Whole("top", 3, "how many of the best complete trials; the baseline comes on top", low=1, high=100),
+        Whole("seeds", 3, "trainings of each, with seeds that the search has not used; from 2", low=2, high=100),
+    ),
+)  # fmt: skip
+TRIALS = Group(
+    "trials", None, "what the sweep does before it gives a trial up",
+    keys=(
+        Whole("retries", 2, "further attempts after a crash, an interruption or a stall, each from the last checkpoint",
+              low=0, high=1000),
+        Number("stall_minutes", 30,
+               "a trial that makes no progress for so long is hung: it is ended and tried again", above=0),
+    ),
+)  # fmt: skip
+PROMOTE = Group(
+    "promote", None,
+    "`false` ends the sweep at the champion. Left out, a champion that can never be released (see `hpo check`) stays "
+    "an adapter; written, it is an error before the first trial",
+    shown="true", short=("boolean",),
+    keys=(
+        Described("name", None, "name in the model registry", shown="the sweep's", described=SWEEP_NAME),
+        Number("max_drop", 0.01,
+               "largest worsening of the metric against PyTorch, as a share of its value, that a variant may show",
+               low=0, below=1),
+        Flag("replace", False,
+             "take the name although another sweep's release has it that is better on these validation rows, or cannot "
+             "be measured on them"),
+        Flag("allow_useless", False,
+             "release a champion that is no better than always answering the mean of the values, or the most frequent "
+             "label(s)"),
+    ),
+)  # fmt: skip
+REPORT_TO = Described(
+    "report_to", None,
+    "`[tensorboard]` writes event files below the home, in `tensorboard/NAME`, for trials from then on; MLflow is "
+    "always written and may be named too",
+    shown="[]", described={"type": ["array", "null"], "items": {"enum": list(VIEWS)}},
+)  # fmt: skip
+
+
+def parse_name(section: Section, default: str) -> str:
+    """Read `name:`, of a sweep or of what it releases."""
+    name = section.text("name", default) or default
+    if not NAME_PATTERN.fullmatch(name):
+        section.got(name, "expected letters, digits, '.', '_' and '-'", "name")
+    return name
+
+
+def parse_finalists(root: Section) -> Finalists | None:
+    """Read `finalists:`; None where it is off."""
+    if root.raw("finalists") is None or (section := _switched(root, "finalists")) is None:
+        return None
+    finalists = Finalists(**read_all(section, FINALISTS.keys))
+    section.finish()
+    return finalists
+
+
+def parse_retry_policy(root: Section) -> RetryPolicy:
+    """Read `trials:`."""
+    section = root.section("trials")
+    given = read_all(section, TRIALS.keys)
+    section.finish()
+    return RetryPolicy(given["retries"], float(given["stall_minutes"]))
+
+
+def parse_promote(root: Section, name: str, task: str) -> Promote | None:
+    """Read `promote:`, by default the champion under the sweep's `name` where models of `task` can be released."""
+    given = root.raw("promote")
+    if task and not TASKS[task].variants:
+        if given not in (None, False):
+            root.problem("is given", f"models of {task} are not released yet: leave it out", "promote")
+        return None
+    if (section := _switched(root, "promote")) is None:
+        return None
+    promoted = parse_name(section, name) if "name" in section else name
+    promote = Promote(promoted, **read_all(section, PROMOTE.keys))
+    section.finish()
+    return promote
+
+
+def parse_report_to(root: Section) -> tuple[str, ...]:
+    """Read `report_to:`, where trials are shown; MLflow has them in any case."""
+    given = root.raw("report_to")
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        root.got(given, "expected a list, e.g. [tensorboard]", "report_to")
+        return ()
+    for name in given:
+        if name not in VIEWS:
+            root.got(name, did_you_mean(str(name), VIEWS), "report_to")
+    return tuple(name for name in VIEWS if name in given)
+
+
+def _switched(root: Section, key: str) -> Section | None:
+    """A section that `false` turns off, and that `true` leaves at its defaults."""
+    given = root.raw(key)
+    if isinstance(given, str) and (meant := _SWITCHES.get(given.lower())):
+        root.got(given, f"write {meant}", key)
+        return None
+    if given is False:
+        return None
+    return root.child(key, {}) if given is True else root.section(key)
