@@ -72,11 +72,12 @@ def run_sweep(
     try:
         with (
             terminate_as_interrupt(),
+            nothing_left_behind(home, config.name),
             sweep_lock(paths.lock) as lock_fd,
             trial_host(paths, lock_fd, worker) as executor,
         ):
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
-            with nothing_left_behind(home, config.name), doing("reading data and model", paths.host_log):
+            with doing("reading data and model", paths.host_log):
                 inspection = inspect(executor, config, home)
                 warm_up(executor, config, home, inspection)
                 slots = slots_for(executor, config, home, inspection, jobs, threads)

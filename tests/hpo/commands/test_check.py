@@ -175,7 +175,7 @@ FIELDS = {  # rows in which one is missing, empty, and of the wrong kind: what i
             {"messages": []},
         ],
         {
-            2: "turn 2 has the role 'bot', none of system, user, assistant",
+            2: "turn 2 has the role 'bot', expected one of system, user, assistant",
             3: "the last turn is the user's, not the assistant's",
             4: "turn 2 is empty",
             5: "messages is not a list of turns",
