@@ -172,16 +172,18 @@ def test_one_text_with_two_labels_is_counted_apart(tmp_path):
     given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
     notes = inspect(Inspect(given)).notes
     assert "2 duplicate rows dropped" in notes
-    assert "1 of them have another answer than the row that stays" in notes
+    assert "1 of them have a different answer from the row that is kept" in notes
     [note] = [note for note in check(Check(given)).notes if "another answer" in note]
-    assert note.startswith("train: 1 rows have the text of another row and another answer; a sweep keeps the first: ")
+    assert note.startswith(
+        "train: 1 rows have the same text as another row but a different answer; a sweep keeps the first: "
+    )
     assert note.endswith("data.jsonl:101 (as " + str(tmp_path / "data.jsonl:1)"))
 
 
 def test_labels_that_look_alike_are_told(tmp_path):
     rows = [{"text": text, "label": ["Positive", "positive", "negative"][i % 3]} for i, text in enumerate(TEXTS)]
     given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
-    expected = "labels that differ in upper and lower case or blanks only: 'Positive' and 'positive'"
+    expected = "labels that differ only in case or spaces: 'Positive' and 'positive'"
     assert expected in check(Check(given)).notes
 
 
@@ -234,8 +236,8 @@ def test_more_results_than_can_be_kept_are_a_finding():
     splits = {"train": [], "validation": [None] * 3_000, "test": [None] * 10}
     [finding] = too_many_results(TASKS["text-classification"], splits, list(map(str, range(20_000))))
     assert finding == Finding(
-        "data.validation", "3,000 rows with 20,000 labels are 60,009,000 numbers",
-        "at most 50,000,000 at an evaluation: fewer rows (data.validation_size), or fewer labels",
+        "data.validation", "3,000 rows with 20,000 labels give 60,009,000 numbers",
+        "at most 50,000,000 per evaluation: use fewer rows (data.validation_size) or fewer labels",
     )  # fmt: skip
 
 

@@ -191,7 +191,7 @@ OPENED = [
     (have_another_width, "{folder} cannot be loaded: "),
     (have_fewer_layers, "{folder} lacks weights that its config.json describes: encoder.layer.2, encoder.layer.3; a"),
     (need_own_code, "newest needs the Python code that comes with the model; model: {{source: {folder}"),
-    (be_of_images, "vit is a model of images; text-classification needs a language model"),
+    (be_of_images, "vit is a model for images; text-classification needs a language model"),
     (be_unknown, "{folder}: The checkpoint you are trying to load has model type `newest`"),
     (have_no_tokenizer, "{folder} has no tokenizer: tokenizer.json, vocab.txt are missing; expected"),
     (have_a_torn_tokenizer, "{folder} has no readable tokenizer: "),

@@ -345,11 +345,11 @@ def test_files_of_chats_are_read(file):
     [
         ({"conversations": [{"from": "human", "value": "a"}]}, "has no column 'messages'", "messages: conversations"),
         ({"messages": "[{'role': 'user'}]"}, "messages is not a list of turns", "expected"),
-        ({"messages": [{"role": "narrator", "content": "a"}]}, "turn 1 has the role 'narrator', none of system", ""),
+        ({"messages": [{"role": "narrator", "content": "a"}]}, "turn 1 has the role 'narrator', expected one of", ""),
         ({"messages": [{"from": "function_call", "value": "a"}]}, "turn 1 has the role 'function_call'", ""),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-            "turn 1 has a content part of type 'image_url': only text parts are read", "",
+            "turn 1 has a content part of type 'image_url': only text parts are supported", "",
         ),
         ({"messages": [{"role": "assistant", "content": None}]}, "turn 1 has no text content", ""),
         ({"messages": [{"role": "assistant", "function_call": {}}]}, "turn 1 has function_call", ""),
@@ -542,7 +542,7 @@ def test_rows_that_spell_control_tokens_are_noted(tmp_path):
     work = Workload(
         "instruct", ModelRef(str(folder)), DataRef(SourceRef(str(file)), None, None, columns, 3, 2, 0), 64, "fp32", ""
     )
-    assert prepare(work).notes == [f"rows spell control tokens, which are read as text: <|end|> ({file}:4)"]
+    assert prepare(work).notes == [f"rows contain control tokens, which are read as text: <|end|> ({file}:4)"]
 
 
 def test_a_sweep_has_one_clock():
@@ -595,7 +595,7 @@ def test_a_release_that_is_asked_badly_says_so():
         (3, "expected a text or a list of messages, got 3"),
         ({"tools": []}, "expected a text or a list of messages, got None"),
         ({"messages": say("a"), "tools": "x"}, "expected a list of tools, each with a name, got 'x'"),
-        ([{"role": "im_end|>", "content": "a"}], "message 0 has the role 'im_end|>', none of system"),
+        ([{"role": "im_end|>", "content": "a"}], "message 0 has the role 'im_end|>', expected one of system"),
         ([{"role": "user", "content": [{"type": "image"}]}], "message 0 has a content part of type 'image'"),
     ):
         with pytest.raises(ValueError, match=problem.replace("|", r"\|")):
@@ -667,9 +667,9 @@ def as_instruct(tokenizer: Any, columns: dict[str, str]) -> Release:
 def test_a_release_takes_missing_and_empty_columns_but_not_nothing():
     release = as_instruct(tokenizer_with("chatml"), ALPACA)
     assert release._parts({"instruction": "a"}, "input 0") == {"instruction": "a", "input": ""}
-    with pytest.raises(ValueError, match=r"input 0: .*; nothing is in instruction or input"):
+    with pytest.raises(ValueError, match=r"input 0: .*; got empty instruction and input"):
         release._parts({"input": None}, "input 0")
-    with pytest.raises(ValueError, match=r"input 0: .*; input is no text"):
+    with pytest.raises(ValueError, match=r"input 0: .*; not a text: input"):
         release._parts({"instruction": "a", "input": ["b"]}, "input 0")
 
 

@@ -305,7 +305,7 @@ def test_a_byte_order_mark_is_told_and_read_over(look, tmp_path):
     checked = look("text-classification", "encoder", tmp_path)
     assert not checked.findings
     assert [note for note in checked.notes if "byte order" in note] == [
-        f"{tmp_path}/a.csv begins with a byte order mark; it is read all the same"
+        f"{tmp_path}/a.csv begins with a byte order mark; it is skipped"
     ]
 
 
