@@ -391,7 +391,7 @@ def test_what_templates_do_not_read_does_no_harm():
         ("chatml", [*say("a"), {"role": "assistant", "content": "b", "reasoning_content": "so"}], None,
          "leaves out the reasoning of turn 2"),
         ("asks-for-thoughts", say("a", "b"), None,
-         "asks for an answer with '<|im_start|>assistant\\n<think>\\n', and turn 2"),
+         "asks for an answer with '<|im_start|>assistant\\n<think>\\n', but turn 2"),
         ("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", say("a", "b"), None,
          "rewrites earlier turns"),
         ("{{ messages[0].words.many }}", say("a", "b"), None, "refused the messages: "),
@@ -516,8 +516,8 @@ def test_a_chat_of_many_turns_takes_linear_work(turns, max_length, monkeypatch):
 
 def test_a_chat_that_would_take_more_than_linear_work_is_refused(monkeypatch):
     finding = learn(tokenizer_with("qwen3"), say(*(f"turn {i}" for i in range(600))))
-    assert finding.found.startswith("has 300 turns of the assistant, and the chat template writes the last one unlike")
-    assert finding.expected == "at most 256 of them: cut it into several"
+    assert finding.found.startswith("has 300 turns of the assistant, and the chat template writes the last one")
+    assert finding.expected == "at most 256 of them: split it into several conversations"
 
 
 def test_a_long_chat_is_learned_as_if_each_turn_had_been_rendered(monkeypatch):
@@ -581,7 +581,7 @@ def test_of_several_templates_the_default_one_is_used_and_that_is_noted():
     chatml, gemma = ((TEMPLATES / f"{name}.jinja").read_text() for name in ("chatml", "gemma"))
     several = tokenizer_with({"default": chatml, "tool_use": gemma})
     assert learn(several, say("a", "b")) == learn(tokenizer_with("chatml"), say("a", "b"))
-    assert Chat().tokenizer_notes(several) == ["the model has chat templates named default, tool_use: default is used"]
+    assert Chat().tokenizer_notes(several) == ["the model has chat templates named default, tool_use: using default"]
     assert Chat().tokenizer_notes(tokenizer_with("chatml")) == []
     with pytest.raises(DataProblem, match="its chat templates are rag, tool_use"):
         learn(tokenizer_with({"rag": chatml, "tool_use": gemma}), say("a", "b"))

@@ -387,7 +387,7 @@ def edit(path: Path, **changes) -> None:
         (lambda d: (d / "release.json").write_text("[]"), "release.json is damaged: TypeError"),
         (lambda d: (d / "release.json").write_text('{"format_version": 1}'), "release.json is damaged: TypeError"),
         (lambda d: edit(d / "release.json", format_version=2), "format 2; this runtime reads format 1"),
-        (lambda d: edit(d / "release.json", task="translation"), "task 'translation', expected one of"),
+        (lambda d: edit(d / "release.json", task="translation"), "unknown task 'translation'; expected one of"),
         (lambda d: edit(d / "release.json", labels=["a"]), "but there are 1 labels"),
         (lambda d: edit(d / "release.json", task="chat"), "has inputs that this runtime does not know: token_type"),
         (lambda d: (d / "model.onnx").unlink(), "model.onnx is missing: the release is damaged"),

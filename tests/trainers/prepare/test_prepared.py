@@ -47,8 +47,8 @@ def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, lear
     [
         (counts(4), ["data.test_size: no rows left for test: a share of 0.1 of 4 rows is less than one row; "
                      "a larger share, or a number: test_size: 1",
-                     "data.validation_size: no rows left for validation: a share of 0.1 of 4 rows is less than one row; "
-                     "a larger share, or a number: validation_size: 1"]),
+                     "data.validation_size: no rows left for validation: a share of 0.1 of 4 rows is less than one "
+                     "row; a larger share, or a number: validation_size: 1"]),
         (counts(2), ["data.train: no rows left for validation and test: train has 2 different rows; "
                      "at least 3: one each to train, validate and test"]),
         (counts(1, given={"train": 9}, repeats=[("train", "train")] * 8),
