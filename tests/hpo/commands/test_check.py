@@ -151,7 +151,7 @@ UNPARSABLE = {
         "a.jsonl": ('{"text": "a film", "label": "x"}\n{"text": "a', "a.jsonl:2: is not JSON"),
         "a.json": ('[{"text": "a film",\n "label": x}]', "a.json:2: is not JSON"),
         "a.csv": ('text,label\na film,x\n"a "film",x\n', "a.csv:3: is not CSV from here on"),
-        "a.parquet": ("PAR1 but no more", "a.parquet: is not whole: the end is missing"),
+        "a.parquet": ("PAR1 but no more", "a.parquet: is incomplete: the end is missing"),
     },
     "causal-lm": {"a.txt": (b"a film\nna\xefve\n", "a.txt:2: is not UTF-8 text")},
     "token-classification": {"a.conll": ("Ada B-PER\nwrote\n", "a.conll:2: has 1 column; expected 2")},
