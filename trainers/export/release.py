@@ -41,7 +41,7 @@ class ModelInterface:
 
 @dataclass(frozen=True)
 class ModelParts:
-    """transformers' objects of the model that a release is made of, besides its weights."""
+    """The tokenizer and configs (transformers' objects) of the model that a release is made of."""
 
     tokenizer: Any
     config: Any

@@ -75,7 +75,7 @@ class Peft(Method):
 
 
 class DataDrivenLora(Peft):
-    """EVA: LoRA's A matrix starts as the principal directions of the layer's inputs (Paischer et al. 2024)."""
+    """LoRA as EVA: its A matrix starts as the principal directions of the layer's inputs (Paischer et al. 2024)."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         model = wrapped(base, self._config(spec, base))
