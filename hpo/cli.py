@@ -183,11 +183,11 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
 
     Where an input has several columns, write it as JSON: {"text": ..., "text_pair": ...}.
     """
+    from hpo.commands.predict import answer_line
     from hpo.commands.predict import predict as ask
-    from hpo.commands.predict import told
 
     for answer in ask(home, name, list(texts)):
-        _print(_json_line(answer) if as_json else told(answer))
+        _print(_json_line(answer) if as_json else answer_line(answer))
 
 
 @cli.command()

@@ -39,14 +39,14 @@ class RowResults:
         """The number of columns for these labels."""
         return len(self.columns) + len(self.per_label) * len(labels)
 
-    def told(self, row: Rows, labels: Sequence[str]) -> dict[str, Any]:
-        """One row's result by name: labels as such, and what there is for each label as a mapping."""
-        told: dict[str, Any] = dict(zip(self.columns, row.tolist(), strict=False))
-        told |= {name: labels[int(told[name])] for name in self.label_columns}
+    def by_name(self, row: Rows, labels: Sequence[str]) -> dict[str, Any]:
+        """The result of one row by column name, with labels as text and a mapping for each column per label."""
+        named: dict[str, Any] = dict(zip(self.columns, row.tolist(), strict=False))
+        named |= {name: labels[int(named[name])] for name in self.label_columns}
         for number, name in enumerate(self.per_label):
             start = len(self.columns) + number * len(labels)
-            told[name] = dict(zip(labels, row[start : start + len(labels)].tolist(), strict=True))
-        return told
+            named[name] = dict(zip(labels, row[start : start + len(labels)].tolist(), strict=True))
+        return named
 
 
 def _mean_per_token(rows: Rows) -> npt.NDArray[np.float64]:
