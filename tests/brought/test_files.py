@@ -174,7 +174,7 @@ REFUSED = {
         "two-lists-inside-an-object.json: is an object with several lists of rows: train, test",
     "lists-by-column.json": "lists-by-column.json: is one object, with words, tags; expected a list of objects",
     "one-object.json": "one-object.json: is one object, with text; expected a list of objects, or one object a line",
-    "a-number.json": "a-number.json: holds int; expected a list of objects",
+    "a-number.json": "a-number.json: contains int; expected a list of objects",
     "trailing-comma.json": "trailing-comma.json:3: is not JSON: Expecting value",
     "numbered-with-more.conll": "numbered-with-more.conll: has 4 columns, and the first one counts words",
 }  # fmt: skip

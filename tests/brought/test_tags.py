@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpo.commands.predict import told
+from hpo.commands.predict import answer_line
 from tests.brought.labels import workload
 from tests.conftest import write_jsonl
 from tests.trainers.families import build, trained
@@ -240,7 +240,7 @@ def test_parts_of_speech_are_learned_measured_and_released(tmp_path):
         ("the", 0, 3), ("film", 4, 8), ("is", 9, 11), ("warm", 12, 16),
     ]  # fmt: skip
     assert all(word["tag"] in found.labels and 0 < word["score"] <= 1 for word in answer["tags"])
-    assert told(answer).split()[0] == f"the/{answer['tags'][0]['tag']}"
+    assert answer_line(answer).split()[0] == f"the/{answer['tags'][0]['tag']}"
     rows = [json.loads(line) for line in Path(found.tokens_dir, "validation.jsonl").read_text().splitlines()]
     answers = release.predict([row["words"] for row in rows])
     hits = [word["tag"] == tag for a, row in zip(answers, rows, strict=True)
