@@ -171,7 +171,7 @@ def test_one_text_with_two_labels_is_counted_apart(tmp_path):
     notes = inspect(Inspect(given)).notes
     assert "2 duplicate rows dropped" in notes
     assert "1 of them have a different answer from the row that is kept" in notes
-    [note] = [note for note in check(Check(given)).notes if "another answer" in note]
+    [note] = [note for note in check(Check(given)).notes if "but a different answer" in note]
     assert note.startswith(
         "train: 1 rows have the same text as another row but a different answer; a sweep keeps the first: "
     )
