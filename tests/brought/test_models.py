@@ -286,7 +286,7 @@ def test_where_some_methods_can_be_released_the_others_are_named(models, tmp_pat
     found = look(workload_of(models("llama"), "causal-lm", tmp_path), *plans, release="asked")
     assert set(found.unreleasable) == {"prefix"}
     told = "an adapter of method prefix cannot be merged into the model's weights"
-    assert f"only a champion of dora or lora can be released: {told}" in found.notes
+    assert f"only a champion of method dora or lora can be released: {told}" in found.notes
 
 
 def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, home):
