@@ -9,7 +9,7 @@ __all__ = ["show", "sweep"]
 
 
 def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None = None) -> dict[str, Any]:
-    """Run or continue the sweep of a YAML file; returns it as `hpo show --json` does. Raises `hpo.errors.HpoError`."""
+    """Run or continue the sweep of a YAML file; return what `hpo show --json` prints. Raises `hpo.errors.HpoError`."""
     from hpo.commands.sweep import raise_refusal, run_sweep
     from hpo.paths import Home
 
@@ -19,7 +19,7 @@ def sweep(file: str | Path, *, home: str | Path | None = None, jobs: int | None 
 
 
 def show(name: str, *, home: str | Path | None = None) -> dict[str, Any]:
-    """A sweep as `hpo show --json` gives it. Raises `hpo.errors.UsageError` for a name that is none."""
+    """Return what `hpo show --json` prints. Raises `hpo.errors.UsageError` for a sweep that does not exist."""
     from hpo.commands.show import read_sweep
     from hpo.paths import Home
 

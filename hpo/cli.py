@@ -17,12 +17,12 @@ from hpo.quoting import visible
 
 
 def _print(text: str, *, err: bool = False) -> None:
-    """Everything that is told without a view: control characters are made visible."""
+    """Print a text without a view; control characters are shown as escapes."""
     print(visible(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def _json_line(value: Any, indent: int | None = None) -> str:
-    """JSON that is ASCII without control characters: it escapes all of them but one."""
+    """JSON in ASCII without control characters: `json.dumps` escapes all of them except DEL."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
@@ -41,7 +41,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hpo", message="%(version)s")
-@click.option("--home", metavar="PATH", help="Data folder; else HPO_HOME, else ./mlruns.")
+@click.option("--home", metavar="PATH", help="Data folder. Default: HPO_HOME, or ./mlruns without it.")
 @click.pass_context
 def cli(context: click.Context, home: str | None) -> None:
     """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model."""
@@ -74,12 +74,12 @@ def schema() -> None:
 
 @cli.command()
 @click.argument("file", type=_FILE)
-@click.option("--jobs", type=click.IntRange(1), help="Trials side by side; default: what cores, GPUs and memory allow.")
-@click.option("--threads", type=click.IntRange(1), help="Threads per trial; default: the cores divided by the jobs.")
+@click.option("--jobs", type=click.IntRange(1), help="Trials to run in parallel. Default: as many as fit.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per trial. Default: cores divided by jobs.")
 @_json
 @click.pass_obj
 def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
-    """Run the sweep that FILE describes, or continue it."""
+    """Run or continue the sweep that FILE describes."""
     from hpo.commands.sweep import raise_refusal, run_sweep
     from hpo.terminal import Silent, TerminalView, show_sweep
 
@@ -94,11 +94,14 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 
 @cli.command()
 @click.argument("file", type=_FILE)
-@click.option("--fix", metavar="OUT", type=click.Path(path_type=Path), help="Write a clean copy of the rows to OUT.")
+@click.option("--fix", metavar="OUT", type=click.Path(path_type=Path), help="Write a clean copy of the data to OUT.")
 @_json
 @click.pass_obj
 def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
-    """Look at config, data and model of FILE: every problem, and what a trial will see. Trains nothing."""
+    """Check the config, data and model of FILE without training.
+
+    Lists every problem at once, and shows what a trial will see.
+    """
     from hpo.commands.check import check_sweep, raise_findings, show_check
     from hpo.terminal import TerminalView
 
@@ -112,11 +115,14 @@ def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("file", type=_FILE)
-@click.option("--jobs", type=click.IntRange(1), help="As for sweep.")
+@click.option("--jobs", type=click.IntRange(1), help="Trials to run in parallel, as for sweep.")
 @_json
 @click.pass_obj
 def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
-    """What the sweep of FILE would run, take and cost: measured on a few steps, in under a minute."""
+    """Estimate the trials, time, memory and cost of the sweep of FILE.
+
+    Measures a few training steps; takes about a minute.
+    """
     from hpo.commands.plan import make_plan
     from hpo.terminal import Silent, TerminalView, show_plan
 
@@ -129,10 +135,10 @@ def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", metavar="SWEEP")
-@click.option("--now", is_flag=True, help="Do not wait for checkpoints: lose the work since the last ones.")
+@click.option("--now", is_flag=True, help="Stop without new checkpoints. Work since the last ones is lost.")
 @click.pass_obj
 def stop(home: Any, name: str, now: bool) -> None:
-    """Stop the running SWEEP: its trials write checkpoints, and `hpo sweep` continues them."""
+    """Stop the running SWEEP; its trials write checkpoints, and `hpo sweep` resumes them."""
     from hpo.commands.stop import stop_sweep
 
     _print(stop_sweep(home, name, now=now))
@@ -143,7 +149,7 @@ def stop(home: Any, name: str, now: bool) -> None:
 @_json
 @click.pass_obj
 def show(home: Any, name: str, as_json: bool) -> None:
-    """Leaderboard, champion and release of SWEEP."""
+    """Show the leaderboard, champion and release of SWEEP."""
     from hpo.commands.show import read_sweep
     from hpo.terminal import TerminalView, show_sweep
 
@@ -158,7 +164,7 @@ def show(home: Any, name: str, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def list_(home: Any, as_json: bool) -> None:
-    """All sweeps."""
+    """List all sweeps."""
     from hpo.commands.show import UnreadableSweep, list_sweeps
     from hpo.terminal import TerminalView, show_list
 
@@ -172,11 +178,11 @@ def list_(home: Any, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-@click.option("--list", "list_assets", is_flag=True, help="Show what there is, with size and licence.")
+@click.option("--list", "list_assets", is_flag=True, help="List all of them, with size and licence.")
 @_json
 @click.pass_obj
 def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None:
-    """Bring a demo model or data set into the cache, once."""
+    """Download a demo model or data set into the cache, once."""
     from hpo.demo.assets import asset_row
     from hpo.demo.fetch import ASSETS, fetched_path
     from hpo.demo.fetch import fetch as bring
@@ -186,7 +192,7 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
         _print(_json_line({"name": name, "path": str(path)}) if as_json else str(path))
         return
     if not list_assets:
-        raise click.UsageError("name what to fetch, or use --list")
+        raise click.UsageError("give the name of a demo model or data set; --list shows all of them")
     here = {asset: fetched_path(asset, home.dir) for asset in ASSETS}
     if as_json:
         _print_json([asset_row(a, here[a.name]) for a in ASSETS.values()])
@@ -202,27 +208,30 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 @_json
 @click.pass_obj
 def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None:
-    """Ask the released model NAME about TEXTS. Where an input has several parts, a text is their JSON."""
+    """Ask the released model NAME for an answer to each of TEXTS.
+
+    Where an input has several columns, write it as JSON: {"text": ..., "text_pair": ...}.
+    """
+    from hpo.commands.predict import answer_line
     from hpo.commands.predict import predict as ask
-    from hpo.commands.predict import told
 
     for answer in ask(home, name, list(texts)):
-        _print(_json_line(answer) if as_json else told(answer))
+        _print(_json_line(answer) if as_json else answer_line(answer))
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.pass_obj
 def ui(home: Any, port: int) -> None:
-    """Open MLflow's UI on this home's store (on this machine only)."""
+    """Serve MLflow's UI for this home, on this machine only."""
     from hpo.commands.ui import serve_ui
 
     serve_ui(home, port)
 
 
 def main() -> None:
-    """Entry point: every expected error is one message and its exit code, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):  # a pipe may know ASCII only: what it has no words for is escaped
+    """Run the command line; every expected error becomes one message and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a pipe may be ASCII: escape what it cannot encode
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -230,9 +239,9 @@ def main() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        said = io.StringIO()  # it may quote what was typed
-        error.show(said)
-        _print(said.getvalue().rstrip(), err=True)
+        message = io.StringIO()  # it may quote control characters that were typed
+        error.show(message)
+        _print(message.getvalue().rstrip(), err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         _print("interrupted", err=True)
@@ -240,9 +249,9 @@ def main() -> None:
     except HpoError as error:
         _print(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output, `head` say, has gone: nobody is left to tell
+    except BrokenPipeError:  # the reader of our output (`head`, say) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk, a folder without write permission
         _print(f"error: {error}", err=True)
         sys.exit(1)

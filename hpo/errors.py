@@ -1,13 +1,13 @@
-"""Every error a person can meet, and the exit code each ends with.
+"""Every error that a person can see, and the exit code of each.
 
     HpoError                 1   something failed; the message says what to do next
-    ├── UsageError           2   what was asked for does not exist or cannot be
-    │   └── ConfigError      2   a YAML file or its data: every problem at once
-    ├── FetchError           1   a demo model or data set could not be brought
-    ├── SweepError           1   the sweep cannot go on (host died, every trial failed)
-    │   ├── RequestFailed    1   one request to the trial host failed, the host itself is well
+    ├── UsageError           2   a name or option of the command is wrong
+    │   └── ConfigError      2   a YAML file or its data is wrong: lists every problem at once
+    ├── FetchError           1   a demo model or data set could not be downloaded
+    ├── SweepError           1   the sweep cannot continue (the host died, every trial failed)
+    │   ├── RequestFailed    1   one request to the trial host failed; the host still runs
     │   └── HostGone         1   the trial host ended unexpectedly
-    ├── GateRefused          3   all ran, and a gate said no
+    ├── GateRefused          3   everything ran, but a gate refused the release
     └── Interrupted        130   stopped by a person; the same command continues
 
 A failed *trial* is a value (`TrialResult` with a cause), never an exception.
@@ -22,33 +22,33 @@ from dataclasses import dataclass
 from hpo.quoting import MOST_CHARACTERS, clipped, listed
 
 MOST_PROBLEMS = 50
-"""Lines of one message."""
+"""Problems listed in one message."""
 MOST_OF_A_PROBLEM = 2000
-"""Characters of one line."""
+"""Characters shown of one problem."""
 
 
 class HpoError(Exception):
-    """Base of all errors shown to a person; `exit_code` is the process's."""
+    """Base of all errors shown to a person; the process ends with its `exit_code`."""
 
     exit_code = 1
 
 
 class UsageError(HpoError):
-    """The caller named something that does not exist: correct the command and run it again."""
+    """The command is wrong or names something that does not exist: correct it and run it again."""
 
     exit_code = 2
 
 
 class FetchError(HpoError):
-    """A demo asset could not be brought: check the network, then run `hpo fetch` again."""
+    """A demo model or data set could not be fetched: check the network, then run `hpo fetch` again."""
 
 
 class SweepError(HpoError):
-    """The sweep cannot go on: read the named log, then run the same command to continue."""
+    """The sweep cannot continue: read the log that the message names, then run the same command again."""
 
 
 class RequestFailed(SweepError):
-    """One request failed with a `cause` (of `trainers.protocol.messages.Cause`); a caller may do without its answer."""
+    """One request to the trial host failed; `cause` is a `trainers.protocol.messages.Cause`. The host still runs."""
 
     def __init__(self, message: str, cause: str = "crash") -> None:
         super().__init__(message)
@@ -56,24 +56,24 @@ class RequestFailed(SweepError):
 
 
 class HostGone(SweepError):
-    """The trial host's process ended: start another one, or run the same command to continue."""
+    """The trial host's process ended: start a new one, or run the same command again."""
 
 
 class GateRefused(HpoError):
-    """Everything ran, but no candidate passed the gate: the numbers are in the message."""
+    """Everything ran, but no candidate passed the gate; the message gives the numbers."""
 
     exit_code = 3
 
 
 class Interrupted(HpoError):
-    """Stopped by a person: the same command continues where this one ended."""
+    """A person stopped the command; the same command continues where it ended."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with an input: where it stands, what was found, what would be right."""
+    """One thing that is wrong with an input: where it is, what was found, what would be right."""
 
     where: str
     found: str
@@ -84,7 +84,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """All problems of a config or its data, one line each: mend them and run again."""
+    """All problems of a config or its data, one line each: fix them and run again."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -96,7 +96,7 @@ class ConfigError(UsageError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint naming the closest known word, or all of them when none is close."""
+    """A hint for an unknown word: the closest known one, or a list of the known ones where none is close."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1) if len(word) <= MOST_CHARACTERS else []
     return f"did you mean {close[0]!r}?" if close else f"known: {listed(known)}"

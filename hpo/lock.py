@@ -1,13 +1,18 @@
-"""One process per sweep: a lock that the trial host and its children inherit; and a moment alone in the home.
+"""Locks: one process per sweep, which its trial host and their children inherit; a critical section in a home.
 
-The kernel drops a `flock` when the last process that holds the file ends, so a restarted sweep begins only when the
-last orphan of the old one is gone, and no stale lock is ever left behind.
+The kernel releases a `flock` when the last process that holds the file ends. So a restarted sweep begins only when the
+last orphan of the old one is gone, and no stale lock is left behind.
+
+A lock file is unlinked only by a process that holds it alone (`remove_unheld`). A process that waited for the unlinked
+file notices that, and locks the file that is at the path now: two processes never hold two files of one path.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +21,17 @@ from pathlib import Path
 from hpo.errors import SweepError
 
 ORPHANS_END_WITHIN_S = 10.0
+_CHILDREN_END_WITHIN_S = 2.0
 
 
 @contextmanager
 def sweep_lock(path: Path) -> Iterator[int]:
-    """Hold the lock; yields its file descriptor for `pass_fds`. Raises `SweepError` when another sweep holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold the lock of a sweep, and yield its file descriptor for `pass_fds`.
+
+    Raises `SweepError` when another process holds it.
+    """
+    fd = _locked(path)
     try:
-        _acquire(fd, path)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield fd
@@ -34,25 +41,86 @@ def sweep_lock(path: Path) -> Iterator[int]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Wait until no other process is inside."""
+    """Wait until no other process is in this block with the same path, and hold the lock while inside."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+def remove_unheld(path: Path) -> None:
+    """Remove a lock file with its folder and all that is in it, unless a process holds the lock; then all stays.
+
+    Children of this process that are about to end are waited for, up to `_CHILDREN_END_WITHIN_S` seconds.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        deadline = time.monotonic() + _CHILDREN_END_WITHIN_S
+        while not _take(fd):
+            if _owner(fd) != str(os.getpid()) or time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+        if _is_at(fd, path):
+            _remove_folder(path)
+    finally:
+        os.close(fd)
+
+
+def _remove_folder(lock: Path) -> None:
+    """Remove what is in the folder, the lock last: until then nobody else works in it."""
+    for entry in lock.parent.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry != lock:
+            entry.unlink()
+    lock.unlink()
+    with contextlib.suppress(OSError):  # a new process may have put its own lock there
+        lock.parent.rmdir()
+
+
+def _locked(path: Path) -> int:
+    """A file descriptor that holds the lock of the file that is at `path` now."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _acquire(fd, path)
+        except BaseException:
+            os.close(fd)
+            raise
+        if _is_at(fd, path):
+            return fd
+        os.close(fd)  # it was removed while this process waited for it
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
+    return path.exists() and os.path.samestat(os.fstat(fd), path.stat())
+
+
 def _acquire(fd: int, path: Path) -> None:
     deadline = time.monotonic() + ORPHANS_END_WITHIN_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(fd, 32, 0).decode().strip()
-            if _is_alive(owner) or time.monotonic() > deadline:
-                raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})") from None
-            time.sleep(0.1)
-        else:
-            return
+    while not _take(fd):
+        owner = _owner(fd)
+        if _is_alive(owner) or time.monotonic() > deadline:
+            raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})")
+        time.sleep(0.1)
+
+
+def _take(fd: int) -> bool:
+    """Take the lock, or return False where another process holds it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode().strip()
 
 
 def _is_alive(pid: str) -> bool:
@@ -60,12 +128,12 @@ def _is_alive(pid: str) -> bool:
 
 
 def lock_owner(path: Path) -> int:
-    """The process that holds the lock. Raises `ValueError` when nobody has ever held it."""
+    """The id of the process that holds the lock, or was the last to. Raises `ValueError` where the file names none."""
     return int(path.read_text().split()[0])
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a sweep is running now."""
+    """Whether a process holds the lock now; creates no file and keeps no lock."""
     if not path.exists():
         return False
     fd = os.open(path, os.O_RDONLY)

@@ -23,10 +23,12 @@ class SweepPaths:
 
     @property
     def lock(self) -> Path:
+        """Held by the process that runs the sweep; see `hpo.lock`."""
         return self.dir / "lock"
 
     @property
     def host_log(self) -> Path:
+        """What the trial host and its children print."""
         return self.dir / "host.log"
 
     @property
@@ -36,28 +38,29 @@ class SweepPaths:
 
     @property
     def champion(self) -> Path:
-        """What the champion gets wrong, for people to read."""
+        """The champion's error analysis, for people to read."""
         return self.dir / "champion"
 
     def repeat(self, trial: int, index: int) -> TrialPaths:
-        """One of a finalist's repeats."""
+        """The files of one repeat of a finalist; `index` counts its fresh seeds from 0."""
         return TrialPaths(self.dir / "finalists" / f"{trial:04d}-seed-{index}")
 
     def trial(self, number: int) -> TrialPaths:
+        """The files of one trial of the search."""
         return TrialPaths(self.dir / "trials" / f"{number:04d}")
 
 
 @dataclass(frozen=True)
 class Home:
-    """The data folder: MLflow's store, the studies, the cache and the trial folders."""
+    """The data folder with MLflow's store, the studies, the cache and the trial folders."""
 
     dir: Path
 
     @classmethod
     def locate(cls, given: Path | str | None = None) -> Home:
-        """`--home`, else `HPO_HOME`, else `mlruns` in the current folder.
+        """The home at `given` (`--home`), or at `HPO_HOME`, or at `mlruns` in the current folder; it need not exist.
 
-        Raises `UsageError` for a path that no folder can have, or that cannot stand in the address of a database.
+        Raises `UsageError` for a path that no folder can have, or that a database's URI cannot contain.
         """
         text = os.environ.get("HPO_HOME") or "mlruns" if given is None else str(given)
         try:
@@ -73,31 +76,35 @@ class Home:
 
     @property
     def mlflow_db(self) -> Path:
+        """MLflow's runs and registered models, in SQLite."""
         return self.dir / "mlflow.db"
 
     @property
     def mlflow_lock(self) -> Path:
-        """Held while the database is made."""
+        """Held while MLflow's database is created or moved."""
         return self.dir / "mlflow.lock"
 
     @property
     def artifacts(self) -> Path:
+        """The files of MLflow's runs and models."""
         return self.dir / "artifacts"
 
     def events(self, sweep: str, trial: int, repeat: int | None = None) -> Path:
-        """TensorBoard's event files of one trial, or of one of a finalist's repeats."""
+        """The folder of TensorBoard's event files for one trial, or for one repeat of a finalist."""
         return self.dir / "tensorboard" / sweep / (f"trial-{trial:04d}" + ("" if repeat is None else f"-seed-{repeat}"))
 
     @property
     def studies_db(self) -> Path:
+        """Optuna's studies, in SQLite: the record of every trial."""
         return self.dir / "studies.db"
 
     @property
     def cache(self) -> Path:
+        """Fetched demo models and data, and prepared data: all of it can be made again."""
         return self.dir / "cache"
 
     def sweep(self, name: str) -> SweepPaths:
-        """Raises `UsageError` for a name that could leave the folder."""
+        """The files of one sweep. Raises `UsageError` for a name that could leave the folder."""
         if not NAME_PATTERN.fullmatch(name):
             raise UsageError(f"{name!r} is not a sweep name: expected letters, digits, '.', '_' and '-'")
         return SweepPaths(self.dir / "sweeps" / name)

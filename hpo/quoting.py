@@ -1,4 +1,4 @@
-"""What a message quotes of other people's text: a bounded piece of it, with control characters made visible."""
+"""Quoting of user data in messages: a bounded piece of it, with control characters made visible."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import re
 from collections.abc import Iterable
 
 MOST_CHARACTERS = 100
-"""Of one value."""
+"""Characters shown of one value."""
 MOST_NAMES = 10
-"""Of one list."""
+"""Names shown of one list."""
 _MARGIN = 5
-"""So many more names are listed all the same: "and 2 more" says less than the two names."""
+"""This many more names are shown in full: "and 2 more" says less than the two names."""
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves the cursor, turns the direction of writing, or is no character: all but tab and line end."""
+"""Characters that move the cursor or change the writing direction, and lone surrogates; not tab and line end."""
 
 
 def quoted(value: object) -> str:
-    """A value as Python writes it, cut after about 100 characters."""
+    """The `repr` of a value, cut after about 100 characters."""
     return clipped(repr(value))
 
 
 def clipped(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text, or its beginning and how long it is."""
+    """A text of at most `most` characters in full; a longer one as its beginning and its length."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names between commas: about ten of them, and how many more there are."""
+    """Names separated by commas: about ten of them, and how many more there are."""
     every = [clipped(str(name)) for name in names]
     if len(every) <= MOST_NAMES + _MARGIN:
         return ", ".join(every)
@@ -34,5 +34,5 @@ def listed(names: Iterable[object]) -> str:
 
 
 def visible(text: str) -> str:
-    """A text that any terminal can show: control characters and half characters as escapes, layout as it is."""
+    """A text that any terminal can show: control characters and lone surrogates as escapes, the layout unchanged."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, not an exception in the middle of a write."""
+"""Ctrl-C and SIGTERM as a request to stop, not as an exception in the middle of a write."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class StopWish:
-    """Whether somebody asked to stop."""
+    """Whether a person has asked to stop."""
 
     is_made: bool = False
 
 
 @contextmanager
 def stop_wish() -> Iterator[StopWish]:
-    """While inside, the first signal is a wish and the second raises `KeyboardInterrupt`.
+    """While inside, the first signal only sets the wish, and the second raises `KeyboardInterrupt`.
 
-    Outside the main thread signals cannot be taken, so nothing is changed there.
+    Only the main thread can handle signals; in other threads this changes nothing.
     """
     wish = StopWish()
 
@@ -45,7 +45,7 @@ def stop_wish() -> Iterator[StopWish]:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does: in order, and resumable."""
+    """While inside, SIGTERM raises `KeyboardInterrupt`, so that it ends a sweep as Ctrl-C does: resumable."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The databases of a home, which other processes use too: waited for while they are locked, refused where unusable."""
+"""SQLite databases that other processes use too: wait while they are locked, refuse them where they are unusable."""
 
 from __future__ import annotations
 
@@ -17,41 +17,45 @@ from hpo.errors import HpoError
 from hpo.remedies import way_on
 
 WAITS_S = 600.0
-"""How long a locked database is waited for."""
+"""The longest wait for a locked database, in seconds."""
 _STEP_S = 10.0
 _AT_ONCE_S = 0.5
 _MAGIC = b"SQLite format 3\0"
 _waited_for: set[str] = set()
-"""The databases of this process whose connections wait."""
+"""Databases whose connections in this process wait for a lock."""
 _said: set[str] = set()
 
 
 def usable(file: Path, *, to_write: bool = True) -> bool:
-    """Whether there is a database at `file`; one without a byte is none yet.
+    """Whether there is a database at `file`; an empty file does not count.
 
-    Raises `HpoError` where something else lies there, or it may not be read or written.
+    Raises `HpoError` where `file` is something else, or cannot be read or (with `to_write`) written.
     """
     try:
         if file.is_dir():
-            raise HpoError(f"{file}: is a folder, expected a database; move it away, or choose another --home")
+            raise HpoError(f"{file}: is a folder; expected a database: move it away, or choose another --home")
         with file.open("rb") as content:
             begin = content.read(len(_MAGIC))
     except FileNotFoundError:
         return False
     except OSError as error:
         raise HpoError(
-            f"{file}: cannot be read: {error.strerror}; give yourself the right to, or mend the path"
+            f"{file}: cannot be read: {error.strerror}; give yourself permission to read it, or fix the path"
         ) from error
     if begin and begin != _MAGIC:
-        way = "bring back a copy of it, or move it away and the next sweep makes a new one"
-        raise HpoError(f"{file}: is no SQLite database; {way}")
+        way = "restore a backup of it, or move it away: the next sweep creates a new one"
+        raise HpoError(f"{file}: is not a SQLite database; {way}")
     if to_write and not os.access(file, os.W_OK):
-        raise HpoError(f"{file}: may not be written; give yourself the right to, or choose another --home")
+        way = "give yourself permission to write it, or choose another --home"
+        raise HpoError(f"{file}: cannot be written; {way}")
     return bool(begin)
 
 
 def wait_while_locked(file: Path) -> None:
-    """From now on this process waits for `file` while another one holds its lock: up to `WAITS_S`, said once."""
+    """Make every later connection of this process to `file` wait while another process holds its lock.
+
+    It waits up to `WAITS_S` seconds, and prints so once.
+    """
     if not _waited_for:
         event.listen(Engine, "do_connect", _connect)
     _waited_for.add(str(file))
@@ -59,7 +63,7 @@ def wait_while_locked(file: Path) -> None:
 
 @contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of our own, for what MLflow has no call for. Raises `HpoError` where the database is damaged."""
+    """A direct connection, for what MLflow has no call for. Raises `HpoError` where the database is damaged."""
     try:
         with closing(sqlite3.connect(file, _STEP_S, factory=_Connection, isolation_level=None)) as connection:
             yield connection
@@ -68,7 +72,7 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(dialect: Any, record: object, arguments: list[Any], keywords: dict[str, Any]) -> None:
-    """SQLAlchemy's hook on every new connection: MLflow and Optuna make their engines themselves."""
+    """SQLAlchemy's hook on every new connection: MLflow and Optuna create their engines themselves."""
     if dialect.name == "sqlite" and arguments and str(arguments[0]) in _waited_for:
         keywords["factory"] = _Connection
 
@@ -79,7 +83,7 @@ class _Cursor(sqlite3.Cursor):
         return self
 
     def executemany(self, statement: str, rows: Any, /) -> Self:
-        if not self.connection.in_transaction:  # once the lock is held, no row of many finds it taken
+        if not self.connection.in_transaction:  # take the lock first, so that no row in between finds it taken
             self.execute("BEGIN IMMEDIATE")
         super().executemany(statement, rows)
         return self
@@ -101,7 +105,7 @@ class _Connection(sqlite3.Connection):
 
 
 def _patiently(connection: Any, step: Callable[..., object], *arguments: Any) -> None:
-    """A step of SQLite's own busy timeout after another."""
+    """Repeat a step, each time for SQLite's own busy timeout, until it succeeds or `WAITS_S` is over."""
     began = time.monotonic()
     while True:
         tried = time.monotonic()
@@ -110,7 +114,7 @@ def _patiently(connection: Any, step: Callable[..., object], *arguments: Any) ->
             return
         except sqlite3.OperationalError as error:
             is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-            # Refused at once: the other one waits for us, so the transaction has to be given up.
+            # Refused at once means a deadlock: the other process waits for us, so this transaction must end.
             if not is_locked or time.monotonic() - tried < _AT_ONCE_S or time.monotonic() - began > WAITS_S:
                 raise
             _say_once(connection.file)
@@ -120,4 +124,4 @@ def _say_once(file: str) -> None:
     if file not in _said:
         _said.add(file)
         most = f"at most {WAITS_S / 60:.0f} minutes"
-        print(f"{file} is locked by another process: waiting for it, {most}", file=sys.stderr, flush=True)
+        print(f"{file} is locked by another process: waiting, {most}", file=sys.stderr, flush=True)

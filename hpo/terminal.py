@@ -24,24 +24,41 @@ from trainers.protocol.messages import TrialResult
 from trainers.protocol.settings import Setting
 
 MOST_OF_A_CELL = 300
-"""Characters."""
+"""Characters shown of one cell."""
 
 
 class ProgressView(Protocol):
-    """Told what happens; shows it. Nothing here decides anything."""
+    """Shows what happens in a sweep, and decides nothing."""
 
-    def say(self, text: str) -> None: ...
-    def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None: ...
-    def trial_started(self, number: int, params: Mapping[str, Setting]) -> None: ...
-    def step(self, number: int, fraction: float, loss: float | None) -> None: ...
-    def evaluated(self, number: int, fraction: float, value: float) -> None: ...
-    def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
-    def tick(self) -> None: ...
-    def end(self) -> None: ...
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+    def say(self, text: str) -> None:
+        """Show a text, on one or several lines."""
+
+    def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None:
+        """Show that trials start: `planned` in all, `finished` before this session, `best` as the best value so far."""
+
+    def trial_started(self, number: int, params: Mapping[str, Setting]) -> None:
+        """Show that a trial has started with these searched settings."""
+
+    def step(self, number: int, fraction: float, loss: float | None) -> None:
+        """Show a training step; `fraction` (0 to 1) is the share of the trial's budget that is spent."""
+
+    def evaluated(self, number: int, fraction: float, value: float) -> None:
+        """Show the objective's value after an evaluation."""
+
+    def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None:
+        """Show the result of a trial; `finished` counts all finished trials, `is_best` says whether it leads."""
+
+    def tick(self) -> None:
+        """Note that nothing has happened for a while."""
+
+    def end(self) -> None:
+        """Close the view of the trials: none is running any more."""
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show a table; each row has one cell per column."""
 
 
-class Silent:
+class Silent(ProgressView):
     """Shows nothing: for tests and for use from Python."""
 
     def say(self, text: str) -> None: ...
@@ -65,8 +82,8 @@ class _Row:
 
 
 @dataclass
-class TerminalView:
-    """Live while trials run when the console is a terminal; otherwise one line per event that matters."""
+class TerminalView(ProgressView):
+    """Shows a live table while trials run on a terminal, and one line per event elsewhere."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=False))
     _rows: dict[int, _Row] = field(default_factory=dict)
@@ -81,14 +98,14 @@ class TerminalView:
     _metric: str = ""
 
     def say(self, text: str) -> None:
-        # Piped output is for machines: its lines are not broken at some width.
+        # Programs read piped output: do not wrap its lines.
         self.console.print(Text(visible(text)), soft_wrap=not self.console.is_terminal)
 
     def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None:
         self._planned, self._finished, self._began_with = planned, finished, finished
         self._metric, self._best, self._began = metric, best, time.monotonic()
-        again = f", {finished} already done" if finished else ""
-        self.say(f"{planned} trial{'s' * (planned != 1)}{again}, {jobs} at a time; metric {metric}")
+        resumed = f", {finished} already done" if finished else ""
+        self.say(f"{planned} trial{'s' * (planned != 1)}{resumed}, {jobs} at a time; metric {metric}")
         if self.console.is_terminal:
             self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True)
             self._live.start()
@@ -117,7 +134,7 @@ class TerminalView:
         self.say(finished_line(number, result, self._metric, row.params, is_best=is_best))
 
     def tick(self) -> None:
-        """Nothing came for a while; the live table refreshes by itself."""
+        """Nothing to do: the live table refreshes by itself."""
 
     def end(self) -> None:
         if self._live:
@@ -132,7 +149,7 @@ class TerminalView:
         for row in rows:
             table.add_row(*(_cell(cell) for cell in row))
         self.console.print()
-        # In a pipe a row is a line, however long.
+        # In a pipe each row is one line of any length.
         if self.console.is_terminal:
             self.console.print(table)
         else:
@@ -143,7 +160,7 @@ class TerminalView:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        # Only the parameters give way when the terminal is narrow.
+        # On a narrow terminal only the parameters are cut.
         for column, width in (("trial", 5), ("progress", 16), ("", 4), ("loss", 6), (self._metric, 7)):
             table.add_column(_cell(column), no_wrap=True, min_width=max(width, len(column)))
         table.add_column("parameters", no_wrap=True, overflow="ellipsis")
@@ -168,7 +185,7 @@ class TerminalView:
         return " · ".join(parts)
 
     def _eta_s(self) -> float | None:
-        """Seconds left, from the share of the trials' work that this session has done so far."""
+        """Seconds left, from the work that this session has done so far; None before there is enough of it."""
         done = self._finished - self._began_with + sum(row.fraction for row in self._rows.values())
         if done < 0.3:
             return None
@@ -176,12 +193,12 @@ class TerminalView:
 
 
 def _cell(text: str) -> Text:
-    """A text as a cell of a table: one line, without markup."""
+    """A text as one line in a cell of a table; markup in it is shown as it is."""
     return Text(clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL))
 
 
 def finished_line(number: int, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:
-    """One permanent line per trial that ended."""
+    """The line that stays on the terminal when a trial has ended: state, value, time and settings."""
     took = duration(result.seconds)
     if result.state == "failed":
         message = " ".join(result.message.split())
@@ -189,23 +206,24 @@ def finished_line(number: int, result: TrialResult, metric: str, params: str, *,
     value = f"{metric} {result.value:.4f}" if result.value is not None else ""
     how = {
         "pruner": "pruned", "early_stopping": "stopped early", "budget": "done",
-        "trial_minutes": "out of trial_minutes", "sweep_budget": "stopped by the budget",
+        "trial_minutes": "stopped by trial_minutes", "sweep_budget": "stopped by the budget",
     }[result.stopped_by]  # fmt: skip
     star = "  *best so far*" if is_best else ""
     return f"trial {number} {how}: {value} in {took}  {params}{star}"
 
 
 def params_text(params: Mapping[str, Setting]) -> str:
-    """`learning_rate=0.00046 lora_r=8`, or what an empty space means."""
+    """Settings on one line, as `learning_rate=0.00046 lora_r=8`; `default configuration` where there are none."""
     return " ".join(f"{k}={setting_text(v)}" for k, v in params.items()) or "default configuration"
 
 
 def setting_text(value: Setting) -> str:
+    """A setting for people: floats with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:
-    """`9 s`, `2 min 05 s`, `3 h 10 min`."""
+    """A duration for people, as `9 s`, `2 min 05 s` or `3 h 10 min`."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -220,7 +238,7 @@ def _is_number(text: str) -> bool:
 
 
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> None:
-    """Leaderboard, champion against baseline, variants, release and what to type next."""
+    """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands."""
     view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
     view.say(f"\n{gain(summary)}")
     if summary.finalists:
@@ -246,7 +264,10 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
 
 
 def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
-    """What would run, what the corners of the space take, when it would end."""
+    """Show what a sweep would run, what the corners of its space need, and when it would end.
+
+    `plan` is what `hpo plan --json` prints.
+    """
     view.say(f"{plan['trials']} trials ({plan['trials_left']} to go), {plan['repeats']} repeats of finalists; "
              f"{plan['examples_per_trial']:,} examples per trial")  # fmt: skip
     view.say(f"search strategy: {plan['strategy']['type']} ({plan['strategy']['why']})")
@@ -273,7 +294,7 @@ def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
 
 
 def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequence[str] = ()) -> None:
-    """All sweeps, one in a row; then why others cannot be read."""
+    """Show all sweeps in a table, and below it why others cannot be read."""
     if not sweeps and not problems:
         view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
         return
@@ -291,7 +312,8 @@ def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequ
 
 
 def show_assets(view: ProgressView, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:
-    columns = ["name", "kind", "download", "licence", "here", "what it is"]
+    """Show the demo models and data in a table; `fetched` says by name which are in the cache."""
+    columns = ["name", "kind", "download", "licence", "fetched", "description"]
     rows = [
         [a.name, a.kind, f"{a.download_mb} MB", a.licence, "yes" if fetched[a.name] else "no", a.description]
         for a in assets.values()

@@ -1,13 +1,13 @@
-"""Turns a `.gguf` file into an ordinary model folder: `python -m trainers.convert_gguf SOURCE TARGET`.
+"""Converts a `.gguf` file to an ordinary model folder: `python -m trainers.convert_gguf SOURCE TARGET`.
 
-Transformers can read GGUF, but slowly, and what it returns is flagged quantized: `save_pretrained` and
-training refuse it though its weights are dense. So the weights go once into a clean model of the same config,
-which is saved as safetensors and loads in well under a second from then on.
+Transformers can read GGUF, but slowly, and it flags the model as quantized: `save_pretrained` and training then
+refuse it, although its weights are dense. So the weights are copied once into a clean model of the same config. It is
+saved as safetensors and loads in well under a second.
 
-Quantized weights are saved as bfloat16, for 269 MB instead of 538 with SmolLM2-135M. That is not bit by bit:
-a weight moves by 0.1 % in the mean, far less than the step between the sixteen levels that 4 bits have, and
-perplexity by less than 0.1 % either way (29.18 -> 29.16 on chat, 73.45 -> 73.46 on reviews). Weights that
-were never quantized are saved exactly, as float32.
+Quantized weights are saved as bfloat16, which takes 269 MB instead of 538 for SmolLM2-135M. This is not exact: a weight
+changes by 0.1 % on average, far less than the step between the sixteen levels of 4 bits. Perplexity changes by less
+than 0.1 % (29.18 -> 29.16 on chat, 73.45 -> 73.46 on reviews). Weights that were never quantized are saved exactly, as
+float32.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _DENSE = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationTy
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What the file says of itself, apart from weights and vocabulary."""
+    """The metadata of a GGUF file, without its weights and vocabulary."""
 
     licence: str
     pre_tokenizer: str
     context_length: int
     weight_types: tuple[str, ...]
-    """Of the matrices, the commonest first: `("Q4_1", "Q8_0")`."""
+    """Types of the matrices, the most frequent first: `("Q4_1", "Q8_0")`."""
     quantized: bool
 
 
@@ -56,7 +56,7 @@ def convert_gguf(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    # Safetensors are written for their owner alone, but a server may run as someone else.
+    # Safetensors files are readable by their owner only, but a server may run as another user.
     for weights in target.glob("*.safetensors"):
         weights.chmod((target / "config.json").stat().st_mode)
     (target / "README.md").write_text(model_card(source, header, model), encoding="utf-8")
@@ -85,7 +85,7 @@ def read_header(source: Path) -> GgufHeader:
 
 
 def clean_copy(loaded: Any, dtype: torch.dtype) -> Any:
-    """The same weights in a model that knows nothing of GGUF."""
+    """A copy of the model with the same weights, as `dtype`, and without any trace of GGUF in its config."""
     config = copy.deepcopy(loaded.config)
     for stray in ("quantization_config", "_model_name_or_path", "unk_token_id"):
         if hasattr(config, stray):
@@ -102,10 +102,10 @@ def clean_copy(loaded: Any, dtype: torch.dtype) -> Any:
 
 
 def load_tokenizer(source: Path, header: GgufHeader) -> Any:
-    """The tokenizer of a GGUF file, splitting text as the model was trained to."""
+    """The tokenizer of a GGUF file, which splits text as in the model's training."""
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
     if header.pre_tokenizer == "smollm":
-        # Transformers leaves out the digits rule. Without it a line break before a number is cut unlike in
+        # Transformers leaves out the digits rule. Without it a line break before a number is split differently from
         # training, and a numbered list costs SmolLM2 a quarter more in log-likelihood (234 nats, not 186).
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -118,14 +118,14 @@ def load_tokenizer(source: Path, header: GgufHeader) -> Any:
 
 
 def model_card(source: Path, header: GgufHeader, model: Any) -> str:
-    """A README.md that says what the weights are and what they went through."""
+    """The text of a README.md that says where the weights come from and how they were converted."""
     kinds = " and ".join(_with_bits(kind) for kind in header.weight_types)
     dtype = str(model.dtype).removeprefix("torch.")
     loss = (
-        f"These weights were quantized to {kinds} before they came here and are stored as {dtype} now. What "
-        "quantization lost is still lost: expect results a little below those of the original checkpoint.\n"
+        f"These weights were quantized to {kinds} before the conversion and are now stored as {dtype}. The precision "
+        "that quantization lost stays lost: expect results slightly below those of the original checkpoint.\n"
         if header.quantized
-        else f"The weights were stored as {kinds} and are stored as {dtype} now, bit by bit.\n"
+        else f"The weights were stored as {kinds} and are now stored as {dtype}, bit for bit.\n"
     )
     front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     front += [f"license: {header.licence}"] if header.licence else []
@@ -149,25 +149,25 @@ def _with_bits(kind: str) -> str:
 
 
 def _check(target: Path, model: Any, tokenizer: Any) -> None:
-    """Read the folder back: whoever finds it later must get these weights and these tokens."""
+    """Raise `RuntimeError` unless the folder, read back, gives the same weights and tokens."""
     weights = AutoModelForCausalLM.from_pretrained(target, local_files_only=True).state_dict()
     wrong = [name for name, known in model.state_dict().items() if not torch.equal(weights[name], known)]
     if wrong:
-        raise RuntimeError(f"{len(wrong)} weights changed on the way to disk, {wrong[0]} among them")
+        raise RuntimeError(f"{len(wrong)} weights differ after saving, for example {wrong[0]}")
     text = "One line.\n\n2. Another,  with 10 words"
     reread = AutoTokenizer.from_pretrained(target, local_files_only=True)
     if reread(text).input_ids != tokenizer(text).input_ids or reread.chat_template != tokenizer.chat_template:
-        raise RuntimeError("the tokenizer changed on the way to disk")
+        raise RuntimeError("the tokenizer differs after saving")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert one file as the command line says."""
+    """Convert the file that the command line names, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainers.convert_gguf", description=convert_gguf.__doc__)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the .gguf file")
     parser.add_argument("target", type=Path, metavar="TARGET", help="the folder to write")
     asked = parser.parse_args(arguments)
     if not asked.source.is_file():
-        parser.error(f"there is no file {asked.source}")
+        parser.error(f"no file {asked.source}")
     convert_gguf(asked.source, asked.target)
     return 0
 

@@ -1,8 +1,8 @@
-"""bitsandbytes, for the trials alone that need it.
+"""bitsandbytes, imported only in the trials that need it.
 
-PEFT imports it wherever it is installed. That takes a second or two, and bitsandbytes asks every GPU what it can: after
-that no child of the process could use one. So the trial host marks it as not to be had, and a child that quantizes or
-takes an optimizer of 8 bits lifts the mark.
+PEFT imports it wherever it is installed. That takes a second or two, and it initializes CUDA: after that no forked
+child of the process can use a GPU. So the trial host marks it as not installed. A child that quantizes, or uses an
+8-bit optimizer, removes the mark.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ _NAME = "bitsandbytes"
 
 
 def leave_out() -> None:
-    """Let this process and its children do without, until one calls `bitsandbytes`. No use once it is imported."""
+    """Mark bitsandbytes as not installed, for this process and its children, until one calls `bitsandbytes`.
+
+    It has no effect after the module was imported.
+    """
     if _NAME not in sys.modules:
-        sys.modules[_NAME] = None  # type: ignore[assignment]  # how Python marks a module as not to be had
+        sys.modules[_NAME] = None  # type: ignore[assignment]  # how Python marks a module that cannot be imported
 
 
 def bitsandbytes() -> Any:
-    """The module, imported now if it was not; from here on PEFT has it too."""
+    """The module, imported now if it was not; from now on PEFT finds it too.
+
+    Raises `ImportError` without it.
+    """
     if sys.modules.get(_NAME, ...) is None:
         del sys.modules[_NAME]
         peft = importlib.import_module("peft.import_utils")

@@ -1,4 +1,4 @@
-"""Memory: how much a process holds, and how to tell that it ran out. Standard library only (Linux)."""
+"""Memory: how much a process uses, and whether an error means that it ran out. Standard library only (Linux)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ _WORDS = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc",
     "_status_alloc_failed", "cublas_status_not_initialized",
 )  # fmt: skip
-"""The last two: a GPU so full that cuBLAS or cuDNN finds no room for itself."""
+"""Parts of messages; the last two mean that a GPU is too full for cuBLAS or cuDNN to start."""
 
 
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10)
 
 
 def rss_mb() -> float:
-    """Resident memory of this process now: right after a fork, that is what it shares with its parent."""
+    """Resident memory of this process now, in MiB; right after a fork it is the part shared with the parent."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / (1 << 20)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA's own error, Python's, or the CPU allocator's, which is a plain RuntimeError."""
+    """Whether an error means out of memory: CUDA's, Python's, or the CPU allocator's, which is a `RuntimeError`."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in _WORDS)
 
 
 def volunteer_for_oom_kill() -> None:
-    """Let the kernel take this process first when memory runs out: a trial can be tried again, the sweep cannot."""
+    """Have the kernel kill this process first when memory runs out: a trial can run again, the sweep cannot."""
     with contextlib.suppress(OSError):  # a hardened container may forbid it; then the kernel chooses by size
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for memory: in our control group where it counts, else anywhere."""
+    """How many processes the kernel has killed for memory: in this control group where it counts, else in all."""
     for path in _counters():
-        with contextlib.suppress(OSError):  # the next place is asked
+        with contextlib.suppress(OSError):  # then read the next place
             for line in path.read_text().splitlines():
                 name, _, count = line.partition(" ")
                 if name == "oom_kill":
@@ -50,7 +50,7 @@ def oom_kills() -> int:
 
 
 def _counters() -> Iterator[Path]:
-    """Where the kernel may count, the most precise first: control groups of version 2 and 1, the machine."""
+    """Files where the kernel may count, the most precise first: control groups of version 2 and 1, the machine."""
     groups = Path("/proc/self/cgroup")
     for line in groups.read_text().splitlines() if groups.exists() else ():
         number, controllers, path = line.split(":", 2)

@@ -1,16 +1,17 @@
 """A released model: texts in; labels, scores or answers out.
 
-This file is copied into every release folder and is all the code a release needs: it imports the standard
-library, numpy, tokenizers and onnxruntime, and jinja2 when a chat template is rendered. The folder holds
+This file is copied into every release folder and is all the code that a release needs, which is why it is long. It
+imports the standard library, numpy, tokenizers and onnxruntime, and jinja2 when it renders a chat template. The folder
+contains
 
     model.onnx, model.onnx.data   the graph and its weights
-    tokenizer.json                the tokenizer; where texts are judged truncation is set in it
+    tokenizer.json                the tokenizer; for a classifier it truncates texts
     release.json                  everything else (`Card`)
     runtime.py                    this file: `python runtime.py "a text"` prints one line of JSON per argument
 """
 
-# No `from __future__ import annotations`: dataclasses then look their module up in sys.modules, where it is not when
-# a release's runtime.py is loaded by path.
+# No `from __future__ import annotations`: dataclasses would then look their module up in sys.modules, and a release's
+# runtime.py that is loaded by path is not there.
 
 import contextlib
 import itertools
@@ -31,13 +32,13 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, pre_tokenizers
 
 if TYPE_CHECKING:
-    import onnxruntime as ort  # elsewhere late: it starts a thread, and training borrows from this file without it
+    import onnxruntime as ort  # elsewhere late: it starts a thread, and training uses this file without it
 
 FORMAT_VERSION = 1
 CLASSIFYING = ("text-classification", "multi-label-classification", "regression", "token-classification")
-"""Tasks whose models say something about a text, or about two."""
+"""Tasks whose models classify a text, a pair of texts or words, or give a number for it."""
 GENERATIVE = ("chat", "instruct", "causal-lm")
-"""Tasks whose models write."""
+"""Tasks whose models generate text."""
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Message: TypeAlias = Mapping[str, Any]
@@ -46,49 +47,51 @@ Chat: TypeAlias = str | Sequence[Message] | Mapping[str, Any]
 Input: TypeAlias = str | Sequence[Message] | Mapping[str, Any]
 Tools: TypeAlias = Sequence[Mapping[str, Any]] | None
 Text: TypeAlias = str | tuple[str, str]
-"""What is judged: a text, or a pair."""
+"""An input of a classifier: a text, or a pair of texts."""
 Place: TypeAlias = tuple[int, int]
-"""Where a word or a token begins and ends in its text, in characters."""
+"""The start and end of a word or a token in its text, in characters."""
 
-# Padding of a batch is wasted work, and activations that leave the cache cost more than batching gains: beyond
-# this many tokens a batch was slower per text than one text at a time (MiniLM, 2 cores).
+# Padding is wasted work, and activations that do not fit the cache cost more than batching gains: with more tokens
+# than this a batch was slower per text than one text at a time (MiniLM, 2 cores).
 _TOKENS_PER_BATCH = 512
 # The logits of a chunk are the largest array of a chat model: 256 x 49,152 float32 are 50 MB.
 _TOKENS_PER_CHUNK = 256
 
-# Inputs a graph may ask for; those of one that judges, with the attribute of an encoding that fills them.
-_JUDGING_INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+# Inputs that a graph may have; a classifier's with the attribute of an encoding that fills them.
+_CLASSIFIER_INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 _DECODER_INPUTS = ("input_ids", "attention_mask", "position_ids")
-# As training cuts a text with spans into words.
+# Training splits a text with spans into words in the same way.
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
 class ReleaseError(Exception):
-    """The folder holds no release that this runtime can serve. The message names the folder and what is wrong;
-    what helps is to promote the model again."""
+    """This runtime cannot serve the folder; the message names the folder and what is wrong with it.
+
+    Promote the model again to repair it.
+    """
 
 
 class SequenceScore(NamedTuple):
-    """What a language model makes of one sequence, over its target tokens."""
+    """A language model's score of one sequence, summed over its target tokens."""
 
     nll: float
     """Sum of the negative log-likelihoods, in nats."""
     tokens: int
     hits: int
-    """Target tokens that were the model's first choice."""
+    """Target tokens that the model ranks first."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """`release.json`: what the runtime has to know beside the graph and the tokenizer."""
+    """The content of `release.json`: what the runtime needs besides the graph and the tokenizer."""
 
     task: str
     variant: str
     labels: tuple[str, ...]
-    """In the order of the logits; empty where there are none."""
+    """Labels in the order of the logits; empty for a task without labels."""
     max_length: int
-    """Tokens: where a text is cut, or the context window of a model that writes, prompt and answer together."""
+    """In tokens: where a classifier cuts a text, or a generative model's context window for prompt and answer."""
     pad_token_id: int
     eos_token_ids: tuple[int, ...] = ()
     chat_template: str | None = None
@@ -96,31 +99,34 @@ class Card:
     """Special tokens by name (`bos_token`, `eos_token`, ...), as the chat template reads them."""
     generation: Mapping[str, Any] = field(default_factory=lambda: {"strategy": "greedy", "max_new_tokens": 64})
     columns: tuple[str, ...] = ("text",)
-    """The parts of an input, where there are several: a pair's, or those that the prompt is made of."""
+    """The parts of an input: the texts of a pair, or the columns of the prompt."""
     prompt_template: str | None = None
     """The text before an answer, with columns in braces."""
     after_answer: str = ""
-    """What the template has after an answer, up to the next column; none of it is the answer."""
+    """The template's text after an answer, up to the next column; it is not part of the answer."""
     is_followed: bool = False
     """Whether there is a next column."""
     files: Mapping[str, int] = field(default_factory=dict)
-    """Size in bytes of every other file, to notice a copy that was cut short."""
+    """Size in bytes of every other file, to notice an incomplete copy."""
     format_version: int = FORMAT_VERSION
 
     @property
     def example(self) -> str:
-        """An input that the model takes, as text."""
+        """An example of an input, as text."""
         return "some text" if len(self.columns) <= 1 else json.dumps(dict.fromkeys(self.columns, "some text"))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Raises `ReleaseError` where `release.json` is missing, no JSON, of another format, or a file is cut."""
+        """Read the card of a release folder.
+
+        Raises `ReleaseError` where `release.json` is missing, damaged or of another format, or a file is incomplete.
+        """
         path = folder / "release.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data["format_version"] != FORMAT_VERSION:
                 raise ReleaseError(
-                    f"{path}: format {data['format_version']}, this runtime reads format {FORMAT_VERSION}"
+                    f"{path}: has format {data['format_version']}; this runtime reads format {FORMAT_VERSION}"
                 )
             values = {f.name: data[f.name] for f in fields(cls) if f.name in data}  # older cards have fewer
             values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
@@ -130,7 +136,7 @@ class Card:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReleaseError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         if card.task not in (known := (*CLASSIFYING, *GENERATIVE)):
-            raise ReleaseError(f"{path}: task {card.task!r}, expected one of {', '.join(known)}")
+            raise ReleaseError(f"{path}: unknown task {card.task!r}; expected one of {', '.join(known)}")
         for name, size in card.files.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else None
             if found != size:
@@ -150,7 +156,7 @@ class Release:
 
     @classmethod
     def load(cls, folder: str | Path, threads: int | None = None) -> Self:
-        """Load a release folder; `threads` is the number of cores to compute on, all of ours by default.
+        """Load a release folder; `threads` is the number of cores to use, by default all that this process may use.
 
         Raises `ReleaseError` where the folder is missing, incomplete, damaged or inconsistent.
         """
@@ -159,39 +165,41 @@ class Release:
         folder = Path(folder)
         card = Card.read(folder)
         options = ort.SessionOptions()
-        # A number is always given: left to itself onnxruntime counts the machine's cores, not the container's.
+        # Always a number: by default onnxruntime counts the machine's cores, not the container's.
         options.intra_op_num_threads = threads or len(_usable_cores())
-        # Threads that wait in a busy loop answered twice as slowly as soon as another process wanted the cores.
+        # With threads that wait in a busy loop, answers took twice as long when another process used the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
-        # release then answered differently on another machine. This takes kernels that do not, on such CPUs only.
+        # release then gave different answers on different machines. On such CPUs this selects kernels that do not.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        options.log_severity_level = 4  # errors come as exceptions, there is no need to print them as well
+        options.log_severity_level = 4  # errors are raised as exceptions: do not print them too
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             session = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # both libraries raise direct children of Exception
+        except Exception as error:  # both libraries raise direct subclasses of Exception
             raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = card.task in CLASSIFYING  # what is judged is text, "[SEP]" in it too
+        tokenizer.encode_special_tokens = card.task in CLASSIFYING  # "[SEP]" in a user's text is text
         problem = _misfit(card, session)
         if problem:
             raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
         return cls(card, tokenizer, session)
 
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
-        """Answer each input, in order. An input is a text, or for a card with several `columns` a mapping of them to
-        texts; for token-classification also a list of words; for chat also a list of {"role", "content"}, or
-        {"messages": that list, "tools": [...]}. All of them may be given as JSON.
+        """Answer each input, in order.
 
-        text-classification gives {"label", "score", "scores": {label: probability}}, multi-label-classification
-        {"labels", "scores"}, regression {"value"}, token-classification {"entities"}, each {"label", "text", "start",
-        "end", "score"} (its least sure word's), or with plain tags {"tags"}, each word's {"tag", "text", "start",
-        "end", "score"}; all others {"text"}, decoded greedily.
-        Raises `ValueError` for an input the task does not take, before anything is computed.
+        An input is a text, or for a card with several `columns` a mapping from column to text. For
+        token-classification it may also be a list of words, and for chat a list of {"role", "content"} or
+        {"messages": that list, "tools": [...]}. Each of them may be given as JSON text.
+
+        text-classification answers {"label", "score", "scores": {label: probability}}, multi-label-classification
+        {"labels", "scores"}, and regression {"value"}. token-classification answers {"entities"} with {"label", "text",
+        "start", "end", "score"} for each, where the score is that of its least certain word. With plain tags it answers
+        {"tags"} with {"tag", "text", "start", "end", "score"} for each word. All other tasks answer {"text"}, decoded
+        greedily. Raises `ValueError` for an input that the task does not accept, before anything is computed.
         """
         if isinstance(inputs, str):
-            raise ValueError("predict takes a list of inputs, got one text")
+            raise ValueError("expected a list of inputs, got one text")
         inputs = [_read(given, f"input {index}", self.card.task) for index, given in enumerate(inputs)]
         if self.card.task == "token-classification":
             return [self._tagged(*words) for words in [_words(given) for given in inputs]]
@@ -219,19 +227,18 @@ class Release:
         read = {name: as_text(value) for name, value in read.items()} if fills_template else read
         texts = {name: value for name, value in read.items() if isinstance(value, str)}
         if wrong := [name for name in columns if name not in texts]:
-            raise ValueError(f"{where}: expected {wanted}; {', '.join(wrong)} is no text")
+            raise ValueError(f"{where}: expected {wanted}; not a text: {', '.join(wrong)}")
         if fills_template and columns and not any(text.strip() for text in texts.values()):
-            raise ValueError(f"{where}: expected {wanted}; nothing is in {' or '.join(columns)}")
+            raise ValueError(f"{where}: expected {wanted}; got empty {' and '.join(columns)}")
         return texts
 
-    # --- judging: a verdict on a text ------------------------------------------------------------------
+    # --- classifying: labels or numbers for a text or its words ------------------------------------------
 
     def row_logits(self, texts: Sequence[Text]) -> Floats:
-        """Logits, shape [texts, labels] (one column without labels), in the order given; computed in batches of
-        similar length.
+        """Logits of texts, float32 [texts, labels] ([texts, 1] without labels), in the order given.
 
-        A dynamically quantized graph scales activations over the whole batch, so a text would be judged by its
-        neighbours too: there each text is a batch of its own.
+        Texts of similar length share a batch. A dynamically quantized graph scales activations over the whole batch, so
+        that a text's neighbours would change its logits: there each text is a batch by itself.
         """
         limit = 0 if self.card.variant == "int8" else _TOKENS_PER_BATCH
         encodings = self.tokenizer.encode_batch(list(texts))
@@ -242,14 +249,14 @@ class Release:
         return logits
 
     def _padded(self, encodings: Sequence[Any]) -> dict[str, npt.NDArray[np.int64]]:
-        """The inputs the graph asks for, each of shape [texts, longest]."""
+        """The graph's inputs, each int64 [texts, longest]."""
         width = max(1, *(len(encoding.ids) for encoding in encodings))
         feed = {}
         for name in self._inputs:
             padding = self.card.pad_token_id if name == "input_ids" else 0
             feed[name] = np.full((len(encodings), width), padding, dtype=np.int64)
             for row, encoding in zip(feed[name], encodings, strict=True):
-                values = getattr(encoding, _JUDGING_INPUTS[name])
+                values = getattr(encoding, _CLASSIFIER_INPUTS[name])
                 row[: len(values)] = values
         return feed
 
@@ -266,17 +273,17 @@ class Release:
         return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
 
     def word_logits(self, text: str, places: Sequence[Place]) -> tuple[Floats, dict[int, int]]:
-        """Logits of every token of a text, shape [tokens, tags], and by a word's number the token that carries its tag.
+        """Logits of every token, float32 [tokens, tags], and a mapping from a word's index to the token with its tag.
 
-        `places` are the words, in order. Words beyond `max_length`, of characters that the tokenizer leaves out, or
-        that share their only token with the word before, have no token.
+        `places` are the words, in order. A word has no token where it lies beyond `max_length`, the tokenizer leaves
+        out its characters, or it shares its only token with the word before.
         """
         encoding = self.tokenizer.encode(text)
         logits: Floats = self._session.run(["logits"], self._padded([encoding]))[0][0]
         return logits, first_tokens(places, encoding.offsets)
 
     def _tagged(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
-        """The entities of a text, or of plain tags each word's."""
+        """The entities of a text, or the tag of each word where tags are plain."""
         labels = self.card.labels
         words: list[dict[str, Any]] = []
         if places:
@@ -289,19 +296,19 @@ class Release:
         is_plain = any(label != "O" and label[:2] not in ("B-", "I-") for label in labels)
         return {"tags": words} if is_plain else {"entities": _entities(text, words)}
 
-    # --- writing: chats, answers to a prompt, continuations --------------------------------------------
+    # --- generating: chats, answers to a prompt, continuations -------------------------------------------
 
     def prompt_ids(self, chat: Chat, max_new_tokens: int | None = None) -> list[int]:
-        """Token ids of a chat, up to where the answer begins, cut so that the answer still fits.
+        """Token ids of a chat, up to where the answer begins, cut so that the answer fits into the context.
 
-        What is cut, in this order: the oldest turns (never the system message), then the system message if it
-        takes more than half of the room, then the beginning of the last user turn.
-        Raises `ValueError` for a chat that is malformed or that the template refuses.
+        It first drops the oldest turns (never the system message), then the system message if it takes more than half
+        of the space, then the beginning of the last user turn. Raises `ValueError` for a chat that is malformed or that
+        the template refuses.
         """
         room = self.card.max_length - self._max_new_tokens(max_new_tokens)
         if self.card.chat_template is None:
             if not isinstance(chat, str):
-                raise ValueError("this model has no chat template: give the prompt as one text")
+                raise ValueError("this model has no chat template; expected the prompt as one text")
             return self.continued_ids(chat, max_new_tokens)
         messages, tools = _checked([{"role": "user", "content": chat}] if isinstance(chat, str) else chat)
         while len(ids := self._rendered(messages, tools)) > room:
@@ -312,22 +319,25 @@ class Release:
         return ids
 
     def continued_ids(self, prompt: str, max_new_tokens: int | None = None) -> list[int]:
-        """Token ids of a text to go on from: its end, as far as an answer leaves room for it.
+        """Token ids of a prompt that the model continues, cut at its beginning so that an answer fits.
 
-        What the tokenizer puts before a text stays, what it puts after one does not; plain text is trained without
-        either. Raises `ValueError` for a text without tokens.
+        Tokens that the tokenizer adds before a text are kept, those that it adds after one are not; `causal-lm` is
+        trained without both. Raises `ValueError` for a prompt without tokens.
         """
         (encoding,) = self._control_tokens.encode([prompt], add_special_tokens=self.card.task != "causal-lm")
         own = [index for index, is_added in enumerate(encoding.is_added) if not is_added]
         begin = encoding.ids[: own[0]] if own else encoding.ids[:1]
         if not own and (not begin or begin[0] in self.card.eos_token_ids):
-            raise ValueError("a text to go on from has at least one token, got none")
+            raise ValueError("expected a prompt of at least one token, got none")
         ids = encoding.ids[own[0] : own[-1] + 1] if own else []
         room = self.card.max_length - self._max_new_tokens(max_new_tokens) - len(begin)
         return [*begin, *ids[-room:]]
 
     def _prompt(self, parts: Mapping[str, str]) -> str:
-        """The last blank of a prompt belongs to the answer, as training has it; control tokens are the template's."""
+        """The filled template; control tokens in the columns become text.
+
+        A space at the end is left out: as in training, it is part of the answer.
+        """
         if self.card.prompt_template is None:
             return parts[self.card.columns[0]]
         filled = ""
@@ -336,21 +346,21 @@ class Release:
         return filled.rstrip(" ")
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
-        """The answer's token ids, greedily, one by one as they are found; ends before an end-of-text token."""
+        """Yield the answer's token ids one by one, decoded greedily, up to but without an end-of-text token."""
         for token in self.greedy_tokens(prompt_ids, self._max_new_tokens(max_new_tokens)):
             if token in self.card.eos_token_ids:
                 return
             yield token
 
     def greedy_tokens(self, prompt_ids: Sequence[int], count: int) -> Iterator[int]:
-        """The `count` most likely next tokens, each given those before it, end-of-text tokens like any other.
+        """Yield `count` tokens, each the most likely one after those before it; an end-of-text token ends nothing.
 
-        Raises `ValueError` where they do not fit behind the prompt; `prompt_ids()` always leaves the room.
+        Raises `ValueError` where prompt and answer exceed the context; `prompt_ids()` always leaves enough space.
         """
         if not 0 < len(prompt_ids) <= self.card.max_length - count:
             raise ValueError(
-                f"a prompt of {len(prompt_ids)} tokens and an answer of {count} do not fit into the model's "
-                f"{self.card.max_length}"
+                f"a prompt of {len(prompt_ids)} tokens and an answer of {count} do not fit into the model's context of "
+                f"{self.card.max_length} tokens"
             )
         cache = _Cache(self._session, len(prompt_ids) + count)
         chunk = list(prompt_ids)
@@ -362,12 +372,14 @@ class Release:
             chunk = [token]
 
     def token_logits(self, input_ids: Sequence[int]) -> Floats:
-        """Logits of one sequence, shape [tokens, vocabulary]: row i predicts token i + 1."""
+        """Logits of one sequence, float32 [tokens, vocabulary]; row i predicts token i + 1."""
         return np.concatenate(list(_Cache(self._session, len(input_ids)).feed(input_ids)))
 
     def sequence_nll(self, input_ids: Sequence[int], loss_mask: Sequence[int]) -> SequenceScore:
-        """Score one sequence where `loss_mask` is 1: token i is a target when `loss_mask[i]` is 1, and is
-        predicted from the tokens before it (so the first token never counts)."""
+        """Score the tokens i of one sequence with `loss_mask[i]` = 1, each predicted from the tokens before it.
+
+        So the first token never counts.
+        """
         nll, hits, start = 0.0, 0, 0
         targets = np.asarray(input_ids[1:], dtype=np.int64)
         wanted = np.asarray(loss_mask[1:], dtype=bool)
@@ -380,14 +392,14 @@ class Release:
         return SequenceScore(nll, int(wanted.sum()), hits)
 
     def _max_new_tokens(self, wanted: int | None) -> int:
-        """At most half of the context, so that a prompt always has the other half."""
+        """The answer's length in tokens: at most half of the context, so that a prompt always has the other half."""
         wanted = self.card.generation["max_new_tokens"] if wanted is None else wanted
         if wanted < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {wanted}")
         return int(min(wanted, self.card.max_length // 2))
 
     def _decoded(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
-        if self.card.task == "causal-lm":  # whether a blank comes first shows behind the prompt only
+        if self.card.task == "causal-lm":  # only decoding with the prompt shows whether a space comes first
             before = self.tokenizer.decode(list(prompt_ids), skip_special_tokens=True)
             return str(self.tokenizer.decode([*prompt_ids, *ids], skip_special_tokens=True))[len(before) :]
         if self.card.prompt_template is None:
@@ -416,7 +428,7 @@ class Release:
         return ControlTokens(self.tokenizer, self.card.chat_template or template_text(self.card.prompt_template or ""))
 
     def _cut_last_turn(self, messages: list[Message], tools: Tools, room: int) -> list[int]:
-        """The last user turn without its beginning: the end of a question says more than its start."""
+        """Cut the beginning of the last user turn: the end of a question says more than its beginning."""
         *before, last = messages
         if before and len(self._rendered([*before, {**last, "content": ""}], tools)) > room // 2:
             before = []
@@ -425,14 +437,14 @@ class Release:
             offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
             excess = len(ids) - room
             if excess >= len(offsets):
-                raise ValueError(f"the chat template alone does not fit into {room} tokens")
+                raise ValueError(f"the chat template alone takes more than the {room} tokens that a prompt may have")
             text = text[max(1, offsets[excess][0]) :]
         return ids
 
 
 class _Cache:
-    """Keys and values of one sequence. Past and present are bound to the same buffers, sized for the whole
-    sequence: the attention operator then writes in place, where a growing cache is copied for every token."""
+    """Keys and values of one sequence. Past and present are bound to the same buffers, sized for the whole sequence, so
+    that the attention operator writes in place; a growing cache would be copied for every token."""
 
     def __init__(self, session: "ort.InferenceSession", capacity: int) -> None:
         import onnxruntime as ort
@@ -450,7 +462,7 @@ class _Cache:
                 self._binding.bind_ortvalue_output(value.name.replace(_PAST, _PRESENT), buffer)
 
     def feed(self, ids: Sequence[int]) -> Iterator[Floats]:
-        """Append tokens; yields their logits in chunks, each of shape [tokens, vocabulary]."""
+        """Append tokens and yield their logits in chunks, each float32 [tokens, vocabulary]."""
         for start in range(0, len(ids), _TOKENS_PER_CHUNK):
             chunk = np.asarray([ids[start : start + _TOKENS_PER_CHUNK]], dtype=np.int64)
             length = self._length + chunk.shape[1]
@@ -468,19 +480,19 @@ class _Cache:
 
 
 def _misfit(card: Card, session: "ort.InferenceSession") -> str | None:
-    """Why this graph cannot serve the card's task, in words that follow the file's name; None when it can."""
+    """Why this graph cannot serve the card's task; None when it can. It follows the name of the file."""
     outputs = {value.name: value.shape for value in session.get_outputs()}
     if "logits" not in outputs:
         return f"has no output 'logits', only {', '.join(outputs)}"
     if card.task in CLASSIFYING:
-        strangers = [value.name for value in session.get_inputs() if value.name not in _JUDGING_INPUTS]
+        unknown = [value.name for value in session.get_inputs() if value.name not in _CLASSIFIER_INPUTS]
         if outputs["logits"][-1] != max(1, len(card.labels)):
             return f"gives logits of shape {outputs['logits']}, but there are {len(card.labels)} labels"
     else:
         past = [value for value in session.get_inputs() if value.name.startswith(_PAST)]
         known = [value.name for value in past if value.type == "tensor(float)" and isinstance(value.shape[3], int)]
-        strangers = [v.name for v in session.get_inputs() if v.name not in (*known, *_DECODER_INPUTS)]
-    return f"asks for inputs this runtime does not know: {', '.join(strangers)}" if strangers else None
+        unknown = [v.name for v in session.get_inputs() if v.name not in (*known, *_DECODER_INPUTS)]
+    return f"has inputs that this runtime does not know: {', '.join(unknown)}" if unknown else None
 
 
 def _usable_cores() -> Sequence[int]:
@@ -502,13 +514,13 @@ def _batches(order: Sequence[int], length: Callable[[int], int], limit: int) -> 
 
 
 def sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Without overflow, in float64."""
+    """The logistic function in float64, without overflow."""
     result: npt.NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
     return result
 
 
 def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Over the last axis, in float64: sums over large vocabularies lose digits in float32."""
+    """The log-softmax over the last axis, in float64: sums over large vocabularies lose digits in float32."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
@@ -520,7 +532,7 @@ def _text(parts: Mapping[str, str]) -> Text:
 
 
 def _words(given: object) -> tuple[str, list[Place]]:
-    """A text and where its words are: those given, or as training cuts a text with spans."""
+    """A text and the places of its words: the words given, or those that training would split the text into."""
     parsed = _parsed(given) if isinstance(given, str) and given.startswith("[") else given
     if isinstance(parsed, Sequence) and not isinstance(parsed, str) and all(isinstance(word, str) for word in parsed):
         ends = list(itertools.accumulate(len(word) + 1 for word in parsed))
@@ -531,9 +543,9 @@ def _words(given: object) -> tuple[str, list[Place]]:
 
 
 def first_tokens(places: Sequence[Place], tokens: Sequence[Place]) -> dict[int, int]:
-    """By a word's number the first token that overlaps it and carries no word before it; training does it with this.
+    """A mapping from a word's index to the first token that overlaps the word and belongs to no word before it.
 
-    Words that were cut off, or that share their only token with the word before, have none.
+    Words that were cut off, or share their only token with the word before, are left out. Training uses it too.
     """
     firsts: dict[int, int] = {}
     token = 0
@@ -547,7 +559,7 @@ def first_tokens(places: Sequence[Place], tokens: Sequence[Place]) -> dict[int, 
 
 
 def _entities(text: str, words: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Runs of tags, as conlleval reads them: an I- that goes on from nothing begins an entity too."""
+    """Entities from tags, read as conlleval does: an I- tag without an entity before it starts one."""
     found: list[dict[str, Any]] = []
     before = "O"
     for word in words:
@@ -562,49 +574,51 @@ def _entities(text: str, words: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _read(given: Any, where: str, task: str) -> Any:
-    """An input as it is taken: where a chat is given as the JSON of its messages, those.
+    """An input with a chat's JSON parsed.
 
-    Raises `ValueError` for an empty text, and for one that is none (see `_refuse_no_text`).
+    Raises `ValueError` for an empty text, and for one that is not valid (see `_refuse_invalid_text`).
     """
     if isinstance(given, str):
-        if not given.strip() and task != "token-classification":  # where there is no word there is no entity
+        if not given.strip() and task != "token-classification":  # a text without words has no entities
             raise ValueError(f"{where}: is empty; expected a text of at least one token")
         if task == "chat" and given.lstrip().startswith(("[{", "{")):
             parsed = _parsed(given)
             is_chat = isinstance(parsed, list) or (isinstance(parsed, Mapping) and "messages" in parsed)
             given = parsed if is_chat else given
-    _refuse_no_text(given, where)
+    _refuse_invalid_text(given, where)
     return given
 
 
-def _refuse_no_text(given: object, where: str) -> None:
-    """Raises `ValueError` for half characters, which is also what bytes that are not UTF-8 become, and for NUL."""
+def _refuse_invalid_text(given: object, where: str) -> None:
+    """Raise `ValueError` for NUL and for lone surrogates, which bytes that are not UTF-8 become too."""
     if isinstance(given, str):
         wrong = next((i for i, letter in enumerate(given) if letter == "\0" or "\ud800" <= letter <= "\udfff"), None)
         if wrong is not None:
-            what = "NUL" if given[wrong] == "\0" else "half a character, or a byte that is not UTF-8"
+            what = "NUL" if given[wrong] == "\0" else "half a character (a lone surrogate, or a byte that is not UTF-8)"
             raise ValueError(f"{where}: character {wrong + 1} is {what}; expected text in UTF-8")
     elif isinstance(given, Mapping):
         for value in given.values():
-            _refuse_no_text(value, where)
+            _refuse_invalid_text(value, where)
     elif isinstance(given, Sequence) and not isinstance(given, bytes):
         for value in given:
-            _refuse_no_text(value, where)
+            _refuse_invalid_text(value, where)
 
 
 def _parsed(text: str) -> object:
-    """What a text says in JSON, or the text. Raises `ValueError` where that is no text."""
+    """The value of a JSON text, or the text itself where it is not JSON. Raises `ValueError` for invalid characters."""
     try:
         parsed: object = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    _refuse_no_text(parsed, "JSON")
+    _refuse_invalid_text(parsed, "JSON")
     return parsed
 
 
 def as_text(value: object) -> str | None:
-    """A value of a template's column as the text that stands for it: nothing for null, numbers and booleans as in
-    JSON. None for what is no text."""
+    """The text for a value of a template's column: empty for null, numbers and booleans as in JSON.
+
+    None for a value that has no text, such as a list or NaN.
+    """
     if value is None or isinstance(value, str):
         return value or ""
     is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
@@ -618,17 +632,17 @@ _SHAREGPT = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
     "observation": "tool",
 }  # fmt: skip
-"""Roles by the names that ShareGPT and its kin have for them."""
+"""Roles by their names in ShareGPT and similar formats."""
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _READ = ("content", "name", "tool_calls", "tool_call_id", *_REASONING)
-"""What templates read of a message, besides its role."""
+"""Keys of a message that templates read, besides its role."""
 
 
 def as_message(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as templates read it: without what is None, which they would print as text, its content's parts as one
-    text. ShareGPT's `from` and `value` are `role` and `content`.
+    """A message as templates read it: without None, which they would print, and with its content's parts joined.
 
-    Raises `ValueError` with what is wrong, in words that follow the message's place.
+    ShareGPT's `from` and `value` become `role` and `content`. Raises `ValueError`; its message is the end of a sentence
+    that begins with the message's place.
     """
     message = without_none(given)
     if "role" not in message and "from" in message:
@@ -636,7 +650,7 @@ def as_message(given: Mapping[str, Any]) -> dict[str, Any]:
     role = message.get("role")
     role = _SHAREGPT.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
-        raise ValueError(f"has the role {_short(role)}, none of {', '.join(ROLES)}")
+        raise ValueError(f"has the role {_short(role)}, expected one of {', '.join(ROLES)}")
     if "function_call" in message:
         raise ValueError("has function_call, which templates do not read: write tool_calls")
     kept = {"role": role, "content": None, **{key: message[key] for key in _READ if key in message}}
@@ -654,7 +668,7 @@ def as_message(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_tools(given: object) -> list[dict[str, Any]] | None:
-    """Tools as templates read them, from a list or its JSON; None for none. Raises `ValueError`."""
+    """Tools as templates read them, from a list or its JSON; None without tools. Raises `ValueError`."""
     tools = from_json(given)
     if tools is None or tools in ("", []):
         return None
@@ -664,14 +678,14 @@ def as_tools(given: object) -> list[dict[str, Any]] | None:
 
 
 def name_of(tool: Mapping[str, Any]) -> str | None:
-    """The name of a tool, or of the tool that is called: `{"function": {"name": ...}}` or `{"name": ...}`."""
+    """The name of a tool or of a tool call, from `{"function": {"name": ...}}` or `{"name": ...}`; None without one."""
     owner = tool.get("function", tool)
     name = owner.get("name") if isinstance(owner, Mapping) else None
     return name if isinstance(name, str) else None
 
 
 def without_none(value: Any) -> Any:
-    """Without the keys whose value is None: Parquet has them for every key that another row has."""
+    """A value without keys whose value is None, at any depth: Parquet adds them for every key of another row."""
     if isinstance(value, Mapping):
         return {key: without_none(item) for key, item in value.items() if item is not None}
     return [without_none(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -680,7 +694,7 @@ def without_none(value: Any) -> Any:
 def _calls(given: object) -> list[dict[str, Any]]:
     calls = from_json(given)
     if not isinstance(calls, list) or not all(isinstance(call, Mapping) and name_of(call) for call in calls):
-        raise ValueError(f"has tool_calls {_short(given)}, expected a list of calls, each with a function's name")
+        raise ValueError(f"has tool_calls {_short(given)}, expected a list of calls, each with the name of a function")
     return [dict(call) for call in calls]
 
 
@@ -688,11 +702,11 @@ def _part(part: object) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     kind = part.get("type") if isinstance(part, Mapping) else part
-    raise ValueError(f"has a content part of type {_short(kind)}: only text parts are read")
+    raise ValueError(f"has a content part of type {_short(kind)}: only text parts are supported")
 
 
 def from_json(value: object) -> object:
-    """What a text says in JSON; anything else, and text that is no JSON, as it stands."""
+    """The value of a JSON text; any other value, and text that is not JSON, unchanged."""
     return _parsed(value) if isinstance(value, str) else value
 
 
@@ -718,12 +732,12 @@ def _checked(chat: object) -> tuple[list[Message], Tools]:
         if not isinstance(messages[-1]["content"], str):
             raise ValueError(f"message {index}: content must be a text, got {_short(message.get('content'))}")
     if not messages or messages[-1]["role"] not in ("user", "tool"):
-        raise ValueError("the last message must be the user's, or a tool's")
+        raise ValueError("the last message must have the role user or tool")
     return messages, tools
 
 
 def _without_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
-    """Drop the oldest user message and all that answered it; None when only the last turn is left."""
+    """Drop the oldest user message and the answers to it; None when only the last turn is left."""
     head = [message for message in messages[:1] if message["role"] in ("system", "developer")]
     turns = messages[len(head) :]
     later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
@@ -733,44 +747,46 @@ def _without_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
 # --- control tokens ------------------------------------------------------------------------------------
 
 BREAK = "\ufdd0"
-"""Stands inside the text of a control token that people wrote, so that no tokenizer finds the token there. Unicode
-keeps this character for a program's own use; where people write it all the same, it is left out."""
+"""Splits a control token that people wrote in a text, so that no tokenizer finds the token there. Unicode reserves this
+character for a program's internal use; in people's text it is left out."""
 
 
 class Spelled(NamedTuple):
-    """A text in tokens."""
+    """The tokens of a text."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
     """In characters of the text with its breaks."""
     is_added: list[int]
-    """1 for what the tokenizer puts around a text."""
+    """1 for tokens that the tokenizer adds around a text."""
 
 
 class ControlTokens:
-    """The tokens that steer a model, such as `<|im_end|>`: they are the template's to write and nobody else's.
+    """The tokens that control a model, such as `<|im_end|>`; only the template may write them.
 
-    They are a tokenizer's special tokens, and those of its other added tokens that the template writes itself
-    (`<think>`, `<tool_call>`). The latter stay tokens in what the model says, for it writes them too.
+    They are the tokenizer's special tokens, and those of its other added tokens that the template writes itself
+    (`<think>`, `<tool_call>`). In the assistant's messages the latter stay tokens, because the model writes them too.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
-        """`tokenizer` neither cuts nor pads."""
+        """`tokenizer` must neither truncate nor pad."""
         self._tokenizer = tokenizer
-        # A token of one character is a character like any other, and blanks stand in every template.
+        # A token of one character is ordinary text, and whitespace is in every template.
         added = [t for t in tokenizer.get_added_tokens_decoder().values() if len(t.content.strip()) > 1]
         self._special = _beginnings(t.content for t in added if t.special)
         self._all = _beginnings(t.content for t in added if t.special or t.content in template)
 
     def apart(self, written: Any, *, is_said: bool = False) -> Any:
-        """What people wrote, or what the model says, as it may stand in a template: a text, or lists and mappings of
-        texts, with a `BREAK` in each control token."""
+        """A text, or lists and mappings of texts, with a `BREAK` in each control token, safe to fill into a template.
+
+        `is_said` marks text of the assistant.
+        """
         if isinstance(written, str):
             pattern = self._special if is_said else self._all
             return pattern.sub(rf"\1{BREAK}", written.replace(BREAK, ""))
         if isinstance(written, Mapping):
             return {
-                # Templates look plain names up.
+                # Templates look up keys that are identifiers.
                 key if key.isidentifier() else self.apart(key, is_said=is_said): self.apart(item, is_said=is_said)
                 for key, item in written.items()
             }
@@ -779,24 +795,24 @@ class ControlTokens:
         return written
 
     def in_messages(self, messages: Sequence[Message]) -> list[Message]:
-        """`apart` for all that messages hold but their roles."""
+        """Messages with `apart` applied to everything except their roles."""
         return [
             {**self.apart(message, is_said=message["role"] == "assistant"), "role": message["role"]}
             for message in messages
         ]
 
     def encode(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[Spelled]:
-        """Texts in tokens, breaks taken out: a text without any has the tokens that it always had."""
+        """Tokenize texts and leave breaks out; a text without breaks gets its usual tokens."""
         tokenizer = self._with_cuts if any(BREAK in text for text in texts) else self._tokenizer
         encodings = tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         return [Spelled(e.ids, e.offsets, e.special_tokens_mask) for e in encodings]
 
     @cached_property
     def _with_cuts(self) -> Tokenizer:
-        """A tokenizer that cuts words at a `BREAK` and leaves it out, after all else that cuts them."""
+        """A tokenizer that, as its last pre-tokenization step, splits words at a `BREAK` and leaves it out."""
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
         before = tokenizer.pre_tokenizer
-        # Byte-level tokenizers write characters of their own for its bytes; some put a blank before a text.
+        # Byte-level tokenizers replace its bytes with other characters; some put a space before a text.
         pieces = [] if before is None else [piece for piece, _ in before.pre_tokenize_str(f"a{BREAK}")]
         spelled = "".join(pieces).rpartition("a")[2] or BREAK
         cut = pre_tokenizers.Split(spelled, "removed")
@@ -805,34 +821,34 @@ class ControlTokens:
 
 
 def _beginnings(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Finds the first character of each of `tokens` in a text, those that lie within each other too."""
+    """A pattern that finds the first character of each of `tokens` in a text, also of overlapping ones."""
     spelled = sorted({re.escape(token) for token in tokens}, key=len, reverse=True)
     return re.compile(rf"(?=(?:{'|'.join(spelled)}))(.)", re.DOTALL) if spelled else re.compile("(?!)()")
 
 
 def template_text(template: str) -> str:
-    """What a template of columns in braces writes itself."""
+    """The literal text of a template with columns in braces, its parts joined by NUL."""
     return "\0".join(literal for literal, *_ in string.Formatter().parse(template))
 
 
 # --- chat templates ------------------------------------------------------------------------------------
 
 _MOST_STEPS = 10_000_000
-"""Of all loops of one rendering together."""
+"""Steps of all loops in one rendering together."""
 _MOST_CHARACTERS = 1 << 26
-"""Of one rendering."""
+"""Characters of one rendering."""
 
 
 class ChatTemplate:
-    """A chat template. It comes with a model from anywhere, so it runs in a sandbox and within bounds: at most
-    `_MOST_STEPS` steps of loops, and `_MOST_CHARACTERS` of text.
+    """A chat template, which runs in a sandbox because its source is not trusted.
 
-    The environment is the one that transformers renders templates in: same options, same names, same
-    `{% generation %}` tag. Raises `ReleaseError` for a template that does not parse.
+    A rendering has at most `_MOST_STEPS` steps of loops and `_MOST_CHARACTERS` characters. The environment has the same
+    options, names and `{% generation %}` tag as transformers'. Raises `ReleaseError` for a template that does not
+    parse.
     """
 
     def __init__(self, source: str, tokens: Mapping[str, Any], clock: str = "") -> None:
-        """`tokens` are special tokens by name; `clock` is what `strftime_now` reads, as local ISO time: now without."""
+        """`tokens` are special tokens by name; `clock` is the local ISO time for `strftime_now`, empty for now."""
         import jinja2
         import jinja2.nodes
 
@@ -845,29 +861,29 @@ class ChatTemplate:
             for joined in parsed.find_all(jinja2.nodes.Concat):
                 joined.nodes[0] = jinja2.nodes.Filter(joined.nodes[0], "_bounded", [], [], None, None)
             self._compiled = environment.from_string(parsed)
-        except Exception as error:  # what Jinja makes of it may not compile either
+        except Exception as error:  # the Python code that Jinja generates may not compile
             raise ReleaseError(f"the chat template is damaged: {error}") from error
 
     def render(self, messages: Sequence[Message], tools: Tools = None, *, asks: bool) -> str:
-        """The text of a conversation; with `asks` up to where an answer begins.
+        """The text of a conversation; with `asks` it ends where the assistant's answer begins.
 
-        The arguments of tool calls are given as objects, which most templates write as JSON, and as JSON texts where
-        a template takes no objects. Raises `ValueError` with the template's own words where it takes neither.
+        Templates get the arguments of tool calls as objects, which most of them write as JSON. A template that refuses
+        objects gets them as JSON texts. Raises `ValueError` with the template's own message where it refuses both.
         """
         try:
             return self._tried(_with_arguments(messages, _as_object), tools, asks)
         except ValueError:
             if any("tool_calls" in message for message in messages):
-                with contextlib.suppress(ValueError):  # then the first refusal says more
+                with contextlib.suppress(ValueError):  # the first refusal says more
                     return self._tried(_with_arguments(messages, _as_json), tools, asks)
             raise
 
     def _tried(self, messages: Sequence[Message], tools: Tools, asks: bool) -> str:
         try:
             return self._rendered(messages, tools, asks)
-        except Exception as error:  # a template of strangers can fail in any way
-            words = " ".join(str(error).replace(BREAK, "").split()) or type(error).__name__
-            raise ValueError(f"the chat template refused the messages: {words:.200}") from error
+        except Exception as error:  # an untrusted template can fail in any way
+            reason = " ".join(str(error).replace(BREAK, "").split()) or type(error).__name__
+            raise ValueError(f"the chat template refused the messages: {reason:.200}") from error
 
     def _rendered(self, messages: Sequence[Message], tools: Tools, asks: bool) -> str:
         pieces, length = [], 0
@@ -882,7 +898,7 @@ class ChatTemplate:
 
 
 def _bounded(value: Any) -> Any:
-    """A value that a template made, unless it is too large to go on with."""
+    """A value that a template made. Raises `ValueError` where it is too large."""
     size = value.bit_length() if isinstance(value, int) else len(value) if hasattr(value, "__len__") else 0
     if size > (4096 if isinstance(value, int) else _MOST_CHARACTERS):
         raise ValueError("it makes a value that is too large")
@@ -890,7 +906,7 @@ def _bounded(value: Any) -> Any:
 
 
 class _Steps:
-    """Counts what the loops of one rendering do."""
+    """Counts the steps of all loops in one rendering."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -902,7 +918,7 @@ class _Steps:
 
 
 def _sandbox() -> Any:
-    """Jinja's sandbox, in which a sum, a product and a power are bounded too."""
+    """Jinja's sandbox, with bounds for sums, products and powers too."""
     import jinja2.sandbox
 
     class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
@@ -911,7 +927,7 @@ def _sandbox() -> Any:
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
             sizes = [len(side) if hasattr(side, "__len__") else side for side in (left, right)]
             repeats = operator == "*" and [left, right] != sizes
-            # What these make has to be known before it is made.
+            # Check these before they are computed.
             if (repeats and math.prod(sizes) > _MOST_CHARACTERS) or (operator == "**" and max(map(abs, sizes)) > 64):
                 raise ValueError("it makes a value that is too large")
             return _bounded(super().call_binop(context, operator, left, right))
@@ -929,7 +945,7 @@ def _environment(clock: str) -> Any:
         tags = {"generation"}  # noqa: RUF012 - jinja2's protocol
 
         def parse(self, parser: Any) -> Any:
-            next(parser.stream)  # this tag marks the assistant's words; here it only encloses them
+            next(parser.stream)  # the tag marks the assistant's text for training; here it has no effect
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
     def refuse(message: str) -> None:
@@ -959,7 +975,7 @@ def _environment(clock: str) -> Any:
 
 
 def _with_arguments(messages: Sequence[Message], convert: Callable[[object], object]) -> list[Message]:
-    """Messages with the arguments of their tool calls converted."""
+    """Messages with the arguments of their tool calls converted by `convert`."""
 
     def converted(call: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(call.get("function"), Mapping):
@@ -981,7 +997,7 @@ def _as_json(arguments: object) -> object:
 
 
 def main(texts: Sequence[str]) -> int:
-    """Answer each argument with the release this file lies in; returns the exit code."""
+    """Print the answer to each text, from the release in this file's folder; return the exit code."""
     if not texts:
         print(f'usage: python {Path(sys.argv[0]).name} "a text" ...', file=sys.stderr)
         return 2

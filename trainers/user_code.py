@@ -1,4 +1,4 @@
-"""Functions of the user's: from a file below the YAML's folder, loaded in a trial's process only."""
+"""The user's own functions: from a Python file below the YAML's folder, loaded only in a trial's process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainers.memory import is_out_of_memory
 
 
 class OwnCodeError(ValueError):
-    """A file of the user's raised: `FILE.py:LINE: Error: what it says`."""
+    """The user's code raised an error: `FILE.py:LINE: Error: its message`."""
 
 
 @contextmanager
 def named_by_line(folder: Path, name: str) -> Iterator[None]:
-    """What the code of `FILE.py:FUNCTION` raises says where in that file it happened. Running out of memory is no fault
-    of the code, and stays what it is."""
+    """Turn what the code of `FILE.py:FUNCTION` raises into `OwnCodeError` with the line. Running out of memory is not
+    the code's fault, so such an error is raised as it is."""
     file = name.partition(":")[0]
     path = str((folder / file).resolve())
     try:
@@ -36,10 +36,11 @@ def named_by_line(folder: Path, name: str) -> Iterator[None]:
 
 
 def load_function(folder: Path, name: str, key: str) -> Callable[..., Any]:
-    """`FILE.py:FUNCTION` below `folder`, or a class there (of torch's modules, say): then one of it, made without
-    arguments. `key` is what the YAML calls it.
+    """Load `FILE.py:FUNCTION` below `folder`; of a class (a `torch.nn.Module`, say) return an instance, made without
+    arguments. `key` is its key in the YAML.
 
-    Raises `ValueError` where it is not there, lies outside, or cannot be called, `OwnCodeError` where its file raises.
+    Raises `ValueError` where the file or function is missing, outside of `folder`, or not callable, and `OwnCodeError`
+    where the file raises.
     """
     file, _, function = name.partition(":")
     path = (folder / file).resolve()
@@ -47,7 +48,7 @@ def load_function(folder: Path, name: str, key: str) -> Callable[..., Any]:
         raise ValueError(f"{key}: no file {file!r} in {folder}")
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or module_spec.loader is None:
-        raise ValueError(f"{key}: {file} is no Python file")
+        raise ValueError(f"{key}: {file} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     with named_by_line(folder, name):
         module_spec.loader.exec_module(module)
@@ -61,7 +62,7 @@ def load_function(folder: Path, name: str, key: str) -> Callable[..., Any]:
 
 
 def _made(cls: Any, folder: Path, name: str, key: str) -> Any:
-    """One of a class of the user's."""
+    """An instance of the user's class."""
     if why := _needed_arguments(cls):
         file, _, function = name.partition(":")
         raise ValueError(f"{key}: {file} has a class {function!r} that needs arguments: {why}")
@@ -74,6 +75,6 @@ def _needed_arguments(cls: Any) -> str | None:
         inspect.signature(cls).bind()
     except TypeError as error:
         return str(error)
-    except ValueError:  # built in, without a signature: making one will tell
+    except ValueError:  # a built-in without a signature: calling it will show
         return None
     return None

@@ -25,8 +25,8 @@ def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]
         raise UsageError(str(error)) from error
 
 
-def told(answer: dict[str, Any]) -> str:
-    """An answer in a line, for people."""
+def answer_line(answer: dict[str, Any]) -> str:
+    """An answer on one line, for people."""
     if "label" in answer:
         return f"{answer['label']}  {answer['score']:.3f}"
     if "labels" in answer:

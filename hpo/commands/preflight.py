@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from hpo.errors import ConfigError, HpoError, Problem, RequestFailed, SweepError
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.executors.restarting import RestartingExecutor
+from hpo.lock import remove_unheld
 from hpo.paths import Home, SweepPaths
 from hpo.search.warm_start import check_warm_start
 from hpo.study.revision import changes_of
@@ -49,13 +49,16 @@ def check_edit(config: SweepConfig, home: Home) -> None:
 
 @contextmanager
 def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
-    """However it ends before there is a study, take a folder with nothing but lock and log away again."""
+    """Where the sweep ends before it has a study, remove its folder, which has only its lock and its log.
+
+    Enter it before the lock is taken: a lock is removed only when nobody holds it.
+    """
     try:
         yield
     except BaseException:
         paths = home.sweep(name)
         if not _has_results(home, name):
-            shutil.rmtree(paths.dir, ignore_errors=True)
+            remove_unheld(paths.lock)
             for folder in (paths.dir.parent, home.dir):
                 if folder.exists() and not any(folder.iterdir()):
                     folder.rmdir()

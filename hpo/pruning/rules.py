@@ -1,7 +1,7 @@
-"""Pruning rules: pure functions over the curves of running and finished peers.
+"""Pruning rules: pure functions over the curves of running and finished trials.
 
-Optuna's own rules compare with finished trials only, or wait for one: with eight trials side by side they would
-never fire. These see every curve as it stands, whoever still runs.
+Optuna's own rules compare only with finished trials, or wait for one: with eight trials in parallel they would never
+prune. These rules use the current curve of every trial, also of those that still run.
 """
 
 from __future__ import annotations
@@ -15,49 +15,55 @@ from itertools import accumulate, groupby
 from typing import Protocol
 
 Curve = Sequence[tuple[float, float]]
-"""(share of the full budget spent, value) at each evaluation, in order."""
+"""(share of the full budget that is spent, value) at each evaluation, in order."""
 
-_EPSILON = 1e-9  # shares of the budget closer than this are the same
+_EPSILON = 1e-9  # shares of the budget that differ by less are equal
 
 
 class Order(Protocol):
-    """What a rule needs of an objective: ascending order of the key is best first, NaN last (inf)."""
+    """The part of an objective that a rule needs."""
 
-    def sort_key(self, value: float) -> float: ...
+    def sort_key(self, value: float) -> float:
+        """A key that sorts values from best to worst, with NaN last (inf)."""
+        ...
 
 
 @dataclass(frozen=True)
 class Peers:
-    """What a rule sees of a sweep."""
+    """What a rule knows about a sweep."""
 
     curves: Mapping[int, Curve]
-    """Of all trials by number: finished, running, and the one that is asked about."""
+    """The curves of all trials by number: finished, running, and the trial to decide on."""
     order: Order
     losses: Callable[[int, int], Sequence[float] | None]
-    """(trial number, evaluation index from 0) -> its loss on each example, lower is better; the same rows in the same
-    order for all trials. None where they were not kept."""
+    """(trial number, evaluation index from 0) -> the loss on each example, where lower is better, or None where losses
+    were not kept. All trials have the same rows in the same order."""
 
 
 class Rule(Protocol):
-    """Decides after an evaluation of trial `number` whether that trial stops.
+    """Decides after an evaluation of a trial whether that trial stops.
 
-    Pure: the answer follows from the arguments alone, and the order of `peers.curves` does not matter. A trial
-    without evaluations goes on; one whose value is NaN stops, under every rule but `Never`.
+    Pure: the answer depends on the arguments alone, and not on the order of `peers.curves`.
     """
 
-    def should_prune(self, peers: Peers, number: int) -> bool: ...
+    def should_prune(self, peers: Peers, number: int) -> bool:
+        """Whether trial `number` stops now.
+
+        A trial without evaluations continues. A trial whose last value is NaN stops, under every rule except `Never`.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class Never:
-    """Every trial goes on to the end, whatever its peers do and also when its value is NaN."""
+class Never(Rule):
+    """Never stops a trial, also not when its value is NaN."""
 
     def should_prune(self, peers: Peers, number: int) -> bool:
         return False
 
 
-class _Judge(ABC):
-    """What all rules but `Never` have in common."""
+class _ComparingRule(Rule, ABC):
+    """The common part of all rules except `Never`."""
 
     def should_prune(self, peers: Peers, number: int) -> bool:
         curve = peers.curves.get(number, ())
@@ -65,23 +71,24 @@ class _Judge(ABC):
 
     @abstractmethod
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
-        """The verdict on trial `number`, whose `curve` ends in a number."""
+        """Whether trial `number` stops; the last value of its `curve` is not NaN."""
 
 
 @dataclass(frozen=True)
-class SuccessiveHalving(_Judge):
-    """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934), with second thoughts.
+class SuccessiveHalving(_ComparingRule):
+    """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934), which decides repeatedly.
 
-    At each rung a trial goes on when it is among the best 1/reduction_factor of those that have reached that rung
-    so far, itself included; while fewer than reduction_factor have, it must be the best of them. Running peers count
-    from the moment they reach the rung, with their value there; nobody waits for the others.
+    At each rung a trial continues when it is among the best 1/reduction_factor of the trials that have reached the rung
+    so far, itself included. While fewer than reduction_factor trials have reached it, the trial must be the best of
+    them. Running peers count as soon as they reach the rung, with their value there; no trial waits for others.
 
-    The paper decides once per rung, so who comes early goes on to the end for want of peers. Here each evaluation
-    decides again at every rung passed, for more peers may have come. A trial counts there with its value at the rung
-    or its latest one, whichever is better: one that has caught up is not stopped for its past.
+    The paper decides once per rung, so an early trial continues to the end because it has no peers yet. Here each
+    evaluation decides again at every rung that the trial has passed, because more peers may have reached it. The trial
+    is compared by its value at the rung or its latest value, whichever is better: a trial that has caught up is not
+    stopped for its past.
 
-    A peer counts as better only when it is so by more than `tolerance`, a share of the trial's own value: with few
-    trials the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
+    A peer is better only when it is better by more than `tolerance`, a share of the trial's own value: with few trials
+    the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
     """
 
     reduction_factor: int = 3
@@ -102,12 +109,12 @@ class SuccessiveHalving(_Judge):
 
 
 @dataclass(frozen=True)
-class Hyperband(_Judge):
-    """Asynchronous Hyperband (Li et al. 2018, JMLR 18:185): successive halving from several first rungs at once.
+class Hyperband(_ComparingRule):
+    """Asynchronous Hyperband (Li et al. 2018, JMLR 18:185): successive halving in brackets with different first rungs.
 
-    Bracket s halves from min_fraction x reduction_factor^s on: a hedge for trials that start slowly. Each trial
-    belongs to one bracket and is compared within it only, with the running peers there as in `SuccessiveHalving`.
-    Its number alone says which, so neither timing nor a restart moves it.
+    The first rung of bracket s is min_fraction x reduction_factor^s, so that trials that start slowly get a chance.
+    Each trial belongs to one bracket and is compared only within it, as in `SuccessiveHalving`. The bracket depends
+    only on the trial's number, so neither timing nor a restart changes it.
     """
 
     reduction_factor: int = 3
@@ -115,9 +122,9 @@ class Hyperband(_Judge):
     tolerance: float = 0.02
 
     def bracket(self, number: int) -> int:
-        """The bracket of a trial, from 0, the most aggressive one.
+        """The bracket of a trial; 0 is the most aggressive one.
 
-        Brackets get the shares of the paper's Algorithm 1; multiples of the golden ratio, modulo 1, spread any run of
+        Brackets get the shares of the paper's Algorithm 1. Multiples of the golden ratio, modulo 1, spread consecutive
         numbers evenly over them.
         """
         count = len(rungs(self.min_fraction, self.reduction_factor))
@@ -134,15 +141,16 @@ class Hyperband(_Judge):
 
 
 @dataclass(frozen=True)
-class Percentile(_Judge):
-    """Keep the best `percentile` percent, judged at every evaluation from `min_fraction` on.
+class Percentile(_ComparingRule):
+    """Keeps the best `percentile` percent of trials; decides at every evaluation from `min_fraction` on.
 
     A trial stops when its best value so far is worse than that percentile of its peers' best values up to the same
     share of the budget, by more than `tolerance`, a share of its own value. The percentile is interpolated linearly.
     With 50 it is the median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2).
 
-    Peers are all others that have reached that share, running ones too; fewer than `min_peers` decide nothing. Peers
-    stopped before it no longer count, so the bar rises with the survivors; the first to get there are not judged.
+    Peers are all other trials that have reached that share, also running ones; with fewer than `min_peers` no trial
+    stops. Peers that were stopped before that share do not count, so the bar rises with the survivors, and the first
+    trials to reach it are not stopped there.
     """
 
     percentile: float = 25.0
@@ -163,10 +171,10 @@ class Percentile(_Judge):
 
 
 @dataclass(frozen=True)
-class Median(_Judge):
+class Median(_ComparingRule):
     """The median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2): `Percentile` at 50.
 
-    Vizier takes the median over finished trials; here running peers that have come as far count too.
+    Vizier takes the median over finished trials; here running peers that have reached the same share count too.
     """
 
     min_fraction: float = 0.2
@@ -178,10 +186,10 @@ class Median(_Judge):
 
 
 @dataclass(frozen=True)
-class Threshold(_Judge):
-    """A trial stops when its value lies outside [lower, upper]; None leaves a side open.
+class Threshold(_ComparingRule):
+    """Stops a trial when its value is outside of [lower, upper]; None means no bound. Peers do not matter.
 
-    No paper: the bounds are what a person knows beforehand (a loss above that of guessing). Peers play no part.
+    The bounds are what you know beforehand, such as the loss of guessing.
     """
 
     lower: float | None = None
@@ -193,13 +201,13 @@ class Threshold(_Judge):
 
 
 @dataclass(frozen=True)
-class Patient(_Judge):
-    """Another rule, with patience for trials that still improve.
+class Patient(_ComparingRule):
+    """Applies another rule, but only to trials that no longer improve.
 
-    A trial stops when `rule` says so at this evaluation *and* none of its last `patience` values is better by more
-    than `min_delta` than the best before them: the "patience" of early stopping (Prechelt 1998, "Early stopping - but
-    when?"), as in Optuna's PatientPruner. So nothing stops in its first `patience` evaluations, NaN apart, and what
-    `rule` says to a trial that still improves is forgotten.
+    A trial stops when `rule` stops it at this evaluation *and* none of its last `patience` values is better by more
+    than `min_delta` than the best value before them. This is the "patience" of early stopping (Prechelt 1998, "Early
+    stopping - but when?"), as in Optuna's PatientPruner. So no trial stops in its first `patience` evaluations, unless
+    its value is NaN. While a trial improves, what `rule` says is ignored and not remembered.
 
     Running peers count as they do for `rule`.
     """
@@ -216,16 +224,16 @@ class Patient(_Judge):
 
 
 @dataclass(frozen=True)
-class Paired(_Judge):
-    """A trial stops when it is surely worse than the best, example by example.
+class Paired(_ComparingRule):
+    """Stops a trial that is significantly worse than the best one, compared example by example.
 
-    One-sided Wilcoxon signed-rank test (Wilcoxon 1945) on the differences of the per-example losses: a race (Maron &
-    Moore 1994, "Hoeffding races"; Birattari et al. 2002, "F-Race") against the best peer by value at the same
-    evaluation, running or finished, whose losses were kept. Equal losses say nothing and are left out; a NaN is the
-    worst loss. `alpha` holds for one comparison and is not corrected for their number.
+    It is a one-sided Wilcoxon signed-rank test (Wilcoxon 1945) on the differences of the losses on each example: a race
+    (Maron & Moore 1994, "Hoeffding races"; Birattari et al. 2002, "F-Race") against the peer with the best value at the
+    same evaluation whose losses were kept, running or finished. Equal losses are left out; NaN is the worst loss.
+    `alpha` is the level of one comparison and is not corrected for their number.
 
-    A trial whose value is better than that of every such peer goes on, whatever its losses: the metric is the
-    objective. Without losses, and without peers at this evaluation, nothing is decided.
+    A trial whose value is better than that of every such peer continues, whatever its losses: the metric is the
+    objective. Without losses, or without peers at this evaluation, no trial stops.
     """
 
     alpha: float = 0.05
@@ -238,7 +246,7 @@ class Paired(_Judge):
         arrived = {n: c[index] for n, c in peers.curves.items() if n != number and len(c) > index}
         keys = {n: peers.order.sort_key(v) for n, (at, v) in arrived.items() if abs(at - share) < _EPSILON}
         ahead = [n for n in sorted(keys, key=keys.__getitem__) if keys[n] <= peers.order.sort_key(value)]
-        for _, equals in groupby(ahead, key=keys.__getitem__):  # of equally good ones, each may show it
+        for _, equals in groupby(ahead, key=keys.__getitem__):  # any of several equally good peers may show it
             if kept := [losses for n in equals if (losses := peers.losses(n, index)) is not None]:
                 return any(_p_value(own, best) < self.alpha for best in kept)
         return False
@@ -254,7 +262,7 @@ RULES: Mapping[str, type] = {
     "patient": Patient,
     "paired": Paired,
 }
-"""The rules by the name they have in YAML."""
+"""The rules by their names in YAML."""
 
 _GOLDEN = 2654435769  # 2^32 over the golden ratio
 
@@ -269,32 +277,32 @@ def rungs(min_fraction: float, reduction_factor: int) -> list[float]:
 
 
 def _value_at(curve: Curve, level: float) -> float | None:
-    """The value of the first evaluation at or after `level`, or None where the curve has not come so far."""
+    """The value of the first evaluation at or after `level`; None where the curve has not reached it."""
     return next((value for share, value in curve if share >= level - _EPSILON), None)
 
 
 def _bar(order: Order, value: float, tolerance: float) -> float:
     """The sort key below which another value is better than `value` by more than `tolerance`, a share of `value`."""
-    slack = tolerance * abs(value) if math.isfinite(value) else 0.0  # an infinite loss has no share to be lenient by
+    slack = tolerance * abs(value) if math.isfinite(value) else 0.0  # a share of infinity is no tolerance
     return order.sort_key(value) - slack
 
 
 def _quantile(ascending: Sequence[float], share: float) -> float:
-    """The quantile of sorted numbers, interpolated linearly as by `numpy.percentile`; the last ones may be inf."""
+    """The quantile of sorted numbers, interpolated linearly as in `numpy.percentile`; the last ones may be inf."""
     position = share * (len(ascending) - 1)
     low, high = ascending[math.floor(position)], ascending[math.ceil(position)]
     return low if low == high else low + (high - low) * (position % 1)
 
 
 def _p_value(own: Sequence[float], other: Sequence[float]) -> float:
-    """How likely losses as much above the `other` ones as `own` are by chance; 1 when no two differ."""
-    import numpy as np  # here, and scipy too: loading them takes a second that no other rule needs
+    """The p-value of `own` losses being larger than `other` ones by chance; 1 when all are equal."""
+    import numpy as np  # late, like scipy: importing them takes a second, and no other rule needs them
     from scipy.stats import wilcoxon
 
     mine, theirs = (np.where(np.isnan(losses), np.inf, losses) for losses in (own, other))
     worse_by = mine[differ := mine != theirs] - theirs[differ]
     if not len(worse_by):
         return 1.0
-    # By default scipy permutes few tied numbers for seconds; "exact" takes milliseconds, and ties make it conservative.
+    # By default scipy permutes a few tied numbers for seconds. "exact" takes milliseconds; ties make it conservative.
     method = "exact" if len(worse_by) <= 50 else "asymptotic"
     return float(wilcoxon(worse_by, alternative="greater", method=method).pvalue)

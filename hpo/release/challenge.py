@@ -1,4 +1,4 @@
-"""What a champion has to beat before it is released: one answer to everything, and the release it would replace."""
+"""What a champion must beat to be released: a model with one answer to everything, and the release it would replace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hpo.config.objective import gate_of
 from hpo.errors import HpoError
 from hpo.release.gates import useless
 from hpo.results.champion import Champion
-from hpo.results.released import Judged
+from hpo.results.released import VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import read_result
@@ -21,7 +21,7 @@ from trainers.runtime import GENERATIVE, Card, ReleaseError
 
 
 def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
-    """Why the champion is not worth a release, with the numbers; None where it is, or nobody can tell."""
+    """Why the champion is not worth a release, with the numbers; None where it is, or that cannot be computed."""
     task, gate = sweep.config.task, gate_of(sweep.config.task, sweep.config.objective)
     paths = sweep.champion_paths(champion)
     rows_file = paths.rows(read_result(paths).best_index or 0)
@@ -39,12 +39,12 @@ def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
     numbers = f"{gate.metric} {value:.4f} against {least:.4f} on the validation rows"
     return (
         f"trial {champion.number} is no better than always answering {ANSWERS[task]}: {numbers}; "
-        "to release it all the same: promote: {allow_useless: true}"
+        "to release it anyway, write promote: {allow_useless: true}"
     )
 
 
-def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: Judged) -> str | None:
-    """Why the release of another sweep keeps its name, with both numbers; None where the champion may take it."""
+def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVerdict) -> str | None:
+    """Why another sweep's release keeps the name, with both numbers; None where the champion may take the name."""
     from hpo.release.registry import incumbent_of  # late, for MLflow
 
     wanted = sweep.config.promote
@@ -61,23 +61,26 @@ def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: Judged) ->
         numbers = f"{gate.metric} {old_value:.4f} on these validation rows, trial {champion.number} has {new_value:.4f}"
     except (HpoError, ReleaseError) as error:
         is_better = True
-        numbers = f"it cannot be compared ({error}), trial {champion.number} has {gate.metric} {new_value:.4f}"
+        numbers = f"it cannot be compared ({error}); trial {champion.number} has {gate.metric} {new_value:.4f}"
     if is_better and not wanted.replace:
         return (
             f"models:/{wanted.name}@champion stays {old}: {numbers}; "
-            "to replace it: promote: {replace: true}, or give another promote.name"
+            "to replace it, write promote: {replace: true}, or choose another promote.name"
         )
     sweep.view.say(f"replacing {old}: {numbers}")
     return None
 
 
 def _measured(sweep: SweepContext, folder: Path) -> dict[str, float]:
-    """Metrics of another sweep's release on this one's validation rows. Raises `HpoError` where they do not compare."""
+    """Metrics of another sweep's release on this sweep's validation rows.
+
+    Raises `HpoError` where they do not compare.
+    """
     card = Card.read(folder)
     if card.task != sweep.config.task:
-        raise HpoError(f"it is a model of {card.task}")
+        raise HpoError(f"it is a model for {card.task}")
     if card.task in GENERATIVE and _base_of(folder) != sweep.inspection.model_fingerprint:
-        raise HpoError("it has another base model, with other tokens")
+        raise HpoError("it has another base model, so its tokens differ")
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
     threads = len(os.sched_getaffinity(0))
     request = Measure(folder.name, str(folder.parent), rows, threads, sweep.inspection.labels)
@@ -87,7 +90,7 @@ def _measured(sweep: SweepContext, folder: Path) -> dict[str, float]:
 
 
 def _base_of(folder: Path) -> str | None:
-    """The hash of the base model that a release was made of."""
+    """The hash of a release's base model; None where its manifest is missing or damaged."""
     try:
         base: str = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["sha256"]["base"]
     except (OSError, ValueError, LookupError, TypeError):

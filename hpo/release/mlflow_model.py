@@ -1,6 +1,6 @@
-"""What MLflow executes to load a release: `runtime.py` from the release folder, behind MLflow's interface.
+"""The code that MLflow runs to load a release: `runtime.py` of the release folder with MLflow's interface.
 
-Runs where nothing of this project is installed; copied into every registered model.
+It is copied into every registered model, and runs where this project is not installed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ import mlflow
 
 
 class ReleasedModel(mlflow.pyfunc.PythonModel):
-    """Texts in, one JSON-able answer per text out."""
+    """Answers texts; each answer is a dict that JSON can represent."""
 
     def load_context(self, context: Any) -> None:
+        """Load the release folder of a registered model; MLflow calls this once."""
         folder = Path(context.artifacts["release"])
-        # A name of its own: two releases in one process may carry different runtimes.
+        # A unique name: two releases in one process may have different runtimes.
         name = f"released_runtime_{uuid.uuid4().hex}"
         spec = importlib.util.spec_from_file_location(name, folder / "runtime.py")
-        assert spec is not None and spec.loader is not None  # noqa: S101, PT018  # the folder holds its runtime
+        assert spec is not None and spec.loader is not None  # noqa: S101, PT018  # the folder contains runtime.py
         runtime = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(runtime)
         self._release = runtime.Release.load(folder)
 
-    # MLflow takes the signature from these hints; it knows no hint for the answers, so there is none.
+    # MLflow reads the signature from these type hints; it has none that fits the answers.
     def predict(self, context, model_input: list[str], params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """Answer each text. A chat may be given as its messages in JSON, `[{"role": "user", "content": ...}]`; an input
-        of several columns is JSON too: `{"text": ..., "text_pair": ...}`."""
+        """Answer each text, in order.
+
+        A chat may be given as JSON messages: `[{"role": "user", "content": ...}]`. Several columns are given as JSON
+        too: `{"text": ..., "text_pair": ...}`.
+        """
         return self._release.predict(list(model_input))
 
 

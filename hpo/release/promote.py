@@ -1,7 +1,8 @@
-"""Promotion: export the champion, measure every variant, let the gate judge, release what passed."""
+"""Promotion: exports the champion, measures every variant, applies the gate and releases the fastest that passed."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from hpo.errors import RequestFailed
 from hpo.release.challenge import refuse_replacing, refuse_useless
 from hpo.release.gates import apply_gate, choose
 from hpo.results.champion import Champion
-from hpo.results.released import Judged, TorchNumbers
+from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from trainers.protocol.catalog import TASKS
@@ -19,15 +20,15 @@ from trainers.protocol.messages import Export, Exported, Measure, Measurement, T
 
 
 def promote(sweep: SweepContext) -> None:
-    """Release the champion as ONNX, unless that very trial is released already under the same gate.
+    """Release the champion as ONNX, unless this trial is already released under the same gate.
 
-    When it is useless, no variant passed, or a better release of another sweep has the name, the study's `refusal` says
-    why, with the numbers, and an earlier release stays.
+    It is refused when it is useless, no variant passed, or another sweep has a better release of that name. Then the
+    study's `refusal` gives the reason with the numbers, and an earlier release stays.
     """
     champion = sweep.champion()
     sweep.study.update_state(refusal=None)
     if champion is None:
-        sweep.study.update_state(refusal="no complete trial keeps the constraints, so there is no champion")
+        sweep.study.update_state(refusal="no complete trial meets the constraints, so there is no champion")
         return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
@@ -38,29 +39,32 @@ def promote(sweep: SweepContext) -> None:
         else:
             sweep.view.say(f"{found}; its adapter is kept")
         return
-    if refusal := refuse_useless(sweep, champion):
-        sweep.study.update_state(refusal=refusal)
+    if useless := refuse_useless(sweep, champion):
+        sweep.study.update_state(refusal=useless)
         return
+    _release_best_variant(sweep, champion, sweep.config.promote.max_drop)
+
+
+def _release_best_variant(sweep: SweepContext, champion: Champion, max_drop: float) -> None:
+    """Export and measure the champion's variants, and register the fastest that passed, or record the refusal."""
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
-    exported = export(sweep, champion, folder)
-    judged = judge_variants(sweep, exported, folder)
-    chosen = choose(judged)
+    verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, max_drop)
+    chosen = choose(verdicts)
     if chosen is None:
-        numbers = "; ".join(f"{j.variant}: {j.reason}" for j in judged)
-        sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} may be released: {numbers}")
+        numbers = "; ".join(f"{verdict.variant}: {verdict.reason}" for verdict in verdicts)
+        sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} passed: {numbers}")
         return
     if refusal := refuse_replacing(sweep, champion, chosen):
         sweep.study.update_state(refusal=refusal)
         return
-    from hpo.release.registry import release_model  # late, for MLflow
+    from hpo.release.registry import Candidate, release_model  # late, for MLflow
 
-    release = release_model(
-        sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant,
-        sweep.champion_paths(champion).adapter,
-    )  # fmt: skip
-    shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
-    sweep.study.update_state(release=release)
+    adapter = sweep.champion_paths(champion).adapter
+    candidate = Candidate(sweep.config, sweep.inspection, champion, adapter, chosen, folder / chosen.variant)
+    release = release_model(sweep.home, candidate)
+    shutil.rmtree(folder)  # the registry has the chosen variant; the others can be exported again
+    sweep.study.update_state(release=dataclasses.replace(release, max_drop=max_drop))
 
 
 def _is_released(sweep: SweepContext, champion: Champion) -> bool:
@@ -76,7 +80,7 @@ def _is_released(sweep: SweepContext, champion: Champion) -> bool:
 
 
 def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
-    """Merge in fp32 and write the task's ONNX variants, in a child of the trial host."""
+    """Merge the champion's adapter in fp32 and write the task's ONNX variants, in a child of the trial host."""
     if folder.exists():
         shutil.rmtree(folder)
     exported = run_alone(
@@ -88,15 +92,14 @@ def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
 
 
 def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
-    """The spec of the training whose adapter is released."""
+    """The specification that the champion was trained with; a finalist's repeat has its own seed."""
     paths = sweep.champion_paths(champion)
     seed = None if champion.repeat is None else sweep.config.seed + 1 + champion.repeat
     return sweep.specs.spec(champion.number, champion.params, paths, seed=seed)
 
 
-def judge_variants(sweep: SweepContext, exported: Exported, folder: Path) -> list[Judged]:
-    """Measure the variants one after the other (latency needs the machine alone), then judge them."""
-    assert sweep.config.promote is not None  # noqa: S101  # `promote` returned early without it
+def measure_variants(sweep: SweepContext, exported: Exported, folder: Path, max_drop: float) -> list[VariantVerdict]:
+    """Measure the variants and apply the gate; one after the other, because latency needs the whole machine."""
     measurements, failures = [], dict(exported.failures)
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
     threads = len(os.sched_getaffinity(0))
@@ -105,11 +108,11 @@ def judge_variants(sweep: SweepContext, exported: Exported, folder: Path) -> lis
         try:
             measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, threads))
         except RequestFailed as error:
-            failures[variant] = f"could not be measured: {error}"  # a variant that does not run is not released
+            failures[variant] = f"could not be measured: {error}"  # such a variant is not released
             continue
         assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
         measurements.append(measured)
     gate = gate_of(sweep.config.task, sweep.config.objective)
-    judged = apply_gate(exported.metrics, measurements, failures, gate, sweep.config.promote.max_drop)
-    sweep.study.update_state(torch=TorchNumbers(exported.metrics, exported.latency_p50_ms), variants=judged)
-    return judged
+    verdicts = apply_gate(exported.metrics, measurements, failures, gate, max_drop)
+    sweep.study.update_state(torch=TorchNumbers(exported.metrics, exported.latency_p50_ms), variants=verdicts)
+    return verdicts

@@ -16,8 +16,8 @@ class TorchNumbers:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One variant with its numbers and the verdict on it."""
+class VariantVerdict:
+    """Whether one ONNX variant passed the gate, with its numbers and the reason."""
 
     variant: str
     measurement: Measurement | None
@@ -30,7 +30,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Release:
-    """A registered version: what serving loads."""
+    """A registered version of a model, which serving loads."""
 
     name: str
     version: str
@@ -39,6 +39,6 @@ class Release:
     trial: int
     run_id: str
     example: str = ""
-    """An input that it takes, as text."""
+    """An example of an input, as text."""
     max_drop: float | None = None
     """The gate that its variant passed: another one means that it is judged anew."""

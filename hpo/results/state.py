@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.outcome import FinalistsOutcome
-from hpo.results.released import Judged, Release, TorchNumbers
+from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from trainers.protocol.messages import PreparedData
 
 FORMAT = 1
@@ -64,7 +64,7 @@ class SweepState:
     search_ended_by: str | None = None
     finalists: FinalistsOutcome | None = None
     torch: TorchNumbers | None = None
-    variants: list[Judged] = field(default_factory=list)
+    variants: list[VariantVerdict] = field(default_factory=list)
     release: Release | None = None
     refusal: str | None = None
     """Why the champion was not released."""

@@ -17,7 +17,7 @@ from hpo.results.champion import Champion, choose_champion, front
 from hpo.results.diagnosis import Advice, advice, knobs
 from hpo.results.outcome import FinalistsOutcome, SealedTest
 from hpo.results.records import Attempt, StudySnapshot, TrialRecord
-from hpo.results.released import Judged, Release, TorchNumbers
+from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.state import Revision
 from trainers.protocol.codec import from_json, to_json, to_record
 from trainers.protocol.messages import PreparedData
@@ -122,7 +122,7 @@ class SweepSummary:
     search_ended_by: str | None
     data: PreparedData | None
     torch: TorchNumbers | None
-    variants: Sequence[Judged]
+    variants: Sequence[VariantVerdict]
     release: Release | None
     refusal: str | None
     champion_files: Mapping[str, str] = field(default_factory=dict)

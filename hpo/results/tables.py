@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hpo.config.objective import Objective
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, FinalistsOutcome, SealedTest
-from hpo.results.released import Judged, TorchNumbers
+from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.results.summary import SweepSummary, TrialSummary
 
 
@@ -131,7 +131,9 @@ def notes(summary: SweepSummary) -> list[str]:
     return lines
 
 
-def variants_table(torch: TorchNumbers, variants: Sequence[Judged], metric: str) -> tuple[list[str], list[list[str]]]:
+def variants_table(
+    torch: TorchNumbers, variants: Sequence[VariantVerdict], metric: str
+) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: torch first, then every ONNX variant with its verdict. `metric` is the gate's."""
     columns = ["variant", metric, "change", "logit diff", "MB", "p50 ms", "p95 ms", "tokens/s", "verdict"]
     reference = torch.metrics[metric]

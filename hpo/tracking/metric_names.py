@@ -1,7 +1,7 @@
-"""Metric names that MLflow takes, one to one: labels hold characters and paths that it refuses. Pure.
+"""Metric names that MLflow accepts, one to one: labels may contain characters and paths that it refuses. Pure.
 
-What MLflow refuses becomes `_xHEX_`, the character's number in hexadecimal: `f1/C#` is `f1/C_x23_`. A name that is too
-long is cut and ends in `_xHASH_`. A name that MLflow takes stays, unless it looks like one of these itself.
+A character that MLflow refuses becomes `_xHEX_`, its number in hexadecimal: `f1/C#` becomes `f1/C_x23_`. A name that is
+too long is cut and ends in `_xHASH_`. A name that MLflow accepts stays the same, unless it looks like such an escape.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ LONGEST = 250
 """Characters that MLflow allows in a name."""
 _HASH_DIGITS = 32
 
-# MLflow takes letters, digits and _ . - : / and blanks, where the name is also a path in its shortest form.
+# MLflow accepts letters, digits, spaces and _ . - : / in a name that is also a normalized path.
 _ESCAPED = re.compile(
-    r"[^\w./ :-]"  # what it has no room for
+    r"[^\w./ :-]"  # other characters
     r"|^/|/(?=/|\Z)"  # an empty part of the path
     r"|(?<![^/])\.(?=\.?(?:/|\Z))|^\.(?=\.)"  # the parts . and .., and a name that begins with ..
-    r"|_(?=x[0-9a-f]*+(?![g-zA-Z ]))"  # what would read as an escape
+    r"|_(?=x[0-9a-f]*+(?![g-zA-Z ]))"  # text that looks like an escape
 )
 
 
 def safe_name(name: str) -> str:
-    """`name` as MLflow takes it; different names stay different."""
+    """The name in a form that MLflow accepts; different names stay different."""
     safe = _ESCAPED.sub(lambda found: f"_x{ord(found[0]):x}_", name) if name else "_x_"
     if len(safe) <= LONGEST:
         return safe

@@ -1,4 +1,4 @@
-"""The MLflow room for finding runs: a sweep's own by their tags, and those that someone deleted brought back."""
+"""Finds a sweep's runs in MLflow by their tags, and restores those that a person has deleted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mlflow.entities import LifecycleStage, ViewType
 from hpo.paths import Home
 from hpo.tracking.mlflow_places import EXPERIMENT
 
-# So that the UI opens on training runs, not on traces of a language model.
+# The UI then opens on training runs, not on traces of a language model.
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _PAGE = 1000
 NAMES_SHOWN = 10
 
 
 class SweepRuns:
-    """The runs of one sweep. MLflow is a view: what is missing there is made again, and never ends a sweep."""
+    """The runs of one sweep; a run that is missing in MLflow is created again, and never ends the sweep."""
 
     def __init__(self, client: MlflowClient, home: Home, sweep: str, say: Callable[[str], None]) -> None:
         self._client = client
@@ -36,35 +36,39 @@ class SweepRuns:
         return str(found.experiment_id)
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run and return its id."""
         return str(self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id)
 
     def find(self, **tags: str) -> str | None:
-        """A run by its tags: one made just before a crash is adopted, not doubled."""
+        """The id of a run with these `hpo.` tags, or None; a deleted run is restored.
+
+        So a run that was created just before a crash is used again.
+        """
         for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
             if runs := self._search(view, tags, 1):
                 return self._alive(runs[:1])[0]
         return None
 
     def living(self, run_id: str | None) -> str | None:
-        """The run, brought back where it was deleted; None where it is gone for good."""
+        """The run's id, after restoring a deleted run; None where the run is permanently deleted."""
         if run_id is None:
             return None
         runs = self._search(ViewType.ALL, {}, 1, f"attributes.run_id = '{run_id}'")
         return self._alive(runs)[0] if runs else None
 
     def gone(self, run_ids: Collection[str]) -> set[str]:
-        """Those that were deleted for good; the others are brought back."""
+        """The ids of runs that are permanently deleted; deleted runs that still exist are restored."""
         return set(run_ids) - set(self._alive(self._search(ViewType.ALL, {})))
 
     def adopt_children(self, parent_id: str) -> None:
-        """Put the sweep's trials and repeats below a parent that was made anew."""
+        """Move the runs of the sweep's trials and repeats below a parent that was created again."""
         runs = self._search(ViewType.ALL, {})
         children = [run for run in runs if run.data.tags.get("mlflow.parentRunId", parent_id) != parent_id]
         for run_id in self._alive(children):
             self._client.set_tag(run_id, "mlflow.parentRunId", parent_id)
 
     def _alive(self, runs: Sequence[Any]) -> list[str]:
-        """Their ids, those that were deleted restored."""
+        """The ids of runs, after restoring the deleted ones."""
         deleted = [run.info for run in runs if run.info.lifecycle_stage == LifecycleStage.DELETED]
         for info in deleted:
             self._client.restore_run(info.run_id)
@@ -75,7 +79,7 @@ class SweepRuns:
         return [str(run.info.run_id) for run in runs]
 
     def _search(self, view: int, tags: Mapping[str, str], most: int | None = None, query: str = "") -> list[Any]:
-        """Runs of this sweep, the newest first."""
+        """The runs of this sweep with these tags, newest first."""
         wanted = {"sweep": self._sweep, **tags}
         clauses = [f"tags.`hpo.{name}` = '{value}'" for name, value in wanted.items()]
         runs: list[Any] = []

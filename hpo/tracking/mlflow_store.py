@@ -1,4 +1,4 @@
-"""The MLflow room for the store itself: a database in the home, made whole or not at all."""
+"""MLflow's database in the home, which is created completely or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-# Before MLflow is imported: it reads both then.
+# Set before MLflow is imported, because it reads them at import.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
@@ -20,18 +20,18 @@ from hpo.tracking.mlflow_places import follow_move
 
 
 def quiet_mlflow() -> None:
-    """MLflow tells every step at INFO, by loggers that set their own level at import: turn them all down."""
+    """Silence MLflow's loggers below WARNING; they set their level at import, so call this after it."""
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] in ("mlflow", "alembic"):
-            # A store that cannot be written is told by the exception; the log would add its traceback.
+            # An exception reports a store that cannot be written; the log would add a traceback.
             level = logging.CRITICAL if name.startswith("mlflow.store") else logging.WARNING
             logging.getLogger(name).setLevel(level)
 
 
 def client(home: Home) -> MlflowClient:
-    """A client of the home's own store; its first use makes the database (a few seconds, once).
+    """A client of the home's database, which the first call creates (a few seconds, once).
 
-    Raises `HpoError` where something that is no database is in its place.
+    Raises `HpoError` where something else is in its place.
     """
     quiet_mlflow()
     wait_while_locked(home.mlflow_db)
@@ -43,8 +43,8 @@ def client(home: Home) -> MlflowClient:
 
 
 def _make_store(database: Path) -> None:
-    """MLflow's tables come from dozens of migrations, and a kill between two leaves a database that no later start can
-    mend: so they are made aside, and the whole database appears by rename."""
+    """Create the database in another folder and move it into place: MLflow creates its tables in dozens of migrations,
+    and a kill between two of them leaves a database that no later start can repair."""
     aside = database.with_name("mlflow.new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()

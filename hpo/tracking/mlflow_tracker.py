@@ -1,6 +1,6 @@
-"""The MLflow room for runs: one parent run per sweep, one child per trial, always by explicit run id.
+"""Writes a sweep to MLflow: one parent run per sweep and one child run per trial, always by explicit run id.
 
-MLflow is a view of the study: whatever is here can be written again from it. The x axis of every curve is training
+MLflow is a view of the study, from which everything here can be written again. The x axis of every curve is training
 examples seen, so that trials with different batch sizes line up.
 """
 
@@ -30,18 +30,18 @@ from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec
 
 TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
-"""What MLflow and the database below it raise when the store cannot be written."""
-_BATCH = 1000  # most metrics that MLflow takes at once
+"""The errors of MLflow and SQLAlchemy when the database cannot be written."""
+_BATCH = 1000  # the most metrics that MLflow accepts at once
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
 class Tracker:
-    """Writes one sweep's runs."""
+    """Writes the runs of one sweep."""
 
     def __init__(
         self, home: Home, config: SweepConfig, inspection: PreparedData, say: Callable[[str], None] = lambda text: None
     ) -> None:
-        """`say` is told what was deleted in MLflow and is made again."""
+        """`say` gets a message about everything that was deleted in MLflow and is written again."""
         self._client = client(home)
         self._config = config
         self._inspection = inspection
@@ -50,9 +50,9 @@ class Tracker:
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
         self._summarized: set[int] = set()
-        """Trials whose run has its final numbers from a session that was killed just then."""
+        """Trials whose run already has its final numbers, from a session that was killed right after writing them."""
         self._renamed: dict[str, str] = {}
-        """Names in MLflow -> the metrics' own, where they differ."""
+        """Names in MLflow -> names of the metrics, where they differ."""
         self.parent_id = self._parent()
         self._client.update_run(self.parent_id, status="RUNNING")
         self._describe_sweep()
@@ -66,7 +66,7 @@ class Tracker:
         return made
 
     def gone(self, run_ids: Collection[str]) -> set[str]:
-        """Runs of this sweep that were deleted for good; one that was only marked so is brought back."""
+        """The ids of this sweep's runs that are permanently deleted; deleted runs that still exist are restored."""
         return self._all_runs.gone(run_ids)
 
     def _describe_sweep(self) -> None:
@@ -77,7 +77,7 @@ class Tracker:
         self._artifacts(self.parent_id).log_artifact(str(config.file))
 
     def _describe_once(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Parameters and data set of a run, unless it has them: parameters are immutable."""
+        """Write a run's parameters and data set, unless it has them: parameters cannot be changed."""
         run = self._client.get_run(run_id)
         if not run.inputs.dataset_inputs:
             self._client.log_inputs(run_id, [self._dataset()])
@@ -100,7 +100,7 @@ class Tracker:
     # --- trials ------------------------------------------------------------------------------------
 
     def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
-        """Open a trial's run, or take up the one it had before an interruption."""
+        """Create a trial's run, or continue the run that it had before an interruption; return the run's id."""
         run_id = self._all_runs.living(record.run_id) or self._all_runs.find(
             kind="trial", spec=spec.fingerprint(), trial=str(spec.number)
         )
@@ -123,7 +123,10 @@ class Tracker:
         return run_id
 
     def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
-        """A run for one repeat of a finalist; its number only tells it apart while it is under way."""
+        """Create or continue the run of one repeat of a finalist, and return the run's id.
+
+        `spec.number` identifies the repeat only while it runs; `trial` and `repeat` identify it afterwards.
+        """
         run_id = self._all_runs.find(kind="repeat", spec=spec.fingerprint())
         if run_id:
             self._adopt(run_id, spec)
@@ -137,7 +140,7 @@ class Tracker:
         return run_id
 
     def _adopt(self, run_id: str, spec: TrialSpec) -> None:
-        """Go on with a run of an earlier session, knowing what it holds: history would keep repeated values twice."""
+        """Continue a run of an earlier session, and note what it has: MLflow would store repeated values twice."""
         self._client.update_run(run_id, status="RUNNING")
         self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
         if "seconds" in self._client.get_run(run_id).data.metrics:
@@ -153,17 +156,18 @@ class Tracker:
         return max((m.step for m in history), default=-1)
 
     def step(self, number: int, step: Step) -> None:
-        """Kept until the next evaluation: metrics go to the store in batches."""
+        """Keep a step's metrics until the next evaluation: they are written in batches."""
         if step.loss is None:
             return
         pending = self._pending[number]
-        if pending and pending[-1].step >= step.examples:  # another attempt goes over steps that are not sent yet
+        if pending and pending[-1].step >= step.examples:  # another attempt repeats steps that are not written yet
             self._pending[number] = [m for m in pending if m.step < step.examples]
         self._add(number, step.examples, curves.of_step(step))
 
     def evaluation(self, number: int, evaluation: Evaluation) -> None:
+        """Write the metrics of an evaluation and of the steps before it, unless the run has them."""
         if evaluation.examples <= self._logged_up_to.get(number, -1):
-            self._pending[number] = []  # another attempt goes over the steps since then
+            self._pending[number] = []  # another attempt repeats the steps since then
             return
         self._add(number, evaluation.examples, curves.of_evaluation(evaluation))
         self._flush(number)
@@ -171,13 +175,13 @@ class Tracker:
 
     def _add(self, number: int, examples: int, values: Mapping[str, float]) -> None:
         if examples <= self._logged_up_to.get(number, -1):
-            return  # a resumed trial repeats what the run already has; history would keep it twice
+            return  # a resumed trial repeats what the run already has, and MLflow would store it twice
         now = int(time.time() * 1000)
         named = self._named(values)
         self._pending[number] += [Metric(name, value, now, examples) for name, value in named.items()]
 
     def _named(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Values by names that MLflow takes; `metric_names.json` of the parent says whose they are."""
+        """Values by names that MLflow accepts; `metric_names.json` of the parent run maps these to the metrics."""
         named = {safe_name(name): value for name, value in values.items()}
         renamed = {safe: name for safe, name in zip(named, values, strict=True) if safe != name}
         if not renamed.keys() <= self._renamed.keys():
@@ -218,7 +222,7 @@ class Tracker:
         del self._runs[number], self._pending[number]
 
     def pause_trial(self, number: int) -> None:
-        """Close a run that will be taken up again."""
+        """Close the run of a trial that will be continued."""
         self._flush(number)
         self._client.set_terminated(self._runs.pop(number), "KILLED")
         del self._pending[number]
@@ -226,11 +230,12 @@ class Tracker:
     # --- the sweep ---------------------------------------------------------------------------------
 
     def best_so_far(self, finished: int, value: float) -> None:
+        """Write the best value so far to the parent run; the x axis is the number of finished trials."""
         name = safe_name(f"best_so_far/{self._config.objective.metric}")
         self._client.log_metric(self.parent_id, name, value, step=finished)
 
     def artifact(self, name: str, text: str) -> None:
-        """Attach a text file to the sweep's run."""
+        """Attach a text as a file to the sweep's run."""
         self._write(self.parent_id, name, text)
 
     def artifacts(self, folder: Path) -> None:
@@ -238,7 +243,7 @@ class Tracker:
         self._artifacts(self.parent_id).log_artifacts(str(folder))
 
     def _artifacts(self, run_id: str) -> ArtifactRepository:
-        """Where a run's files go. Not through the client: it keeps a queue and threads for every run, for good."""
+        """The store of a run's files. The client is not used: it keeps a queue and threads for every run, forever."""
         return get_artifact_repository(self._client.get_run(run_id).info.artifact_uri)
 
     def _write(self, run_id: str, name: str, text: str) -> None:
@@ -248,6 +253,7 @@ class Tracker:
             self._artifacts(run_id).log_artifact(str(path))
 
     def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Write the sweep's final numbers and tags to its run, and close it as FINISHED."""
         now = int(time.time() * 1000)
         self._client.log_batch(
             self.parent_id,
@@ -257,13 +263,13 @@ class Tracker:
         self._client.set_terminated(self.parent_id, "FINISHED")
 
     def abandon(self, status: str) -> None:
-        """Close what is open after an interruption or an error, so that no run stays RUNNING."""
+        """Close all open runs with `status` after an interruption or an error, so that no run stays RUNNING."""
         for run_id in [*self._runs.values(), self.parent_id]:
             self._client.set_terminated(run_id, status)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as MLflow parameters: dotted names, text cut to what MLflow allows (6,000 characters)."""
+    """Nested values as MLflow parameters: dotted names, and texts cut at MLflow's limit of 6,000 characters."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""The TensorBoard room: event files with the curves that MLflow has, a folder for each trial.
+"""Writes TensorBoard's event files with the same curves as in MLflow, one folder per trial.
 
-Written by the sweep process alone, with TensorBoard's own protocol buffers (https://www.tensorflow.org/tensorboard).
+Only the sweep's process writes them, with TensorBoard's own protocol buffers (https://www.tensorflow.org/tensorboard).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResu
 
 
 class TensorBoardTracker(Tracker):
-    """MLflow's runs, with event files beside them that are told the same."""
+    """Writes MLflow's runs, and event files with the same curves."""
 
     def __init__(
         self, home: Home, config: SweepConfig, inspection: PreparedData, say: Callable[[str], None] = lambda text: None
@@ -63,24 +63,24 @@ class TensorBoardTracker(Tracker):
 class EventFile:
     """The curves of one trial, in one file that only grows.
 
-    A trial that goes on, or is tried again, repeats what came since its checkpoint, to the same numbers. So what was
-    written stays, whenever the kill came, and each curve takes only points beyond its last one: none is drawn twice.
+    A trial that is resumed or retried repeats the steps since its checkpoint, with the same numbers. So all points that
+    were written stay, and each curve accepts only points after its last one: no point is drawn twice.
     """
 
     def __init__(self, folder: Path, spec: TrialSpec) -> None:
-        """Begin the trial's file, or take up the one that it has from an earlier session."""
+        """Create the trial's file, or continue the one from an earlier session."""
         self._path = folder / f"events.out.tfevents.{spec.fingerprint()[:16]}"
         folder.mkdir(parents=True, exist_ok=True)
         for stranger in set(folder.glob("*.tfevents.*")) - {self._path}:
-            stranger.unlink()  # of another trial that had this number before
+            stranger.unlink()  # from another trial that had this number before
         self._last = self._take_up()
-        """Curve -> the examples of its last point."""
+        """Curve -> training examples at its last point."""
         if not self._last:
             self._append(Event(file_version="brain.Event:2"))
             self._add(0, hparams_pb(curves.settings_of(spec), trial_id=spec.fingerprint()))
 
     def add(self, examples: int, values: Mapping[str, float]) -> None:
-        """Points at `examples` training examples, but for the curves that are as far already."""
+        """Add a point at `examples` training examples to each curve that does not have one there or later."""
         named = {_tag(name): value for name, value in values.items()}
         new = [Summary.Value(tag=n, simple_value=v) for n, v in named.items() if examples > self._last.get(n, -1)]
         if new:
@@ -96,7 +96,7 @@ class EventFile:
             RecordWriter(file).write(event.SerializeToString())
 
     def _take_up(self) -> dict[str, int]:
-        """How far each curve is; what a kill left of a record, or of a head without its settings, is cut off."""
+        """The last point of each curve; an incomplete record, or a header without its settings, is cut off the file."""
         last: dict[str, int] = {}
         whole = 0
         for end, event in _records(self._path.read_bytes() if self._path.exists() else b""):
@@ -108,12 +108,15 @@ class EventFile:
 
 
 def _tag(name: str) -> str:
-    """TensorBoard takes any name that is text; half characters are none."""
+    """The name of a curve: TensorBoard accepts any valid text, which lone surrogates are not."""
     return name if name.isascii() or name == name.encode("utf-8", "replace").decode() else safe_name(name)
 
 
 def _records(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(where it ends, event) of each whole record: length (uint64), its checksum, the event, its checksum (uint32)."""
+    """Yield (end offset, event) of each complete record.
+
+    A record is the length (uint64), its checksum (uint32), the event and its checksum (uint32).
+    """
     start = 0
     while start + 12 <= len(data):
         body = start + 12

@@ -155,7 +155,7 @@ def test_a_language_model_without_its_head_is_refused(copy_of, tmp_path, family)
     (line,) = findings(workload_of(folder, "causal-lm", tmp_path))
     assert line == (
         f"model: {folder} lacks weights that its config.json describes: lm_head; "
-        "a complete model: these would be drawn at random"
+        "a complete model: these would be random"
     )
     work = workload_of(folder, "text-classification", tmp_path)  # which needs no such layer
     assert look(work, plan("text-classification")).rows["train"]

@@ -81,7 +81,7 @@ REFUSED: dict[str, list[str]] = {
     ],
     "home-of-nobody": [
         "2: model: got '~nosuchuser/model': there is no such user; expected a folder, a hub id or fetch:NAME",
-        "3: data.test: got 'data/\\x00.jsonl': it holds a NUL character; expected a file, a hub id or fetch:NAME",
+        "3: data.test: got 'data/\\x00.jsonl': it contains a NUL character; expected a file, a hub id or fetch:NAME",
         "3: data.train: got '~nosuchuser/train.jsonl': there is no such user; expected a file, a hub id or fetch:NAME",
         "3: data.validation: no file matches 'a**b': a pattern has * in the name of its files only, and never **; "
         "paths start at {folder}",
@@ -212,7 +212,7 @@ def test_a_link_in_a_circle_is_no_folder(beside):
     (beside / "sweep.yaml").write_text("task: text-classification\nmodel: one\ndata: other/train.jsonl\n")
     with pytest.raises(ConfigError) as caught:
         load_config(beside / "sweep.yaml", Home(beside / "home"))
-    assert str(caught.value).count("its links lead in a circle") == 2
+    assert str(caught.value).count("its symbolic links form a loop") == 2
 
 
 def test_a_hub_id_is_one_where_a_revision_says_so(beside):
@@ -263,7 +263,7 @@ def test_what_never_ends_is_not_read(tmp_path, name):
 HOMES = {
     "~nosuchuser/x": "there is no such user",
     "n" * 300: "a name in it is longer than 255 bytes",
-    "loop": "its links lead in a circle",
+    "loop": "its symbolic links form a loop",
     "file": "file is a file; expected a folder",
     "file/below": "file is a file; expected a folder",
 }

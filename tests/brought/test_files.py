@@ -105,27 +105,27 @@ def test_rows_are_those_that_people_mean(name):
 NOTED = {
     "line-ends-in-quotes.tsv": (
         labeled(("two\nlines", "pos"), ("plain", "neg")),
-        "1 row holds line ends inside cells; the longest is 2 lines: line-ends-in-quotes.tsv:2",
+        "1 row has line ends inside cells; the longest is 2 lines: line-ends-in-quotes.tsv:2",
     ),
     "line-ends-in-cells.csv": (
         labeled(
             ("Dear Sir, or Madam,\nall is well\nthanks", "pos"), ("short, \nthough", "neg"), ("plain", "pos")
         ),
-        "2 rows hold line ends inside cells; the longest is 3 lines: line-ends-in-cells.csv:2",
+        "2 rows have line ends inside cells; the longest is 3 lines: line-ends-in-cells.csv:2",
     ),
     "semicolons.csv": (
         [{"text": "Hallo, Welt", "value": "1,5"}, {"text": "a;b", "value": "2,5"}],
-        "semicolons.csv has semicolons between its columns, and is read so",
+        "semicolons.csv is read with semicolons between its columns",
     ),
     "tabs.csv": (
-        labeled(("a, b", "pos"), ('c "d', "neg")), "tabs.csv has tabs between its columns, and is read so",
+        labeled(("a, b", "pos"), ('c "d', "neg")), "tabs.csv is read with tabs between its columns",
     ),
     "list-inside-an-object.json": (
-        AB, "list-inside-an-object.json is an object; its rows are those of the list 'data'",
+        AB, "list-inside-an-object.json is an object; its rows are read from the list 'data'",
     ),
     "not-a-number.jsonl": (
         [{**row, "input": None} for row in AB],
-        "not-a-number.jsonl holds NaN (2), which is read as null: a value that is missing",
+        "not-a-number.jsonl contains NaN (2), which is read as null: a missing value",
     ),
 }  # fmt: skip
 
@@ -143,13 +143,13 @@ PARTLY = {
          "like rows"],
     ),
     "lines-one-broken.json": (AB, ["lines-one-broken.json:2: is not JSON: Expecting value (column 1)"]),
-    "a-key-twice.json": (AB[:1], ["a-key-twice.json item 2: has several values of one name: x"]),
+    "a-key-twice.json": (AB[:1], ["a-key-twice.json item 2: has several values with the same name: x"]),
     "odd-lines.jsonl": (
         [{"text": "a"}, {"text": "😀"}],
-        ["odd-lines.jsonl:2: has several values of one name: text",
+        ["odd-lines.jsonl:2: has several values with the same name: text",
          "odd-lines.jsonl:3: is not JSON: Expecting value (column 14)",
          "odd-lines.jsonl:4: is str, not an object",
-         "odd-lines.jsonl:5: holds half a character (a lone surrogate such as \\ud83d)"],
+         "odd-lines.jsonl:5: contains half a character (a lone surrogate such as \\ud83d)"],
     ),
     "an-odd-first-line.conll": (
         tagged({"Oslo": "B-LOC"}), ["an-odd-first-line.conll:1: has 4 columns"],
@@ -157,7 +157,7 @@ PARTLY = {
     "a-word-without-a-tag.conll": (
         tagged({"Oslo": "B-LOC", "is": "O"}), ["a-word-without-a-tag.conll:2: has 1 column"],
     ),
-    "blank.txt": ([], ["blank.txt:1: holds no text"]),
+    "blank.txt": ([], ["blank.txt:1: contains no text"]),
 }  # fmt: skip
 
 
@@ -169,14 +169,14 @@ def test_only_what_is_wrong_is_a_finding(name):
 
 REFUSED = {
     "unpaired-quote-to-the-end.csv": "unpaired-quote-to-the-end.csv:3: is not CSV from here on: unexpected end of data",
-    "two-columns-of-one-name.csv": "two-columns-of-one-name.csv:1: has several columns of one name: text",
+    "two-columns-of-one-name.csv": "two-columns-of-one-name.csv:1: has several columns with the same name: text",
     "two-lists-inside-an-object.json":
         "two-lists-inside-an-object.json: is an object with several lists of rows: train, test",
     "lists-by-column.json": "lists-by-column.json: is one object, with words, tags; expected a list of objects",
     "one-object.json": "one-object.json: is one object, with text; expected a list of objects, or one object a line",
-    "a-number.json": "a-number.json: holds int; expected a list of objects",
+    "a-number.json": "a-number.json: contains int; expected a list of objects",
     "trailing-comma.json": "trailing-comma.json:3: is not JSON: Expecting value",
-    "numbered-with-more.conll": "numbered-with-more.conll: has 4 columns, of which the first counts words",
+    "numbered-with-more.conll": "numbered-with-more.conll: has 4 columns, and the first one counts words",
 }  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path, content, p
 
 def test_old_line_ends_and_nul_bytes_of_a_table(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\rgood,pos\rb\0d,neg\r")
-    assert read(path)[:2] == (labeled(("good", "pos")), ["a.csv:3: holds a NUL character"])
+    assert read(path)[:2] == (labeled(("good", "pos")), ["a.csv:3: contains a NUL character"])
 
 
 def test_a_cell_may_be_of_any_length_and_other_code_keeps_its_limit(tmp_path):
@@ -284,7 +284,7 @@ def test_text_that_looks_like_a_row_swallows_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "found"),
-    [("9" * 5000, "a number of more than 4,300 digits"), ("[" * 100_000, "lists or objects inside one another"),
+    [("9" * 5000, "a number of more than 4,300 digits"), ("[" * 100_000, "lists or objects that are nested"),
      ("[" * 200 + "]" * 200, "more than 100 deep")],
 )  # fmt: skip
 def test_json_that_no_program_can_use_is_a_finding(tmp_path, value, found):
@@ -323,11 +323,11 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     assert refused(tmp_path / "dangling.csv") == "dangling.csv: is a link to nowhere.csv, which does not exist; "
     assert "Too many levels of symbolic links" in refused(tmp_path / "loop.csv")
     assert refused(tmp_path / "missing.csv") == "missing.csv: does not exist; "
-    assert refused(tmp_path / "inner").startswith("inner: holds no data file but b.md; files of .jsonl")
-    assert refused(tmp_path / "empty").startswith("empty: holds no data file; files of .jsonl")
+    assert refused(tmp_path / "inner").startswith("inner: contains no data file but b.md; files of .jsonl")
+    assert refused(tmp_path / "empty").startswith("empty: contains no data file; files of .jsonl")
     assert "File name too long" in refused(tmp_path / f"{'x' * 300}.csv")
     assert "null byte" in refused(Path(f"{tmp_path}/a\0b.csv"))
-    assert refused(tmp_path / "**x.csv").startswith("**x.csv: holds no data file")
+    assert refused(tmp_path / "**x.csv").startswith("**x.csv: contains no data file")
 
 
 def test_a_folder_hides_no_file_that_cannot_be_read(tmp_path):
@@ -467,7 +467,7 @@ def test_what_is_wrong_with_a_parquet_file_is_said(tmp_path, review_set):
     wrong = {
         "empty": (b"", "is not Parquet: it does not begin with PAR1"),
         "a csv": (b"text,label\n", "is not Parquet: it does not begin with PAR1"),
-        "cut": (whole[:-10], "is not whole: the end is missing after"),
+        "cut": (whole[:-10], "is incomplete: the end is missing after"),
         "scratched": (whole[:-60] + b"x" * 40 + whole[-20:], "cannot be read as Parquet"),
     }
     for name, (content, found) in wrong.items():
@@ -599,7 +599,7 @@ def test_the_unlabeled_test_set_of_a_contest_is_left_out(tmp_path):
     write(tmp_path / "test.csv", "text\na\n")
     data, notes = named_splits(data_of(tmp_path))
     assert list(data.sources()) == ["train"]
-    assert notes[1].endswith("have nothing in label, so they are left out; test is cut from train")
+    assert notes[1].endswith("have no values in label, so they are left out; test is cut from train")
 
 
 def test_no_test_row_is_trained_on(tmp_path, tiny):

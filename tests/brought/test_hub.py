@@ -156,7 +156,7 @@ def test_a_download_that_keeps_breaking_is_said_and_whole_files_are_kept(ask, hu
     assert told.startswith(
         f"model: org/broken-twice: {NOT_HERE} the hub cannot be reached; a file or folder, or try again"
     )
-    assert told.endswith("whole files are kept")
+    assert told.endswith("complete files are kept")
     hub.cuts.clear()
     hub.downloads.clear()
     assert ask("model", source="org/broken-twice")["answer"] == oids(LARGE)
@@ -184,7 +184,7 @@ def test_a_data_set_brings_its_own_validation_and_test(ask):
 def test_a_test_set_without_labels_is_left_out(ask):
     splits, [note] = ask("splits", source="org/contest")["answer"]
     assert splits == {"train": None}
-    assert note.startswith("data: the test rows of org/contest have nothing in label")
+    assert note.startswith("data: the test rows of org/contest have no values in label")
 
 
 def test_private_and_gated_data_sets(ask, hub):
@@ -201,8 +201,8 @@ def test_private_and_gated_data_sets(ask, hub):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"source": "org/empty"}, "org/empty: has no files of data, or not those that its README names"),
-        ({"source": "org/missing"}, "org/missing: has no files of data, or not those that its README names"),
+        ({"source": "org/empty"}, "org/empty: has no data files, or not those that its README names"),
+        ({"source": "org/missing"}, "org/missing: has no data files, or not those that its README names"),
         ({"source": "org/nothing", "token": "hf_wrong"}, "org/nothing: the hub does not accept your HF_TOKEN"),
         ({"source": "org/nothing"}, f"org/nothing: {NOT_HERE} the hub has no such data set, or it is private"),
         ({"source": "org/reviews", "revision": "v9"}, "org/reviews: has no revision 'v9'"),

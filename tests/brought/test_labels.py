@@ -59,7 +59,7 @@ def test_labels_are_text_in_the_order_of_numbers(given, labels, tmp_path):
 def test_no_label_is_a_finding(label):
     columns = CATALOG["text-classification"].columns
     finding = TASKS["text-classification"].check(Row("f:7", {"text": "a", "label": label}), columns)
-    assert finding == Finding("f:7", f"label is {label!r}", "expected a label: text, a number or a truth value")
+    assert finding == Finding("f:7", f"label is {label!r}", "expected a label: text, a number, true or false")
 
 
 # --- several labels a row ------------------------------------------------------------------------------
@@ -96,13 +96,13 @@ def test_lists_of_zeros_and_ones_are_one_label_a_place(given, labels):
     found, notes = settled(MULTI, given, "labels")
     assert found == labels
     is_vector = all(len(one) > 1 for one in given) and found[0] == ["1"]
-    assert any("each place is a label" in note for note in notes) == is_vector
+    assert any("each position is a label" in note for note in notes) == is_vector
 
 
 def test_a_list_of_another_length_among_zeros_and_ones_is_a_finding():
     found, _ = settled(MULTI, [[0, 1, 0], [1, 0, 0], [1, 0], ["a"]], "labels")
     assert found[:2] == [["1"], ["0"]]
-    what = ("has no list of 0 and 1 as the other rows have", "3 of them")
+    what = ("has no list of 0 and 1, unlike the other rows", "3 of them")
     assert found[2:] == [Finding("f:3", *what), Finding("f:4", *what)]
 
 
@@ -156,9 +156,7 @@ def test_one_label_that_some_rows_have_is_a_question_of_its_own(tmp_path):
     assert 0 <= score_model(base, Path(found.tokens_dir), "cpu")[0]["accuracy"] <= 1
 
 
-@pytest.mark.parametrize(
-    ("labels", "found"), [(["x"], "all rows have the label 'x' and no other"), ([], "no row has a label")]
-)
+@pytest.mark.parametrize(("labels", "found"), [(["x"], "all rows have only the label 'x'"), ([], "no row has a label")])
 def test_labels_that_teach_nothing_are_a_finding(labels, found, tmp_path):
     given = workload(MULTI, build("bert", tmp_path / "bert"), [{"text": t, "labels": labels} for t in TEXTS], tmp_path)
     with pytest.raises(DataProblem) as problem:
@@ -172,16 +170,18 @@ def test_one_text_with_two_labels_is_counted_apart(tmp_path):
     given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
     notes = inspect(Inspect(given)).notes
     assert "2 duplicate rows dropped" in notes
-    assert "1 of them have another answer than the row that stays" in notes
-    [note] = [note for note in check(Check(given)).notes if "another answer" in note]
-    assert note.startswith("train: 1 rows have the text of another row and another answer; a sweep keeps the first: ")
+    assert "1 of them have a different answer from the row that is kept" in notes
+    [note] = [note for note in check(Check(given)).notes if "but a different answer" in note]
+    assert note.startswith(
+        "train: 1 rows have the same text as another row but a different answer; a sweep keeps the first: "
+    )
     assert note.endswith("data.jsonl:101 (as " + str(tmp_path / "data.jsonl:1)"))
 
 
 def test_labels_that_look_alike_are_told(tmp_path):
     rows = [{"text": text, "label": ["Positive", "positive", "negative"][i % 3]} for i, text in enumerate(TEXTS)]
     given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
-    expected = "labels that differ in upper and lower case or blanks only: 'Positive' and 'positive'"
+    expected = "labels that differ only in case or spaces: 'Positive' and 'positive'"
     assert expected in check(Check(given)).notes
 
 
@@ -234,8 +234,8 @@ def test_more_results_than_can_be_kept_are_a_finding():
     splits = {"train": [], "validation": [None] * 3_000, "test": [None] * 10}
     [finding] = too_many_results(TASKS["text-classification"], splits, list(map(str, range(20_000))))
     assert finding == Finding(
-        "data.validation", "3,000 rows with 20,000 labels are 60,009,000 numbers",
-        "at most 50,000,000 at an evaluation: fewer rows (data.validation_size), or fewer labels",
+        "data.validation", "3,000 rows with 20,000 labels give 60,009,000 numbers",
+        "at most 50,000,000 per evaluation: use fewer rows (data.validation_size) or fewer labels",
     )  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def test_a_perfect_checkpoint_is_perfect_in_our_order_of_labels(family, tmp_path
     )
     found = inspect(Inspect(given))
     assert found.labels == ["neg", "pos"]
-    assert "the model brings a head for these labels: training goes on from it" in found.notes
+    assert "the model has a head for these labels: training starts from it" in found.notes
     base = load_base(given, found.labels)
     assert base.drawn_parameters == []
     assert base.model.config.id2label == {0: "neg", 1: "pos"}
@@ -313,12 +313,12 @@ def test_a_perfect_checkpoint_is_perfect_in_our_order_of_labels(family, tmp_path
 
 HEADS = {
     "names-in-label2id-only": (
-        {"label2id": {"pos": 0, "neg": 1}, "id2label": {0: "LABEL_0", 1: "LABEL_1"}}, str, "goes on from it",
+        {"label2id": {"pos": 0, "neg": 1}, "id2label": {0: "LABEL_0", 1: "LABEL_1"}}, str, "starts from it",
     ),
     "other-case": ({"id2label": {0: "POS", 1: "Neg"}}, str, "Neg is neg, POS is pos"),
     "numbers-of-nameless-rows": (
         {"id2label": {0: "LABEL_0", 1: "LABEL_1"}, "label2id": {}}, lambda name: ["pos", "neg"].index(name),
-        "goes on from it",
+        "starts from it",
     ),
 }  # fmt: skip
 
@@ -356,7 +356,7 @@ def test_a_head_for_other_labels_is_drawn_anew_and_said_so(task, names, tmp_path
     }[task]
     given = workload(task, checkpoint, [{"text": t, **values(i)} for i, t in enumerate(TEXTS)], tmp_path)
     found = inspect(Inspect(given))
-    assert any(f"brings a head for {len(names)} labels: " in note and "is drawn" in note for note in found.notes)
+    assert any(f"has a head for {len(names)} labels: " in note and "with a new head" in note for note in found.notes)
     base = load_base(given, found.labels, scale=found.scale)
     assert base.drawn_parameters == ["classifier.out_proj.bias", "classifier.out_proj.weight"]
     assert base.new_modules == ["classifier"]

@@ -190,11 +190,11 @@ OPENED = [
     (tear_the_weights, "{folder} cannot be loaded: Error while deserializing header"),
     (have_another_width, "{folder} cannot be loaded: "),
     (have_fewer_layers, "{folder} lacks weights that its config.json describes: encoder.layer.2, encoder.layer.3; a"),
-    (need_own_code, "newest comes with Python code of its own, which transformers lacks; model: {{source: {folder}"),
-    (be_of_images, "vit is a model of images; text-classification needs a language model"),
+    (need_own_code, "newest needs the Python code that comes with the model; model: {{source: {folder}"),
+    (be_of_images, "vit is a model for images; text-classification needs a language model"),
     (be_unknown, "{folder}: The checkpoint you are trying to load has model type `newest`"),
-    (have_no_tokenizer, "{folder} has no tokenizer: there is no tokenizer.json, and no vocab.txt; expected"),
-    (have_a_torn_tokenizer, "{folder} has no tokenizer that can be read: "),
+    (have_no_tokenizer, "{folder} has no tokenizer: tokenizer.json, vocab.txt are missing; expected"),
+    (have_a_torn_tokenizer, "{folder} has no readable tokenizer: "),
 ]  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def test_a_paged_optimizer_needs_a_gpu(models, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     work = workload_of(models("bert"), CLASSIFY, tmp_path)
     assert findings(work, plan(CLASSIFY, optim="paged_adamw_8bit")) == [
-        "training.optim: paged_adamw_8bit needs a GPU; without one: adamw_bnb_8bit"
+        "training.optim: paged_adamw_8bit needs a GPU; without a GPU use adamw_bnb_8bit"
     ]
 
 
@@ -168,8 +168,7 @@ def test_a_tied_head_that_is_trained_in_full_gets_a_weight_of_its_own(dialogue, 
     work = workload_of(dialogue, "causal-lm", tmp_path)
     found = look(work, plan("causal-lm", **CHOSEN))
     assert (
-        "modules_to_save: lm_head shares its weight with transformer.wte; trials give it a weight of its own"
-        in found.notes
+        "modules_to_save: lm_head shares its weight with transformer.wte; trials give it its own weight" in found.notes
     )
     spec = spec_of(work, tmp_path / "trial", max_examples=64, **CHOSEN)
     result = trained(spec, found)
@@ -258,8 +257,13 @@ NO_RELEASE = [
         "lora",
         "GPT2LMHeadModel has no ONNX export with a KV cache; these have one: Gemma2ForCausalLM",
     ),
-    ("llama", "causal-lm", "prompt", "what method prompt learns cannot be folded into the model's weights"),
-    ("bert", "text-classification", "adapter", "what method adapter learns cannot be folded into the model's weights"),
+    ("llama", "causal-lm", "prompt", "an adapter of method prompt cannot be merged into the model's weights"),
+    (
+        "bert",
+        "text-classification",
+        "adapter",
+        "an adapter of method adapter cannot be merged into the model's weights",
+    ),
 ]
 
 
@@ -273,7 +277,7 @@ def test_a_release_that_cannot_be_is_a_note_or_where_it_is_asked_for_an_error(
     assert line.endswith("; write promote: false, or choose another model or method")
     found = look(work, asked, release="if possible")
     assert found.unreleasable[method].startswith(why)
-    assert f"there will be no release, the champion stays an adapter: {found.unreleasable[method]}" in found.notes
+    assert f"there will be no release; the champion stays an adapter: {found.unreleasable[method]}" in found.notes
     assert not any("release" in note for note in look(work, asked, release="no").notes)
 
 
@@ -281,21 +285,21 @@ def test_where_some_methods_can_be_released_the_others_are_named(models, tmp_pat
     plans = [plan("causal-lm", method) for method in ("lora", "prefix", "dora")]
     found = look(workload_of(models("llama"), "causal-lm", tmp_path), *plans, release="asked")
     assert set(found.unreleasable) == {"prefix"}
-    told = "what method prefix learns cannot be folded into the model's weights"
-    assert f"only a champion of dora or lora can be released: {told}" in found.notes
+    told = "an adapter of method prefix cannot be merged into the model's weights"
+    assert f"only a champion of method dora or lora can be released: {told}" in found.notes
 
 
 def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, home):
     path = write_yaml(method="adapter", search_space={}, training={"max_examples": 16, "evaluations": 1})
     done = hpo("sweep", str(path), home=home)
     assert done.returncode == 0, done.stderr
-    assert "note: there will be no release, the champion stays an adapter: what method adapter learns" in done.stdout
-    assert "trial 0 cannot be released: what method adapter learns" in done.stdout
+    assert "note: there will be no release; the champion stays an adapter: an adapter of method adapter" in done.stdout
+    assert "trial 0 cannot be released: an adapter of method adapter" in done.stdout
 
 
 def test_a_sweep_that_asks_for_what_cannot_be_released_does_not_begin(write_yaml, home):
     path = write_yaml(method="adapter", search_space={}, promote={"max_drop": 0.2})
-    refused(hpo("sweep", str(path), home=home), home, "promote: what method adapter learns", "write promote: false")
+    refused(hpo("sweep", str(path), home=home), home, "promote: an adapter of method adapter", "write promote: false")
 
 
 # --- positions -------------------------------------------------------------------------------------------
@@ -343,7 +347,7 @@ def test_what_is_learned_before_a_row_takes_its_positions(models, tmp_path, meth
     spec = spec_of(work, tmp_path / "trial", method, num_virtual_tokens=20, max_length=108)
     assert trained(spec, found).state == "complete"
     (line,) = findings(workload_of(models("gpt2"), "causal-lm", tmp_path / "cache", 120), asked)
-    assert line.startswith("training.max_length: got 120, but the model has 128 positions, of which num_virtual_tokens")
+    assert line.startswith("training.max_length: got 120, but the model has 128 positions, and num_virtual_tokens")
     (line,) = findings(work, plan("causal-lm", method, num_virtual_tokens=128), searched=["num_virtual_tokens"])
     assert line.startswith("search_space.num_virtual_tokens: got 128, but the model has 128 positions")
 

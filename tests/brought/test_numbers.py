@@ -99,7 +99,7 @@ def test_a_checkpoint_for_one_number_goes_on_in_its_own_unit(family, models, tmp
     load_tokenizer(plain).save_pretrained(tmp_path / "checkpoint")
     given = workload("regression", tmp_path / "checkpoint", prices(60), tmp_path)
     found = inspect(Inspect(given))
-    assert "the model brings a head for one number: training goes on from it" in found.notes
+    assert "the model has a head for one number: training starts from it" in found.notes
     as_it_is, scaled = load_base(given, []), load_base(given, [], scale=found.scale)
     assert as_it_is.drawn_parameters == scaled.drawn_parameters == []
     expected = score_model(as_it_is, Path(found.tokens_dir), "cpu")[1]

@@ -256,7 +256,7 @@ def test_a_database_that_another_process_locks_is_waited_for(tmp_path, home_with
     waiting.join()
     other.close()
     assert shown["state"] == "complete"
-    assert capsys.readouterr().err.count(f"{file} is locked by another process: waiting for it") == 1
+    assert capsys.readouterr().err.count(f"{file} is locked by another process: waiting, at most") == 1
 
 
 def shorten_tries(monkeypatch) -> list[float]:
@@ -339,7 +339,7 @@ def test_studies_that_are_no_database_are_refused_in_one_message(tmp_path, how, 
     assert said.err.startswith("error: ")
     assert said.err.count("\n") == 1
     assert str(home / "studies.db") in said.err
-    assert re.search("move it away|bring back a copy", said.err)
+    assert re.search("move it away|restore a backup", said.err)
     assert not (home / "sweeps").exists()
 
 
@@ -353,7 +353,7 @@ def test_a_store_that_is_no_database_is_refused_in_one_message(tmp_path, how, ar
     assert said.code == 1
     assert said.err.count("\n") == 1
     assert str(tmp_path / "home" / "mlflow.db") in said.err
-    assert re.search("move it away|bring back a copy", said.err)
+    assert re.search("move it away|restore a backup", said.err)
 
 
 @pytest.mark.parametrize("how", ["a folder", "text", "damaged"])
@@ -384,7 +384,7 @@ def test_a_database_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "studies.db"
     sqlite3.connect(file).executescript("CREATE TABLE a (b);")
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(HpoError, match=r"studies\.db: may not be written; give yourself the right"):
+    with pytest.raises(HpoError, match=r"studies\.db: cannot be written; give yourself permission"):
         storage(file)
 
 
@@ -598,7 +598,7 @@ def test_a_better_release_of_another_sweep_keeps_its_name_until_it_is_to_be_repl
     assert ended.code == 3
     told = re.search(
         r"models:/shared@champion stays version 1 of sweep 'first': f1_macro (\S+) on these validation rows, "
-        r"trial 0 has (\S+); to replace it: promote: \{replace: true\}",
+        r"trial 0 has (\S+); to replace it, write promote: \{replace: true\}",
         ended.err,
     )
     assert float(told[1]) > 0.9 > float(told[2])
@@ -619,14 +619,14 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
     store = client(home)
     store.delete_registered_model_alias("shared", "champion")
     asked = run_main(capsys, monkeypatch, home.dir, "predict", "shared", "a")
-    assert (asked.code, "no version of 'shared' is its champion" in asked.err) == (2, True)
+    assert (asked.code, "no version of 'shared' has the alias 'champion'" in asked.err) == (2, True)
     said = Said()
     run_sweep(first, home, view=said)
-    assert "the alias 'champion' of 'shared' was deleted in MLflow: version 1 has it again" in said.lines
+    assert "the alias 'champion' of 'shared' was deleted in MLflow: giving it to version 1 again" in said.lines
     store.delete_registered_model("shared")
     said = Said()
     assert run_sweep(first, home, view=said).release.name == "shared"
-    assert "'shared' version 1 was deleted in MLflow: it is released anew" in said.lines
+    assert "'shared' version 1 was deleted in MLflow: releasing it again" in said.lines
 
     moved = Home(tmp_path / "moved")
     home.dir.rename(moved.dir)
@@ -654,8 +654,8 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
 @pytest.mark.parametrize(
     ("task", "base", "told"),
     [
-        ("regression", "0" * 64, "it cannot be compared (it is a model of regression)"),
-        ("chat", "f" * 64, "it cannot be compared (it has another base model, with other tokens)"),
+        ("regression", "0" * 64, "it cannot be compared (it is a model for regression)"),
+        ("chat", "f" * 64, "it cannot be compared (it has another base model, so its tokens differ)"),
     ],
 )
 def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch, task, base, told):
@@ -685,7 +685,7 @@ def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch,
     ("rows", "labels", "told"),
     [
         ([{"text": "a", "label": 0}], ["unheard of"], "it has no label 'unheard of'"),
-        ([{"text": "a", "text_pair": "b", "label": 0}], ["a"], "it judges text, which these rows are not"),
+        ([{"text": "a", "text_pair": "b", "label": 0}], ["a"], "it classifies text, but these rows have other columns"),
     ],
 )
 def test_a_release_that_cannot_judge_the_rows_says_why(rows, labels, told):
@@ -711,7 +711,7 @@ def test_labels_of_other_data_are_matched_by_name():
     [
         ("", "input 0: is empty; expected a text of at least one token"),
         (" \n", "input 0: is empty; expected a text of at least one token"),
-        ("half \ud83d of it", "input 0: character 6 is half a character, or a byte that is not UTF-8"),
+        ("half \ud83d of it", "input 0: character 6 is half a character (a lone surrogate, or a byte that"),
         (b"caf\xe9".decode("utf-8", "surrogateescape"), "input 0: character 4 is half a character"),
         ("a\0b", "input 0: character 2 is NUL; expected text in UTF-8"),
         ([{"role": "user", "content": "half \ud83d"}], "input 0: character 6 is half a character"),
@@ -809,11 +809,11 @@ def test_results_that_outlived_their_database_are_not_taken_away(tmp_path, home_
     ("number", "told"),
     [
         (errno.ENOSPC, "make room; then the same command continues"),
-        (errno.ENOTDIR, "move away what lies there in the place of a folder or file; then the same command continues"),
-        (errno.EACCES, "give yourself the right to read and write there; then the same command continues"),
-        (errno.EROFS, "mount it so that it can be written, or choose another --home; then the same command continues"),
+        (errno.ENOTDIR, "move away the file or folder that blocks this path; then the same command continues"),
+        (errno.EACCES, "give yourself permission to read and write there; then the same command continues"),
+        (errno.EROFS, "mount it with write access, or choose another --home; then the same command continues"),
         (errno.ENAMETOOLONG, "choose a shorter path or name; then the same command continues"),
-        (errno.EIO, "mend that; then the same command continues"),
+        (errno.EIO, "fix that; then the same command continues"),
     ],
 )
 def test_a_disk_that_fails_says_what_to_mend_first_and_then_the_same_command_continues(
@@ -836,7 +836,7 @@ def test_a_file_in_the_place_of_a_folder_is_moved_away_first(tmp_path, home_with
     path.parent.mkdir(exist_ok=True)
     path.write_text("a file\n")
     if place != "cache":  # the fake trainer needs none
-        with pytest.raises(HpoError, match=r"move away what lies there.*; then the same command continues"):
+        with pytest.raises(HpoError, match=r"move away the file or folder.*; then the same command continues"):
             swept(tmp_path, home_with_store)
     path.unlink()
     _, shown = swept(tmp_path, home_with_store)
@@ -848,11 +848,11 @@ def test_a_file_in_the_place_of_a_folder_is_moved_away_first(tmp_path, home_with
     [
         ("(sqlite3.OperationalError) database is locked", "when no other process holds it, the same command continues"),
         ("database or disk is full", "make room; then"),
-        ("attempt to write a readonly database", "give yourself the right to read and write it; then"),
-        ("database disk image is malformed", "bring back a copy of it, or move it away; then"),
+        ("attempt to write a readonly database", "give yourself permission to read and write it; then"),
+        ("database disk image is malformed", "restore a backup of it, or move it away; then"),
         (
             "Run with id=abc not found",
-            "someone has deleted it in MLflow; the same command continues, and makes it anew",
+            "someone has deleted it in MLflow; the same command continues and creates it again",
         ),
         ("The run abc must be in the 'active' state.", "someone has deleted it in MLflow; the same command continues"),
     ],

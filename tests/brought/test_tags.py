@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hpo.commands.predict import told
+from hpo.commands.predict import answer_line
 from tests.brought.labels import workload
 from tests.conftest import write_jsonl
 from tests.trainers.families import build, trained
@@ -240,7 +240,7 @@ def test_parts_of_speech_are_learned_measured_and_released(tmp_path):
         ("the", 0, 3), ("film", 4, 8), ("is", 9, 11), ("warm", 12, 16),
     ]  # fmt: skip
     assert all(word["tag"] in found.labels and 0 < word["score"] <= 1 for word in answer["tags"])
-    assert told(answer).split()[0] == f"the/{answer['tags'][0]['tag']}"
+    assert answer_line(answer).split()[0] == f"the/{answer['tags'][0]['tag']}"
     rows = [json.loads(line) for line in Path(found.tokens_dir, "validation.jsonl").read_text().splitlines()]
     answers = release.predict([row["words"] for row in rows])
     hits = [word["tag"] == tag for a, row in zip(answers, rows, strict=True)
@@ -325,13 +325,13 @@ def from_label_studio(start: int, end: int, said: str, *labels: str) -> list[dic
             "entity 'Ada' is not at 3 to 6, where the text has 'da ': the tool counts UTF-16 units",
         ),
         ({"text": "é Ada wrote", "label": from_label_studio(3, 6, "Ada", "P")}, "the tool counts bytes instead of"),
-        ({"text": "x Ada", "label": from_label_studio(2, 4, "Ada", "P")}, "counts the last character as end"),
+        ({"text": "x Ada", "label": from_label_studio(2, 4, "Ada", "P")}, "gives the last character as end"),
         ({"text": "x Ada", "label": from_label_studio(0, 2, "y", "P")}, "is not at 0 to 2, where the text has 'x '"),
-        ({"text": "x Ada", "label": from_label_studio(2, 5, "Ada", "P", "Q")}, "has 2 labels where a word has one tag"),
+        ({"text": "x Ada", "label": from_label_studio(2, 5, "Ada", "P", "Q")}, "has 2 labels; a word can have"),
         ({"text": "x Ada", "entities": [[0, 9, "P"]]}, "entity 'P' runs from 0 to 9 in a text of 5 characters"),
         ({"text": "x Ada", "entities": [[-3, 5, "P"]]}, "entity 'P' runs from -3 to 5 in a text of 5 characters"),
         ({"text": "x Ada", "entities": [[0, 3, "P"], [2, 5, "Q"]]}, "entities 'P' and 'Q' overlap at character 2"),
-        ({"text": "x   Ada", "entities": [[2, 4, "P"]]}, "entity 'P' from 2 to 4 holds no word"),
+        ({"text": "x   Ada", "entities": [[2, 4, "P"]]}, "entity 'P' from 2 to 4 contains no word"),
         ({"text": "x Ada", "entities": None}, "entities is None"),
         ({"data": {"text": "x"}, "annotations": [{"was_cancelled": True, "result": []}]}, "entities is None"),
         ({"text": "x Ada", "label": "P"}, "has no column 'entities' for data.entities"),

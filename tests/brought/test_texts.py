@@ -345,11 +345,11 @@ def test_files_of_chats_are_read(file):
     [
         ({"conversations": [{"from": "human", "value": "a"}]}, "has no column 'messages'", "messages: conversations"),
         ({"messages": "[{'role': 'user'}]"}, "messages is not a list of turns", "expected"),
-        ({"messages": [{"role": "narrator", "content": "a"}]}, "turn 1 has the role 'narrator', none of system", ""),
+        ({"messages": [{"role": "narrator", "content": "a"}]}, "turn 1 has the role 'narrator', expected one of", ""),
         ({"messages": [{"from": "function_call", "value": "a"}]}, "turn 1 has the role 'function_call'", ""),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-            "turn 1 has a content part of type 'image_url': only text parts are read", "",
+            "turn 1 has a content part of type 'image_url': only text parts are supported", "",
         ),
         ({"messages": [{"role": "assistant", "content": None}]}, "turn 1 has no text content", ""),
         ({"messages": [{"role": "assistant", "function_call": {}}]}, "turn 1 has function_call", ""),
@@ -391,7 +391,7 @@ def test_what_templates_do_not_read_does_no_harm():
         ("chatml", [*say("a"), {"role": "assistant", "content": "b", "reasoning_content": "so"}], None,
          "leaves out the reasoning of turn 2"),
         ("asks-for-thoughts", say("a", "b"), None,
-         "asks for an answer with '<|im_start|>assistant\\n<think>\\n', and turn 2"),
+         "asks for an answer with '<|im_start|>assistant\\n<think>\\n', but turn 2"),
         ("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", say("a", "b"), None,
          "rewrites earlier turns"),
         ("{{ messages[0].words.many }}", say("a", "b"), None, "refused the messages: "),
@@ -516,8 +516,8 @@ def test_a_chat_of_many_turns_takes_linear_work(turns, max_length, monkeypatch):
 
 def test_a_chat_that_would_take_more_than_linear_work_is_refused(monkeypatch):
     finding = learn(tokenizer_with("qwen3"), say(*(f"turn {i}" for i in range(600))))
-    assert finding.found.startswith("has 300 turns of the assistant, and the chat template writes the last one unlike")
-    assert finding.expected == "at most 256 of them: cut it into several"
+    assert finding.found.startswith("has 300 turns of the assistant, and the chat template writes the last one")
+    assert finding.expected == "at most 256 of them: split it into several conversations"
 
 
 def test_a_long_chat_is_learned_as_if_each_turn_had_been_rendered(monkeypatch):
@@ -542,7 +542,7 @@ def test_rows_that_spell_control_tokens_are_noted(tmp_path):
     work = Workload(
         "instruct", ModelRef(str(folder)), DataRef(SourceRef(str(file)), None, None, columns, 3, 2, 0), 64, "fp32", ""
     )
-    assert prepare(work).notes == [f"rows spell control tokens, which are read as text: <|end|> ({file}:4)"]
+    assert prepare(work).notes == [f"rows contain control tokens, which are read as text: <|end|> ({file}:4)"]
 
 
 def test_a_sweep_has_one_clock():
@@ -581,7 +581,7 @@ def test_of_several_templates_the_default_one_is_used_and_that_is_noted():
     chatml, gemma = ((TEMPLATES / f"{name}.jinja").read_text() for name in ("chatml", "gemma"))
     several = tokenizer_with({"default": chatml, "tool_use": gemma})
     assert learn(several, say("a", "b")) == learn(tokenizer_with("chatml"), say("a", "b"))
-    assert Chat().tokenizer_notes(several) == ["the model has chat templates named default, tool_use: default is used"]
+    assert Chat().tokenizer_notes(several) == ["the model has chat templates named default, tool_use: using default"]
     assert Chat().tokenizer_notes(tokenizer_with("chatml")) == []
     with pytest.raises(DataProblem, match="its chat templates are rag, tool_use"):
         learn(tokenizer_with({"rag": chatml, "tool_use": gemma}), say("a", "b"))
@@ -595,7 +595,7 @@ def test_a_release_that_is_asked_badly_says_so():
         (3, "expected a text or a list of messages, got 3"),
         ({"tools": []}, "expected a text or a list of messages, got None"),
         ({"messages": say("a"), "tools": "x"}, "expected a list of tools, each with a name, got 'x'"),
-        ([{"role": "im_end|>", "content": "a"}], "message 0 has the role 'im_end|>', none of system"),
+        ([{"role": "im_end|>", "content": "a"}], "message 0 has the role 'im_end|>', expected one of system"),
         ([{"role": "user", "content": [{"type": "image"}]}], "message 0 has a content part of type 'image'"),
     ):
         with pytest.raises(ValueError, match=problem.replace("|", r"\|")):
@@ -667,9 +667,9 @@ def as_instruct(tokenizer: Any, columns: dict[str, str]) -> Release:
 def test_a_release_takes_missing_and_empty_columns_but_not_nothing():
     release = as_instruct(tokenizer_with("chatml"), ALPACA)
     assert release._parts({"instruction": "a"}, "input 0") == {"instruction": "a", "input": ""}
-    with pytest.raises(ValueError, match=r"input 0: .*; nothing is in instruction or input"):
+    with pytest.raises(ValueError, match=r"input 0: .*; got empty instruction and input"):
         release._parts({"input": None}, "input 0")
-    with pytest.raises(ValueError, match=r"input 0: .*; input is no text"):
+    with pytest.raises(ValueError, match=r"input 0: .*; not a text: input"):
         release._parts({"instruction": "a", "input": ["b"]}, "input 0")
 
 

@@ -61,7 +61,7 @@ def test_two_rows_are_too_few_and_that_is_said(dialogpt, tmp_path, home):
     shutil.copy(DATA / "custom-dataset.yaml", tmp_path)
     done = hpo("check", tmp_path / "custom-dataset.yaml", home=home)
     assert done.returncode == 2
-    problem = "no rows left for validation and test: train has 2 different rows; at least 3: to train, to validate"
+    problem = "no rows left for validation and test: train has 2 different rows; at least 3: one each to train"
     assert problem in done.stderr
     assert "1 problem\n" in done.stderr
 

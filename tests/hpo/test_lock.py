@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 import hpo.lock
 from hpo.errors import SweepError
-from hpo.lock import is_locked, sweep_lock
+from hpo.lock import is_locked, remove_unheld, sweep_lock
 
 HOLD = """
 import sys, time
@@ -137,6 +138,66 @@ def test_a_restart_waits_for_the_last_orphan_to_end(lock):
     began = time.monotonic()
     with sweep_lock(lock):
         assert time.monotonic() - began > 0.1
+
+
+def test_a_free_lock_is_removed_with_its_folder(lock):
+    with sweep_lock(lock):
+        (lock.parent / "trials").mkdir()
+        (lock.parent / "host.log").touch()
+    remove_unheld(lock)
+    assert not lock.parent.exists()
+    remove_unheld(lock)  # there is nothing to remove
+
+
+def test_a_lock_that_another_process_holds_is_never_removed(lock):
+    with holder(lock):
+        (lock.parent / "host.log").touch()
+        began = time.monotonic()
+        remove_unheld(lock)
+        assert time.monotonic() - began < 1
+        assert {path.name for path in lock.parent.iterdir()} == {"lock", "host.log"}
+        assert is_locked(lock)
+
+
+def test_a_lock_is_removed_when_the_child_that_still_holds_it_has_ended(lock):
+    with sweep_lock(lock) as fd:
+        child = subprocess.Popen(["sleep", "0.5"], pass_fds=[fd])
+    assert is_locked(lock)
+    remove_unheld(lock)
+    child.wait()
+    assert not lock.parent.exists()
+
+
+def test_a_lock_that_a_child_keeps_stays(lock, monkeypatch):
+    monkeypatch.setattr(hpo.lock, "_CHILDREN_END_WITHIN_S", 0.2)
+    with sweep_lock(lock) as fd:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[fd])
+    try:
+        remove_unheld(lock)
+        assert is_locked(lock)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_who_waited_for_a_removed_lock_takes_the_one_that_is_there_now(lock, monkeypatch):
+    """Else two processes would hold one sweep: each its own file."""
+    orphan = leave_orphan(lock, seconds=60)
+    waits = 0
+
+    def replace_it(_seconds):
+        nonlocal waits
+        waits += 1
+        lock.unlink()  # as a person might, by hand
+        os.kill(orphan, signal.SIGKILL)
+        while (path := Path(f"/proc/{orphan}/stat")).exists() and " Z " not in path.read_text():
+            pass
+
+    monkeypatch.setattr(hpo.lock.time, "sleep", replace_it)
+    with sweep_lock(lock):
+        assert waits == 1
+        assert is_locked(lock)
+        assert lock.read_text() == f"{os.getpid()}\n"
 
 
 def test_an_orphan_that_does_not_end_is_waited_for_only_so_long(lock, monkeypatch):

@@ -193,7 +193,7 @@ def test_an_early_stop_is_called_so():
 
 @pytest.mark.parametrize(
     ("stopped_by", "words"),
-    [("trial_minutes", "out of trial_minutes"), ("sweep_budget", "stopped by the budget"), ("pruner", "pruned")],
+    [("trial_minutes", "stopped by trial_minutes"), ("sweep_budget", "stopped by the budget"), ("pruner", "pruned")],
 )
 def test_what_stopped_a_trial_is_told(stopped_by, words):
     line = finished_line(3, trial_result("pruned", 0.5, stopped_by=stopped_by), "loss", "p", is_best=False)

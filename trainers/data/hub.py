@@ -1,4 +1,4 @@
-"""What comes from the hub: a model's files and the rows of data sets, and why they do not come, in plain words."""
+"""Downloads from the hub: a model's files and the rows of data sets; explains in plain words what fails."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ BATCH = 1024
 
 
 def download_model(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """The folder of the hub's cache that has a model's files; those that are there already are not fetched again.
+    """Download a model's files into the hub's cache and return their folder; files that are there are kept.
 
-    Raises `DataProblem` where they do not come.
+    Raises `DataProblem` where that fails.
     """
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:  # the hub client raises what it likes
+    except Exception as error:  # the hub client raises many kinds of errors
         raise _problem("model", repo, revision, error) from error
 
 
 def hub_entries(source: SourceRef, role: str, reading: Reading) -> Iterator[Entry]:
-    """The rows of a data set's split, numbered from 1. Raises `DataProblem` where they do not come."""
+    """The rows of a data set's split, numbered from 1. Raises `DataProblem` where they cannot be downloaded."""
     import datasets
 
     split = source.split or role
@@ -43,8 +43,8 @@ def hub_entries(source: SourceRef, role: str, reading: Reading) -> Iterator[Entr
 
 
 def _check_commit(repo: str, revision: str, rows: Any, role: str) -> None:
-    """Raises `DataProblem` where rows are of another revision: where the hub cannot be reached, `datasets` takes the
-    latest one of its cache, whichever was asked for."""
+    """Raise `DataProblem` where rows are of another revision: without a connection `datasets` uses the latest revision
+    in its cache, not the requested one."""
     loaded = {Path(file["filename"]).parent.name for file in rows.cache_files}
     if loaded and loaded != {_commit_of(repo, revision)}:
         found = f"{repo}: revision {revision!r} is not in the cache of this machine, and the hub cannot be reached"
@@ -52,19 +52,19 @@ def _check_commit(repo: str, revision: str, rows: Any, role: str) -> None:
 
 
 def _commit_of(repo: str, revision: str) -> str:
-    """The commit of a branch or tag, as the hub says, or as it said when it was reached last."""
+    """The commit of a branch or tag, from the hub, or from the cache where the hub cannot be reached."""
     import huggingface_hub
 
     try:
         return str(huggingface_hub.HfApi().dataset_info(repo, revision=revision, timeout=10).sha)
-    except Exception:  # noqa: BLE001  # the hub client raises what it likes; the cache knows what it needs
+    except Exception:  # noqa: BLE001  # the hub client raises many kinds of errors; then the cache decides
         folder = huggingface_hub.file_download.repo_folder_name(repo_id=repo, repo_type="dataset")
         ref = Path(huggingface_hub.constants.HF_HUB_CACHE, folder, "refs", revision)
         return ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
 
 
 def splits_of(source: SourceRef) -> list[str]:
-    """The splits of a data set. Raises `DataProblem` where the hub does not say."""
+    """The names of a data set's splits. Raises `DataProblem` where the hub does not give them."""
     import datasets
 
     try:
@@ -74,7 +74,7 @@ def splits_of(source: SourceRef) -> list[str]:
 
 
 def _problem(where: str, repo: str, revision: str | None, error: BaseException) -> DataProblem:
-    """Why the hub does not give something, and what to do."""
+    """Why a download fails, and what to do."""
     found, expected = _in_plain_words(where, repo, revision, error)
     return refused(where, f"{repo}: {_without_token(found)}", _without_token(expected))
 
@@ -86,7 +86,7 @@ def _in_plain_words(where: str, repo: str, revision: str | None, error: BaseExce
     causes = list(_causes(error))
 
     def is_any(*kinds: type[BaseException], said: str | None = None) -> bool:
-        """`datasets` drops causes; then there are only its words."""
+        """Whether any cause is of these kinds; `datasets` drops causes, so its message is searched for `said` too."""
         return any(isinstance(cause, kinds) for cause in causes) or (said is not None and said in str(error))
 
     statuses = [cause.response.status_code for cause in causes if isinstance(cause, errors.HfHubHTTPError)]
@@ -96,7 +96,7 @@ def _in_plain_words(where: str, repo: str, revision: str | None, error: BaseExce
         login = "the account of your HF_TOKEN" if has_token else "your account, and set HF_TOKEN to a token of it"
         return "is gated: its terms have to be accepted first", f"accept them at {page} with {login}"
     if 401 in statuses and has_token:
-        return "the hub does not accept your HF_TOKEN", "a token that is valid, or none for what is public"
+        return "the hub does not accept your HF_TOKEN", "a valid token, or no token for public models and data"
     if is_any(errors.RepositoryNotFoundError, said="doesn't exist on the Hub or cannot be accessed"):
         kind = "model" if where == "model" else "data set"
         token = "your HF_TOKEN must be allowed to read it" if has_token else "set HF_TOKEN"
@@ -109,20 +109,20 @@ def _in_plain_words(where: str, repo: str, revision: str | None, error: BaseExce
         return found, "unset it, or a file or folder"
     if is_any(errors.LocalEntryNotFoundError, ConnectionError) or _is_unreachable(causes):
         found = "no such file or folder beside the YAML, and the hub cannot be reached"
-        return found, "a file or folder, or try again with a connection: whole files are kept"
+        return found, "a file or folder, or try again with a connection: complete files are kept"
     if "any data file" in str(error):
-        return "has no files of data, or not those that its README names", f"look at its files: {page}/tree/main"
+        return "has no data files, or not those that its README names", f"look at its files: {page}/tree/main"
     first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return cut(first_line), "a file, a folder or a reachable hub id, its config and split"
 
 
 def _is_unreachable(causes: Sequence[BaseException]) -> bool:
-    """Whether the client's HTTP library, whichever it is, lost the connection or got none."""
+    """Whether the client's HTTP library (httpx or another one) had no connection or lost it."""
     return any(kind.__name__ == "TransportError" for cause in causes for kind in type(cause).__mro__)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it came from."""
+    """Yield an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""Running text: documents that stand in order, so that a stretch of them is held out and not scattered lines."""
+"""Running text: documents in order, of which the end is held out instead of scattered lines."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ class Text:
 
     text: str
     is_whole: bool = True
-    """Whether it goes on to the end of its document."""
+    """Whether it reaches the end of its document."""
 
 
 def cut_off_end(rows: Sequence[Placed[Text]], size: float) -> tuple[list[Placed[Text]], list[Placed[Text]]]:
-    """Split the end of running text off: (rest, cut off). `size` is a share of its characters below 1, else a number of
-    documents. A document that the cut falls into is parted at the end of a line, or else between two words.
+    """Split off the end of running text: (rest, end).
+
+    Below 1, `size` is a share of the characters; else it is a number of documents. A document in which the cut falls is
+    split at the end of a line, or else between two words.
     """
     if size >= 1:
         at = max(0, len(rows) - int(size))
@@ -38,7 +40,7 @@ def cut_off_end(rows: Sequence[Placed[Text]], size: float) -> tuple[list[Placed[
 
 
 def _parted(row: Placed[Text], wanted: int) -> list[Placed[Text]]:
-    """A document without about `wanted` characters of its end, and these; whole where it has no blank."""
+    """A document split about `wanted` characters before its end; not split where it has no space."""
     text = row.example.text
     at = len(text) - wanted
     ends = [place + 1 for place in (text.rfind("\n", 0, at), text.find("\n", at)) if 0 < place + 1 < len(text)]
@@ -51,6 +53,6 @@ def _parted(row: Placed[Text], wanted: int) -> list[Placed[Text]]:
 
 
 def _later(row: Row, lines: int) -> Row:
-    """The place so many lines further on."""
+    """The row with its place moved down by `lines`."""
     file, _, line = row.where.rpartition(":")
     return replace(row, where=f"{file}:{int(line) + lines}") if line.isdigit() else row

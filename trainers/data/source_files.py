@@ -1,4 +1,4 @@
-"""Which files a path stands for: a file, all of a folder and the folders in it, or what a pattern matches."""
+"""Finds the files for a path: a file, all files in a folder and its subfolders, or the matches of a pattern."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trainers.protocol.messages import Finding
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _ABOUT_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "requirements.txt"}
-"""Files that lie beside data and hold none, as the hub's `datasets` has it."""
+"""Files beside data that contain no data, as in the hub's `datasets`."""
 _ABOUT_ANYTHING = ("readme", "license", "licence", "notice", "changelog")
-"""How the names of others begin."""
+"""Beginnings of the names of other such files."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, the files of known formats in a folder and below it, or those that a pattern matches, by name.
+    """The file, or the files of known formats in a folder and its subfolders or of a pattern, sorted by name.
 
-    Raises `DataProblem` where there is none, and where one cannot be read.
+    Raises `DataProblem` where there is no file, and where one cannot be read.
     """
     try:
         mode = path.stat().st_mode
@@ -32,7 +32,7 @@ def files_of(path: Path) -> list[Path]:
         if not glob.has_magic(str(path)):
             raise refused(path, _why_missing(path)) from None
         mode = 0
-    except (OSError, ValueError) as error:  # a loop of links, a name that is too long or holds a NUL
+    except (OSError, ValueError) as error:  # a loop of links, a name that is too long or contains NUL
         raise refused(ascii(str(path))[:200], f"cannot be opened: {_reason(error)}") from error
     if mode and not stat.S_ISDIR(mode):
         _check_file(path)
@@ -44,7 +44,7 @@ def files_of(path: Path) -> list[Path]:
         raise DataProblem([Finding(str(file), "is compressed", f"unpack it first: {file.stem}") for file in packed])
     if not files:
         others = f" but {names([file.name for file in found])}" if found else ""
-        raise refused(path, f"holds no data file{others}", f"files of {', '.join(DATA_SUFFIXES)}")
+        raise refused(path, f"contains no data file{others}", f"files of {', '.join(DATA_SUFFIXES)}")
     for file in files:
         _check_file(file)
     return files
@@ -61,13 +61,13 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _check_file(file: Path) -> None:
-    """Raises `DataProblem` where a path is none of an ordinary file that holds data."""
+    """Raise `DataProblem` where a path is not a regular file with data."""
     try:
         mode = file.stat().st_mode
         if not stat.S_ISREG(mode):
             kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
             kind = next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
-            raise refused(file, f"is {kind}, not a file", "an ordinary file")
+            raise refused(file, f"is {kind}, not a file", "a regular file")
         with file.open("rb") as opened:
             is_pointer = opened.read(len(_LFS_POINTER)) == _LFS_POINTER
     except FileNotFoundError:
@@ -86,13 +86,13 @@ def _is_about_data(file: Path) -> bool:
 
 
 def _matching(pattern: Path) -> Iterator[Path]:
-    """What a pattern matches, folders with what is below them; hidden files only where it names them."""
+    """The matches of a pattern, folders with all files below them; hidden files only where the pattern names them."""
     for match in glob.iglob(str(pattern), recursive=True):
         yield from _below(Path(match)) if os.path.isdir(match) and "**" not in pattern.parts else [Path(match)]
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and in those inside it, but the hidden ones; no folder twice where links make a loop."""
+    """All files in a folder and its subfolders except hidden ones; no folder twice where links form a loop."""
     seen = set()
 
     def unseen(parent: str, inner: Iterable[str]) -> list[str]:

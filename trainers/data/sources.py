@@ -1,4 +1,4 @@
-"""Rows from files and hubs, each with the place it came from, so that a problem can name its line."""
+"""Reads rows from files and the hub, each with its place, so that a problem can name its line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = [
 def read_rows(
     source: SourceRef, role: str, unsound: list[list[Finding]], documents: str = "file", notes: list[str] | None = None
 ) -> list[Row]:
-    """The rows of files or of a hub data set. What is wrong with those that do not parse goes to `unsound`, and what a
-    person should know of how they were read to `notes`.
+    """The rows of files or of a hub data set.
 
-    `documents` says what one text of a `.txt` is. Raises `DataProblem` when the source as a whole cannot be read.
+    The findings of rows that cannot be parsed are added to `unsound`, and notes on how files were read to `notes`.
+    `documents` says what one text of a `.txt` is. Raises `DataProblem` when the whole source cannot be read.
     """
     rows: list[Row] = []
     reading = Reading(documents, [] if notes is None else notes)
@@ -38,18 +38,18 @@ def read_rows(
 
 
 def files_of_source(source: SourceRef) -> list[Path]:
-    """The files of a source that is no hub id. Raises `DataProblem` where there is none."""
+    """The files of a source that is not a hub id. Raises `DataProblem` where there are none."""
     return [Path(file) for file in source.files] or files_of(Path(source.source))
 
 
 def marked_files(source: SourceRef) -> list[str]:
-    """The files of a source that begin with a byte order mark, which is no part of their first row."""
+    """The files of a source that begin with a byte order mark."""
     files = [] if source.is_hub else files_of_source(source)
     return [str(file) for file in files if has_mark(file)]
 
 
 def _file_entries(source: SourceRef, reading: Reading) -> Iterator[Entry]:
-    """The entries of all files, one after the other, or the slice of them that is asked for."""
+    """The entries of all files, one after the other, or the source's slice of them."""
     entries = (entry for file in files_of_source(source) for entry in _entries(file, reading))
     return entries if source.split is None else parse_slice(source.split).take(entries)
 
@@ -57,8 +57,8 @@ def _file_entries(source: SourceRef, reading: Reading) -> Iterator[Entry]:
 def _entries(file: Path, reading: Reading) -> Iterator[Entry]:
     reader = reader_of(file)
     if reader is None:
-        raise refused(file, "is of no known format")
+        raise refused(file, "has no known format")
     try:
         yield from reader(file, reading)
     except OSError as error:
-        raise refused(file, f"cannot be read: {error.strerror}", "a file that this user may read") from error
+        raise refused(file, f"cannot be read: {error.strerror}", "a file that you may read") from error

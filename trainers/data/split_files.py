@@ -1,5 +1,6 @@
-"""Which split the names of files and folders say, as on the hub: `train.csv`, `data/validation/x.csv`,
-`test-00000-of-00002.parquet`.
+"""Finds the split of each file from the names of files and folders, as the hub does.
+
+Examples are `train.csv`, `data/validation/x.csv` and `test-00000-of-00002.parquet`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ KEYWORDS = {
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test", "testing": "test", "eval": "eval", "evaluation": "eval",
 }  # fmt: skip
-"""Those of `datasets`."""
+"""The keywords of `datasets`."""
 WAY_OUT = "rename or move them, or name the files of each split under data"
 MOST_FILES = 3
-"""Files that a message names of each split."""
+"""Files that a message names for each split."""
 _WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(KEYWORDS)})(?=[-._ 0-9]|$)", re.IGNORECASE)
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}\b.*")
 """`unsupervised-00000-of-00003.parquet`: how the hub writes a split of any name."""
@@ -30,13 +31,13 @@ _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}\b.*")
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Files of several splits in one folder, or of one pattern."""
+    """The files of several splits in one folder, or of one pattern."""
 
     source: str
     splits: Mapping[str, Sequence[Path]]
     """train, validation, test -> files."""
     others: Sequence[Path]
-    """Files of further splits, which nobody asked for."""
+    """Files of other splits, which are not used."""
 
     def __str__(self) -> str:
         said = [f"{_named(self.source, files)} {split}" for split, files in self.splits.items()]
@@ -46,21 +47,21 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class _Name:
-    """What the names of a file and its folders say about its split."""
+    """The split of a file, from its name and the names of its folders."""
 
     file: Path
     splits: frozenset[str]
-    """Those that keywords in them say; several where they contradict one another."""
+    """The splits of the keywords in the names; several where they contradict each other."""
     whole: str | None
-    """The split's name, where the way of writing it leaves no doubt."""
+    """The name of the split, where the format of the file's name is certain."""
     is_plain: bool
-    """Whether the keyword is the whole name of the file, or of a folder."""
+    """Whether the keyword is the whole name of the file or of a folder."""
 
 
 def split_files(source: str) -> SplitFiles | None:
-    """The splits of a source's files; None where they are all of one, or their names do not say it.
+    """The splits of a source's files; None where all are of one split, or names do not say it.
 
-    Raises `DataProblem` where names say several things, or some of them nothing.
+    Raises `DataProblem` where a name stands for several splits, or only some names stand for a split.
     """
     base = _base(source)
     found = [_name(file, base) for file in files_of(Path(source))]
@@ -93,7 +94,7 @@ def split_files(source: str) -> SplitFiles | None:
 
 
 def role_of_eval(splits: Collection[str]) -> str | None:
-    """What `eval` is: the validation set, or the test set where there is one for validation; None beside both."""
+    """The split that `eval` stands for: validation, or test where there is a validation split; None beside both."""
     return next((role for role in ("validation", "test") if role not in splits), None)
 
 
@@ -111,7 +112,7 @@ def _name(file: Path, base: Path) -> _Name:
 
 
 def _base(source: str) -> Path:
-    """The folder, or what stands before the first part of a pattern that matches several names."""
+    """The folder, or the part of a pattern before its first wildcard."""
     path = Path(source)
     while glob.has_magic(str(path)) and not path.exists():
         path = path.parent
@@ -123,7 +124,7 @@ def _doubts(source: str, files: Sequence[Path], found: str) -> list[Finding]:
 
 
 def _kinds(source: str, found: Sequence[_Name]) -> list[Finding]:
-    """Splits that have one keyword but several names, such as `train_sft` and `train_gen`."""
+    """Findings for splits with one keyword but several names, such as `train_sft` and `train_gen`."""
     problems = []
     for split in ("train", "validation", "test"):
         kinds = sorted({name.whole for name in found if name.splits == {split} and name.whole})
@@ -134,7 +135,7 @@ def _kinds(source: str, found: Sequence[_Name]) -> list[Finding]:
 
 
 def _named(source: str, files: Sequence[Path]) -> str:
-    """The first files, as they are named below their folder, how many more there are, and `is` or `are`."""
+    """The names of the first files below their folder, the number of the others, and `is` or `are`."""
     shown = names([str(file.relative_to(_base(source))) for file in files[:MOST_FILES]])
     more = f" and {len(files) - MOST_FILES:,} more" if len(files) > MOST_FILES else ""
     return f"{shown}{more} {'are' if len(files) > 1 else 'is'}"

@@ -1,6 +1,6 @@
-"""Gives each split its own files, or its own split of a hub id, where the data names only where all of it lies.
+"""Gives each split its own files, or its own split of a hub id, where the data names only one source.
 
-Files of several splits are never pooled: who trained on test rows would not know it.
+Files of several splits are never mixed: training on test rows would go unnoticed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from trainers.protocol.slices import parse_slice
 
 HELD_OUT = ("validation", "test")
 _TARGETS = ("label", "labels", "value", "output")
-"""Roles of columns without which a held-out row is of no use."""
+"""Roles of columns that a held-out row must have."""
 _PEEKED = 100
-"""Rows that are looked at for them."""
+"""Rows that are checked for them."""
 
 
 def named_splits(data: DataRef) -> tuple[DataRef, list[str]]:
-    """The data with a source for each split that names of files, or the hub, say; and notes on that.
+    """The data with a source for each split that file names or the hub give, and notes on them.
 
-    What the data names itself stays, but of a folder with several splits each takes only its own files. Raises
-    `DataProblem` where names leave open which split a file belongs to.
+    Sources that the data names are kept, but each takes only its own files of a folder with several splits. Raises
+    `DataProblem` where names do not make clear which split a file belongs to.
     """
     if data.train.is_hub:
         return _with_held_out(data, _splits_of_hub(data))
@@ -50,7 +50,7 @@ def named_splits(data: DataRef) -> tuple[DataRef, list[str]]:
 
 
 def _own_files(role: str, source: SourceRef, folder: SplitFiles) -> SourceRef:
-    """The part of a folder that a split is. Raises `DataProblem` where it has none."""
+    """A split's part of a folder. Raises `DataProblem` where it has none."""
     split = role if source.split is None else parse_slice(source.split).name
     if split not in folder.splits:
         raise DataProblem([Finding(f"data.{role}", f"{folder}, and none is {split}", WAY_OUT)])
@@ -62,7 +62,7 @@ def _only(folder: SplitFiles, split: str) -> SourceRef:
 
 
 def _splits_of_hub(data: DataRef) -> dict[str, SourceRef]:
-    """The held-out splits of a hub id, where the data asks for all of it and names none itself."""
+    """The held-out splits of a hub id, where the data names neither a split nor held-out sources."""
     if data.train.split is not None or any(role in data.sources() for role in HELD_OUT):
         return {}
     names = {KEYWORDS[name]: name for name in reversed(splits_of(data.train)) if name in KEYWORDS}
@@ -72,13 +72,13 @@ def _splits_of_hub(data: DataRef) -> dict[str, SourceRef]:
 
 
 def _with_held_out(data: DataRef, found: Mapping[str, SourceRef]) -> tuple[DataRef, list[str]]:
-    """The data with what was found for validation and test, where it names none itself and the rows are of use."""
+    """The data with the sources found for validation and test, where it names none and their rows have targets."""
     notes = []
     for role, source in found.items():
         if role in data.sources():
             continue
         if column := _empty_target(data, role, source):
-            said = f"the {role} rows of {source.source} have nothing in {column}, so they are left out"
+            said = f"the {role} rows of {source.source} have no values in {column}, so they are left out"
             notes.append(f"data: {said}; {role} is cut from train")
             continue
         data = data.with_sources({role: source})
@@ -88,10 +88,10 @@ def _with_held_out(data: DataRef, found: Mapping[str, SourceRef]) -> tuple[DataR
 
 
 def _empty_target(data: DataRef, role: str, source: SourceRef) -> str | None:
-    """The column that rows are judged by, where the first ones have nothing in it: the test set of a contest, say."""
+    """The target column, where the first rows have no value in it, as in the test set of a competition."""
     try:
         rows = read_rows(dataclasses.replace(source, split=f"{source.split or role}[:{_PEEKED}]"), role, [])
-    except DataProblem:  # whoever reads all of it says so
+    except DataProblem:  # reading the whole source reports it
         return None
     columns = [data.columns[target] for target in _TARGETS if target in data.columns]
     return next((name for name in columns if rows and all(row.values.get(name) in (None, "") for row in rows)), None)

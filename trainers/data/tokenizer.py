@@ -1,4 +1,4 @@
-"""transformers' tokenizer as training and a release both use it, so that both make the same tokens of a text."""
+"""transformers' tokenizer as training and releases use it, so that both make the same tokens of a text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 
 def part_control_tokens(tokenizer: Any) -> None:
-    """Make a vocabulary never find a control token in text that is declared to hold none, in place.
+    """Make a tokenizer never find a control token in text that must not contain any, in place.
 
-    Unigram and word-level vocabularies hold control tokens as ordinary pieces, so "</s>" in a text stays T5's end of
-    text whatever `encode_special_tokens` says: such a piece is cut after its first character. A text without control
-    tokens has the tokens that it had, and the cut is kept in `tokenizer.json`.
+    Unigram and word-level vocabularies contain control tokens as ordinary pieces, so "</s>" in a text becomes T5's end
+    of text even with `encode_special_tokens`. So such a piece is split after its first character. Texts without control
+    tokens keep their tokens, and `tokenizer.json` keeps the split.
     """
     backend = tokenizer.backend_tokenizer
     was, backend.encode_special_tokens = backend.encode_special_tokens, True
@@ -39,8 +39,10 @@ def control_tokens(tokenizer: Any) -> list[str]:
 
 
 def frozen(tokenizer: Any, max_length: int | None = None) -> Tokenizer:
-    """A copy of a fast tokenizer that behaves in `tokenizers` as its owner does in transformers, which sets
-    truncation and padding anew at each call and leaves the last caller's setting in the file."""
+    """A copy of a fast tokenizer for `tokenizers` that truncates at `max_length` tokens, or not, and never pads.
+
+    transformers sets truncation and padding at each call, and the setting of the last call stays in the file.
+    """
     copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     copy.no_padding()
     copy.no_truncation()
@@ -50,13 +52,13 @@ def frozen(tokenizer: Any, max_length: int | None = None) -> Tokenizer:
 
 
 def chat_template_of(tokenizer: Any) -> str | None:
-    """The chat template that conversations are rendered with: of several the default one. None where there is none."""
+    """The chat template that conversations are rendered with, of several the default one; None without one."""
     template: str | Mapping[str, str] | None = tokenizer.chat_template
     return template.get("default") if isinstance(template, Mapping) else template or None
 
 
 def template_tokens(tokenizer: Any) -> dict[str, Any]:
-    """Special tokens by name as plain strings (transformers may hold `AddedToken` objects)."""
+    """Special tokens by name as plain strings (transformers may have `AddedToken` objects)."""
     special: Mapping[str, Any] = tokenizer.special_tokens_map
     return {
         name: [str(token) for token in value] if isinstance(value, (list, tuple)) else str(value)

@@ -1,4 +1,4 @@
-"""Tokenized data on disk: plain arrays, memory-mapped, shared by all trials, keyed by what they were made of."""
+"""Tokenized data on disk: memory-mapped arrays that all trials share, in a folder named by a hash of their origin."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 TargetKind = Literal["row", "token", "sequence"]
-"""What a row's targets are: numbers for the row as a whole; one per token, 0 where there is nothing to learn; or
-token ids plus one of another text, so that 0 is padding there too."""
+"""The kind of a row's targets: numbers for the whole row; one per token, where 0 means nothing to learn; or the token
+ids plus one of another text, so that 0 is padding there too."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Encoded:
     ids: list[int]
     targets: Sequence[float]
     types: list[int] | None = None
-    """Which of two texts a token belongs to, for models that are told."""
+    """Which of two texts a token belongs to, for models with this input."""
     target_bytes: int = 0
-    """Length in UTF-8 of what is to be predicted; 0 where targets are no text."""
+    """Length of the target text in UTF-8 bytes; 0 where targets are not text."""
 
 
 class Tokens:
     """One split: rows of token ids with their targets, read from memory maps.
 
-    `max_length` cuts rows shorter than they were cut when they were tokenized. Where targets do not follow the
-    tokens, a row keeps its last one, which is the tokenizer's end mark.
+    `max_length` cuts rows shorter than the tokenization did. Unless each token has a target, a row that is cut keeps
+    its last token, which is the tokenizer's end token.
     """
 
     def __init__(self, folder: Path, split: str, kind: TargetKind, max_length: int | None = None) -> None:
@@ -62,14 +62,16 @@ class Tokens:
         return lengths if self._max_length is None else np.minimum(lengths, self._max_length)
 
     def ids(self, row: int) -> npt.NDArray[np.int64]:
+        """The token ids of a row, [tokens]."""
         ids = self._ids[self._offsets[row] : self._offsets[row + 1]]
         return self._cut(ids)
 
     def types(self, row: int) -> npt.NDArray[np.int64] | None:
-        """Which of two texts each token belongs to; None where no row of the split says so."""
+        """Which of two texts (0 or 1) each token of a row belongs to, [tokens]; None for a split without types."""
         return self._cut(self._types[self._offsets[row] : self._offsets[row + 1]]) if len(self._types) else None
 
     def targets(self, row: int) -> npt.NDArray[Any]:
+        """The targets of a row, [tokens] or [targets] as `TargetKind` says."""
         targets = self._targets[self._target_offsets[row] : self._target_offsets[row + 1]]
         return targets[: self._max_length] if self.kind == "token" else targets
 
@@ -82,7 +84,7 @@ class Tokens:
 
 
 def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str, list[Any]]) -> None:
-    """Write all splits, and the rows themselves as JSONL for measuring; the folder appears whole, by rename."""
+    """Write the tokens of all splits, and `rows` as JSONL to measure a release; a rename puts the folder in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     for split, encoded in splits.items():

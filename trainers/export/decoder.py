@@ -1,19 +1,19 @@
-"""Models that write (decoder-only language models) to ONNX: fp32, and int8 and int4 made from fp32.
+"""Exports decoder-only language models to ONNX in fp32, and makes int8 and int4 from it.
 
-Two routes give a graph with a KV cache; measured on SmolLM2-135M-Instruct (2 threads, 100 tokens of prompt):
+Two tools give a graph with a KV cache; measured on SmolLM2-135M-Instruct (2 threads, 100 tokens of prompt):
 
-    route                                  seconds  peak GB  MB   max logit diff  prefill ms  tokens/s
+    tool                                   seconds  peak GB  MB   max logit diff  prefill ms  tokens/s
     torch, fp32                                              538                              19
     transformers.exporters                 78       1.5      539  1.1e-4          150         48
     onnxruntime_genai's model builder      12       1.2      540  1.5e-4          85          82    <- chosen
 
-Both run in plain onnxruntime and give logits at all positions. The builder is six times faster, its graph is
-smaller and lets the attention operator write the cache in place (the other one passes an attention bias, which
-forbids that), and it takes batches. What it costs: it knows a fixed list of architectures, see `routes.py`.
+Both run in plain onnxruntime and give logits at all positions. The builder is six times faster and supports batches.
+Its graph is smaller, and its attention operator writes the cache in place; the other graph passes an attention bias,
+which prevents that. The builder supports a fixed list of architectures: see `release_routes.py`.
 
-The quantized variants are made here from the builder's fp32 graph, for its own int8 leaves the embedding in fp32,
-its asymmetric int4 writes a graph that does not load, and one build then serves three variants. Perplexity of 40
-chats (6,854 target tokens), MatMulNBits in blocks of 32, symmetric, accuracy level 4 (activations in int8):
+The quantized variants are made here from the builder's fp32 graph, for three reasons: its own int8 leaves the embedding
+in fp32, its asymmetric int4 graph does not load, and one build then serves three variants. Perplexity of 40 chats
+(6,854 target tokens), MatMulNBits in blocks of 32, symmetric, accuracy level 4 (activations in int8):
 
     variant                                                         MB   perplexity
     fp32                                                            540  48.38
@@ -29,7 +29,7 @@ chats (6,854 target tokens), MatMulNBits in blocks of 32, symmetric, accuracy le
       also int8: qkv and down projections of 3/8 of the layers      111  50.75   <- int4
       also int8: attention and down projections                     127  50.27
 
-On a CPU with 8-bit dot products int4 is not faster than int8 (150 tokens/s both), it is smaller.
+On a CPU with 8-bit dot products int4 is smaller than int8, but not faster (both 150 tokens/s).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from trainers.prepare.release_routes import WRITING
 DecoderVariant = Literal["fp32", "int8", "int4"]
 
 _BLOCK = 32
-# The builder's own script, but it ends when the process that waits for it does.
+# The builder's own script, which also ends when the process that waits for it ends.
 _BUILDER = """
 import runpy, sys
 from trainers.host.host import die_with_parent
@@ -71,15 +71,15 @@ _LAYER = re.compile(r"/layers\.(\d+)/")
 def export_decoder(
     model: Any, tokenizer: Any, out_dir: Path, variant: DecoderVariant, fp32_dir: Path | None = None
 ) -> None:
-    """Write `out_dir/model.onnx` and `model.onnx.data`: inputs int64 `input_ids`, `attention_mask` and the cache,
-    outputs `logits` float32 [batch, tokens, vocabulary] at all positions and the cache.
+    """Write a causal language model as `out_dir/model.onnx` and `model.onnx.data`.
 
-    `model` is a transformers causal language model in float32, `tokenizer` its own. `fp32_dir` holds an fp32
-    export of the same model, to save making one for int8 and int4. Raises `ExportError`, for an architecture that
-    cannot be exported before anything is written.
+    The inputs are int64 `input_ids` and `attention_mask`, and the cache; the outputs are `logits`, float32 [batch,
+    tokens, vocabulary] at all positions, and the cache. `model` is a transformers model in float32. `fp32_dir` may hold
+    an fp32 export of the same model, from which int8 and int4 are then made. Raises `ExportError`; for an architecture
+    that cannot be exported it does so before anything is written.
     """
     if variant not in ("fp32", "int8", "int4"):
-        raise ExportError(f"no variant {variant!r} of a model that writes; there are fp32, int8 and int4")
+        raise ExportError(f"unknown variant {variant!r} of a generative model; expected fp32, int8 or int4")
     check_architecture(type(model).__name__)
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -93,13 +93,13 @@ def export_decoder(
                 _quantize(Path(scratch), out_dir, variant)
     except ExportError:
         raise
-    except Exception as error:  # saving, protobuf and the quantizer each have errors of their own
+    except Exception as error:  # saving, protobuf and the quantizer each raise their own errors
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {reason}") from error
 
 
 def check_architecture(architecture: str) -> None:
-    """Raise `ExportError` where this class of models, as `config.json` names it, has no ONNX export."""
+    """Raise `ExportError` for an architecture, named as in `config.json`, that has no ONNX export."""
     if architecture not in WRITING:
         known = ", ".join(sorted(WRITING))
         raise ExportError(f"{architecture} has no ONNX export with a KV cache; these have one: {known}")
@@ -109,8 +109,8 @@ def check_architecture(architecture: str) -> None:
 
 
 def _build(model: Any, tokenizer: Any, out_dir: Path) -> None:
-    """The builder is a script (it puts its own folder on sys.path and prints as it goes) and reads a folder: it
-    gets one, a process of its own, and no network."""
+    """Run the builder on a saved copy of the model. It is a script that changes sys.path and prints, so it runs in a
+    separate process, without network."""
     with tempfile.TemporaryDirectory(dir=out_dir.resolve()) as name:
         scratch = Path(name)
         with quiet():
@@ -134,15 +134,15 @@ def _build(model: Any, tokenizer: Any, out_dir: Path) -> None:
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The line of the traceback that names the exception, or what else is left of a process that failed."""
+    """The line of the traceback that names the exception, or the last line, or the exit code."""
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (named or lines or [f"its process ended with exit code {done.returncode}"])[-1]
 
 
 def _complete(graph: onnx.ModelProto, config: Any) -> None:
-    """What the builder leaves open or out: the size of a head, which whoever allocates the cache has to know, and
-    the window of models whose layers all have the same one (it reads a window only with `layer_types`)."""
+    """Add what the builder leaves out: the size of a head, which the runtime needs to allocate the cache, and the
+    window of models whose layers all have the same one (the builder reads it only with `layer_types`)."""
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     for value in (*graph.graph.input, *graph.graph.output):
         if value.name.startswith(("past_key_values.", "present.")):
@@ -171,14 +171,14 @@ def _quantize(fp32_dir: Path, out_dir: Path, variant: DecoderVariant) -> None:
         model = _quantized(model, 8, leave=[])
         _quantize_embedding(model)
     for name in (GRAPH, WEIGHTS):
-        (out_dir / name).unlink(missing_ok=True)  # onnx appends to a weights file that is there
+        (out_dir / name).unlink(missing_ok=True)  # onnx appends to an existing weights file
     onnx.save(model, out_dir / GRAPH, save_as_external_data=True, location=WEIGHTS)
-    (out_dir / WEIGHTS).chmod((out_dir / GRAPH).stat().st_mode)  # onnx keeps the weights from other users
+    (out_dir / WEIGHTS).chmod((out_dir / GRAPH).stat().st_mode)  # onnx makes the weights readable by their owner only
 
 
 def _is_sensitive(name: str, layers: int) -> bool:
-    """Products that lose most in 4 bits: the head, and the values' and down projections of the first and last
-    eighth of the layers and every third between (llama.cpp's rule for its mixed k-quants, `use_more_bits`)."""
+    """Whether a product loses much precision in 4 bits: the head, and the value and down projections of the first and
+    last eighth of the layers and every third between (llama.cpp's rule for mixed k-quants, `use_more_bits`)."""
     found = _LAYER.search(name)
     if found is None:
         return True
@@ -188,8 +188,8 @@ def _is_sensitive(name: str, layers: int) -> bool:
 
 
 def _quantized(model: onnx.ModelProto, bits: int, leave: list[str]) -> onnx.ModelProto:
-    """All products that are still in fp32, but those to leave (the quantizer's `nodes_to_include` adds to the
-    operator types and so selects nothing)."""
+    """Quantize all products that are still in fp32, except `leave` (the quantizer's `nodes_to_include` adds to the
+    operator types, so it selects nothing)."""
     quantizer = MatMulNBitsQuantizer(
         model,
         bits=bits,
@@ -205,7 +205,7 @@ def _quantized(model: onnx.ModelProto, bits: int, leave: list[str]) -> onnx.Mode
 
 
 def _quantize_embedding(model: onnx.ModelProto) -> None:
-    """Look tokens up in the head's 8-bit weights where the two are tied, else in 8-bit weights of their own."""
+    """Look tokens up in 8-bit weights: the head's where the two are tied, else the embedding's own."""
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
@@ -214,7 +214,7 @@ def _quantize_embedding(model: onnx.ModelProto) -> None:
     name = lookup.input[0] if turned is None else turned.input[0]
     vocabulary_first = turned is None
     if tensors[name].dims[1 if vocabulary_first else 0] % _BLOCK:
-        return  # the operator takes whole blocks only
+        return  # the operator supports whole blocks only
     if vocabulary_first or f"{name}_Q8" not in tensors:
         weights = onnx.numpy_helper.to_array(tensors[name])
         config = DefaultWeightOnlyQuantConfig(block_size=_BLOCK, is_symmetric=True, bits=8)

@@ -1,7 +1,7 @@
-"""Models with a head on a text or its tokens (BERT and its kin) to ONNX, in fp32 and dynamically quantized int8.
+"""Exports classifiers of texts or tokens (BERT and similar) to ONNX, in fp32 and dynamically quantized int8.
 
-Route: `transformers.exporters`, whose graphs onnxruntime's fused operators and its quantizer accept; a plain
-`torch.onnx.export` file fails in the quantizer. The two variants are traced differently, because it was measured
+It uses `transformers.exporters`: onnxruntime's fused operators and quantizer accept its graphs, while a plain
+`torch.onnx.export` file fails in the quantizer. The two variants are traced differently because of these measurements
 (MiniLM, 2 labels, 2 threads, p50 in ms at batch x length):
 
     variant  attention  MB    max logit diff  1x16  1x32  1x128  8x64  32x128
@@ -11,13 +11,14 @@ Route: `transformers.exporters`, whose graphs onnxruntime's fused operators and 
     int8     eager      31.0  4.2e-2          1.1   1.9   6.3    23.4  212
     int8     sdpa       23.3  3.7e-2          0.9   1.7   6.1    21.6  205     <- chosen
 
-Traced with eager attention the graph gets one Attention operator per layer, but the quantizer then leaves its
-packed weights alone. Two kinds of models go the other way: those with GPT-2's transposed layers, whose eager
-graph onnxruntime does not load, and those that have no sdpa attention (Gemma 2). Scales per channel halve the
+With eager attention the graph has one Attention operator per layer, but the quantizer then does not quantize its packed
+weights. Two kinds of models are exceptions: fp32 uses sdpa for those with GPT-2's transposed layers, whose eager graph
+onnxruntime does not load, and int8 uses eager for those without sdpa attention (Gemma 2). Scales per channel halve the
 error of scales per tensor at the same speed.
 
 On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow, which `runtime.py` sets. Measured on
-one (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), beside 7-bit weights, which cannot overflow anywhere:
+such a CPU (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), with 7-bit weights, which never overflow, for
+comparison:
 
     variant              1x16  1x32  1x128  8x64  32x16
     fp32                 8.8   14.2  47.7   178   179
@@ -43,14 +44,14 @@ EncoderVariant = Literal["fp32", "int8"]
 
 
 def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVariant) -> None:
-    """Write `out_dir/model.onnx` (+ `.data`) with inputs int64 [batch, tokens] and output `logits`
-    float32 [batch, labels] or [batch, tokens, tags]; batch and tokens are free.
+    """Write a classifier as `out_dir/model.onnx` (and `.data`).
 
-    `model` is a transformers classifier of texts or tokens in float32 on the CPU; it is left as it was. The graph takes
-    `token_type_ids` where both the model and the tokenizer know them. Raises `ExportError`.
+    The inputs are int64 [batch, tokens], the output `logits` is float32 [batch, labels] or [batch, tokens, tags]; batch
+    and tokens are dynamic. `model` is a transformers classifier of texts or tokens in float32 on the CPU, and is not
+    changed. `token_type_ids` is an input where both the model and the tokenizer use it. Raises `ExportError`.
     """
     if variant not in ("fp32", "int8"):
-        raise ExportError(f"no variant {variant!r} of a model that judges; there are fp32 and int8")
+        raise ExportError(f"unknown variant {variant!r} of a classifier; expected fp32 or int8")
     quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if variant == "int8" else None
     config = OnnxConfig(dynamic=True, ort_fusions="cpu", quantizer=quantizer)
     attention, was_training = model.config._attn_implementation, model.training
@@ -59,7 +60,7 @@ def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVa
         with quiet():
             model.set_attn_implementation(_attention(model, variant))
             program = OnnxExporter().export(model, _sample_inputs(model, tokenizer), config).program
-            # Traces of this machine's source files are of no use to who runs the graph.
+            # Paths of this machine's source files are useless to the users of the graph.
             ClearMetadataAndDocStringPass()(program)
             out_dir.mkdir(parents=True, exist_ok=True)
             OnnxExporter.save_program(program, out_dir / GRAPH)
@@ -72,7 +73,7 @@ def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVa
 
 
 def _attention(model: Any, variant: EncoderVariant) -> str:
-    """The attention that a graph is traced with."""
+    """The attention implementation that a graph is traced with."""
     if not model._supports_sdpa:
         return "eager"
     has_transposed_layers = any(type(module).__name__ == "Conv1D" for module in model.modules())

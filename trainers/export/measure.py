@@ -1,6 +1,6 @@
-"""What one released variant is worth in onnxruntime: size, speed, closeness to torch, and the task's metric.
+"""Measures one released variant in onnxruntime: size, speed, difference from torch, and the task's metrics.
 
-Meant for a process of its own, in which nothing else runs.
+Run it in a separate process, in which nothing else runs.
 """
 
 from __future__ import annotations
@@ -36,15 +36,14 @@ def measure(
 ) -> dict[str, float]:
     """Measure the release in `folder` on `rows`, a JSONL file as the tasks' `measure_row` writes it.
 
-    `reference` is a .npy with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary] of the
-    first rows' tokens one after the other, ending anywhere (or [tokens, tags]).
+    `reference` is a .npy file with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary or tags]
+    of the first rows' tokens one after the other, which may end within a row. `labels` are the label names of the rows
+    where they come from another sweep; labels are then matched by name.
 
-    `labels` names the rows' labels where the rows are another sweep's: they are matched by name.
-
-    Returns `size_mb`, `load_seconds`, `latency_p50_ms`, `latency_p95_ms` (one text; of a model that writes the prefill
-    of the first row) and its `tokens_per_second`, `max_logit_diff` (with a reference; of a number the difference as a
-    share of the largest one, where that is above 1), and the task's metrics.
-    Raises `ReleaseError` for a folder that cannot be loaded, `ValueError` for a release that cannot answer.
+    Returns `size_mb`, `load_seconds`, the task's metrics, and for one text `latency_p50_ms` and `latency_p95_ms`; for a
+    generative model the latency is that of the first row's prefill, and there is `tokens_per_second`. With a reference
+    there is `max_logit_diff`; for regression it is divided by the largest value where that is above 1. Raises
+    `ReleaseError` for a folder that cannot be loaded, and `ValueError` for a release that cannot answer.
     """
     began = time.perf_counter()
     release = Release.load(folder, threads)
@@ -53,7 +52,7 @@ def measure(
         "load_seconds": time.perf_counter() - began,
     }
     release.predict([release.card.example], max_new_tokens=1)
-    with rows.open(encoding="utf-8") as lines:  # `splitlines` would also cut at U+2028 and its like
+    with rows.open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028 and similar
         examples = [json.loads(line) for line in lines]
     if labels is not None:
         examples = _by_name(examples, labels, release.card)
@@ -65,11 +64,14 @@ def measure(
 
 
 def _by_name(rows: Sequence[Any], labels: Sequence[str], card: Card) -> list[Any]:
-    """Rows of other data, their labels by the release's numbers. Raises `ValueError` where it cannot judge them."""
-    if strangers := [label for label in labels if label not in card.labels]:
-        raise ValueError(f"it has no label {strangers[0]!r}")
+    """Rows of another sweep with the label numbers of this release.
+
+    Raises `ValueError` where it cannot classify them.
+    """
+    if unknown := [label for label in labels if label not in card.labels]:
+        raise ValueError(f"it has no label {unknown[0]!r}")
     if card.task in CLASSIFYING and ("text_pair" in card.columns) != ("text_pair" in rows[0]):
-        raise ValueError(f"it judges {' with '.join(card.columns)}, which these rows are not")
+        raise ValueError(f"it classifies {' with '.join(card.columns)}, but these rows have other columns")
     places = [card.labels.index(label) for label in labels]
     renamed = []
     for row in rows:
@@ -93,9 +95,9 @@ def _measure_verdicts(
         logits = release.row_logits(texts[start : start + _TEXTS_PER_BATCH]).astype(np.float64)
         results.append(_ROW_RESULTS[release.card.task](logits, rows[start : start + _TEXTS_PER_BATCH]))
     if expected is not None:
-        # One text at a time, as it will be served.
+        # One text at a time, as in serving.
         ours = np.concatenate([release.row_logits([text]) for text in texts[: len(expected)]])
-        # Numbers have a unit: of prices, as a share of the largest one.
+        # Values of a regression have a unit: divide by the largest one.
         unit = 1.0 if release.card.labels else max(1.0, float(np.abs(expected).max()))
         numbers["max_logit_diff"] = _max_difference(ours, expected) / unit
     return numbers | ROW_RESULTS[release.card.task].metrics(np.concatenate(results), release.card.labels)
@@ -104,13 +106,13 @@ def _measure_verdicts(
 def _of_classes(logits: Logits, rows: Sequence[Any]) -> Rows:
     true = np.array([row["label"] for row in rows], dtype=np.int64)
     logs = log_softmax(logits)
-    told = np.stack([true, logits.argmax(axis=1), -logs[np.arange(len(true)), true]], axis=1)
-    return np.concatenate([told, np.exp(logs)], axis=1)
+    columns = np.stack([true, logits.argmax(axis=1), -logs[np.arange(len(true)), true]], axis=1)
+    return np.concatenate([columns, np.exp(logs)], axis=1)
 
 
 def _of_labels(logits: Logits, rows: Sequence[Any]) -> Rows:
     true = np.array([row["labels"] for row in rows], dtype=np.float64)
-    # -log of sigmoid where the label is set, of its complement where it is not
+    # -log(sigmoid) where the label is set, -log(1 - sigmoid) where it is not
     losses = np.logaddexp(0.0, np.where(true > 0, -logits, logits)).mean(axis=1)
     return np.concatenate([losses[:, None], true, sigmoid(logits)], axis=1)
 
@@ -122,7 +124,7 @@ def _of_values(logits: Logits, rows: Sequence[Any]) -> Rows:
 _ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
     "text-classification": _of_classes, "multi-label-classification": _of_labels, "regression": _of_values,
 }  # fmt: skip
-"""What the tasks' `score` says of each row, from logits [rows, labels]."""
+"""Per-row results as the tasks' `score` gives them, from logits [rows, labels]."""
 
 
 def _measure_tags(
@@ -131,17 +133,17 @@ def _measure_tags(
     labels = release.card.labels
     index = {label: number for number, label in enumerate(labels)}
     numbers = _latency(lambda i: release.word_logits(*_words(rows[i % len(rows)])), calls)
-    told, every = [], []
+    of_words, every = [], []
     for number, row in enumerate(rows):
         logits, firsts = release.word_logits(*_words(row))
         every.append(logits)
         logs = log_softmax(logits[list(firsts.values())])
         true = np.array([index[row["tags"][word]] for word in firsts])
         losses = -logs[np.arange(len(true)), true]
-        told.append(np.stack([np.full(len(true), number), true, logs.argmax(axis=1), losses], axis=1))
+        of_words.append(np.stack([np.full(len(true), number), true, logs.argmax(axis=1), losses], axis=1))
     if expected is not None:
         numbers["max_logit_diff"] = _max_difference(np.concatenate(every)[: len(expected)], expected)
-    words = np.concatenate(told)
+    words = np.concatenate(of_words)
     of_row, true, predicted = words[:, :3].astype(np.int64).T
     results = entity_counts(of_row, true, predicted, words[:, 3], labels, len(rows))
     return numbers | ROW_RESULTS["token-classification"].metrics(results, labels)
@@ -168,8 +170,8 @@ def _measure_writing(
 
 
 def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    if ours.shape != expected.shape:  # numpy would broadcast some of them
-        raise ValueError(f"logits of shape {ours.shape} do not compare with a reference of {expected.shape}")
+    if ours.shape != expected.shape:  # numpy would broadcast some shapes
+        raise ValueError(f"logits have shape {ours.shape}; the reference has shape {expected.shape}")
     return float(np.abs(ours - expected).max())
 
 
@@ -186,14 +188,14 @@ def _latency(call: Callable[[int], object], calls: int) -> dict[str, float]:
 
 
 def _typical_prompt(release: Release, row: Any) -> list[int]:
-    """A row from the data, from its end back as far as the context has room for an answer."""
+    """The end of a row from the data, as much of it as leaves space for an answer in the context."""
     room = release.card.max_length - min(_DECODED_TOKENS, release.card.max_length // 2)
     return list(row["input_ids"][-room:])
 
 
 def _tokens_per_second(release: Release, prompt: Sequence[int]) -> float:
-    """Decoding alone: the clock starts with the first token, after the prefill. An end of text does not end it,
-    or a model that answers in three words would be measured on three words."""
+    """Tokens per second of decoding, measured from the first token on, without the prefill. An end of text does not end
+    it: a model with short answers would be measured on a few tokens."""
     tokens = release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2))
     next(tokens)
     began = time.perf_counter()

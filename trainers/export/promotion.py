@@ -1,17 +1,16 @@
-"""Answers to `Export` and `Measure`: a merged model as ONNX variants beside torch's own numbers, then measured."""
+"""Answers `Export` and `Measure`: writes a merged model as ONNX variants with torch's numbers, and measures them."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trainers.data.tokens import Tokens
 from trainers.export.measure import measure
-from trainers.export.release import ExportError, write_release
+from trainers.export.release import ExportError, ModelInterface, ModelParts, write_release
 from trainers.model.load import Base, load_adapter, merge
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.files import TrialPaths
@@ -28,7 +27,10 @@ LATENCY_CALLS = 30
 
 
 def export(base: Base, request: Export) -> Exported:
-    """Merge the adapter in float32, write every variant that can be written, and torch's numbers on the same rows."""
+    """Merge the adapter in float32, write every variant that can be exported, and compute torch's metrics.
+
+    A variant that cannot be exported is in `failures` of the answer, with the reason.
+    """
     from trainers.model.source import load_tokenizer
     from trainers.training.evaluation import score_model
 
@@ -45,7 +47,7 @@ def export(base: Base, request: Export) -> Exported:
     for variant in request.variants:
         try:
             if not merges:
-                raise ExportError(f"what {request.spec.method} learns cannot be folded into the base model's weights")
+                raise ExportError(f"an adapter of method {request.spec.method} cannot be merged into the base model")
             _write_variant(base, tokenizer, request, out_dir, variant)
             done.append(variant)
         except ExportError as error:
@@ -61,53 +63,42 @@ def export(base: Base, request: Export) -> Exported:
 
 
 def _write_variant(base: Base, tokenizer: object, request: Export, out_dir: Path, variant: str) -> None:
-    """One self-contained release folder. Raises `ExportError`."""
-    workload, cut_at = request.spec.workload, request.inspection.max_length
+    """Write one self-contained release folder. Raises `ExportError`."""
+    workload = request.spec.workload
     from trainers.export.decoder import export_decoder
     from trainers.export.encoder import export_encoder
 
-    config = base.model.config
     folder = out_dir / variant
     if workload.task in GENERATIVE:
         fp32_dir = out_dir / "fp32"
         export_decoder(base.model, tokenizer, folder, variant, fp32_dir if fp32_dir.exists() else None)  # type: ignore[arg-type]  # checked by it
     else:
         export_encoder(base.model, tokenizer, folder, variant)  # type: ignore[arg-type]  # checked by it
-    write_release(
-        folder,
-        task=workload.task,
-        variant=variant,
-        labels=base.labels,
-        max_length=int(config.max_position_embeddings)
-        if workload.task in GENERATIVE
-        else cut_at or workload.max_length,
-        tokenizer=tokenizer,
-        model_config=config,
-        generation_config=getattr(base.model, "generation_config", None),
-        **_inputs(workload),
+    parts = ModelParts(tokenizer, base.model.config, getattr(base.model, "generation_config", None))
+    write_release(folder, variant, _interface(base, workload, request.inspection.max_length), parts)
+
+
+def _interface(base: Base, workload: Workload, cut_at: int | None) -> ModelInterface:
+    """The inputs and answers of a release; `cut_at` is where prepared texts were cut, in tokens."""
+    if workload.task in CLASSIFYING:
+        columns = [role for role in ("text", "text_pair") if role in workload.data.columns]
+        return ModelInterface(workload.task, base.labels, cut_at or workload.max_length, columns)
+    context = int(base.model.config.max_position_embeddings)
+    if workload.task != "instruct":
+        return ModelInterface(workload.task, base.labels, context)
+    template = answer_template(workload.data.columns)
+    return ModelInterface(
+        workload.task, base.labels, context, template.columns, template.before, template.after, template.is_followed
     )
 
 
-def _inputs(workload: Workload) -> dict[str, Any]:
-    """What the release asks for: a pair of texts, or the columns before the answer."""
-    if workload.task == "instruct":
-        template = answer_template(workload.data.columns)
-        return {
-            "columns": template.columns, "prompt_template": template.before, "after_answer": template.after,
-            "is_followed": template.is_followed,
-        }  # fmt: skip
-    if workload.task in CLASSIFYING:
-        return {"columns": [role for role in ("text", "text_pair") if role in workload.data.columns]}
-    return {}
-
-
 def _reference_rows(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
-    """Torch's logits of the first rows, one row at a time: [rows, labels]."""
+    """Torch's logits of the first rows, float32 [rows, labels], computed one row at a time."""
     return np.concatenate([_logits(base, rows, row) for row in range(min(REFERENCE_ROWS, len(rows)))])
 
 
 def _reference_tokens(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
-    """Torch's logits of the first rows' tokens, one row at a time: [tokens, vocabulary or tags]."""
+    """Torch's logits of the first rows' tokens, float32 [tokens, vocabulary or tags], computed one row at a time."""
     parts: list[npt.NDArray[np.float32]] = []
     for row in range(len(rows)):
         parts.append(_logits(base, rows, row)[0])
@@ -126,7 +117,7 @@ def _logits(base: Base, rows: Tokens, row: int) -> npt.NDArray[np.float32]:
 
 
 def _latency_p50_ms(base: Base, rows: Tokens, count: int) -> float:
-    """Median time of one of the first `count` rows at a time, as the variants are timed."""
+    """Median time for one row, over the first `count` rows in turn; the variants are timed in the same way."""
     milliseconds = []
     for call in range(LATENCY_CALLS):
         began = time.perf_counter()
@@ -136,7 +127,10 @@ def _latency_p50_ms(base: Base, rows: Tokens, count: int) -> float:
 
 
 def measure_variant(request: Measure) -> Measurement:
-    """Run one variant in onnxruntime over the validation rows."""
+    """Run one variant in onnxruntime over the validation rows, and return its metrics, size and latency.
+
+    Raises `ReleaseError` for a folder that cannot be loaded, and `ValueError` for a release that cannot answer.
+    """
     folder = Path(request.dir, request.variant)
     reference = Path(request.dir, REFERENCE) if request.labels is None else None
     numbers = measure(folder, Path(request.rows), reference, threads=request.threads, labels=request.labels)

@@ -1,4 +1,4 @@
-"""Run a third-party exporter without its progress reports."""
+"""Runs third-party exporters without their progress reports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LOGGERS = ("transformers", "torch.onnx", "onnxscript", "onnx_ir", "onnxruntime"
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow prints, warnings and log records below ERROR inside the block.
+    """Suppress prints, warnings and log records below ERROR inside the block; errors are raised as usual.
 
-    The exporters announce every step, every operator they have no use for and every version they were not tested
-    with; none of it says whether the graph is right, which is measured afterwards. Errors are raised as ever.
+    The exporters report every step, every unused operator and every version that they were not tested with. None of it
+    says whether the graph is right; that is measured afterwards.
     """
     loggers = [logging.getLogger(None if name == "root" else name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]

@@ -13,9 +13,9 @@ Array = npt.NDArray[np.float64]
 def classification_metrics(rows: Array, labels: Sequence[str]) -> dict[str, float]:
     """Accuracy with its standard error, precision, recall and F1, Matthews' correlation, ROC-AUC and mean loss.
 
-    `rows` has the shape [rows, 3 + labels]; `labels` name the classes. A label neither seen nor predicted is left out
-    of macro means. ROC-AUC is one against the rest, the mean over labels that some rows have and others have not
-    (with two labels: of either).
+    `rows` has the shape [rows, 3 + labels]; `labels` are the names of the classes. Macro means leave out a label that
+    is neither true nor predicted for any row. ROC-AUC is one-vs-rest: the mean over the labels that some rows have and
+    others do not have.
     """
     true, predicted = rows[:, 0].astype(int), rows[:, 1].astype(int)
     hits = np.bincount(true[true == predicted], minlength=len(labels)).astype(float)
@@ -40,9 +40,11 @@ def classification_metrics(rows: Array, labels: Sequence[str]) -> dict[str, floa
 
 
 def multi_label_metrics(rows: Array, labels: Sequence[str]) -> dict[str, float]:
-    """The same for any number of labels a row, `rows` [rows, 1 + 2 * labels]: loss, truth and probability of each.
+    """The metrics of `classification_metrics` (without Matthews' correlation) for rows with any number of labels.
 
-    A label is predicted from a probability of one half. `accuracy` is the share of rows with all labels right.
+    `rows` has the shape [rows, 1 + 2 * labels]: the loss, then each label's truth (0 or 1), then each label's
+    probability. A label is predicted above a probability of one half. `accuracy` is the share of rows with all labels
+    right.
     """
     width = len(labels)
     true, probability = rows[:, 1 : 1 + width] > 0.5, rows[:, 1 + width :]
@@ -67,22 +69,27 @@ def multi_label_metrics(rows: Array, labels: Sequence[str]) -> dict[str, float]:
 
 
 def confusion_matrix(rows: Array, width: int) -> npt.NDArray[np.int64]:
-    """[true, predicted] counts."""
+    """How often each label (first axis) is predicted as each label (second axis): int64 [width, width]."""
     confusion = np.zeros((width, width), dtype=np.int64)
     np.add.at(confusion, (rows[:, 0].astype(int), rows[:, 1].astype(int)), 1)
     return confusion
 
 
 def matthews(right: float, support: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]) -> float:
-    """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where all rows are of one class. Of rows that
-    are right, and how often each class is true and predicted."""
+    """Matthews' correlation for any number of classes (Gorodkin 2004); 0 where all rows have one class.
+
+    `right` is the number of correct rows; `support` and `chosen` are how often each class is true and predicted.
+    """
     true, predicted, total = support.astype(float), chosen.astype(float), float(support.sum())
     scale = np.sqrt((total**2 - (predicted**2).sum()) * (total**2 - (true**2).sum()))
     return float((right * total - (true * predicted).sum()) / scale) if scale else 0.0
 
 
 def roc_auc(true: npt.NDArray[np.bool_], score: Array) -> float | None:
-    """The chance that a row with the label scores above one without it, ties counting half; None without both."""
+    """The probability that a row with the label has a higher score than one without it; a tie counts as one half.
+
+    None unless there are rows of both kinds.
+    """
     positive, negative = np.sort(score[true]), np.sort(score[~true])
     if not len(positive) or not len(negative):
         return None
@@ -92,7 +99,7 @@ def roc_auc(true: npt.NDArray[np.bool_], score: Array) -> float | None:
 
 
 def _shares(part: npt.NDArray[np.float64], whole: npt.NDArray[np.int64]) -> Array:
-    """Elementwise quotients, 0 where there is nothing to share."""
+    """Elementwise quotients, 0 where the denominator is 0."""
     shares: Array = np.divide(part, whole, out=np.zeros_like(part, dtype=float), where=np.asarray(whole) > 0)
     return shares
 

@@ -1,4 +1,4 @@
-"""What one and the same answer to everything would score: a model that is no better has learned nothing. numpy only."""
+"""Scores of a model that always gives the same answer: a model that is not better has learned nothing. numpy only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ ANSWERS: Mapping[str, str] = {
     "text-similarity": "the mean of the values",
     "token-classification": "the most frequent tag",
 }
-"""By task, what is always answered."""
+"""Task -> the constant answer, for people."""
 
 
 def constant_rows(task: str, rows: Rows, labels: Sequence[str]) -> Rows | None:
-    """Per-row results (see `trainers/metrics/table.py`) as the constant answer would have them, from a model's own,
-    which hold the truth; None where the task has no such answer, as for tasks that write."""
+    """Per-row results (see `trainers/metrics/table.py`) of the constant answer; `rows` are a model's, for the truth.
+
+    None where the task has no constant answer, as generative tasks.
+    """
     answer = _ANSWERS.get(task)
     return None if answer is None or not len(rows) else answer(rows, labels)
 
@@ -34,15 +36,15 @@ def _value(rows: Rows, labels: Sequence[str]) -> Rows:
 
 
 def _class(rows: Rows, labels: Sequence[str]) -> Rows:
-    """The most frequent label; probabilities are the labels' shares."""
+    """The most frequent label; the probabilities are the labels' shares."""
     true = rows[:, 0].astype(int)
     shares = np.bincount(true, minlength=len(labels)) / len(true)
-    told = np.stack([true, np.full(len(true), shares.argmax()), -np.log(shares[true])], axis=1)
-    return np.concatenate([told, np.tile(shares, (len(true), 1))], axis=1)
+    columns = np.stack([true, np.full(len(true), shares.argmax()), -np.log(shares[true])], axis=1)
+    return np.concatenate([columns, np.tile(shares, (len(true), 1))], axis=1)
 
 
 def _labels(rows: Rows, labels: Sequence[str]) -> Rows:
-    """Every label that more than half of the rows have, else the most frequent one; the loss is that of the shares."""
+    """The labels that more than half of the rows have, or the most frequent one; the loss is that of the shares."""
     true = rows[:, 1 : 1 + len(labels)]
     shares = true.mean(axis=0)
     with np.errstate(divide="ignore"):
@@ -54,7 +56,7 @@ def _labels(rows: Rows, labels: Sequence[str]) -> Rows:
 
 
 def _tag(rows: Rows, labels: Sequence[str]) -> Rows:
-    """The most frequent tag for every word; of entities none is found. The loss is that of the tags' shares."""
+    """The most frequent tag for every word, and no entity; the loss is that of the tags' shares."""
     width, words = len(labels), rows[:, 1]
     true = rows[:, -width:]
     shares = true.sum(axis=0) / max(1.0, true.sum())

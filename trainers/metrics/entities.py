@@ -1,7 +1,9 @@
-"""Entity F1, tag accuracy and F1 of each tag from per-row results: (loss, words, hits, entities found right, predicted,
-true), and for each tag its hits and how often it was predicted and true.
+"""Entity F1, tag accuracy and F1 of each tag from per-row results.
 
-Plain tags (parts of speech) are no entities: there each word counts by itself.
+The columns are loss, words, hits, correct entities, predicted and true ones, then for each tag its hits, and how often
+it is predicted and true.
+
+Plain tags (parts of speech) form no entities: there each word counts as one.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ _COLUMNS = 6
 def entity_counts(
     rows: Numbers, true: Numbers, predicted: Numbers, losses: npt.NDArray[np.float64], labels: Sequence[str], count: int
 ) -> npt.NDArray[np.float64]:
-    """Per-row results [count, 6 + 3 * labels] from words in the order of their rows: of each the row, the true and the
-    predicted tag, its loss."""
+    """Per-row results, float64 [count, 6 + 3 * labels], from words in the order of their rows.
+
+    `rows`, `true`, `predicted` and `losses` have one element per word: its row, true tag, predicted tag and loss.
+    """
     is_hit = true == predicted
     words, hits = np.bincount(rows, minlength=count), np.bincount(rows[is_hit], minlength=count)
     right, found, wanted = hits, words, words
@@ -36,13 +40,15 @@ def entity_counts(
 
 
 def has_entities(labels: Sequence[str]) -> bool:
-    """Whether tags are those of entities, in IOB2."""
+    """Whether the tags mark entities in IOB2: `O`, `B-...` and `I-...` only."""
     return all(label == "O" or label[:2] in ("B-", "I-") for label in labels)
 
 
 def entity_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()) -> dict[str, float]:
-    """F1, precision and recall over whole entities (as CoNLL counts them), the share of words tagged right, and F1 of
-    each tag over words. A tag that is neither there nor predicted is left out of the mean."""
+    """F1, precision and recall over whole entities (as in CoNLL), the share of correct tags, and the F1 of each tag.
+
+    `rows` has the shape [rows, 6 + 3 * labels]. The mean over tags leaves out a tag that is neither true nor predicted.
+    """
     sums = rows.sum(axis=0)
     loss, words, hits, right, predicted, true = sums[:_COLUMNS]
     tag_hits, tag_predicted, tag_true = sums[_COLUMNS : _COLUMNS + 3 * len(labels)].reshape(3, -1)
@@ -60,7 +66,7 @@ def entity_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()) ->
 
 
 def _entities(rows: Numbers, true: Numbers, predicted: Numbers, labels: Sequence[str], count: int) -> Numbers:
-    """Of each row, the entities found right, predicted and true: [count, 3]."""
+    """The number of correct, predicted and true entities of each row, [count, 3]."""
     from seqeval.metrics.sequence_labeling import get_entities
 
     counts = np.zeros((count, 3), dtype=np.int64)
@@ -73,7 +79,7 @@ def _entities(rows: Numbers, true: Numbers, predicted: Numbers, labels: Sequence
 
 
 def _per_tag(rows: Numbers, tags: Numbers, width: int, count: int) -> Numbers:
-    """How often each row has each tag: [count, width]."""
+    """How often each row has each tag, [count, width]."""
     return np.bincount(rows * width + tags, minlength=count * width).reshape(count, width)
 
 

@@ -1,6 +1,7 @@
-"""Metrics of generated text from per-row results; a row whose answer was not generated holds NaN in all of them.
+"""Metrics of generated text from per-row results; a row without a generated answer has NaN in all columns.
 
-BLEU is of the corpus, so its counts are kept; the others are means over rows, so that rows can be resampled.
+BLEU is computed on the corpus, so its counts are kept for each row. The other metrics are means over rows. So rows can
+be resampled.
 """
 
 from __future__ import annotations
@@ -19,29 +20,32 @@ COLUMNS = (*MEANS, *BLEU_COLUMNS)
 
 
 def generated_metrics(rows: npt.NDArray[np.float64]) -> dict[str, float]:
-    """`rows` has the shape [rows, len(COLUMNS)]. Means come with their standard errors; nothing generated is NaN."""
-    told = rows[~np.isnan(rows).any(axis=1)]
-    if not len(told):
+    """Means over rows with their standard errors, and corpus BLEU; all NaN where no row has a generated answer.
+
+    `rows` has the shape [rows, len(COLUMNS)].
+    """
+    answered = rows[~np.isnan(rows).any(axis=1)]
+    if not len(answered):
         return dict.fromkeys((*MEANS, "bleu"), float("nan"))
-    means = told[:, : len(MEANS)]
+    means = answered[:, : len(MEANS)]
     results = {name: float(value) for name, value in zip(MEANS, means.mean(axis=0), strict=True)}
-    if len(told) > 1:
-        errors = means.std(axis=0, ddof=1) / np.sqrt(len(told))
+    if len(answered) > 1:
+        errors = means.std(axis=0, ddof=1) / np.sqrt(len(answered))
         results |= {f"{name}_stderr": float(value) for name, value in zip(MEANS, errors, strict=True)}
-    return {**results, "bleu": bleu(told[:, len(MEANS) :].sum(axis=0))}
+    return {**results, "bleu": bleu(answered[:, len(MEANS) :].sum(axis=0))}
 
 
 def bleu(counts: npt.NDArray[np.float64]) -> float:
-    """Corpus BLEU, 0 to 100, of summed `BLEU_COLUMNS` (Papineni et al. 2002).
+    """Corpus BLEU, 0 to 100, from the sums of `BLEU_COLUMNS` (Papineni et al. 2002).
 
-    An order without a hit counts as a half, a quarter, ... of one, as sacrebleu's `exp` smoothing has it (Chen and
-    Cherry 2014, method 3).
+    The first n-gram order without a hit counts as 1/2 hit, the next as 1/4, and so on, as in sacrebleu's `exp`
+    smoothing (Chen and Cherry 2014, method 3).
     """
     hits, ngrams = counts[:BLEU_ORDER], counts[BLEU_ORDER : 2 * BLEU_ORDER]
     words, reference_words = counts[2 * BLEU_ORDER :]
-    if not ngrams.all() or not hits.any():  # shorter than four words altogether, or nothing in common
+    if not ngrams.all() or not hits.any():  # fewer than four words in total, or no common word
         return 0.0
-    micro_batch_halvings = np.cumsum(hits == 0)
-    precisions = np.where(hits == 0, 1 / 2.0**micro_batch_halvings, hits) / ngrams
+    halvings = np.cumsum(hits == 0)
+    precisions = np.where(hits == 0, 1 / 2.0**halvings, hits) / ngrams
     brevity = min(0.0, 1 - reference_words / words)
     return float(100 * np.exp(brevity + np.log(precisions).mean()))

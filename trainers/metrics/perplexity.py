@@ -1,4 +1,4 @@
-"""Perplexity from per-row results: (summed negative log-likelihood, target tokens, tokens guessed right, bytes)."""
+"""Perplexity from per-row results: (sum of negative log-likelihoods, target tokens, correct tokens, target bytes)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 
 def perplexity_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()) -> dict[str, float]:
-    """Loss in nats per token, perplexity, bits per byte and token accuracy of `rows`, shape [rows, 4], with errors.
+    """Loss in nats per token, perplexity, bits per byte and token accuracy of `rows`, shape [rows, 4].
 
-    A row (a conversation) is the unit that varies, for its tokens are not independent. The mean is a ratio of sums,
-    so its variance is that of the ratio estimator (Cochran, Sampling Techniques, 3rd ed., section 6.4):
-    sum((nll_i - loss * tokens_i)^2) / tokens^2 * rows / (rows - 1).
+    Loss and perplexity have standard errors. A row (a conversation) is the sampling unit, because its tokens are not
+    independent. The loss is a ratio of sums, so its variance is that of the ratio estimator (Cochran, Sampling
+    Techniques, 3rd ed., section 6.4): sum((nll_i - loss * tokens_i)^2) / tokens^2 * rows / (rows - 1).
     """
     nll, tokens, hits, size = rows.T
     total, length = float(tokens.sum()), float(size.sum())
@@ -25,7 +25,7 @@ def perplexity_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()
     results = {"perplexity": perplexity, "loss": loss, "token_accuracy": float(hits.sum()) / total}
     if length:
         results["bits_per_byte"] = float(nll.sum()) / math.log(2) / length
-    if len(rows) > 1:  # one row says nothing of how rows vary
+    if len(rows) > 1:  # one row does not show how rows vary
         squares = float(((nll - loss * tokens) ** 2).sum())
         stderr = math.sqrt(squares * len(rows) / (len(rows) - 1)) / total
         results |= {"perplexity_stderr": perplexity * stderr, "loss_stderr": stderr}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 def regression_metrics(rows: npt.NDArray[np.float64], labels: Sequence[str] = ()) -> dict[str, float]:
     """Mean squared error (the loss), its root, mean absolute error, R squared, Pearson's and Spearman's correlation.
 
-    A correlation with values that do not vary is 0: they order nothing.
+    `rows` has the shape [rows, 2]. A correlation with values that do not vary is 0.
     """
     true, predicted = rows.T
     squared = float(((true - predicted) ** 2).mean())
@@ -33,7 +33,7 @@ def _pearson(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values all get their mean rank."""
     ordered = np.sort(values)
     low = np.searchsorted(ordered, values, side="left")
     high = np.searchsorted(ordered, values, side="right")

@@ -1,6 +1,6 @@
-"""What each task measures on a row, and how the metrics follow from it. numpy only: `hpo` resamples with it too.
+"""Per-row results of each task, and the metrics computed from them. numpy only: `hpo` uses it to resample rows.
 
-Per-row results are kept (a few numbers a row), so that two models can be compared on the same rows afterwards.
+Per-row results are stored (a few numbers per row), so that two models can be compared on the same rows later.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ Rows = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RowResults:
-    """The columns of a row's result, the metrics of many rows, and one loss per row (lower is better)."""
+    """A task's per-row results: their columns, the metrics of many rows, and one loss per row (lower is better)."""
 
     columns: tuple[str, ...]
     metrics: Callable[[Rows, Sequence[str]], dict[str, float]]
     losses: Callable[[Rows], npt.NDArray[np.float64]]
     per_label: tuple[str, ...] = ()
-    """Further columns, each as often as there are labels."""
+    """Further columns, each repeated for every label."""
     label_columns: tuple[str, ...] = ()
-    """Columns that hold a label by its number."""
+    """Columns that contain the number of a label."""
 
     def width(self, labels: Sequence[str]) -> int:
+        """The number of columns for these labels."""
         return len(self.columns) + len(self.per_label) * len(labels)
 
-    def told(self, row: Rows, labels: Sequence[str]) -> dict[str, Any]:
-        """One row's result by name: labels as such, and what there is for each label as a mapping."""
-        told: dict[str, Any] = dict(zip(self.columns, row.tolist(), strict=False))
-        told |= {name: labels[int(told[name])] for name in self.label_columns}
+    def by_name(self, row: Rows, labels: Sequence[str]) -> dict[str, Any]:
+        """The result of one row by column name, with labels as text and a mapping for each column per label."""
+        named: dict[str, Any] = dict(zip(self.columns, row.tolist(), strict=False))
+        named |= {name: labels[int(named[name])] for name in self.label_columns}
         for number, name in enumerate(self.per_label):
             start = len(self.columns) + number * len(labels)
-            told[name] = dict(zip(labels, row[start : start + len(labels)].tolist(), strict=True))
-        return told
+            named[name] = dict(zip(labels, row[start : start + len(labels)].tolist(), strict=True))
+        return named
 
 
 def _mean_per_token(rows: Rows) -> npt.NDArray[np.float64]:
@@ -83,8 +84,11 @@ ROW_RESULTS: Mapping[str, RowResults] = {
 
 
 def row_results(task: str, further: Sequence[str] = ()) -> RowResults:
-    """A task's, with columns for what a sweep measures besides: generated text, and one for each metric of the user's
-    (`FILE.py:FUNCTION`), which is the mean over rows."""
+    """A task's per-row results, with columns for the sweep's `further` metrics.
+
+    These are the columns of generated text, and one for each of the user's own metrics (`FILE.py:FUNCTION`), which is
+    the mean over rows.
+    """
     base = ROW_RESULTS[task]
     generated = COLUMNS if needs_generation(further) else ()
     own = tuple(own_name(metric) for metric in further if ":" in metric)
@@ -104,9 +108,10 @@ def row_results(task: str, further: Sequence[str] = ()) -> RowResults:
 
 
 def needs_generation(metrics: Sequence[str]) -> bool:
+    """Whether any of these metrics is computed from generated text."""
     return bool(set(metrics) & set(GENERATED))
 
 
 def own_name(metric: str) -> str:
-    """`my_metrics.py:cost` is shown as `cost`."""
+    """The name that the user's own metric is shown by: `cost` for `my_metrics.py:cost`."""
     return metric.rpartition(":")[2]

@@ -1,5 +1,5 @@
-"""A sweep that goes on from an earlier training: what a PEFT adapter learned becomes part of the base model's weights,
-what the method `full` learned takes their place."""
+"""An earlier training as the starting point of a sweep: a PEFT adapter is merged into the base model's weights, and a
+model that method `full` saved replaces them."""
 
 from __future__ import annotations
 
@@ -22,78 +22,81 @@ if TYPE_CHECKING:
     from trainers.model.load import Base
 
 _PREFIX = "base_model.model."
-"""What PEFT puts before the names of the base's modules."""
-_EXPECTED = "a PEFT adapter of this base model, or what the method full made of it"
+"""PEFT's prefix for the names of the base model's modules."""
+_EXPECTED = "a PEFT adapter of this base model, or this model as method full saved it"
 
 
-def go_on_from(base: Base, folder: Path) -> set[str]:
-    """Put what `folder` holds into the base model, in float32 and in place: the names of the parameters that it brings
-    whole. A head among them is no longer drawn.
+def start_from(base: Base, folder: Path) -> set[str]:
+    """Load an earlier training into the base model, in float32 and in place.
 
+    Returns the names of the parameters that it replaces; a head among them is not initialized at random any more.
     Raises `DataProblem` where it does not fit the model or the number of labels.
     """
-    brought = earlier_training(base, folder)()
-    base.drawn_parameters = [name for name in base.drawn_parameters if name not in brought]
-    return brought
+    replaced = earlier_training(base, folder)()
+    base.drawn_parameters = [name for name in base.drawn_parameters if name not in replaced]
+    return replaced
 
 
 def earlier_training(base: Base, folder: Path) -> Callable[[], set[str]]:
-    """What `folder` holds, compared with the base model, which may have no weights; the answer puts it in and names the
-    parameters that it brings. Raises `DataProblem` as `go_on_from` does."""
+    """Compare an earlier training with the base model, whose weights may be on the `meta` device.
+
+    The function that it returns loads the training and returns the names of the parameters that it replaces. Raises
+    `DataProblem` as `start_from` does.
+    """
     return _all_weights(base, folder) if adapter_files(folder) == [folder / OWN_WEIGHTS] else _adapter(base, folder)
 
 
 def _all_weights(base: Base, folder: Path) -> Callable[[], set[str]]:
-    """All weights anew."""
+    """All weights of the model, as method `full` saved them."""
     try:
         given = load_file(str(folder / OWN_WEIGHTS))
     except SafetensorError as error:
-        raise DataProblem([_torn(folder, error)]) from error
+        raise DataProblem([_unreadable(folder, error)]) from error
     if any(".down." in name and name.replace(".down.", ".up.") in given for name in given):
-        found = "bottlenecks between layers are no part of weights"
+        found = "bottleneck adapters of method adapter cannot be merged into the weights"
         raise DataProblem([Finding("model.adapter", found, _EXPECTED)])
     own = base.model.state_dict()
     one = {name: id(weight) for name, weight in base.model.named_parameters(remove_duplicate=False)}
-    shared = {one[name] for name in given if name in one}  # of tied weights a file has one
+    shared = {one[name] for name in given if name in one}  # a file has one of several tied weights
     asked = {name: value for name, value in own.items() if name in given or one.get(name) not in shared}
     if findings := _misfits(base, asked, given):
         raise DataProblem(findings)
 
-    def put_in() -> set[str]:
+    def load() -> set[str]:
         base.model.load_state_dict(given, strict=False)
         return set(given)
 
-    return put_in
+    return load
 
 
 def _adapter(base: Base, folder: Path) -> Callable[[], set[str]]:
-    """The adapter, put on and to be merged."""
+    """A PEFT adapter, which is attached to the base model here and merged later."""
     try:
         config = PeftConfig.from_pretrained(str(folder))
-        config.task_type = None  # or PEFT would look for the head of the task that it was made for
+        config.task_type = None  # else PEFT looks for the head of the adapter's own task
         untie(base.model, ",".join(getattr(config, "modules_to_save", None) or ()))
         model = wrapped(base, config)
         given = load_file(str(folder / ADAPTER_WEIGHTS))
-    except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:  # layers not found, files torn
-        raise DataProblem([_torn(folder, error)]) from error
+    except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:  # missing layers, damaged files
+        raise DataProblem([_unreadable(folder, error)]) from error
     if findings := _misfits(base, get_peft_model_state_dict(model, save_embedding_layers=False), given):
         raise DataProblem(findings)
 
-    def put_in() -> set[str]:
+    def load() -> set[str]:
         set_peft_model_state_dict(model, given)
         base.model = merged_into_base(model)
         return {name.removeprefix(_PREFIX) for name in given}
 
-    return put_in
+    return load
 
 
-def _torn(folder: Path, error: Exception) -> Finding:
-    found = f"{folder} cannot be taken: {str(error).splitlines()[0]}"
+def _unreadable(folder: Path, error: Exception) -> Finding:
+    found = f"{folder} cannot be loaded: {str(error).splitlines()[0]}"
     return Finding("model.adapter", found, _EXPECTED)
 
 
 def _misfits(base: Base, own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[Finding]:
-    """Where the adapter's tensors are others than those that the model has a place for."""
+    """Differences between the names and shapes of the given tensors and those of the model."""
 
     def finding(names: list[str], what: str, expected: str = _EXPECTED) -> list[Finding]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -106,8 +109,8 @@ def _misfits(base: Base, own: Mapping[str, torch.Tensor], given: Mapping[str, to
     ]
     heads = [shape for shape in shapes if shape.split(" ")[0] in base.new_parameters]
     return [
-        *finding(sorted(set(given) - set(own)), "has weights that the model has no place for:"),
+        *finding(sorted(set(given) - set(own)), "has weights that the model does not have:"),
         *finding(sorted(set(own) - set(given)), "lacks"),
         *finding([shape for shape in shapes if shape not in heads], "has"),
-        *finding(heads, "has a head of other labels:", f"data with as many labels; here are {len(base.labels)}"),
+        *finding(heads, "has a head for other labels:", f"data with as many labels; this data has {len(base.labels)}"),
     ]

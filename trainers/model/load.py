@@ -1,4 +1,4 @@
-"""The base model by identity, and adapters on it: put on, saved, loaded, merged."""
+"""Loads the base model, and attaches, saves, loads and merges adapters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from trainers.model.initial_adapter import go_on_from
+from trainers.model.initial_adapter import start_from
 from trainers.model.methods.base import Batches
 from trainers.model.methods.table import METHODS
 from trainers.model.methods.targets import new_modules_of, untie
@@ -28,32 +28,32 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Base:
-    """A frozen base model, and which of its parameters are trained in full with every method."""
+    """A frozen base model, with the names of the parameters that every method trains in full."""
 
     workload: Workload
     labels: list[str]
     model: torch.nn.Module
     new_parameters: list[str]
-    """Those of a head on labels or numbers, and all others that the checkpoint did not hold."""
+    """Parameters of a head for labels or numbers, and all others that the checkpoint did not contain."""
     drawn_parameters: list[str]
-    """Those of them that neither checkpoint nor earlier adapter has brought: drawn anew from each trial's seed."""
+    """Those of them that no checkpoint or earlier adapter contains: initialized at random from each trial's seed."""
     pad_id: int = 0
     folder: str = ""
-    """Where its files lie, the tokenizer's among them."""
+    """The folder of its files, including the tokenizer's."""
 
     @property
     def new_modules(self) -> list[str]:
-        """Full names of the modules that every method trains in full: a head, and whatever else is new."""
+        """Full names of the modules that every method trains in full: the head, and all others that are new."""
         return new_modules_of(self.model, self.new_parameters)
 
 
 def load_base(
     workload: Workload, labels: list[str], folder: str | None = None, scale: Scale | None = None
 ) -> Base:  # fmt: skip
-    """Read the weights (safetensors only) in float32; autocast casts them where a trial computes in less.
+    """Load the weights (safetensors only) in float32; autocast casts them where a trial computes in lower precision.
 
-    Raises what transformers raises when the folder does not hold what its config says, and `DataProblem` for an
-    earlier adapter that does not fit.
+    `scale` is the unit of a regression's values. Raises transformers' errors where the weights do not fit the config,
+    and `DataProblem` for an earlier adapter that does not fit.
     """
     task = TASKS[workload.task]
     model, drawn = task.load_model(
@@ -67,9 +67,9 @@ def load_base(
     model.config.pad_token_id = pad_id = pad_token_of(model.config)
     new = sorted({*drawn, *task.head_parameters(model)})
     base = Base(workload, labels, model, new, drawn, pad_id, folder or workload.model.source)
-    brought = go_on_from(base, Path(workload.model.adapter)) if workload.model.adapter else set()
+    replaced = start_from(base, Path(workload.model.adapter)) if workload.model.adapter else set()
     if scale is not None:
-        task.rescale(base.model, scale, _unit_of_head(base, brought))
+        task.rescale(base.model, scale, _unit_of_head(base, replaced))
     if task.head_parameters(base.model):
         for name in base.new_modules:
             in_float32(base.model.get_submodule(name))
@@ -78,24 +78,24 @@ def load_base(
     return base
 
 
-def _unit_of_head(base: Base, brought: set[str]) -> Scale | None:
-    """The unit that the head of a base model was trained in; None where it is drawn."""
+def _unit_of_head(base: Base, replaced: set[str]) -> Scale | None:
+    """The unit that the head of a base model was trained in; None for a head that is initialized at random."""
     output = output_layer(base.model, 1)
     if f"{output}.weight" in base.drawn_parameters:
         return None
-    return learned_scale(Path(str(base.workload.model.adapter))) if f"{output}.weight" in brought else AS_GIVEN
+    return learned_scale(Path(str(base.workload.model.adapter))) if f"{output}.weight" in replaced else AS_GIVEN
 
 
 def learned_scale(folder: Path) -> Scale:
-    """The unit of the numbers that an adapter's head answers in; one that says nothing answers in their own."""
+    """The unit of the values that an adapter's head predicts; the data's own unit where the adapter names none."""
     file = folder / TARGET_SCALE
     return Scale(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else AS_GIVEN
 
 
 def draw_new_parameters(base: Base, seed: int) -> None:
-    """Give a fresh head its random start, anew per seed: the host drew it once for everybody.
+    """Initialize a new head at random from the trial's seed: the host did it once for all trials.
 
-    Weights from N(0, initializer_range), biases 0, scales of a norm 1, as transformers initializes a head.
+    Weights come from N(0, initializer_range), biases are 0 and scales of a norm are 1, as in transformers.
     """
     generator = torch.Generator().manual_seed(seed)
     spread = getattr(base.model.config, "initializer_range", 0.02)
@@ -112,7 +112,7 @@ def draw_new_parameters(base: Base, seed: int) -> None:
 
 
 def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.nn.Module:
-    """The base made trainable by the spec's method, seeded by the spec; `batches` are for methods that look at data."""
+    """The base made trainable by the spec's method and seed; `batches` are for methods that initialize from data."""
     draw_new_parameters(base, spec.seed)
     torch.manual_seed(spec.seed)
     _part_head(base, spec)
@@ -120,7 +120,7 @@ def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.
 
 
 def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
-    """Write what was learned (safetensors, JSON); the folder is replaced as a whole, by rename."""
+    """Write the trained parameters (safetensors, JSON); the whole folder is replaced by a rename."""
     scratch = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     METHODS[spec.method].save(model, scratch)
@@ -130,14 +130,14 @@ def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
 
 
 def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-    """The base with what a trial of `spec` learned, for evaluation."""
+    """The base with the adapter that a trial of `spec` saved, for evaluation."""
     _part_head(base, spec)
     set_scale(base.model, learned_scale(folder))
     return METHODS[spec.method].load(base, spec, folder).eval()
 
 
 def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
-    """The base with what was learned folded into its weights, in float32: a plain transformers model."""
+    """The base with the adapter merged into its weights, in float32: a plain transformers model."""
     base.model.float()
     _part_head(base, spec)
     set_scale(base.model, learned_scale(folder))
@@ -147,15 +147,15 @@ def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
 
 
 def _part_head(base: Base, spec: TrialSpec) -> None:
-    """An output embedding that the trial trains in full no longer is the input embedding: in this process alone."""
+    """Untie an output embedding that the trial trains in full from the input embedding, in this process only."""
     untie(base.model, cast("str | None", spec.settings.get("modules_to_save")))
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type, or None for plain float32.
+    """The dtype for autocast, or None for plain float32.
 
     `auto` is bf16 where the device computes it natively, else float32. Measured on one core with AVX512-BF16, tokens
-    a second in float32 and bf16: SmolLM2-135M 110 and 255, MiniLM 870 and 1390; the same validation metrics.
+    per second in float32 and bf16: SmolLM2-135M 110 and 255, MiniLM 870 and 1390; the validation metrics were the same.
     """
     if precision == "auto":
         return torch.bfloat16 if _computes_bf16(device) else None

@@ -1,4 +1,4 @@
-"""A base model's files, before any weight is read: its folder, kind and tokenizer, and what is wrong with them."""
+"""A base model's files before any weight is loaded: folder, kind and tokenizer, and the problems with them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """A base model as its files describe it."""
+    """A base model as its files describe it, without weights."""
 
     folder: Path
     config: Any
-    """transformers' own."""
+    """transformers' config."""
     family: Family
     tokenizer: Any
     """transformers' fast tokenizer."""
     max_length: int
-    """Longest row in tokens: what the sweep asks for, or the most that the model takes where it asks for nothing."""
+    """Longest row in tokens: the sweep's `max_length`, or the model's limit without it."""
     notes: list[str] = field(default_factory=list)
     embeddings: int | None = None
-    """Tokens that the model has an embedding for; None where it could not be looked at."""
+    """Number of tokens with an embedding in the model; None where the model could not be examined."""
     unreleasable: dict[str, str] = field(default_factory=dict)
-    """Method -> why its champion cannot be released; methods whose champion can are left out."""
+    """Method -> why its champion cannot be released; other methods are left out."""
 
 
 def look_at_base(workload: Workload, findings: list[Finding]) -> BaseFiles | None:
-    """What the files of the base model say; every problem goes to `findings`. None without a config or a tokenizer."""
+    """Read the files of the base model and add every problem to `findings`; None without a config or a tokenizer."""
     folder = _collected(lambda: model_folder(workload.model), findings)
     if folder is None:
         return None
@@ -62,7 +62,7 @@ def look_at_base(workload: Workload, findings: list[Finding]) -> BaseFiles | Non
 
 
 def _collected(look: Callable[[], T], findings: list[Finding]) -> T | None:
-    """What `look` returns, or None with its findings collected."""
+    """The result of `look`, or None where it raises `DataProblem`; its findings are then added."""
     try:
         return look()
     except DataProblem as problem:
@@ -71,9 +71,9 @@ def _collected(look: Callable[[], T], findings: list[Finding]) -> T | None:
 
 
 def model_folder(model: ModelRef) -> Path:
-    """The folder of a base model; a hub id is brought into the hub's cache first, so that nothing later needs it.
+    """The folder of a base model; a hub id is first downloaded into the hub's cache: nothing later needs the hub.
 
-    Raises `DataProblem` when it cannot be brought.
+    Raises `DataProblem` when it cannot be downloaded.
     """
     if Path(model.source).is_absolute():
         return Path(model.source)
@@ -82,12 +82,12 @@ def model_folder(model: ModelRef) -> Path:
 
 
 def load_config(folder: Path, model: ModelRef) -> Any:
-    """transformers' config of a model folder. Raises `DataProblem` when there is none."""
+    """The config of a model folder, as transformers reads it. Raises `DataProblem` when there is none."""
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    except Exception as error:  # transformers raises what it likes; all of it means: no such model
+    except Exception as error:  # transformers raises many kinds of errors; each means that there is no such model
         raise DataProblem([_no_model(folder, model, error)]) from error
 
 
@@ -95,13 +95,13 @@ def _no_model(folder: Path, model: ModelRef, error: Exception) -> Finding:
     given = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     if given.get("auto_map") and not model.trust_remote_code:
         kind = str(given.get("model_type", "a model"))[:40]
-        right = f"model: {{source: {model.source}, trust_remote_code: true}} runs that code: only where you trust it"
-        return Finding("model", f"{folder}: {kind} comes with Python code of its own, which transformers lacks", right)
+        right = f"model: {{source: {model.source}, trust_remote_code: true}} runs that code: only if you trust it"
+        return Finding("model", f"{folder}: {kind} needs the Python code that comes with the model", right)
     return Finding("model", f"{folder}: {first_line(error)}", "a transformers model")
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line of bounded length."""
+    """The first line of an error's message, at most 200 characters; its type where the message is empty."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]
 
@@ -113,26 +113,25 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # as above
-        found = f"{folder} has no tokenizer that can be read: {first_line(error)}"
+        found = f"{folder} has no readable tokenizer: {first_line(error)}"
         raise DataProblem([Finding("model", found, _TOKENIZER)]) from error
     if not tokenizer.is_fast:
         raise DataProblem([Finding("model", f"{folder} has no fast tokenizer", "a folder with tokenizer.json")])
     if not trust_remote_code and (missing := _missing_vocabulary(folder, tokenizer)):
-        found = f"{folder} has no tokenizer: there is no {TOKENIZER}, and no {', no '.join(missing)}"
+        found = f"{folder} has no tokenizer: {', '.join([TOKENIZER, *missing])} are missing"
         raise DataProblem([Finding("model", found, _TOKENIZER)])
     part_control_tokens(tokenizer)
     return tokenizer
 
 
 def _missing_vocabulary(folder: Path, tokenizer: Any) -> list[str]:
-    """Files that a vocabulary would stand in and that are not there: transformers makes an empty one then, to which
-    every word is unknown."""
+    """Missing vocabulary files; without them transformers makes an empty vocabulary, in which every word is unknown."""
     names = [name for name in type(tokenizer).vocab_files_names.values() if name != TOKENIZER]
     return [] if (folder / TOKENIZER).is_file() else [name for name in names if not (folder / name).is_file()]
 
 
 def family_of(config: Any) -> Family:
-    """What kind of model a config describes."""
+    """The kind of model that a config describes: encoder, decoder or encoder-decoder."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -141,12 +140,12 @@ def family_of(config: Any) -> Family:
     if config.is_encoder_decoder:
         return "encoder-decoder"
     is_causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    # BERT and its kin are in both tables: they can be told to be causal, and are not.
+    # BERT and similar models are in both tables: they can be configured as causal models, but are not.
     return "decoder" if is_causal and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "encoder"
 
 
 def base_fingerprint(folder: Path, model: ModelRef) -> str:
-    """Hash of the files of the model that decide results, and of the earlier training that it goes on from."""
+    """Hash of the model's files that decide results, and of the earlier training that it starts from."""
     content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
     if model.adapter is None:
         return content
@@ -165,9 +164,9 @@ def _wrong_family(config: Any, family: Family, task: str) -> Finding | None:
 
 
 def positions_of(model: Any) -> int | None:
-    """The longest row in tokens that the model has positions for; None where there is no bound.
+    """The longest row in tokens that the model has positions for; None where it has no limit.
 
-    RoBERTa and its kin count from the padding token's number on: of 514 positions, 512 can be used.
+    RoBERTa and similar models count positions from the padding token's id on: 512 of 514 positions can be used.
     """
     for name, module in model.named_modules():
         is_table = type(module) is torch.nn.Embedding and name.rpartition(".")[2] == "position_embeddings"
@@ -178,9 +177,9 @@ def positions_of(model: Any) -> int | None:
 
 
 def pad_token_of(config: Any) -> int:
-    """The token that fills rows up: the config's, or its first end of text where it has none that the model knows.
+    """The padding token's id: the config's, or its first end-of-text token where the config has no valid one.
 
-    Fillers are masked; a decoder with a head for the row also finds a row's end by them.
+    Padding is masked; a decoder with a head for the row also uses it to find the end of a row.
     """
     eos = config.eos_token_id  # some models have several
     candidates = [config.pad_token_id, *(eos if isinstance(eos, list) else [eos])]

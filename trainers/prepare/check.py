@@ -1,4 +1,4 @@
-"""Check: what data and model turned out to be, told whole even where something is wrong; `hpo check` shows it."""
+"""Check: describes data and model completely, also where something is wrong with them; `hpo check` shows it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ EXAMPLES = 3
 
 
 def check(request: Check) -> Checked:
-    """Every finding, and facts of the rows that are sound; then the clean copy, where one is asked for.
+    """Every finding, facts about the valid rows, and the clean copy where the request asks for one.
 
-    What is found is what a sweep would refuse: both decide by `prepare`. Raises `DataProblem` with all that was found
-    where a source or the model cannot be read.
+    The findings are those for which a sweep is refused, because both use `prepare`. Raises `DataProblem` with all
+    findings where a source or the model cannot be read.
     """
     made = prepare(request.workload, request.intent)
-    # Rows that are unsound are left out of a copy.
+    # A clean copy leaves out invalid rows.
     findings = made.all_findings(with_rows=request.clean_dir is None)
     base = made.base
     if made.given.findings or base is None or len(made.tokens) < len(SPLITS):
@@ -52,9 +52,9 @@ def check(request: Check) -> Checked:
 
 
 def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:
-    """A split's rows with all their tokens."""
+    """A split's rows with their tokens, without a limit of length."""
     rows = made.splits[split]
-    if CATALOG[made.task.name].makes_blocks:  # one text at a time, or no block would be one of them
+    if CATALOG[made.task.name].makes_blocks:  # one text at a time, else blocks would join texts
         tokens = [one for row in rows for one in tokenize(made.task, base.tokenizer, [row], made.labels, UNCUT)]
     else:
         tokens = tokenize(made.task, base.tokenizer, rows, made.labels, UNCUT)
@@ -75,7 +75,7 @@ def _look(task: Task, name: str, tokens: Tokenized, given: Given, max_length: in
 
 
 def _tokens_over(task: Task, one: Encoded, max_length: int) -> int:
-    """Tokens that `max_length` cuts off a row; a text that is to be answered is cut as well."""
+    """How many tokens of a row `max_length` cuts off; the text of an answer is cut too."""
     texts = [one.ids, one.targets] if task.targets == "sequence" else [one.ids]
     return sum(max(0, len(text) - max_length) for text in texts)
 
@@ -96,7 +96,7 @@ def _facts(task: Task, rows: Sequence[Placed[Any]], tokens: Tokenized, labels: S
 
 
 def _label_counts(task: Task, tokens: Tokenized, labels: Sequence[str]) -> dict[str, int]:
-    """Rows, or words, that have each label."""
+    """How many rows, or words, have each label."""
     counts: Counter[str] = Counter()
     for row, made in tokens if labels else ():
         if task.targets == "token":  # a tag for every word, plus one
@@ -107,7 +107,7 @@ def _label_counts(task: Task, tokens: Tokenized, labels: Sequence[str]) -> dict[
 
 
 def _rendered(row: Placed[Any], one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -> Rendered:
-    """The text piece by piece as it is learned or not; else the text, and what is to be answered."""
+    """A row's text in pieces, each learned or not; or its text with the answer, where the answer is not in the text."""
     if task.targets == "token" and labels:
         words = zip(tokenizer.convert_ids_to_tokens(one.ids), one.targets, strict=True)
         return Rendered([Piece(f"{w}/{labels[int(t) - 1]} " if t else f"{w} ", bool(t)) for w, t in words])

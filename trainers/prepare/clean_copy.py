@@ -1,6 +1,6 @@
-"""A clean copy of the data, for `hpo check --fix`: the rows that a sweep would use, as they are, and what was left out.
+"""A clean copy of the data, for `hpo check --fix`: the rows that a sweep would use, and a list of those left out.
 
-Values are those of the source; a row that is no use, a duplicate and a leak are dropped, and each is told.
+Values are not changed. Invalid rows, duplicates and leaks between splits are left out, each with the reason.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def clean_copy(
     folder: Path, given: Given, kept: Mapping[str, Sequence[Placed[Any]]], repeats: Sequence[Repeat[Placed[Any]]],
     marked: Sequence[str],
 ) -> CleanCopy:  # fmt: skip
-    """Write `kept` of every split that the data names to SPLIT.jsonl in `folder`, which must not exist.
+    """Write the rows in `kept` of every split that the data names to `folder`/SPLIT.jsonl.
 
-    The folder appears whole, by rename. Raises `DataProblem` where values are none that JSON can hold.
+    `folder` must not exist; a rename creates it complete. Raises `DataProblem` for values that JSON cannot represent.
     """
     named = {name: [row.row for row in kept[name]] for name in SPLITS if name in given.splits}
     if findings := [finding for rows in named.values() for finding in _not_json(rows)]:
@@ -36,16 +36,16 @@ def clean_copy(
 
 
 def _not_json(rows: Sequence[Row]) -> Iterator[Finding]:
-    """The first row of each column whose values are dates, bytes or the like."""
-    told: set[str] = set()
+    """A finding at the first row of each column with values that JSON cannot represent, such as dates or bytes."""
+    reported: set[str] = set()
     for row in rows:
         for column, value in row.values.items():
             try:
                 json.dumps(value)
             except TypeError as error:
-                if column not in told:
+                if column not in reported:
                     yield Finding(row.where, f"{column}: {error}", "leave the column out of the source")
-                told.add(column)
+                reported.add(column)
 
 
 def _write(folder: Path, splits: Mapping[str, Sequence[Row]]) -> None:
@@ -65,7 +65,7 @@ def _write(folder: Path, splits: Mapping[str, Sequence[Row]]) -> None:
 
 
 def _dropped(name: str, given: Given, repeats: Sequence[Repeat[Placed[Any]]]) -> list[Dropped]:
-    """The rows of a split that its copy does not have."""
+    """The rows of a split that its copy leaves out."""
     unsound = [Dropped(name, found[0].where, _why_unsound(found)) for found in given.unsound[name]]
     return unsound + [Dropped(name, r.row.row.where, _why_repeated(r)) for r in repeats if r.split == name]
 

@@ -1,4 +1,4 @@
-"""What is wrong with rows, labels and tokens together, in bounds: no message repeats thousands of names. Pure."""
+"""Findings about many rows, labels or tokens together, of bounded length: none lists thousands of names. Pure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from trainers.protocol.messages import Finding
 from trainers.tasks.base import Task
 
 MOST_NAMES = 10
-"""Labels that one line names."""
+"""Labels listed in one line."""
 MOST_RESULTS = 50_000_000
-"""Numbers that an evaluation may measure, 400 MB of them."""
+"""Numbers in the results of one evaluation (400 MB)."""
 MOST_KINDS = 20
-"""Kinds of problems of rows that are listed."""
+"""Different problems of rows that are listed."""
 Tokenized = list[tuple[Placed[Any], list[Encoded]]]
 """Rows, each with its tokens."""
 
 
 def bounded(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings of rows, each kind with its first places and the number of others, at most `MOST_KINDS` of them."""
+    """Findings about rows, grouped by problem: each problem with its first places and the number of the others.
+
+    At most `MOST_KINDS` problems are listed.
+    """
     kinds: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         kinds.setdefault((finding.found, finding.expected), []).append(finding.where)
@@ -44,7 +47,7 @@ def bounded(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def unknown_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labels: Sequence[str]) -> list[Finding]:
-    """Every label that no training row has, and where it stands."""
+    """A finding for each split with labels that no training row has, with their places."""
     findings, known = [], set(labels)
     for name in ("validation", "test"):
         at: dict[str, list[str]] = {}
@@ -61,13 +64,13 @@ def unknown_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labe
 
 
 def too_many_results(task: Task, splits: Mapping[str, Sequence[Any]], labels: Sequence[str]) -> list[Finding]:
-    """Splits whose results, some numbers for each row and label, are too many to be kept at every evaluation."""
+    """A finding for each split whose per-row results are too large to be stored at every evaluation."""
     width = ROW_RESULTS[task.name].width(labels)
     return [
         Finding(
             f"data.{name}",
-            f"{len(splits[name]):,} rows with {len(labels):,} labels are {len(splits[name]) * width:,} numbers",
-            f"at most {MOST_RESULTS:,} at an evaluation: fewer rows (data.{name}_size), or fewer labels",
+            f"{len(splits[name]):,} rows with {len(labels):,} labels give {len(splits[name]) * width:,} numbers",
+            f"at most {MOST_RESULTS:,} per evaluation: use fewer rows (data.{name}_size) or fewer labels",
         )
         for name in ("validation", "test")
         if len(splits[name]) * width > MOST_RESULTS
@@ -75,7 +78,7 @@ def too_many_results(task: Task, splits: Mapping[str, Sequence[Any]], labels: Se
 
 
 def tokens_without_embedding(task: Task, tokens: Iterable[Tokenized], base: BaseFiles) -> list[Finding]:
-    """Tokens that rows use and the model has no embedding for, each with its rows."""
+    """A finding for each token that rows use but that has no embedding in the model, with the rows."""
     if (known := base.embeddings) is None:
         return []
     at: dict[int, list[str]] = {}
@@ -96,14 +99,14 @@ def tokens_without_embedding(task: Task, tokens: Iterable[Tokenized], base: Base
 
 
 def _texts_of(task: Task, one: Encoded) -> Iterator[Sequence[int]]:
-    """The tokens of a row, and of its answer where that is a text of its own."""
+    """The tokens of a row, and those of its answer where that is a separate text."""
     yield one.ids
     if task.targets == "sequence":
         yield [int(target) - 1 for target in one.targets]  # plus one: 0 is padding
 
 
 def spelled_control_tokens(tokenizer: Any, splits: Mapping[str, Sequence[Placed[Any]]]) -> list[str]:
-    """A note on rows that spell a control token, which is text there: who meant to end a text by hand should know."""
+    """A note on rows that contain a control token as text: it is not read as a control token there."""
     tokens = {json.dumps(token)[1:-1]: token for token in control_tokens(tokenizer)}
     pattern = re.compile("|".join(re.escape(spelled) for spelled in sorted(tokens, key=len, reverse=True)) or "(?!)")
     at: dict[str, list[str]] = {}
@@ -111,4 +114,4 @@ def spelled_control_tokens(tokenizer: Any, splits: Mapping[str, Sequence[Placed[
         if found := pattern.search(json.dumps(row.row.values, default=str)):
             at.setdefault(tokens[found[0]], []).append(row.row.where)
     named = [f"{token} ({places(wheres)})" for token, wheres in itertools.islice(at.items(), MOST_NAMES)]
-    return [f"rows spell control tokens, which are read as text: {', '.join(named)}"] if named else []
+    return [f"rows contain control tokens, which are read as text: {', '.join(named)}"] if named else []

@@ -1,4 +1,4 @@
-"""Why a split has no rows: which step took them, and what would leave some. Pure."""
+"""Why a split has no rows: the step that removed them, and the setting that would keep some. Pure."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from trainers.protocol.messages import DataRef, Finding
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows that each step of preparing has left."""
+    """The number of rows that each step of the preparation leaves."""
 
     given: Mapping[str, int]
-    """Sound rows of every split that the data names."""
+    """Valid rows of every split that the data names."""
     repeats: Sequence[tuple[str, str]]
-    """(split of a row that was dropped as a duplicate, split of the row that stays)."""
+    """(split of a row that was dropped as a duplicate, split of the row that is kept)."""
     cut: Mapping[str, int]
     """Rows of train, validation and test."""
     strata: int
-    """Different labels (or whatever is spread evenly) among the training rows before the cut."""
+    """Different strata (labels, for example) among the training rows before they are split."""
     are_documents: bool
-    """Whether the training rows are running text, so that sizes from 1 on count documents."""
+    """Whether the training rows are running text; sizes from 1 on then count documents."""
     learned: Mapping[str, int]
-    """Rows with something to learn, of every split that has rows which could be tokenized."""
+    """Rows with something to learn, for every split with rows that could be tokenized."""
 
 
 def why_empty(counts: Counts, data: DataRef, learns_uncut: Callable[[str], bool]) -> list[Finding]:
-    """A finding for each reason that leaves splits empty. `learns_uncut` says whether longer rows would teach."""
+    """A finding for each reason why splits are empty.
+
+    `learns_uncut` says whether a split would have something to learn with a larger `max_length`.
+    """
     splits: dict[tuple[str, str, str], list[str]] = {}
     for name in SPLITS:
         if counts.cut[name] == 0:
@@ -45,42 +48,42 @@ def why_empty(counts: Counts, data: DataRef, learns_uncut: Callable[[str], bool]
 
 
 def _all_gone(split: str, counts: Counts) -> tuple[str, str, str]:
-    """Of a split with a source of its own: (key path or "", why it is empty, what would be right)."""
+    """For a split with its own source: (key path or "", why it is empty, what would be right)."""
     given, more = counts.given[split], "more rows, or smaller validation_size and test_size"
     if given == 0:
         return "", "none of its rows can be used", "rows without findings"
     elsewhere = [kept for dropped, kept in counts.repeats if dropped == split and kept != split]
     if len(elsewhere) == given:
         others = " and ".join(dict.fromkeys(elsewhere))
-        why = f"all {given:,} of its rows are in {others} too, and what is held out is never trained on"
-        return "", why, f"another source than that of {others}"
+        why = f"all {given:,} of its rows are in {others} too, and held-out rows are never used for training"
+        return "", why, f"a source with rows that are not in {others}"
     if counts.are_documents:
-        why = f"all documents ({given:,}) go to the other splits"
+        why = f"all {given:,} documents go to the other splits"
         return "", why, "validation_size and test_size below 1 (larger ones count documents)"
     left = given - sum(dropped == split for dropped, _ in counts.repeats)
     return "", f"its {_different(left)} all go to the other splits", more
 
 
 def _not_cut_off(split: str, counts: Counts, data: DataRef) -> tuple[str, str, str]:
-    """Of a split that is cut from train: as above."""
+    """For a split that is cut from train: as above."""
     repeats = sum(dropped == "train" for dropped, _ in counts.repeats)
     rows = counts.given["train"] - repeats
     if rows < 3:
-        of = f" (of {counts.given['train']:,} that were given: the others are duplicates)" if repeats else ""
-        return "data.train", f"train has {_different(rows)}{of}", "at least 3: to train, to validate and to test"
+        of = f" (of {counts.given['train']:,} rows; the others are duplicates)" if repeats else ""
+        return "data.train", f"train has {_different(rows)}{of}", "at least 3: one each to train, validate and test"
     if counts.strata >= rows:
-        why = f"each of {rows:,} rows has a label of its own, so that none can be held out"
+        why = f"all {rows:,} rows have different labels, so none can be held out"
         return "data.label", why, "a column whose values repeat (is this one an id?)"
     size = data.test_size if split == "test" else data.validation_size
     share = f"{size:g}" if size >= 1 else f"a share of {size:g} of {rows:,} rows"
-    return f"data.{split}_size", f"{share} is no row", f"a larger share, or a number of rows: {split}_size: 1"
+    return f"data.{split}_size", f"{share} is less than one row", f"a larger share, or a number: {split}_size: 1"
 
 
 def _nothing_to_learn(rows: int, learns_uncut: bool) -> tuple[str, str, str]:
     if learns_uncut:
-        why = f"within max_length there is nothing to learn in any of {rows:,} rows"
+        why = f"all of {rows:,} rows have nothing to learn within max_length"
         return "", why, "a larger training.max_length, or shorter texts before the answer"
-    why = f"there is nothing to learn in any of {rows:,} rows"
+    why = f"all of {rows:,} rows have nothing to learn"
     return "", why, "rows with an answer (here all weights are 0, or all answers are empty)"
 
 

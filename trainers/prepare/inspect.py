@@ -1,6 +1,6 @@
-"""Inspect: everything that can be wrong with data or model, found before anything is trained; then the tokens.
+"""Inspect: finds every problem of data and model before anything is trained, then writes the tokens.
 
-Runs in a short-lived child: tokenizing starts threads, and the host must not have any.
+It runs in a short-lived child: tokenizing starts threads, and the host must not have any.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from trainers.protocol.codec import fingerprint
 from trainers.protocol.messages import Inspect, PreparedData, Workload
 
 FORMAT_VERSION = 4
-"""Raised when tokenizing changes, so that no cache of an older version is read."""
+"""Increase it when tokenizing changes, so that no cache of an older version is read."""
 Kept = dict[str, list[tuple[Placed[object], Encoded]]]
-"""Of each split, every row of tokens and the row that it was made of."""
+"""Split -> every row of tokens with the row of data that it comes from."""
 
 
 def inspect(request: Inspect) -> PreparedData:
-    """Read, check, cut and tokenize. Raises `DataProblem` with every finding; then nothing was written."""
+    """Read, check, split and tokenize the data. Raises `DataProblem` with every finding; then nothing is written."""
     workload = request.workload
     made = prepare(workload, request.intent)
     if findings := made.all_findings():
@@ -64,9 +64,9 @@ def inspect(request: Inspect) -> PreparedData:
 
 
 def data_fingerprint(workload: Workload, base: BaseFiles, kept: Kept) -> str:
-    """Hash of the rows in their splits and of everything that decides how they were cut and tokenized.
+    """Hash of the rows in their splits, and of everything that decides how they are split and tokenized.
 
-    The SHA-256 of one JSON text that is never held whole, for data may be large.
+    It is the SHA-256 of one JSON text, which is hashed piece by piece because data may be large.
     """
     how = [workload.task, base.max_length, workload.data.without_places()]
     digest = hashlib.sha256(f"[{_canonical(how)[1:-1]},{{".encode())
@@ -74,7 +74,7 @@ def data_fingerprint(workload: Workload, base: BaseFiles, kept: Kept) -> str:
         digest.update(f"{',' * (number > 0)}{_canonical(name)}:[".encode())
         before = None
         for index, (row, one) in enumerate(kept[name]):
-            # Of several rows of tokens that one row became, the first alone repeats it.
+            # Where one row of data gives several rows of tokens, only the first one includes its key.
             key = None if row is before else row.key
             before = row
             digest.update((",[" if index else "[").encode())
@@ -89,7 +89,7 @@ def _canonical(content: object) -> str:
 
 
 def _free_gpu_memory_mb() -> tuple[list[float], list[str]]:
-    """Free memory of each CUDA device, and a note where there are some that cannot be used."""
+    """Free memory of each CUDA device in MB, and a note where devices exist but cannot be used."""
     import torch
 
     if not torch.cuda.is_available():
@@ -105,11 +105,11 @@ def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:
     if made.repeats:
         notes.append(f"{len(made.repeats)} duplicate rows dropped")
     if others := contradictions(made.task, [(repeat.row, repeat.kept) for repeat in made.repeats]):
-        notes.append(f"{len(others)} of them have another answer than the row that stays")
+        notes.append(f"{len(others)} of them have a different answer from the row that is kept")
     if full:
         notes.append(f"{full} rows fill max_length {base.max_length}: longer ones were cut")
     if empty := sum(not many for name in SPLITS for _, many in made.tokens[name]):
-        notes.append(f"{empty} rows dropped: nothing to learn from within max_length {base.max_length}")
+        notes.append(f"{empty} rows dropped: nothing to learn within max_length {base.max_length}")
     return notes + (_rare_labels(kept["train"], made.labels) if made.task.name == "text-classification" else [])
 
 

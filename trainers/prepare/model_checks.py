@@ -1,6 +1,6 @@
-"""The base model as trials will have it, built without weights and asked by the very functions that trials use.
+"""Checks the base model without its weights, with the same functions that trials use.
 
-What one of the sweep's plans cannot do is found here, in milliseconds, before anything is trained or written.
+It finds in milliseconds what one of the sweep's plans cannot do, before anything is trained or written.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ from trainers.training.optimizer import OF_BITSANDBYTES
 T = TypeVar("T")
 QUANTIZING_METHODS = {"qlora", "loftq"}
 SHORTEST = 8
-"""Tokens: the least that `max_length` may be."""
+"""The minimum of `max_length`, in tokens."""
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A model without weights."""
+    """A model without weights, on the `meta` device."""
 
     model: Any
     new_parameters: list[str]
     new_modules: list[str]
-    """Those that every method trains in full: a head, and whatever else is new."""
+    """Modules that every method trains in full: the head, and all others that are new."""
     drawn_modules: list[str]
-    """The outermost modules that the checkpoint does not hold."""
+    """The outermost modules that the checkpoint does not contain."""
 
 
 def look_at_model(
     workload: Workload, intent: Intent, base: BaseFiles, labels: Sequence[str], findings: list[Finding]
 ) -> BaseFiles:
-    """The base with what its structure says; whatever a trial or the release could refuse goes to `findings`."""
+    """The base with facts from its structure; all that a trial or the release would refuse goes to `findings`."""
     refused = {plan.method: METHODS[plan.method].refuse(workload.task, base.family) for plan in intent.plans}
     unfit = [Finding("method", why, "see trainers/protocol/catalog.py") for why in refused.values() if why]
     findings += in_their_place(intent, [*machine_findings(intent), *unfit])
@@ -88,27 +88,30 @@ def look_at_model(
 def build_skeleton(
     workload: Workload, base: BaseFiles, labels: Sequence[str], findings: list[Finding]
 ) -> Skeleton | None:
-    """The model with the task's head and no weights; None with a finding where its files do not give it."""
+    """The model with the task's head, without weights; None where it cannot be built from its files.
+
+    Adds to `findings` why it cannot be built, and which weights the checkpoint lacks.
+    """
     if findings and any(finding.where == "model" for finding in findings):
-        return None  # the wrong kind of model, say: what else it cannot do is of no interest
+        return None  # for example the wrong kind of model: further problems do not matter
     try:
         model, drawn = TASKS[workload.task].load_model(
             str(base.folder), list(labels) or ["a", "b"], trust_remote_code=workload.model.trust_remote_code,
             dtype=torch.float32, use_safetensors=True, device_map="meta",
         )  # fmt: skip
-    except Exception as error:  # noqa: BLE001  # transformers and safetensors raise what they like: no such model
+    except Exception as error:  # noqa: BLE001  # transformers and safetensors raise many kinds of errors
         findings.append(_unbuildable(workload, base, error))
         return None
-    new = sorted({*drawn, *TASKS[workload.task].head_parameters(model)})  # as `load_base` has it
+    new = sorted({*drawn, *TASKS[workload.task].head_parameters(model)})  # as in `load_base`
     skeleton = Skeleton(model, new, new_modules_of(model, new), new_modules_of(model, drawn))
     if lacking := _lacking(skeleton):
         found = f"{base.folder} lacks weights that its config.json describes: {named(lacking)}"
-        findings.append(Finding("model", found, "a complete model: these would be drawn at random"))
+        findings.append(Finding("model", found, "a complete model: these would be random"))
     return skeleton
 
 
 def _lacking(skeleton: Skeleton) -> list[str]:
-    """Modules without weights that are no fresh head: all of a language model, of others layers and embeddings."""
+    """Modules without weights that are not a new head: any of a language model, else layers and embeddings."""
     model = skeleton.model
     embeddings, prefix = model.get_input_embeddings(), f"{model.base_model_prefix}."
     inside = [name for name in skeleton.drawn_modules if model.base_model is model or name.startswith(prefix)]
@@ -128,7 +131,7 @@ def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Findi
     for names, what in ((auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "images"),
                         (auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES, "sound")):  # fmt: skip
         if kind in names:
-            return Finding("model", f"{kind} is a model of {what}", f"{workload.task} needs a language model")
+            return Finding("model", f"{kind} is a model for {what}", f"{workload.task} needs a language model")
     return Finding("model", f"{base.folder} cannot be loaded: {first_line(error)}", "a complete safetensors model")
 
 
@@ -136,12 +139,12 @@ def _unbuildable(workload: Workload, base: BaseFiles, error: Exception) -> Findi
 
 
 def machine_findings(intent: Intent) -> list[Finding]:
-    """Settings that this machine cannot do."""
+    """Findings for settings that this machine cannot run."""
     findings = []
     optimizers = {str(plan.settings["optim"]) for plan in intent.plans}
     for name in sorted(optimizers):
         if name.startswith("paged") and not torch.cuda.is_available():
-            findings.append(Finding("training.optim", f"{name} needs a GPU", "without one: adamw_bnb_8bit"))
+            findings.append(Finding("training.optim", f"{name} needs a GPU", "without a GPU use adamw_bnb_8bit"))
     if importlib.util.find_spec("bitsandbytes") is None:
         methods = {plan.method for plan in intent.plans} & QUANTIZING_METHODS
         found = "needs the package bitsandbytes"
@@ -157,7 +160,7 @@ def machine_findings(intent: Intent) -> list[Finding]:
 
 
 def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[Finding]:
-    """What the model has no module for, of all plans, each once."""
+    """Findings for modules that the plans name but the model does not have, each once."""
     findings: list[Finding] = []
     model, new = skeleton.model, skeleton.new_modules
 
@@ -183,7 +186,7 @@ LAYER_FINDERS: dict[str, tuple[Callable[[torch.nn.Module, Collection[str]], list
     "ia3": (key_value_layers, feed_forward_outputs),
     "adapter": (attention_outputs, feed_forward_outputs),
 }
-"""What methods look for that take no names of layers."""
+"""How methods that need no names of layers find their layers."""
 
 
 def _text(plan: MethodPlan, name: str) -> str | None:
@@ -191,7 +194,7 @@ def _text(plan: MethodPlan, name: str) -> str | None:
 
 
 def in_their_place(intent: Intent, findings: Iterable[Finding]) -> list[Finding]:
-    """Findings at the key that a searched setting has in the YAML."""
+    """Findings with the YAML key of a searched setting: `search_space.NAME` instead of `training.NAME`."""
 
     def place(where: str) -> str:
         section, _, name = where.partition(".")
@@ -203,12 +206,12 @@ def in_their_place(intent: Intent, findings: Iterable[Finding]) -> list[Finding]
 
 
 def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
-    """What becomes of an output embedding that shares its weight and is to be trained in full."""
+    """Notes on output embeddings that share their weight and are trained in full, so that they are untied."""
     choices = {_text(plan, "modules_to_save") for plan in plans}
     heads = {head for choice in choices if (head := shared_head(choice, skeleton.model))}
     return [
         f"modules_to_save: {head} shares its weight with {', '.join(shared_with(skeleton.model, head))}; "
-        "trials give it a weight of its own"
+        "trials give it its own weight"
         for head in sorted(heads)
     ]
 
@@ -217,7 +220,7 @@ def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
 
 
 def adapter_findings(workload: Workload, labels: Sequence[str], skeleton: Skeleton) -> list[Finding]:
-    """Why the earlier training that the sweep goes on from does not fit; the skeleton has its layers from then on."""
+    """Findings on an earlier training that does not fit the model; afterwards the skeleton has its layers."""
     if workload.model.adapter is None:
         return []
     from trainers.model.initial_adapter import earlier_training  # late: PEFT takes seconds
@@ -235,16 +238,16 @@ def adapter_findings(workload: Workload, labels: Sequence[str], skeleton: Skelet
 
 
 def _max_length(workload: Workload, plans: Iterable[MethodPlan], positions: int | None) -> tuple[int, list[Finding]]:
-    """The longest row, and what is wrong with the one that the sweep asks for."""
+    """The longest row in tokens, and a finding where the sweep's `max_length` is too large."""
     if positions is None:
         return workload.max_length, []
     learned = max((int(plan.settings.get("num_virtual_tokens") or 0) for plan in plans), default=0)
     room = positions - learned
-    before = f", of which num_virtual_tokens takes {learned}" if learned else ""
+    before = f", and num_virtual_tokens takes {learned} of them" if learned else ""
     if room < SHORTEST:
         found = f"got {learned}, but the model has {positions} positions"
         where = "training.num_virtual_tokens" if learned else "model"
-        return workload.max_length, [Finding(where, found, f"room for {SHORTEST} tokens more")]
+        return workload.max_length, [Finding(where, found, f"space for {SHORTEST} more tokens")]
     if workload.max_length <= room:
         return workload.max_length, []
     if not workload.max_length_is_given:
@@ -257,7 +260,7 @@ def _length_notes(base: BaseFiles, max_length: int, positions: int | None) -> li
     said = base.tokenizer.model_max_length
     if said >= max_length:
         return []
-    has = "no bound of positions" if positions is None else f"{positions:,} positions"
+    has = "no limit of positions" if positions is None else f"{positions:,} positions"
     return [f"the tokenizer's model_max_length is {said:,}, max_length is {max_length:,}; the model has {has}"]
 
 
@@ -265,12 +268,12 @@ def _length_notes(base: BaseFiles, max_length: int, positions: int | None) -> li
 
 
 def _release(intent: Intent, unreleasable: dict[str, str], able: list[str]) -> tuple[list[Finding], list[str]]:
-    """A finding where the YAML asks for a release and no champion can have one, else a note of those that cannot."""
+    """A finding where the YAML asks for a release that no champion can have, else a note on methods without one."""
     if intent.release == "no" or not unreleasable:
         return [], []
     reasons = "; ".join(dict.fromkeys(unreleasable.values()))
     if able:
-        return [], [f"only a champion of {' or '.join(able)} can be released: {reasons}"]
+        return [], [f"only a champion of method {' or '.join(able)} can be released: {reasons}"]
     if intent.release == "asked":
         return [Finding("promote", reasons, "write promote: false, or choose another model or method")], []
-    return [], [f"there will be no release, the champion stays an adapter: {reasons}"]
+    return [], [f"there will be no release; the champion stays an adapter: {reasons}"]

@@ -1,4 +1,4 @@
-"""What is no mistake in the data but should be known, each with the first few places; nothing is mended silently."""
+"""Notes on data that is valid but unusual, each with the first few places; nothing is corrected silently."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from trainers.data.splits import SPLITS, Placed
 from trainers.tasks.base import Task
 
 NEAR_EMPTY = 10
-"""A label with fewer training rows is hard to learn and hard to measure."""
+"""A label with fewer training rows than this is hard to learn and hard to measure."""
 Pair = tuple[Placed[Any], Placed[Any]]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen in one split."""
+    """Facts about one split."""
 
     rows: list[Placed[Any]]
-    """Those that a trial will see."""
+    """The rows that a trial will use."""
     duplicates: list[Pair]
-    """Rows as given whose input came before, and where."""
+    """Rows with the input of an earlier row, each with that row."""
     shared: dict[str, list[Pair]]
-    """Other split -> rows that it has too, and where."""
+    """Other split -> rows that are in it too, each with its row there."""
     too_long: list[tuple[Placed[Any], int]]
-    """Rows that are cut, with the tokens they lose."""
+    """Rows that are cut, with the number of tokens that they lose."""
 
 
 def notes_on(
     seen: Mapping[str, Seen], train_labels: Mapping[str, int], marked: Sequence[str], task: Task, max_length: int
 ) -> list[str]:
-    """One line for each kind of thing. `train_labels` counts rows (or words); `marked` are files."""
-    notes = [f"{file} begins with a byte order mark; it is read all the same" for file in marked]
+    """One line for each kind of note.
+
+    `train_labels` counts rows (or words) by label; `marked` are files with a byte order mark.
+    """
+    notes = [f"{file} begins with a byte order mark; it is skipped" for file in marked]
     for name in seen:
         notes += _repeats(name, seen[name], task) + _cuts(name, seen[name], max_length)
     counts = {label: count for label, count in train_labels.items() if label != "O"}
@@ -48,7 +51,8 @@ def _repeats(name: str, seen: Seen, task: Task) -> list[str]:
         found = f"{name}: {len(seen.duplicates)} duplicate rows; a sweep drops them"
         notes.append(f"{found}: {_pairs(seen.duplicates)}")
     if others := contradictions(task, seen.duplicates):
-        found = f"{name}: {len(others)} rows have the text of another row and another answer; a sweep keeps the first"
+        found = f"{name}: {len(others)} rows have the same text as another row but a different answer"
+        found += "; a sweep keeps the first"
         notes.append(f"{found}: {_pairs(others)}")
     for other, pairs in seen.shared.items():
         if SPLITS.index(name) < SPLITS.index(other):
@@ -58,7 +62,7 @@ def _repeats(name: str, seen: Seen, task: Task) -> list[str]:
 
 
 def contradictions(task: Task, pairs: Sequence[Pair]) -> list[Pair]:
-    """Rows of the same input, and another answer."""
+    """The pairs of rows with the same input whose answers differ."""
     return [(row, other) for row, other in pairs if task.answer(row.example) != task.answer(other.example)]
 
 
@@ -88,13 +92,13 @@ def _one_sided(counts: Mapping[str, int]) -> list[str]:
     if not counts or max(counts.values()) <= 0.9 * sum(counts.values()):
         return []
     most = max(counts, key=lambda label: counts[label])
-    return [f"{most} is {counts[most] / sum(counts.values()):.0%} of the training labels: judge by f1_macro"]
+    return [f"{most} is {counts[most] / sum(counts.values()):.0%} of the training labels: compare trials by f1_macro"]
 
 
 def _alike(counts: Mapping[str, int]) -> list[str]:
-    """Labels that a person would take for one."""
+    """Labels that look the same to a person."""
     spelled: dict[str, list[str]] = {}
     for label in counts:
         spelled.setdefault(" ".join(label.casefold().split()), []).append(label)
     pairs = [" and ".join(repr(cut(label)) for label in same) for same in spelled.values() if len(same) > 1]
-    return [f"labels that differ in upper and lower case or blanks only: {names(pairs)}"] if pairs else []
+    return [f"labels that differ only in case or spaces: {names(pairs)}"] if pairs else []

@@ -1,4 +1,4 @@
-"""Data and model as a trial will be given them, and every problem on the way: `Inspect` and `Check` both decide by it.
+"""Prepares data and model for trials and collects every problem; both `Inspect` and `Check` use it.
 
 sources ─► rows ─► without duplicates ─► train, validation, test ─► labels ─► tokens
                                                  base model's files ─────────┘
@@ -31,56 +31,56 @@ from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
 
 UNCUT = 1 << 20
-"""Tokens: longer than any row."""
+"""A `max_length` in tokens that is longer than any row."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the sources hold."""
+    """The content of the sources."""
 
     splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
-    """The sound rows of every split that the data names."""
+    """The valid rows of every split that the data names."""
     unsound: dict[str, list[list[Finding]]] = field(default_factory=dict)
-    """What is wrong with each of its other rows."""
+    """The findings of each invalid row, by split."""
     findings: list[Finding] = field(default_factory=list)
-    """What is wrong with a source as a whole."""
+    """The findings about whole sources."""
     notes: list[str] = field(default_factory=list)
-    """How files were read, where that is not plain to see."""
+    """How files were read, where that is not obvious."""
 
     def row_findings(self) -> list[Finding]:
-        """What is wrong with single rows, in bounds."""
+        """The findings about single rows, a bounded number of them."""
         return bounded([f for rows in self.unsound.values() for row in rows for f in row])
 
 
 @dataclass
 class Prepared:
-    """What became of the data, as far as it can be used."""
+    """The result of every step of the preparation, as far as it was possible."""
 
     task: Task
     data: DataRef
-    """With a source for each split that names of files say."""
+    """The data's sources, with one for each split that file names stand for."""
     given: Given = field(default_factory=Given)
     kept: dict[str, list[Placed[Any]]] = field(default_factory=dict)
-    """The sound rows of every split that the data names, without duplicates."""
+    """The valid rows of every split that the data names, without duplicates."""
     repeats: list[Repeat[Placed[Any]]] = field(default_factory=list)
     splits: dict[str, list[Placed[Any]]] = field(default_factory=dict)
-    """train, validation and test after the cut."""
+    """The final rows of train, validation and test."""
     labels: list[str] = field(default_factory=list)
     scale: Scale | None = None
     base: BaseFiles | None = None
     tokens: dict[str, Tokenized] = field(default_factory=dict)
-    """Of each split, when there is a tokenizer and a row to tokenize."""
+    """The tokens of each split, where there is a tokenizer."""
     findings: list[Finding] = field(default_factory=list)
-    """What is wrong with the model, and what no row can know alone."""
+    """The findings about the model, and about many rows together."""
     notes: list[str] = field(default_factory=list)
 
     def all_findings(self, *, with_rows: bool = True) -> list[Finding]:
-        """All that is wrong, or all but what is wrong with single rows."""
+        """All findings; without `with_rows` those about single rows are left out."""
         return [*self.given.findings, *(self.given.row_findings() if with_rows else ()), *self.findings]
 
 
 def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
-    """Read, check, cut and tokenize, going on past each problem as far as that makes sense."""
+    """Read, check, split and tokenize the data, and continue after each problem as far as that makes sense."""
     made = Prepared(TASKS[workload.task].at(workload.clock), workload.data)
     _read(made)
     made.base = look_at_base(workload, made.findings)
@@ -90,7 +90,7 @@ def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
     if made.base is not None:
         made.base = look_at_model(workload, intent or Intent(), made.base, made.labels, made.findings)
         made.notes += made.base.notes
-        if not workload.model.adapter:  # an earlier training brings a head of its own
+        if not workload.model.adapter:  # an earlier training has its own head
             made.notes += made.task.head_notes(made.base.config, made.labels)
         made.notes += made.task.tokenizer_notes(made.base.tokenizer)
         if not CATALOG[made.task.name].makes_blocks:
@@ -114,7 +114,7 @@ def _read(made: Prepared) -> None:
 
 
 def read_given(task: Task, data: DataRef) -> Given:
-    """The rows of every split that the data names, each looked at alone."""
+    """The rows of every split that the data names, each checked by itself."""
     given, checked = Given(), dict[str, list[tuple[Row, Keyed[Any] | Finding]]]()
     documents = data.documents if CATALOG[task.name].makes_blocks else "line"
     for name, source in data.sources().items():
@@ -141,7 +141,7 @@ def read_given(task: Task, data: DataRef) -> Given:
 
 
 def _learn_labels(made: Prepared) -> None:
-    """What the training rows say of labels, and what is wrong with the splits because of it."""
+    """Collect the labels and the scale of the training rows, and findings about the splits that follow from them."""
     if not made.splits.get("train") or made.given.findings:
         return
     train = [row.example for row in made.splits["train"]]
@@ -153,8 +153,7 @@ def _learn_labels(made: Prepared) -> None:
 
 
 def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
-    """All splits, cut from train where the data names no source of their own: of running text the end, of other rows
-    a sample."""
+    """All splits; those without a source are cut from train: the end of running text, a sample of other rows."""
     splits = {"train": list[Placed[Any]](), **kept}
     for name in ("test", "validation"):
         if name not in data.sources():
@@ -167,7 +166,7 @@ def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str
 
 
 def _tokenize(made: Prepared, base: BaseFiles) -> None:
-    """Tokenize every split; an example that cannot be tokenized is an unsound row, a task that cannot is a finding."""
+    """Tokenize every split; a row that cannot be tokenized is an invalid row, a task that cannot is a finding."""
     for name in SPLITS:
         try:
             tokens = tokenize(made.task, base.tokenizer, made.splits[name], made.labels, base.max_length)
@@ -181,7 +180,7 @@ def _tokenize(made: Prepared, base: BaseFiles) -> None:
 
 
 def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> None:
-    """Count rows among the unsound ones of the source that they came from."""
+    """Move rows to the invalid ones of their source."""
     made.splits[split] = [row for row in made.splits[split] if id(row) not in refused]
     for name, unsound in made.given.unsound.items():
         rows = made.kept[name]
@@ -193,8 +192,10 @@ def _leave_out(made: Prepared, split: str, refused: Mapping[int, Finding]) -> No
 def tokenize(
     task: Task, tokenizer: Any, rows: Sequence[Placed[Any]], labels: Sequence[str], max_length: int
 ) -> list[tuple[Placed[Any], Made]]:
-    """Rows with their tokens, or why they have none. Rows with labels that no training row has are left out: they are
-    a finding already."""
+    """Rows with their tokens, or with the finding why they have none.
+
+    Rows with labels that no training row has are left out: there is a finding about them already.
+    """
     known = set(labels)
     sound = [row for row in rows if known.issuperset(task.labels([row.example]))]
     if not sound:
@@ -203,7 +204,7 @@ def tokenize(
 
 
 def counts_of(made: Prepared) -> Counts:
-    """How many rows each step has left, for words on what took them."""
+    """How many rows each step leaves, to explain an empty split."""
     return Counts(
         given={name: len(rows) for name, rows in made.given.splits.items()},
         repeats=[(repeat.split, repeat.kept_split) for repeat in made.repeats],
@@ -215,7 +216,7 @@ def counts_of(made: Prepared) -> Counts:
 
 
 def learns_uncut(made: Prepared, split: str) -> bool:
-    """Whether a split whose rows hold nothing to learn would hold something without `max_length`."""
+    """Whether a split without anything to learn would have something to learn without `max_length`."""
     if made.base is None:
         return False
     rows = made.splits[split][:1000]

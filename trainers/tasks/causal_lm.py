@@ -14,17 +14,19 @@ from trainers.tasks import columns as read
 from trainers.tasks.next_token import NextToken, encoded_span
 
 _CHARACTERS_AT_ONCE = 1_000_000
-"""Texts that are tokenized together: the tokenizer keeps ten times as much of them while it does."""
+"""Characters that are tokenized together: meanwhile the tokenizer needs ten times their memory."""
 
 
 class CausalLM(NextToken):
+    """Language modelling on texts that are joined and cut into blocks."""
+
     name = "causal-lm"
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Text] | Finding:
         text = read.text(row, columns)
         if isinstance(text, Finding):
             return text
-        # In running text nothing is a duplicate: a line may well come twice.
+        # Running text has no duplicates: a line may occur twice.
         return Keyed(Text(text), key=None if row.is_document else text.strip(), stratum=None)
 
     def check_all(self, train: Sequence[Keyed[Text]], where: str) -> list[Finding]:
@@ -33,8 +35,10 @@ class CausalLM(NextToken):
     def encode(
         self, tokenizer: Any, examples: Sequence[Text], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        """Every document ends with the end-of-text token, and keeps those that it has; blocks run on from one document
-        to the next, and the last block is as long as it comes."""
+        """Blocks of `max_length` tokens, which continue from one document to the next; the last block is shorter.
+
+        Every document ends with the end-of-text token; those that it contains are kept.
+        """
         end = tokenizer.eos_token_id
         blocks: list[list[Encoded]] = []
         buffer: list[int] = []

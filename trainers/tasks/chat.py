@@ -18,14 +18,16 @@ from trainers.tasks.next_token import NextToken, encoded_span, mask_of_spans
 from trainers.tasks.turns import Lesson, Turns
 
 AT_ONCE = 512
-"""Conversations tokenized together: the places of their tokens take more memory than the tokens."""
+"""Conversations that are tokenized together: the places of their tokens take more memory than the tokens."""
 
 
 class Chat(NextToken):
+    """Conversations in the model's chat template; only the assistant's turns are learned."""
+
     name = "chat"
 
     def __init__(self, clock: str = "") -> None:
-        """`clock` is what templates that print the date are shown, as local ISO time: now without."""
+        """`clock` is the local ISO time for templates that print the date; empty for now."""
         self._clock = clock
 
     def at(self, clock: str) -> Chat:
@@ -41,13 +43,15 @@ class Chat(NextToken):
     def tokenizer_notes(self, tokenizer: Any) -> list[str]:
         if not isinstance(tokenizer.chat_template, Mapping):
             return []
-        return [f"the model has chat templates named {', '.join(sorted(tokenizer.chat_template))}: default is used"]
+        return [f"the model has chat templates named {', '.join(sorted(tokenizer.chat_template))}: using default"]
 
     def encode(
         self, tokenizer: Any, examples: Sequence[Conversation], labels: Sequence[str], max_length: int
     ) -> list[Made]:
-        """One row of tokens for a conversation, or for each of its turns where the template writes a last turn unlike
-        the others: every turn is learned as it stands when it is asked for."""
+        """One row of tokens for a conversation, or for each turn where the template writes a last turn differently.
+
+        Every turn is learned as the model has to write it: after the prompt that asks for it.
+        """
         source = _source(tokenizer)
         control = ControlTokens(frozen(tokenizer), source)
         try:

@@ -1,4 +1,4 @@
-"""Reads the columns of a row: each returns what it holds, or the finding that says why it is of no use."""
+"""Reads the columns of a row: each function returns the value, or the finding why it is invalid."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trainers.protocol.messages import Finding
 _ITEM_PATTERN = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]'"{}()]+)"""
 _ITEM = re.compile(_ITEM_PATTERN)
 _FLAT = re.compile(rf"\[\s*(?:{_ITEM_PATTERN}(?:\s*,\s*|\s+|(?=\])))*\]")
-"""A list without lists in it; numpy writes no commas, and Python would join its texts."""
+"""A list without nested lists; numpy writes no commas, and Python would join its texts."""
 
 
 def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
-    """What stands in the column for `role`, of any kind."""
+    """The value in the column for `role`, of any type."""
     name = columns[role]
     if name not in row.values:
         return Finding(row.where, f"has no column {name!r} for data.{role}", f"the row has: {names_of(row)}")
@@ -29,13 +29,15 @@ def column(row: Row, columns: Mapping[str, str], role: str) -> Any | Finding:
 
 
 def shown(value: object) -> str:
-    """A value as a finding writes it, not longer than a line."""
+    """The `repr` of a value, cut to a line."""
     return cut(repr(value[: MAX_SHOWN + 1] if isinstance(value, (str, list)) else value))
 
 
 def listed(value: Any) -> Any:
-    """The list that a cell of a table holds as text, as JSON, Python or numpy write it (`["a", "b"]`, `['a' 'b']`,
-    `[0, 1]`); all else as it is. Nothing is run."""
+    """The list that a table's cell contains as text, written by JSON, Python or numpy; any other value unchanged.
+
+    Examples are `["a", "b"]`, `['a' 'b']` and `[0, 1]`. No code is run.
+    """
     if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
         return value
     text = value.strip()
@@ -59,7 +61,7 @@ def _item(written: str) -> Any:
 
 
 def text(row: Row, columns: Mapping[str, str], role: str = "text") -> str | Finding:
-    """A text that is not empty."""
+    """The text in the column for `role`, which must not be empty."""
     value = column(row, columns, role)
     if isinstance(value, Finding):
         return value
@@ -78,10 +80,12 @@ def texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str | None] | Find
 
 
 def as_label(value: object, where: str, name: str) -> str | Finding:
-    """A label as text. Numbers and truth values are labels too; 1.0 is 1, for tables make floats of whole numbers where
-    some are missing."""
+    """A label as text; numbers and booleans are labels too.
+
+    1.0 becomes 1: tables turn integers into floats where some values are missing.
+    """
     if isinstance(value, float) and math.isfinite(value):
         value = int(value) if value.is_integer() else repr(value)
     if not isinstance(value, (str, int)) or not str(value).strip():
-        return Finding(where, f"{name} is {shown(value)}", "expected a label: text, a number or a truth value")
+        return Finding(where, f"{name} is {shown(value)}", "expected a label: text, a number, true or false")
     return str(value).strip()

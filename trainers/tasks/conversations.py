@@ -1,4 +1,4 @@
-"""Conversations as rows have them: OpenAI's messages, ShareGPT's, as lists or as their JSON, with tools or without."""
+"""Reads conversations from rows: OpenAI's and ShareGPT's messages, as lists or JSON text, with or without tools."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ EXPECTED = 'expected [{"role": "user", "content": ...}, {"role": "assistant", ..
 
 @dataclass(frozen=True)
 class Conversation:
+    """A row's conversation, which ends with the assistant's turn."""
+
     messages: list[dict[str, Any]]
-    """As templates read them."""
+    """Messages as templates read them."""
     weights: tuple[int, ...]
-    """0 for an assistant's turn that is read but not learned."""
+    """One for each message; 0 for an assistant's turn that is read but not learned."""
     where: str
     tools: list[dict[str, Any]] | None = None
 
     @property
     def key(self) -> str:
-        """Equal for equal conversations."""
+        """A text that is equal for equal conversations."""
         return json.dumps(self.messages if self.tools is None else [self.tools, self.messages])
 
 
 def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Finding:
-    """The conversation of a row, or why it is none to learn from."""
+    """The conversation of a row, or the finding why it cannot be learned."""
     name = columns["messages"]
     if name not in row.values:
         has = f"the row has: {names_of(row)}"
@@ -58,8 +60,10 @@ def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Fi
 
 
 def _turns(given: Any, system: object) -> list[Any]:
-    """The turns of a list, or of the mapping of lists that `datasets` makes of it; ShareGPT's `system` comes first.
-    Empty for what are no turns."""
+    """The turns of a list, or of a mapping of lists as `datasets` stores it; ShareGPT's `system` comes first.
+
+    Empty where the value has no turns.
+    """
     if isinstance(given, Mapping) and all(isinstance(values, list) for values in given.values()):
         is_table = len({len(values) for values in given.values()}) == 1
         given = [dict(zip(given, turn, strict=True)) for turn in zip(*given.values(), strict=True)] if is_table else []
@@ -72,7 +76,7 @@ def _turns(given: Any, system: object) -> list[Any]:
 
 
 def _weight(turn: Mapping[str, Any]) -> Any:
-    """1 where nothing is said: Parquet has null then."""
+    """A turn's weight, 1 without one; Parquet has null then."""
     weight = turn.get("weight")
     return 1 if weight is None else weight
 
@@ -91,5 +95,5 @@ def _message(turn: object) -> dict[str, Any] | str:
     if not content.strip() and message["role"] in ("user", "assistant") and "tool_calls" not in message:
         return "is empty"
     if _weight(turn) not in (0, 1):
-        return f"has the weight {_weight(turn)!r:.100}, neither 0 nor 1"
+        return f"has the weight {_weight(turn)!r:.100}, expected 0 or 1"
     return message

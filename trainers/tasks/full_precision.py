@@ -1,6 +1,7 @@
-"""Heads that compute in float32 whatever the rest of a model computes in.
+"""Heads that compute in float32, also where the rest of the model computes in lower precision.
 
-bf16 has 8 bits: of 100 different texts a head in bf16 gives some twenty different numbers, and ties have no rank.
+bf16 has 8 bits of precision: for 100 different texts a head in bf16 gives only about twenty different values, and tied
+values cannot be ranked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 
 
 class _InFloat32(torch.nn.Module):
-    """What is put before a module's own class. A class and no hook, so that copies of the module behave as it does."""
+    """A base class that is put before a module's class; unlike a hook it also works in copies of the module."""
 
     def forward(self, *given: Any, **named: Any) -> Any:
         device = next(self.parameters()).device.type

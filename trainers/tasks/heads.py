@@ -1,4 +1,4 @@
-"""What tasks with a new head on one or two texts share: tokenizing, loading, the logits."""
+"""The common part of tasks with a head on one or two texts: tokenizing, loading and logits."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ _KIND = "ForSequenceClassification"
 
 @dataclass(frozen=True)
 class Texts:
-    """One text, or two that belong together."""
+    """The input of a row: one text or a pair of texts."""
 
     text: str
     pair: str | None
 
     @property
     def key(self) -> str | tuple[str, str]:
+        """Equal for rows with the same input."""
         return self.text.strip() if self.pair is None else (self.text.strip(), self.pair.strip())
 
     def as_row(self) -> dict[str, str]:
+        """The texts by their columns, as the released model is measured on them."""
         return {"text": self.text} if self.pair is None else {"text": self.text, "text_pair": self.pair}
 
 
 def texts_with(
     row: Row, columns: Mapping[str, str], role: str, read_value: Callable[[object, str, str], T | Finding]
 ) -> tuple[Texts, T] | Finding:
-    """A row's texts, and what `read_value(value, where, column)` makes of its column for `role`."""
+    """A row's texts, and the value of its column for `role`, read by `read_value(value, where, column)`."""
     texts, value = read.texts(row, columns), read.column(row, columns, role)
     if isinstance(texts, Finding):
         return texts
@@ -48,7 +50,7 @@ def texts_with(
 
 
 class SequenceHead(Task):
-    """A head whose logits, [rows, labels], belong to the row as a whole."""
+    """A task whose head gives one vector of logits per row, [rows, labels]."""
 
     targets: TargetKind = "row"
 
@@ -68,7 +70,7 @@ class SequenceHead(Task):
 
 
 def row_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """[rows, labels] in float32."""
+    """The logits of a batch, float32 [rows, labels]."""
     logits: torch.Tensor = model(**batch.inputs).logits.float()
     return logits
 
@@ -76,12 +78,12 @@ def row_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 def encode_texts(
     tokenizer: Any, texts: Sequence[Texts], targets: Sequence[Sequence[float]], max_length: int
 ) -> list[list[Encoded]]:
-    """Each row cut to `max_length`, the longer of two texts first. "[SEP]" in a text is text."""
+    """Tokenize rows and cut each to `max_length` tokens, of a pair the longer text first; "[SEP]" in a text is text."""
     pairs = [t.pair for t in texts] if any(t.pair is not None for t in texts) else None
     batch: Mapping[str, Any] = tokenizer(
         [t.text for t in texts], pairs, truncation=True, max_length=max_length, split_special_tokens=True
     )
-    # Models with a segment embedding read 0 where nothing is said: right for one text, wrong for two.
+    # Models with a segment embedding use 0 without types: that is right for one text, and wrong for two.
     types = batch.get("token_type_ids") if pairs else None
     return [
         [Encoded(ids, target, types[row] if types else None)]

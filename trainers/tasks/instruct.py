@@ -1,4 +1,4 @@
-"""Instruction tuning from columns: a template makes one text of them, with loss on the answer only."""
+"""Instruction tuning from columns: a template joins them to one text, and only the answer is learned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainers.tasks.next_token import NextToken, encoded_span
 
 @dataclass(frozen=True)
 class Piece:
-    """What the template writes, or what a row has in a column."""
+    """A part of a filled template: its literal text, or a column's value."""
 
     text: str
     is_literal: bool
@@ -26,7 +26,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Instruction:
-    """A row in its template: what comes before the answer, and the answer with what the template has after it."""
+    """A row in its template: the pieces before the answer, and the answer with the template's pieces after it."""
 
     before: tuple[Piece, ...]
     after: tuple[Piece, ...]
@@ -35,21 +35,23 @@ class Instruction:
 
     @property
     def prompt(self) -> str:
+        """The text before the answer."""
         return "".join(piece.text for piece in self.before)
 
     @property
     def answer(self) -> str:
+        """The answer and the rest of the template."""
         return "".join(piece.text for piece in self.after)
 
 
 @dataclass(frozen=True)
 class AnswerTemplate:
-    """A template around its answer."""
+    """The parts of a template before and after its answer."""
 
     before: str
-    """With columns in braces."""
+    """The template up to the answer, with columns in braces."""
     columns: tuple[str, ...]
-    """Those of `before`, each once."""
+    """The columns of `before`, each once."""
     after: str
     """The text that follows the answer, up to the next column."""
     is_followed: bool
@@ -57,10 +59,12 @@ class AnswerTemplate:
 
 
 class Instruct(NextToken):
+    """Rows in a template of columns; only the answer is learned."""
+
     name = "instruct"
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Instruction] | Finding:
-        """Columns before the answer may be empty, as half of Alpaca's inputs are, but not all of them."""
+        """A row in its template; columns before the answer may be empty, as half of Alpaca's inputs, but not all."""
         parts, answer = _parsed(columns)
         before: list[Piece] = []
         after: list[Piece] = []
@@ -83,7 +87,7 @@ class Instruct(NextToken):
         return Keyed(made, key=(made.prompt.strip(), made.answer.strip()), stratum=None)
 
     def check_all(self, train: Sequence[Keyed[Instruction]], where: str) -> list[Finding]:
-        """A column that no row has is misspelled."""
+        """A finding for each column of the template that no row has."""
         nowhere = set.intersection(*(set(row.example.missing) for row in train))
         found = "no row has the column {!r} of data.text_template"
         return [Finding(where, found.format(name), "names of columns that rows have") for name in sorted(nowhere)]
@@ -91,8 +95,10 @@ class Instruct(NextToken):
     def encode(
         self, tokenizer: Any, examples: Sequence[Instruction], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        """The text ends with the end-of-text token, so that the model learns to stop. Control tokens are those of the
-        template; what a column spells is text."""
+        """Tokens of filled templates, which end with the end-of-text token, so that the model learns to stop.
+
+        Control tokens come only from the template; in a column they are text.
+        """
         backend = frozen(tokenizer)
         literals = dict.fromkeys(piece.text for e in examples for piece in e.before if piece.is_literal)
         control = ControlTokens(backend, "\0".join(literals))
@@ -101,8 +107,8 @@ class Instruct(NextToken):
         encoded = []
         spelled = control.encode([prompt + answer for prompt, answer in texts], add_special_tokens=True)
         for (ids, offsets, _), (prompt, _) in zip(spelled, texts, strict=True):
-            # The template's last blank belongs to the answer, in a token with its first letters or in one of its own:
-            # who asks leaves it out, for no tokenizer would join it to a word that is not there yet.
+            # The space before the answer belongs to the answer, in one token with its first letters or alone. A prompt
+            # leaves it out, because no tokenizer can join it with a word that is not there yet.
             mask = [int(stop > len(prompt.rstrip(" "))) for _, stop in offsets]
             if end is not None and ids[-1] != end:
                 ids, mask = [*ids, end], [*mask, 1]
@@ -113,7 +119,7 @@ class Instruct(NextToken):
 
 
 def _value(row: Row, name: str, *, may_be_empty: bool) -> str | Finding:
-    """What a row has in a column, as text: numbers and booleans as in JSON."""
+    """A column's value as text, numbers and booleans as in JSON; or the finding why it is invalid."""
     if name not in row.values and not may_be_empty:
         has = ", ".join(list(row.values)[:10]) or "nothing"
         return Finding(row.where, f"has no column {name!r} for data.text_template", f"the row has: {has}")
@@ -131,7 +137,7 @@ def _joined(pieces: Sequence[Piece], control: ControlTokens, *, is_said: bool = 
 
 
 def answer_template(columns: Mapping[str, str]) -> AnswerTemplate:
-    """What comes before the answer and after it, as who asks for one needs it. Raises `DataProblem`."""
+    """The parts of the template that a release needs to ask for an answer. Raises `DataProblem`."""
     parts, answer = _parsed(columns)
     place = next(index for index, (_, name) in enumerate(parts) if name == answer)
     before = "".join(_escaped(literal) + ("" if name is None else f"{{{name}}}") for literal, name in parts[:place])
@@ -149,7 +155,7 @@ def _escaped(literal: str) -> str:
 
 
 def _parsed(columns: Mapping[str, str]) -> tuple[list[tuple[str, str | None]], str]:
-    """A template's parts, and which column is the answer. Raises `DataProblem`."""
+    """A template's parts, and the column of the answer. Raises `DataProblem`."""
     parts = parse_template(columns["text_template"])
     names = [name for _, name in parts if name is not None]
     answer = columns.get("answer", names[-1])
@@ -160,7 +166,10 @@ def _parsed(columns: Mapping[str, str]) -> tuple[list[tuple[str, str | None]], s
 
 
 def parse_template(template: str) -> list[tuple[str, str | None]]:
-    """`User: {input}` to pairs of literal text and the column after it. Raises `DataProblem`."""
+    """Split a template such as `User: {input}` into pairs of literal text and the column after it (None at the end).
+
+    Raises `DataProblem` for a template without columns, or with anything but plain names in braces.
+    """
     where, expected = "data.text_template", 'for example "User: {input}\\nAssistant: {output}"'
     try:
         parsed = list(string.Formatter().parse(template))

@@ -1,4 +1,4 @@
-"""Labels by name: the order of ours, and which rows of a checkpoint's head they are. Pure."""
+"""Labels by name: their order, and their rows in a checkpoint's head. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trainers.data.formats.base import names as first_names
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _NO_NAME = re.compile(r"LABEL_\d+")
-"""What transformers calls the rows of a head that nobody named."""
+"""transformers' default names for the rows of a head."""
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Each label once: numbers by their value, where all of them are numbers, else as text."""
+    """The distinct labels, sorted by value where all of them are numbers, else as text."""
     different = set(labels)
     if all(_NUMBER.fullmatch(label) for label in different):
         return sorted(different, key=lambda label: (float(label), label))
@@ -25,28 +25,29 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Which rows of a checkpoint's head are ours, in our order."""
+    """The rows of a checkpoint's head for the data's labels, in the labels' order."""
 
     rows: tuple[int, ...]
     count: int
-    """Rows that the head has."""
+    """The number of all rows of the head."""
     folded: tuple[tuple[str, str], ...] = ()
-    """(our label, the head's name) that differ in upper and lower case."""
+    """(label of the data, name in the head) for names that differ in case."""
 
     def notes(self) -> list[str]:
+        """Notes on how the head is used."""
         left_out = self.count - len(self.rows)
         more = f"; its {left_out} other labels are left out" if left_out else ""
-        notes = [f"the model brings a head for these labels: training goes on from it{more}"]
+        notes = [f"the model has a head for these labels: training starts from it{more}"]
         if self.folded:
             pairs = first_names([f"{theirs} is {ours}" for ours, theirs in self.folded])
-            notes.append(f"labels of the model's head were matched without regard to upper and lower case: {pairs}")
+            notes.append(f"labels of the model's head were matched without regard to case: {pairs}")
         return notes
 
 
 def rows_of_head(config: Any, labels: Sequence[str]) -> HeadRows | None:
-    """Our labels among those of a head with this transformers config; None where one of them is not there.
+    """The rows for the data's labels in a head with this transformers config; None where a label is missing.
 
-    Rows without names (`LABEL_0`, ...) are meant by labels that are their numbers.
+    Rows without names (`LABEL_0`, ...) match labels that are their numbers.
     """
     names = head_names(config)
     if all(_NO_NAME.fullmatch(name) for name in names) and all(label.isdecimal() for label in labels):
@@ -62,7 +63,7 @@ def rows_of_head(config: Any, labels: Sequence[str]) -> HeadRows | None:
 
 
 def head_names(config: Any) -> list[str]:
-    """What the rows of a head with this config are called: by `id2label`, or by `label2id` where that has names."""
+    """The names of a head's rows from the config's `id2label`, or from `label2id` where only that has names."""
     by_row = _in_rows(config.id2label or {})
     if any(not _NO_NAME.fullmatch(name) for name in by_row):
         return by_row
@@ -76,6 +77,6 @@ def _in_rows(names: Mapping[Any, Any]) -> list[str]:
 
 
 def _by_name(names: Sequence[str]) -> dict[str, int]:
-    """The row of each name that is there once."""
+    """The row of each name that occurs once."""
     count = Counter(names)
     return {name: row for row, name in enumerate(names) if count[name] == 1}

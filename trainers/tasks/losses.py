@@ -16,14 +16,15 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of logits [units, classes] and targets [units], in nats: [units]."""
     return F.cross_entropy(logits, targets, reduction="none")
 
 
 def training_loss(spec: TrialSpec, default: Loss, target_counts: Callable[[], torch.Tensor]) -> Loss:
-    """What a trial minimizes; its metrics stay those of the task's own loss.
+    """The loss that a trial minimizes; its metrics always use the task's own loss.
 
-    `default` is the task's own; `target_counts` counts the training targets of each class, for class-weighted.
-    Raises `ValueError` for a function of the user's that is not there.
+    `default` is the task's own loss; `target_counts` counts the training targets of each class, for class-weighted.
+    Raises `ValueError` where the user's own function does not exist.
     """
     name, settings = str(spec.settings["loss"]), spec.settings
     if ":" in name:
@@ -39,7 +40,7 @@ def training_loss(spec: TrialSpec, default: Loss, target_counts: Callable[[], to
 
 
 def smoothed(factor: float) -> Loss:
-    """Cross-entropy against the target at 1 - factor and all classes at factor / classes (Szegedy et al. 2016)."""
+    """Cross-entropy with label smoothing: every class gets factor / classes of the target (Szegedy et al. 2016)."""
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, targets, reduction="none", label_smoothing=factor)
@@ -48,7 +49,7 @@ def smoothed(factor: float) -> Loss:
 
 
 def focal(gamma: float) -> Loss:
-    """Cross-entropy times (1 - p)^gamma: what is known well counts little (Lin et al. 2017)."""
+    """Focal loss: cross-entropy times (1 - p)^gamma, which down-weights easy examples (Lin et al. 2017)."""
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nll = cross_entropy(logits, targets)
@@ -58,8 +59,11 @@ def focal(gamma: float) -> Loss:
 
 
 def contrastive(margin: float) -> Loss:
-    """Pairs of a value of one half or more are drawn together, others pushed apart until their cosine distance is
-    `margin` (Hadsell et al. 2006)."""
+    """Contrastive loss of cosines [rows] and values [rows] (Hadsell et al. 2006).
+
+    Pairs with a value of at least one half are pulled together; others are pushed apart up to a cosine distance of
+    `margin`.
+    """
 
     def loss(cosines: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         distance = 1 - cosines
@@ -69,7 +73,7 @@ def contrastive(margin: float) -> Loss:
 
 
 def class_weighted(counts: torch.Tensor) -> Loss:
-    """Cross-entropy with each class as heavy as every other: weights units / (classes * count)."""
+    """Cross-entropy in which all classes have the same total weight: units / (classes * count) for each unit."""
     weights = counts.sum() / (len(counts) * counts.clamp(min=1)).float()
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -79,9 +83,9 @@ def class_weighted(counts: torch.Tensor) -> Loss:
 
 
 def own_loss(folder: Path, name: str, device: str = "cpu") -> Loss:
-    """`FILE.py:FUNCTION` below `folder`; a module's weights come to `device`.
+    """The user's own loss `FILE.py:FUNCTION` below `folder`; the weights of a module are moved to `device`.
 
-    Raises `ValueError` where it is not there, or gives anything but one number for each unit.
+    Raises `ValueError` where it does not exist; the loss raises it where its result is not one number per unit.
     """
     given = load_function(folder, name, "loss")
     if isinstance(given, torch.nn.Module):

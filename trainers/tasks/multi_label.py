@@ -1,4 +1,4 @@
-"""Multi-label classification: any number of labels for a text or a pair of texts, each decided for itself."""
+"""Multi-label classification: any number of labels for a text or a pair of texts, each predicted by itself."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ from trainers.tasks.label_names import in_order
 from trainers.tasks.losses import Loss
 
 MOST_TARGETS = 100_000_000
-"""Of the training rows, each with a 0 or 1 for each label: 400 MB, and ten times as much while they are made."""
+"""Targets of all training rows, a 0 or 1 for each label: 400 MB, and ten times as much while they are made."""
 
 
 @dataclass(frozen=True)
 class Example:
+    """A row's texts and labels."""
+
     texts: Texts
     labels: tuple[str, ...]
     vector: tuple[int, ...] | None = None
-    """The list as it stands, where it may have a 0 or 1 for each label."""
+    """The row's list, where it may have a 0 or 1 for each label."""
 
 
 def label_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Of each row, the mean over its labels: [rows]."""
+    """Binary cross-entropy of logits and targets, both [rows, labels], averaged over the labels: [rows]."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
 
 class MultiLabel(SequenceHead):
+    """Any number of labels for each row."""
+
     name = "multi-label-classification"
     loss: Loss = staticmethod(label_losses)
 
@@ -49,7 +53,7 @@ class MultiLabel(SequenceHead):
         return found if isinstance(found, Finding) else _keyed(Example(found[0], *found[1]))
 
     def settle(self, train: Sequence[Keyed[Example]], data: DataRef) -> Settled:
-        """Lists of 0 and 1 as the labels at the places of their ones; other lists as they are."""
+        """Read lists of 0 and 1 as the labels at the positions of their ones; other lists are lists of labels."""
         classes = ClassNames(tuple(data.label_names))
         length = _vector_length([row.example for row in train])
         names = classes.names or tuple(map(str, range(length or 0)))
@@ -58,7 +62,7 @@ class MultiLabel(SequenceHead):
             texts, labels, vector = row.example.texts, row.example.labels, row.example.vector
             if length is not None:
                 if vector is None or len(vector) != length:
-                    return Finding(where, "has no list of 0 and 1 as the other rows have", f"{length} of them")
+                    return Finding(where, "has no list of 0 and 1, unlike the other rows", f"{length} of them")
                 if len(names) != length:
                     return Finding(
                         where, f"has {length} values of 0 and 1", f"one for each of {len(names)} label_names"
@@ -69,7 +73,7 @@ class MultiLabel(SequenceHead):
                 return Finding(where, f"has the label {cut(wrong[0])!r}", classes.expected)
             return _keyed(Example(texts, tuple(in_order(name for name in named.values() if name is not None))))
 
-        note = f"labels are lists of {length} values of 0 and 1: each place is a label"
+        note = f"labels are lists of {length} values of 0 and 1: each position is a label"
         named = "named by data.label_names" if classes.names else "named by its number from 0 (or by data.label_names)"
         return Settled(settled, [f"{note}, {named}"] if length else [])
 
@@ -78,10 +82,10 @@ class MultiLabel(SequenceHead):
         if not found:
             return [Finding(where, "no row has a label", "expected at least one label")]
         if len(found) == 1 and all(row.example.labels for row in train):
-            return [Finding(where, f"all rows have the label {cut(found[0])!r} and no other", "rows that differ")]
+            return [Finding(where, f"all rows have only the label {cut(found[0])!r}", "rows that differ")]
         if (count := len(found) * len(train)) > MOST_TARGETS:
-            what = f"{len(train):,} rows with {len(found):,} labels are {count:,} decisions"
-            return [Finding(where, what, f"at most {MOST_TARGETS:,}: fewer rows, or fewer labels")]
+            what = f"{len(train):,} rows with {len(found):,} labels give {count:,} targets"
+            return [Finding(where, what, f"at most {MOST_TARGETS:,}: use fewer rows or fewer labels")]
         return []
 
     def answer(self, example: Example) -> Hashable:
@@ -114,17 +118,19 @@ class MultiLabel(SequenceHead):
 
 
 def _keyed(example: Example) -> Keyed[Example]:
-    """Spread evenly by the first label: all combinations would be too many strata."""
+    """The row with its first label as stratum: combinations of labels would be too many strata."""
     return Keyed(example, key=example.texts.key, stratum=example.labels[:1])
 
 
 def _labels(value: object, where: str, name: str) -> tuple[tuple[str, ...], tuple[int, ...] | None] | Finding:
-    """A list of labels, or texts between commas as a table has them; none at all is an answer too. With it the list
-    itself, where it may have a 0 or 1 for each label."""
+    """Labels from a list, or from a table's text separated by commas, and the list itself where it has only 0 and 1.
+
+    No label at all is valid too.
+    """
     given = read.listed(value)
     given = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
     if not isinstance(given, list):
-        expected = "expected a list of labels, or labels between commas"
+        expected = "expected a list of labels, or labels separated by commas"
         return Finding(where, f"{name} is {read.shown(value)}", expected)
     found = [read.as_label(part, where, name) for part in given]
     wrong = next((part for part in found if isinstance(part, Finding)), None)
@@ -133,10 +139,10 @@ def _labels(value: object, where: str, name: str) -> tuple[tuple[str, ...], tupl
 
 
 def _vector_length(train: Sequence[Example]) -> int | None:
-    """How many labels lists of 0 and 1 are about; None where lists are of labels.
+    """The number of labels where lists have a 0 or 1 for each label; None where they are lists of labels.
 
-    A list of labels names none of them twice, so one that repeats 0 or 1 is no such list. Of two values (`[0, 1]`) only
-    all rows together say so.
+    A list of labels has each label once, so a list that repeats 0 or 1 is a vector. For two values (`[0, 1]`) only all
+    rows together can show it.
     """
     vectors = [example.vector for example in train if example.vector is not None]
     lengths = Counter(map(len, vectors))

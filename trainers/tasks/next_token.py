@@ -1,6 +1,6 @@
-"""What tasks share whose model predicts the next token: loading, the loss, the scores.
+"""The common part of tasks whose model predicts the next token: loading, the loss and the scores.
 
-A row's targets are a mask: 1 where the token is to be predicted from those before it.
+A row's targets are a mask: 1 where the token is predicted from those before it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from trainers.tasks.base import Batch, Sums, Task
 from trainers.tasks.losses import Loss, cross_entropy
 
 Targets = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Logits [targets, vocabulary], the targets, and each one's row."""
+"""Logits [targets, vocabulary], target ids [targets], and the row of each target [targets]."""
 SCORED_AT_ONCE = 1024
-"""Tokens: their logits over a vocabulary of 128,000, in float32 and once more for the loss, take 1 GB."""
+"""Tokens: their float32 logits over a vocabulary of 128,000, and a copy for the loss, take 1 GB."""
 
 
 class NextToken(Task):
-    """A causal language model."""
+    """A task for a causal language model."""
 
     targets: TargetKind = "token"
     loss: Loss = staticmethod(cross_entropy)
@@ -49,11 +49,12 @@ class NextToken(Task):
         return np.column_stack([np.sum(sums, axis=0), batch.target_bytes.cpu().numpy().astype(np.float64)])
 
     def target_logits(self, model: torch.nn.Module, batch: Batch) -> Targets:
+        """All targets of a batch with their logits."""
         (everything,) = self.logits(model, batch, max(1, batch.targets.numel()))
         return everything
 
     def logits(self, model: torch.nn.Module, batch: Batch, at_once: int) -> Iterator[Targets]:
-        """What there is to predict, at most `at_once` tokens at a time."""
+        """Yield the targets of a batch with their logits, at most `at_once` tokens at a time."""
         return causal_logits(model, batch, at_once)
 
     def unit_count(self, tokens: Tokens, row: int) -> int:
@@ -61,7 +62,7 @@ class NextToken(Task):
 
 
 def encoded_span(tokenizer: Any, ids: list[int], mask: list[int]) -> list[Encoded]:
-    """A row with its mask and the bytes of what is predicted; none where that is nothing."""
+    """A row with its mask and the number of bytes to predict; no row where there is nothing to predict."""
     predicted = [token for token, is_target in zip(ids[1:], mask[1:], strict=True) if is_target]
     if not predicted:
         return []
@@ -70,7 +71,7 @@ def encoded_span(tokenizer: Any, ids: list[int], mask: list[int]) -> list[Encode
 
 
 def mask_of_spans(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
-    """1 for tokens inside a span. Both are in order, so one pass is enough."""
+    """1 for each token inside a span, else 0; tokens and spans must be in order."""
     mask, current = [], 0
     for start, end in offsets:
         while current < len(spans) and start >= spans[current][1]:
@@ -88,30 +89,30 @@ def token_sums(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, 
 
 
 def causal_logits(model: torch.nn.Module, batch: Batch, at_once: int) -> Iterator[Targets]:
-    """The positions that predict a target, `at_once` at a time: only they are multiplied with the vocabulary."""
+    """Yield the targets with their logits, `at_once` at a time; only positions with a target go through the head."""
     is_target = batch.targets[:, 1:].bool()
     rows, positions = is_target.nonzero(as_tuple=True)
     targets = batch.input_ids[:, 1:][is_target]
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not has_learned_prompt(model) and _head_is_plain(base):
         head, asked = base.get_output_embeddings(), base.base_model(**batch.inputs)[0][rows, positions]
-        for hidden, *told in zip(asked.split(at_once), targets.split(at_once), rows.split(at_once), strict=True):
-            yield (head(hidden), *told)
+        for hidden, ids, of_row in zip(asked.split(at_once), targets.split(at_once), rows.split(at_once), strict=True):
+            yield head(hidden), ids, of_row
         return
     logits = model(**batch.inputs).logits
-    # Learned prompts come before the tokens: the last positions are the row's.
+    # A learned prompt comes before the tokens: the last positions are the row's.
     asked = logits[:, -batch.input_ids.shape[1] :][rows, positions]
     yield from zip(asked.split(at_once), targets.split(at_once), rows.split(at_once), strict=True)
 
 
 def has_learned_prompt(model: Any) -> bool:
-    """Whether something is put before the tokens (a learned prompt, a prefix)."""
+    """Whether the method puts vectors before the tokens (prompt or prefix tuning)."""
     config = getattr(model, "active_peft_config", None)
     return config is not None and bool(config.is_prompt_learning)
 
 
 def _head_is_plain(model: Any) -> bool:
-    """Whether logits are just hidden states times the output embedding: probed once per model on three tokens."""
+    """Whether logits are the output embedding applied to hidden states; tested once per model on three tokens."""
     known = getattr(model, "_hpo_head_is_plain", None)
     if known is None:
         was_training = model.training

@@ -1,4 +1,4 @@
-"""A model with an output layer for our labels: the checkpoint's own rows of it, or a fresh one."""
+"""Loads a model with an output layer for the data's labels: rows of the checkpoint's head, or a new layer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from trainers.tasks.label_names import HeadRows, head_names, rows_of_head
 
 
 def own_head(config: Any, kind: str) -> bool:
-    """Whether a checkpoint with this config brings a head of `kind` (`ForSequenceClassification`, ...).
+    """Whether a checkpoint with this config has a head of `kind` (`ForSequenceClassification`, ...).
 
-    One whose config names no architecture is looked at when its weights are read.
+    True where the config names no architecture: then the weights decide.
     """
     names: Sequence[str] = getattr(config, "architectures", None) or ()
     return not names or any(name.endswith(kind) for name in names)
 
 
 def kept_rows(config: Any, labels: Sequence[str], kind: str) -> HeadRows | None:
-    """Which rows of the checkpoint's head are ours; None where it has none for our labels. No labels: one number."""
+    """The rows of the checkpoint's head for these labels (one row without labels); None where it lacks one."""
     if not own_head(config, kind):
         return None
     if labels:
@@ -35,25 +35,25 @@ def kept_rows(config: Any, labels: Sequence[str], kind: str) -> HeadRows | None:
 
 
 def head_notes(config: Any, labels: Sequence[str], kind: str) -> list[str]:
-    """What becomes of the head that a checkpoint with this config brings; nothing where it brings none."""
+    """Notes on what happens to the head of a checkpoint with this config; empty where it has none."""
     if not getattr(config, "architectures", None) or not own_head(config, kind):
         return []
     kept = kept_rows(config, labels, kind)
     if kept is not None:
-        return kept.notes() if labels else ["the model brings a head for one number: training goes on from it"]
+        return kept.notes() if labels else ["the model has a head for one number: training starts from it"]
     names = head_names(config)
     found = f"{len(names)} labels: {first_names(names)}" if len(names) > 1 else "one number"
-    asked = "these labels" if labels else "one number"
-    return [f"the model brings a head for {found}; here are others, so that a new head for {asked} is drawn"]
+    asked = "the data's labels" if labels else "one number"
+    return [f"the model has a head for {found}; training starts with a new head for {asked}"]
 
 
 def load_with_head(
     auto_class: Any, source: str, labels: Sequence[str], kind: str, **options: Any
 ) -> tuple[torch.nn.Module, list[str]]:
-    """A model with one output for each label (one without labels), in our order, and the parameters that were drawn.
+    """A model with one output per label (one without labels), in the labels' order, and its new parameters' names.
 
-    Rows of the checkpoint's head are kept where it has them by name, whatever their order; else the output layer is
-    drawn. Raises `DataProblem` for weights that do not fit the config elsewhere.
+    Rows of the checkpoint's head are kept where it has all labels by name, in any order; else the output layer is
+    initialized at random. Raises `DataProblem` for other weights that do not fit the config.
     """
     from transformers import AutoConfig
 
@@ -84,7 +84,7 @@ def load_with_head(
 
 
 def output_layer(model: Any, outputs: int) -> str:
-    """The full name of the layer that gives the logits: the last one beside the backbone with so many outputs.
+    """The full name of the layer that computes the logits: the last one outside of the backbone with `outputs` outputs.
 
     Raises `DataProblem` where there is none.
     """
@@ -97,7 +97,7 @@ def output_layer(model: Any, outputs: int) -> str:
 
 
 def beside_backbone(model: Any) -> Iterator[tuple[str, torch.nn.Module]]:
-    """All modules of a head, by full name: what transformers puts on top of its base model."""
+    """Yield the full name and module of everything in a head: all that is outside of the model's backbone."""
     backbone = getattr(model, "base_model", model)
     inside = set() if backbone is model else set(backbone.modules())
     for name, module in model.named_modules():
@@ -115,14 +115,14 @@ def head_parameters(model: Any) -> list[str]:
 
 
 def _pick(layer: torch.nn.Module, rows: Sequence[int]) -> None:
-    """Keep rows of a layer, in this order."""
+    """Keep these rows of a layer, in this order."""
     for name, parameter in list(layer.named_parameters(recurse=False)):
         setattr(layer, name, torch.nn.Parameter(parameter.data[list(rows)].clone()))
     _resized(layer, len(rows))
 
 
 def _draw(layer: torch.nn.Module, outputs: int, spread: float) -> None:
-    """A layer's parameters anew: weights from N(0, spread), biases 0."""
+    """Initialize a layer at random for `outputs` outputs: weights from N(0, spread), biases 0."""
     for name, parameter in list(layer.named_parameters(recurse=False)):
         value = torch.zeros(outputs, *parameter.shape[1:], dtype=parameter.dtype)
         if parameter.dim() > 1:
@@ -138,7 +138,7 @@ def _resized(layer: torch.nn.Module, outputs: int) -> None:
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """transformers reports each parameter of a head that it draws: the notes say so in our words."""
+    """Silence transformers' report of each new parameter of a head: `head_notes` says it more clearly."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -23,23 +23,27 @@ from trainers.tasks.output_layer import output_layer
 from trainers.tasks.units import convert, fold, scale_of, set_scale
 
 LARGEST = 1e30
-"""Squares of larger values are no float32 any more, in whatever unit they are learned."""
+"""The square of a larger value does not fit float32, in any unit."""
 
 
 @dataclass(frozen=True)
 class Example:
+    """A row's texts and value."""
+
     texts: Texts
     value: float
 
 
 def squared_errors(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Of values [rows] each."""
+    """The squared errors of predicted and true values, both [rows]: [rows]."""
     return (predicted - true) ** 2
 
 
 class Regression(SequenceHead):
-    """Values are learned as so many standard deviations from the mean of the training rows, and given back in their own
-    unit: a head begins near 0, which is where they are then, whether they are ratings or prices."""
+    """One value for each row, learned in standard deviations from the training mean and predicted in the data's unit.
+
+    A new head predicts values near 0, so this gives ratings and prices the same start.
+    """
 
     name = "regression"
     loss: Loss = staticmethod(squared_errors)
@@ -66,7 +70,7 @@ class Regression(SequenceHead):
 
     def scale(self, train: Sequence[Example]) -> Scale | None:
         values = np.array([example.value for example in train])
-        if np.abs(values).max() > LARGEST or not values.std():  # a finding already
+        if np.abs(values).max() > LARGEST or not values.std():  # there is a finding about it
             return None
         return Scale(float(values.mean()), float(values.std()))
 
@@ -100,9 +104,9 @@ class Regression(SequenceHead):
 
 
 def _number(value: object, where: str, name: str) -> float | Finding:
-    """A finite number, or text that reads as one."""
+    """A finite number, also from text; or the finding why it is not one."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # the except is for it
-    except (TypeError, ValueError, OverflowError):  # the last: a whole number of hundreds of digits
+    except (TypeError, ValueError, OverflowError):  # the last one: an integer of hundreds of digits
         number = math.nan
     return number if math.isfinite(number) else Finding(where, f"{name} is {read.shown(value)}", "expected a number")

@@ -1,4 +1,4 @@
-"""Entities as spans of characters, to places of words and their tags (IOB2)."""
+"""Converts entities as spans of characters to words and their tags (IOB2)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 _LABELS = ("label", "labels", "entity", "type", "tag")
 SPANS = ("entities", "label", "labels", "spans", "annotations")
-"""Columns in which tools keep spans: our own, Doccano and Label Studio, Prodigy, Label Studio with all it knows."""
+"""Columns in which tools store spans: the default, Doccano and Label Studio, Prodigy, Label Studio's full export."""
 
 
 class NoSpan(Exception):
-    """What is wrong with a span, in words."""
+    """A span is invalid; the message says why."""
 
 
 @dataclass(frozen=True)
 class Span:
+    """An entity: its label, and its characters from `start` up to but without `end`."""
+
     start: int
     end: int
     label: str
 
 
 def places_and_tags(text: str, entities: Any) -> tuple[tuple[Place, ...], tuple[str, ...]] | str:
-    """The words of a text and the tag of each, or why the spans are wrong.
+    """The words of a text and the tag of each, or the reason why the spans are invalid.
 
-    `entities` holds `[start, end, label]` or mappings, with the names that the usual tools give them. A span may begin
-    or end inside a word of `\\w+`; the word is cut there, so that no entity loses or gains letters. Blanks at its ends
-    are no part of it.
+    `entities` has `[start, end, label]` or mappings with the usual tools' names. A span may start or end inside a word;
+    the word is split there, so that no entity loses or gains letters. Spaces at the ends of a span are ignored.
     """
     if not isinstance(entities, (list, tuple)):
         return f"entities is {cut(repr(entities))}"
@@ -58,19 +59,21 @@ def places_and_tags(text: str, entities: Any) -> tuple[tuple[Place, ...], tuple[
 
 
 def annotated(value: Any) -> Any:
-    """The spans of an annotation of Label Studio (`annotations: [{"result": [{"value": ...}]}]`), the first that nobody
-    took back; all else as it is."""
+    """The spans of Label Studio's first annotation that was not cancelled; any other value unchanged.
+
+    Label Studio writes `annotations: [{"result": [{"value": ...}]}]`.
+    """
     if not isinstance(value, list) or not all(isinstance(one, dict) and "result" in one for one in value):
         return value
     results = [one["result"] for one in value if not one.get("was_cancelled")]
     if not results:
         return None
     found = [one.get("value") for one in results[0] or () if isinstance(one, dict)]
-    return [one for one in found if isinstance(one, dict) and "start" in one]  # choices and relations have none
+    return [one for one in found if isinstance(one, dict) and "start" in one]  # choices and relations have no start
 
 
 def are_spans(value: Any) -> bool:
-    """Whether a column surely holds spans."""
+    """Whether a column's value certainly is a list of spans."""
     return isinstance(value, list) and all(
         (isinstance(one, dict) and _first(one, _STARTS) is not None)
         or (isinstance(one, (list, tuple)) and len(one) == 3 and isinstance(one[2], str))
@@ -79,7 +82,7 @@ def are_spans(value: Any) -> bool:
 
 
 def _span(entity: Any, text: str) -> Span:
-    """Raises `NoSpan`."""
+    """Read one entity. Raises `NoSpan`."""
     written = f"entity {cut(repr(entity))}"
     if isinstance(entity, (list, tuple)) and len(entity) == 3:
         (start, end, label), said = entity, None
@@ -87,9 +90,9 @@ def _span(entity: Any, text: str) -> Span:
         start, end, label = (_first(entity, names) for names in (_STARTS, _ENDS, _LABELS))
         said = entity.get("text")
     else:
-        raise NoSpan(f"{written} is neither [start, end, label] nor a mapping")
+        raise NoSpan(f"{written} is not [start, end, label] or a mapping")
     if isinstance(label, list) and len(label) > 1:
-        raise NoSpan(f"{written} has {len(label)} labels where a word has one tag")
+        raise NoSpan(f"{written} has {len(label)} labels; a word can have only one tag")
     label = label[0] if isinstance(label, list) and label else label
     if not isinstance(label, str) or not label.strip():
         raise NoSpan(f"{written} has no label")
@@ -112,7 +115,7 @@ def _whole(value: Any, written: str) -> int:
 
 
 def _misplaced(span: Span, said: str, text: str) -> str:
-    """What is wrong with a span whose text stands elsewhere: most tools count what JavaScript or bytes count."""
+    """Why a span does not have its text: many tools count UTF-16 units or bytes instead of characters."""
     found = f"entity {cut(said)!r} is not at {span.start} to {span.end}, where the text has "
     found += repr(cut(text[span.start : span.end]))
     for encoding, size, unit in (("utf-16-le", 2, "UTF-16 units, as JavaScript does,"), ("utf-8", 1, "bytes")):
@@ -120,15 +123,15 @@ def _misplaced(span: Span, said: str, text: str) -> str:
         if raw.decode(encoding, errors="ignore") == said:
             return f"{found}: the tool counts {unit} instead of characters"
     if text[span.start : span.end + 1] == said:
-        return f"{found}: the tool counts the last character as end, not the place after it"
+        return f"{found}: the tool gives the last character as end, not the position after it"
     return found
 
 
 def _trimmed(span: Span, text: str) -> Span:
-    """Without the blanks at its ends. Raises `NoSpan` where nothing else is in it."""
+    """The span without spaces at its ends. Raises `NoSpan` where it contains nothing else."""
     words = list(_words(text, span.start, span.end))
     if not words:
-        raise NoSpan(f"entity {span.label!r} from {span.start} to {span.end} holds no word")
+        raise NoSpan(f"entity {span.label!r} from {span.start} to {span.end} contains no word")
     return Span(words[0][0], words[-1][1], span.label)
 
 

@@ -1,4 +1,4 @@
-"""The tasks by the names that `trainers/protocol/catalog.py` declares."""
+"""The tasks by their names in `trainers/protocol/catalog.py`."""
 
 from __future__ import annotations
 

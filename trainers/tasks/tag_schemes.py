@@ -1,4 +1,7 @@
-"""How tags write entities: what training rows use is found from all their tags, and becomes IOB2. Pure."""
+"""Schemes of tags for entities: recognizes the scheme from all tags of the training rows and converts it to IOB2.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,25 @@ from dataclasses import dataclass
 
 _PREFIXED = re.compile(r"([BIESLUMW])-(.+)", re.DOTALL)
 _IN_IOB2 = {"B": "B", "I": "I", "E": "I", "L": "I", "M": "I", "S": "B", "U": "B", "W": "B"}
-"""A word's part in an entity: begin; inside (also its end, last, middle); alone (single, unit, whole)."""
+"""Prefix -> its IOB2 prefix: begin; inside (also end, last, middle); alone (single, unit, whole)."""
 _NAMES = {"I": "IO", "BI": "IOB", "BIES": "IOBES", "BILU": "BILOU", "BMES": "BMES", "BMEW": "BMEWO"}
 OUTSIDE = "O"
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way of tagging."""
+    """One scheme of tags."""
 
     name: str
-    """Empty for plain tags, each of which says something about its word alone."""
+    """Empty for plain tags, each of which describes only its own word."""
 
     @property
     def is_converted(self) -> bool:
+        """Whether tags are converted to IOB2."""
         return self.name not in ("", "IO", "IOB")
 
     def read(self, tag: str) -> str | None:
-        """A tag as it is learned; None for one that is none of this scheme."""
+        """A tag as it is learned; None for a tag that is not in this scheme."""
         if not self.name or tag == OUTSIDE:
             return tag
         found = _PREFIXED.fullmatch(tag)
@@ -33,10 +37,10 @@ class Scheme:
 
 
 def scheme_of(tags: Collection[str]) -> Scheme:
-    """The scheme of all tags that training rows have.
+    """The scheme of all tags in the training rows.
 
-    One tag that begins with B- or I- makes it entities: a tag without a prefix beside it is a slip, for no list of
-    plain tags has such names.
+    One tag that begins with B- or I- is enough for a scheme of entities, because no plain tags have such names. Another
+    tag without a prefix is then a mistake.
     """
     found = [match for tag in tags if (match := _PREFIXED.fullmatch(tag))]
     prefixes = {match[1] for match in found}

@@ -1,4 +1,4 @@
-"""Text classification: one label for a text or a pair of texts, by a new head on any model."""
+"""Text classification: one label for a text or a pair of texts, from a head on any model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from trainers.tasks.losses import Loss, cross_entropy
 
 @dataclass(frozen=True)
 class Example:
+    """A row's texts and label."""
+
     texts: Texts
     label: str
 
 
 class TextClassification(SequenceHead):
+    """One label for each row."""
+
     name = "text-classification"
     loss: Loss = staticmethod(cross_entropy)
 
@@ -40,7 +44,7 @@ class TextClassification(SequenceHead):
         return Keyed(example, key=example.texts.key, stratum=example.label)
 
     def settle(self, train: Sequence[Keyed[Example]], data: DataRef) -> Settled:
-        """Numbers of classes by the names that the data's settings give them."""
+        """Replace numbers of classes by their names in `data.label_names`."""
         classes = ClassNames(tuple(data.label_names))
 
         def settled(row: Keyed[Example], where: str) -> Keyed[Example] | Finding:
@@ -78,6 +82,6 @@ class TextClassification(SequenceHead):
     def score(self, model: torch.nn.Module, batch: Batch) -> Rows:
         logits, targets = row_logits(model, batch), batch.targets[:, 0].long()
         losses = cross_entropy(logits, targets)
-        told = torch.stack([targets.double(), logits.argmax(dim=-1).double(), losses.double()], dim=1)
-        rows: Rows = torch.cat([told, logits.softmax(dim=-1).double()], dim=1).cpu().numpy()
+        columns = torch.stack([targets.double(), logits.argmax(dim=-1).double(), losses.double()], dim=1)
+        rows: Rows = torch.cat([columns, logits.softmax(dim=-1).double()], dim=1).cpu().numpy()
         return rows

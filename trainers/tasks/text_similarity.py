@@ -1,4 +1,4 @@
-"""Similarity of two texts by their embeddings (a bi-encoder): the model reads each alone."""
+"""Similarity of two texts by their embeddings (a bi-encoder): the model reads each text separately."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TextSimilarity(Regression):
     def encode(
         self, tokenizer: Any, examples: Sequence[Example], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        """Both texts in one row, each cut to half of `max_length`; types tell them apart."""
+        """Both texts in one row of tokens, each cut to half of `max_length`; `types` says which text each is from."""
 
         def ids_of(texts: list[str | None]) -> list[list[int]]:
             how = {"truncation": True, "max_length": max_length // 2, "split_special_tokens": True}
@@ -71,8 +71,8 @@ class TextSimilarity(Regression):
 
 
 def cosines(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """[rows], float32. All texts go through the model at once, the first ones and then the second ones."""
-    assert batch.types is not None  # noqa: S101  # `encode` always tells the texts apart
+    """The cosine of each row's two embeddings, float32 [rows]; all texts go through the model in one batch."""
+    assert batch.types is not None  # noqa: S101  # `encode` always sets types
     is_token = batch.attention_mask.bool()
     sides = [is_token & (batch.types == side) for side in (0, 1)]
     texts = [ids[mine] for side in sides for ids, mine in zip(batch.input_ids, side, strict=True)]

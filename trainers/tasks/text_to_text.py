@@ -19,11 +19,15 @@ from trainers.tasks.next_token import NextToken, Targets
 
 @dataclass(frozen=True)
 class Pair:
+    """A row's input and output text."""
+
     input: str
     output: str
 
 
 class TextToText(NextToken):
+    """Output texts for input texts, from an encoder-decoder."""
+
     name = "text-to-text"
     targets: TargetKind = "sequence"
 
@@ -41,7 +45,7 @@ class TextToText(NextToken):
     def encode(
         self, tokenizer: Any, examples: Sequence[Pair], labels: Sequence[str], max_length: int
     ) -> list[list[Encoded]]:
-        """Control tokens that a text spells are text: "</s>" in it ends nothing."""
+        """Tokens of inputs and outputs; control tokens in a text, such as "</s>", are text."""
         how = {"truncation": True, "max_length": max_length, "split_special_tokens": True}
         inputs = tokenizer([e.input for e in examples], **how)["input_ids"]
         outputs = tokenizer(text_target=[e.output for e in examples], **how)

@@ -1,7 +1,7 @@
-"""Token classification: a tag for every word, those of entities (runs of tags, IOB2) or plain (parts of speech).
+"""Token classification: a tag for every word, for entities (IOB2) or plain (parts of speech).
 
-Rows hold words and their tags, or a text and its entities as spans of characters. A word's first token carries its
-tag; the others are neither learned nor judged, as in Devlin et al. (2019), section 5.3.
+Rows have words and their tags, or a text and its entities as spans of characters. A word's first token carries its tag;
+its other tokens are ignored in training and evaluation, as in Devlin et al. (2019), section 5.3.
 """
 
 from __future__ import annotations
@@ -35,17 +35,22 @@ _KIND = "ForTokenClassification"
 
 @dataclass(frozen=True)
 class Sentence:
+    """A row's text with the places and tags of its words."""
+
     text: str
     places: tuple[Place, ...]
-    """Of its words."""
+    """The places of its words in the text."""
     tags: tuple[str, ...]
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The words, in order."""
         return tuple(self.text[start:end] for start, end in self.places)
 
 
 class TokenClassification(Task):
+    """One tag for each word of a row."""
+
     name = "token-classification"
     targets: TargetKind = "token"
     loss: Loss = staticmethod(cross_entropy)
@@ -55,7 +60,7 @@ class TokenClassification(Task):
         return found if isinstance(found, Finding) else _keyed(found)
 
     def settle(self, train: Sequence[Keyed[Sentence]], data: DataRef) -> Settled:
-        """Tags by their names, in the scheme that all training rows together have."""
+        """Replace tags by their names, and convert the scheme that all training rows have together."""
         classes = ClassNames(tuple(data.label_names))
         given = {tag for row in train for tag in row.example.tags}
         every = {name for tag in given if (name := classes.name(tag)) is not None}
@@ -102,7 +107,7 @@ class TokenClassification(Task):
         for ids, tokens, example in zip(batch["input_ids"], batch["offset_mapping"], examples, strict=True):
             targets = [0] * len(ids)
             for word, token in first_tokens(example.places, tokens).items():
-                targets[token] = index[example.tags[word]] + 1  # 0 is a token that nobody asks about
+                targets[token] = index[example.tags[word]] + 1  # 0 is a token without a tag
             encoded.append([Encoded(ids, targets)] if any(targets) else [])
         return encoded
 
@@ -139,25 +144,25 @@ class TokenClassification(Task):
 
 
 def _tag_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [words, tags] in float32 of the tokens that carry a tag, their tags, and each one's row."""
+    """Logits, float32 [words, tags], of the tokens that carry a tag, their tags [words], and their rows [words]."""
     is_asked = batch.targets > 0
     logits = model(**batch.inputs).logits[is_asked].float()
     return logits, batch.targets[is_asked].long() - 1, is_asked.nonzero(as_tuple=True)[0]
 
 
 def _keyed(sentence: Sentence) -> Keyed[Sentence]:
-    """Spread evenly by the first kind of entity: all combinations would be too many strata."""
+    """The row with its first kind of entity as stratum: combinations would be too many strata."""
     kinds = {tag[2:] for tag in sentence.tags if tag != OUTSIDE} if has_entities(sentence.tags) else set()
     return Keyed(sentence, key=sentence.words, stratum=min(kinds, default=""))
 
 
 def _notes_on(scheme: Scheme, tags: Sequence[str]) -> list[str]:
     if scheme.is_converted:
-        return [f"tags are {scheme.name}: they are learned, judged and released as B- and I- (IOB2)"]
+        return [f"tags are {scheme.name}: they are learned, measured and released as B- and I- (IOB2)"]
     if scheme.name or not tags:
         return []
     plain = f"tags are plain ({names(tags)}): each word counts by itself"
-    return [f"{plain}, so that entity_f1 is the share of words tagged right; f1_macro is the mean over tags"]
+    return [f"{plain}, so entity_f1 is the share of words with the right tag; f1_macro is the mean over tags"]
 
 
 def _tagged_words(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
@@ -172,7 +177,7 @@ def _tagged_words(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
 
 
 def _texts(row: Row, columns: Mapping[str, str], role: str) -> tuple[str, ...] | Finding:
-    """A list of texts (of numbers, where tags are classes), or its text in a cell: as a list, or between blanks."""
+    """A list of texts, or of numbers for tags; in a table's cell written as a list or separated by spaces."""
     value = read.column(row, columns, role)
     if isinstance(value, Finding):
         return value
@@ -186,7 +191,7 @@ def _texts(row: Row, columns: Mapping[str, str], role: str) -> tuple[str, ...] |
 
 
 def _spans(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
-    """`text` with spans of characters in `entities`, or where a tool that we know of keeps them."""
+    """A text with spans of characters, from `entities` or from the column where a known tool stores them."""
     inner = row.values.get("data")
     texts = row if not isinstance(inner, dict) or columns["text"] in row.values else replace(row, values=inner)
     text = read.text(texts, columns)

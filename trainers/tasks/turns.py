@@ -1,6 +1,6 @@
-"""What is learned of a conversation: the text that its template makes of it, and where the assistant speaks.
+"""Finds what a model learns from a conversation: its rendered text, and the assistant's parts of it.
 
-A turn is learned as it stands when it is asked for: behind the text that a release makes of the turns before it.
+A turn is learned as the model will have to write it: after the prompt that a release renders from the turns before it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from trainers.runtime import ChatTemplate, ControlTokens, name_of
 from trainers.tasks.conversations import Conversation
 
 MOST_EXACT = 256
-"""Turns of a conversation that are rendered each on its own: rendering them all would be quadratic."""
+"""The most turns of a conversation that are rendered separately: rendering all would take quadratic time."""
 ALL_EXACT = 32
-"""In a conversation of so many turns of the assistant every one is; in a longer one a turn whose surroundings are
-those of an earlier one is found by them."""
+"""Up to this many turns of the assistant, each is rendered separately. In a longer conversation a turn with the same
+surroundings as an earlier one is found by them."""
 _MARK = re.compile("\ufdd1([^\ufdd2]*)\ufdd2")
-"""A name between two characters that Unicode keeps for such inner uses: shows where something went in a rendering."""
+"""A name between two characters that Unicode reserves for internal use; it shows where a text went in a rendering."""
 
 
 @dataclass(frozen=True)
 class Lesson:
+    """A text to learn from, with the parts of it that are learned."""
+
     text: str
-    """Control tokens that people wrote are apart (see `ControlTokens`)."""
+    """The text, in which control tokens that people wrote are split (see `ControlTokens`)."""
     spans: list[tuple[int, int]]
-    """Characters that are learned: what the assistant says, its end of turn included."""
+    """Characters that are learned: the assistant's text and its end of turn."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands around an assistant's words in a rendering."""
+    """The template's text around an answer of the assistant."""
 
     asked: str
-    """The end of the text that asks for them."""
+    """The end of the prompt."""
     head: str
-    """What the answer begins with before its words."""
+    """The template's text at the beginning of the answer."""
     tail: str
-    """What follows the words, up to the next turn."""
+    """The template's text after the answer, up to the next turn."""
 
 
 class Unusable(Exception):
-    """A conversation that nothing can be learned from: what is wrong, and what would be right."""
+    """Nothing can be learned from a conversation; it says what is wrong, and in `expected` what would be right."""
 
     def __init__(self, found: str, expected: str) -> None:
         super().__init__(found)
@@ -52,7 +54,7 @@ class Unusable(Exception):
 
 
 class Turns:
-    """Finds what is learned of conversations."""
+    """Finds what a model learns from conversations."""
 
     def __init__(self, template: ChatTemplate, control: ControlTokens, max_length: int) -> None:
         self._template = template
@@ -60,11 +62,12 @@ class Turns:
         self._max_length = max_length
 
     def lessons(self, conversation: Conversation) -> list[Lesson] | Finding:
-        """The texts to learn from: one where the template only appends, else one for each turn that stands otherwise
-        when it is the last. Or why there is none.
+        """The texts to learn from, or the finding why there are none.
 
-        Reads no further than `max_length` tokens. Takes time linear in the turns: of more than `ALL_EXACT` turns of the
-        assistant at most `MOST_EXACT` are rendered each on its own, and a conversation that needs more is refused.
+        There is one text where the template only appends; else one more for each turn that the template writes
+        differently when it is the last. Nothing beyond `max_length` tokens is read. The time is linear in the number of
+        turns: above `ALL_EXACT` turns of the assistant at most `MOST_EXACT` are rendered separately, and a conversation
+        that needs more is refused.
         """
         try:
             return _Reading(self._template, self._first_turns(conversation), conversation.weights).lessons()
@@ -72,13 +75,13 @@ class Turns:
             return Finding(conversation.where, str(problem), problem.expected)
 
     def _first_turns(self, conversation: Conversation) -> _Turns:
-        """The turns that reach into the first `max_length` tokens, up to one of the assistant's."""
+        """The turns within the first `max_length` tokens, up to a turn of the assistant."""
         messages = self._control.in_messages(conversation.messages)
         turns, count = _Turns(messages, self._control.apart(conversation.tools)), 8
         while count < len(messages):
             try:
                 text = turns.rendered(self._template, count, asks=False)
-            except Unusable:  # it may only be cut in a place that the template does not take
+            except Unusable:  # perhaps the template only refuses a conversation that is cut here
                 text = ""
             (spelled,) = self._control.encode([text], add_special_tokens=False)
             if len(spelled.ids) > self._max_length:
@@ -103,10 +106,10 @@ class _Turns:
         try:
             return template.render(self.messages[:count], self.tools, asks=asks)
         except ValueError as error:
-            raise Unusable(str(error), "a conversation that the model's chat template takes") from error
+            raise Unusable(str(error), "a conversation that the model's chat template accepts") from error
 
     def marked(self) -> _Turns:
-        """With a mark behind what people wrote, around what the assistant says, and behind every tool's name."""
+        """The turns with a mark after each text and each tool's name, and around the assistant's texts."""
         messages = []
         for number, message in enumerate(self.messages, 1):
             changed = dict(message)
@@ -158,8 +161,8 @@ class _Reading:
                 exact += 1
                 if exact > MOST_EXACT:
                     has = f"has {len(self._learned):,} turns of the assistant, and the chat template writes"
-                    enough = f"at most {MOST_EXACT} of them: cut it into several"
-                    raise Unusable(f"{has} the last one unlike the others", enough)
+                    enough = f"at most {MOST_EXACT} of them: split it into several conversations"
+                    raise Unusable(f"{has} the last one differently from the others", enough)
                 start, said = self._rendered_alone(index)
                 span = (start, len(said.rstrip("\n")))
                 if not self._whole.startswith(said):
@@ -170,18 +173,18 @@ class _Reading:
         return [*alone, *([Lesson(self._whole, spans)] if spans else [])]
 
     def _is_sample(self, ordinal: int) -> bool:
-        """The first ones, ever fewer further on, and the last."""
+        """Whether a turn is always rendered separately: the first, second, third, fifth, ninth, ... and the last."""
         return ordinal & (ordinal - 1) == 0 or ordinal == len(self._learned) - 1
 
     def _rendered_alone(self, index: int) -> tuple[int, str]:
-        """The conversation up to a turn of the assistant's, and where in it that turn begins."""
+        """The start of a turn of the assistant, and the rendered conversation up to and with that turn."""
         said = self._turns.rendered(self._template, index + 1, asks=False)
         try:
             prompt = self._turns.rendered(self._template, index, asks=True)
         except Unusable:
             if self._is_asked(index):
                 raise
-            prompt = None  # who begins was not asked
+            prompt = None  # the assistant speaks first, without a question
         if prompt is not None and said.startswith(prompt):
             return len(prompt), said
         if not self._is_asked(index):
@@ -198,13 +201,15 @@ class _Reading:
         before = self._turns.rendered(self._template, index, asks=False) if self._is_asked(index) else ""
         if before and prompt.startswith(before) and said.startswith(before):
             asked = prompt[len(before) :]
-            found = f"the chat template asks for an answer with {asked!r:.100}, and turn {index + 1} does not begin so"
-            return Unusable(found, "reasoning_content in that turn, where thoughts are asked for, or another model")
-        found = f"the chat template rewrites earlier turns, so what the assistant says in turn {index + 1}"
-        return Unusable(f"{found} cannot be told apart", "a template that only appends")
+            found = f"the chat template asks for an answer with {asked!r:.100}, but turn {index + 1} does not begin so"
+            return Unusable(
+                found, "reasoning_content in that turn, if the template asks for reasoning, or another model"
+            )
+        found = f"the chat template rewrites earlier turns, so the assistant's text in turn {index + 1}"
+        return Unusable(f"{found} cannot be located", "a template that only appends")
 
     def _remember(self, index: int, start: int, said: str) -> None:
-        """Keep what stands around a turn that was rendered, to find others by it."""
+        """Store the surroundings of a turn that was rendered, to find other turns by them."""
         if len(self._learned) <= ALL_EXACT or not self._is_plain(index) or not index:
             return
         first, end = self._words[index]
@@ -214,7 +219,7 @@ class _Reading:
             self._known.append(around)
 
     def _found_by_surroundings(self, index: int) -> tuple[int, int] | None:
-        """Where a turn is learned that stands as an earlier one does; None for one that does not."""
+        """The span of a turn with the same surroundings as an earlier one; None where they differ."""
         if not self._is_plain(index):
             return None
         first, end = self._words[index]
@@ -225,11 +230,11 @@ class _Reading:
         return None
 
     def _is_plain(self, index: int) -> bool:
-        """Whether a turn is words alone, and they stand in the rendering."""
+        """Whether a turn has only text, and the text is in the rendering."""
         return index in self._words and self._turns.messages[index].keys() == {"role", "content"}
 
     def _refuse_left_out(self, shown: set[str]) -> None:
-        """Raises `Unusable` for a turn or a tool that the template does not write."""
+        """Raise `Unusable` for a turn or a tool that the template does not write."""
         for number, message in enumerate(self._turns.messages, 1):
             is_said = message["role"] == "assistant"
             if message["content"].strip() and not is_said and str(number) not in shown:
@@ -250,7 +255,7 @@ def _left_out(what: str) -> Unusable:
 
 
 def _places(marked: str) -> dict[int, tuple[int, int]]:
-    """Where each turn's words that stand between two marks are, once the marks are taken out."""
+    """The place of each turn's text between its two marks, after the marks are removed."""
     places: dict[int, tuple[int, int]] = {}
     opened: dict[str, int] = {}
     taken = 0

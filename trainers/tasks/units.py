@@ -1,6 +1,6 @@
-"""Numbers in a unit of their own: a head learns (number - mean) / std, and is asked and answers in the numbers' unit.
+"""Units of values: a head learns (value - mean) / std, while data and predictions are in the data's unit.
 
-The scale stands in the model's config, so that whoever has the model knows what its output means.
+The scale is in the model's config, so that everything that loads the model knows the unit of its output.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from trainers.protocol.codec import to_json
 from trainers.protocol.messages import Scale
 
 AS_GIVEN = Scale(0.0, 1.0)
-"""Of a head that answers in the numbers' own unit, as that of a checkpoint does."""
+"""The scale of a head that predicts in the data's unit, as a checkpoint's head does."""
 
 
 def scale_of(model: Any) -> Scale:
-    """The unit that a model's output has."""
+    """The unit of a model's output."""
     held = getattr(model.config, "target_scale", None)
     return Scale(**held) if held else AS_GIVEN
 
 
 def set_scale(model: Any, scale: Scale) -> None:
-    """Say what a model's output means, without changing it."""
+    """Set the unit of a model's output in its config, without changing the output."""
     model.config.target_scale = to_json(scale)  # plain values: configs are written as JSON
 
 
 def convert(model: Any, layer: torch.nn.Module, held: Scale, wanted: Scale) -> None:
-    """Change the output layer from the unit `held` to `wanted`, so that every answer stays what it is.
+    """Convert the output layer from the unit `held` to `wanted`, so that every prediction stays the same.
 
-    Without a bias the mean stays that of `held`: a product alone cannot move it.
+    A layer without a bias keeps the mean of `held`, because it cannot shift its output.
     """
     bias = getattr(layer, "bias", None)
     unit = wanted if bias is not None else Scale(held.mean, wanted.std)
@@ -39,7 +39,7 @@ def convert(model: Any, layer: torch.nn.Module, held: Scale, wanted: Scale) -> N
 
 
 def fold(model: Any, layer: torch.nn.Module) -> None:
-    """Put a model's scale into its output layer, with a bias where there was none: it answers in the numbers' unit."""
+    """Fold a model's scale into its output layer, which gets a bias if needed: it then predicts in the data's unit."""
     scale = scale_of(model)
     if scale.mean and getattr(layer, "bias", None) is None:
         weight: torch.Tensor = layer.weight
@@ -49,7 +49,7 @@ def fold(model: Any, layer: torch.nn.Module) -> None:
 
 
 def _affine(layer: torch.nn.Module, factor: float, offset: float) -> None:
-    """Make a layer answer `factor` times what it does, plus `offset`; in double precision, rounded once."""
+    """Multiply a layer's output by `factor` and add `offset`, in double precision and rounded once."""
     with torch.no_grad():
         for parameter in layer.parameters(recurse=False):
             changed = parameter.double() * factor

@@ -1,7 +1,7 @@
-"""Words as places in a text, and the token of each that carries its tag.
+"""Words as places in a text.
 
-A text is tokenized whole, so that words look to the model as they do in running text: a byte-level tokenizer reads the
-blank before a word as part of it.
+A text is tokenized as a whole, so that words have the same tokens as in running text: a byte-level tokenizer reads the
+space before a word as part of it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Sequence
 
 Place = tuple[int, int]
-"""Where a word, or a token, begins and ends in its text, in characters."""
+"""The start and end of a word, or a token, in its text, in characters."""
 
 
 def joined(words: Sequence[str]) -> tuple[str, tuple[Place, ...]]:
-    """Words as a text with a blank between them, and where they are in it."""
+    """Words joined to a text with spaces between them, and their places in it."""
     ends = itertools.accumulate(len(word) + 1 for word in words)
     return " ".join(words), tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))

@@ -75,7 +75,7 @@ class Evaluator:
         """What a metric of the user's is given of each row: the row, its result by name, and its answer if it has
         one."""
         results, labels = ROW_RESULTS[self.task.name], self._base.labels
-        told = [{**row, **results.told(score, labels)} for row, score in zip(self._rows, scores, strict=True)]
+        told = [{**row, **results.by_name(score, labels)} for row, score in zip(self._rows, scores, strict=True)]
         for answer in answers:
             told[answer.row] |= {"generated": answer.generated, "reference": answer.reference}
         return told

@@ -151,7 +151,7 @@ UNPARSABLE = {
         "a.jsonl": ('{"text": "a film", "label": "x"}\n{"text": "a', "a.jsonl:2: is not JSON"),
         "a.json": ('[{"text": "a film",\n "label": x}]', "a.json:2: is not JSON"),
         "a.csv": ('text,label\na film,x\n"a "film",x\n', "a.csv:3: is not CSV from here on"),
-        "a.parquet": ("PAR1 but no more", "a.parquet: is not whole: the end is missing"),
+        "a.parquet": ("PAR1 but no more", "a.parquet: is incomplete: the end is missing"),
     },
     "causal-lm": {"a.txt": (b"a film\nna\xefve\n", "a.txt:2: is not UTF-8 text")},
     "token-classification": {"a.conll": ("Ada B-PER\nwrote\n", "a.conll:2: has 1 column; expected 2")},
@@ -175,7 +175,7 @@ FIELDS = {  # rows in which one is missing, empty, and of the wrong kind: what i
             {"messages": []},
         ],
         {
-            2: "turn 2 has the role 'bot', none of system, user, assistant",
+            2: "turn 2 has the role 'bot', expected one of system, user, assistant",
             3: "the last turn is the user's, not the assistant's",
             4: "turn 2 is empty",
             5: "messages is not a list of turns",
@@ -305,7 +305,7 @@ def test_a_byte_order_mark_is_told_and_read_over(look, tmp_path):
     checked = look("text-classification", "encoder", tmp_path)
     assert not checked.findings
     assert [note for note in checked.notes if "byte order" in note] == [
-        f"{tmp_path}/a.csv begins with a byte order mark; it is read all the same"
+        f"{tmp_path}/a.csv begins with a byte order mark; it is skipped"
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpo.commands.predict import told
+from hpo.commands.predict import answer_line
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ from hpo.commands.predict import told
     ],
 )
 def test_an_answer_in_a_line(answer, line):
-    assert told(answer) == line
+    assert answer_line(answer) == line

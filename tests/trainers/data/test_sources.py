@@ -90,9 +90,9 @@ def test_a_row_after_an_empty_line_of_csv_keeps_its_line(tmp_path):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ('{"a": "\\ud83d"}', "holds half a character"),
-        ("[" * 2000, "is no JSON that can be read"),
-        (f'{{"a": {"9" * 5000}}}', "is no JSON that can be read"),
+        ('{"a": "\\ud83d"}', "contains half a character"),
+        ("[" * 2000, "cannot be read as JSON"),
+        (f'{{"a": {"9" * 5000}}}', "cannot be read as JSON"),
     ],
     ids=["surrogate", "nested", "digits"],
 )

@@ -24,7 +24,8 @@ from transformers import (
 
 from trainers.export.decoder import export_decoder
 from trainers.export.encoder import export_encoder
-from trainers.export.release import write_release
+from trainers.export.release import ModelInterface, ModelParts, write_release
+from trainers.runtime import Card
 
 LABELS = ("bad", "fair", "good")
 MAX_LENGTH = 24
@@ -161,8 +162,14 @@ def release(model: Any, tokenizer: Any, folder: Path, **changes: Any) -> Path:
         "generation_config": getattr(model, "generation_config", None),
         "max_new_tokens": 16,
     }
-    write_release(folder, **{**arguments, **changes})
+    written(folder, **{**arguments, **changes})
     return folder
+
+
+def written(folder: Path, *, variant: str, tokenizer: Any, model_config: Any, **arguments: Any) -> Card:
+    """Write a release; `arguments` are those of `ModelInterface`, and `generation_config`."""
+    parts = ModelParts(tokenizer, model_config, arguments.pop("generation_config", None))
+    return write_release(folder, variant, ModelInterface(**arguments), parts)
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ def test_models_that_judge(promoted, family, task, pairs):
         assert release.predict([json.dumps(one) for one in inputs]) == answers
         with pytest.raises(ValueError, match="input 1: expected texts for text, text_pair, as a mapping or its JSON"):
             release.predict([inputs[0], "a text alone"])
-        with pytest.raises(ValueError, match="text_pair is no text"):
+        with pytest.raises(ValueError, match="not a text: text_pair"):
             release.predict([{"text": "a"}])
     assert_answers(task, answers, given, measured.metrics, release.card.labels)
 

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, GenerationConfig, LlamaConfig
 
-from tests.trainers.export.conftest import CHAT_TEMPLATE, LABELS, MAX_LENGTH, chat_tokenizer, wordpiece_tokenizer
+from tests.trainers.export.conftest import (
+    CHAT_TEMPLATE,
+    LABELS,
+    MAX_LENGTH,
+    chat_tokenizer,
+    wordpiece_tokenizer,
+    written,
+)
 from trainers import runtime
-from trainers.export.release import ExportError, write_release
+from trainers.export.release import ExportError
 from trainers.runtime import Card
 
 
@@ -30,7 +37,7 @@ def write_classifier(folder: Path, **changes) -> Card:
         "tokenizer": wordpiece_tokenizer(),
         "model_config": BertConfig(pad_token_id=0),
     }
-    return write_release(folder, **{**arguments, **changes})
+    return written(folder, **{**arguments, **changes})
 
 
 def test_a_classifiers_card(graph):

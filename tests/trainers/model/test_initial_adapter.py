@@ -222,9 +222,9 @@ def test_an_adapter_that_does_not_fit_the_model_or_the_labels_says_where(trained
     (finding,) = problem.value.findings
     assert finding.where == "model.adapter"
     head = "classifier.weight [2, 32] where the model has [3, 32] and 1 more"
-    assert finding.found == f"has a head of other labels: {head}"
-    assert finding.expected == "data with as many labels; here are 3"
-    with pytest.raises(DataProblem, match=r"cannot be taken: Target modules .* not found"):
+    assert finding.found == f"has a head for other labels: {head}"
+    assert finding.expected == "data with as many labels; this data has 3"
+    with pytest.raises(DataProblem, match=r"cannot be loaded: Target modules .* not found"):
         load_base(on_top_of(make_spec("chat"), folder).workload, [])
     weights = load_file(folder / ADAPTER_WEIGHTS)
     a, b, c = [name for name in weights if ".lora_A." in name][:3]
@@ -234,7 +234,7 @@ def test_an_adapter_that_does_not_fit_the_model_or_the_labels_says_where(trained
     with pytest.raises(DataProblem) as problem:
         load_base(spec.workload, inspection("encoder").labels)
     told = [finding.found for finding in problem.value.findings]
-    assert told[0] == "has weights that the model has no place for: base_model.model.x"
+    assert told[0] == "has weights that the model does not have: base_model.model.x"
     assert told[1] == f"lacks {c}"
     assert told[2].startswith(f"has {b.removeprefix('base_model.model.')} [8, 5] where the model has [8, ")
 
@@ -244,11 +244,11 @@ def test_weights_of_another_model_or_of_bottlenecks_are_told(trained, make_spec,
     with pytest.raises(DataProblem) as problem:
         load_base(on_top_of(make_spec("encoder"), folder).workload, ["a", "b", "c"])
     (finding,) = problem.value.findings
-    assert finding.found.startswith("has a head of other labels: classifier.")
-    with pytest.raises(DataProblem, match="has weights that the model has no place for: bert"):
+    assert finding.found.startswith("has a head for other labels: classifier.")
+    with pytest.raises(DataProblem, match="has weights that the model does not have: bert"):
         load_base(on_top_of(make_spec("chat"), folder).workload, [])
     folder, _ = trained("encoder", "adapter")
-    with pytest.raises(DataProblem, match="bottlenecks between layers are no part of weights"):
+    with pytest.raises(DataProblem, match="bottleneck adapters of method adapter cannot be merged"):
         load_base(on_top_of(make_spec("encoder"), folder).workload, inspection("encoder").labels)
 
 
@@ -257,7 +257,7 @@ def test_a_torn_file_is_told_as_such(trained, make_spec, inspection, method, fil
     folder, _ = trained("encoder", method)
     weights = (folder / file).read_bytes()
     (folder / file).write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(DataProblem, match=r"cannot be taken: .*incomplete"):
+    with pytest.raises(DataProblem, match=r"cannot be loaded: .*incomplete"):
         load_base(on_top_of(make_spec("encoder"), folder).workload, inspection("encoder").labels)
 
 
@@ -268,6 +268,6 @@ def test_a_sweep_ends_at_it_before_any_study_or_run_exists(trained, write_yaml, 
     model = {"source": str(tiny / "encoder"), "adapter": str(folder)}
     home = Home(tmp_path / "home")
     config = load_config(write_yaml(model=model, data={"train": str(three)}), home)
-    with pytest.raises(ConfigError, match=r"model\.adapter: has a head of other labels: .* as many labels; here are 3"):
+    with pytest.raises(ConfigError, match=r"model\.adapter: has a head for other labels: .*; this data has 3"):
         setup.inspect(InlineExecutor(work), config, home)
     assert not list(home.dir.rglob("*.db"))

@@ -45,20 +45,20 @@ def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, lear
 @pytest.mark.parametrize(
     ("found", "reasons"),
     [
-        (counts(4), ["data.test_size: no rows left for test: a share of 0.1 of 4 rows is no row; "
-                     "a larger share, or a number of rows: test_size: 1",
-                     "data.validation_size: no rows left for validation: a share of 0.1 of 4 rows is no row; "
-                     "a larger share, or a number of rows: validation_size: 1"]),
+        (counts(4), ["data.test_size: no rows left for test: a share of 0.1 of 4 rows is less than one row; "
+                     "a larger share, or a number: test_size: 1",
+                     "data.validation_size: no rows left for validation: a share of 0.1 of 4 rows is less than one "
+                     "row; a larger share, or a number: validation_size: 1"]),
         (counts(2), ["data.train: no rows left for validation and test: train has 2 different rows; "
-                     "at least 3: to train, to validate and to test"]),
+                     "at least 3: one each to train, validate and test"]),
         (counts(1, given={"train": 9}, repeats=[("train", "train")] * 8),
-         ["data.train: no rows left for validation and test: train has 1 row (of 9 that were given: the others are "
-          "duplicates); at least 3: to train, to validate and to test"]),
+         ["data.train: no rows left for validation and test: train has 1 row (of 9 rows; the others are "
+          "duplicates); at least 3: one each to train, validate and test"]),
         (counts(0, 9, 1, given={"train": 9, "validation": 9}, repeats=[("train", "validation")] * 9),
-         ["data.train: no rows left for train: all 9 of its rows are in validation too, and what is held out is never "
-          "trained on; another source than that of validation"]),
+         ["data.train: no rows left for train: all 9 of its rows are in validation too, and held-out rows are never "
+          "used for training; a source with rows that are not in validation"]),
         (counts(50, strata=50),
-         ["data.label: no rows left for validation and test: each of 50 rows has a label of its own, so that none can "
+         ["data.label: no rows left for validation and test: all 50 rows have different labels, so none can "
           "be held out; a column whose values repeat (is this one an id?)"]),
         (counts(0, 9, 1, given={"train": 0, "validation": 9}),
          ["data.train: no rows left for train: none of its rows can be used; rows without findings"]),

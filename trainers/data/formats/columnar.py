@@ -1,6 +1,6 @@
-"""Parquet and Arrow files, read a batch at a time: what a slice does not need is not read.
+"""Parquet and Arrow files, read in batches, so that a slice reads only the batches it needs.
 
-Numbers that the hub's `datasets` declares to be classes become the names of the classes, JSON becomes what it says
+Numbers that the hub's `datasets` declares as classes become the names of the classes, and JSON is parsed
 (`features.py`).
 """
 
@@ -22,7 +22,7 @@ PARQUET, ARROW_FILE = b"PAR1", b"ARROW1"
 
 
 def read_parquet(path: Path, reading: Reading) -> Iterator[Entry]:
-    """The rows of a Parquet file, numbered from 1. Raises `DataProblem` where it is none, or not whole."""
+    """The rows of a Parquet file, numbered from 1. Raises `DataProblem` where it is not Parquet, or incomplete."""
     import pyarrow.parquet
 
     _check_ends(path)
@@ -31,7 +31,7 @@ def read_parquet(path: Path, reading: Reading) -> Iterator[Entry]:
 
 
 def read_arrow(path: Path, reading: Reading) -> Iterator[Entry]:
-    """The rows of an Arrow file, or of a stream as `datasets` saves it. Raises `DataProblem` as above."""
+    """The rows of an Arrow file, or of a stream as `datasets` saves it. Raises `DataProblem` where it is damaged."""
     import pyarrow
 
     with path.open("rb") as opened:
@@ -47,16 +47,16 @@ def read_arrow(path: Path, reading: Reading) -> Iterator[Entry]:
 
 
 def _check_ends(path: Path) -> None:
-    """Raises `DataProblem` where a file does not begin and end as Parquet does."""
+    """Raise `DataProblem` where a file does not begin and end as Parquet does."""
     with path.open("rb") as file:
         begins = file.read(len(PARQUET)) == PARQUET
         size = file.seek(0, 2)
         file.seek(max(0, size - len(PARQUET)))
         ends = file.read() == PARQUET
     if not begins:
-        raise refused(path, "is not Parquet: it does not begin with PAR1", "expected what its suffix says")
+        raise refused(path, "is not Parquet: it does not begin with PAR1", "a file of the format of its suffix")
     if not ends or size < 12:
-        raise refused(path, f"is not whole: the end is missing after {size:,} bytes", "copy or download it once more")
+        raise refused(path, f"is incomplete: the end is missing after {size:,} bytes", "copy or download it again")
 
 
 @contextmanager
@@ -66,14 +66,17 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError) as error:
-        raise refused(path, f"cannot be read as {kind}: {error!s:.200}", "copy or download it once more") from error
+        raise refused(path, f"cannot be read as {kind}: {error!s:.200}", "copy or download it again") from error
 
 
 def entries_of_batches(source: str, schema: Any, batches: Iterable[Any], reading: Reading) -> Iterator[Entry]:
-    """The rows of record batches of pyarrow, numbered from 1 over all of them."""
+    """The rows of pyarrow's record batches, numbered from 1 over all batches.
+
+    Raises `DataProblem` where several columns have the same name.
+    """
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
-        raise refused(source, f"has several columns of one name: {names(twice)}", "a name of its own for each column")
+        raise refused(source, f"has several columns with the same name: {names(twice)}", "different names")
     decoding = decoders(declared_features(schema.metadata))
     unreadable: Counter[str] = Counter()
     number = 0
@@ -89,7 +92,7 @@ def entries_of_batches(source: str, schema: Any, batches: Iterable[Any], reading
 
 
 def _values(column: Any, name: str, unreadable: Counter[str]) -> list[Any]:
-    """The values of a column. One that is out of range of Python's (a date in the year 300,000) is missing."""
+    """The values of a column; a value that Python cannot represent (a date in the year 300,000) is missing."""
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):
@@ -107,7 +110,7 @@ def _value(scalar: Any, name: str, unreadable: Counter[str]) -> Any:
 
 
 def _entry(where: str, values: dict[str, Any], decoding: dict[str, Decoder]) -> Entry:
-    """A row, its values as they are meant."""
+    """A row with its values decoded, or the findings about them."""
     wrong = []
     for column, value in values.items():
         if isinstance(value, UnicodeDecodeError):

@@ -1,7 +1,7 @@
-"""Tables as text: `.csv` and `.tsv`, also as spreadsheets of other countries write them.
+"""Tables as text: `.csv` and `.tsv`, also as spreadsheets in other countries write them.
 
-One with commas or semicolons is quoted as RFC 4180 says. One with tabs is not, unless it surely is (`quoting.py`): a
-stray quote must never swallow the rows that follow it.
+Tables with commas or semicolons are quoted as in RFC 4180. A table with tabs is not quoted, unless that is certain
+(`quoting.py`): a stray quote must never swallow the rows after it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from trainers.protocol.messages import Finding
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 SAMPLE = 1000
-"""Lines that a delimiter is judged by."""
+"""Lines that decide about the delimiter."""
 _SPREADSHEET_HINT = re.compile(r"sep=(.)\s*")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file cut into lines, and what stands between its columns."""
+    """A file as lines, with the delimiter of its columns."""
 
     path: Path
     lines: list[str]
-    """With their ends."""
+    """The lines with their line ends."""
     delimiter: str
     first: int
-    """The number of the first one."""
+    """The number of the first line."""
 
 
 def read(path: Path, reading: Reading) -> Iterator[Entry]:
-    """A row of texts for each record after the header. Cells may be of any length.
+    """A row of texts for each record after the header; cells may have any length.
 
-    Raises `DataProblem` where quotes leave open where rows end, and where the header names a column twice.
+    Raises `DataProblem` where quotes make the end of rows unclear, and where the header names a column twice.
     """
     table = _table(path, reading)
     records = _tabbed(table) if table.delimiter == "\t" else _quoted(table)
@@ -56,26 +56,26 @@ def read(path: Path, reading: Reading) -> Iterator[Entry]:
 
 
 def _wrong(table: Table, header: Record, record: Record, swallowed: dict[int, int]) -> list[Finding]:
-    """Why a record is no row."""
+    """The findings that make a record invalid."""
     where, width = f"{table.path}:{record.line}", len(header.cells)
     if len(record.cells) != width:
         found = "has too many or too few columns"
         return [Finding(where, found, f"expected {width} as in the header, found {len(record.cells)}")]
     if any("\0" in cell for cell in record.cells):
-        return [Finding(where, "holds a NUL character", "expected text")]
+        return [Finding(where, "contains a NUL character", "expected text")]
     if lines := swallowed.get(record.line):
         found = f"a quote that is closed too late makes one cell of {lines:,} lines that look like rows"
-        return [Finding(where, found, "close the quote in its own line, or write it twice inside quotes")]
+        return [Finding(where, found, "close the quote on its own line, or write it twice inside quotes")]
     return []
 
 
 def _line_ends_inside(table: Table, header: Record, rows: Sequence[Record], reading: Reading) -> dict[int, int]:
-    """Lines of records whose cells swallow rows, and how many; records of several lines are counted in a note."""
+    """Line of a record with swallowed rows -> their number; adds a note on records of several lines."""
     long = [record for record in rows if record.lines > 1]
     if not long:
         return {}
     longest = max(long, key=lambda record: record.lines)
-    counted = f"{len(long):,} rows hold" if len(long) > 1 else "1 row holds"
+    counted = f"{len(long):,} rows have" if len(long) > 1 else "1 row has"
     place = f"{table.path}:{longest.line}"
     reading.notes.append(f"{counted} line ends inside cells; the longest is {longest.lines:,} lines: {place}")
     swallowing = Swallowing(rows, table.delimiter, len(header.cells))
@@ -83,10 +83,10 @@ def _line_ends_inside(table: Table, header: Record, rows: Sequence[Record], read
 
 
 def _columns(path: Path, header: Record, rows: Sequence[Record]) -> dict[str, int]:
-    """Name of each column and where it stands. One without a name is called as pandas does, `Unnamed: 0`, and is none
-    where all its cells are empty.
+    """Name -> position of each column.
 
-    Raises `DataProblem` where two have one name.
+    A column without a name is called `Unnamed: 0` as in pandas, or left out where all its cells are empty. Raises
+    `DataProblem` where two columns have the same name.
     """
     columns: list[tuple[str, int]] = []
     for at, cell in enumerate(header.cells):
@@ -95,8 +95,8 @@ def _columns(path: Path, header: Record, rows: Sequence[Record]) -> dict[str, in
             columns.append((name or f"Unnamed: {at}", at))
     twice = [name for name, count in Counter(name for name, _ in columns).items() if count > 1]
     if twice:
-        found = f"has several columns of one name: {names(twice)}"
-        raise refused(f"{path}:{header.line}", found, "expected a name of its own for each column")
+        found = f"has several columns with the same name: {names(twice)}"
+        raise refused(f"{path}:{header.line}", found, "expected different names")
     return dict(columns)
 
 
@@ -109,12 +109,12 @@ def _table(path: Path, reading: Reading) -> Table:
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     delimiter = _delimiter(lines[:SAMPLE], usual)
     if delimiter != usual:
-        reading.notes.append(f"{path} has {DELIMITERS[delimiter]} between its columns, and is read so")
+        reading.notes.append(f"{path} is read with {DELIMITERS[delimiter]} between its columns")
     return Table(path, lines, delimiter, 1)
 
 
 def _delimiter(lines: Sequence[str], usual: str) -> str:
-    """What stands between columns: the usual, unless another parts the header and makes more rows as wide as it."""
+    """The delimiter: the usual one, unless with another one more rows are as wide as the header."""
 
     def fitting(delimiter: str) -> float:
         rows = [cells for cells in csv.reader(lines, delimiter=delimiter) if cells]
@@ -126,23 +126,23 @@ def _delimiter(lines: Sequence[str], usual: str) -> str:
 
 
 def _quoted(table: Table) -> list[Record]:
-    """The records of a table that is quoted as RFC 4180 says. Raises `DataProblem` where it is not."""
+    """The records of a table that is quoted as in RFC 4180. Raises `DataProblem` where it is not."""
     records, start = [], 0
     reader = csv.reader(table.lines, delimiter=table.delimiter, strict=True)
     try:
         with _cells_of_any_length():
             for cells in reader:
-                if cells:  # an empty line is no row
+                if cells:  # skip empty lines
                     records.append(Record(table.first + start, cells))
                 start = reader.line_num
-    except csv.Error as error:  # where the next row begins would be a guess
+    except csv.Error as error:  # the start of the next row would be a guess
         found = f"is not CSV from here on: {error}"
-        raise refused(f"{table.path}:{table.first + start}", found, "a quote in quotes is written twice") from error
+        raise refused(f"{table.path}:{table.first + start}", found, "write a quote inside quotes twice") from error
     return records
 
 
 def _tabbed(table: Table) -> list[Record]:
-    """The records of a table with tabs: its lines, or what its quotes enclose where it is surely quoted."""
+    """The records of a table with tabs: its lines, or its quoted records where it certainly is quoted."""
     lines = [line.rstrip("\r\n") for line in table.lines]
     raw = [Record(number, line.split("\t")) for number, line in enumerate(lines, table.first) if line]
     if not any('"' in line for line in lines):
@@ -152,7 +152,7 @@ def _tabbed(table: Table) -> list[Record]:
 
 @contextmanager
 def _cells_of_any_length() -> Iterator[None]:
-    """`csv` refuses cells of more than 131,072 characters; the limit is that of the whole process."""
+    """Lift `csv`'s limit of 131,072 characters in a cell, which applies to the whole process."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
         yield

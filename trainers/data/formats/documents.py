@@ -1,4 +1,4 @@
-"""Texts of `.txt` files: the whole file, its paragraphs, its lines, or what stands between separators."""
+"""Texts of `.txt` files: the whole file, its paragraphs, its lines, or the parts between separators."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from trainers.data.formats.text_files import opened
 from trainers.protocol.messages import Finding
 
 BETWEEN_PARAGRAPHS = r"(?:\A|\n)(?:[^\S\n]*\n)+|\n\Z"
-"""One empty line or more, and the end of the last line."""
+"""One or more empty lines, or the end of the last line."""
 
 
 def read(path: Path, reading: Reading) -> Iterator[Entry]:
-    """The texts of a file, each with the line that it begins in. Line ends become "\\n", nothing else changes."""
+    """The texts of a file, each with its first line; line ends become "\\n", and nothing else changes."""
     with opened(path) as file:
         if reading.documents == "line":
             yield from _lines(path, file)
         elif reading.documents == "file":
-            yield _text(file.read(), f"{path}:1") or [Finding(f"{path}:1", "holds no text", "text, or no such file")]
+            yield _text(file.read(), f"{path}:1") or [
+                Finding(f"{path}:1", "contains no text", "text, or remove the file")
+            ]
         else:
             yield from _parted(path, file.read(), _border(reading.documents))
 
 
 def _border(documents: str) -> re.Pattern[str]:
-    """What stands between two texts; a separator takes the end of its line with it, and of the line before."""
+    """The pattern between two texts; a separator includes the end of its line and of the line before."""
     if documents == "paragraph":
         return re.compile(BETWEEN_PARAGRAPHS)
     return re.compile(rf"\n?{re.escape(documents)}\n?")
@@ -50,5 +52,5 @@ def _parted(path: Path, whole: str, border: re.Pattern[str]) -> Iterator[Entry]:
 def _text(text: str, where: str) -> Entry | None:
     """A text as a row; None where it is blank."""
     if "\0" in text:
-        return [Finding(where, "holds a NUL character", "text: is it a binary file?")]
+        return [Finding(where, "contains a NUL character", "text: is it a binary file?")]
     return Row(where, {"text": text}, is_document=True) if text.strip() else None

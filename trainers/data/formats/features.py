@@ -1,6 +1,6 @@
-"""Values that the hub's `datasets` stores otherwise than it shows them: classes as numbers, and anything as JSON.
+"""Decodes values that the hub's `datasets` stores differently: classes as numbers, and any value as JSON.
 
-What a column holds stands beside the schema of a file.
+The metadata of a file's schema says how a column is stored.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 NO_CLASS = -1
-"""The number that data sets of the hub give to rows whose class nobody may see, as in many test sets."""
+"""The number that data sets on the hub give to rows with a hidden class, as in many test sets."""
 Decoder = Callable[[Any], Any]
-"""From a value as it is stored to the one that is meant. Raises `Undecodable`."""
+"""Stored value -> actual value. Raises `Undecodable`."""
 
 
 class Undecodable(Exception):
-    """What is wrong with a stored value, and what would be right."""
+    """A stored value is invalid; it says what was found and what would be right."""
 
     def __init__(self, found: str, expected: str) -> None:
         self.found, self.expected = found, expected
@@ -24,16 +24,16 @@ class Undecodable(Exception):
 
 
 def declared_features(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """What a schema says about its columns in the way of `datasets`; nothing where it does not."""
+    """The features that `datasets` declares in a schema's metadata; empty without them."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):  # another program's, or of another time
+    except (ValueError, KeyError, TypeError):  # written by another program or version
         return {}
     return features if isinstance(features, dict) else {}
 
 
 def decoders(features: Mapping[str, Any]) -> dict[str, Decoder]:
-    """For each column with values that are stored otherwise, or hold such: what decodes them."""
+    """The decoder of each column with values, also nested ones, that are stored differently."""
     return {column: decoder for column, feature in features.items() if (decoder := _decoder(feature)) is not None}
 
 
@@ -58,7 +58,7 @@ def _of_class(names: list[str]) -> Decoder:
             return None
         if not 0 <= value < len(names):
             found = f"is {value}, but there are {len(names)} classes, counted from 0"
-            raise Undecodable(found, f"the number of a class, or {NO_CLASS} for none")
+            raise Undecodable(found, f"the number of a class, or {NO_CLASS} for no class")
         return names[value]
 
     return decode
@@ -68,11 +68,11 @@ def _of_json(value: Any) -> Any:
     try:
         return value if value is None else json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise Undecodable(f"is no JSON that can be read: {error!s:.100}", "JSON, as the file declares") from error
+        raise Undecodable(f"cannot be read as JSON: {error!s:.100}", "JSON, as the file declares") from error
 
 
 def _of_list(decoder: Decoder | None) -> Decoder | None:
-    """Of a list; a list of structs may be stored as a struct of lists."""
+    """The decoder of a list; a list of structs may be stored as a struct of lists."""
     if decoder is None:
         return None
 

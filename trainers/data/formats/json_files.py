@@ -1,6 +1,6 @@
-"""JSON and JSON Lines. The content decides which of the two a file is, for many carry the other one's suffix.
+"""JSON and JSON Lines; the content of a file decides which of them it is, because many files have the other suffix.
 
-A `.json` is also read where its rows surely stand inside one object: in its only list of objects, or by columns, by
+A `.json` is also read where its rows certainly are inside one object: in its only list of objects, or by columns, by
 rows or split as pandas writes them.
 """
 
@@ -23,7 +23,7 @@ WAY_OUT = f'{LIST}, or {LINES}; pandas writes it with df.to_json(FILE, orient="r
 
 
 def read_lines(path: Path, reading: Reading) -> Iterator[Entry]:
-    """The rows of a `.jsonl`: an object a line, unless the file is one list, or objects of several lines each."""
+    """The rows of a `.jsonl`: one object per line, or one list, or objects of several lines each."""
     with opened(path) as file:
         first = next((line for line in file if line.strip()), "")
     if _is_object(first):
@@ -38,9 +38,9 @@ def read_lines(path: Path, reading: Reading) -> Iterator[Entry]:
 
 
 def read_whole(path: Path, reading: Reading) -> Iterator[Entry]:
-    """The rows of a `.json`: a list of objects, unless the file is one object a line or objects one after the other.
+    """The rows of a `.json`: a list of objects, or one object per line, or objects one after the other.
 
-    Raises `DataProblem` where it is neither, nor an object with rows inside.
+    Raises `DataProblem` where it is none of these, and not an object with rows inside.
     """
     whole = _text(path)
     lines = list(itertools.islice((line for line in io.StringIO(whole) if line.strip()), 2))
@@ -87,7 +87,7 @@ def _row_of_line(parser: Parser, line: str, where: str) -> Entry:
         return row_of(parser.parse(line), where, LINES, has_half_characters(line))
     except NotJson as error:
         if not error.column:
-            return [Finding(where, f"is no JSON that can be read: {error}", LINES)]
+            return [Finding(where, f"cannot be read as JSON: {error}", LINES)]
         return [Finding(where, f"is not JSON: {error} (column {error.column})", LINES)]
 
 
@@ -99,7 +99,7 @@ def _whole(path: Path, whole: str, reading: Reading) -> Iterator[Entry]:
         values = list(parser.parse_each(whole))
     except NotJson as error:
         if not error.line:
-            raise refused(path, f"is no JSON that can be read: {error}") from error
+            raise refused(path, f"cannot be read as JSON: {error}") from error
         raise refused(f"{path}:{error.line}", f"is not JSON: {error}") from error
     if len(values) > 1 and _are_objects(values):
         for line, value in values:
@@ -114,26 +114,26 @@ def _whole(path: Path, whole: str, reading: Reading) -> Iterator[Entry]:
 
 def _note_nans(path: Path, parser: Parser, reading: Reading) -> None:
     if parser.nans:
-        reading.notes.append(f"{path} holds NaN ({parser.nans:,}), which is read as null: a value that is missing")
+        reading.notes.append(f"{path} contains NaN ({parser.nans:,}), which is read as null: a missing value")
 
 
 def _rows_inside(path: Path, value: Any, reading: Reading) -> list[Any]:
-    """The rows of a value that is a list, or an object which surely holds rows."""
+    """The rows of a value that is a list, or an object that certainly contains rows."""
     if isinstance(value, list):
         return value
     if not isinstance(value, dict):
-        raise refused(path, f"holds {type(value).__name__}", WAY_OUT)
+        raise refused(path, f"contains {type(value).__name__}", WAY_OUT)
     if twice := named_twice(value):
-        raise refused(path, f"has several values of one name: {names(twice)}", "each name once")
+        raise refused(path, f"has several values with the same name: {names(twice)}", "each name once")
     if (rows := _pandas_split(value)) is not None:
         return rows
     lists = [name for name, inner in value.items() if _is_list_of_objects(inner)]
     if len(lists) == 1:
-        reading.notes.append(f"{path} is an object; its rows are those of the list {lists[0]!r}")
+        reading.notes.append(f"{path} is an object; its rows are read from the list {lists[0]!r}")
         return list(value[lists[0]])
     if len(lists) > 1:
         found = f"is an object with several lists of rows: {names(lists)}"
-        raise refused(path, found, "expected one list; a file of its own for each, say train.json and test.json")
+        raise refused(path, found, "expected one list; write each into its own file, such as train.json and test.json")
     if (rows := _pandas_columns(value)) is not None or (rows := _pandas_index(value)) is not None:
         return rows
     raise refused(path, f"is one object, with {names(list(value)) or 'nothing in it'}", WAY_OUT)
@@ -169,7 +169,7 @@ def _pandas_index(value: dict[str, Any]) -> list[Any] | None:
 
 
 def _tables(value: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The objects inside one, where all have the same names."""
+    """The objects inside an object, where all have the same names."""
     inner = list(value.values())
     if not inner or not all(isinstance(one, dict) and one.keys() == inner[0].keys() and one for one in inner):
         return None

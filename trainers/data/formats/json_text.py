@@ -1,4 +1,4 @@
-"""JSON as people bring it, parsed so that nothing is lost: names given twice and half characters are problems."""
+"""Parses JSON without losing anything: repeated names and lone surrogates are problems."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from trainers.data.formats.base import Entry, Row, names
 from trainers.protocol.messages import Finding
 
 MAX_DEPTH = 100
-"""Lists and objects inside one another. Python gives up at some hundreds, the sooner the deeper the caller."""
+"""The deepest nesting of lists and objects; Python fails at some hundreds, depending on the caller's depth."""
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _BLANK = re.compile(r"\s*")
 
 
 class NotJson(Exception):
-    """What is wrong with a text, and where: line and column from 1, or 0 where that is not known."""
+    """A text is not JSON; `line` and `column` count from 1, or are 0 where they are unknown."""
 
     def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
         self.line, self.column = line, column
@@ -25,7 +25,7 @@ class NotJson(Exception):
 
 
 class _Ambiguous(dict[str, Any]):
-    """An object that names something twice; only the last value is kept."""
+    """An object with a repeated name, of which only the last value is kept."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -39,14 +39,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Parser:
-    """Parses texts. `nans` counts each NaN, which is no JSON but what pandas writes for what is missing: it is null."""
+    """Parses texts; NaN, which pandas writes for missing values, is read as null and counted in `nans`."""
 
     def __init__(self) -> None:
         self.nans = 0
         self._decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=self._constant)
 
     def parse(self, text: str) -> Any:
-        """The value that a text is. Raises `NotJson`."""
+        """The value of a text. Raises `NotJson`."""
         values = self.parse_each(text)
         try:
             _, value = next(values)
@@ -57,7 +57,7 @@ class Parser:
         return value
 
     def parse_each(self, text: str) -> Iterator[tuple[int, Any]]:
-        """The values that stand one after the other in a text, each with its line. Raises `NotJson`."""
+        """Yield the values in a text one after the other, each with its line. Raises `NotJson`."""
         at, line, counted = _after_blanks(text, 0), 1, 0
         while at < len(text):
             line, counted = line + text.count("\n", counted, at), at
@@ -66,8 +66,8 @@ class Parser:
             except json.JSONDecodeError as error:
                 raise NotJson(error.msg, error.lineno, error.colno) from error
             except RecursionError as error:
-                raise NotJson("lists or objects inside one another, thousands deep") from error
-            except ValueError as error:  # the only other one: Python reads no longer numbers
+                raise NotJson("lists or objects that are nested thousands deep") from error
+            except ValueError as error:  # the only other cause: Python does not read longer numbers
                 raise NotJson("a number of more than 4,300 digits") from error
             yield line, value
             at = _after_blanks(text, end)
@@ -85,12 +85,15 @@ def _after_blanks(text: str, at: int) -> int:
 
 
 def has_half_characters(text: str) -> bool:
-    """Whether a JSON text may spell half of a character; whole ones beyond the first plane look alike."""
+    """Whether a JSON text may contain a lone surrogate; pairs of surrogates look the same."""
     return _HALF_CHARACTER.search(text) is not None
 
 
 def row_of(value: Any, where: str, expected: str, may_be_half: bool) -> Entry:
-    """A JSON value as a row, or why it is none. Escapes can say half a character, which no tokenizer takes."""
+    """A JSON value as a row, or the findings why it is invalid.
+
+    `may_be_half` says that the text may contain lone surrogates, which no tokenizer accepts.
+    """
     if not isinstance(value, dict) and not _is_spacy_example(value):
         return [Finding(where, f"is {type(value).__name__}, not an object", expected)]
     twice: list[str] = []
@@ -106,16 +109,16 @@ def row_of(value: Any, where: str, expected: str, may_be_half: bool) -> Entry:
         if not level:
             break
     if level:
-        return [Finding(where, f"holds lists or objects more than {MAX_DEPTH} deep in one another", "flatter values")]
+        return [Finding(where, f"has lists or objects nested more than {MAX_DEPTH} deep", "flatter values")]
     if twice:
-        return [Finding(where, f"has several values of one name: {names(twice)}", "each name once")]
+        return [Finding(where, f"has several values with the same name: {names(twice)}", "each name once")]
     if may_be_half and not _is_whole(value):
-        return [Finding(where, "holds half a character (a lone surrogate such as \\ud83d)", "whole characters")]
+        return [Finding(where, "contains half a character (a lone surrogate such as \\ud83d)", "whole characters")]
     return Row(where, value if isinstance(value, dict) else {"text": value[0], **value[1]})
 
 
 def named_twice(value: Any) -> list[str]:
-    """What an object names more than once."""
+    """The names that occur more than once in an object."""
     return value.twice if isinstance(value, _Ambiguous) else []
 
 

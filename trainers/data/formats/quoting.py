@@ -1,4 +1,4 @@
-"""What quotes in a table mean: whether one with tabs is quoted at all, and whether a quoted cell swallows rows."""
+"""Quotes in tables: whether a table with tabs is quoted at all, and whether a quoted cell swallows rows."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import NamedTuple
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 MANY = 3
-"""Cells that agree by chance no more."""
+"""This many cells do not agree by chance."""
 _CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^"\t\r\n]*))(\t|\r\n|\r|\n|\Z)')
-"""A cell, quoted or not, and what ends it. A quote stands nowhere else."""
+"""A cell, quoted or not, and its end; quotes are allowed nowhere else."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row of cells, and the line that it begins in."""
+    """One row of cells, and its first line."""
 
     line: int
     cells: list[str]
 
     @property
     def lines(self) -> int:
-        """How many lines it stands in."""
+        """The number of its lines."""
         return 1 + sum(len(LINE_END.findall(cell)) for cell in self.cells if "\n" in cell or "\r" in cell)
 
 
 def surely_quoted(text: str, first: int, raw: Sequence[Record]) -> list[Record] | None:
-    """The records of a table with tabs whose quotes surely enclose cells; None where they may be what people wrote.
+    """The records of a table with tabs whose quotes certainly enclose cells; None where they may be part of the text.
 
-    Surely: each quote opens or closes a cell or is doubled inside one, all rows are as wide as the header, and
-    something says that a program did it. `raw` is the table without quoting; it begins in line `first`.
+    It is certain where each quote opens or closes a cell or is doubled inside one, all rows are as wide as the header,
+    and the quoting looks like a program's. `raw` is the table without quoting; it begins in line `first`.
     """
     cells = list(_cells(text))
     if not cells or cells[-1].end is None:
@@ -56,7 +56,7 @@ class _Cell(NamedTuple):
     text: str
     is_quoted: bool
     end: str | None
-    """What follows; None where a quote stands where none may."""
+    """The character after the cell; None where a quote is not allowed."""
 
 
 def _cells(text: str) -> Iterator[_Cell]:
@@ -72,8 +72,8 @@ def _cells(text: str) -> Iterator[_Cell]:
 
 
 def _is_written_by_a_program(cells: Sequence[_Cell], width: int) -> bool:
-    """Whether all of the header is quoted, a quote is doubled, or just those cells are quoted that have a comma: what
-    `csv`, pandas and spreadsheets do."""
+    """Whether the whole header is quoted, a quote is doubled, or exactly the cells with a comma are quoted, as `csv`,
+    pandas and spreadsheets do."""
     quoted = [cell for cell in cells if cell.is_quoted]
     if all(cell.is_quoted for cell in cells[:width]) or any('"' in cell.text for cell in quoted):
         return True
@@ -82,19 +82,19 @@ def _is_written_by_a_program(cells: Sequence[_Cell], width: int) -> bool:
 
 
 class Swallowing:
-    """Finds cells that hold whole rows, because a quote in them was never meant to enclose anything."""
+    """Finds cells that contain whole rows, because a quote in them is part of the text."""
 
     def __init__(self, rows: Sequence[Record], delimiter: str, width: int) -> None:
-        """`rows` are all of the table, those to be judged as well."""
+        """`rows` are all rows of the table, including those to check; `width` is the number of columns."""
         sound = [row.cells for row in rows if len(row.cells) == width and row.lines == 1]
         self._delimiter, self._width = delimiter, width
         self._known = [Counter(cells[column].strip() for cells in sound) for column in range(width)]
         self._is_numeric = [len(known) >= MANY and all(map(_is_number, known)) for known in self._known]
 
     def swallowed(self, record: Record) -> int:
-        """How many lines of a record look like rows of their own: as wide as the table, with values that it repeats.
+        """How many lines of a record look like separate rows: as wide as the table, with values that occur elsewhere.
 
-        In a table of one column every line would.
+        It is 0 for a table of one column, where every line looks so.
         """
         for at, cell in enumerate(record.cells):
             lines = [line for line in LINE_END.split(cell) if line]
@@ -108,7 +108,7 @@ class Swallowing:
         return 0
 
     def _are_alike(self, rows: Sequence[Sequence[str]]) -> bool:
-        """Whether some column of theirs holds only what stands in that column elsewhere too, or only numbers."""
+        """Whether a column of these rows has only values that occur elsewhere in the column, or only numbers."""
         for column, known in enumerate(self._known):
             mine = Counter(row[column].strip() for row in rows)
             if all(count + known[value] > 1 for value, count in mine.items()):

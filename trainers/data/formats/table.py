@@ -1,4 +1,4 @@
-"""Which reader takes which file."""
+"""The readers of data files, by suffix."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ READERS: dict[str, Reader] = {
     ".txt": documents.read, ".conll": tagged.read, ".conllu": tagged.read, ".bio": tagged.read, ".iob": tagged.read,
     ".iob2": tagged.read,
 }  # fmt: skip
-"""By suffix, in small letters: `DATA_SUFFIXES` of the catalog, which the config knows."""
+"""Reader by suffix in lower case; the suffixes are `DATA_SUFFIXES` of the catalog, which the config uses."""
 
 
 def reader_of(path: Path) -> Reader | None:
-    """The reader of a file by its suffix, in capitals or not; None where its format is not known."""
+    """The reader for a file's suffix, in any case of letters; None where its format is unknown."""
     return READERS.get(path.suffix.lower())

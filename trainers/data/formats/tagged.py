@@ -1,7 +1,7 @@
-"""Tagged words, a word a line: CoNLL files and their kin (`.conll`, `.bio`, `.iob`, `.iob2`), and CoNLL-U.
+"""Tagged words, one per line: CoNLL files and similar ones (`.conll`, `.bio`, `.iob`, `.iob2`), and CoNLL-U.
 
-A line holds a word first and its tag last, between blanks or tabs; an empty line ends a sentence. In CoNLL-U (ten
-columns, the first of which counts words) the word is the second and its part of speech the fourth.
+A line has a word first and its tag last, separated by spaces or tabs; an empty line ends a sentence. CoNLL-U has ten
+columns: the first counts words, the second is the word and the fourth its part of speech.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from trainers.protocol.messages import Finding
 
 _DOCUMENT = re.compile(r"-DOCSTART-(\s|$)|#\s?(begin|end) document\b")
 _BLANKS = re.compile(r"[ \t]+")
-"""What stands between columns. A no-break space is part of a word."""
+"""The space between columns; a no-break space is part of a word."""
 _NO_WORD = re.compile(r"\d+[-.]\d+")
-"""CoNLL-U: `1-2` stands for two words that follow, `1.1` for one that is not in the text."""
+"""Numbers in CoNLL-U that are not words: `1-2` stands for the next two words, `1.1` for a word outside of the text."""
 _COMMENT = re.compile("#( |$)")
-"""How comments before a sentence begin. The word `#` does too, but is as wide as words are and has a tag of theirs."""
+"""The beginning of a comment before a sentence. The word `#` looks so too, but has all columns and a known tag."""
 CONLL_U_COLUMNS = 10
 
 
 @dataclass(frozen=True)
 class Line:
+    """A line of the file with its columns; `number` counts from 1."""
+
     number: int
     columns: list[str]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns hold word and tag, and how many there are."""
+    """The columns of word and tag, and the number of all columns."""
 
     width: int
     word: int = 0
@@ -44,16 +46,17 @@ class Layout:
 
     @property
     def expected(self) -> str:
+        """What a finding says would be right."""
         return f"expected {self.width}: " + (
             "a number first, then the word" if self.has_numbers else "the word first, its tag last"
         )
 
 
 def read(path: Path, reading: Reading) -> Iterator[Entry]:
-    """A row of `words` and `tags` for each sentence, at the line of its first word. What the most lines look like
-    decides about the others.
+    """A row of `words` and `tags` for each sentence, placed at the line of its first word.
 
-    Raises `DataProblem` where the first column counts words and the others are not known.
+    The layout of most lines applies to all lines. Raises `DataProblem` where the first column counts words and the
+    column of the tags is unknown.
     """
     with opened(path) as file:
         lines = [line.rstrip(" \t\n") for line in file]
@@ -76,14 +79,14 @@ def _values(lines: Sequence[Line], layout: Layout) -> dict[str, list[str]]:
 def _wrong(path: Path, line: Line, layout: Layout) -> Finding | None:
     where, count = f"{path}:{line.number}", len(line.columns)
     if "\0" in line.columns[0]:
-        return Finding(where, "holds a NUL character", "text")
+        return Finding(where, "contains a NUL character", "text")
     if count != layout.width:
         return Finding(where, f"has {count} column{'s' * (count != 1)}", layout.expected)
     return None
 
 
 def _sentences(lines: Sequence[str]) -> Iterator[list[Line]]:
-    """The word lines between empty lines, without comments before them and the marks of documents."""
+    """Yield the word lines between empty lines, without comments and marks of documents."""
     by_tabs = _is_parted_by_tabs(lines)
     columns = [line.split("\t") if by_tabs else _BLANKS.split(line.lstrip(" \t")) for line in lines]
     filled = [cells for cells, line in zip(columns, lines, strict=True) if line]
@@ -100,13 +103,13 @@ def _sentences(lines: Sequence[str]) -> Iterator[list[Line]]:
 
 
 def _is_parted_by_tabs(lines: Sequence[str]) -> bool:
-    """Whether columns stand between tabs, so that a word may hold blanks."""
+    """Whether tabs separate columns, so that a word may contain spaces."""
     words = [line for line in lines if line and not line.startswith("#") and not _DOCUMENT.match(line)]
     return sum("\t" in line for line in words) * 2 > len(words)
 
 
 def _most(rows: Sequence[Sequence[str]]) -> int:
-    """The number of columns that the most lines have, the larger of two that are as frequent."""
+    """The most frequent number of columns; the larger one of two that are equally frequent."""
     counts = Counter(len(row) for row in rows)
     return max(counts, key=lambda width: (counts[width], width), default=0)
 
@@ -120,7 +123,7 @@ def _layout(path: Path, sentences: Sequence[Sequence[Line]]) -> Layout:
         return Layout(width, word=1, tag=3, has_numbers=True)
     if width == 3:
         return Layout(width, word=1, tag=2, has_numbers=True)
-    found = f"has {width} columns, of which the first counts words: which one holds the tags is not known"
+    found = f"has {width} columns, and the first one counts words: the column of the tags is unknown"
     raise refused(path, found, "expected the word first and its tag last, or the ten columns of CoNLL-U")
 
 
@@ -131,7 +134,7 @@ def _is_numbered(sentence: Sequence[Line]) -> bool:
 
 
 def _is_a_sentence_a_line(lines: Sequence[str]) -> bool:
-    """spaCy's `.iob`: `Ada|B-PER wrote|O`, or with a part of speech between."""
+    """Whether it is spaCy's `.iob`: `Ada|B-PER wrote|O`, or with a part of speech between."""
     words = list(itertools.chain.from_iterable(line.split() for line in lines))
     return len(words) > 0 and all(0 < word.count("|") < 3 for word in words) and any(" " in line for line in lines)
 

@@ -1,4 +1,4 @@
-"""Opens text files: UTF-8, or UTF-16 and UTF-32 with a byte order mark, as spreadsheets save "Unicode text"."""
+"""Opens text files in UTF-8, or in UTF-16 and UTF-32 with a byte order mark, as spreadsheets save "Unicode text"."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from trainers.data.formats.base import refused
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, because it begins with UTF-16's mark
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 """Byte order marks and their encodings."""
 PEEKED = 4096
-"""Bytes that are looked at before a file is read."""
+"""Bytes that are checked before a file is read."""
 
 
 @contextmanager
 def opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """A file as text, without its byte order mark.
+    """Open a file as text, without its byte order mark.
 
-    Raises `DataProblem` where the bytes are none of text, with the line that the first of them stands in.
+    Raises `DataProblem` with the first line that is not text.
     """
     mark, encoding = _encoding(path)
     try:
@@ -47,7 +47,7 @@ def _encoding(path: Path) -> tuple[bytes, str]:
     """The byte order mark of a file, if it has one, and its encoding."""
     beginning = _beginning(path)
     mark = _mark(beginning)
-    if not mark and beginning.count(0) * 4 > len(beginning):  # UTF-16: each Latin letter has a zero beside it
+    if not mark and beginning.count(0) * 4 > len(beginning):  # in UTF-16 each Latin letter has a zero byte
         found = "is not UTF-8 text: it looks like UTF-16 without a byte order mark"
         raise refused(f"{path}:1", found, "save it as UTF-8, or as UTF-16 with a byte order mark")
     return mark, MARKS.get(mark, "utf-8")

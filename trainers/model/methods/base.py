@@ -1,4 +1,4 @@
-"""The seam between methods and everything else: how a base model becomes trainable, and how that is kept."""
+"""The interface of methods: how a base model becomes trainable, and how the result is saved, loaded and merged."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from trainers.model.load import Base
 
 Batches = Iterable[Mapping[str, torch.Tensor]]
-"""Inputs of the model, without targets."""
+"""Inputs of the model, int64 [rows, tokens], without targets."""
 
 
 class Method(Protocol):
-    """What is different about a method. Every model that comes back has its trainable parameters marked, in float32."""
+    """The part of training that depends on the method; trainable parameters of its models are in float32."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
-        """The base made trainable: the same one for the same spec and `batches` of training rows."""
+        """Make the base trainable; the result depends only on the spec and on `batches` of training rows."""
         ...
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
-        """Write what was learned into a new folder (safetensors and JSON)."""
+        """Write the trained parameters into a new folder (safetensors and JSON)."""
         ...
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        """The base with what `save` wrote."""
+        """Load the parameters that `save` wrote onto the base."""
         ...
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        """A plain transformers model with what was learned folded into its weights, in float32.
+        """Load them and merge them into the weights: a plain transformers model in float32.
 
-        Called only for methods that the catalog says can merge.
+        Called only for methods that can merge, as the catalog says.
         """
         ...

@@ -1,4 +1,4 @@
-"""Methods that PEFT has not: bottleneck adapters, and training everything."""
+"""Methods that PEFT does not have: bottleneck adapters, and training of all parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, load_model, save_file, save_model
 
-from trainers.model.methods.base import Batches
+from trainers.model.methods.base import Batches, Method
 from trainers.model.methods.targets import attention_outputs, feed_forward_outputs
 from trainers.protocol.files import OWN_WEIGHTS
 from trainers.protocol.messages import TrialSpec
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from trainers.model.load import Base
 
 
-class Full:
-    """Every parameter is trained."""
+class Full(Method):
+    """Trains every parameter."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         return base.model.requires_grad_(True)
@@ -37,7 +37,7 @@ class Full:
 
 
 class Bottleneck(torch.nn.Module):
-    """A frozen layer with a small network after it, which begins as the identity (Houlsby et al. 2019)."""
+    """A frozen layer with a small network after it, which starts as the identity (Houlsby et al. 2019)."""
 
     def __init__(self, layer: torch.nn.Module, width: int, size: int) -> None:
         super().__init__()
@@ -50,24 +50,25 @@ class Bottleneck(torch.nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """T5 asks for the type of its layers' weights."""
+        """The frozen layer's weight; T5 reads the dtype of its layers from it."""
         weight: torch.Tensor = self.layer.weight
         return weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer's output plus the bottleneck's, [..., width]."""
         y: torch.Tensor = self.layer(x)
         return y + self.up(F.gelu(self.down(y)))
 
 
-class Adapters:
-    """Bottleneck adapters after each attention and each feed-forward block; a fresh head is trained in full."""
+class Adapters(Method):
+    """Trains bottleneck adapters after each attention and feed-forward block, and a new head in full."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         names = [finder(base.model, base.new_modules) for finder in (attention_outputs, feed_forward_outputs)]
         for name in sorted({name for found in names for name in found}):
             parent, _, leaf = name.rpartition(".")
             layer = base.model.get_submodule(name)
-            width = layer.nf if hasattr(layer, "nf") else layer.out_features  # GPT-2's transposed layer, or any other
+            width = layer.nf if hasattr(layer, "nf") else layer.out_features  # GPT-2's transposed layer, or another one
             wrapped = Bottleneck(layer, int(width), int(spec.settings["adapter_size"] or 1))
             setattr(base.model.get_submodule(parent), leaf, wrapped)
         for name in base.new_modules:
@@ -88,4 +89,5 @@ class Adapters:
         return model.eval()
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        raise NotImplementedError("it is no part of a weight")  # never asked: the catalog says that it does not merge
+        """Never called: the catalog says that this method cannot merge. Raises `NotImplementedError`."""
+        raise NotImplementedError("bottleneck adapters cannot be merged into the weights")

@@ -1,4 +1,4 @@
-"""Methods that PEFT has: LoRA and its kin, IA3, learned prompts and prefixes."""
+"""Methods that PEFT implements: LoRA and its variants, IA3, prompt tuning and prefix tuning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from peft import (
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 
-from trainers.model.methods.base import Batches
+from trainers.model.methods.base import Batches, Method
 from trainers.model.methods.targets import (
     feed_forward_outputs,
     key_value_layers,
@@ -48,8 +48,8 @@ _TASK_TYPES = {
 EVA_BATCHES = 16
 
 
-class Peft:
-    """A method whose adapter, as saved, belongs on the base model as it is."""
+class Peft(Method):
+    """A method of PEFT whose saved adapter fits the unchanged base model."""
 
     def __init__(self, config: Callable[[TrialSpec, Base], PeftConfig]) -> None:
         self._config = config
@@ -59,10 +59,10 @@ class Peft:
 
     def save(self, model: Any, folder: Path) -> None:
         with warnings.catch_warnings():
-            # PEFT asks a hub whether the vocabulary was resized, and warns when it cannot; it was not.
+            # PEFT asks the hub whether the vocabulary was resized, and warns when it cannot; it never was.
             warnings.simplefilter("ignore")
             model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template: all of it unfilled
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template, without content
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         with warnings.catch_warnings():
@@ -75,28 +75,28 @@ class Peft:
 
 
 class DataDrivenLora(Peft):
-    """EVA: the adapter's input side begins as the main directions of what its layer is given (Paischer et al. 2024)."""
+    """LoRA as EVA: its A matrix starts as the principal directions of the layer's inputs (Paischer et al. 2024)."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         model = wrapped(base, self._config(spec, base))
         first = [batch for batch, _ in zip(batches, range(EVA_BATCHES), strict=False)]
         model.eval()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scikit-learn's, of batches with fewer tokens than ranks
+            warnings.simplefilter("ignore")  # scikit-learn warns of batches with fewer tokens than ranks
             initialize_lora_eva_weights(model, first, prepare_layer_inputs_fn=_layer_inputs, show_progress_bar=False)
         return model
 
 
 def _layer_inputs(inputs: Any, positions: torch.Tensor, layer: str) -> torch.Tensor:
-    """What a layer was given, [vectors, width], at the positions that are no padding; a pooler has one vector a row."""
+    """A layer's inputs [vectors, width] at positions without padding; a pooler has one vector per row."""
     given: torch.Tensor = inputs[0] if isinstance(inputs, tuple) else inputs
     return given[positions.T.unbind()] if given.dim() == 3 else given.contiguous()
 
 
 class ResidualLora(Peft):
-    """PiSSA and OLoRA: the adapter begins as a part of the weights, which the base gives up.
+    """PiSSA and OLoRA: the adapter starts as a part of the weights, which is subtracted from the base.
 
-    Saved as the change since then, at twice the rank, so that it belongs on the base as it was:
+    The adapter is saved as the change since its start, at twice the rank, so that it fits the unchanged base:
     B A - B0 A0 = [B, -B0] [A; A0].
     """
 
@@ -122,17 +122,17 @@ class ResidualLora(Peft):
 
 
 def wrapped(base: Base, config: PeftConfig) -> Any:
-    """The base inside PEFT's model, in place."""
+    """PEFT's model around the base, which it changes in place."""
     with warnings.catch_warnings():
-        # PEFT warns of output dimensions it cannot infer and of names it meets twice; the tests look at the result.
+        # PEFT warns of output dimensions that it cannot infer and of repeated names; the tests check the result.
         warnings.simplefilter("ignore")
         return get_peft_model(base.model, config)
 
 
 def merged_into_base(model: Any) -> torch.nn.Module:
-    """The plain model below PEFT's, with what was learned in its weights."""
+    """The plain model inside PEFT's, with the adapter merged into its weights."""
     for name, module in list(model.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper):  # IA3's own unloading knows only single layers
+        if isinstance(module, ModulesToSaveWrapper):  # IA3 itself can unload single layers only
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, module.modules_to_save["default"])
     merged: torch.nn.Module = model.merge_and_unload(safe_merge=True)
@@ -143,7 +143,7 @@ def merged_into_base(model: Any) -> torch.nn.Module:
 
 
 def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
-    """LoRA with what a variant changes."""
+    """A function that makes the config of LoRA, or of the variant that `changes` describe, for a trial."""
 
     def config(spec: TrialSpec, base: Base) -> LoraConfig:
         settings = spec.settings
@@ -170,12 +170,12 @@ def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
 
 
 def modules_to_save(spec: TrialSpec, base: Base) -> list[str]:
-    """A fresh head, and what the user names, are trained in full."""
+    """Full names of the modules that are trained in full: a new head, and the setting `modules_to_save`."""
     return modules_in_full(cast("str | None", spec.settings.get("modules_to_save")), base.model, base.new_modules)
 
 
 def ia3(spec: TrialSpec, base: Base) -> IA3Config:
-    """Scales on keys, values and the last layer of each feed-forward block (Liu et al. 2022)."""
+    """The config of IA3: scales on keys, values and the last layer of each feed-forward block (Liu et al. 2022)."""
     last = feed_forward_outputs(base.model, base.new_modules)
     return IA3Config(
         task_type=_TASK_TYPES[spec.workload.task],
@@ -186,12 +186,14 @@ def ia3(spec: TrialSpec, base: Base) -> IA3Config:
 
 
 def prompt(spec: TrialSpec, base: Base) -> PromptTuningConfig:
+    """The config of prompt tuning: trained vectors before the input's embeddings (Lester et al. 2021)."""
     return PromptTuningConfig(
         task_type=_TASK_TYPES[spec.workload.task], num_virtual_tokens=int(spec.settings["num_virtual_tokens"] or 1)
     )
 
 
 def prefix(spec: TrialSpec, base: Base) -> PrefixTuningConfig:
+    """The config of prefix tuning: trained keys and values in every layer (Li and Liang 2021)."""
     return PrefixTuningConfig(
         task_type=_TASK_TYPES[spec.workload.task], num_virtual_tokens=int(spec.settings["num_virtual_tokens"] or 1)
     )

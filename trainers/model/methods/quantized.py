@@ -1,6 +1,6 @@
-"""QLoRA: the frozen layers in 4 or 8 bits, LoRA beside them (Dettmers et al. 2023).
+"""QLoRA: frozen layers in 4 or 8 bits, with LoRA beside them (Dettmers et al. 2023).
 
-Quantized in the trial's own process: the base stays as it is in the host, and bitsandbytes out of it.
+Layers are quantized in the trial's process: the host keeps the unchanged base, and never imports bitsandbytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class QuantizedLora(Peft):
-    """Trained and evaluated on the quantized base; merged into the one in full precision."""
+    """LoRA that is trained and evaluated on the quantized base, and merged into the base in full precision."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
         quantize(base, spec)
@@ -41,9 +41,9 @@ class QuantizedLora(Peft):
 
 
 class LoftQ(QuantizedLora):
-    """LoRA that begins as what 4 bits lose of the weights: the best low-rank part of it (Li et al. 2023, one round).
+    """LoRA initialized with the best low-rank approximation of the 4-bit quantization error (Li et al. 2023, once).
 
-    PEFT has it for GPUs only.
+    PEFT implements it for GPUs only.
     """
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
@@ -58,13 +58,13 @@ class LoftQ(QuantizedLora):
         return model
 
     def save(self, model: Any, folder: Path) -> None:
-        """Says in PEFT's own words what the adapter belongs on: it is none for the weights as they were."""
+        """Save the adapter, and write into PEFT's config that it belongs on quantized weights."""
         super().save(model, folder)
         config = json.loads((folder / ADAPTER_CONFIG).read_text())
         (folder / ADAPTER_CONFIG).write_text(json.dumps({**config, "loftq_config": {"loftq_bits": 4}}, indent=2))
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        """Into what the 4 bits say, for the adapter makes up for what they lose."""
+        """Merge into the dequantized weights, because the adapter corrects their quantization error."""
         for name in _layers(base, spec):
             layer: Any = base.model.get_submodule(name)
             as_kept = dequantized(quantized_layer(layer, "nf4", torch.device("cpu")))
@@ -74,7 +74,7 @@ class LoftQ(QuantizedLora):
 
 def quantize(base: Base, spec: TrialSpec) -> None:
     """Replace the base's linear layers by quantized ones, in place: NF4 with quantized scales, or int8."""
-    # One warning per call of a layer, and a line about kernels at import: nothing that a user could do about.
+    # bitsandbytes warns at each call of a layer and prints about kernels at import; a user cannot change either.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="bitsandbytes")
     kind = str(spec.settings.get("quantization", "nf4"))
@@ -86,14 +86,14 @@ def quantize(base: Base, spec: TrialSpec) -> None:
 
 
 def _layers(base: Base, spec: TrialSpec) -> list[str]:
-    """Those that can be quantized: not what is trained in full, nor what a family says needs its precision."""
+    """Layers that can be quantized: without those trained in full and those that a family keeps in float32."""
     kept = getattr(base.model, "_keep_in_fp32_modules", None) or ()
     names = linear_layers(base.model, modules_to_save(spec, base))
     return [name for name in names if not set(name.split(".")) & set(kept)]
 
 
 def _begin_as(layer: Any, lost: torch.Tensor) -> None:
-    """Give a LoRA layer the best approximation of `lost`, [out, in], that its rank allows."""
+    """Initialize a LoRA layer as the best approximation of `lost`, [out, in], of its rank."""
     rank, scale = layer.r["default"], layer.scaling["default"]
     u, s, v = torch.linalg.svd(lost.float(), full_matrices=False)
     root = (s[:rank] / scale).sqrt()
@@ -102,14 +102,14 @@ def _begin_as(layer: Any, lost: torch.Tensor) -> None:
 
 
 def dequantized(layer: Any) -> torch.Tensor:
-    """What a layer of 4 bits computes with, [out, in]."""
+    """The weights that a 4-bit layer computes with, float32 [out, in]."""
     kept = layer.weight
     weight: torch.Tensor = bitsandbytes().functional.dequantize_4bit(kept.data, kept.quant_state).float()
     return weight
 
 
 def quantized_layer(old: Any, kind: str, device: torch.device) -> torch.nn.Module:
-    """A frozen layer of bitsandbytes with the weights of `old`."""
+    """A frozen bitsandbytes layer on `device` with the weights of `old`; `kind` is nf4, fp4 or int8."""
     bnb = bitsandbytes()
     weight, bias = old.weight.data, old.bias
     if type(old).__name__ == "Conv1D":
@@ -123,7 +123,7 @@ def quantized_layer(old: Any, kind: str, device: torch.device) -> torch.nn.Modul
         new = bnb.nn.Linear4bit(*shape, compute_dtype=torch.float32, compress_statistics=True, quant_type=kind)
         new.weight = bnb.nn.Params4bit(weight, requires_grad=False, compress_statistics=True, quant_type=kind)
         # On CPUs with AVX512-BF16 the first evaluation would repack the weights, with scales in bfloat16, for a kernel
-        # that is not installed: other numbers from then on, and an error where a width is no multiple of 64.
+        # that is not installed: results would change from then on, and widths that are not multiples of 64 would fail.
         new.support_avx512bf16_for_cpu = False
     if bias is not None:
         new.bias = torch.nn.Parameter(bias.data, requires_grad=False)

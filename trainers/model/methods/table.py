@@ -1,4 +1,4 @@
-"""The methods by the names that `trainers/protocol/catalog.py` declares."""
+"""The methods by their names in `trainers/protocol/catalog.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers of a model a method changes: found by what they are and by their names, in every family."""
+"""Finds the layers of a model that a method changes, by type and by name, in every family."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainers.protocol.messages import Finding
 from trainers.protocol.settings import mapping_of
 
 _ATTENTION = ("attn", "attention")
-# What the families call the products that give keys and values, and the last product of each block.
+# Names in the families for the layers that compute keys and values, and for the last layer of each block.
 _KEY_VALUE = re.compile(
     r"(^|\.)(key|value|k_proj|v_proj|k_lin|v_lin|k|v|kv_proj|key_proj|value_proj|c_attn|Wqkv|qkv_proj)$"
 )
 _FEED_FORWARD_OUT = re.compile(r"(^|\.)(down_proj|fc2|lin2|wo|mlp\.c_proj|mlp\.Wo|(?<!attention\.)output\.dense)$")
 _MOST_NAMES, _MOST_LETTERS = 20, 100
-"""What one message repeats."""
+"""Limits of what one message repeats."""
 _TIED = {"embed_tokens", "lm_head"}
 _ATTENTION_OUT = re.compile(
     r"(^|\.)(o_proj|out_proj|out_lin|attention\.output\.dense|attn\.c_proj|attn\.Wo|o|self_attn\.dense)$"
@@ -27,7 +27,7 @@ _ATTENTION_OUT = re.compile(
 
 
 def linear_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """Full names of the linear layers, without those of a fresh head and the output embedding."""
+    """Full names of the linear layers, without those of a new head and the output embedding."""
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return [
         name
@@ -37,9 +37,9 @@ def linear_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[
 
 
 def new_modules_of(model: torch.nn.Module, new_parameters: Collection[str]) -> list[str]:
-    """Full names of the outermost modules that hold nothing but new parameters: a head, trained in full.
+    """Full names of the outermost modules that contain only new parameters: a head, which is trained in full.
 
-    Full, because PEFT matches by the end of a name: `dense` would be half of RoBERTa.
+    Full names, because PEFT matches the end of a name: `dense` would match half of RoBERTa.
     """
     new, known = set(new_parameters), {name for name, _ in model.named_parameters()}
 
@@ -52,12 +52,12 @@ def new_modules_of(model: torch.nn.Module, new_parameters: Collection[str]) -> l
 
 
 def is_linear(module: torch.nn.Module) -> bool:
-    """Whether a module is a linear layer, GPT-2's transposed one included."""
+    """Whether a module is a linear layer, including GPT-2's transposed one."""
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def straighten(model: torch.nn.Module) -> None:
-    """Replace GPT-2's transposed linear layers by ordinary ones of the same function, in place."""
+    """Replace GPT-2's transposed linear layers with ordinary ones that compute the same, in place."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child).__name__ == "Conv1D":
@@ -68,9 +68,10 @@ def straighten(model: torch.nn.Module) -> None:
 
 
 def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """The layers that `all-linear`, `attention`, `mlp` or names between commas (ends of names) mean.
+    """Full names of the layers that the setting `target_modules` selects.
 
-    Raises `DataProblem` where there is none.
+    `choice` is `all-linear`, `attention`, `mlp`, or ends of names separated by commas. Raises `DataProblem` where no
+    layer matches.
     """
     names = linear_layers(model, new_modules)
     in_attention = [name for name in names if any(word in name.lower() for word in _ATTENTION)]
@@ -92,8 +93,11 @@ def target_modules(choice: str, model: torch.nn.Module, new_modules: Collection[
 
 
 def modules_in_full(choice: str | None, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """Full names of the modules that are trained in full: a fresh head, and those that names between commas (ends of
-    names) mean. Raises `DataProblem` for a name that there is not, and for a weight that cannot be kept shared."""
+    """Full names of the modules that are trained in full: a new head, and those that `modules_to_save` selects.
+
+    `choice` is ends of names separated by commas. Raises `DataProblem` for a name that does not exist, and for a shared
+    weight that PEFT cannot keep shared.
+    """
     names = _savable(model)
     ends = choice.split(",") if choice else []
     if unknown := [end for end in ends if not any(_ends_with(name, end) for name in names)]:
@@ -110,9 +114,11 @@ def modules_in_full(choice: str | None, model: torch.nn.Module, new_modules: Col
 
 
 def shared_head(choice: str | None, model: torch.nn.Module) -> str | None:
-    """Full name of the output embedding where `choice` names it and PEFT cannot keep the weight that it shares with the
-    input embedding one: it gets a weight of its own then. None otherwise."""
-    if not choice or model.config.is_encoder_decoder:  # T5 scales by whether the two are one
+    """Full name of the output embedding where it must be untied from the input embedding; else None.
+
+    That is where `choice` names it, and PEFT cannot keep its weight shared with the input embedding.
+    """
+    if not choice or model.config.is_encoder_decoder:  # T5 scales its output only when the two are tied
         return None
     output = model.get_output_embeddings()
     name = next((name for name, module in model.named_modules() if module is output), "")
@@ -123,9 +129,9 @@ def shared_head(choice: str | None, model: torch.nn.Module) -> str | None:
 
 
 def untie(model: Any, choice: str | None) -> None:
-    """Give the output embedding a weight of its own where `modules_to_save` asks for that, in place.
+    """Give the output embedding its own weight where `modules_to_save` requires that, in place.
 
-    The model then says so itself, for whoever saves or loads it.
+    The model's config then says that they are untied, for saving and loading.
     """
     if (name := shared_head(choice, model)) is None:
         return
@@ -139,12 +145,12 @@ def _way_out(model: Any, others: Collection[str]) -> str:
     output = model.get_output_embeddings()
     head = next((name for name, module in model.named_modules() if module is output), "")
     if not model.config.is_encoder_decoder and list(others) == [head]:
-        return f"name {head} too: then each has a weight of its own"
-    return f"PEFT keeps only {' and '.join(sorted(_TIED))} together"
+        return f"name {head} too: then each gets its own weight"
+    return f"PEFT keeps only {' and '.join(sorted(_TIED))} tied"
 
 
 def _savable(model: torch.nn.Module) -> list[str]:
-    """Full names of the modules that have parameters and a forward pass of their own: a list of layers has none."""
+    """Full names of the modules that have parameters and a forward pass, which a list of layers does not have."""
     lists = (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
     return [
         name
@@ -154,7 +160,7 @@ def _savable(model: torch.nn.Module) -> list[str]:
 
 
 def shared_with(model: torch.nn.Module, name: str) -> list[str]:
-    """Full names of the modules that have a weight of the module `name` and are neither in it nor it."""
+    """Full names of the modules outside of module `name` that share a weight with it."""
     weights = {id(weight) for weight in model.get_submodule(name).parameters()}
     return [
         other
@@ -164,9 +170,10 @@ def shared_with(model: torch.nn.Module, name: str) -> list[str]:
 
 
 def ranks_of(choice: str | None, layers: Collection[str]) -> dict[str, int]:
-    """Full names of the layers that have a rank of their own, and the rank; the first name that fits a layer decides.
+    """Full names of the layers to which the setting `rank_pattern` gives a rank, with that rank.
 
-    A name is the end of a layer's, or, where it ends in a dot, a part of it. Raises `DataProblem` where none fits.
+    A name in `choice` matches the end of a layer's name, or any part of it where it ends in a dot; the first match
+    decides. Raises `DataProblem` for a name that matches no layer.
     """
     pattern = mapping_of(choice) if choice else {}
     if unknown := [part for part in pattern if not any(_fits(name, part) for name in layers)]:
@@ -176,25 +183,25 @@ def ranks_of(choice: str | None, layers: Collection[str]) -> dict[str, int]:
 
 
 def key_value_layers(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """The layers that give keys and values. Raises `DataProblem` where none is known by its name."""
-    return _found(_KEY_VALUE, "one of keys and values", model, new_modules)
+    """Full names of the layers that compute keys and values. Raises `DataProblem` where no name is known."""
+    return _found(_KEY_VALUE, "computes keys or values", model, new_modules)
 
 
 def feed_forward_outputs(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """The last layer of each feed-forward block."""
-    return _found(_FEED_FORWARD_OUT, "the end of a feed-forward block", model, new_modules)
+    """Full names of the last layer of each feed-forward block. Raises `DataProblem` where no name is known."""
+    return _found(_FEED_FORWARD_OUT, "ends a feed-forward block", model, new_modules)
 
 
 def attention_outputs(model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
-    """The last layer of each attention block."""
-    return _found(_ATTENTION_OUT, "the end of an attention block", model, new_modules)
+    """Full names of the last layer of each attention block. Raises `DataProblem` where no name is known."""
+    return _found(_ATTENTION_OUT, "ends an attention block", model, new_modules)
 
 
 def _found(pattern: re.Pattern[str], what: str, model: torch.nn.Module, new_modules: Collection[str]) -> list[str]:
     names = [name for name in linear_layers(model, new_modules) if pattern.search(name)]
     if not names:
-        found = f"{type(model).__name__} has no layer whose name says that it is {what}"
-        raise DataProblem([Finding("method", found, "choose lora, which takes all linear layers")])
+        found = f"{type(model).__name__} has no layer with a known name for one that {what}"
+        raise DataProblem([Finding("method", found, "choose lora, which uses all linear layers")])
     return names
 
 
@@ -203,7 +210,7 @@ def _refusal(setting: str, found: str, expected: str) -> DataProblem:
 
 
 def _there_are(names: Collection[str]) -> str:
-    """The last parts of full names."""
+    """A hint with the last parts of full names."""
     return f"there are: {_few(sorted({leaf for name in names if not (leaf := name.rpartition('.')[2]).isdigit()}))}"
 
 
