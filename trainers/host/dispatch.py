@@ -36,7 +36,7 @@ from trainers.protocol.messages import (
 )
 
 if TYPE_CHECKING:
-    from trainers.model.load import Base
+    from trainers.model.base import Base
 
 _resident: dict[object, Base] = {}
 """The base model that `Load` left in the host's memory; children find it there."""

@@ -14,7 +14,8 @@ import torch
 
 from trainers.data.tokens import Tokens
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
-from trainers.model.load import Base, resolve_precision
+from trainers.model.base import Base
+from trainers.model.load import resolve_precision
 from trainers.model.source import load_tokenizer
 from trainers.protocol.messages import Generation
 from trainers.tasks.base import Task

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainers.memory import peak_rss_mb
-from trainers.model.load import Base
+from trainers.model.base import Base
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import PAUSED, Evaluation, Event, Failed, Resumed, Step, TrialResult, TrialSpec, Verdict
 from trainers.training.checkpoint import Checkpoints, Progress

@@ -16,7 +16,8 @@ from trainers.fast.dropout import make_dropout_cheap
 from trainers.fast.folded_lora import fold_adapters
 from trainers.fast.padding_free import leave_padding_out
 from trainers.metrics.table import Rows
-from trainers.model.load import Base, put_adapter_on, resolve_precision, save_adapter
+from trainers.model.base import Base
+from trainers.model.load import put_adapter_on, resolve_precision, save_adapter
 from trainers.protocol.messages import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
