@@ -41,7 +41,7 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
             view.say(f"{config.name}: reading data and model, then training a few steps")
             with doing("reading data and model", Path(scratch, "host.log")):
                 inspection = inspect(executor, config, home)
-                warm_up(executor, config, home, inspection)
+                inspection = warm_up(executor, config, home, inspection)
             with doing("training a few steps", Path(scratch, "host.log")):
                 probes = probe(executor, config, home, inspection, Path(scratch))
         finally:

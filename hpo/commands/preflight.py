@@ -21,7 +21,7 @@ from hpo.study.revision import changes_of
 from hpo.study.store import stored_attrs, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.slots import Slots, choose_slots
-from trainers.protocol.messages import Inspect, Load, PreparedData, Probe, Probed
+from trainers.protocol.messages import Inspect, Load, Loaded, PreparedData, Probe, Probed
 from trainers.protocol.settings import FIELDS
 
 LOG_LINES = 12
@@ -115,13 +115,18 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
     return inspection
 
 
-def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData) -> None:
-    """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
+def warm_up(executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData) -> PreparedData:
+    """Make the base model resident in the trial host; the inspection with what the host has to note.
+
+    Raises `ConfigError` when its weights cannot be loaded.
+    """
     try:
-        run_alone(executor, Load(config.workload(home), inspection))
+        loaded = run_alone(executor, Load(config.workload(home), inspection))
     except RequestFailed as error:
         found = f"{config.model.source} cannot be loaded: {error}"
         raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
+    assert isinstance(loaded, Loaded)  # noqa: S101  # the protocol's answer to Load
+    return dataclasses.replace(inspection, notes=[*inspection.notes, *loaded.notes])
 
 
 def slots_for(

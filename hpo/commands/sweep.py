@@ -78,7 +78,7 @@ def run_sweep(
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with nothing_left_behind(home, config.name), doing("reading data and model", paths.host_log):
                 inspection = inspect(executor, config, home)
-                warm_up(executor, config, home, inspection)
+                inspection = warm_up(executor, config, home, inspection)
                 slots = slots_for(executor, config, home, inspection, jobs, threads)
             with open_run(config, home, inspection, executor, view, slots) as sweep:
                 tell_data(sweep)

@@ -24,6 +24,8 @@ class Base:
     pad_id: int = 0
     folder: str = ""
     """Where its files lie, the tokenizer's among them."""
+    refused_shortcuts: dict[str, str] | None = None
+    """Shortcuts that trials on it do not use, each with the reason; None until they are tried."""
 
     @property
     def new_modules(self) -> list[str]:

@@ -13,8 +13,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tests.trainers.families import CONFIGS, build
 from trainers.fast import varlen_attention as row_attention
+from trainers.fast.enter import make_fast
 from trainers.fast.folded_lora import FoldedLora, fold_adapters
-from trainers.fast.padding_free import RowLayout, leave_padding_out, packed_layout, padded_layout
+from trainers.fast.padding_free import RowLayout, packed_layout, padded_layout
 
 WITH_PADDING = {"deberta", "gemma", "t5", "bart"}
 """Families whose attention is their own (Gemma 2 caps its logits), or that have two stacks of layers."""
@@ -26,6 +27,11 @@ def model_of(family, tmp_path_factory):
     kind = CONFIGS[family][0]
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModel
     return auto.from_pretrained(build(family, tmp_path_factory.mktemp(family))).eval()
+
+
+def leave_padding_out(model):
+    """Whether the model has that shortcut now, among others."""
+    return "layers without padding" in make_fast(model, {}).used
 
 
 def hidden(model, ids=IDS, mask=MASK):
