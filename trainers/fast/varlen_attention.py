@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from trainers.fast.dropout import dropout_factors
+from trainers.fast.dropout import check_draws, dropout_factors
 from trainers.fast.shortcut import Unknown, body_of
 
 ROW_BY_ROW = "row_by_row"
@@ -37,7 +37,8 @@ class AttentionByRow:
         return None if used == ROW_BY_ROW else "it needs layers without padding"
 
     def check(self) -> None:
-        """Values and gradients against autograd's, from the same draws. Raises `Unknown` where they differ."""
+        """Draws, and values and gradients against autograd's. Raises `Unknown` where one is off."""
+        check_draws()
         lengths, heads, width, probability, scaling = [2, 4, 3], 2, 4, 0.3, 0.5
         shape = (1, heads, sum(lengths), width)
         with torch.random.fork_rng(devices=[]):

@@ -52,19 +52,19 @@ def refused_for_model(
         batch = few_rows(task, tokens, pad_id)
     except Unknown as error:
         return dict.fromkeys(SHORTCUTS, reason(error))
-    return refused_by(model, _loss(task, batch, dtype), dtype or torch.float32)
+    return refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
 
 
 def few_rows(task: Task, tokens: Tokens, pad_id: int) -> Batch:
-    """The shortest rows that something is learned from, cut so that no two have one length.
+    """Rows of about `LONGEST` tokens that something is learned from, cut so that no two have one length.
 
     Raises `Unknown` where there is no such row.
     """
-    by_length = np.argsort(tokens.lengths, kind="stable").tolist()
-    shortest = list(islice((row for row in by_length if task.unit_count(tokens, row)), ROWS))
-    if not shortest:
+    nearest = np.argsort(np.abs(tokens.lengths - LONGEST), kind="stable").tolist()
+    rows = list(islice((row for row in nearest if task.unit_count(tokens, row)), ROWS))
+    if not rows:
         raise Unknown("there is no row to try it on")
-    rows = shortest[::-1]  # the longest first, which is cut least
+    rows.sort(key=lambda row: -int(tokens.lengths[row]))  # the longest is cut least
     lengths = [_kept(tokens, row, 2 * place) for place, row in enumerate(rows)]
     whole = collate(tokens, rows, pad_id, CPU)
     is_kept = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
