@@ -21,6 +21,7 @@ class CheapDropout(torch.nn.Dropout):
     """`torch.nn.Dropout` with the same expectation, from torch's own generator: seeds and checkpoints hold."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Any shape to the same; torch's own way on a GPU and for whole numbers."""
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu" or not input.is_floating_point():
             return super().forward(input)
         return input * dropout_factors(input.shape, self.p, input.dtype)

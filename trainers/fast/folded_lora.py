@@ -96,6 +96,7 @@ class FoldedLora(LoraLinear):  # type: ignore[misc]  # PEFT has no types
     """PEFT's layer, with another way to compute it where that is the same function and is faster."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """[..., in] to [..., out]; PEFT's own way for anything but one plain adapter that is trained."""
         if args or kwargs or not self._folds(x):
             return cast("torch.Tensor", super().forward(x, *args, **kwargs))
         (name,) = self.active_adapters

@@ -64,6 +64,7 @@ class Evaluator:
         return row_results(self.task.name, workload.metrics).metrics(rows, labels), rows
 
     def answers(self, model: torch.nn.Module, wanted: Generation) -> Iterator[Answer]:
+        """As many generated answers as are `wanted`, beside the data's own."""
         return generate_answers(model, self.tokens, self._tokenizer, wanted, self._most_tokens, self._device)
 
     def _scores(self, model: torch.nn.Module) -> Rows:

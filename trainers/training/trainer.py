@@ -101,10 +101,12 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
+        """Of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
     @property
     def trainable_parameters(self) -> int:
+        """How many numbers the trial learns."""
         return sum(p.numel() for p in self.parameters)
 
     def step(self, rows: list[int]) -> tuple[float, int]:
@@ -140,6 +142,7 @@ class Trainer:
         return self.evaluator(self.model)
 
     def save_adapter(self, folder: Path) -> None:
+        """Write what was learned so far into `folder`, as a whole."""
         save_adapter(self.model, self.spec, folder)
 
     # --- state ------------------------------------------------------------------------------------------
