@@ -41,8 +41,7 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
         try:
             view.say(f"{config.name}: reading data and model, then training a few steps")
             with doing("reading data and model", Path(scratch, "host.log")):
-                specs = TrialSpecs(config, home, inspect(executor, config, home))
-                warm_up(executor, specs)
+                specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
             with doing("training a few steps", Path(scratch, "host.log")):
                 probes = probe(executor, specs, Path(scratch))
         finally:

@@ -22,7 +22,7 @@ from hpo.study.revision import changes_of
 from hpo.study.store import stored_state, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.slots import Slots, choose_slots
-from trainers.protocol.messages import Inspect, Load, PreparedData, Probe, Probed
+from trainers.protocol.messages import Inspect, Load, Loaded, PreparedData, Probe, Probed
 from trainers.protocol.settings import FIELDS
 
 LOG_LINES = 12
@@ -120,14 +120,20 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
     return inspection
 
 
-def warm_up(executor: Executor, specs: TrialSpecs) -> None:
-    """Make the base model resident in the trial host. Raises `ConfigError` when its weights cannot be loaded."""
+def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
+    """Make the base model resident in the trial host; returns `specs` with what the host has to note.
+
+    Raises `ConfigError` when its weights cannot be loaded.
+    """
     config = specs.config
     try:
-        run_alone(executor, Load(config.workload(specs.home), specs.prepared))
+        loaded = run_alone(executor, Load(config.workload(specs.home), specs.prepared))
     except RequestFailed as error:
         found = f"{config.model.source} cannot be loaded: {error}"
         raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
+    assert isinstance(loaded, Loaded)  # noqa: S101  # the protocol's answer to Load
+    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes])
+    return dataclasses.replace(specs, prepared=prepared)
 
 
 def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None) -> Slots:

@@ -64,8 +64,7 @@ def run_sweep(
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with doing("reading data and model", paths.host_log):
-                specs = TrialSpecs(config, home, inspect(executor, config, home))
-                warm_up(executor, specs)
+                specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
                 slots = slots_for(executor, specs, jobs, threads)
             with open_run(specs, executor, view, slots) as sweep:
                 say_data(sweep)

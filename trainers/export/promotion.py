@@ -11,7 +11,8 @@ import numpy.typing as npt
 from trainers.data.tokens import Tokens
 from trainers.export.measure import measure
 from trainers.export.release import ExportError, ModelInterface, ModelParts, write_release
-from trainers.model.load import Base, load_adapter, merge
+from trainers.model.base import Base
+from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import Export, Exported, Measure, Measurement, Workload

@@ -8,27 +8,95 @@ in tests/bench/README.md.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
+from trainers.fast.shortcut import Unknown
+
 WIDE_FIRST = torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Which way MKL has [n, width] [width, rank] sooner: as it stands, up to twice as fast with several threads; with AVX2
 from its transposed factors, [rank, width] [width, n], four times as fast."""
 
+KNOWN_ATTRIBUTES = {
+    "_active_adapter", "_caches", "_disable_adapters", "adapter_layer_names", "cast_input_dtype_enabled",
+    "ephemeral_gpu_offload", "fan_in_fan_out", "in_features", "is_target_conv_1d_layer", "kwargs", "lora_alpha",
+    "lora_bias", "lora_variant", "merged_adapters", "out_features", "r", "scaling", "use_dora", "use_rslora",
+}  # fmt: skip
+KNOWN_PARTS = {
+    "base_layer", "lora_A", "lora_B", "lora_dropout", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
+}  # fmt: skip
+"""What PEFT's layer holds, and its modules. With another one it may compute something else."""
+
+
+class AdaptersFolded:
+    """The shortcut: plain LoRA layers over plain linear layers are computed in fewer passes."""
+
+    def fits(self, model: Any) -> str | None:
+        """Of a model with such layers. Raises `Unknown` where PEFT's layer holds anything else than it did."""
+        layers = _plain_layers(model)
+        if not layers:
+            return "there is no plain LoRA layer over a plain linear one"
+        plain = vars(torch.nn.Identity())
+        for layer in layers:
+            held = (set(vars(layer)) - set(plain) - KNOWN_ATTRIBUTES) | (set(layer._modules) ^ KNOWN_PARTS)
+            if held or layer._parameters or layer._buffers:
+                name = next(iter(sorted(held) or [*layer._parameters, *layer._buffers]))
+                raise Unknown(f"PEFT's LoRA layer has changed: {name} is new in it or gone")
+        return None
+
+    def check(self) -> None:
+        """Both ways to compute a layer, forward and backward, in doubles. Raises `Unknown` where they differ."""
+        generator = torch.Generator().manual_seed(0)
+
+        def drawn(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+        weight, bias, scaling = drawn(6, 4), drawn(6), 2.0
+        for vectors in (2, 20):  # thin products; the weight folded
+            x, down, up = (part.requires_grad_() for part in (drawn(vectors, 4), drawn(2, 4), drawn(6, 2)))
+            folded = _Folded.apply(x, weight, bias, down, up, scaling)
+            plain = x @ weight.T + bias + scaling * (x @ down.T @ up.T)
+            cotangent = drawn(vectors, 6)
+            ours, theirs = (torch.autograd.grad(y, (x, down, up), cotangent) for y in (folded, plain))
+            pairs = zip((folded, *ours), (plain, *theirs), strict=True)
+            if not all(torch.allclose(one, other) for one, other in pairs):
+                raise Unknown("a folded layer, or its gradient, is not that of a plain one")
+
+    def apply(self, model: Any, undo: ExitStack) -> None:
+        """Let every plain LoRA layer fold its adapter."""
+        undo.callback(unfold_adapters, model)
+        fold_adapters(model)
+
 
 def fold_adapters(model: torch.nn.Module) -> None:
     """Let every plain LoRA layer of a model on a CPU fold its adapter, in place."""
+    for layer in _plain_layers(model):
+        layer.__class__ = FoldedLora
+
+
+def unfold_adapters(model: torch.nn.Module) -> None:
+    """The inverse of `fold_adapters`."""
     for module in model.modules():
-        if type(module) is LoraLinear and not module.lora_variant and type(module.base_layer) is torch.nn.Linear:
-            module.__class__ = FoldedLora
+        if type(module) is FoldedLora:
+            module.__class__ = LoraLinear
+
+
+def _plain_layers(model: torch.nn.Module) -> list[Any]:
+    return [
+        module
+        for module in model.modules()
+        if type(module) is LoraLinear and not module.lora_variant and type(module.base_layer) is torch.nn.Linear
+    ]
 
 
 class FoldedLora(LoraLinear):  # type: ignore[misc]  # PEFT has no types
     """PEFT's layer, with another way to compute it where that is the same function and is faster."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """[..., in] to [..., out]; PEFT's own way for anything but one plain adapter that is trained."""
         if args or kwargs or not self._folds(x):
             return cast("torch.Tensor", super().forward(x, *args, **kwargs))
         (name,) = self.active_adapters
@@ -47,6 +115,7 @@ class FoldedLora(LoraLinear):  # type: ignore[misc]  # PEFT has no types
             and x.dtype == weight.dtype == self.lora_A[name].weight.dtype
             and not torch.is_autocast_enabled("cpu")
             and not weight.requires_grad
+            and not (self.base_layer.bias is not None and self.base_layer.bias.requires_grad)
             and not (self.training and isinstance(dropout, torch.nn.Dropout))
             and self.lora_B[name].bias is None
         )

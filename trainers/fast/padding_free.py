@@ -11,7 +11,9 @@ transformers' attention functions; on a CPU, where many small products are no lo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,12 +21,18 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from trainers.fast.varlen_attention import attend_rows
+from trainers.fast.shortcut import Unknown, body_of
+from trainers.fast.varlen_attention import DROPPING, ROW_BY_ROW, attend_rows
 from trainers.tasks.next_token import has_learned_prompt
 
-NAME = "row_by_row"
-TOLERANCE = 1e-4
-"""Of a probe's hidden states, with padding and without."""
+KNOWN_MODELS = {
+    "apertus", "arcee", "bert", "biogpt", "bitnet", "camembert", "cohere", "cohere2", "data2vec-text", "distilbert",
+    "electra", "ernie", "ernie4_5", "eurobert", "exaone4", "gemma", "gemma3_text", "glm", "glm4", "gpt2", "gpt_neox",
+    "granite", "helium", "hunyuan_v1_dense", "llama", "ministral", "mistral", "modernbert", "modernbert-decoder",
+    "nomic_bert", "olmo", "olmo2", "olmo3", "opt", "persimmon", "phi", "phi3", "qwen2", "qwen3", "roberta",
+    "roberta-prelayernorm", "seed_oss", "smollm3", "starcoder2", "xlm-roberta", "xlm-roberta-xl",
+}  # fmt: skip
+"""By transformers' `model_type`: in their layers nothing but attention looks from one token to another."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def packed_layout(positions: torch.Tensor) -> RowLayout | None:
 
 def attend_row_by_row(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-    attention_mask: torch.Tensor | None, row_layout: RowLayout | None = None, **options: Any,
+    attention_mask: torch.Tensor | None, row_layout: RowLayout | None = None, drops: bool = False, **options: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """transformers' attention, of the rows in a line: [1, heads, tokens, width] to [1, tokens, heads, width]."""
     # A window's mask tells more than where rows end.
@@ -80,42 +88,55 @@ def attend_row_by_row(
     if row_layout is None or (masks is not None and row_layout.places is None):
         plain = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return cast("tuple[torch.Tensor, None]", plain)
-    return attend_rows(module, query, key, value, row_layout.lengths, masks, **options), None
+    return attend_rows(module, query, key, value, row_layout.lengths, masks, drops, **options), None
 
 
-AttentionInterface.register(NAME, attend_row_by_row)
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+for _name, _drops in ((ROW_BY_ROW, False), (DROPPING, True)):
+    AttentionInterface.register(_name, partial(attend_row_by_row, drops=_drops))
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 
-def leave_padding_out(model: Any) -> bool:
-    """Make a model of transformers (or one in PEFT) compute no padding, in place; whether it can: tried on a batch."""
-    if has_learned_prompt(model):
-        return False
-    body = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
-    layers = _layers(body)
-    if layers is None or body.config._attn_implementation != "sdpa":
-        return False
-    before = _hidden_states(body)
-    body.set_attn_implementation(NAME)
-    hooks = [
-        body.register_forward_pre_hook(_tell_rows, with_kwargs=True),
-        *(layer.register_forward_pre_hook(_prepare, with_kwargs=True) for layer in layers),
-        layers[0].register_forward_pre_hook(_enter, with_kwargs=True),
-        layers[-1].register_forward_hook(_leave, with_kwargs=True),
-    ]
-    if _is_equal(body, before):
-        return True
-    for hook in hooks:
-        hook.remove()
-    body.set_attn_implementation("sdpa")
-    return False
+class LayersWithoutPadding:
+    """The shortcut: a model of transformers (or one in PEFT) computes no padding between embeddings and head."""
+
+    def fits(self, model: Any) -> str | None:
+        """Of one stack of layers with transformers' own attention. Raises `Unknown` for a model that is not known."""
+        config = body_of(model).config
+        if has_learned_prompt(model):
+            return "a learned prompt stands before the tokens"
+        if config.is_encoder_decoder:
+            return "an encoder-decoder has two stacks of layers"
+        if config._attn_implementation == "eager":
+            return f"the attention of {config.model_type} is its own"
+        if config._attn_implementation != "sdpa":
+            raise Unknown(f"attention is {config._attn_implementation!r}, which is not known")
+        if config.model_type not in KNOWN_MODELS:
+            raise Unknown(f"{config.model_type} is not among the models that it knows")
+        if _layers(body_of(model)) is None:
+            raise Unknown(f"{type(body_of(model)).__name__} has no single list of layers")
+        return None
+
+    def check(self) -> None:
+        """Nothing that a model's own outcome does not show."""
+
+    def apply(self, model: Any, undo: ExitStack) -> None:
+        """Hooks on body and layers, and another attention."""
+        body = body_of(model)
+        layers = _layers(body)
+        undo.callback(body.set_attn_implementation, "sdpa")
+        body.set_attn_implementation(ROW_BY_ROW)
+        undo.callback(body.register_forward_pre_hook(_tell_rows, with_kwargs=True).remove)
+        for layer in layers:
+            undo.callback(layer.register_forward_pre_hook(_prepare, with_kwargs=True).remove)
+        undo.callback(layers[0].register_forward_pre_hook(_enter, with_kwargs=True).remove)
+        undo.callback(layers[-1].register_forward_hook(_leave, with_kwargs=True).remove)
 
 
-def _layers(body: Any) -> torch.nn.ModuleList | None:
+def _layers(body: Any) -> Any:
     """The stack of layers: the one list of modules that has as many as the config says."""
     count = getattr(body.config, "num_hidden_layers", 0)
     lists = [module for module in body.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count]
-    return lists[0] if len(lists) == 1 and not body.config.is_encoder_decoder else None
+    return lists[0] if len(lists) == 1 else None
 
 
 # --- hooks: the rows travel with the keyword arguments that transformers hands down to attention --------
@@ -153,22 +174,3 @@ def _leave(_layer: Any, _args: Any, given: Mapping[str, Any], output: Any) -> An
     if layout is None:
         return output
     return (layout.apart(output[0]), *output[1:]) if isinstance(output, tuple) else layout.apart(output)
-
-
-def _hidden_states(body: Any) -> torch.Tensor:
-    """Of the tokens of a row of three and a row of two, [5, width]."""
-    ids = torch.arange(3, 9).view(2, 3)
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    was_training = body.training
-    body.eval()
-    with torch.no_grad():
-        hidden: torch.Tensor = body(input_ids=ids, attention_mask=mask)[0]
-    body.train(was_training)
-    return hidden[mask.bool()]
-
-
-def _is_equal(body: Any, before: torch.Tensor) -> bool:
-    try:
-        return bool(torch.allclose(_hidden_states(body), before, atol=TOLERANCE))
-    except (TypeError, ValueError, RuntimeError, IndexError):  # layers of another kind: with padding, as before
-        return False

@@ -7,25 +7,72 @@ have many of those. With dropout, torch attends in a dozen small operations for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from typing import Any, cast
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from trainers.fast.dropout import dropout_factors
+from trainers.fast.dropout import check_draws, dropout_factors
+from trainers.fast.shortcut import Unknown, body_of
+
+ROW_BY_ROW = "row_by_row"
+DROPPING = "row_by_row_dropping"
+"""What transformers knows this attention by, without `DroppingAttention` and with it."""
+KNOWN_OPTIONS = {
+    "dropout", "scaling", "is_causal", "sliding_window",
+    "position_ids", "use_cache", "deterministic",  # nothing that attention computes with
+}  # fmt: skip
+"""What layers may say to attention besides. One that says anything else may mean another attention."""
+
+
+class AttentionByRow:
+    """The shortcut: attention with dropout of rows in a line is one function of autograd."""
+
+    def fits(self, model: Any) -> str | None:
+        """Of a model whose layers have no padding already."""
+        used = body_of(model).config._attn_implementation
+        return None if used == ROW_BY_ROW else "it needs layers without padding"
+
+    def check(self) -> None:
+        """Draws, and values and gradients against autograd's. Raises `Unknown` where one is off."""
+        check_draws()
+        lengths, heads, width, probability, scaling = [2, 4, 3], 2, 4, 0.3, 0.5
+        shape = (1, heads, sum(lengths), width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            lines = [torch.randn(shape).requires_grad_() for _ in range(3)]
+            cotangent = torch.randn(shape)
+            outcomes = []
+            ways: list[Callable[..., torch.Tensor]] = [DroppingAttention.apply, _drop_plainly]
+            for attend in ways:
+                torch.manual_seed(1)
+                attended = attend(*lines, lengths, probability, scaling)
+                outcomes.append([attended, *torch.autograd.grad(attended, lines, cotangent)])
+        if not all(torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5) for ours, theirs in zip(*outcomes, strict=True)):
+            raise Unknown("attention with dropout, or its gradient, is not autograd's")
+
+    def apply(self, model: Any, undo: ExitStack) -> None:
+        """Let attention drop here."""
+        body = body_of(model)
+        undo.callback(body.set_attn_implementation, ROW_BY_ROW)
+        body.set_attn_implementation(DROPPING)
 
 
 def attend_rows(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int],
-    masks: torch.Tensor | None, **options: Any,
+    masks: torch.Tensor | None, drops: bool = True, **options: Any,
 ) -> torch.Tensor:  # fmt: skip
     """transformers' attention over rows of these `lengths`, [1, heads, tokens, width] to [1, tokens, heads, width].
 
-    `masks`, [rows, 1, longest, longest], say what a token sees of its own row, where that is not all (a window).
+    `masks`, [rows, 1, longest, longest], say what a token sees of its own row, where that is not all (a window);
+    `drops`: whether dropout may be `DroppingAttention`'s. Raises `Unknown` for an option that is not known.
     """
-    if masks is None and _can_drop(module, query, key, options):
+    if unknown := [name for name in options.keys() - KNOWN_OPTIONS if options[name] is not None]:
+        raise Unknown(f"attention is given an option that is not known: {min(unknown)}")
+    if drops and masks is None and _can_drop(module, query, key, options):
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
         attended = DroppingAttention.apply(query, key, value, lengths, options["dropout"], scaling)
         return cast("torch.Tensor", attended).transpose(1, 2)
@@ -94,6 +141,20 @@ class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch
             for_key.append(torch.bmm(for_scores.transpose(1, 2), q))
         for_q, for_k, for_v = (torch.cat(parts, dim=1)[None] for parts in (for_query, for_key, for_value))
         return for_q.mul_(ctx.scaling), for_k, for_v, None, None, None
+
+
+def _drop_plainly(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], probability: float,
+    scaling: float,
+) -> torch.Tensor:  # fmt: skip
+    """What `DroppingAttention` computes, left to autograd."""
+    sizes = [query.shape[1] * length * length for length in lengths]
+    factors = dropout_factors(torch.Size([sum(sizes)]), probability).split_with_sizes(sizes)
+    attended = []
+    for (q, k, v), row_factors in zip(_rows(lengths, query, key, value), factors, strict=True):
+        softmax = torch.softmax(scaling * q @ k.transpose(1, 2), dim=-1)
+        attended.append(softmax * row_factors.view_as(softmax) @ v)
+    return torch.cat(attended, dim=1)[None]
 
 
 def _rows(lengths: Sequence[int], *lines: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:

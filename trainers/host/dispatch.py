@@ -11,10 +11,12 @@ import importlib
 import os
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.data.sources import DataProblem
+from trainers.host.aside import AsideFailed, done_aside
 from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import (
@@ -36,7 +38,7 @@ from trainers.protocol.messages import (
 )
 
 if TYPE_CHECKING:
-    from trainers.model.load import Base
+    from trainers.model.base import Base
 
 _resident: dict[object, Base] = {}
 """The base model that `Load` left in the host's memory; children find it there."""
@@ -90,13 +92,30 @@ def _load(request: Load) -> Loaded:
 
     began = time.monotonic()
     tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
-    parameters = 0
+    parameters, notes = 0, list[str]()
     leave_out()
     importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
     if request.inspection is not None:
         base = _prepared(request.workload, request.inspection, threads=1)
         parameters = sum(p.numel() for p in base.model.parameters())
-    return Loaded(parameters, time.monotonic() - began)
+        if not request.inspection.gpus and base.refused_shortcuts is None:  # shortcuts are for CPUs
+            notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
+    return Loaded(parameters, time.monotonic() - began, notes)
+
+
+def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
+    """Let the resident base know which shortcuts its trials do not use; notes that say so.
+
+    Where memory runs out, nothing is known: each trial then tries them itself, and its own memory is what counts.
+    """
+    from trainers.fast.enter import SHORTCUTS, notes
+    from trainers.training.try_out import refused_for_base
+
+    try:
+        base.refused_shortcuts = done_aside(partial(refused_for_base, base, tokens_dir))
+    except AsideFailed as error:
+        base.refused_shortcuts = dict.fromkeys(SHORTCUTS, str(error))
+    return notes(base.refused_shortcuts or {})
 
 
 def _use(device: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
@@ -13,13 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trainers.data.sources import DataProblem
+from trainers.model.base import Base
 from trainers.model.methods.peft_methods import merged_into_base, wrapped
 from trainers.model.methods.targets import untie
 from trainers.protocol.files import ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
 from trainers.protocol.messages import Finding
-
-if TYPE_CHECKING:
-    from trainers.model.load import Base
 
 _PREFIX = "base_model.model."
 """PEFT's prefix for the names of the base model's modules."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from trainers.model.base import Base
 from trainers.model.initial_adapter import start_from
 from trainers.model.methods.base import Batches
 from trainers.model.methods.table import METHODS
-from trainers.model.methods.targets import new_modules_of, untie
+from trainers.model.methods.targets import untie
 from trainers.model.source import pad_token_of
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TARGET_SCALE, replace_folder, write_atomically
@@ -24,27 +24,6 @@ from trainers.tasks.table import TASKS
 from trainers.tasks.units import AS_GIVEN, scale_of, set_scale
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass
-class Base:
-    """A frozen base model, with the names of the parameters that every method trains in full."""
-
-    workload: Workload
-    labels: list[str]
-    model: torch.nn.Module
-    new_parameters: list[str]
-    """Parameters of a head for labels or numbers, and all others that the checkpoint did not contain."""
-    drawn_parameters: list[str]
-    """Those of them that no checkpoint or earlier adapter contains: initialized at random from each trial's seed."""
-    pad_id: int = 0
-    folder: str = ""
-    """The folder of its files, including the tokenizer's."""
-
-    @property
-    def new_modules(self) -> list[str]:
-        """Full names of the modules that every method trains in full: the head, and all others that are new."""
-        return new_modules_of(self.model, self.new_parameters)
 
 
 def load_base(

@@ -223,8 +223,8 @@ def adapter_findings(workload: Workload, labels: Sequence[str], skeleton: Skelet
     """Findings on an earlier training that does not fit the model; afterwards the skeleton has its layers."""
     if workload.model.adapter is None:
         return []
+    from trainers.model.base import Base
     from trainers.model.initial_adapter import earlier_training  # late: PEFT takes seconds
-    from trainers.model.load import Base
 
     base = Base(workload, list(labels), skeleton.model, skeleton.new_parameters, skeleton.new_parameters)
     try:

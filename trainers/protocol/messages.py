@@ -450,6 +450,8 @@ class Loaded:
     parameters: int
     """Of the base model; 0 without one."""
     seconds: float
+    notes: list[str] = field(default_factory=list)
+    """What trials on this host do otherwise than usual; the same numbers, but not as fast."""
 
 
 @dataclass(frozen=True)

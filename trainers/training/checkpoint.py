@@ -86,6 +86,7 @@ class Checkpoints:
         return from_json(Progress, stored["progress"])
 
     def latest(self) -> Path | None:
+        """Folder of the last whole checkpoint; None where there is none."""
         if not self._folder.exists():
             return None
         whole = [folder for folder in self._folder.iterdir() if folder.name.isdigit()]

@@ -34,4 +34,5 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
+        """Whether the last evaluations brought no improvement, `patience` of them in a row."""
         return self._since >= self._patience

@@ -14,7 +14,8 @@ import torch
 
 from trainers.data.tokens import Tokens
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
-from trainers.model.load import Base, resolve_precision
+from trainers.model.base import Base
+from trainers.model.load import resolve_precision
 from trainers.model.source import load_tokenizer
 from trainers.protocol.messages import Generation
 from trainers.tasks.base import Task
@@ -63,6 +64,7 @@ class Evaluator:
         return row_results(self.task.name, workload.metrics).metrics(rows, labels), rows
 
     def answers(self, model: torch.nn.Module, wanted: Generation) -> Iterator[Answer]:
+        """As many generated answers as are `wanted`, beside the data's own."""
         return generate_answers(model, self.tokens, self._tokenizer, wanted, self._most_tokens, self._device)
 
     def _scores(self, model: torch.nn.Module) -> Rows:

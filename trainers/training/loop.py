@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
 
 from trainers.memory import peak_rss_mb
-from trainers.model.load import Base
+from trainers.model.base import Base
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import PAUSED, Evaluation, Event, Failed, Resumed, Step, TrialResult, TrialSpec, Verdict
 from trainers.training.checkpoint import Checkpoints, Progress
@@ -33,6 +34,8 @@ def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[Event, Ver
     Yields `Resumed` (only then), `Step`s, `Evaluation`s (each waits for a verdict) and a `TrialResult` or `Failed`.
     """
     trainer = Trainer(base, spec, tokens_dir)
+    for line in trainer.shortcuts.log_lines():
+        print(line, file=sys.stderr)  # a trial's log
     trial = _Trial(trainer, Checkpoints(TrialPaths(Path(spec.dir))))
     if trial.progress.step:
         judged = trial.progress.evaluations if trial.progress.is_judged else trial.progress.evaluations[:-1]

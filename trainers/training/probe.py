@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from trainers.memory import peak_rss_mb, rss_mb
-from trainers.model.load import Base
+from trainers.model.base import Base
 from trainers.protocol.messages import Generation, Probed, TrialSpec
 from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.evaluation import autocast

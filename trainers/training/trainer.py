@@ -12,11 +12,10 @@ import torch
 from transformers import get_scheduler
 
 from trainers.data.tokens import Tokens
-from trainers.fast.dropout import make_dropout_cheap
-from trainers.fast.folded_lora import fold_adapters
-from trainers.fast.padding_free import leave_padding_out
+from trainers.fast.enter import Shortcuts, make_fast
 from trainers.metrics.table import Rows
-from trainers.model.load import Base, put_adapter_on, resolve_precision, save_adapter
+from trainers.model.base import Base
+from trainers.model.load import put_adapter_on, resolve_precision, save_adapter
 from trainers.protocol.messages import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
@@ -26,6 +25,7 @@ from trainers.training.evaluation import Evaluator, autocast
 from trainers.training.neftune import add_embedding_noise
 from trainers.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from trainers.training.packing import check_rows_apart, packed
+from trainers.training.try_out import refused_for_model
 
 SAMPLE_ROWS = 8
 """In each batch that a method may look at before it begins."""
@@ -53,10 +53,7 @@ class Trainer:
             1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.micro_batch_halvings
         )
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
-        make_dropout_cheap(self.model)
-        if self.device.type == "cpu":
-            fold_adapters(self.model)
-            leave_padding_out(self.model)
+        self.shortcuts = self._make_fast(base)
         if settings["neftune_noise_alpha"] is not None:
             add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
         self.packs = bool(settings.get("packing"))  # learned prompts do not know it
@@ -80,6 +77,16 @@ class Trainer:
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
         self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
 
+    def _make_fast(self, base: Base) -> Shortcuts:
+        """The shortcuts, which are for CPUs. Where the host has not tried them on the base, they are tried here."""
+        if self.device.type != "cpu":
+            return Shortcuts()
+        if base.refused_shortcuts is None:
+            base.refused_shortcuts = refused_for_model(
+                self.model, self.task, self.train_tokens, self.pad_id, self.autocast_dtype
+            )
+        return make_fast(self.model, base.refused_shortcuts)
+
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
         micro-batch nor memory decides what a method makes of them."""
@@ -94,10 +101,12 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
+        """Of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
     @property
     def trainable_parameters(self) -> int:
+        """How many numbers the trial learns."""
         return sum(p.numel() for p in self.parameters)
 
     def step(self, rows: list[int]) -> tuple[float, int]:
@@ -133,6 +142,7 @@ class Trainer:
         return self.evaluator(self.model)
 
     def save_adapter(self, folder: Path) -> None:
+        """Write what was learned so far into `folder`, as a whole."""
         save_adapter(self.model, self.spec, folder)
 
     # --- state ------------------------------------------------------------------------------------------

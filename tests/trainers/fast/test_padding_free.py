@@ -8,24 +8,37 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tests.trainers.families import CONFIGS, build
 from trainers.fast import varlen_attention as row_attention
+from trainers.fast.enter import make_fast
 from trainers.fast.folded_lora import FoldedLora, fold_adapters
-from trainers.fast.padding_free import RowLayout, leave_padding_out, packed_layout, padded_layout
+from trainers.fast.padding_free import KNOWN_MODELS, RowLayout, packed_layout, padded_layout
 
 WITH_PADDING = {"deberta", "gemma", "t5", "bart"}
 """Families whose attention is their own (Gemma 2 caps its logits), or that have two stacks of layers."""
 IDS = torch.tensor([[7, 8, 9, 10, 11, 12], [9, 8, 7, 0, 0, 0], [12, 11, 10, 9, 0, 0]])
 MASK = (IDS != 0).long()
+SMALL = {
+    "vocab_size": 32, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 2,
+    "eos_token_id": 2, "dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "n_embd": 32, "n_layer": 2,
+    "n_head": 4, "n_positions": 64, "ffn_dim": 64, "word_embed_proj_dim": 32, "embedding_size": 32,
+}  # fmt: skip
+"""By the names that one family or another has for them."""
 
 
 def model_of(family, tmp_path_factory):
     kind = CONFIGS[family][0]
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModel
     return auto.from_pretrained(build(family, tmp_path_factory.mktemp(family))).eval()
+
+
+def leave_padding_out(model):
+    """Whether the model has that shortcut now, among others."""
+    return "layers without padding" in make_fast(model, {}).used
 
 
 def hidden(model, ids=IDS, mask=MASK):
@@ -54,6 +67,18 @@ def test_other_families_stay_as_they_are(family, tmp_path_factory):
     assert not leave_padding_out(model)
     assert model.config._attn_implementation == before
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("family", sorted(KNOWN_MODELS))
+def test_every_known_model_gives_the_same_without_padding(family):
+    known = set(AutoConfig.for_model(family).to_dict()) | set(type(AutoConfig.for_model(family)).attribute_map)
+    config = AutoConfig.for_model(family, **{name: value for name, value in SMALL.items() if name in known})
+    if getattr(config, "layer_types", None):
+        config.layer_types = list(config.layer_types)[:2]
+    model = AutoModel.from_config(config).eval()
+    expected = hidden(model)[MASK.bool()]
+    assert leave_padding_out(model)
+    torch.testing.assert_close(hidden(model)[MASK.bool()], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_layers_see_tokens_alone(tmp_path_factory):

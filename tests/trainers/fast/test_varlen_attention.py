@@ -9,7 +9,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from trainers.fast import varlen_attention as row_attention
 from trainers.fast.dropout import dropout_factors
-from trainers.fast.padding_free import leave_padding_out
+from trainers.fast.enter import make_fast
 from trainers.fast.varlen_attention import DroppingAttention, attend_rows, runs
 
 LENGTHS = [3, 5, 5, 2]
@@ -92,7 +92,7 @@ def test_only_models_that_see_everywhere_drop_here(model, drops, monkeypatch):
     small = {"vocab_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8}
     kinds = {"bert": (BertModel, BertConfig), "gpt2": (GPT2Model, GPT2Config)}
     made = kinds[model][0](kinds[model][1](**small)).eval()
-    assert leave_padding_out(made)
+    assert make_fast(made, {}).used == ["cheap dropout", "layers without padding", "attention by row"]
     made.train()
     calls = []
     real = DroppingAttention.apply

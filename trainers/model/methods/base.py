@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 
+from trainers.model.base import Base
 from trainers.protocol.messages import TrialSpec
-
-if TYPE_CHECKING:
-    from trainers.model.load import Base
 
 Batches = Iterable[Mapping[str, torch.Tensor]]
 """Inputs of the model, int64 [rows, tokens], without targets."""

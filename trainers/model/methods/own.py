@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, load_model, save_file, save_model
 
+from trainers.model.base import Base
 from trainers.model.methods.base import Batches, Method
 from trainers.model.methods.targets import attention_outputs, feed_forward_outputs
 from trainers.protocol.files import OWN_WEIGHTS
 from trainers.protocol.messages import TrialSpec
-
-if TYPE_CHECKING:
-    from trainers.model.load import Base
 
 
 class Full(Method):

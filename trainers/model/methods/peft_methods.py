@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from peft import (
@@ -24,6 +24,7 @@ from peft import (
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 
+from trainers.model.base import Base
 from trainers.model.methods.base import Batches, Method
 from trainers.model.methods.targets import (
     feed_forward_outputs,
@@ -36,9 +37,6 @@ from trainers.model.methods.targets import (
 )
 from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trainers.protocol.messages import TrialSpec
-
-if TYPE_CHECKING:
-    from trainers.model.load import Base
 
 _TASK_TYPES = {
     "text-classification": "SEQ_CLS", "multi-label-classification": "SEQ_CLS", "regression": "SEQ_CLS",

@@ -9,20 +9,18 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 
 from trainers.lazy_bitsandbytes import bitsandbytes
+from trainers.model.base import Base
 from trainers.model.methods.base import Batches
 from trainers.model.methods.peft_methods import Peft, merged_into_base, modules_to_save
 from trainers.model.methods.targets import linear_layers, straighten
 from trainers.protocol.files import ADAPTER_CONFIG
 from trainers.protocol.messages import TrialSpec
-
-if TYPE_CHECKING:
-    from trainers.model.load import Base
 
 
 class QuantizedLora(Peft):

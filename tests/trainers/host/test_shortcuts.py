@@ -1,0 +1,103 @@
+"""The shortcuts' try-out in a real trial host: once, aside, and told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpo.executors.local import _HOST_ENVIRONMENT, LocalExecutor
+from hpo.trials.calls import run_alone
+from trainers.fast.enter import SHORTCUTS
+from trainers.protocol.codec import to_json
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import TERMINAL, Evaluation, Load, Loaded, Train, TrialResult
+
+ROOT = Path(__file__).parents[3]
+ASIDE = """
+import json, os, signal, sys, threading
+from trainers.host.aside import AsideFailed, done_aside
+
+def runs_out(): raise MemoryError
+def exits(): sys.exit(3)
+def is_killed(): os.kill(os.getpid(), signal.SIGSEGV)
+
+def told(work):
+    try: return done_aside(work)
+    except AsideFailed as error: return str(error)
+
+known = {"seen": []}
+said = [told(lambda: known["seen"].append(1) or {"a": "b"}), known["seen"]]
+said += [told(work) for work in (runs_out, exits, is_killed)]
+thread = threading.Thread(target=threading.Event().wait, args=(5,))
+thread.start()
+print(json.dumps([*said, told(dict)]))
+os._exit(0 if not sys.stdout.flush() else 1)
+"""
+
+
+def test_what_is_done_aside_leaves_nothing_behind_and_may_end_as_it_likes():
+    done = subprocess.run([sys.executable, "-c", ASIDE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    failed = "the process that tried it ended with code"
+    assert json.loads(done.stdout) == [{"a": "b"}, [], None, f"{failed} 1", f"{failed} -11", None]
+
+
+def trained(worker, spec, found, log):
+    """Notes of the host, and how a trial in it ended."""
+    executor = LocalExecutor(log, worker)
+    try:
+        loaded = run_alone(executor, Load(spec.workload, found))
+        trial = executor.submit(Train(spec, found))
+        while (message := executor.wait(60)) and not isinstance(message[1], TERMINAL):
+            if isinstance(message[1], Evaluation):
+                executor.reply(trial, "go")
+    finally:
+        executor.close()
+    assert isinstance(loaded, Loaded)
+    assert message
+    return loaded.notes, message[1]
+
+
+@pytest.mark.parametrize("how", ["nothing", "raises", "crashes"])
+def test_a_host_tries_once_and_its_trials_know(how, make_spec, inspection, tmp_path, monkeypatch):
+    """A shortcut that takes its process with it costs the child that tries it, and no trial."""
+    monkeypatch.setenv("BROKEN_SHORTCUT", how)
+    spec, found = make_spec("encoder", lora_dropout=0.0), inspection("encoder")
+    told, ended = trained("tests.trainers.host.broken_shortcut", spec, found, tmp_path / "host.log")
+    assert isinstance(ended, TrialResult), ended
+    log = TrialPaths(Path(spec.dir)).log.read_text()
+    tries = (tmp_path / "host.log").read_text().count("applied") + log.count("applied")
+    if how == "nothing":
+        assert told == []
+        assert "shortcut" not in log
+        assert tries == 2  # in the try-out, and in the trial
+        return
+    why = "RuntimeError: broken" if how == "raises" else "the process that tried it ended with code -6"
+    names = "layers without padding" if how == "raises" else ", ".join(SHORTCUTS)
+    assert told == [f"shortcut not used: {names} ({why}); trials train the plain way: slower, with the same numbers"]
+    assert f"shortcut not used: layers without padding ({why})" in log
+    assert "applied" not in log
+
+
+def test_a_host_has_one_thread_after_the_try_out(workload, inspection):
+    code = (
+        "import json, os, sys\n"
+        "from trainers.protocol.codec import from_json\n"
+        "from trainers.protocol.messages import Load\n"
+        "from trainers.host import dispatch\n"
+        "list(dispatch.work(from_json(Load, json.loads(sys.argv[1]))))\n"
+        "(base,) = dispatch._resident.values()\n"
+        "model = [type(base.model).__name__, any(p.grad is not None for p in base.model.parameters())]\n"
+        "print(json.dumps([base.refused_shortcuts, len(os.listdir('/proc/self/task')), *model]))"
+    )
+    given = json.dumps(to_json(Load(workload("encoder"), inspection("encoder"))))
+    done = subprocess.run(
+        [sys.executable, "-c", code, given], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, **_HOST_ENVIRONMENT},
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [{}, 1, "BertForSequenceClassification", False]

@@ -1,0 +1,83 @@
+"""The way into this folder: puts on a model the shortcuts that fit it; where anything is unknown, the plain way stays
+
+A shortcut is imported when it is put on, and whatever it raises costs speed, never a trial.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from trainers.fast.shortcut import Shortcut, reason
+
+SHORTCUTS = {
+    "cheap dropout": ("trainers.fast.dropout", "DropoutMadeCheap"),
+    "LoRA folded into one product": ("trainers.fast.folded_lora", "AdaptersFolded"),
+    "layers without padding": ("trainers.fast.padding_free", "LayersWithoutPadding"),
+    "attention by row": ("trainers.fast.varlen_attention", "AttentionByRow"),
+}
+"""Name for people -> module and class, in the order in which they are put on."""
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """Which shortcuts a model has, and which it has not."""
+
+    used: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Name -> why."""
+
+    def log_lines(self) -> Iterator[str]:
+        """For a trial's log: one line for each shortcut that is left out."""
+        for name, why in self.left_out.items():
+            yield f"shortcut not used: {name} ({why}); the plain way gives the same numbers"
+
+
+def make_fast(model: Any, refused: Mapping[str, str]) -> Shortcuts:
+    """Put every shortcut on a model that fits it, in place, but those that `refused` names with the reason.
+
+    Raises only what is no fault of a shortcut: that memory ran out, or that the process is to end.
+    """
+    made = Shortcuts(left_out=dict(refused))
+    for name in SHORTCUTS:
+        if name in refused:
+            continue
+        with ExitStack() as undo:
+            try:
+                if (why := put_on(name, model, undo)) is None:
+                    made.used.append(name)
+                    undo.pop_all()
+            except Exception as error:  # noqa: BLE001  # whatever a shortcut raises, the plain way is left
+                why = reason(error)
+        if why is not None:
+            made.left_out[name] = why
+    return made
+
+
+def put_on(name: str, model: Any, undo: ExitStack) -> str | None:
+    """Put one shortcut on; or why the model has no use for it. Raises whatever the shortcut does."""
+    shortcut = shortcut_of(name)
+    why = shortcut.fits(model)
+    if why is None:
+        shortcut.apply(model, undo)
+    return why
+
+
+def shortcut_of(name: str) -> Shortcut:
+    """Raises `ImportError` or `AttributeError` where a library lacks what the shortcut is made of."""
+    module, kind = SHORTCUTS[name]
+    return cast("Shortcut", getattr(importlib.import_module(module), kind)())
+
+
+def notes(refused: Mapping[str, str]) -> list[str]:
+    """For a sweep: what is not used, in one note for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in refused.items():
+        names.setdefault(why, []).append(name)
+    return [
+        f"shortcut not used: {', '.join(those)} ({why}); trials train the plain way: slower, with the same numbers"
+        for why, those in names.items()
+    ]

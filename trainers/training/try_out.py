@@ -1,0 +1,108 @@
+"""The try-out of the shortcuts: a few real rows, for a trial's own model or for a base model with a small LoRA"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainers.data.tokens import Tokens
+from trainers.fast.enter import SHORTCUTS
+from trainers.fast.proof import Loss, refused_by
+from trainers.fast.shortcut import Unknown, reason
+from trainers.model.base import Base
+from trainers.model.load import put_adapter_on, resolve_precision
+from trainers.protocol.catalog import canonical_settings, default_settings
+from trainers.protocol.messages import TrialSpec
+from trainers.tasks.base import Batch, Task
+from trainers.tasks.table import TASKS
+from trainers.training.batches import collate
+from trainers.training.evaluation import autocast
+
+ROWS = 3
+LONGEST = 24
+"""Tokens of the longest of these rows, where there is something to learn from so few; the others are shorter."""
+CPU = torch.device("cpu")
+
+
+def refused_for_base(base: Base, tokens_dir: Path) -> dict[str, str]:
+    """Which shortcuts trials on a base model are not to use, and why: tried with LoRA on all of its linear layers.
+
+    The base is changed: for a process that ends afterwards. Raises only that memory ran out.
+    """
+    try:
+        task = TASKS[base.workload.task]
+        model = put_adapter_on(base, _small_lora(base))
+        tokens = Tokens(tokens_dir, "train", task.targets)
+        return refused_for_model(model, task, tokens, base.pad_id, resolve_precision(base.workload.precision, CPU))
+    except Exception as error:  # noqa: BLE001  # what cannot be tried is not used
+        return dict.fromkeys(SHORTCUTS, reason(error))
+
+
+def refused_for_model(
+    model: torch.nn.Module, task: Task, tokens: Tokens, pad_id: int, dtype: torch.dtype | None
+) -> dict[str, str]:
+    """Which shortcuts a trainable model on a CPU is not to have, and why; the model stays as it is.
+
+    `dtype`: what autocast computes in, None for plain float32. Raises only that memory ran out.
+    """
+    try:
+        batch = few_rows(task, tokens, pad_id)
+    except Unknown as error:
+        return dict.fromkeys(SHORTCUTS, reason(error))
+    return refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
+
+
+def few_rows(task: Task, tokens: Tokens, pad_id: int) -> Batch:
+    """Rows of about `LONGEST` tokens that something is learned from, cut so that no two have one length.
+
+    Raises `Unknown` where there is no such row.
+    """
+    nearest = np.argsort(np.abs(tokens.lengths - LONGEST), kind="stable").tolist()
+    rows = list(islice((row for row in nearest if task.unit_count(tokens, row)), ROWS))
+    if not rows:
+        raise Unknown("there is no row to try it on")
+    rows.sort(key=lambda row: -int(tokens.lengths[row]))  # the longest is cut least
+    lengths = [_kept(tokens, row, 2 * place) for place, row in enumerate(rows)]
+    whole = collate(tokens, rows, pad_id, CPU)
+    is_kept = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+
+    def cut(values: torch.Tensor, filler: int) -> torch.Tensor:
+        return torch.where(is_kept, values[:, : max(lengths)], filler)
+
+    return Batch(
+        cut(whole.input_ids, pad_id),
+        cut(whole.attention_mask, 0),
+        cut(whole.targets, 0) if task.targets == "token" else whole.targets,
+        None if whole.types is None else cut(whole.types, 0),
+        whole.target_bytes,
+    )
+
+
+def _kept(tokens: Tokens, row: int, fewer: int) -> int:
+    """How many tokens of a row are kept: `fewer` than it has or may have, but all up to the first that it needs."""
+    length, needed = int(tokens.lengths[row]), 2
+    if tokens.kind == "token":
+        needed += int(np.argmax(tokens.targets(row)[1:] != 0))  # something to learn
+    if (types := tokens.types(row)) is not None:
+        needed = max(needed, int(np.argmax(types)) + 1)  # something of the second text
+    return min(length, max(needed, min(length, LONGEST) - fewer))
+
+
+def _loss(task: Task, batch: Batch, dtype: torch.dtype | None) -> Loss:
+    def loss(model: torch.nn.Module) -> torch.Tensor:
+        with autocast(CPU, dtype):
+            return task.sums(model, batch, task.loss).loss
+
+    return loss
+
+
+def _small_lora(base: Base) -> TrialSpec:
+    task = base.workload.task
+    settings = {**default_settings(task, "lora"), "target_modules": "all-linear", "lora_r": 4, "lora_dropout": 0.0}
+    return TrialSpec(
+        0, base.workload, "lora", canonical_settings("lora", settings), metric="", direction="maximize",
+        max_examples=1, largest_budget_examples=1, seed=0, inputs_hash="", threads=1, device="cpu", dir="",
+    )  # fmt: skip
