@@ -22,7 +22,7 @@ from hpo.search.finalists import repeats_planned
 from hpo.study.store import newest_study_name, view_study
 from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
-from hpo.trials.slots import available_memory_mb, choose_slots, cores, probes_at_once
+from hpo.trials.slots import available_memory_mb, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import PreparedData, Probe, Probed
@@ -63,10 +63,10 @@ def probe(
     executor: Executor, config: SweepConfig, home: Home, inspection: PreparedData, scratch: Path
 ) -> dict[str, tuple[Point, Probed]]:
     """Every corner measured, with one thread and one corner on each core, as trials run."""
-    device = "cuda:0" if inspection.gpus else "cpu"
+    devices = first_devices(inspection)
     points = corners(config)
     requests = [
-        Probe(config.trial_spec(0, point, home, inspection, TrialPaths(scratch / name), 1, device), inspection)
+        Probe(config.trial_spec(0, point, home, inspection, TrialPaths(scratch / name), 1, devices), inspection)
         for name, point in points.items()
     ]
     probed = run_all(executor, requests, probes_at_once(inspection))

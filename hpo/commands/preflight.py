@@ -20,7 +20,7 @@ from hpo.search.warm_start import check_warm_start
 from hpo.study.revision import changes_of
 from hpo.study.store import stored_attrs, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
-from hpo.trials.slots import Slots, choose_slots
+from hpo.trials.slots import Slots, choose_slots, first_devices
 from trainers.protocol.messages import Inspect, Load, PreparedData, Probe, Probed
 from trainers.protocol.settings import FIELDS
 
@@ -130,9 +130,10 @@ def slots_for(
     """How many trials side by side; where memory may be short, the largest point of the space is measured."""
 
     def measure() -> Probed | None:
-        device = "cuda:0" if inspection.gpus else "cpu"
         paths = home.sweep(config.name).trial(0)
-        spec = config.trial_spec(0, largest_point(config), home, inspection, paths, threads=1, device=device)
+        spec = config.trial_spec(
+            0, largest_point(config), home, inspection, paths, threads=1, devices=first_devices(inspection)
+        )
         try:
             probed = run_alone(executor, Probe(spec, inspection))
         except RequestFailed as error:

@@ -45,7 +45,7 @@ from hpo.study.study import STUDY_ERRORS, Study
 from hpo.terminal import ProgressView, Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.scheduler import TrialScheduler
-from hpo.trials.slots import Slots, cores
+from hpo.trials.slots import Slots, cores, first_devices
 from hpo.trials.trial_files import read_result, write_examples
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.codec import from_json, to_json
@@ -240,8 +240,8 @@ def score_base(sweep: SweepContext) -> None:
     if not TASKS[sweep.config.task].base_is_scored or "base_score" in sweep.study.attrs():
         return
     workload = sweep.config.workload(sweep.home)
-    device = "cuda:0" if sweep.inspection.gpus else "cpu"
-    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), device))
+    devices = first_devices(sweep.inspection)
+    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), devices))
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
     sweep.study.set_attr("base_score", scored.metrics)
     metric = sweep.config.objective.metric

@@ -175,7 +175,7 @@ class SweepConfig:
 
     def trial_spec(
         self, number: int, params: Mapping[str, Setting], home: Home, inspection: PreparedData, paths: TrialPaths,
-        threads: int, device: str = "cpu", seed: int | None = None,
+        threads: int, devices: tuple[str, ...] = ("cpu",), seed: int | None = None,
     ) -> TrialSpec:  # fmt: skip
         method = str(params.get("method", self.method))
         searched = {name: value for name, value in params.items() if name != "method"}
@@ -195,7 +195,7 @@ class SweepConfig:
             seed=self.seed if seed is None else seed,
             inputs_hash=fingerprint([inspection.fingerprint, inspection.model_fingerprint, *self.code]),
             threads=threads,
-            device=device,
+            devices=devices,
             dir=str(paths.dir),
         )
 

@@ -17,8 +17,8 @@ from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
+from hpo.trials.job import Job
 from hpo.trials.retries import SAME_CRASHES
-from hpo.trials.scheduler import Job
 from hpo.trials.slots import Slots
 from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
 from trainers.protocol.codec import to_json
@@ -118,7 +118,7 @@ class SearchController:
         record = self._study.record(number)
         paths = self._home.sweep(self._config.name).trial(number)
         spec = self._config.trial_spec(
-            number, params, self._home, self._inspection, paths, self._slots.threads, self._slots.device(slot)
+            number, params, self._home, self._inspection, paths, self._slots.threads, self._slots.devices(slot)
         )
         is_baseline = record.identity == self._baseline_identity
         if is_baseline and not self._has_baseline():
@@ -206,7 +206,7 @@ class SearchController:
         write_examples(result, job.paths, self._config.task, self._inspection, job.paths.examples)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        if job.spec.device != "cpu":
+        if job.spec.devices != ("cpu",):
             self._meter.gpu_seconds += result.seconds
         self._tell(job.number, result, job.paths)
         shutil.rmtree(job.paths.checkpoints, ignore_errors=True)

@@ -19,7 +19,8 @@ from hpo.results.records import TrialRecord
 from hpo.results.statistics import Comparison, Draws, Interval, compare, interval, resample
 from hpo.search.context import SweepContext
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job, TrialScheduler
+from hpo.trials.job import Job
+from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.trial_files import finished_on_disk, prepare_folder, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.codec import fingerprint, to_json
@@ -104,7 +105,7 @@ class FinalistController:
     def next_job(self, slot: int) -> Job | None:
         while self._waiting:
             repeat = self._waiting.popleft()
-            spec = dataclasses.replace(repeat.spec, device=self._sweep.slots.device(slot))
+            spec = dataclasses.replace(repeat.spec, devices=self._sweep.slots.devices(slot))
             paths = self._sweep.paths.repeat(repeat.trial, repeat.repeat)
             run_id = self._sweep.tracker.start_repeat(spec, repeat.trial, repeat.repeat)
             self._run_ids[spec.number] = run_id
@@ -148,7 +149,7 @@ class FinalistController:
         repeat = self._by_number[job.number]
         write_result(result, job.paths)
         write_examples(result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples)
-        if job.spec.device != "cpu":
+        if job.spec.devices != ("cpu",):
             self._sweep.meter.gpu_seconds += result.seconds
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
@@ -265,7 +266,7 @@ def _score_on_test(sweep: SweepContext, trial: int, repeat: int) -> tuple[dict[s
     )
     rows_file = Path(paths.dir, "test.npy")
     request = Score(
-        spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.device(0), "test", spec,
+        spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.devices(0), "test", spec,
         str(rows_file),
     )  # fmt: skip
     scored = run_alone(sweep.executor, request)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.data.sources import DataProblem
+from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import (
@@ -33,6 +34,7 @@ from trainers.protocol.messages import (
     Train,
     Verdict,
     Workload,
+    only_device,
 )
 
 if TYPE_CHECKING:
@@ -72,9 +74,10 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
     elif isinstance(request, Train):
         from trainers.training.loop import train
 
-        _use(request.spec.device)
-        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
-        yield from train(base, request.spec, Path(request.inspection.tokens_dir))
+        spec = request.spec
+        _use(spec.device)
+        base = _prepared(spec.workload, request.inspection, spec.threads)
+        yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
     elif isinstance(request, Export):
         from trainers.export.promotion import export
 
@@ -100,7 +103,7 @@ def _load(request: Load) -> Loaded:
 
 
 def _use(device: str) -> None:
-    """Libraries that are not told a device take the current one: bitsandbytes, and PEFT when it loads."""
+    """Make `device` the current one: bitsandbytes, and PEFT when it loads, ask for no other."""
     if device != "cpu":
         import torch
 
@@ -112,12 +115,13 @@ def _score(request: Score) -> Scored:
     from trainers.training.evaluation import save_rows, score_model
 
     began = time.monotonic()
-    _use(request.device)
+    device = only_device(request.devices)
+    _use(device)
     base = _prepared(request.workload, request.inspection, request.threads)
     if request.spec:
-        spec = dataclasses.replace(request.spec, device=request.device)  # where a base of 4 or 8 bits is made
+        spec = dataclasses.replace(request.spec, devices=request.devices)  # where a base of 4 or 8 bits is made
         base.model = load_adapter(base, spec, TrialPaths(Path(spec.dir)).adapter)
-    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), request.device, request.split)
+    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), device, request.split)
     if request.rows_file:
         save_rows(rows, Path(request.rows_file))
     return Scored(metrics, time.monotonic() - began)

@@ -6,9 +6,8 @@ import pytest
 
 from hpo.commands.preflight import inspect
 from hpo.errors import ConfigError
-from tests.hpo.builders import INSPECTION, make_config
+from tests.hpo.builders import INSPECTION, make_config, work
 from tests.hpo.builders import Recording as Executor
-from trainers.host.fake import work
 from trainers.protocol.settings import ALIASES, FIELDS
 
 

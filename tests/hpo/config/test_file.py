@@ -897,7 +897,7 @@ def test_a_fresh_seed_is_another_trial_elsewhere_is_not(everything):
     mine = trial(config, folder, point)
     assert trial(config, folder, point, seed=7).fingerprint() != mine.fingerprint()
     assert trial(config, folder, point, seed=config.seed).fingerprint() == mine.fingerprint()
-    elsewhere = dataclasses.replace(mine, number=9, threads=4, device="cuda:1", dir="/x", micro_batch_halvings=2)
+    elsewhere = dataclasses.replace(mine, number=9, threads=4, devices=("cuda:1",), dir="/x", micro_batch_halvings=2)
     assert elsewhere.fingerprint() == mine.fingerprint()
     other_inputs = dataclasses.replace(INSPECTION, fingerprint="2" * 64)
     spec = config.trial_spec(1, point, Home(folder), other_inputs, TrialPaths(folder), threads=1)

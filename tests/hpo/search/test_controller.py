@@ -20,9 +20,19 @@ from hpo.search.controller import Untracked
 from hpo.study.study import Study
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config
+from tests.hpo.builders import (
+    INSPECTION,
+    RATE,
+    Killed,
+    Recording,
+    Said,
+    Sweep,
+    evaluation,
+    make_config,
+    of_one_trial,
+    work,
+)
 from trainers.host import fake
-from trainers.host.fake import work
 from trainers.protocol.codec import to_json
 from trainers.protocol.messages import (
     Evaluation,
@@ -34,6 +44,7 @@ from trainers.protocol.messages import (
     Resumed,
     Step,
     Train,
+    Trained,
     TrialResult,
 )
 
@@ -102,7 +113,7 @@ def test_more_trials_may_be_asked_for_later(sweep):
 def test_every_trial_gets_its_slot_s_threads_and_the_sweep_s_budget(sweep):
     given = sweep()
     given.search()
-    assert {(spec.threads, spec.device, spec.max_examples) for spec in given.executor.specs} == {(1, "cpu", 100)}
+    assert {(spec.threads, spec.devices, spec.max_examples) for spec in given.executor.specs} == {(1, ("cpu",), 100)}
 
 
 def test_trials_side_by_side_are_on_different_gpus(sweep):
@@ -709,7 +720,7 @@ def test_one_request_gives_its_last_event(sweep):
     def no_evaluations(request):
         yield from finish(request)
 
-    assert isinstance(run_alone(InlineExecutor(no_evaluations), Train(spec, INSPECTION)), TrialResult)
+    assert isinstance(run_alone(InlineExecutor(of_one_trial(no_evaluations)), Train((spec,), INSPECTION)), Trained)
 
 
 def test_a_request_that_finds_bad_data_is_a_config_error(sweep):

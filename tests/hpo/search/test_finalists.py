@@ -11,8 +11,7 @@ import hpo.results.statistics
 from hpo.results.champion import choose_champion
 from hpo.results.summary import verdicts
 from hpo.search.finalists import contestants_of, repeats_of, repeats_planned, run_finalists
-from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
-from trainers.host.fake import work
+from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after, work
 from trainers.protocol.messages import Failed, Score, TrialResult
 
 BEST, GOOD, NEXT, FAIR, POOR = 1e-3, 9.6e-4, 8e-4, 5e-4, 1e-4

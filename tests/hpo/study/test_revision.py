@@ -11,8 +11,7 @@ from hpo.results.records import Attempt
 from hpo.results.summary import show
 from hpo.study.revision import changes_of, differences, open_revision
 from hpo.study.store import newest_study_name, stored_attrs, study_names, view_study
-from tests.hpo.builders import Killed, Recording, Sweep, kept_home
-from trainers.host.fake import work
+from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
 from trainers.protocol.messages import Evaluation
 
 SPACE = {
