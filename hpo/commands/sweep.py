@@ -25,7 +25,7 @@ from hpo.config.file import load_config
 from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import GateRefused, HpoError, Interrupted, SweepError
-from hpo.executors.base import Executor
+from hpo.executors.base import Executor, Fetch, here
 from hpo.lock import is_locked, sweep_lock
 from hpo.paths import Home
 from hpo.quoting import quoted
@@ -170,7 +170,7 @@ def open_run(
     meter = Meter(config.budget, from_json(Spent, study.attrs().get("spent", {})), time.time)
     tracker = None
     try:
-        tracker = tracker_of(home, config, inspection, view)
+        tracker = tracker_of(home, config, inspection, view, executor.fetch)
         yield SweepContext(config, home, inspection, study, tracker, executor, view, slots, meter)
     except BaseException as error:
         try:
@@ -184,7 +184,9 @@ def open_run(
         study.close()
 
 
-def tracker_of(home: Home, config: SweepConfig, inspection: PreparedData, view: ProgressView | None = None) -> Tracker:
+def tracker_of(
+    home: Home, config: SweepConfig, inspection: PreparedData, view: ProgressView | None = None, fetch: Fetch = here
+) -> Tracker:
     """MLflow's tracker, or one that writes the other views of `report_to` too."""
     say = (view or Silent()).say
     if "tensorboard" not in config.report_to:
@@ -192,10 +194,10 @@ def tracker_of(home: Home, config: SweepConfig, inspection: PreparedData, view: 
             Tracker,  # late: MLflow takes two seconds, which no other command and no error needs
         )
 
-        return Tracker(home, config, inspection, say)
+        return Tracker(home, config, inspection, say, fetch)
     from hpo.tracking.tensorboard import TensorBoardTracker
 
-    return TensorBoardTracker(home, config, inspection, say)
+    return TensorBoardTracker(home, config, inspection, say, fetch)
 
 
 def store_errors() -> tuple[type[Exception], ...]:
@@ -263,7 +265,7 @@ def search(sweep: SweepContext) -> None:
     proposals = Proposals(config, study, identify, warm)
     engine = SearchController(
         config, sweep.home, sweep.inspection, study, sweep.tracker, sweep.view, sweep.slots, proposals, sweep.meter,
-        repeats_planned(config),
+        repeats_planned(config), sweep.executor.fetch,
     )  # fmt: skip
     sweep.view.say(f"search strategy: {study.strategy.type} ({study.strategy.why})")
     sweep.view.begin(
@@ -288,7 +290,7 @@ def write_error_analysis(sweep: SweepContext) -> None:
     if champion is None:
         return
     paths = sweep.champion_paths(champion)
-    write_examples(read_result(paths), paths, sweep.config.task, sweep.inspection, folder)
+    write_examples(read_result(paths), paths, sweep.config.task, sweep.inspection, folder, sweep.executor.fetch)
     if folder.exists():
         sweep.tracker.artifacts(folder)
 

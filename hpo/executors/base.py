@@ -16,10 +16,19 @@ Rules every executor keeps (`tests/hpo/executors/test_contract.py` holds them to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from trainers.protocol.messages import Event, Request, Verdict
+
+Fetch = Callable[[Path], Path]
+"""`Executor.fetch`, for those who read files and run nothing."""
+
+
+def here(path: Path) -> Path:
+    """`Executor.fetch` where requests run on this machine: the path itself."""
+    return path
 
 
 class Executor(Protocol):

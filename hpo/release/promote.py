@@ -57,8 +57,8 @@ def promote(sweep: SweepContext) -> None:
     from hpo.release.registry import release_model  # late, for MLflow
 
     release = release_model(
-        sweep.home, sweep.config, sweep.inspection, champion, chosen, folder / chosen.variant,
-        sweep.champion_paths(champion).adapter,
+        sweep.home, sweep.config, sweep.inspection, champion, chosen,
+        sweep.executor.fetch(folder / chosen.variant), sweep.executor.fetch(sweep.champion_paths(champion).adapter),
     )  # fmt: skip
     shutil.rmtree(folder)  # the registry holds the chosen one; the others can be exported again
     sweep.study.set_attr("release", {**to_json(release), "max_drop": sweep.config.promote.max_drop})

@@ -11,6 +11,7 @@ from typing import Protocol
 from hpo.config.budget import Meter
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import SweepError
+from hpo.executors.base import Fetch, here
 from hpo.paths import Home
 from hpo.pruning.rules import Peers
 from hpo.results.records import TrialRecord, void_crashes
@@ -57,6 +58,7 @@ class SearchController:
     def __init__(
         self, config: SweepConfig, home: Home, inspection: PreparedData, study: Study, tracker: TrialLog,
         view: ProgressView, slots: Slots, proposals: Proposals, meter: Meter, repeats: int = 0,
+        fetch: Fetch = here,
     ) -> None:  # fmt: skip
         self._config = config
         self._home = home
@@ -67,6 +69,7 @@ class SearchController:
         self._slots = slots
         self._proposals = proposals
         self._meter = meter
+        self._fetch = fetch
         self._repeats = repeats
         """Trainings to come after the search, for which the budget must leave room."""
         self._interrupted = deque(study.interrupted())
@@ -93,7 +96,7 @@ class SearchController:
     def _what_happened(self, failures: Sequence[TrialRecord]) -> str:
         if not failures or (result := failures[-1].result) is None:
             return ""
-        log = self._home.sweep(self._config.name).trial(failures[-1].number).log
+        log = self._fetch(self._home.sweep(self._config.name).trial(failures[-1].number).log)
         where = f"; its log is {log}" if log.exists() else ""
         again = "; mend that, and the same command tries again" if result.cause == "crash" else ""
         return f"; the last one: {result.cause}: {result.message}{where}{again}"
@@ -187,7 +190,9 @@ class SearchController:
             return "go"
         pruner, folder = self._config.pruner, self._home.sweep(self._config.name)
         peers = Peers(
-            self._study.curves, pruner.objective, lambda n, i: losses_of(folder.trial(n), i, self._config.task)
+            self._study.curves,
+            pruner.objective,
+            lambda n, i: losses_of(folder.trial(n), i, self._config.task, self._fetch),
         )
         return "stop" if pruner.rule.should_prune(peers, job.number) else "go"
 
@@ -203,7 +208,7 @@ class SearchController:
     def finished(self, job: Job, result: TrialResult) -> None:
         """Disk, then MLflow, then the study: the truth is told last, so a kill in between is done again."""
         write_result(result, job.paths)
-        write_examples(result, job.paths, self._config.task, self._inspection, job.paths.examples)
+        write_examples(result, job.paths, self._config.task, self._inspection, job.paths.examples, self._fetch)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
         if job.spec.devices != ("cpu",):
@@ -240,7 +245,7 @@ class SearchController:
         if len(self._crashes) >= SAME_CRASHES and len(set(self._crashes[-SAME_CRASHES:])) == 1:
             raise SweepError(
                 f"{SAME_CRASHES} trials in a row crashed alike: {result.message}\n"
-                f"the end of {job.paths.log}:\n{log_tail(job.paths)}"
+                f"the end of {job.paths.log}:\n{log_tail(job.paths, self._fetch)}"
             )
 
 

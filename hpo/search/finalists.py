@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpo.config.sweep_config import SweepConfig
 from hpo.results.champion import choose_champion, ranked
 from hpo.results.records import TrialRecord
@@ -21,7 +19,7 @@ from hpo.search.context import SweepContext
 from hpo.trials.calls import run_alone
 from hpo.trials.job import Job
 from hpo.trials.scheduler import TrialScheduler
-from hpo.trials.trial_files import finished_on_disk, prepare_folder, write_examples, write_result
+from hpo.trials.trial_files import finished_on_disk, prepare_folder, read_rows, rows_of, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.codec import fingerprint, to_json
 from trainers.protocol.messages import Evaluation, Score, Scored, Step, TrialResult, TrialSpec, Verdict
@@ -148,7 +146,10 @@ class FinalistController:
     def finished(self, job: Job, result: TrialResult) -> None:
         repeat = self._by_number[job.number]
         write_result(result, job.paths)
-        write_examples(result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples)
+        write_examples(
+            result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples,
+            self._sweep.executor.fetch,
+        )  # fmt: skip
         if job.spec.devices != ("cpu",):
             self._sweep.meter.gpu_seconds += result.seconds
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
@@ -203,9 +204,7 @@ def compare_finalists(
 
 def _rows_of(sweep: SweepContext, trial: int, repeat: int, result: TrialResult) -> Rows:
     """Per-row validation results at the best evaluation of a repeat."""
-    path = sweep.paths.repeat(trial, repeat).rows(result.best_index or 0)
-    rows: Rows = np.load(path, allow_pickle=False)
-    return rows
+    return rows_of(sweep.paths.repeat(trial, repeat), result.best_index or 0, sweep.executor.fetch)
 
 
 def _summary(sweep: SweepContext, rows: list[Rows], contestant: int) -> tuple[dict[str, float], Draws]:
@@ -271,5 +270,4 @@ def _score_on_test(sweep: SweepContext, trial: int, repeat: int) -> tuple[dict[s
     )  # fmt: skip
     scored = run_alone(sweep.executor, request)
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
-    rows: Rows = np.load(rows_file, allow_pickle=False)
-    return scored.metrics, rows
+    return scored.metrics, read_rows(rows_file, sweep.executor.fetch)

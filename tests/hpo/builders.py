@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -34,6 +35,7 @@ from trainers.protocol.messages import (
     TERMINAL,
     Evaluation,
     PreparedData,
+    Score,
     Train,
     Trained,
     TrialEvent,
@@ -155,6 +157,38 @@ class Recording(InlineExecutor):
         super().reply(request_id, trial, verdict)
 
 
+class Elsewhere(Recording):
+    """Its requests write to a disk of another machine, from which `fetch` copies what is read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(lambda request: work(self._moved(request)))
+        self._disk, self._copies = folder / "disk", folder / "copies"
+
+    def fetch(self, path: Path) -> Path:
+        there, copy = self._there(path), self._copies / path.relative_to("/")
+        if there.is_dir():
+            shutil.copytree(there, copy, dirs_exist_ok=True)
+        elif there.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(there, copy)
+        return copy
+
+    def _there(self, path: Path | str) -> Path:
+        return self._disk / Path(path).relative_to("/")
+
+    def _moved(self, request: Any) -> Any:
+        """The request as the other machine carries it out."""
+        if isinstance(request, Train):
+            return dataclasses.replace(request, specs=tuple(self._moved_spec(spec) for spec in request.specs))
+        if isinstance(request, Score) and request.spec and request.rows_file:
+            rows_file = str(self._there(request.rows_file))
+            return dataclasses.replace(request, spec=self._moved_spec(request.spec), rows_file=rows_file)
+        return request
+
+    def _moved_spec(self, spec: TrialSpec) -> TrialSpec:
+        return dataclasses.replace(spec, dir=str(self._there(spec.dir)))
+
+
 def stopping_after(trials: int) -> Recording:
     """An executor that kills the process when it is given one trial more."""
     executor = Recording()
@@ -262,7 +296,7 @@ class Sweep:
         spent = from_json(Spent, study.attrs().get("spent", {}))
         search = SearchController(
             self.config, self.home, self.inspection, study, tracker or Untracked(), view or Silent(), slots,
-            self.proposals, Meter(self.config.budget, spent, self.clock), repeats,
+            self.proposals, Meter(self.config.budget, spent, self.clock), repeats, self.executor.fetch,
         )  # fmt: skip
         try:
             TrialScheduler(

@@ -6,7 +6,9 @@ that the host must not have.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import gc
 import importlib
 import os
 import time
@@ -40,8 +42,16 @@ from trainers.protocol.messages import (
 if TYPE_CHECKING:
     from trainers.model.load import Base
 
-_resident: dict[object, Base] = {}
-"""The base model that `Load` left in the host's memory; children find it there."""
+
+@dataclasses.dataclass(frozen=True)
+class _Resident:
+    base: Base
+    loaded_by: int
+    """The process that has loaded it: any other one is a fork of that."""
+
+
+_resident: dict[object, _Resident] = {}
+"""The base model that `Load` left in the host's memory, by all that decides what it is; children find it there."""
 
 
 def work(request: Request) -> Generator[Event, Verdict | None, None]:
@@ -97,8 +107,12 @@ def _load(request: Load) -> Loaded:
     leave_out()
     importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
     if request.inspection is not None:
-        base = _prepared(request.workload, request.inspection, threads=1)
-        parameters = sum(p.numel() for p in base.model.parameters())
+        _set_threads(1)
+        key = _key(request.workload, request.inspection)
+        if key not in _resident:
+            _resident.clear()
+            _resident[key] = _Resident(_loaded(request.workload, request.inspection), os.getpid())
+        parameters = sum(p.numel() for p in _resident[key].base.model.parameters())
     return Loaded(parameters, time.monotonic() - began)
 
 
@@ -128,14 +142,33 @@ def _score(request: Score) -> Scored:
 
 
 def _prepared(workload: Workload, inspection: PreparedData, threads: int) -> Base:
-    """The base model, from memory when it is there, and torch set to `threads` (0: as the machine has cores)."""
-    import torch
+    """A base model that the request may change, and torch set to `threads` (0: as the machine has cores).
 
+    Methods change it in place: they wrap its modules, thaw, quantize, hook and train them. A fork of the process that
+    has loaded it changes its own pages, and takes it: it serves one request. The process itself hands out a copy. What
+    is not resident is loaded for this request alone.
+    """
+    _set_threads(threads or len(os.sched_getaffinity(0)))
+    key = _key(workload, inspection)
+    if key not in _resident:
+        return _loaded(workload, inspection)
+    if _resident[key].loaded_by != os.getpid():
+        return _resident.pop(key).base
+    gc.collect()  # the copy of the request before may hang in cycles: there is never room for two
+    return copy.deepcopy(_resident[key].base)
+
+
+def _key(workload: Workload, inspection: PreparedData) -> object:
+    return (workload.task, workload.model, tuple(inspection.labels), inspection.scale)
+
+
+def _loaded(workload: Workload, inspection: PreparedData) -> Base:
     from trainers.model.load import load_base
 
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    key = (workload.task, workload.model, tuple(inspection.labels), inspection.scale)
-    if key not in _resident:
-        _resident.clear()
-        _resident[key] = load_base(workload, inspection.labels, inspection.model_dir, inspection.scale)
-    return _resident[key]
+    return load_base(workload, inspection.labels, inspection.model_dir, inspection.scale)
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)

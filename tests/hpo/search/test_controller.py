@@ -23,6 +23,7 @@ from hpo.trials.calls import run_alone
 from tests.hpo.builders import (
     INSPECTION,
     RATE,
+    Elsewhere,
     Killed,
     Recording,
     Said,
@@ -271,6 +272,13 @@ def test_examples_are_compared_where_the_rule_looks_at_them(sweep):
     """The fake trainer leaves per-row results as the real one does."""
     given = sweep(**grid(1e-3, 1e-1), training={"max_examples": 100, "learning_rate": 1e-3}, pruner={"type": "paired"})
     given.search()
+    assert [r.state for r in given.records] == ["complete", "pruned"]
+
+
+def test_examples_that_trainers_left_on_another_machine_are_fetched(sweep, tmp_path):
+    given = sweep(**grid(1e-3, 1e-1), training={"max_examples": 100, "learning_rate": 1e-3}, pruner={"type": "paired"})
+    given.search(Elsewhere(tmp_path))
+    assert not given.paths(0).rows(0).exists()
     assert [r.state for r in given.records] == ["complete", "pruned"]
 
 
