@@ -156,8 +156,8 @@ def _rows(task: str, metric: str, value: float, split: str) -> list[tuple[float,
     loss = value if metric == "loss" else 1 - value
     labels = [i % 2 for i in range(count)]
     predicted = [y if h < value else 1 - y for y, h in zip(labels, hardness, strict=True)]
-    told = zip(labels, predicted, hardness, strict=True)
-    return [(float(y), float(guess), loss + h - 0.5, 1.0 - guess, float(guess)) for y, guess, h in told]
+    answers = zip(labels, predicted, hardness, strict=True)
+    return [(float(y), float(guess), loss + h - 0.5, 1.0 - guess, float(guess)) for y, guess, h in answers]
 
 
 def _write_rows(rows: list[tuple[float, ...]], path: Path) -> None:

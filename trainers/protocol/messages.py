@@ -128,9 +128,9 @@ class Workload:
     cache_dir: str
     """Folder for tokenized data, shared between sweeps, keyed by content."""
     code_dir: str = ""
-    """The YAML's folder, below which functions of the user's lie."""
+    """The YAML's folder; functions that users write lie below it."""
     metrics: list[str] = field(default_factory=list)
-    """Besides the task's: names of generated-text metrics, and functions of the user's, FILE.py:FUNCTION."""
+    """Besides the task's: names of generated-text metrics, and a user's own functions, FILE.py:FUNCTION."""
     generation: Generation | None = None
     """None where no metric asks for generated text."""
     max_length_is_given: bool = True
@@ -340,7 +340,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The trial goes on from a checkpoint; `evaluations` are those that came before it and are judged already."""
+    """The trial continues from a checkpoint; `evaluations` came before it and have their verdicts already."""
 
     step: int
     examples: int
