@@ -23,7 +23,7 @@ from hpo.search.finalists import repeats_planned
 from hpo.study.store import newest_study_name, view_study
 from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
-from hpo.trials.slots import available_memory_mb, choose_slots, cores, probes_at_once
+from hpo.trials.slots import available_memory_mb, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import PreparedData, Probe, Probed
@@ -61,10 +61,10 @@ def corners(config: SweepConfig) -> dict[str, Point]:
 
 def probe(executor: Executor, specs: TrialSpecs, scratch: Path) -> dict[str, tuple[Point, Probed]]:
     """Every corner measured, with one thread and one corner on each core, as trials run."""
-    device = "cuda:0" if specs.prepared.gpus else "cpu"
+    devices = first_devices(specs.prepared)
     points = corners(specs.config)
     requests = [
-        Probe(specs.spec(0, point, TrialPaths(scratch / name), device=device), specs.prepared)
+        Probe(specs.spec(0, point, TrialPaths(scratch / name), devices=devices), specs.prepared)
         for name, point in points.items()
     ]
     probed = run_all(executor, requests, probes_at_once(specs.prepared))

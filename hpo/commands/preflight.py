@@ -21,7 +21,7 @@ from hpo.search.warm_start import check_warm_start
 from hpo.study.revision import changes_of
 from hpo.study.store import stored_state, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
-from hpo.trials.slots import Slots, choose_slots
+from hpo.trials.slots import Slots, choose_slots, first_devices
 from trainers.protocol.messages import Inspect, Load, Loaded, PreparedData, Probe, Probed
 from trainers.protocol.settings import FIELDS
 
@@ -141,9 +141,8 @@ def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: 
     config, inspection = specs.config, specs.prepared
 
     def measure() -> Probed | None:
-        device = "cuda:0" if inspection.gpus else "cpu"
         paths = specs.home.sweep(config.name).trial(0)
-        spec = specs.spec(0, largest_point(config), paths, device=device)
+        spec = specs.spec(0, largest_point(config), paths, devices=first_devices(inspection))
         try:
             probed = run_alone(executor, Probe(spec, inspection))
         except RequestFailed as error:

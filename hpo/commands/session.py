@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from hpo.config.budget import Meter
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HpoError, Interrupted, SweepError
-from hpo.executors.base import Executor
+from hpo.executors.base import Executor, Fetch, here
 from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
 from hpo.results.state import Change
@@ -59,7 +59,7 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
     meter = Meter(config.budget, study.state.spent, time.time)
     tracker = None
     try:
-        tracker = tracker_of(specs, view)
+        tracker = tracker_of(specs, view, executor.fetch)
         yield SweepContext(specs, study, tracker, executor, view, slots, meter)
     except BaseException as error:
         try:
@@ -73,9 +73,9 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
         study.close()
 
 
-def tracker_of(specs: TrialSpecs, view: ProgressView) -> RunTracker:
+def tracker_of(specs: TrialSpecs, view: ProgressView, fetch: Fetch = here) -> RunTracker:
     """MLflow's tracker, or one that writes the other views of `report_to` too."""
-    given = (specs.home, specs.config, specs.prepared, view.say)
+    given = (specs.home, specs.config, specs.prepared, view.say, fetch)
     # Imported late: MLflow takes two seconds, which no other command and no error needs.
     if "tensorboard" not in specs.config.report_to:
         from hpo.tracking.mlflow_tracker import Tracker

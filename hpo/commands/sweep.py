@@ -36,7 +36,7 @@ from hpo.terminal import ProgressView, Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.scheduler import TrialScheduler
-from hpo.trials.slots import cores
+from hpo.trials.slots import cores, first_devices
 from hpo.trials.trial_files import read_result, write_examples
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.messages import Score, Scored
@@ -104,8 +104,8 @@ def score_base(sweep: SweepContext) -> None:
     if not TASKS[sweep.config.task].base_is_scored or sweep.study.state.base_score is not None:
         return
     workload = sweep.config.workload(sweep.home)
-    device = "cuda:0" if sweep.inspection.gpus else "cpu"
-    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), device))
+    devices = first_devices(sweep.inspection)
+    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), devices))
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
     sweep.study.update_state(base_score=scored.metrics)
     metric = sweep.config.objective.metric
@@ -144,6 +144,6 @@ def write_error_analysis(sweep: SweepContext) -> None:
     if champion is None:
         return
     paths = sweep.champion_paths(champion)
-    write_examples(read_result(paths), paths, sweep.config.task, sweep.inspection, folder)
+    write_examples(read_result(paths), paths, sweep.config.task, sweep.inspection, folder, sweep.executor.fetch)
     if folder.exists():
         sweep.tracker.artifacts(folder)

@@ -23,8 +23,8 @@ class TrialSpecs:
     prepared: PreparedData
 
     def spec(
-        self, number: int, point: Mapping[str, Setting], paths: TrialPaths, *, threads: int = 1, device: str = "cpu",
-        seed: int | None = None,
+        self, number: int, point: Mapping[str, Setting], paths: TrialPaths, *, threads: int = 1,
+        devices: tuple[str, ...] = ("cpu",), seed: int | None = None,
     ) -> TrialSpec:  # fmt: skip
         """The trial `number` at `point`, complete; `seed` None means the sweep's own."""
         config, prepared = self.config, self.prepared
@@ -46,7 +46,7 @@ class TrialSpecs:
             seed=config.seed if seed is None else seed,
             inputs_hash=fingerprint([prepared.fingerprint, prepared.model_fingerprint, *config.code]),
             threads=threads,
-            device=device,
+            devices=devices,
             dir=str(paths.dir),
         )
 

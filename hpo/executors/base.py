@@ -5,22 +5,34 @@ Rules every executor keeps (`tests/hpo/executors/test_contract.py` holds them to
 1.  `submit` returns at once; several requests may be under way, each answered by its own stream of events.
 2.  `wait` gives events one at a time, in order for one request, in any order between requests; the last event of a
     request is terminal, and nothing follows it.
-3.  After each `Evaluation` the request stands still until `reply`.
-4.  A verdict may also be sent unasked: `stop` and `pause` are taken at the request's next `Step` or `Evaluation`.
+3.  After each `Evaluation` of a trial the request waits for a `reply` to that trial.
+4.  A verdict may also be sent unasked: `stop` and `pause` are taken at the trial's next `Step` or `Evaluation`, and no
+    other trial of the request takes them.
 5.  `kill` ends a request at once; its terminal event is a `Failed`, unless it had just ended by itself.
 6.  A request never takes the executor with it: whatever happens to it ends in `Failed` with a cause.
 7.  `close` ends everything that is under way and leaves no process behind.
+8.  What a request wrote is read through `fetch`, once its event has come.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from trainers.protocol.messages import Event, Request, Verdict
 
+Fetch = Callable[[Path], Path]
+"""`Executor.fetch`, for those who read files and run nothing."""
+
+
+def here(path: Path) -> Path:
+    """`Executor.fetch` where requests run on this machine: the path itself."""
+    return path
+
 
 class Executor(Protocol):
-    """Runs requests somewhere and tells what happens."""
+    """Runs requests somewhere and reports what happens to them."""
 
     def submit(self, request: Request) -> int:
         """Begin a request; returns its id."""
@@ -33,12 +45,21 @@ class Executor(Protocol):
         """
         ...
 
-    def reply(self, request_id: int, verdict: Verdict) -> None:
-        """Let a request that stands at an `Evaluation` go on, or stop it."""
+    def reply(self, request_id: int, trial: int, verdict: Verdict) -> None:
+        """Send a verdict to one trial of a request, by the trial's number; after its end, nothing happens."""
         ...
 
     def kill(self, request_id: int) -> None:
-        """End a request that does not answer."""
+        """End a request that does not answer, with all its trials; after its end, nothing happens."""
         ...
 
-    def close(self) -> None: ...
+    def fetch(self, path: Path) -> Path:
+        """Where this process can read the file or folder that a request wrote to `path`.
+
+        Executors on this machine answer with `path` itself. Whether it exists is for the caller to see.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what is under way; returns when no process of it is left. A second call does nothing."""
+        ...

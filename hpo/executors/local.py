@@ -67,11 +67,13 @@ class LocalExecutor:
         os.set_blocking(self._host.stdin.fileno(), False)
 
     def submit(self, request: Request) -> int:
+        """Send a request to the host. Raises `HostGone` when the host has ended."""
         self._next_id += 1
         self._send({"id": self._next_id, "request": encode(request)})
         return self._next_id
 
     def wait(self, timeout_s: float | None = None) -> tuple[int, Event] | None:
+        """The next event, or None after `timeout_s` seconds without one. Raises `HostGone` when the host has ended."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._events:
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -86,20 +88,26 @@ class LocalExecutor:
         chunk = os.read(self._host.stdout.fileno(), 1 << 16)
         if not chunk:
             code = self._host.wait()
-            mend = "" if code < 0 else "mend what it says, then "  # killed from outside, it says nothing
+            fix = "" if code < 0 else "fix what it reports, then "  # killed from outside, it reports nothing
             raise HostGone(
                 f"the trial host ended unexpectedly (exit code {code}); see {self._log}; "
-                f"{mend}the same command continues the sweep"
+                f"{fix}the same command continues the sweep"
             )
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         for line in lines:
             message = json.loads(line)
             self._events.append((message["id"], decode(message["event"])))
 
-    def reply(self, request_id: int, verdict: Verdict) -> None:
-        self._send({"id": request_id, "verdict": verdict})
+    def reply(self, request_id: int, trial: int, verdict: Verdict) -> None:
+        """Send a verdict to one trial of a request. Raises `HostGone` when the host has ended."""
+        self._send({"id": request_id, "trial": trial, "verdict": verdict})
+
+    def fetch(self, path: Path) -> Path:
+        """The path itself: host and children write to this machine's disk."""
+        return path
 
     def kill(self, request_id: int) -> None:
+        """Have the host kill the request's process. Raises `HostGone` when the host has ended."""
         self._send({"id": request_id, "kill": True})
 
     def _send(self, message: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from hpo.errors import HostGone, SweepError
 from hpo.executors.base import Executor
@@ -27,10 +28,11 @@ class RestartingExecutor:
         self._outer: dict[int, int] = {}
         """The inner executor's ids of what is under way -> ours."""
         self._left: deque[tuple[int, Event]] = deque()
-        """What hosts that have ended left to tell."""
+        """Events that hosts which have ended left behind."""
         self._failures = 0
 
     def submit(self, request: Request) -> int:
+        """Begin a request, in a new host when the last one has ended. Raises `SweepError` as `wait` does."""
         self._next_id += 1
         if isinstance(request, Load):
             self._load, self._loading = request, self._next_id
@@ -44,6 +46,7 @@ class RestartingExecutor:
             return self._next_id
 
     def wait(self, timeout_s: float | None = None) -> tuple[int, Event] | None:
+        """The next event of any host. Raises `SweepError` when one new host after the other ends."""
         while not self._left:
             try:
                 message = self._inner.wait(timeout_s)
@@ -63,22 +66,29 @@ class RestartingExecutor:
             self._loading = None
         self._left.append((outer, event))
 
-    def reply(self, request_id: int, verdict: Verdict) -> None:
-        self._tell(request_id, lambda inner: self._inner.reply(inner, verdict))
+    def reply(self, request_id: int, trial: int, verdict: Verdict) -> None:
+        """Send a verdict to one trial of a request; one that a host took with it has ended already."""
+        self._pass_on(request_id, lambda inner: self._inner.reply(inner, trial, verdict))
 
     def kill(self, request_id: int) -> None:
-        self._tell(request_id, self._inner.kill)
+        """End a request; one that a host took with it has ended already."""
+        self._pass_on(request_id, self._inner.kill)
 
-    def _tell(self, request_id: int, tell: Callable[[int], None]) -> None:
+    def fetch(self, path: Path) -> Path:
+        """Where the executor in use has it."""
+        return self._inner.fetch(path)
+
+    def _pass_on(self, request_id: int, message: Callable[[int], None]) -> None:
         for inner, outer in self._outer.items():
             if outer == request_id:
                 try:
-                    tell(inner)
+                    message(inner)
                 except HostGone as error:
                     self._restart(error)
                 return
 
     def close(self) -> None:
+        """End the host in use; those before it are gone."""
         self._inner.close()
 
     def _restart(self, error: HostGone) -> None:

@@ -13,7 +13,7 @@ from hpo.results.champion import Champion
 from hpo.results.released import VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
-from hpo.trials.trial_files import read_result
+from hpo.trials.trial_files import read_result, rows_of
 from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.messages import Measure, Measurement
@@ -24,13 +24,14 @@ def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
     """Why the champion is not worth a release, with the numbers; None where it is, or that cannot be computed."""
     task, gate = sweep.config.task, gate_of(sweep.config.task, sweep.config.objective)
     paths = sweep.champion_paths(champion)
-    rows_file = paths.rows(read_result(paths).best_index or 0)
-    if (sweep.config.promote and sweep.config.promote.allow_useless) or not rows_file.exists():
+    if sweep.config.promote and sweep.config.promote.allow_useless:
         return None
-    import numpy as np  # late: only promotion needs it
-
+    try:
+        rows = rows_of(paths, read_result(paths).best_index or 0, sweep.executor.fetch)
+    except FileNotFoundError:
+        return None
     kind, labels = ROW_RESULTS[task], sweep.inspection.labels
-    constant = constant_rows(task, np.load(rows_file, allow_pickle=False)[:, : kind.width(labels)], labels)
+    constant = constant_rows(task, rows[:, : kind.width(labels)], labels)
     if constant is None:
         return None
     least, value = kind.metrics(constant, labels)[gate.metric], champion.metrics[gate.metric]

@@ -60,9 +60,9 @@ def _release_best_variant(sweep: SweepContext, champion: Champion, max_drop: flo
         return
     from hpo.release.registry import Candidate, release_model  # late, for MLflow
 
-    adapter = sweep.champion_paths(champion).adapter
-    candidate = Candidate(sweep.config, sweep.inspection, champion, adapter, chosen, folder / chosen.variant)
-    release = release_model(sweep.home, candidate)
+    fetch, adapter = sweep.executor.fetch, sweep.champion_paths(champion).adapter
+    parts = (fetch(adapter), chosen, fetch(folder / chosen.variant))
+    release = release_model(sweep.home, Candidate(sweep.config, sweep.inspection, champion, *parts))
     shutil.rmtree(folder)  # the registry has the chosen variant; the others can be exported again
     sweep.study.update_state(release=dataclasses.replace(release, max_drop=max_drop))
 

@@ -13,8 +13,8 @@ from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
 from hpo.study.study import Study
 from hpo.trials.context import SweepContext
+from hpo.trials.job import Job
 from hpo.trials.retries import SAME_CRASHES
-from hpo.trials.scheduler import Job
 from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import Evaluation, Step, TrialResult, Verdict
@@ -29,6 +29,7 @@ class SearchController:
         self._config = sweep.config
         self._study = sweep.study
         self._view = sweep.view
+        self._fetch = sweep.executor.fetch
         self._proposals = proposals
         self._repeats = repeats
         """Trainings to come after the search, for which the budget must leave room."""
@@ -57,7 +58,7 @@ class SearchController:
     def _what_happened(self, failures: Sequence[TrialRecord]) -> str:
         if not failures or (result := failures[-1].result) is None:
             return ""
-        log = self._sweep.paths.trial(failures[-1].number).log
+        log = self._fetch(self._sweep.paths.trial(failures[-1].number).log)
         where = f"; its log is {log}" if log.exists() else ""
         again = "; mend that, and the same command tries again" if result.cause == "crash" else ""
         return f"; the last one: {result.cause}: {result.message}{where}{again}"
@@ -82,7 +83,7 @@ class SearchController:
         record = self._study.record(number)
         paths = self._sweep.paths.trial(number)
         slots = self._sweep.slots
-        spec = self._sweep.specs.spec(number, params, paths, threads=slots.threads, device=slots.device(slot))
+        spec = self._sweep.specs.spec(number, params, paths, threads=slots.threads, devices=slots.devices(slot))
         is_baseline = record.fingerprint == self._baseline_fingerprint
         if is_baseline and not self._has_baseline():
             self._study.update_state(baseline=number)
@@ -147,7 +148,9 @@ class SearchController:
             return "go"
         pruner, folder = self._config.pruner, self._sweep.paths
         peers = Peers(
-            self._study.curves, pruner.objective, lambda n, i: losses_of(folder.trial(n), i, self._config.task)
+            self._study.curves,
+            pruner.objective,
+            lambda n, i: losses_of(folder.trial(n), i, self._config.task, self._fetch),
         )
         return "stop" if pruner.rule.should_prune(peers, job.number) else "go"
 
@@ -163,10 +166,10 @@ class SearchController:
     def finished(self, job: Job, result: TrialResult) -> None:
         """Disk, then MLflow, then the study. The study is written last, so a crash in between repeats this step."""
         write_result(result, job.paths)
-        write_examples(result, job.paths, self._config.task, self._sweep.inspection, job.paths.examples)
+        write_examples(result, job.paths, self._config.task, self._sweep.inspection, job.paths.examples, self._fetch)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        if job.spec.device != "cpu":
+        if job.spec.devices != ("cpu",):
             self._sweep.meter.gpu_seconds += result.seconds
         self._book(job.number, result, job.paths)
         shutil.rmtree(job.paths.checkpoints, ignore_errors=True)
@@ -200,7 +203,7 @@ class SearchController:
         if len(self._crashes) >= SAME_CRASHES and len(set(self._crashes[-SAME_CRASHES:])) == 1:
             raise SweepError(
                 f"{SAME_CRASHES} trials in a row crashed alike: {result.message}\n"
-                f"the end of {job.paths.log}:\n{log_tail(job.paths)}"
+                f"the end of {job.paths.log}:\n{log_tail(job.paths, self._fetch)}"
             )
 
 

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from hpo.config.sweep_config import SweepConfig
 from hpo.results.champion import best_repeat, ranked
 from hpo.results.outcome import Against, Contestant, FinalistsOutcome, Interval, Repeat, SealedTest, TestScore
@@ -19,8 +17,9 @@ from hpo.results.records import TrialRecord
 from hpo.results.statistics import Draws, Spread, compare, interval, resample, spread
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
-from hpo.trials.scheduler import Job, TrialScheduler
-from hpo.trials.trial_files import finished_on_disk, prepare_folder, write_examples, write_result
+from hpo.trials.job import Job
+from hpo.trials.scheduler import TrialScheduler
+from hpo.trials.trial_files import finished_on_disk, prepare_folder, read_rows, rows_of, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.messages import Evaluation, Score, Scored, Step, TrialResult, TrialSpec, Verdict
@@ -102,7 +101,7 @@ class FinalistController:
     def next_job(self, slot: int) -> Job | None:
         while self._waiting:
             repeat = self._waiting.popleft()
-            spec = dataclasses.replace(repeat.spec, device=self._sweep.slots.device(slot))
+            spec = dataclasses.replace(repeat.spec, devices=self._sweep.slots.devices(slot))
             paths = self._sweep.paths.repeat(repeat.trial, repeat.repeat)
             run_id = self._sweep.tracker.start_repeat(spec, repeat.trial, repeat.repeat)
             self._run_ids[spec.number] = run_id
@@ -145,8 +144,11 @@ class FinalistController:
     def finished(self, job: Job, result: TrialResult) -> None:
         repeat = self._by_number[job.number]
         write_result(result, job.paths)
-        write_examples(result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples)
-        if job.spec.device != "cpu":
+        write_examples(
+            result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples,
+            self._sweep.executor.fetch,
+        )  # fmt: skip
+        if job.spec.devices != ("cpu",):
             self._sweep.meter.gpu_seconds += result.seconds
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
@@ -202,8 +204,8 @@ def _rows_of(sweep: SweepContext, trial: int, results: Results) -> list[Rows]:
     mine = [(repeat, result) for (number, repeat), (result, _) in sorted(results.items()) if number == trial]
     if any(result.value is None for _, result in mine):
         return []
-    paths = [sweep.paths.repeat(trial, repeat).rows(result.best_index or 0) for repeat, result in mine]
-    return [np.load(path, allow_pickle=False) for path in paths]
+    fetch = sweep.executor.fetch
+    return [rows_of(sweep.paths.repeat(trial, repeat), r.best_index or 0, fetch) for repeat, r in mine]
 
 
 def _metric_of(sweep: SweepContext) -> Callable[[Rows], float]:
@@ -259,10 +261,9 @@ def _score_on_test(sweep: SweepContext, trial: int, repeat: int) -> tuple[dict[s
     spec = sweep.specs.spec(trial, params, paths, threads=sweep.slots.threads, seed=sweep.config.seed + 1 + repeat)
     rows_file = Path(paths.dir, "test.npy")
     request = Score(
-        spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.device(0), "test", spec,
+        spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.devices(0), "test", spec,
         str(rows_file),
     )  # fmt: skip
     scored = run_alone(sweep.executor, request)
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
-    rows: Rows = np.load(rows_file, allow_pickle=False)
-    return scored.metrics, rows
+    return scored.metrics, read_rows(rows_file, sweep.executor.fetch)

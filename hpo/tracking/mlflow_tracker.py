@@ -20,6 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.config.sweep_config import SweepConfig
+from hpo.executors.base import Fetch, here
 from hpo.paths import Home
 from hpo.results.records import TrialRecord
 from hpo.tracking import curves
@@ -39,11 +40,16 @@ class Tracker:
     """Writes the runs of one sweep."""
 
     def __init__(
-        self, home: Home, config: SweepConfig, inspection: PreparedData, say: Callable[[str], None] = lambda text: None
-    ) -> None:
-        """`say` gets a message about everything that was deleted in MLflow and is written again."""
+        self, home: Home, config: SweepConfig, inspection: PreparedData,
+        say: Callable[[str], None] = lambda text: None, fetch: Fetch = here,
+    ) -> None:  # fmt: skip
+        """`say` gets a message about everything that was deleted in MLflow and is written again.
+
+        `fetch` is that of the sweep's executor.
+        """
         self._client = client(home)
         self._config = config
+        self._fetch = fetch
         self._inspection = inspection
         self._all_runs = SweepRuns(self._client, home, config.name, say)
         self._runs: dict[int, str] = {}
@@ -211,13 +217,14 @@ class Tracker:
             tags=[RunTag(name, value) for name, value in tags.items() if value],
         )
         files = self._artifacts(run_id)
-        for path in (paths.spec, paths.result, paths.log):
+        for path in (paths.spec, paths.result, self._fetch(paths.log)):
             if path.exists():
                 files.log_artifact(str(path))
         if paths.examples.exists():
             files.log_artifacts(str(paths.examples))
-        if paths.adapter.exists() and any(paths.adapter.iterdir()):
-            files.log_artifacts(str(paths.adapter), "adapter")
+        adapter = self._fetch(paths.adapter)
+        if adapter.exists() and any(adapter.iterdir()):
+            files.log_artifacts(str(adapter), "adapter")
         self._client.set_terminated(run_id, _STATUS[result.state])
         del self._runs[number], self._pending[number]
 

@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from hpo.config.sweep_config import SweepConfig
+from hpo.executors.base import Fetch, here
 from hpo.paths import Home
 from hpo.results.records import TrialRecord
 from hpo.tracking import curves
@@ -32,9 +33,10 @@ class TensorBoardTracker(Tracker):
     """Writes MLflow's runs, and event files with the same curves."""
 
     def __init__(
-        self, home: Home, config: SweepConfig, inspection: PreparedData, say: Callable[[str], None] = lambda text: None
-    ) -> None:
-        super().__init__(home, config, inspection, say)
+        self, home: Home, config: SweepConfig, inspection: PreparedData,
+        say: Callable[[str], None] = lambda text: None, fetch: Fetch = here,
+    ) -> None:  # fmt: skip
+        super().__init__(home, config, inspection, say, fetch)
         self._home = home
         self._sweep = config.name
         self._files: dict[int, EventFile] = {}

@@ -23,7 +23,7 @@ def run_alone(executor: Executor, request: Request) -> Event:
 def run_all(executor: Executor, requests: Sequence[Request], at_once: int) -> list[Event]:
     """Run requests, so many at a time, while nothing else is under way; returns their terminal events in order.
 
-    Raises as `run_alone` does, at the first failure; the rest is the executor's to end.
+    Raises as `run_alone` does, at the first failure; what else is under way then ends when the executor is closed.
     """
     waiting = list(enumerate(requests))
     under_way: dict[int, int] = {}
@@ -47,7 +47,7 @@ def run_all(executor: Executor, requests: Sequence[Request], at_once: int) -> li
 
 @contextmanager
 def lines_of(config: SweepConfig) -> Iterator[None]:
-    """What a trainer finds wrong with a key of the YAML is told with the key's line."""
+    """Add the key's line to what a trainer finds wrong with a key of the YAML, in the `ConfigError` that it raises."""
     try:
         yield
     except ConfigError as error:

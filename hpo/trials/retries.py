@@ -12,7 +12,7 @@ MOST_HALVINGS = 3
 SAME_CRASHES = 3
 """So many trials in a row that end with the same crash stop the sweep: it is not the points."""
 NOT_PAUSED = Failed("interrupted", "ended before it reached a checkpoint to pause at")
-"""How a trial ends that was told to pause and did not in time."""
+"""How a trial ends that did not pause in time."""
 _FREE = (PAUSED.message, NOT_PAUSED.message)
 # The system's words, SQLite's, numpy's.
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk is full|\d+ requested and \d+ written", re.I)

@@ -1,92 +1,53 @@
-"""Keeps trials under way on the machine's slots: starts, listens, tries again, pauses, stops; keeps no controller."""
+"""Keeps trials under way on the machine's slots: starts, listens, tries again, pauses, stops."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
 
 from hpo.errors import SweepError
 from hpo.results.records import Attempt
 from hpo.signals import StopWish, stop_wish
 from hpo.trials.calls import data_error
 from hpo.trials.context import SweepContext
+from hpo.trials.job import Job, StopReason, TrialController, as_stopped, failure
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
 from trainers.protocol.codec import to_json
-from trainers.protocol.files import TrialPaths, write_atomically
+from trainers.protocol.files import write_atomically
 from trainers.protocol.messages import (
+    TERMINAL,
     Evaluation,
     Event,
     Failed,
     Resumed,
     Step,
     Train,
+    TrialEvent,
+    TrialReport,
     TrialResult,
-    TrialSpec,
-    Verdict,
 )
 
 PAUSE_WITHIN_S = 120.0
 """A trial that has not written its checkpoint by then is ended all the same."""
 
-StopReason = Literal["trial_minutes", "sweep_budget"]
-
 
 @dataclass
-class Job:
-    """One trial under way."""
+class _Running:
+    """One request under way: a process, with one job or several in it."""
 
-    spec: TrialSpec
-    paths: TrialPaths
     slot: int
-    attempts: list[Attempt] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
-    seconds: float = 0.0
-    """The trial's own clock."""
-    resumed_from: int | None = None
-    heard_at: float = 0.0
-    stopped_for: StopReason | None = None
+    jobs: dict[int, Job]
+    """Trial -> its job, of those that have not ended."""
+    heard_at: float
     is_hung: bool = False
     is_given_up: bool = False
-    """It was told to pause, did not in time, and is being ended."""
-
-    @property
-    def number(self) -> int:
-        return self.spec.number
-
-    def take(self, evaluation: Evaluation) -> None:
-        """Add an evaluation; one that a retry repeats takes the place of the first."""
-        self.evaluations = [e for e in self.evaluations if e.index < evaluation.index] + [evaluation]
-
-
-class TrialController(Protocol):
-    """Says what to run, and is told what happens. `SearchController` and `FinalistController` are it."""
-
-    def next_job(self, slot: int) -> Job | None:
-        """The next trial to run on a slot; None when there is none (for now)."""
-        ...
-
-    def is_spent(self) -> bool:
-        """Whether the budget allows no new trial, and stops those under way."""
-        ...
-
-    def spared(self, jobs: list[Job]) -> Job | None:
-        """The one of `jobs` that runs to its end although the budget is spent."""
-        ...
-
-    def resumed(self, job: Job) -> None: ...
-    def stepped(self, job: Job, step: Step) -> None: ...
-    def evaluated(self, job: Job, evaluation: Evaluation) -> None: ...
-    def verdict(self, job: Job) -> Verdict: ...
-    def retrying(self, job: Job) -> None: ...
-    def paused(self, job: Job) -> None: ...
-    def finished(self, job: Job, result: TrialResult) -> None: ...
+    """It did not pause in time, and is being killed."""
 
 
 class TrialScheduler:
-    """`slots.jobs` trials at a time, until the books have no more."""
+    """A request in each of `slots.jobs` slots, until the controller has no more trials."""
 
     def __init__(self, sweep: SweepContext) -> None:
         self._executor = sweep.executor
@@ -95,7 +56,9 @@ class TrialScheduler:
         self._retry_policy = sweep.config.retry_policy
         self._trial_minutes = sweep.config.budget.trial_minutes
         self._view = sweep.view
-        self._jobs: dict[int, Job] = {}
+        self._running: dict[int, _Running] = {}
+        self._waiting: list[Job] = []
+        """Jobs to try again, each alone, once their slot is free."""
         self._wish = StopWish()
         self._pause_began: float | None = None
 
@@ -108,7 +71,7 @@ class TrialScheduler:
         with stop_wish() as self._wish:
             while True:
                 self._fill(controller)
-                if not self._jobs:
+                if not self._running:
                     break
                 message = self._executor.wait(timeout_s=1.0)
                 if message is None:
@@ -119,60 +82,106 @@ class TrialScheduler:
             if self._wish.is_made:
                 raise KeyboardInterrupt
 
-    def _fill(self, controller: TrialController) -> None:
-        while len(self._jobs) < self._slots.jobs and not self._wish.is_made and not controller.is_spent():
-            taken = {job.slot for job in self._jobs.values()}
-            job = controller.next_job(next(i for i in range(self._slots.jobs) if i not in taken))
-            if job is None:
-                return
-            if self._wish.is_made:  # the books have begun it meanwhile: it is the next session's
-                controller.paused(job)
-                return
-            job.spec = dataclasses.replace(job.spec, micro_batch_halvings=halvings_to_begin_with(job.attempts))
-            self._launch(job)
+    # --- starting ----------------------------------------------------------------------------------------
 
-    def _launch(self, job: Job) -> None:
-        job.paths.dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(job.paths.spec, json.dumps(to_json(job.spec), indent=2))
-        job.heard_at = time.monotonic()
-        job.resumed_from, job.stopped_for, job.is_hung = None, None, False
-        self._jobs[self._executor.submit(Train(job.spec, self._inspection))] = job
+    def _fill(self, controller: TrialController) -> None:
+        """Start new trials in the slots that are free."""
+        for slot in range(self._slots.jobs):
+            if slot in self._taken():
+                continue
+            jobs = self._new_jobs(controller, slot)
+            if not jobs:
+                return
+            self._launch(jobs)
+
+    def _taken(self) -> set[int]:
+        return {running.slot for running in self._running.values()}
+
+    def _new_jobs(self, controller: TrialController, slot: int) -> list[Job]:
+        """The jobs of one request: as many as share a slot, or as many as there are."""
+        jobs: list[Job] = []
+        while len(jobs) < self._slots.trials_per_request and not self._wish.is_made and not controller.is_spent():
+            job = controller.next_job(slot)
+            if job is None:
+                break
+            job.spec = dataclasses.replace(job.spec, micro_batch_halvings=halvings_to_begin_with(job.attempts))
+            jobs.append(job)
+        if self._wish.is_made:  # the controller has begun them meanwhile: they are the next session's
+            for job in jobs:
+                controller.paused(job)
+            return []
+        return jobs
+
+    def _start_waiting(self, controller: TrialController) -> None:
+        """Try again, each alone, what has failed in slots that are free by now."""
+        waiting, self._waiting = self._waiting, []
+        for job in waiting:
+            if self._wish.is_made:
+                controller.paused(job)
+            elif job.slot in self._taken():
+                self._waiting.append(job)
+            else:
+                self._launch([job])
+
+    def _launch(self, jobs: list[Job]) -> None:
+        """Start a request with these jobs, all of one slot."""
+        for job in jobs:
+            job.paths.dir.mkdir(parents=True, exist_ok=True)
+            write_atomically(job.paths.spec, json.dumps(to_json(job.spec), indent=2))
+            job.resumed_from, job.stopped_for = None, None
+        running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic())
+        self._running[self._executor.submit(Train(tuple(job.spec for job in jobs), self._inspection))] = running
+
+    # --- listening ---------------------------------------------------------------------------------------
 
     def _handle(self, controller: TrialController, request_id: int, event: Event) -> None:
-        job = self._jobs[request_id]
-        job.heard_at = time.monotonic()
-        if isinstance(event, Resumed):
-            job.resumed_from = event.step
+        running = self._running[request_id]
+        running.heard_at = time.monotonic()
+        if isinstance(event, TrialEvent):
+            self._take(controller, request_id, running.jobs[event.trial], event.report)
+        elif isinstance(event, TERMINAL):
+            del self._running[request_id]
+            lost = event if isinstance(event, Failed) else Failed("crash", "the trainer ended without a result")
+            for job in running.jobs.values():
+                self._failed(controller, running, job, lost)
+            self._start_waiting(controller)
+
+    def _take(self, controller: TrialController, request_id: int, job: Job, report: TrialReport) -> None:
+        """Pass on what happened to one trial."""
+        running = self._running[request_id]
+        if isinstance(report, Resumed):
+            job.resumed_from = report.step
             controller.resumed(job)
-            for evaluation in event.evaluations:
+            for evaluation in report.evaluations:
                 job.take(evaluation)
                 controller.evaluated(job, evaluation)
-        elif isinstance(event, Step):
-            job.seconds = event.seconds
-            controller.stepped(job, event)
-        elif isinstance(event, Evaluation):
-            job.seconds = event.seconds
-            job.take(event)
-            controller.evaluated(job, event)
+        elif isinstance(report, Step):
+            job.seconds = report.seconds
+            controller.stepped(job, report)
+        elif isinstance(report, Evaluation):
+            job.seconds = report.seconds
+            job.take(report)
+            controller.evaluated(job, report)
             if not self._wish.is_made and job.stopped_for is None:  # else its verdict is on the way, or about to be
-                self._executor.reply(request_id, controller.verdict(job))
-        elif isinstance(event, TrialResult):
-            del self._jobs[request_id]
-            controller.finished(job, _as_stopped(job, event))
-        elif isinstance(event, Failed):
-            del self._jobs[request_id]
-            self._failed(controller, job, event)
+                self._executor.reply(request_id, job.number, controller.verdict(job))
+        elif isinstance(report, TrialResult):
+            del running.jobs[job.number]
+            controller.finished(job, as_stopped(job, report))
+        else:
+            del running.jobs[job.number]
+            self._failed(controller, running, job, report)
 
-    def _failed(self, controller: TrialController, job: Job, failed: Failed) -> None:
+    def _failed(self, controller: TrialController, running: _Running, job: Job, failed: Failed) -> None:
         """Try again, keep for later, or give up."""
         if failed.cause == "data":
             raise data_error(failed)
         if is_disk_full(failed) and not self._wish.is_made:
             raise SweepError(f"trial {job.number}: {failed.message}; make room, and the same command continues")
-        if job.is_given_up or is_disk_full(failed):
+        if running.is_given_up or is_disk_full(failed):
             failed = NOT_PAUSED
-        elif job.is_hung:
-            failed = Failed("timeout", f"told nothing for {self._retry_policy.stall_minutes:g} minutes")
+        elif running.is_hung:
+            minutes = f"{self._retry_policy.stall_minutes:g} minutes"
+            failed = Failed("timeout", f"no progress for {minutes} (trials.stall_minutes)")
         elif job.stopped_for and failed.cause == "timeout":
             what = "trial_minutes" if job.stopped_for == "trial_minutes" else "the sweep's budget"
             controller.finished(job, failure(job, Failed("timeout", f"{what} ended before its first evaluation")))
@@ -188,7 +197,7 @@ class TrialScheduler:
             job.attempts.append(attempt)
             job.spec = dataclasses.replace(job.spec, micro_batch_halvings=micro_batch_halvings)
             controller.retrying(job)
-            self._launch(job)
+            self._waiting.append(job)
 
     def _watch(self, controller: TrialController) -> None:
         """What time brings: a wish to stop, a spent budget, a trial over its minutes, a hung one."""
@@ -196,61 +205,40 @@ class TrialScheduler:
         if self._wish.is_made:
             self._pause(now)
             return
-        for request_id, job in self._jobs.items():
-            if now - job.heard_at > self._retry_policy.stall_minutes * 60 and not job.is_hung:
-                job.is_hung = True
+        for request_id, running in self._running.items():
+            # Of the request: while one of its trials makes progress, their process does.
+            if now - running.heard_at > self._retry_policy.stall_minutes * 60 and not running.is_hung:
+                running.is_hung = True
                 self._executor.kill(request_id)
-            elif self._trial_minutes is not None and job.seconds > self._trial_minutes * 60:
-                self._stop(request_id, job, "trial_minutes")
-        if self._jobs and controller.is_spent():
-            # Of those that run on: one that was told to stop may be further by now, but it ends all the same.
-            spared = controller.spared([job for job in self._jobs.values() if job.stopped_for is None])
-            for request_id, job in self._jobs.items():
+                continue
+            for job in running.jobs.values():
+                if self._trial_minutes is not None and job.seconds > self._trial_minutes * 60:
+                    self._stop(request_id, job, "trial_minutes")
+        if self._jobs() and controller.is_spent():
+            # Of those that go on: one that was stopped may be further by now, but it ends all the same.
+            spared = controller.spared([job for _, job in self._jobs() if job.stopped_for is None])
+            for request_id, job in self._jobs():
                 if job is not spared:
                     self._stop(request_id, job, "sweep_budget")
+
+    def _jobs(self) -> list[tuple[int, Job]]:
+        """Every job under way, with its request."""
+        return [(request_id, job) for request_id, running in self._running.items() for job in running.jobs.values()]
 
     def _pause(self, now: float) -> None:
         if self._pause_began is None:
             self._pause_began = now
-            if self._jobs:
-                self._view.say("stopping: trials write their checkpoints (Ctrl-C again: at once)")
-            for request_id in self._jobs:
-                self._executor.reply(request_id, "pause")
+            if self._jobs():
+                self._view.say("stopping: trials write their checkpoints; press Ctrl-C again to stop immediately")
+            for request_id, job in self._jobs():
+                self._executor.reply(request_id, job.number, "pause")
         elif now - self._pause_began > PAUSE_WITHIN_S:
-            for request_id, job in self._jobs.items():
-                if not job.is_given_up:
-                    job.is_given_up = True
+            for request_id, running in self._running.items():
+                if not running.is_given_up:
+                    running.is_given_up = True
                     self._executor.kill(request_id)
 
     def _stop(self, request_id: int, job: Job, why: StopReason) -> None:
         if job.stopped_for is None:
             job.stopped_for = why
-            self._executor.reply(request_id, "stop")
-
-
-def _as_stopped(job: Job, result: TrialResult) -> TrialResult:
-    """The result with the reason the trial was told to stop for.
-
-    At the end of `trial_minutes` it is complete: minutes were its budget, and every trial has the same.
-    """
-    if result.stopped_by != "pruner" or job.stopped_for is None:
-        return result
-    state: Literal["complete", "pruned"] = "complete" if job.stopped_for == "trial_minutes" else "pruned"
-    return dataclasses.replace(result, state=state, stopped_by=job.stopped_for)
-
-
-def failure(job: Job, failed: Failed) -> TrialResult:
-    """The result of a trial that is given up."""
-    sign = -1 if job.spec.direction == "maximize" else 1
-    best = min(job.evaluations, key=lambda e: e.metrics[job.spec.metric] * sign, default=None)
-    return TrialResult(
-        state="failed",
-        value=None,
-        metrics=best.metrics if best else {},
-        best_index=best.index if best else None,
-        evaluations=job.evaluations,
-        stopped_by="failure",
-        seconds=job.seconds,
-        cause=failed.cause,
-        message=failed.message,
-    )
+            self._executor.reply(request_id, job.number, "stop")

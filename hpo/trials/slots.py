@@ -17,13 +17,23 @@ MARGIN = 1.25
 
 @dataclass(frozen=True)
 class Slots:
+    """How many requests that train run at a time (one a slot), and what each may use."""
+
     jobs: int
     threads: int
     """Per trial: two threads that share a core are far slower than one."""
     gpus: int = 0
+    trials_per_request: int = 1
+    """Trials that share a slot, in one process."""
 
-    def device(self, slot: int) -> str:
-        return f"cuda:{slot % self.gpus}" if self.gpus else "cpu"
+    def devices(self, slot: int) -> tuple[str, ...]:
+        """Of the trials in a slot: `cuda:N`, in turn where there are more slots than GPUs; else `cpu`."""
+        return (f"cuda:{slot % self.gpus}",) if self.gpus else ("cpu",)
+
+
+def first_devices(inspection: PreparedData) -> tuple[str, ...]:
+    """Of a request that runs outside any slot: the first GPU where there is one."""
+    return Slots(1, 1, inspection.gpus).devices(0)
 
 
 def choose_slots(
@@ -41,6 +51,7 @@ def choose_slots(
 
 
 def cpu_jobs(wanted: int, probe: Callable[[], Probed | None], available_mb: float | None = None) -> int:
+    """As many trials as wanted, or as many as fit into `available_mb` (of the machine, where it is not given)."""
     available = available_memory_mb() if available_mb is None else available_mb
     if wanted <= 1 or is_ample(wanted, available):
         return wanted
@@ -55,6 +66,7 @@ def probes_at_once(inspection: PreparedData) -> int:
 
 
 def is_ample(jobs: int, available_mb: float) -> bool:
+    """Whether so many trials fit without a probe that measures one."""
     return available_mb >= AMPLE_MB * jobs
 
 
@@ -66,11 +78,15 @@ def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None]) -> in
 
 
 def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def available_memory_mb() -> float:
-    """What new processes can have without swapping, as the kernel estimates it."""
+    """Memory that new processes can use without swapping, as the kernel estimates it.
+
+    Raises `ValueError` where /proc/meminfo does not say it.
+    """
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":

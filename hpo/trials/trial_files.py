@@ -1,4 +1,4 @@
-"""A trial's files as the sweep reads and writes them."""
+"""A trial's files as the sweep reads and writes them; what a trainer wrote is read where `fetch` puts it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hpo.executors.base import Fetch
 from hpo.results.confusion_svg import confusion_svg
 from hpo.results.error_analysis import confusion, example, worst_rows
-from trainers.metrics.table import ROW_RESULTS
+from trainers.metrics.table import ROW_RESULTS, Rows
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import TrialPaths, write_atomically
 from trainers.protocol.messages import PreparedData, TrialResult, TrialSpec
@@ -27,6 +28,7 @@ def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
 
 
 def read_result(paths: TrialPaths) -> TrialResult:
+    """The result of a trial that is over. Raises `OSError` where it is not."""
     return from_json(TrialResult, json.loads(paths.result.read_text()))
 
 
@@ -51,29 +53,41 @@ def write_result(result: TrialResult, paths: TrialPaths) -> None:
         write_atomically(paths.result, json.dumps(to_json(result), indent=2))
 
 
-def losses_of(paths: TrialPaths, index: int, task: str) -> list[float] | None:
-    """Per-example losses of an evaluation; None where none were kept."""
-    import numpy as np  # late: only rules that compare examples need them
+def rows_of(paths: TrialPaths, index: int, fetch: Fetch) -> Rows:
+    """Per-row results of an evaluation, [rows, columns]. Raises `FileNotFoundError` where none were kept."""
+    return read_rows(paths.rows(index), fetch)
 
-    path = paths.rows(index)
-    if not path.exists():
+
+def read_rows(path: Path, fetch: Fetch) -> Rows:
+    """Per-row results that a request wrote to `path`, [rows, columns]; else raises `FileNotFoundError`."""
+    import numpy as np  # late: most commands read no rows
+
+    rows: Rows = np.load(fetch(path), allow_pickle=False)
+    return rows
+
+
+def losses_of(paths: TrialPaths, index: int, task: str, fetch: Fetch) -> list[float] | None:
+    """Per-example losses of an evaluation; None where none were kept."""
+    try:
+        rows = rows_of(paths, index, fetch)
+    except FileNotFoundError:
         return None
-    losses: list[float] = ROW_RESULTS[task].losses(np.load(path, allow_pickle=False)).tolist()
+    losses: list[float] = ROW_RESULTS[task].losses(rows).tolist()
     return losses
 
 
-def write_examples(result: TrialResult, paths: TrialPaths, task: str, inspection: PreparedData, folder: Path) -> None:
+def write_examples(
+    result: TrialResult, paths: TrialPaths, task: str, inspection: PreparedData, folder: Path, fetch: Fetch
+) -> None:
     """What a complete trial gets wrong: `worst_examples.jsonl` and, for classes, `confusion_matrix.json` and `.svg`.
 
     They follow from the per-row results of its best evaluation. The fake trainer has no tokens, so nothing to show.
     """
     if result.state != "complete" or not inspection.tokens_dir:
         return
-    import numpy as np  # late, as above
-
-    rows = np.load(paths.rows(result.best_index or 0), allow_pickle=False)
+    rows = rows_of(paths, result.best_index or 0, fetch)
     worst = worst_rows(task, rows)
-    inputs = _validation_rows(inspection, worst)
+    inputs = _validation_rows(inspection, worst, fetch)
     lines = [json.dumps(example(task, inputs[n], rows[n], inspection.labels), ensure_ascii=False) for n in worst]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "worst_examples.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -82,12 +96,12 @@ def write_examples(result: TrialResult, paths: TrialPaths, task: str, inspection
         (folder / "confusion_matrix.svg").write_text(confusion_svg(matrix.labels, matrix.counts), encoding="utf-8")
 
 
-def _validation_rows(inspection: PreparedData, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Some rows as the tokens' folder has them; token ids as their text, where the model's folder can tell it."""
+def _validation_rows(inspection: PreparedData, numbers: Sequence[int], fetch: Fetch) -> dict[int, dict[str, Any]]:
+    """Some rows as the tokens' folder has them; token ids as text, where the model's folder has a tokenizer's file."""
     wanted = set(numbers)
-    with Path(inspection.tokens_dir, "validation.jsonl").open(encoding="utf-8") as lines:
+    with fetch(Path(inspection.tokens_dir, "validation.jsonl")).open(encoding="utf-8") as lines:
         rows = {n: json.loads(line) for n, line in enumerate(lines) if n in wanted}
-    tokenizer_file = Path(inspection.model_dir, "tokenizer.json")
+    tokenizer_file = fetch(Path(inspection.model_dir, "tokenizer.json"))
     if not tokenizer_file.exists() or not any("input_ids" in row for row in rows.values()):
         return rows
     from tokenizers import Tokenizer  # late: only tasks that predict tokens need it
@@ -96,7 +110,9 @@ def _validation_rows(inspection: PreparedData, numbers: Sequence[int]) -> dict[i
     return {n: {"text": tokenizer.decode(row["input_ids"], skip_special_tokens=False)} for n, row in rows.items()}
 
 
-def log_tail(paths: TrialPaths) -> str:
-    if not paths.log.exists():
+def log_tail(paths: TrialPaths, fetch: Fetch) -> str:
+    """The last lines of what a trial's process printed."""
+    log = fetch(paths.log)
+    if not log.exists():
         return "(no log)"
-    return "\n".join(paths.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

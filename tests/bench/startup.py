@@ -71,8 +71,8 @@ def first_step(folder: Path) -> float:
             paths = Home(folder).sweep("bench").trial(number)
             spec = TrialSpecs(config, home, inspection).spec(number, config.baseline(), paths)
             began = time.perf_counter()
-            request_id = executor.submit(Train(spec, inspection))
-            while not isinstance((executor.wait() or (0, None))[1], Step):
+            request_id = executor.submit(Train((spec,), inspection))
+            while not isinstance(getattr((executor.wait() or (0, None))[1], "report", None), Step):
                 pass
             times.append(time.perf_counter() - began)
             executor.kill(request_id)

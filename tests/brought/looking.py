@@ -58,7 +58,7 @@ def spec_of(work: Workload, folder: Path, method: str = "lora", max_examples: in
     chosen = {"learning_rate": 1e-2, "batch_size": 16, "evaluations": 1, **settings}
     return TrialSpec(
         0, work, method, canonical_settings(method, {**default_settings(work.task, method), **chosen}), metric,
-        METRICS[metric].direction, max_examples, max_examples, 0, "i", 1, "cpu", str(folder),
+        METRICS[metric].direction, max_examples, max_examples, 0, "i", 1, ("cpu",), str(folder),
     )  # fmt: skip
 
 

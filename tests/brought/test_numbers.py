@@ -52,7 +52,7 @@ def regression_spec(given: Workload, folder: Path, method: str = "lora", **setti
         **default_settings("regression", method), "learning_rate": 1e-2, "batch_size": 8, "evaluations": 2, **settings,
     }  # fmt: skip
     return TrialSpec(
-        0, given, method, canonical_settings(method, chosen), "r2", "maximize", 320, 320, 0, "i", 1, "cpu",
+        0, given, method, canonical_settings(method, chosen), "r2", "maximize", 320, 320, 0, "i", 1, ("cpu",),
         str(folder / "trial"),
     )  # fmt: skip
 

@@ -207,7 +207,7 @@ def spec_of(given: Workload, folder: Path) -> TrialSpec:
     metric = CATALOG[given.task].metrics[0]
     return TrialSpec(
         0, given, "lora", canonical_settings("lora", chosen), metric, METRICS[metric].direction, 480, 480, 0, "i", 1,
-        "cpu", str(folder / "trial"),
+        ("cpu",), str(folder / "trial"),
     )  # fmt: skip
 
 

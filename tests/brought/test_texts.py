@@ -244,8 +244,9 @@ def test_an_end_of_text_inside_a_row_trains(family, task, tmp_path):
     metric = TASKS[task].metrics[0]
     settings = canonical_settings("lora", {**default_settings(task, "lora"), "batch_size": 6, "evaluations": 1})
     spec = TrialSpec(
-        0, work, "lora", settings, metric, METRICS[metric].direction, 12, 12, 0, "i", 1, "cpu", str(tmp_path / "trial")
-    )
+        0, work, "lora", settings, metric, METRICS[metric].direction, 12, 12, 0, "i", 1, ("cpu",),
+        str(tmp_path / "trial"),
+    )  # fmt: skip
     assert trained(spec, found).state == "complete"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hpo.results.records import Attempt
-from hpo.trials.scheduler import Job
+from hpo.trials.job import Job
 from trainers.protocol.messages import TrialResult
 
 

@@ -32,8 +32,20 @@ from hpo.trials.context import SweepContext
 from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import Slots
 from trainers.host import fake
+from trainers.host.in_turn import in_turn
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import TERMINAL, Evaluation, PreparedData, Train, TrialResult, TrialSpec
+from trainers.protocol.messages import (
+    TERMINAL,
+    Evaluation,
+    PreparedData,
+    Score,
+    Train,
+    Trained,
+    TrialEvent,
+    TrialResult,
+    TrialSpec,
+    only_device,
+)
 
 INSPECTION = PreparedData(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",
@@ -87,15 +99,30 @@ def trial_record(
     return TrialRecord(number, state, params or {}, **{**fields, **changes})
 
 
+def work(request: Any) -> Any:
+    """The fake trainer; for a `Train` request, the reports of its only trial."""
+    return fake.train(request.spec) if isinstance(request, Train) else fake.work(request)
+
+
+def of_one_trial(worker: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A worker whose `worker` answers a `Train` request with the reports of its only trial."""
+
+    def working(request: Any) -> Any:
+        answer = worker(request)
+        return in_turn({request.spec.number: answer}) if isinstance(request, Train) else answer
+
+    return working
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the product may catch it."""
 
 
 class Recording(InlineExecutor):
-    """An inline executor that notes what passes through it."""
+    """An inline executor that notes what passes through it; its worker answers with the reports of one trial."""
 
-    def __init__(self, worker: Callable[[Any], Any] = fake.work) -> None:
-        super().__init__(worker)
+    def __init__(self, worker: Callable[[Any], Any] = work) -> None:
+        super().__init__(of_one_trial(worker))
         self.specs: list[TrialSpec] = []
         """Of the trials that were trained, in the order in which they began."""
         self.others: list[Any] = []
@@ -114,20 +141,55 @@ class Recording(InlineExecutor):
         self.specs.append(request.spec)
         self._open[request_id] = request.spec
         self.most_at_once = max(self.most_at_once, len(self._open))
-        self.devices_at_once.append(sorted(spec.device for spec in self._open.values()))
+        self.devices_at_once.append(sorted(only_device(spec.devices) for spec in self._open.values()))
         return request_id
 
     def wait(self, timeout_s=None):
         message = super().wait(timeout_s)
         if message is not None and message[0] in self._open:
-            self.events.append((self._open[message[0]].number, message[1]))
-            if isinstance(message[1], TERMINAL):
-                del self._open[message[0]]
+            request_id, event = message
+            if not isinstance(event, Trained):
+                number = self._open[request_id].number
+                self.events.append((number, event.report if isinstance(event, TrialEvent) else event))
+            if isinstance(event, TERMINAL):
+                del self._open[request_id]
         return message
 
-    def reply(self, request_id, verdict):
-        self.verdicts[self._open[request_id].number, verdict] += 1
-        super().reply(request_id, verdict)
+    def reply(self, request_id, trial, verdict):
+        self.verdicts[trial, verdict] += 1
+        super().reply(request_id, trial, verdict)
+
+
+class Elsewhere(Recording):
+    """Its requests write to a disk of another machine, from which `fetch` copies what is read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(lambda request: work(self._moved(request)))
+        self._disk, self._copies = folder / "disk", folder / "copies"
+
+    def fetch(self, path: Path) -> Path:
+        there, copy = self._there(path), self._copies / path.relative_to("/")
+        if there.is_dir():
+            shutil.copytree(there, copy, dirs_exist_ok=True)
+        elif there.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(there, copy)
+        return copy
+
+    def _there(self, path: Path | str) -> Path:
+        return self._disk / Path(path).relative_to("/")
+
+    def _moved(self, request: Any) -> Any:
+        """The request as the other machine carries it out."""
+        if isinstance(request, Train):
+            return dataclasses.replace(request, specs=tuple(self._moved_spec(spec) for spec in request.specs))
+        if isinstance(request, Score) and request.spec and request.rows_file:
+            rows_file = str(self._there(request.rows_file))
+            return dataclasses.replace(request, spec=self._moved_spec(request.spec), rows_file=rows_file)
+        return request
+
+    def _moved_spec(self, spec: TrialSpec) -> TrialSpec:
+        return dataclasses.replace(spec, dir=str(self._there(spec.dir)))
 
 
 def stopping_after(trials: int) -> Recording:

@@ -66,7 +66,7 @@ def make_spec(workload: Callable[..., Workload], tmp_path: Path) -> Callable[...
         chosen = {**default_settings(task, method), "evaluations": 2, "learning_rate": 1e-2, **settings}
         return TrialSpec(
             0, workload(kind), method, canonical_settings(method, chosen), metric, METRICS[metric].direction,
-            max_examples, largest_budget_examples or max_examples, seed, "i", 1, "cpu", str(tmp_path / "trial"),
+            max_examples, largest_budget_examples or max_examples, seed, "i", 1, ("cpu",), str(tmp_path / "trial"),
         )  # fmt: skip
 
     return make

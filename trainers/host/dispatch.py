@@ -6,7 +6,9 @@ that the host must not have.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import gc
 import importlib
 import os
 import time
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from trainers.data.sources import DataProblem
 from trainers.host.aside import AsideFailed, done_aside
+from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import (
@@ -35,13 +38,22 @@ from trainers.protocol.messages import (
     Train,
     Verdict,
     Workload,
+    only_device,
 )
 
 if TYPE_CHECKING:
     from trainers.model.base import Base
 
-_resident: dict[object, Base] = {}
-"""The base model that `Load` left in the host's memory; children find it there."""
+
+@dataclasses.dataclass(frozen=True)
+class _Resident:
+    base: Base
+    loaded_by: int
+    """The process that has loaded it: any other one is a fork of that."""
+
+
+_resident: dict[object, _Resident] = {}
+"""The base model that `Load` left in the host's memory, by all that decides what it is; children find it there."""
 
 
 def work(request: Request) -> Generator[Event, Verdict | None, None]:
@@ -74,9 +86,10 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
     elif isinstance(request, Train):
         from trainers.training.loop import train
 
-        _use(request.spec.device)
-        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
-        yield from train(base, request.spec, Path(request.inspection.tokens_dir))
+        spec = request.spec
+        _use(spec.device)
+        base = _prepared(spec.workload, request.inspection, spec.threads)
+        yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
     elif isinstance(request, Export):
         from trainers.export.promotion import export
 
@@ -96,11 +109,21 @@ def _load(request: Load) -> Loaded:
     leave_out()
     importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
     if request.inspection is not None:
-        base = _prepared(request.workload, request.inspection, threads=1)
+        base = _made_resident(request.workload, request.inspection)
         parameters = sum(p.numel() for p in base.model.parameters())
         if not request.inspection.gpus and base.refused_shortcuts is None:  # shortcuts are for CPUs
             notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
     return Loaded(parameters, time.monotonic() - began, notes)
+
+
+def _made_resident(workload: Workload, inspection: PreparedData) -> Base:
+    """The base model that stays in this process; nothing may change it."""
+    _set_threads(1)
+    key = _key(workload, inspection)
+    if key not in _resident:
+        _resident.clear()
+        _resident[key] = _Resident(_loaded(workload, inspection), os.getpid())
+    return _resident[key].base
 
 
 def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
@@ -119,7 +142,7 @@ def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
 
 
 def _use(device: str) -> None:
-    """Libraries that are not told a device take the current one: bitsandbytes, and PEFT when it loads."""
+    """Make `device` the current one: bitsandbytes, and PEFT when it loads, ask for no other."""
     if device != "cpu":
         import torch
 
@@ -131,26 +154,46 @@ def _score(request: Score) -> Scored:
     from trainers.training.evaluation import save_rows, score_model
 
     began = time.monotonic()
-    _use(request.device)
+    device = only_device(request.devices)
+    _use(device)
     base = _prepared(request.workload, request.inspection, request.threads)
     if request.spec:
-        spec = dataclasses.replace(request.spec, device=request.device)  # where a base of 4 or 8 bits is made
+        spec = dataclasses.replace(request.spec, devices=request.devices)  # where a base of 4 or 8 bits is made
         base.model = load_adapter(base, spec, TrialPaths(Path(spec.dir)).adapter)
-    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), request.device, request.split)
+    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), device, request.split)
     if request.rows_file:
         save_rows(rows, Path(request.rows_file))
     return Scored(metrics, time.monotonic() - began)
 
 
 def _prepared(workload: Workload, inspection: PreparedData, threads: int) -> Base:
-    """The base model, from memory when it is there, and torch set to `threads` (0: as the machine has cores)."""
-    import torch
+    """A base model that the request may change, and torch set to `threads` (0: as the machine has cores).
 
+    Methods change it in place: they wrap its modules, thaw, quantize, hook and train them. A fork of the process that
+    has loaded it changes its own pages, and takes it: it serves one request. The process itself hands out a copy. What
+    is not resident is loaded for this request alone.
+    """
+    _set_threads(threads or len(os.sched_getaffinity(0)))
+    key = _key(workload, inspection)
+    if key not in _resident:
+        return _loaded(workload, inspection)
+    if _resident[key].loaded_by != os.getpid():
+        return _resident.pop(key).base
+    gc.collect()  # the copy of the request before may hang in cycles: there is never room for two
+    return copy.deepcopy(_resident[key].base)
+
+
+def _key(workload: Workload, inspection: PreparedData) -> object:
+    return (workload.task, workload.model, tuple(inspection.labels), inspection.scale)
+
+
+def _loaded(workload: Workload, inspection: PreparedData) -> Base:
     from trainers.model.load import load_base
 
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    key = (workload.task, workload.model, tuple(inspection.labels), inspection.scale)
-    if key not in _resident:
-        _resident.clear()
-        _resident[key] = load_base(workload, inspection.labels, inspection.model_dir, inspection.scale)
-    return _resident[key]
+    return load_base(workload, inspection.labels, inspection.model_dir, inspection.scale)
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)

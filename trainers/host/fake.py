@@ -2,7 +2,7 @@
 
 Standard library only (numpy where it scores a split). The curve rises towards a peak at learning_rate 1e-3 and
 lora_r 16, with noise drawn from the spec's fingerprint, so that equal specs give equal numbers. It takes verdicts, goes
-on from checkpoints and leaves per-row results as the real one does.
+on from checkpoints and leaves per-row results as the real one does. It trains several trials in one request.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 from collections.abc import Generator
 from pathlib import Path
 
+from trainers.host.in_turn import in_turn
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import (
@@ -32,6 +33,7 @@ from trainers.protocol.messages import (
     Scored,
     Step,
     Train,
+    TrialReport,
     TrialResult,
     TrialSpec,
     Verdict,
@@ -47,7 +49,7 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
     elif isinstance(request, Load):
         yield Loaded(parameters=1, seconds=0.0)
     elif isinstance(request, Train):
-        yield from _train(request.spec)
+        yield from in_turn({spec.number: train(spec) for spec in request.specs})
     elif isinstance(request, Score):
         yield _score(request)
     else:
@@ -65,9 +67,10 @@ def _inspect(request: Inspect) -> Event:
     )  # fmt: skip
 
 
-def _train(spec: TrialSpec) -> Generator[Event, Verdict | None, None]:
+def train(spec: TrialSpec) -> Generator[TrialReport, Verdict | None, None]:
+    """One trial, from its checkpoint if it has one; a learning rate above 0.5 diverges."""
     learning_rate, count = float(spec.settings["learning_rate"] or 0), int(spec.settings["evaluations"] or 1)
-    if learning_rate > 0.5:  # what a test asks for when it wants a failing trial
+    if learning_rate > 0.5:
         yield Failed("diverged", "loss is nan")
         return
     values = _values(spec)
@@ -104,7 +107,7 @@ def _values(spec: TrialSpec) -> list[float]:
     return [peak * (1 - math.exp(-3 * (i + 1) / count)) + noise.gauss(0, 0.005) for i in range(count)]
 
 
-def _result(spec: TrialSpec, paths: TrialPaths, evaluations: list[Evaluation], *, is_stopped: bool) -> Event:
+def _result(spec: TrialSpec, paths: TrialPaths, evaluations: list[Evaluation], *, is_stopped: bool) -> TrialReport:
     if not evaluations:
         return Failed("timeout", "stopped before its first evaluation")
     sign = 1 if spec.direction == "maximize" else -1
@@ -153,8 +156,8 @@ def _rows(task: str, metric: str, value: float, split: str) -> list[tuple[float,
     loss = value if metric == "loss" else 1 - value
     labels = [i % 2 for i in range(count)]
     predicted = [y if h < value else 1 - y for y, h in zip(labels, hardness, strict=True)]
-    told = zip(labels, predicted, hardness, strict=True)
-    return [(float(y), float(guess), loss + h - 0.5, 1.0 - guess, float(guess)) for y, guess, h in told]
+    answers = zip(labels, predicted, hardness, strict=True)
+    return [(float(y), float(guess), loss + h - 0.5, 1.0 - guess, float(guess)) for y, guess, h in answers]
 
 
 def _write_rows(rows: list[tuple[float, ...]], path: Path) -> None:

@@ -22,6 +22,7 @@ import selectors
 import signal
 import sys
 import traceback
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,7 @@ from trainers.protocol.messages import (
     Request,
     Step,
     Train,
+    TrialEvent,
     Verdict,
     decode,
     encode,
@@ -112,7 +114,7 @@ class Host:
             # A child that has just died cannot be answered; its end is on its way through the other pipe.
             if child:
                 with contextlib.suppress(BrokenPipeError):
-                    os.write(child.verdicts_fd, message["verdict"].encode() + b"\n")
+                    os.write(child.verdicts_fd, f"{message['trial']} {message['verdict']}\n".encode())
             return
         if "kill" in message:
             if child:
@@ -215,25 +217,33 @@ def _failed(error: BaseException) -> Failed:
 
 
 class _Verdicts:
-    """A child's end of the pipe that verdicts come through; None where nobody sends any."""
+    """A child's end of the pipe that verdicts come through, each with a trial's number; None where nobody sends any."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
         self._buffer = b""
+        self._waiting: defaultdict[int, deque[Verdict]] = defaultdict(deque)
+        """Trial -> verdicts that it has not taken yet."""
 
     def after(self, event: Event) -> Verdict | None:
-        """The verdict on an evaluation, waited for; after a step only what is there already."""
-        if self._fd is None or not isinstance(event, (Evaluation, Step)):
+        """The verdict on a trial's evaluation, waited for; after a step only what is there already."""
+        if self._fd is None or not isinstance(event, TrialEvent) or not isinstance(event.report, (Evaluation, Step)):
             return None
-        while b"\n" not in self._buffer:
-            if isinstance(event, Step) and not select.select([self._fd], [], [], 0)[0]:
+        waiting = self._waiting[event.trial]
+        while not waiting:
+            if isinstance(event.report, Step) and not select.select([self._fd], [], [], 0)[0]:
                 return None
-            chunk = os.read(self._fd, 1 << 10)
-            if not chunk:
-                raise EOFError("the trial host has gone")
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.decode()  # type: ignore[return-value]  # the sweep sends verdicts only
+            self._read(self._fd)
+        return waiting.popleft()
+
+    def _read(self, fd: int) -> None:
+        chunk = os.read(fd, 1 << 10)
+        if not chunk:
+            raise EOFError("the trial host is gone")
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            trial, verdict = line.decode().split()
+            self._waiting[int(trial)].append(verdict)  # type: ignore[arg-type]  # the sweep sends verdicts only
 
 
 def _events_of(worker: Worker, request: Request, verdicts: _Verdicts) -> Iterator[Event]:
@@ -275,11 +285,15 @@ def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: in
 
 
 def _begin(worker: Worker, request: Request) -> Generator[Event, Verdict | None, None]:
-    """The worker's answer; what it prints goes to the trial's log."""
+    """The worker's answer; what it prints goes to the log of its trial, of the first one where it has several."""
     if isinstance(request, Train):
-        log = TrialPaths(Path(request.spec.dir)).log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        _redirect_output(log)
+        first, *others = (TrialPaths(Path(spec.dir)).log for spec in request.specs)
+        for log in (first, *others):
+            log.parent.mkdir(parents=True, exist_ok=True)
+        for log in others:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f"trained in one process with others; its log is {first}\n")
+        _redirect_output(first)
     return worker(request)
 
 

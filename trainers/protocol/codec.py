@@ -7,7 +7,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -24,9 +24,12 @@ def from_json(cls: type[T], data: Any) -> T:
     return typing.cast(T, _parse(cls, data))
 
 
-def was(name: str) -> dict[str, str]:
-    """Metadata of a dataclass field that earlier records call `name`: they are still read, and fingerprints keep it."""
-    return {"was": name}
+def was(name: str, read: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+    """Metadata of a dataclass field that earlier records call `name`: they are still read, and fingerprints keep it.
+
+    `read` makes of their JSON value one that the field takes now.
+    """
+    return {"was": name, "read": read}
 
 
 def to_record(value: Any) -> dict[str, Any]:
@@ -47,6 +50,8 @@ def _parse(hint: Any, data: Any) -> Any:
         return _parse_union(typing.get_args(hint), data)
     if dataclasses.is_dataclass(hint):
         return _parse_dataclass(hint, data)
+    if origin is tuple:  # tuple[T, ...]
+        return tuple(_parse(typing.get_args(hint)[0], item) for item in data)
     if origin is list:
         return [_parse(typing.get_args(hint)[0], item) for item in data]
     if origin is dict:
@@ -77,9 +82,11 @@ def _parse_dataclass(cls: Any, data: Any) -> Any:
     hints = typing.get_type_hints(cls)
     found = {}
     for field in dataclasses.fields(cls):
-        name = field.name if field.name in data else field.metadata.get("was")
-        if name in data:
-            found[field.name] = _parse(hints[field.name], data[name])
+        earlier = field.metadata.get("was")
+        if field.name in data:
+            found[field.name] = _parse(hints[field.name], data[field.name])
+        elif earlier in data:
+            found[field.name] = _parse(hints[field.name], field.metadata["read"](data[earlier]))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{cls.__name__} lacks {field.name!r}")
     return cls(**found)

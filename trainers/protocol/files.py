@@ -26,18 +26,22 @@ class TrialPaths:
 
     @property
     def spec(self) -> Path:
+        """The `TrialSpec`, as JSON; written by the sweep before the trial begins."""
         return self.dir / "spec.json"
 
     @property
     def result(self) -> Path:
+        """The `TrialResult`, as JSON; written by the sweep when the trial is over."""
         return self.dir / "result.json"
 
     @property
     def adapter(self) -> Path:
+        """Folder of what the best evaluation had learned (see `adapter_files`)."""
         return self.dir / "adapter"
 
     @property
     def log(self) -> Path:
+        """What the trial's process printed, over all attempts."""
         return self.dir / "trial.log"
 
     @property

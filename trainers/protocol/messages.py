@@ -1,13 +1,19 @@
 """What crosses the border between `hpo` and `trainers`: requests in, events out, all of it JSON.
 
 Standard library only, so that both sides can import it at no cost. A request is answered by a stream of
-events whose last one is terminal. After each `Evaluation` the trainer waits for a verdict: go, stop, or pause (write
-a checkpoint and end); stop and pause are also taken after any `Step`, where nobody waits for them.
+events whose last one is terminal.
 
-    Inspect ─► PreparedData            Train ─► Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult
-    Load    ─► Loaded                Score        ─► Scored              Probe   ─► Probed
-    Check   ─► Checked
-    Export  ─► Exported              Measure      ─► Measurement            any of them ─► Failed
+    Inspect ─► PreparedData    Load  ─► Loaded    Export  ─► Exported       Train ─► TrialEvent* ─► Trained
+    Check   ─► Checked         Score ─► Scored    Measure ─► Measurement
+    Probe   ─► Probed                                                       any of them ─► Failed
+
+A `Train` request holds one trial or several. What happens to one of them comes as a `TrialEvent` with its number:
+
+    Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult or Failed
+
+After each `Evaluation` the trainer waits for a verdict on that trial: go, stop, or pause (write a checkpoint and end);
+stop and pause are also taken after any `Step`, where nobody waits for them. A `Failed` outside a `TrialEvent` is of the
+whole request: of every trial in it that had not ended.
 """
 
 from __future__ import annotations
@@ -60,6 +66,7 @@ class SourceRef:
 
     @property
     def is_hub(self) -> bool:
+        """Whether the source is a hub id, not files."""
         return not Path(self.source).is_absolute()
 
 
@@ -122,9 +129,9 @@ class Workload:
     cache_dir: str
     """Folder for tokenized data, shared between sweeps, keyed by content."""
     code_dir: str = ""
-    """The YAML's folder, below which functions of the user's lie."""
+    """The YAML's folder; functions that users write lie below it."""
     metrics: list[str] = field(default_factory=list)
-    """Besides the task's: names of generated-text metrics, and functions of the user's, FILE.py:FUNCTION."""
+    """Besides the task's: names of generated-text metrics, and a user's own functions, FILE.py:FUNCTION."""
     generation: Generation | None = None
     """None where no metric asks for generated text."""
     max_length_is_given: bool = True
@@ -151,11 +158,16 @@ class TrialSpec:
     inputs_hash: str = field(metadata=was("inputs"))
     """Hash of the data as cut and of the base model: equal paths may hold other content."""
     threads: int
-    device: str
-    """`cpu` or `cuda:N`."""
+    devices: tuple[str, ...] = field(metadata=was("device", read=lambda device: [device]))
+    """`cpu`, or one `cuda:N` or several."""
     dir: str
     micro_batch_halvings: int = field(metadata=was("halvings"), default=0)
     """How often the micro-batch was halved because memory ran out; the effective batch stays."""
+
+    @property
+    def device(self) -> str:
+        """The only device of a trial. Raises `ValueError` where it has several."""
+        return only_device(self.devices)
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result; equal specs give equal numbers on one machine."""
@@ -170,6 +182,16 @@ class TrialSpec:
         content["workload"] = counted_fields(Workload, workload)
         content["settings"] = counted_settings(self.settings)
         return fingerprint(counted_fields(TrialSpec, content))
+
+
+def only_device(devices: tuple[str, ...]) -> str:
+    """The one of `devices`. Raises `ValueError` for several: no trainer spreads a model over devices yet."""
+    if len(devices) != 1:
+        raise ValueError(
+            f"{len(devices)} devices for one trial ({', '.join(devices[:10])}); this trainer uses exactly one "
+            "(an error in hpo, not in your sweep)"
+        )
+    return devices[0]
 
 
 @dataclass(frozen=True)
@@ -226,7 +248,8 @@ class Score:
     workload: Workload
     inspection: PreparedData
     threads: int
-    device: str
+    devices: tuple[str, ...]
+    """As in `TrialSpec`."""
     split: Literal["validation", "test"] = "validation"
     spec: TrialSpec | None = None
     rows_file: str | None = None
@@ -243,10 +266,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class Train:
-    """Train one trial."""
+    """Train one trial, or several in one process. They share a workload; their numbers differ."""
 
-    spec: TrialSpec
+    specs: tuple[TrialSpec, ...]
     inspection: PreparedData
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The only trial, for trainers that take one a request. Raises `ValueError` where there are several."""
+        if len(self.specs) != 1:
+            raise ValueError(
+                f"{len(self.specs)} trials in one request; this trainer takes exactly one (an error in hpo, not in "
+                "your sweep)"
+            )
+        return self.specs[0]
 
 
 @dataclass(frozen=True)
@@ -287,7 +320,7 @@ class Step:
     step: int
     examples: int
     loss: float | None
-    """Mean since it was last told; None for a sign of life between two points of the curve (see `logging_steps`)."""
+    """Mean since the last one sent; None for a sign of life between two points of the curve (see `logging_steps`)."""
     learning_rate: float
     seconds: float
 
@@ -307,7 +340,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The trial goes on from a checkpoint; `evaluations` are those that came before it and are judged already."""
+    """The trial continues from a checkpoint; `evaluations` came before it and have their verdicts already."""
 
     step: int
     examples: int
@@ -325,7 +358,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Failed:
-    """The request ended without a result. For cause `data`, `findings` names every problem."""
+    """A trial, or a whole request, ended without a result. For cause `data`, `findings` names every problem."""
 
     cause: Cause
     message: str
@@ -333,7 +366,7 @@ class Failed:
 
 
 PAUSED = Failed("interrupted", "paused at a checkpoint")
-"""How a trial ends that was told to pause."""
+"""How a trial ends that took the verdict `pause`."""
 
 
 @dataclass(frozen=True)
@@ -397,6 +430,8 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class Piece:
+    """A part of a rendered row: whether its tokens count in the loss."""
+
     text: str
     is_learned: bool
 
@@ -447,6 +482,8 @@ class Checked:
 
 @dataclass(frozen=True)
 class Loaded:
+    """What a host holds from now on, and how long loading took."""
+
     parameters: int
     """Of the base model; 0 without one."""
     seconds: float
@@ -456,6 +493,8 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Scored:
+    """Metrics of a model on the rows of one split."""
+
     metrics: dict[str, float]
     seconds: float
 
@@ -516,16 +555,38 @@ class Measurement:
     tokens_per_second: float | None = None
 
 
+TrialReport = Step | Evaluation | Resumed | TrialResult | Failed
+TRIAL_ENDS = (TrialResult, Failed)
+"""Reports that end a trial: nothing of it follows."""
+
+
+@dataclass(frozen=True)
+class TrialEvent:
+    """What happened to one trial of a `Train` request. The number is around the report, not in it: `TrialResult` and
+    `Evaluation` are stored too, in a folder or study that says whose they are."""
+
+    trial: int
+    report: TrialReport
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Every trial of a `Train` request has ended, each with a `TrialEvent` that says how."""
+
+
 Event = (
-    Step | Evaluation | Resumed | Failed | PreparedData | Checked | Loaded | Scored | Probed | TrialResult | Exported
-    | Measurement
+    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | Measurement | Failed
 )  # fmt: skip
-TERMINAL = (Failed, PreparedData, Checked, Loaded, Scored, Probed, TrialResult, Exported, Measurement)
-_BY_NAME = {cls.__name__: cls for cls in (*typing.get_args(Event), *typing.get_args(Request))}
+TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, Failed)
+_BY_NAME = {
+    cls.__name__: cls for cls in (*typing.get_args(Event), *typing.get_args(TrialReport), *typing.get_args(Request))
+}
 
 
-def encode(message: Event | Request) -> dict[str, Any]:
+def encode(message: Event | TrialReport | Request) -> dict[str, Any]:
     """A message with its type's name, as sent over a pipe."""
+    if isinstance(message, TrialEvent):
+        return {"type": "TrialEvent", "trial": message.trial, "report": encode(message.report)}
     return {"type": type(message).__name__, **to_json(message)}
 
 
@@ -533,6 +594,8 @@ def decode(data: Mapping[str, Any]) -> Any:
     """The inverse of `encode`. Raises `ValueError` on a type that is none of ours."""
     fields = dict(data)
     name = fields.pop("type", None)
+    if name == "TrialEvent":
+        return TrialEvent(fields["trial"], decode(fields["report"]))
     if name not in _BY_NAME:
         raise ValueError(f"unknown message type {name!r}")
     return from_json(_BY_NAME[name], fields)

@@ -114,7 +114,7 @@ def mapping_of(text: str) -> dict[str, int]:
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
 OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
 CHANGE_NO_RESULT = ("micro_batch_size", "packing", "gradient_checkpointing", "logging_steps", "save_steps")
-"""Settings that decide how a trial is run and told, but not what it learns."""
+"""Settings that decide how a trial runs and what it reports, but not what it learns."""
 ASKED_OF_MODEL = (
     "target_modules", "rank_pattern", "modules_to_save", "num_virtual_tokens", "quantization", "optim",
 )  # fmt: skip

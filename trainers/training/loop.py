@@ -17,7 +17,17 @@ from typing import Literal
 from trainers.memory import peak_rss_mb
 from trainers.model.base import Base
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import PAUSED, Evaluation, Event, Failed, Resumed, Step, TrialResult, TrialSpec, Verdict
+from trainers.protocol.messages import (
+    PAUSED,
+    Evaluation,
+    Failed,
+    Resumed,
+    Step,
+    TrialReport,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
 from trainers.training.checkpoint import Checkpoints, Progress
 from trainers.training.early_stopping import EarlyStopping
 from trainers.training.evaluation import save_rows
@@ -28,7 +38,7 @@ SMOOTHING = 0.9
 StoppedBy = Literal["budget", "early_stopping", "pruner"]
 
 
-def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[Event, Verdict | None, None]:
+def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[TrialReport, Verdict | None, None]:
     """Train one trial, from its last checkpoint if it has one.
 
     Yields `Resumed` (only then), `Step`s, `Evaluation`s (each waits for a verdict) and a `TrialResult` or `Failed`.
@@ -181,7 +191,7 @@ class _Trial:
         """A checkpoint between two evaluations."""
         self._checkpoints.save(self.trainer, self.progress, is_best=False)
 
-    def result(self, stopped_by: StoppedBy) -> Event:
+    def result(self, stopped_by: StoppedBy) -> TrialReport:
         """How it ended, with the best adapter in its final place."""
         if self.best is None:
             return Failed("timeout", "stopped before its first evaluation")

@@ -104,5 +104,5 @@ def _small_lora(base: Base) -> TrialSpec:
     settings = {**default_settings(task, "lora"), "target_modules": "all-linear", "lora_r": 4, "lora_dropout": 0.0}
     return TrialSpec(
         0, base.workload, "lora", canonical_settings("lora", settings), metric="", direction="maximize",
-        max_examples=1, largest_budget_examples=1, seed=0, inputs_hash="", threads=1, device="cpu", dir="",
+        max_examples=1, largest_budget_examples=1, seed=0, inputs_hash="", threads=1, devices=("cpu",), dir="",
     )  # fmt: skip

@@ -7,9 +7,8 @@ import pytest
 from hpo.commands.preflight import inspect
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
-from tests.hpo.builders import INSPECTION, make_config
+from tests.hpo.builders import INSPECTION, make_config, work
 from tests.hpo.builders import Recording as Executor
-from trainers.host.fake import work
 from trainers.protocol.settings import ALIASES, FIELDS
 
 

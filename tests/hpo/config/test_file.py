@@ -898,7 +898,7 @@ def test_a_fresh_seed_is_another_trial_elsewhere_is_not(everything):
     mine = trial(config, folder, point)
     assert trial(config, folder, point, seed=7).fingerprint() != mine.fingerprint()
     assert trial(config, folder, point, seed=config.seed).fingerprint() == mine.fingerprint()
-    elsewhere = dataclasses.replace(mine, number=9, threads=4, device="cuda:1", dir="/x", micro_batch_halvings=2)
+    elsewhere = dataclasses.replace(mine, number=9, threads=4, devices=("cuda:1",), dir="/x", micro_batch_halvings=2)
     assert elsewhere.fingerprint() == mine.fingerprint()
     other_inputs = dataclasses.replace(INSPECTION, fingerprint="2" * 64)
     spec = TrialSpecs(config, Home(folder), other_inputs).spec(1, point, TrialPaths(folder))

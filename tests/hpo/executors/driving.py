@@ -18,6 +18,8 @@ from trainers.protocol.messages import (
     Score,
     SourceRef,
     Train,
+    Trained,
+    TrialEvent,
     TrialSpec,
     Workload,
 )
@@ -37,14 +39,24 @@ def trial(folder: Path, number: int = 0, source: str = "model", **settings: Any)
     folder.mkdir(parents=True, exist_ok=True)
     spec = TrialSpec(
         number, workload(source), "lora", {**default_settings("text-classification", "lora"), **settings}, "f1_macro",
-        "maximize", max_examples=100, largest_budget_examples=100, seed=0, inputs_hash="i", threads=1, device="cpu",
+        "maximize", max_examples=100, largest_budget_examples=100, seed=0, inputs_hash="i", threads=1, devices=("cpu",),
         dir=str(folder),
     )  # fmt: skip
-    return Train(spec, INSPECTION)
+    return Train((spec,), INSPECTION)
+
+
+def pack(folder: Path, *rates: float) -> Train:
+    """A request of several trials, in folders named by their numbers."""
+    return packed(*(trial(folder / str(n), n, learning_rate=rate) for n, rate in enumerate(rates)))
+
+
+def packed(*requests: Train) -> Train:
+    """One request of the trials of several."""
+    return Train(tuple(request.spec for request in requests), INSPECTION)
 
 
 def score(source: str, folder: Path | str = "cache") -> Score:
-    return Score(workload(source, cache=folder), INSPECTION, threads=1, device="cpu")
+    return Score(workload(source, cache=folder), INSPECTION, threads=1, devices=("cpu",))
 
 
 # --- driving -------------------------------------------------------------------------------------------
@@ -71,22 +83,31 @@ def ends_of(executor: Any, *ids: int, verdict: str | None = "go") -> list[list[A
         request_id, event = next_event(executor)
         assert request_id not in ended, "an event after the terminal one"
         events[request_id].append(event)
-        if isinstance(event, Evaluation) and verdict:
-            executor.reply(request_id, verdict)
+        if isinstance(event, TrialEvent) and isinstance(event.report, Evaluation) and verdict:
+            executor.reply(request_id, event.trial, verdict)
         if isinstance(event, TERMINAL):
             ended.add(request_id)
     return list(events.values())
 
 
+def reports_of(events: Any, trial: int = 0) -> list[Any]:
+    """What a request's events say of one of its trials."""
+    return [event.report for event in events if isinstance(event, TrialEvent) and event.trial == trial]
+
+
 def last_of(executor: Any, request: Any) -> Any:
-    return run_to_end(executor, request)[0][-1]
+    """A request's terminal event; of one that trained a single trial, how that ended."""
+    [events] = run_to_end(executor, request)
+    return events[-2].report if isinstance(events[-1], Trained) else events[-1]
 
 
 def until(executor: Any, kind: type) -> Any:
-    """The next event of a kind, whatever comes before it."""
-    while not isinstance(event := next_event(executor)[1], kind):
-        pass
-    return event
+    """The next event, or report of a trial, of a kind, whatever comes before it."""
+    while True:
+        event = next_event(executor)[1]
+        found = event.report if isinstance(event, TrialEvent) else event
+        if isinstance(found, kind):
+            return found
 
 
 def wait_for(condition: Callable[[], Any], within_s: float = 20.0) -> None:

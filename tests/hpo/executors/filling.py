@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from trainers.host import fake
-from trainers.protocol.messages import Evaluation, Event, Request, Train, Verdict
+from trainers.protocol.messages import Evaluation, Event, Request, Train, TrialEvent, Verdict
 
 PLAN = "HPO_TEST_FILL"
 """JSON: {"disk": folder, "at": [trial, evaluation], "leave_kb": so much is left free, "weights_kb": of each trial}."""
@@ -28,9 +28,9 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
     with contextlib.suppress(StopIteration):
         while True:
             event = answer.send(verdict)
-            if isinstance(event, Evaluation):
+            if isinstance(event, TrialEvent) and isinstance(event.report, Evaluation):
                 Path(request.spec.dir, "weights").write_bytes(b"\1" * (plan["weights_kb"] << 10))
-                if [request.spec.number, event.index] == plan["at"]:
+                if [event.trial, event.report.index] == plan["at"]:
                     fill(Path(plan["disk"]), plan["leave_kb"])
             verdict = yield event
 

@@ -6,6 +6,7 @@ Imported by the tests as part of their package, and by the trial host as a modul
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import errno
 import itertools
 import os
@@ -27,6 +28,7 @@ from trainers.protocol.messages import (
     Scored,
     Step,
     Train,
+    TrialEvent,
     Verdict,
 )
 
@@ -36,17 +38,32 @@ loaded_by: list[int] = []
 
 
 def work(request: Request) -> Work:
-    model = request.spec.workload.model if isinstance(request, Train) else request.workload.model
-    folder = Path(request.spec.dir if isinstance(request, Train) else request.workload.cache_dir)
-    yield from globals()[model.source](folder)
+    model = request.specs[0].workload.model if isinstance(request, Train) else request.workload.model
+    if isinstance(request, Train) and len(request.specs) > 1:
+        yield from globals()[model.source](request)
+    elif isinstance(request, Train):
+        yield from told_of(request.spec.number, globals()[model.source](Path(request.spec.dir)))
+    else:
+        yield from globals()[model.source](Path(request.workload.cache_dir))
 
 
-def evaluation(index: int) -> Evaluation:
-    return Evaluation(index, 0.5, index, index, index, {"f1_macro": 0.5}, 0.0)
+def told_of(trial: int, behaviour: Work) -> Work:
+    """A behaviour's events with the number of its trial; whatever ends it ends the request."""
+    verdict = None
+    while True:
+        try:
+            event = behaviour.send(verdict)
+        except StopIteration:
+            return
+        verdict = yield dataclasses.replace(event, trial=trial) if isinstance(event, TrialEvent) else event
 
 
-def step(index: int) -> Step:
-    return Step(index, index, 0.0, 0.0, 0.0)
+def evaluation(index: int) -> TrialEvent:
+    return TrialEvent(0, Evaluation(index, 0.5, index, index, index, {"f1_macro": 0.5}, 0.0))
+
+
+def step(index: int) -> TrialEvent:
+    return TrialEvent(0, Step(index, index, 0.0, 0.0, 0.0))
 
 
 def wait_for(path: Path) -> None:
@@ -207,6 +224,15 @@ def steps(folder: Path) -> Work:
         time.sleep(0.002)
 
 
+def step_in_turn(request: Train) -> Work:
+    """Several trials, until one takes a verdict; then says which one and what."""
+    while True:
+        for spec in request.specs:
+            if verdict := (yield dataclasses.replace(step(0), trial=spec.number)):
+                yield Scored({f"{verdict} {spec.number}": 1.0}, 0.0)
+        time.sleep(0.002)
+
+
 def evaluates(folder: Path) -> Work:
     """Five times, unless it is told to stop or pause; then says at which one. Begins when told by a file."""
     note_pid(folder)
@@ -295,7 +321,7 @@ def has_many_labels(folder: Path) -> Work:
     note_pid(folder)
     for index in range(8):
         metrics = {f"f1/label-{label:05d}": label / 7 for label in range(5000)}
-        yield Evaluation(index, 0.5, index, index, index, metrics, 0.0)
+        yield TrialEvent(0, Evaluation(index, 0.5, index, index, index, metrics, 0.0))
     yield Scored({}, 0.0)
 
 

@@ -12,6 +12,9 @@ from tests.hpo.executors.driving import (
     ends_of,
     last_of,
     next_event,
+    pack,
+    packed,
+    reports_of,
     run_to_end,
     score,
     trial,
@@ -19,6 +22,7 @@ from tests.hpo.executors.driving import (
     workload,
 )
 from trainers.host import fake
+from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import (
     PAUSED,
     TERMINAL,
@@ -32,6 +36,8 @@ from trainers.protocol.messages import (
     Resumed,
     Scored,
     Step,
+    Trained,
+    TrialEvent,
     TrialResult,
 )
 
@@ -49,7 +55,7 @@ def test_submit_returns_at_once(start, tmp_path):
 
 def test_each_request_has_its_own_stream(start, tmp_path):
     requests = [trial(tmp_path / str(n), n, learning_rate=rate) for n, rate in enumerate([1e-3, 1e-2])]
-    first, second = run_to_end(start(), *requests)
+    first, second = (reports_of(events, n) for n, events in enumerate(run_to_end(start(), *requests)))
     assert first[-1].evaluations == [event for event in first if isinstance(event, Evaluation)]
     assert second[-1].evaluations == [event for event in second if isinstance(event, Evaluation)]
     assert first[-1].value > second[-1].value  # the fake's peak is at 1e-3
@@ -65,9 +71,12 @@ def test_all_executors_give_the_same_events(start, tmp_path):
 
 def test_events_of_a_request_come_in_order_and_end_with_the_terminal_one(start, tmp_path):
     executor = start()
-    [events] = run_to_end(executor, trial(tmp_path / "0"))
-    assert [type(event) for event in events] == [Step, Evaluation] * 5 + [TrialResult]
-    assert [event.index for event in events if isinstance(event, Evaluation)] == list(range(5))
+    [events] = run_to_end(executor, trial(tmp_path / "0", 7))
+    assert events[-1] == Trained()
+    assert {event.trial for event in events[:-1]} == {7}
+    reports = reports_of(events, 7)
+    assert [type(report) for report in reports] == [Step, Evaluation] * 5 + [TrialResult]
+    assert [report.index for report in reports if isinstance(report, Evaluation)] == list(range(5))
     assert executor.wait(timeout_s=QUIET_S) is None
 
 
@@ -109,7 +118,7 @@ def test_a_request_stands_still_at_an_evaluation_until_the_reply(start, tmp_path
     request_id = executor.submit(trial(tmp_path / "0"))
     until(executor, Evaluation)
     assert executor.wait(timeout_s=QUIET_S) is None
-    executor.reply(request_id, "go")
+    executor.reply(request_id, 0, "go")
     assert next_event(executor)[0] == request_id
 
 
@@ -117,19 +126,17 @@ def test_one_that_stands_still_holds_nobody_up(start, tmp_path):
     executor = start()
     standing = executor.submit(trial(tmp_path / "0"))
     until(executor, Evaluation)
-    [events] = run_to_end(executor, trial(tmp_path / "1", 1))
-    assert isinstance(events[-1], TrialResult)
-    executor.reply(standing, "stop")
+    assert isinstance(last_of(executor, trial(tmp_path / "1", 1)), TrialResult)
+    executor.reply(standing, 0, "stop")
     assert next_event(executor)[0] == standing
 
 
 def test_the_verdict_reaches_the_trainer(start, tmp_path):
     executor = start()
     [stopped] = run_to_end(executor, trial(tmp_path / "0"), verdict="stop")
-    assert stopped[-1].state == "pruned"
-    assert len(stopped[-1].evaluations) == 1
-    [finished] = run_to_end(executor, trial(tmp_path / "1"))
-    assert finished[-1].state == "complete"
+    assert reports_of(stopped)[-1].state == "pruned"
+    assert len(reports_of(stopped)[-1].evaluations) == 1
+    assert last_of(executor, trial(tmp_path / "1")).state == "complete"
 
 
 # --- rule 4: verdicts that nobody waits for ------------------------------------------------------------
@@ -143,10 +150,10 @@ def test_an_unasked_verdict_is_taken_at_the_next_step(start, tmp_path, verdict, 
     request_id = executor.submit(trial(tmp_path / "0", source="steps"))
     for _ in range(3):
         until(executor, Step)
-    executor.reply(request_id, verdict)
+    executor.reply(request_id, 0, verdict)
     [events] = ends_of(executor, request_id)
     assert isinstance(events[-1], ends_with)
-    assert {type(event) for event in events[:-1]} <= {Step}
+    assert {type(event.report) for event in events[:-1]} <= {Step}
     assert events[-1] == PAUSED or list(events[-1].metrics) == ["stop"]
 
 
@@ -154,7 +161,7 @@ def test_an_unasked_verdict_is_taken_at_the_next_step(start, tmp_path, verdict, 
 def test_an_unasked_verdict_is_taken_at_the_next_evaluation_and_no_reply_is_needed(start, tmp_path, verdict, end):
     executor = start(misbehaving)
     request_id = executor.submit(trial(tmp_path / "0", source="evaluates"))
-    executor.reply(request_id, verdict)
+    executor.reply(request_id, 0, verdict)
     (tmp_path / "0" / "begin").touch()
     assert ends_of(executor, request_id, verdict=None) == [[misbehaving.evaluation(0), end]]
 
@@ -166,7 +173,7 @@ def test_it_is_the_verdict_of_a_request_that_stands_at_an_evaluation(start, tmp_
     (tmp_path / "0" / "begin").touch()
     request_id = executor.submit(trial(tmp_path / "0", source="evaluates"))
     until(executor, Evaluation)
-    executor.reply(request_id, verdict)
+    executor.reply(request_id, 0, verdict)
     assert ends_of(executor, request_id, verdict=None) == [[end]]
 
 
@@ -177,8 +184,8 @@ def test_after_a_reply_it_is_for_the_next_evaluation(start, tmp_path, verdict, e
     (tmp_path / "0" / "begin").touch()
     request_id = executor.submit(trial(tmp_path / "0", source="evaluates"))
     until(executor, Evaluation)
-    executor.reply(request_id, "go")
-    executor.reply(request_id, verdict)
+    executor.reply(request_id, 0, "go")
+    executor.reply(request_id, 0, verdict)
     assert ends_of(executor, request_id, verdict=None) == [[misbehaving.evaluation(1), end]]
 
 
@@ -186,7 +193,7 @@ def test_of_two_unasked_verdicts_the_first_is_taken_first(start, tmp_path):
     executor = start(misbehaving)
     request_id = executor.submit(trial(tmp_path / "0", source="evaluates"))
     for verdict in ("go", "go", "stop", "pause"):
-        executor.reply(request_id, verdict)
+        executor.reply(request_id, 0, verdict)
     (tmp_path / "0" / "begin").touch()
     [events] = ends_of(executor, request_id, verdict=None)
     assert events == [*map(misbehaving.evaluation, range(3)), Scored({"stop": 2.0}, 0.0)]
@@ -197,7 +204,7 @@ def test_a_verdict_after_the_end_is_for_nobody(start, tmp_path, verdict):
     executor = start(misbehaving)
     request_id = executor.submit(score("is_well"))
     assert next_event(executor) == (request_id, Scored({}, 0.0))
-    executor.reply(request_id, verdict)
+    executor.reply(request_id, 0, verdict)
     assert executor.wait(timeout_s=QUIET_S) is None
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "begin").touch()
@@ -207,15 +214,15 @@ def test_a_verdict_after_the_end_is_for_nobody(start, tmp_path, verdict):
 def test_only_the_request_it_names_takes_a_verdict(start, tmp_path):
     executor = start(misbehaving)
     first, second = (executor.submit(trial(tmp_path / str(n), n, "evaluates")) for n in range(2))
-    executor.reply(first, "pause")
+    executor.reply(first, 0, "pause")
     for n in range(2):
         (tmp_path / str(n) / "begin").touch()
     told = {first: [], second: []}
     while not all(events and isinstance(events[-1], TERMINAL) for events in told.values()):
         request_id, event = next_event(executor)
         told[request_id].append(event)
-        if request_id == second and isinstance(event, Evaluation):
-            executor.reply(second, "go")
+        if request_id == second and isinstance(event, TrialEvent):
+            executor.reply(second, 1, "go")
     assert told[first] == [misbehaving.evaluation(0), PAUSED]
     assert told[second][-1] == Scored({"go": 5.0}, 0.0)
 
@@ -226,14 +233,109 @@ def test_a_paused_trial_goes_on_where_it_was(start, tmp_path, at):
     executor = start()
     request_id = executor.submit(trial(tmp_path / "0"))
     until(executor, Evaluation)
-    executor.reply(request_id, "go")
+    executor.reply(request_id, 0, "go")
     until(executor, at)
-    executor.reply(request_id, "pause")
+    executor.reply(request_id, 0, "pause")
     [events] = ends_of(executor, request_id, verdict=None)
-    assert events[-1] == PAUSED
+    assert events[-2:] == [TrialEvent(0, PAUSED), Trained()]
     [events] = run_to_end(executor, trial(tmp_path / "0"))
-    assert isinstance(events[0], Resumed)
-    assert events[-1] == undisturbed
+    assert isinstance(reports_of(events)[0], Resumed)
+    assert reports_of(events)[-1] == undisturbed
+
+
+# --- several trials in one request ---------------------------------------------------------------------
+
+
+def test_trials_of_one_request_end_as_they_do_alone(start, tmp_path):
+    rates = [1e-3, 0.9, 1e-2]  # the second diverges
+    alone = [last_of(InlineExecutor(fake.work), request) for request in apart(tmp_path / "alone", *rates)]
+    [events] = run_to_end(start(), pack(tmp_path, *rates))
+    assert [reports_of(events, n)[-1] for n in range(3)] == alone
+    assert events[-1] == Trained()
+    assert [type(end) for end in alone] == [TrialResult, Failed, TrialResult]
+
+
+def apart(folder, *rates):
+    return [trial(folder / str(n), n, learning_rate=rate) for n, rate in enumerate(rates)]
+
+
+def test_they_advance_in_turn(start, tmp_path):
+    [events] = run_to_end(start(), pack(tmp_path, 1e-3, 1e-2))
+    assert [event.trial for event in events[:-1]] == [0, 1] * 11
+
+
+def test_the_request_waits_for_the_verdict_on_the_trial_that_was_evaluated(start, tmp_path):
+    executor = start()
+    request_id = executor.submit(pack(tmp_path, 1e-3, 1e-2))
+    until(executor, Evaluation)
+    executor.reply(request_id, 1, "go")  # of a trial that does not wait yet
+    executor.reply(request_id, 0, "go")
+    assert next_event(executor)[1].trial == 1  # its own evaluation, which its verdict awaits
+    assert next_event(executor)[1].trial == 0
+    assert next_event(executor)[1].trial == 1
+    executor.close()
+
+
+@pytest.mark.parametrize(("verdict", "end"), [("stop", TrialResult), ("pause", Failed)])
+def test_a_verdict_ends_the_trial_it_is_addressed_to_and_no_other(start, tmp_path, verdict, end):
+    [undisturbed] = run_to_end(InlineExecutor(fake.work), trial(tmp_path / "alone", learning_rate=1e-3))
+    executor = start()
+    request_id = executor.submit(pack(tmp_path, 1e-3, 1e-3, 1e-3))
+    events = []
+    while not (events and isinstance(events[-1], TERMINAL)):
+        events.append(next_event(executor)[1])
+        if isinstance(events[-1], TrialEvent) and isinstance(events[-1].report, Evaluation):
+            executor.reply(request_id, events[-1].trial, verdict if events[-1].trial == 1 else "go")
+    ended = reports_of(events, 1)
+    assert isinstance(ended[-1], end)
+    assert ended[-1] == PAUSED or ended[-1].state == "pruned"
+    assert [type(report) for report in ended[:-1]] == [Step, Evaluation]
+    assert [reports_of(events, n)[-1].evaluations for n in (0, 2)] == [reports_of(undisturbed)[-1].evaluations] * 2
+    assert events[-1] == Trained()
+
+
+@pytest.mark.parametrize("verdict", ["stop", "pause"])
+def test_an_unasked_verdict_waits_for_its_own_trial_s_next_event(start, tmp_path, verdict):
+    executor = start(misbehaving)
+    request_id = executor.submit(packed(*(trial(tmp_path / str(n), n, "step_in_turn") for n in range(2))))
+    for _ in range(3):
+        until(executor, Step)
+    executor.reply(request_id, 1, verdict)
+    [events] = ends_of(executor, request_id)
+    assert events[-1] == Scored({f"{verdict} 1": 1.0}, 0.0)
+
+
+def test_a_verdict_for_a_trial_that_has_ended_is_for_nobody(start, tmp_path):
+    executor = start()
+    request_id = executor.submit(pack(tmp_path, 0.9, 1e-3))
+    until(executor, Failed)
+    executor.reply(request_id, 0, "stop")
+    [events] = ends_of(executor, request_id)
+    assert reports_of(events, 1)[-1].state == "complete"
+    assert reports_of(events, 0) == []
+
+
+def test_paused_together_they_go_on_each_alone(start, tmp_path):
+    undisturbed = [last_of(InlineExecutor(fake.work), request) for request in apart(tmp_path / "alone", 1e-3, 1e-2)]
+    executor = start()
+    request_id = executor.submit(pack(tmp_path, 1e-3, 1e-2))
+    until(executor, Evaluation)
+    for n in range(2):
+        executor.reply(request_id, n, "pause")
+    [events] = ends_of(executor, request_id, verdict=None)
+    assert [reports_of(events, n)[-1] for n in range(2)] == [PAUSED] * 2
+    resumed = run_to_end(executor, *apart(tmp_path, 1e-3, 1e-2))
+    assert [reports_of(events, n)[-1] for n, events in enumerate(resumed)] == undisturbed
+
+
+def test_a_kill_ends_the_request_with_all_its_trials(start, tmp_path):
+    executor = start()
+    request_id = executor.submit(pack(tmp_path, 1e-3, 1e-2))
+    until(executor, Evaluation)
+    executor.kill(request_id)
+    [events] = ends_of(executor, request_id, verdict=None)
+    assert [type(event) for event in events] == [Failed]
+    assert last_of(executor, trial(tmp_path / "2")).state == "complete"
 
 
 # --- rule 5: killing -----------------------------------------------------------------------------------
@@ -257,7 +359,7 @@ def test_one_that_stands_at_an_evaluation_can_be_killed(start, tmp_path):
     executor.kill(request_id)
     [events] = ends_of(executor, request_id)
     assert [type(event) for event in events] == [Failed]
-    executor.reply(request_id, "go")
+    executor.reply(request_id, 0, "go")
     assert executor.wait(timeout_s=QUIET_S) is None
 
 
@@ -298,8 +400,8 @@ def test_others_do_not_notice_a_kill(start, tmp_path):
     executor.kill(ids[1])
     [killed] = ends_of(executor, ids[1])
     assert [type(event) for event in killed] == [Failed]
-    for request_id in (ids[0], ids[2]):
-        executor.reply(request_id, "go")
+    for n in (0, 2):
+        executor.reply(ids[n], n, "go")
     others = ends_of(executor, ids[0], ids[2])
     assert [events[-1] for events in others] == [Scored({"go": 5.0}, 0.0)] * 2
 
@@ -348,6 +450,18 @@ def test_others_go_on_when_one_fails(start, tmp_path):
     )
     assert isinstance(failed[-1], Failed)
     assert isinstance(well[-1], Scored)
+
+
+# --- rule 8: what requests wrote -----------------------------------------------------------------------
+
+
+def test_what_a_request_wrote_can_be_read(start, tmp_path):
+    executor, paths = start(), TrialPaths(tmp_path / "0")
+    result = last_of(executor, trial(tmp_path / "0"))
+    rows = executor.fetch(paths.rows(result.best_index))
+    assert rows.read_bytes().startswith(b"\x93NUMPY")
+    assert executor.fetch(paths.adapter).is_dir()
+    assert not executor.fetch(paths.rows(99)).exists()
 
 
 # --- rule 7: closing leaves nothing (see test_local.py for processes) -----------------------------------

@@ -1,5 +1,6 @@
 """The trial host: a process that forks a child for every request."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -26,6 +27,7 @@ from tests.hpo.executors.driving import (
     last_of,
     next_event,
     pids_of,
+    reports_of,
     run_to_end,
     score,
     state_of,
@@ -35,7 +37,7 @@ from tests.hpo.executors.driving import (
     workload,
 )
 from trainers.host import host
-from trainers.protocol.messages import Evaluation, Failed, Load, Loaded, Scored, Step, TrialResult, encode
+from trainers.protocol.messages import Failed, Load, Loaded, Scored, TrialResult, encode
 
 
 def test_two_trials_run_at_the_same_time_in_processes_of_their_own(local, tmp_path):
@@ -53,7 +55,7 @@ def test_a_trial_s_traceback_is_in_its_log(local, tmp_path):
 
 def test_many_events_arrive_whole(local, tmp_path):
     [events] = run_to_end(local("misbehaving"), trial(tmp_path / "0", source="floods"))
-    assert [event.step for event in events[:-1]] == list(range(3000))
+    assert [report.step for report in reports_of(events)] == list(range(3000))
 
 
 def test_a_long_request_arrives_whole(local, tmp_path):
@@ -75,7 +77,7 @@ def test_thousands_of_labels_in_both_directions_at_once_stop_nobody(local, tmp_p
     big = [trial(tmp_path / str(n), n, "is_well", note="label " * 50_000) for n in (1, 2, 3)]
     assert ends_within(20, lambda: ids.extend(map(executor.submit, big)), partial(os.kill, its_host, signal.SIGKILL))
     first, *others = ends_of(executor, many, *ids)
-    assert [len(event.metrics) for event in first[:-1]] == [5000] * 8
+    assert [len(report.metrics) for report in reports_of(first)] == [5000] * 8
     assert others == [[Scored({}, 0.0)]] * 3
 
 
@@ -140,17 +142,17 @@ def test_a_child_that_is_killed_through_the_executor_is_gone_when_its_end_is_tol
 def test_a_reply_to_one_that_has_just_died_does_no_harm(local, tmp_path):
     executor = local("misbehaving")
     request_id = executor.submit(trial(tmp_path / "0", source="stands_at_an_evaluation"))
-    assert isinstance(next_event(executor)[1], Evaluation)
+    assert next_event(executor)[1] == misbehaving.evaluation(0)
     child, its_host = pids_of(tmp_path / "0")
     os.kill(its_host, signal.SIGSTOP)  # so that it reads the reply before it sees the death
     wait_for(lambda: state_of(its_host) == "T")
-    executor.reply(request_id, "go")
+    executor.reply(request_id, 0, "go")
     executor.kill(request_id)
     os.kill(child, signal.SIGKILL)
     assert_ends(child)
     os.kill(its_host, signal.SIGCONT)
     assert next_event(executor) == (request_id, Failed("crash", "the trial's process was killed by SIGKILL"))
-    executor.reply(request_id, "go")
+    executor.reply(request_id, 0, "go")
     executor.kill(request_id)
     assert last_of(executor, score("is_well")) == Scored({}, 0.0)
 
@@ -276,12 +278,12 @@ def test_how_a_silent_end_is_told(monkeypatch, code, before, failed):
 def test_ctrl_c_is_for_the_sweep_alone(local, tmp_path):
     executor = local("misbehaving")
     request_id = executor.submit(trial(tmp_path / "0", source="stands_at_an_evaluation"))
-    assert isinstance(next_event(executor)[1], Evaluation)
+    assert next_event(executor) == (request_id, misbehaving.evaluation(0))
     child, its_host = pids_of(tmp_path / "0")
     assert os.getpgid(its_host) != os.getpgid(0)
     for pid in (child, its_host):
         os.kill(pid, signal.SIGINT)
-    executor.reply(request_id, "go")
+    executor.reply(request_id, 0, "go")
     assert next_event(executor) == (request_id, Scored({}, 0.0))
 
 
@@ -294,7 +296,7 @@ def test_the_death_of_the_host_is_an_error_that_names_the_log(local, tmp_path, c
     calls = {
         "wait": executor.wait,
         "submit": lambda: executor.submit(score("is_well")),
-        "reply": lambda: executor.reply(request_id, "go"),
+        "reply": lambda: executor.reply(request_id, 0, "go"),
         "kill": lambda: executor.kill(request_id),
     }
     for _ in range(2):
@@ -315,7 +317,7 @@ def test_events_sent_before_the_host_died_still_arrive(local, tmp_path):
     _, its_host = pids_of(tmp_path / "0")
     wait_for(lambda: executor._selector.select(0))
     os.kill(its_host, signal.SIGKILL)
-    assert isinstance(executor.wait()[1], Evaluation)
+    assert executor.wait()[1] == misbehaving.evaluation(0)
     with pytest.raises(SweepError):
         executor.wait()
 
@@ -467,12 +469,13 @@ def test_a_verdict_is_polled_after_a_step_and_waited_for_after_an_evaluation():
     read, write = os.pipe()
     verdicts = host._Verdicts(read)
     assert verdicts.after(misbehaving.step(0)) is None
-    os.write(write, b"go\npause\nst")
+    os.write(write, b"0 go\n0 pause\n1 stop\n0 st")
     assert verdicts.after(Loaded(1, 0.0)) is None
     assert verdicts.after(misbehaving.step(1)) == "go"
     assert verdicts.after(misbehaving.evaluation(0)) == "pause"
     os.write(write, b"op\n")
     assert verdicts.after(misbehaving.step(2)) == "stop"
+    assert verdicts.after(dataclasses.replace(misbehaving.step(2), trial=1)) == "stop"
     os.close(write)
     with pytest.raises(EOFError):
         verdicts.after(misbehaving.evaluation(1))
@@ -481,4 +484,4 @@ def test_a_verdict_is_polled_after_a_step_and_waited_for_after_an_evaluation():
 
 def test_nobody_sends_verdicts_to_a_model_that_is_loaded():
     assert host._Verdicts(None).after(misbehaving.evaluation(0)) is None
-    assert host._Verdicts(None).after(Step(0, 0, 0.0, 0.0, 0.0)) is None
+    assert host._Verdicts(None).after(misbehaving.step(0)) is None

@@ -11,7 +11,7 @@ from hpo.config.sweep_config import RetryPolicy
 from hpo.executors.local import LocalExecutor
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job
+from hpo.trials.job import Job
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.builders import scheduler
@@ -63,7 +63,7 @@ def train(tight, tmp_path):
             folder = tmp_path / f"{number}"
             spec = TrialSpec(
                 number, workload, "lora", canonical_settings("lora", settings), "f1_macro", "maximize", 96, 96, 0, "i",
-                1, "cpu", str(folder),
+                1, ("cpu",), str(folder),
             )  # fmt: skip
             if spared_passes:
                 folder.mkdir()

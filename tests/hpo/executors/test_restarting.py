@@ -14,7 +14,7 @@ from hpo.executors.inline import InlineExecutor
 from hpo.executors.restarting import MOST_IN_A_ROW, RestartingExecutor
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.scheduler import Job
+from hpo.trials.job import Job
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.builders import scheduler
@@ -27,6 +27,7 @@ from tests.hpo.executors.driving import (
     last_of,
     next_event,
     pids_of,
+    reports_of,
     run_to_end,
     score,
     state_of,
@@ -86,14 +87,15 @@ def test_trials_go_on_from_their_checkpoints_in_the_next_host(restarting, tmp_pa
     request_id = executor.submit(trial(tmp_path / "0"))
     for _ in range(3):
         until(executor, Evaluation)
-        executor.reply(request_id, "go")
+        executor.reply(request_id, 0, "go")
     os.kill(executor._inner._host.pid, signal.SIGKILL)
     [lost] = ends_of(executor, request_id, verdict=None)
     assert lost[-1] == GONE
     [events] = run_to_end(executor, trial(tmp_path / "0"))
-    assert isinstance(events[0], Resumed)
-    assert len(events[0].evaluations) >= 2
-    assert events[-1] == undisturbed
+    resumed, *_, result = reports_of(events)
+    assert isinstance(resumed, Resumed)
+    assert len(resumed.evaluations) >= 2
+    assert result == undisturbed
     assert isinstance(undisturbed, TrialResult)
 
 
@@ -123,8 +125,7 @@ def test_a_sweep_outlives_its_host(restarting, tmp_path, retries):
     assert all(len(attempts) <= 1 for attempts in books.attempts.values())
     for number, request in enumerate(requests):
         elsewhere = dataclasses.replace(request.spec, dir=str(tmp_path / "undisturbed" / str(number)))
-        [undisturbed] = run_to_end(InlineExecutor(fake.work), Train(elsewhere, INSPECTION))
-        assert books.results[number] == undisturbed[-1]
+        assert books.results[number] == last_of(InlineExecutor(fake.work), Train((elsewhere,), INSPECTION))
 
 
 @pytest.mark.parametrize("call", ["submit", "reply", "kill"])
@@ -139,12 +140,12 @@ def test_a_death_is_noticed_by_whatever_is_done_next(restarting, tmp_path, call)
     if call == "submit":
         others = [executor.submit(score("is_well"))]
     elif call == "reply":
-        executor.reply(first, "go")
+        executor.reply(first, 0, "go")
     else:
         executor.kill(first)
     told = ends_of(executor, first, second, *others)
     assert told == [[GONE], [GONE], *[[Scored({}, 0.0)] for _ in others]]
-    executor.reply(first, "go")  # for nobody
+    executor.reply(first, 0, "go")  # for nobody
     executor.kill(second)
     assert last_of(executor, score("is_well")) == Scored({}, 0.0)
 
@@ -228,12 +229,13 @@ class Scripted:
         self._check()
         return None
 
-    def reply(self, request_id, verdict):
+    def reply(self, request_id, trial, verdict):
         self._check()
-        self.told.append((request_id, verdict))
+        self.told.append((request_id, trial, verdict))
 
     def kill(self, request_id):
-        self.reply(request_id, "kill")
+        self._check()
+        self.told.append((request_id, "kill"))
 
     def close(self):
         self.is_closed = True
@@ -261,7 +263,7 @@ def test_a_result_that_had_arrived_counts_although_the_host_has_gone():
     done, lost = executor.submit("a"), executor.submit("b")
     first.events.extend([(12, misbehaving.step(1)), (11, Scored({}, 1.0)), (12, misbehaving.step(2))])
     first.is_gone = True
-    executor.reply(lost, "stop")
+    executor.reply(lost, 0, "stop")
     told = [executor.wait() for _ in range(4)]
     assert told == [(lost, misbehaving.step(1)), (done, Scored({}, 1.0)), (lost, misbehaving.step(2)), (lost, GONE)]
     assert executor.wait(0.0) is None
@@ -289,11 +291,11 @@ def test_ids_stay_apart_over_hosts():
     second.events.append((11, misbehaving.evaluation(0)))
     assert executor.wait() == (before, GONE)
     assert executor.wait() == (after, misbehaving.evaluation(0))
-    executor.reply(before, "stop")
-    executor.reply(after, "go")
+    executor.reply(before, 0, "stop")
+    executor.reply(after, 0, "go")
     executor.kill(before)
     executor.kill(after)
-    assert second.told == [(11, "go"), (11, "kill")]
+    assert second.told == [(11, 0, "go"), (11, "kill")]
 
 
 def test_only_the_last_model_is_loaded_into_a_new_host():

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
+from hpo.executors.base import here
 from hpo.results.confusion_svg import CELL, confusion_svg
 from hpo.results.error_analysis import Confusion, confusion, example, worst_rows
 from hpo.trials.trial_files import write_examples
@@ -147,7 +148,7 @@ def jsonl(path):
 
 def test_a_complete_trial_leaves_its_worst_rows_and_its_confusion(trial, tmp_path):
     paths, inspection = trial
-    write_examples(trial_result(best_index=1), paths, "text-classification", inspection, tmp_path / "shown")
+    write_examples(trial_result(best_index=1), paths, "text-classification", inspection, tmp_path / "shown", here)
     shown = jsonl(tmp_path / "shown/worst_examples.jsonl")
     assert [row["loss"] for row in shown] == [3.0, 2.0, 1.5, 0.3, 0.2, 0.1]
     assert shown[0] == {"text": "text 1 \u2028", "loss": 3.0, "true": "bad", "predicted": "mixed"}
@@ -159,7 +160,9 @@ def test_a_complete_trial_leaves_its_worst_rows_and_its_confusion(trial, tmp_pat
 @pytest.mark.parametrize("state", ["pruned", "failed"])
 def test_a_trial_that_is_not_complete_leaves_none(trial, tmp_path, state):
     paths, inspection = trial
-    write_examples(trial_result(state, best_index=1), paths, "text-classification", inspection, tmp_path / "shown")
+    write_examples(
+        trial_result(state, best_index=1), paths, "text-classification", inspection, tmp_path / "shown", here
+    )
     assert not (tmp_path / "shown").exists()
 
 
@@ -174,7 +177,7 @@ def test_tokens_are_shown_as_their_text(trial, tmp_path, tiny):
     Path(inspection.tokens_dir, "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for model_dir, key in ((str(tiny / "chat"), "text"), (str(tmp_path), "input_ids")):
         found = dataclasses.replace(inspection, model_dir=model_dir, labels=[])
-        write_examples(trial_result(best_index=1), paths, "chat", found, tmp_path / key)
+        write_examples(trial_result(best_index=1), paths, "chat", found, tmp_path / key, here)
         assert [row["loss"] for row in jsonl(tmp_path / key / "worst_examples.jsonl")] == [3.0, 1.0]
         assert not (tmp_path / key / "confusion_matrix.json").exists()
     worst, _ = jsonl(tmp_path / "text/worst_examples.jsonl")

@@ -21,9 +21,20 @@ from hpo.study.study import Study
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.calls import run_alone
-from tests.hpo.builders import INSPECTION, RATE, Killed, Recording, Said, Sweep, evaluation, make_config
+from tests.hpo.builders import (
+    INSPECTION,
+    RATE,
+    Elsewhere,
+    Killed,
+    Recording,
+    Said,
+    Sweep,
+    evaluation,
+    make_config,
+    of_one_trial,
+    work,
+)
 from trainers.host import fake
-from trainers.host.fake import work
 from trainers.protocol.codec import to_json
 from trainers.protocol.messages import (
     Evaluation,
@@ -35,6 +46,7 @@ from trainers.protocol.messages import (
     Resumed,
     Step,
     Train,
+    Trained,
     TrialResult,
 )
 
@@ -103,7 +115,7 @@ def test_more_trials_may_be_asked_for_later(sweep):
 def test_every_trial_gets_its_slot_s_threads_and_the_sweep_s_budget(sweep):
     given = sweep()
     given.search()
-    assert {(spec.threads, spec.device, spec.max_examples) for spec in given.executor.specs} == {(1, "cpu", 100)}
+    assert {(spec.threads, spec.devices, spec.max_examples) for spec in given.executor.specs} == {(1, ("cpu",), 100)}
 
 
 def test_trials_side_by_side_are_on_different_gpus(sweep):
@@ -261,6 +273,13 @@ def test_examples_are_compared_where_the_rule_looks_at_them(sweep):
     """The fake trainer leaves per-row results as the real one does."""
     given = sweep(**grid(1e-3, 1e-1), training={"max_examples": 100, "learning_rate": 1e-3}, pruner={"type": "paired"})
     given.search()
+    assert [r.state for r in given.records] == ["complete", "pruned"]
+
+
+def test_examples_that_trainers_left_on_another_machine_are_fetched(sweep, tmp_path):
+    given = sweep(**grid(1e-3, 1e-1), training={"max_examples": 100, "learning_rate": 1e-3}, pruner={"type": "paired"})
+    given.search(Elsewhere(tmp_path))
+    assert not given.paths(0).rows(0).exists()
     assert [r.state for r in given.records] == ["complete", "pruned"]
 
 
@@ -710,7 +729,7 @@ def test_one_request_gives_its_last_event(sweep):
     def no_evaluations(request):
         yield from finish(request)
 
-    assert isinstance(run_alone(InlineExecutor(no_evaluations), Train(spec, INSPECTION)), TrialResult)
+    assert isinstance(run_alone(InlineExecutor(of_one_trial(no_evaluations)), Train((spec,), INSPECTION)), Trained)
 
 
 def test_a_request_that_finds_bad_data_is_a_config_error(sweep):

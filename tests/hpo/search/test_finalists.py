@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -13,8 +14,7 @@ from hpo.results.champion import choose_champion
 from hpo.results.statistics import spread
 from hpo.results.tables import verdicts
 from hpo.search.finalists import contestants_of, repeats_of, repeats_planned, run_finalists
-from tests.hpo.builders import Killed, Recording, Repeated, Sweep, stopping_after
-from trainers.host.fake import work
+from tests.hpo.builders import Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work
 from trainers.protocol.messages import Failed, Score, TrialResult
 
 BEST, GOOD, NEXT, FAIR, POOR = 1e-3, 9.6e-4, 8e-4, 5e-4, 1e-4
@@ -114,6 +114,14 @@ def test_repeats_are_trials_of_their_own_in_folders_and_numbers(sweep):
     assert len({r.spec.dir for r in repeats}) == len({r.spec.number for r in repeats}) == 4
     assert len({r.spec.fingerprint() for r in repeats}) == 4
     assert min(r.spec.number for r in repeats) > 999_999
+
+
+def test_rows_that_trainers_left_on_another_machine_are_fetched(sweep, tmp_path):
+    expected = decided(sweep(POOR, BEST))
+    shutil.rmtree(tmp_path / "home")
+    given = sweep(POOR, BEST)
+    assert decided(given, Elsewhere(tmp_path)) == expected
+    assert not list((given.home.sweep("sweep").dir / "finalists").rglob("*.npy"))
 
 
 # --- judging -------------------------------------------------------------------------------------------

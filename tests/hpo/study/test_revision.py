@@ -15,8 +15,7 @@ from hpo.results.state import Change
 from hpo.results.summary import summarize
 from hpo.study.revision import changes_of, differences, open_revision
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
-from tests.hpo.builders import Killed, Recording, Sweep, kept_home
-from trainers.host.fake import work
+from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
 from trainers.protocol.messages import Evaluation
 
 SPACE = {

@@ -22,8 +22,7 @@ from hpo.search.finalists import run_finalists
 from hpo.terminal import Silent
 from hpo.tracking.mlflow_tracker import Tracker
 from hpo.tracking.tensorboard import EventFile, TensorBoardTracker
-from tests.hpo.builders import INSPECTION, Killed, Recording, Sweep, make_config, stopping_after
-from trainers.host.fake import work
+from tests.hpo.builders import INSPECTION, Killed, Recording, Sweep, make_config, stopping_after, work
 from trainers.protocol.codec import to_json
 from trainers.protocol.messages import Failed
 

@@ -19,11 +19,12 @@ from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.records import Attempt
 from hpo.terminal import Silent
-from hpo.trials.scheduler import Job
+from hpo.trials.job import Job
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.builders import INSPECTION, evaluation, make_config, scheduler
 from trainers.host import fake
+from trainers.host.in_turn import in_turn
 from trainers.protocol.messages import (
     PAUSED,
     Evaluation,
@@ -31,6 +32,8 @@ from trainers.protocol.messages import (
     Finding,
     Resumed,
     Step,
+    Trained,
+    TrialEvent,
     TrialResult,
     TrialSpec,
 )
@@ -62,10 +65,13 @@ class Script:
     def __init__(self, *attempts, of=None):
         self.attempts = {number: deque(lists) for number, lists in (of or {0: attempts}).items()}
         self.specs: list[TrialSpec] = []
+        self.packs: list[list[int]] = []
+        """Numbers of the trials of each request."""
 
     def __call__(self, request):
-        self.specs.append(request.spec)
-        return self._play(self.attempts[request.spec.number].popleft())
+        self.specs.extend(request.specs)
+        self.packs.append([spec.number for spec in request.specs])
+        return in_turn({spec.number: self._play(self.attempts[spec.number].popleft()) for spec in request.specs})
 
     def _play(self, items):
         evaluations = []
@@ -93,15 +99,16 @@ class Executor(InlineExecutor):
     def __init__(self, worker):
         super().__init__(worker)
         self.numbers: dict[int, int] = {}
+        """Request -> the number of its first trial."""
         self.verdicts: list[tuple[int, str]] = []
         self.kills: list[int] = []
         self.silent: set[int] = set()
-        self.standing: dict[int, bool] = {}
-        """Whether a request stands at an evaluation that nobody has answered."""
+        self.standing: dict[int, int | None] = {}
+        """The trial at whose evaluation a request stands, where nobody has answered it."""
 
     def submit(self, request):
         request_id = super().submit(request)
-        self.numbers[request_id] = request.spec.number
+        self.numbers[request_id] = request.specs[0].number
         return request_id
 
     def wait(self, timeout_s=None):
@@ -110,15 +117,17 @@ class Executor(InlineExecutor):
             return None
         message = super().wait(timeout_s)
         if message:
-            self.standing[message[0]] = isinstance(message[1], Evaluation)
+            request_id, event = message
+            stands = isinstance(event, TrialEvent) and isinstance(event.report, Evaluation)
+            self.standing[request_id] = event.trial if stands else None
         return message
 
-    def reply(self, request_id, verdict):
-        self.verdicts.append((self.numbers[request_id], verdict))
+    def reply(self, request_id, trial, verdict):
+        self.verdicts.append((trial, verdict))
         if verdict == "go":
-            assert self.standing[request_id], "a go that nobody waits for would answer the next evaluation"
-        self.standing[request_id] = False
-        super().reply(request_id, verdict)
+            assert self.standing[request_id] == trial, "a go that nobody waits for would answer the next evaluation"
+        self.standing[request_id] = None
+        super().reply(request_id, trial, verdict)
 
     def kill(self, request_id):
         self.kills.append(self.numbers[request_id])
@@ -162,8 +171,8 @@ def clock(monkeypatch):
     return clock
 
 
-def run(executor, books, jobs=1, patience=PATIENCE, trial_minutes=None, view=None):
-    scheduler(executor, Slots(jobs, 1), patience, trial_minutes, view or Silent()).run(books)
+def run(executor, books, jobs=1, patience=PATIENCE, trial_minutes=None, view=None, pack=1):
+    scheduler(executor, Slots(jobs, 1, trials_per_request=pack), patience, trial_minutes, view or Silent()).run(books)
 
 
 def whole(*values):
@@ -199,7 +208,7 @@ def test_its_spec_is_on_disk_before_it_runs(job):
 
 
 def test_slots_are_filled_and_freed(job):
-    lengths = {0: 1, 1: 4, 2: 1, 3: 1, 4: 1}
+    lengths = {0: 1, 1: 6, 2: 1, 3: 1, 4: 1}
     script = Script(of={number: [whole(*[0.5] * length)] for number, length in lengths.items()})
     books = Books([job(number) for number in lengths])
     run(Executor(script), books, jobs=2)
@@ -435,7 +444,7 @@ def test_one_that_tells_nothing_for_too_long_is_killed_and_tried_again(job, cloc
     books = Books([given])
     run(executor, books, patience=RetryPolicy(2, stall_minutes=1), view=Slow())
     assert executor.kills == [0]
-    assert books.attempts[0] == [Attempt("timeout", "told nothing for 1 minutes", 0.0, None, 0)]
+    assert books.attempts[0] == [Attempt("timeout", "no progress for 1 minutes (trials.stall_minutes)", 0.0, None, 0)]
     assert books.results[0].state == "complete"
 
 
@@ -450,7 +459,8 @@ def test_one_that_hangs_each_time_is_given_up_as_timed_out(job, clock):
     books = Books([job()])
     run(executor, books, patience=RetryPolicy(1, stall_minutes=1), view=Slow())
     assert executor.kills == [0, 0]
-    assert (books.results[0].cause, books.results[0].message) == ("timeout", "told nothing for 1 minutes")
+    assert books.results[0].cause == "timeout"
+    assert books.results[0].message == "no progress for 1 minutes (trials.stall_minutes)"
 
 
 def test_an_event_shows_that_it_lives(job, clock):
@@ -508,12 +518,146 @@ def test_a_hung_process_is_really_killed(job, tmp_path, monkeypatch):
     books = Books([given])
     try:
         run(executor, books, patience=RetryPolicy(1, stall_minutes=0.2 / 60))
-        assert [(a.cause, a.message) for a in books.attempts[0]] == [("timeout", "told nothing for 0.00333333 minutes")]
+        assert [(a.cause, a.message) for a in books.attempts[0]] == [
+            ("timeout", "no progress for 0.00333333 minutes (trials.stall_minutes)")
+        ]
         assert (books.results[0].cause, books.results[0].message) == ("diverged", "but lives")
         child = int((given.paths.dir / "pid").read_text().split()[0])
         assert not Path(f"/proc/{child}").exists()
     finally:
         executor.close()
+
+
+# --- several trials in one request ---------------------------------------------------------------------
+
+
+def test_a_slot_takes_as_many_trials_as_share_a_request(job):
+    lengths = {0: 1, 1: 9, 2: 1, 3: 1, 4: 1}
+    script = Script(of={number: [whole(*[0.5] * length)] for number, length in lengths.items()})
+    books = Books([job(number) for number in lengths])
+    run(Executor(script), books, jobs=2, pack=2)
+    assert script.packs == [[0, 1], [2, 3], [4]]
+    assert [(n, slot) for what, n, slot in books.told if what == "start"] == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1)]
+    assert {n: len(r.evaluations) for n, r in books.results.items()} == lengths
+
+
+def test_each_verdict_goes_to_its_own_trial(job):
+    books = Books([job(0), job(1)])
+    books.verdicts[1, 0] = "stop"
+    executor = Executor(Script(of={0: [whole(0.1, 0.2, 0.3)], 1: [whole(0.4, 0.5, 0.6)]}))
+    run(executor, books, pack=2)
+    assert executor.verdicts == [(0, "go"), (1, "stop"), (0, "go"), (0, "go")]
+    assert {n: (r.state, r.value) for n, r in books.results.items()} == {0: ("complete", 0.3), 1: ("pruned", 0.4)}
+
+
+def test_one_that_fails_is_tried_again_alone_when_its_slot_is_free(job):
+    failing = [step(0), Failed("crash", "why")]
+    script = Script(of={0: [failing, whole(0.1)], 1: [whole(0.2, 0.3)], 2: [whole(0.4)]})
+    books = Books([job(0), job(1), job(2)])
+    run(Executor(script), books, pack=2)
+    assert script.packs == [[0, 1], [0], [2]]
+    assert [a.message for a in books.attempts[0]] == ["why"]
+    assert books.attempts[1] == []
+    assert [n for what, n, _ in books.told if what == "finished"] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(("cause", "halvings"), [("crash", 0), ("oom", 1), ("interrupted", 0)])
+def test_when_the_request_fails_each_that_had_not_ended_is_tried_again_alone(job, cause, halvings):
+    """What kills the process is no trial's own report: it comes without a number."""
+
+    class Dying(Executor):
+        def wait(self, timeout_s=None):
+            message = super().wait(timeout_s)
+            if message == (1, TrialEvent(2, step(9))):
+                self.close()
+                return 1, Failed(cause, "why")
+            return message
+
+    attempts = {0: [whole(0.1)], 1: [[scored(0)] * 9, whole(0.2)], 2: [[step(0)] * 4 + [step(9)], whole(0.3)]}
+    script = Script(of=attempts)
+    books = Books([job(n) for n in range(3)])
+    run(Dying(script), books, pack=3)
+    assert script.packs == [[0, 1, 2], [1], [2]]
+    assert [spec.micro_batch_halvings for spec in script.specs[3:]] == [halvings] * 2
+    assert {n: [(a.cause, a.message) for a in books.attempts[n]] for n in range(3)} == {
+        0: [], 1: [(cause, "why")], 2: [(cause, "why")],
+    }  # fmt: skip
+    assert {n: r.value for n, r in books.results.items()} == {0: 0.1, 1: 0.2, 2: 0.3}
+
+
+def test_a_trainer_that_leaves_a_trial_without_an_end_has_crashed(job):
+    def forgets(request):
+        yield TrialEvent(0, result(0.5))
+        yield Trained()
+
+    books = Books([job(0), job(1)])
+    run(Executor(forgets), books, patience=RetryPolicy(0, 30), pack=2)
+    assert books.results[0].state == "complete"
+    assert (books.results[1].cause, books.results[1].message) == ("crash", "the trainer ended without a result")
+
+
+def test_a_request_is_hung_only_when_none_of_its_trials_makes_progress(job, clock):
+    """One that is silent beside another that goes on is not: they share a process."""
+    lively = [e for n in range(9) for e in (step(n), clock.moves(50))]
+    executor = Executor(Script(of={0: [[*lively, result(0.5)]], 1: [[step(0), result(0.5)]]}))
+    run(executor, Books([job(0), job(1)]), patience=RetryPolicy(2, stall_minutes=1), pack=2)
+    assert executor.kills == []
+
+    executor = Executor(Script(of={n: [[step(0)], whole(0.1)] for n in range(2)}))
+    executor.silent.add(0)
+
+    class Slow(Silent):
+        def tick(self):
+            if executor.kills:
+                executor.silent.clear()
+            else:
+                clock.move(61)
+
+    books = Books([job(0), job(1)])
+    run(executor, books, patience=RetryPolicy(2, stall_minutes=1), view=Slow(), pack=2)
+    assert executor.kills == [0]
+    assert {n: r.state for n, r in books.results.items()} == {0: "complete", 1: "complete"}
+    hung = "no progress for 1 minutes (trials.stall_minutes)"
+    assert {books.attempts[n][0].message for n in range(2)} == {hung}
+
+
+def test_a_spent_budget_spares_one_of_a_request_and_stops_the_others(job):
+    books = Books([job(0), job(1)])
+    long = [e for index in range(4) for e in (step(index), scored(index))]
+    executor = Executor(Script(of={0: [[scored(0), scored(1), spends(books), *long, result(0.5)]], 1: [long]}))
+    run(executor, books, pack=2)
+    assert {n: (r.state, r.stopped_by) for n, r in books.results.items()} == {
+        0: ("complete", "budget"), 1: ("pruned", "sweep_budget"),
+    }  # fmt: skip
+
+
+def test_ctrl_c_pauses_all_of_a_request_and_those_that_wait_to_be_tried_again(job):
+    long = [e for index in range(4) for e in (step(index), scored(index))]
+    books = Books([job(n) for n in range(4)])
+    executor = Executor(Script(of={0: [[Failed("crash", "why")]], 1: [[step(0), press, *long]], 2: [long]}))
+    with pytest.raises(KeyboardInterrupt):
+        run(executor, books, pack=3)
+    assert sorted(n for what, n, _ in books.told if what == "paused") == [0, 1, 2]
+    assert sorted(v for v in executor.verdicts if v[1] == "pause") == [(1, "pause"), (2, "pause")]
+    assert books.results == {}
+
+
+def test_a_wish_while_a_pack_is_put_together_keeps_all_of_it_for_later(job):
+    books = Books([job(number) for number in range(3)])
+    original = books.next_job
+    books.next_job = lambda slot: (original(slot), press() if len(books.jobs) == 1 else None)[0]
+    script = Script()
+    with pytest.raises(KeyboardInterrupt):
+        run(Executor(script), books, pack=3)
+    assert script.packs == []
+    assert books.told == [("start", 0, 0), ("start", 1, 0), ("paused", 0, None), ("paused", 1, None)]
+
+
+def test_the_fake_trainer_trains_a_pack_as_it_trains_each_alone(job):
+    packed, alone = Books([job(n) for n in range(4)]), Books([job(n) for n in range(4, 8)])
+    run(Executor(fake.work), packed, jobs=2, pack=2)
+    run(Executor(fake.work), alone, jobs=2)
+    assert [packed.results[n] for n in range(4)] == [alone.results[n] for n in range(4, 8)]
 
 
 # --- minutes of a trial --------------------------------------------------------------------------------
@@ -658,7 +802,7 @@ def test_the_first_ctrl_c_pauses_all_and_interrupts_when_they_have_paused(job):
     assert books.attempts == {n: [Attempt("interrupted", PAUSED.message, 0.0, None, 0)] for n in range(3)}
     assert [verdict for _, verdict in executor.verdicts].count("pause") == 3
     assert {n for what, n, _ in books.told if what == "start"} == {0, 1, 2}
-    assert said == ["stopping: trials write their checkpoints (Ctrl-C again: at once)"]
+    assert said == ["stopping: trials write their checkpoints; press Ctrl-C again to stop immediately"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -761,7 +905,7 @@ def test_one_that_does_not_pause_in_time_is_killed_and_that_costs_no_retry(job, 
     books = Books([job()])
     books.stepped = goes_silent
     # It hears of the pause only when it is too late.
-    executor.reply = lambda request_id, verdict: executor.verdicts.append((0, verdict))
+    executor.reply = lambda request_id, trial, verdict: executor.verdicts.append((trial, verdict))
     with pytest.raises(KeyboardInterrupt):
         run(executor, books, patience=RetryPolicy(0, stall_minutes=1), view=Slow())
     assert executor.verdicts == [(0, "pause")]
@@ -775,7 +919,7 @@ def test_one_that_does_not_pause_in_time_is_killed_and_that_costs_no_retry(job, 
 
 def test_it_is_killed_once_however_long_that_takes(job, clock):
     executor = Late(Script([step(0), press, step(1)]))
-    executor.reply = lambda request_id, verdict: executor.silent.add(0)
+    executor.reply = lambda request_id, trial, verdict: executor.silent.add(0)
 
     class Slow(Silent):
         ticks = 0

@@ -130,16 +130,16 @@ def test_no_more_than_planned(machine):
 
 
 def test_more_jobs_than_gpus_take_turns_on_them():
-    assert [Slots(5, 1, 2).device(slot) for slot in range(5)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
-    assert [Slots(2, 1, 4).device(slot) for slot in range(2)] == ["cuda:0", "cuda:1"]
-    assert [Slots(3, 1).device(slot) for slot in range(3)] == ["cpu"] * 3
+    assert [Slots(5, 1, 2).devices(slot) for slot in range(5)] == [(f"cuda:{n}",) for n in (0, 1, 0, 1, 0)]
+    assert [Slots(2, 1, 4).devices(slot) for slot in range(2)] == [("cuda:0",), ("cuda:1",)]
+    assert [Slots(3, 1).devices(slot) for slot in range(3)] == [("cpu",)] * 3
 
 
 def test_no_gpu_has_two_more_trials_than_another():
     for gpus in range(1, 5):
         for jobs in range(1, 12):
-            devices = [Slots(jobs, 1, gpus).device(slot) for slot in range(jobs)]
-            counts = [devices.count(f"cuda:{n}") for n in range(gpus)]
+            devices = [Slots(jobs, 1, gpus).devices(slot) for slot in range(jobs)]
+            counts = [devices.count((f"cuda:{n}",)) for n in range(gpus)]
             assert sum(counts) == jobs
             assert max(counts) - min(counts) <= 1
 

@@ -42,7 +42,7 @@ def promoted(family_workload, tiny, tmp_path):
         chosen = {**default_settings(task, "lora"), "learning_rate": 1e-2, "batch_size": 8, "evaluations": 2}
         spec = TrialSpec(
             0, workload, "lora", canonical_settings("lora", chosen), metric, METRICS[metric].direction, 160, 160, 0,
-            "i", 1, "cpu", str(tmp_path / "trial"),
+            "i", 1, ("cpu",), str(tmp_path / "trial"),
         )  # fmt: skip
         trained(spec, found)
         folder = tmp_path / "release"

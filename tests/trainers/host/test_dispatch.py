@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from hpo.executors.local import _HOST_ENVIRONMENT
+from trainers.host.dispatch import work
+from trainers.host.host import _events_of, _Verdicts
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Load, Train
+from trainers.protocol.messages import Load, Probe, Train
 
 ROOT = Path(__file__).parents[3]
 WORKS = """
@@ -66,5 +68,15 @@ def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(workload, ins
 def test_a_trial_has_bitsandbytes_where_it_needs_it(workload, inspection, make_spec, method, settings, imports_it):
     spec = make_spec("encoder", method, **settings)
     found = inspection("encoder")
-    after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), Train(spec, found))
-    assert after[:5] == ("TrialResult", False, True, imports_it, imports_it)
+    after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), Train((spec,), found))
+    assert after[:5] == ("Trained", False, True, imports_it, imports_it)
+
+
+def test_several_trials_or_devices_are_refused(make_spec, inspection):
+    """As an error of the request: no trial of it is to blame."""
+    spec, found = make_spec("encoder"), inspection("encoder")
+    several = dataclasses.replace(spec, devices=("cpu", "cpu"))
+    for request in (Train((spec, spec), found), Train((several,), found), Probe(several, found)):
+        [failed] = _events_of(work, request, _Verdicts(None))
+        assert failed.cause == "crash"
+        assert "exactly one" in failed.message

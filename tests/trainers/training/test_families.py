@@ -41,7 +41,7 @@ def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family
     }  # fmt: skip
     spec = TrialSpec(
         0, given, method, canonical_settings(method, chosen), metric, METRICS[metric].direction, 160, 160, 0, "i", 1,
-        "cpu", str(tmp_path / "trial"),
+        ("cpu",), str(tmp_path / "trial"),
     )  # fmt: skip
     result = trained(spec, found)
     losses = [evaluation.metrics["loss"] for evaluation in result.evaluations]

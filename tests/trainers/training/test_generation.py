@@ -110,7 +110,7 @@ def test_every_method_generates_and_is_measured(family_workload, tmp_path, metho
     found = inspect(Inspect(workload))
     base = load_base(workload, [])
     chosen = canonical_settings(method, default_settings("instruct", method))
-    spec = TrialSpec(0, workload, method, chosen, "rouge_l", "maximize", 8, 8, 0, "i", 1, "cpu", str(tmp_path))
+    spec = TrialSpec(0, workload, method, chosen, "rouge_l", "maximize", 8, 8, 0, "i", 1, ("cpu",), str(tmp_path))
     inputs = torch.ones(2, 6, dtype=torch.long)
     base.model = put_adapter_on(base, spec, [{"input_ids": inputs, "attention_mask": inputs}] * 2)
     measured, rows = score_model(base, Path(found.tokens_dir), "cpu")

@@ -132,7 +132,7 @@ def test_a_head_that_shares_its_names_with_the_body_is_trained_alone(tmp_path, t
     base = load_base(work, ["a", "b"])
     assert base.new_modules == ["classifier"]
     settings = canonical_settings("lora", default_settings("text-classification", "lora"))
-    spec = TrialSpec(0, work, "lora", settings, "f1_macro", "maximize", 10, 10, 0, "i", 1, "cpu", "")
+    spec = TrialSpec(0, work, "lora", settings, "f1_macro", "maximize", 10, 10, 0, "i", 1, ("cpu",), "")
     model = put_adapter_on(base, spec)
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name}
     assert trained

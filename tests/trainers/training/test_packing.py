@@ -25,7 +25,7 @@ def trainer(family_workload, family, task, folder, **settings):
     found = inspect(Inspect(workload))
     chosen = {**default_settings(task, "lora"), "lora_dropout": 0.0, "batch_size": 8, "micro_batch_size": 8, **settings}
     spec = TrialSpec(
-        0, workload, "lora", canonical_settings("lora", chosen), "loss", "minimize", 64, 64, 0, "i", 1, "cpu", folder
+        0, workload, "lora", canonical_settings("lora", chosen), "loss", "minimize", 64, 64, 0, "i", 1, ("cpu",), folder
     )
     base = load_base(workload, found.labels)
     for module in base.model.modules():

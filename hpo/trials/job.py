@@ -1,0 +1,110 @@
+"""One trial under way, how it ends, and the controller that decides about it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from hpo.results.records import Attempt
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.messages import Evaluation, Failed, Step, TrialResult, TrialSpec, Verdict
+
+StopReason = Literal["trial_minutes", "sweep_budget"]
+
+
+@dataclass
+class Job:
+    """One trial under way."""
+
+    spec: TrialSpec
+    paths: TrialPaths
+    slot: int
+    """Where all its attempts run: the devices of its spec are this slot's."""
+    attempts: list[Attempt] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    seconds: float = 0.0
+    """The trial's own clock."""
+    resumed_from: int | None = None
+    stopped_for: StopReason | None = None
+
+    @property
+    def number(self) -> int:
+        """The trial's number: in the study, or from `FIRST_NUMBER` on for a repeat of a finalist."""
+        return self.spec.number
+
+    def take(self, evaluation: Evaluation) -> None:
+        """Add an evaluation; one that a retry repeats takes the place of the first."""
+        self.evaluations = [e for e in self.evaluations if e.index < evaluation.index] + [evaluation]
+
+
+class TrialController(Protocol):
+    """Decides what runs, and hears what happens: `SearchController` and `FinalistController`."""
+
+    def next_job(self, slot: int) -> Job | None:
+        """The next trial to run on a slot; None when there is none (for now). Asked once for each place of a slot."""
+        ...
+
+    def is_spent(self) -> bool:
+        """Whether the budget allows no new trial, and stops those under way."""
+        ...
+
+    def spared(self, jobs: list[Job]) -> Job | None:
+        """The one of `jobs` that runs to its end although the budget is spent."""
+        ...
+
+    def resumed(self, job: Job) -> None:
+        """The job continues from a checkpoint, at step `job.resumed_from`."""
+        ...
+
+    def stepped(self, job: Job, step: Step) -> None:
+        """The job made progress."""
+        ...
+
+    def evaluated(self, job: Job, evaluation: Evaluation) -> None:
+        """The job was evaluated; a retry repeats the evaluations that it resumes from."""
+        ...
+
+    def verdict(self, job: Job) -> Verdict:
+        """What becomes of the job after its last evaluation."""
+        ...
+
+    def retrying(self, job: Job) -> None:
+        """The job failed and will be tried again; `job.attempts` ends with what failed."""
+        ...
+
+    def paused(self, job: Job) -> None:
+        """The job is kept for the next session of the sweep."""
+        ...
+
+    def finished(self, job: Job, result: TrialResult) -> None:
+        """The job is over, well or not."""
+        ...
+
+
+def as_stopped(job: Job, result: TrialResult) -> TrialResult:
+    """The result with the reason for which the scheduler stopped the trial.
+
+    At the end of `trial_minutes` it is complete: minutes were its budget, and every trial has the same.
+    """
+    if result.stopped_by != "pruner" or job.stopped_for is None:
+        return result
+    state: Literal["complete", "pruned"] = "complete" if job.stopped_for == "trial_minutes" else "pruned"
+    return dataclasses.replace(result, state=state, stopped_by=job.stopped_for)
+
+
+def failure(job: Job, failed: Failed) -> TrialResult:
+    """The result of a trial that will not be tried again."""
+    sign = -1 if job.spec.direction == "maximize" else 1
+    best = min(job.evaluations, key=lambda e: e.metrics[job.spec.metric] * sign, default=None)
+    return TrialResult(
+        state="failed",
+        value=None,
+        metrics=best.metrics if best else {},
+        best_index=best.index if best else None,
+        evaluations=job.evaluations,
+        stopped_by="failure",
+        seconds=job.seconds,
+        cause=failed.cause,
+        message=failed.message,
+    )
