@@ -48,7 +48,7 @@ class SweepError(HpoError):
 
 
 class RequestFailed(SweepError):
-    """One request to the trial host failed; `cause` is a `trainers.protocol.messages.Cause`. The host still runs."""
+    """One request to the trial host failed; `cause` is a `trainers.protocol.events.Cause`. The host still runs."""
 
     def __init__(self, message: str, cause: str = "crash") -> None:
         super().__init__(message)

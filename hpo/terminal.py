@@ -20,7 +20,7 @@ from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
 from hpo.results.summary import SweepSummary
 from hpo.results.tables import finalists_table, gain, leaderboard, notes, variants_table, verdicts
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
 MOST_OF_A_CELL = 300

@@ -20,7 +20,8 @@ from hpo.quoting import clipped
 from hpo.terminal import ProgressView
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import to_json
-from trainers.protocol.messages import Check, Checked
+from trainers.protocol.events import Checked
+from trainers.protocol.requests import Check
 
 SHOWN = 20
 """Dropped rows in text; JSON has all of them."""

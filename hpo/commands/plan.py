@@ -25,8 +25,9 @@ from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
 from hpo.trials.slots import available_memory_mb, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
+from trainers.protocol.events import PreparedData, Probed
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import PreparedData, Probe, Probed
+from trainers.protocol.requests import Probe
 
 LAST_MOMENT_S = 253_370_764_800
 """The year 9999, in seconds since the epoch: what libraries take for a date."""

@@ -22,7 +22,8 @@ from hpo.study.revision import changes_of
 from hpo.study.store import stored_state, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.slots import Slots, choose_slots, first_devices
-from trainers.protocol.messages import Inspect, Load, Loaded, PreparedData, Probe, Probed
+from trainers.protocol.events import Loaded, PreparedData, Probed
+from trainers.protocol.requests import Inspect, Load, Probe
 from trainers.protocol.settings import FIELDS
 
 LOG_LINES = 12

@@ -39,7 +39,8 @@ from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import cores, first_devices
 from hpo.trials.trial_files import read_result, write_examples
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.messages import Score, Scored
+from trainers.protocol.events import Scored
+from trainers.protocol.requests import Score
 
 
 def run_sweep(

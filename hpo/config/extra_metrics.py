@@ -8,7 +8,7 @@ from hpo.config.keys import Described, Whole, read_all
 from hpo.config.yaml_source import Section
 from trainers.metrics.table import own_name
 from trainers.protocol.catalog import GENERATED, METRICS, TASKS
-from trainers.protocol.messages import Generation
+from trainers.protocol.trial_spec import Generation
 
 _OWN = re.compile(r"[^:]+\.py:[A-Za-z_]\w*")
 _NAME = {"anyOf": [{"enum": [*GENERATED]}, {"type": "string", "pattern": f"^{_OWN.pattern}$"}]}

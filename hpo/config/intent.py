@@ -7,7 +7,7 @@ from typing import Literal
 from hpo.config.dimensions import Choice, Dimension
 from hpo.config.space import Point, SearchSpace
 from hpo.config.sweep_config import SweepConfig
-from trainers.protocol.messages import Intent, MethodPlan
+from trainers.protocol.requests import Intent, MethodPlan
 from trainers.protocol.settings import ASKED_OF_MODEL, FIELDS
 
 

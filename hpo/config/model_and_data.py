@@ -17,9 +17,9 @@ from hpo.paths import Home
 from hpo.quoting import quoted
 from trainers.protocol.catalog import DATA_SUFFIXES, FOLDABLE_ADAPTERS, TASKS
 from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
-from trainers.protocol.messages import DataRef, ModelRef, SourceRef
 from trainers.protocol.model_folder import folder_problems
 from trainers.protocol.slices import parse_slice
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef
 
 DOCUMENTS = ("file", "paragraph", "line")
 """What `data.documents` may name; any other text stands between two documents."""

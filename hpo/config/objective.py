@@ -10,7 +10,7 @@ from hpo.config.keys import Described, Number, read_all
 from hpo.config.yaml_source import Section
 from trainers.metrics.table import own_name
 from trainers.protocol.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
-from trainers.protocol.messages import DataRef, Generation, ModelRef, Workload
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
+from trainers.protocol.trial_spec import DataRef, Generation, ModelRef, Workload
 
 KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
 """Sections of the file that a trainer's finding may name as its place."""

@@ -9,9 +9,10 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.paths import Home
 from trainers.protocol.catalog import canonical_settings
 from trainers.protocol.codec import fingerprint
+from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import PreparedData, TrialSpec
 from trainers.protocol.settings import Setting
+from trainers.protocol.trial_spec import TrialSpec
 
 
 @dataclass(frozen=True)

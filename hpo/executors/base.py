@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from trainers.protocol.messages import Event, Request, Verdict
+from trainers.protocol.events import Event
+from trainers.protocol.requests import Request, Verdict
 
 Fetch = Callable[[Path], Path]
 """`Executor.fetch`, for those who read files and run nothing."""

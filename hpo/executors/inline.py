@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.protocol.messages import TERMINAL, Cause, Evaluation, Event, Failed, Request, Step, TrialEvent, Verdict
+from trainers.protocol.events import TERMINAL, Cause, Evaluation, Event, Failed, Step, TrialEvent
+from trainers.protocol.requests import Request, Verdict
 
 Work = Generator[Event, Verdict | None, None]
 

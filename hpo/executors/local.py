@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpo.errors import HostGone, SweepError
-from trainers.protocol.messages import Event, Request, Verdict, decode, encode
+from trainers.protocol.events import Event
+from trainers.protocol.messages import decode, encode
+from trainers.protocol.requests import Request, Verdict
 
 _HOST_ENVIRONMENT = {
     # The host must stay single-threaded to be forked; children set their own count.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hpo.errors import HostGone, SweepError
 from hpo.executors.base import Executor
-from trainers.protocol.messages import TERMINAL, Event, Failed, Load, Request, Verdict
+from trainers.protocol.events import TERMINAL, Event, Failed
+from trainers.protocol.requests import Load, Request, Verdict
 
 MOST_IN_A_ROW = 3
 """Hosts that end without having brought one event in between: something is wrong with the machine, not by chance."""

@@ -16,7 +16,8 @@ from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import read_result, rows_of
 from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
-from trainers.protocol.messages import Measure, Measurement
+from trainers.protocol.events import Measurement
+from trainers.protocol.requests import Measure
 from trainers.runtime import GENERATIVE, Card, ReleaseError
 
 

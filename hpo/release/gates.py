@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hpo.config.objective import Objective
 from hpo.results.released import VariantVerdict
-from trainers.protocol.messages import Measurement
+from trainers.protocol.events import Measurement
 
 
 def apply_gate(

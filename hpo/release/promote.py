@@ -16,7 +16,9 @@ from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.messages import Export, Exported, Measure, Measurement, TrialSpec
+from trainers.protocol.events import Exported, Measurement
+from trainers.protocol.requests import Export, Measure
+from trainers.protocol.trial_spec import TrialSpec
 
 
 def promote(sweep: SweepContext) -> None:

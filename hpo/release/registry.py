@@ -29,8 +29,8 @@ from hpo.results.released import Release, VariantVerdict
 from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client, quiet_mlflow
 from trainers.protocol.codec import fingerprint
+from trainers.protocol.events import PreparedData
 from trainers.protocol.files import file_fingerprint
-from trainers.protocol.messages import PreparedData
 from trainers.runtime import Card
 
 ALIAS = "champion"

@@ -9,7 +9,7 @@ from typing import Any
 from hpo.config.objective import Objective
 from hpo.quoting import clipped
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import LORA_METHODS
 
 ROSE = 0.05

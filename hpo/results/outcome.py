@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.protocol.codec import to_json, was
-from trainers.protocol.messages import Cause
+from trainers.protocol.events import Cause
 from trainers.protocol.settings import Setting
 
 LEVEL = 0.95

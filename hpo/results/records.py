@@ -9,7 +9,7 @@ from typing import Any
 from hpo.config.objective import Objective
 from hpo.results.state import SweepState
 from trainers.protocol.codec import was
-from trainers.protocol.messages import Cause, TrialResult
+from trainers.protocol.events import Cause, TrialResult
 from trainers.protocol.settings import Setting
 
 RETRIED = ("crash", "interrupted", "timeout")

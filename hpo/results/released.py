@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainers.protocol.messages import Measurement
+from trainers.protocol.events import Measurement
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
-from trainers.protocol.messages import PreparedData
+from trainers.protocol.events import PreparedData
 
 FORMAT = 1
 """Of a sweep's records. It rises when an older program could not read them rightly any more."""

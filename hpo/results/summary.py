@@ -20,7 +20,7 @@ from hpo.results.records import Attempt, StudySnapshot, TrialRecord
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.state import Revision
 from trainers.protocol.codec import from_json, to_json, to_record
-from trainers.protocol.messages import PreparedData
+from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
 
 

@@ -16,8 +16,9 @@ from hpo.trials.context import SweepContext
 from hpo.trials.job import Job
 from hpo.trials.retries import SAME_CRASHES
 from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
+from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Step, TrialResult, Verdict
+from trainers.protocol.requests import Verdict
 from trainers.protocol.settings import Setting
 
 

@@ -22,7 +22,9 @@ from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.trial_files import finished_on_disk, prepare_folder, read_rows, rows_of, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.codec import fingerprint
-from trainers.protocol.messages import Evaluation, Score, Scored, Step, TrialResult, TrialSpec, Verdict
+from trainers.protocol.events import Evaluation, Scored, Step, TrialResult
+from trainers.protocol.requests import Score, Verdict
+from trainers.protocol.trial_spec import TrialSpec
 
 FIRST_NUMBER = 1_000_000
 """Repeats are numbered from here, where no trial's number is."""

@@ -9,8 +9,8 @@ from hpo.results.records import TrialRecord
 from hpo.search.finalists import repeats_of
 from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import read_result
+from trainers.protocol.events import TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import TrialResult
 
 
 def write_lost_runs(sweep: SweepContext) -> None:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.results.records import Attempt, TrialRecord
 from trainers.protocol.codec import from_json, to_json, to_record
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 
 _STATES = {
     TrialState.COMPLETE: "complete",

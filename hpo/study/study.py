@@ -27,7 +27,7 @@ from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
 from hpo.study.stored_state import attribute, read_state
 from hpo.study.stored_trial import BILLION, attrs_of, billionths, read_trials
 from trainers.protocol.codec import to_json, to_record
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from hpo.results.records import TrialRecord
+from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Step, TrialResult, TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 
 class RunTracker(Protocol):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from trainers.protocol.messages import Evaluation, Step, TrialResult, TrialSpec
+from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.settings import Setting
+from trainers.protocol.trial_spec import TrialSpec
 
 
 def of_step(step: Step) -> dict[str, float]:

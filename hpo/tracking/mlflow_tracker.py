@@ -27,8 +27,9 @@ from hpo.tracking import curves
 from hpo.tracking.metric_names import safe_name
 from hpo.tracking.mlflow_runs import SweepRuns
 from hpo.tracking.mlflow_store import client
+from trainers.protocol.events import Evaluation, PreparedData, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
 """The errors of MLflow and SQLAlchemy when the database cannot be written."""

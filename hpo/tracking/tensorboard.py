@@ -25,8 +25,9 @@ from hpo.results.records import TrialRecord
 from hpo.tracking import curves
 from hpo.tracking.metric_names import safe_name
 from hpo.tracking.mlflow_tracker import Tracker
+from trainers.protocol.events import Evaluation, PreparedData, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, PreparedData, Step, TrialResult, TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 
 class TensorBoardTracker(Tracker):

@@ -9,7 +9,8 @@ from dataclasses import replace
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem, RequestFailed
 from hpo.executors.base import Executor
-from trainers.protocol.messages import TERMINAL, Event, Failed, Request
+from trainers.protocol.events import TERMINAL, Event, Failed
+from trainers.protocol.requests import Request
 
 
 def run_alone(executor: Executor, request: Request) -> Event:

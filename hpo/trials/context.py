@@ -14,8 +14,8 @@ from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
 from hpo.trials.slots import Slots
+from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import PreparedData
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from hpo.results.records import Attempt
+from trainers.protocol.events import Evaluation, Failed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Failed, Step, TrialResult, TrialSpec, Verdict
+from trainers.protocol.requests import Verdict
+from trainers.protocol.trial_spec import TrialSpec
 
 StopReason = Literal["trial_minutes", "sweep_budget"]
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from hpo.results.records import RETRIED, Attempt
-from trainers.protocol.messages import PAUSED, Failed, TrialSpec
+from trainers.protocol.events import PAUSED, Failed
+from trainers.protocol.trial_spec import TrialSpec
 
 MOST_HALVINGS = 3
 SAME_CRASHES = 3

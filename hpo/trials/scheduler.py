@@ -15,19 +15,19 @@ from hpo.trials.context import SweepContext
 from hpo.trials.job import Job, StopReason, TrialController, as_stopped, failure
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
 from trainers.protocol.codec import to_json
-from trainers.protocol.files import write_atomically
-from trainers.protocol.messages import (
+from trainers.protocol.events import (
     TERMINAL,
     Evaluation,
     Event,
     Failed,
     Resumed,
     Step,
-    Train,
     TrialEvent,
     TrialReport,
     TrialResult,
 )
+from trainers.protocol.files import write_atomically
+from trainers.protocol.requests import Train
 
 PAUSE_WITHIN_S = 120.0
 """A trial that has not written its checkpoint by then is ended all the same."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.protocol.messages import PreparedData, Probed
+from trainers.protocol.events import PreparedData, Probed
 
 AMPLE_MB = 4096
 """With so much memory free for each core, nobody needs to ask what a trial takes."""

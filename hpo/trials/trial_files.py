@@ -14,8 +14,9 @@ from hpo.results.confusion_svg import confusion_svg
 from hpo.results.error_analysis import confusion, example, worst_rows
 from trainers.metrics.table import ROW_RESULTS, Rows
 from trainers.protocol.codec import from_json, to_json
+from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import TrialPaths, write_atomically
-from trainers.protocol.messages import PreparedData, TrialResult, TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 LOG_TAIL_LINES = 20
 

@@ -88,7 +88,8 @@ def run(engine: Engine, folder: Path) -> Measured:
     from hpo.trials.slots import Slots
     from trainers.host import fake
     from trainers.memory import peak_rss_mb
-    from trainers.protocol.messages import Inspect, PreparedData, TrialResult
+    from trainers.protocol.events import PreparedData, TrialResult
+    from trainers.protocol.requests import Inspect
 
     assert callable(run_sweep)  # imported so that its memory counts
     home = Home(folder / "home")

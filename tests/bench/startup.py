@@ -55,7 +55,8 @@ def first_step(folder: Path) -> float:
     from hpo.executors.local import LocalExecutor
     from hpo.paths import Home
     from hpo.trials.calls import run_alone
-    from trainers.protocol.messages import Inspect, Load, PreparedData, Step, Train
+    from trainers.protocol.events import PreparedData, Step
+    from trainers.protocol.requests import Inspect, Load, Train
 
     home = Home(ROOT / "mlruns")
     for name in ("all-MiniLM-L6-v2", "vader-movie"):

@@ -34,7 +34,9 @@ from trainers.memory import peak_rss_mb
 from trainers.model.load import load_base, put_adapter_on
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import DataRef, Inspect, ModelRef, PreparedData, SourceRef, TrialSpec, Workload
+from trainers.protocol.events import PreparedData
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 from trainers.tasks.table import TASKS as TASK_TYPES
 from trainers.training.batches import effective_batches
 from trainers.training.trainer import Trainer

@@ -197,7 +197,7 @@ def main() -> None:
     from trainers.data.sources import DataProblem, read_rows
     from trainers.data.split_names import named_splits
     from trainers.model.source import model_folder
-    from trainers.protocol.messages import DataRef, ModelRef, SourceRef
+    from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef
 
     def data(**source: Any) -> Any:
         return [row.values for row in read_rows(SourceRef(**source), "train", [])]

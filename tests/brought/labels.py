@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.conftest import write_jsonl
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.messages import DataRef, ModelRef, SourceRef, Workload
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, Workload
 
 WORDS = ["warm", "dull", "film", "plot", "scene", "story", "funny", "stale", "the", "a"]
 TEXTS = [f"{a} {b} {i}" for i, (a, b) in enumerate((a, b) for a in WORDS for b in WORDS)]

@@ -12,18 +12,10 @@ from tests.trainers.families import write_task
 from trainers.data.sources import DataProblem
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import (
-    DataRef,
-    Inspect,
-    Intent,
-    MethodPlan,
-    ModelRef,
-    PreparedData,
-    SourceRef,
-    TrialSpec,
-    Workload,
-)
+from trainers.protocol.events import PreparedData
+from trainers.protocol.requests import Inspect, Intent, MethodPlan
 from trainers.protocol.settings import ASKED_OF_MODEL
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
 TASK_OF = {"encoder": "text-classification", "decoder": "causal-lm", "encoder-decoder": "text-to-text"}
 

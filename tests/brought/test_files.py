@@ -21,7 +21,9 @@ from trainers.data.sources import DataProblem, marked_files, read_rows
 from trainers.data.split_names import named_splits
 from trainers.prepare.check import check
 from trainers.protocol.catalog import DATA_SUFFIXES
-from trainers.protocol.messages import Check, DataRef, Finding, ModelRef, SourceRef, Workload
+from trainers.protocol.events import Finding
+from trainers.protocol.requests import Check
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, Workload
 from trainers.tasks.table import TASKS
 
 DATA = Path(__file__).parent / "data"

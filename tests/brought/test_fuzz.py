@@ -24,8 +24,9 @@ from trainers.data.sources import DataProblem
 from trainers.prepare.check import check
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.messages import Check, DataRef, Inspect, ModelRef, SourceRef, Workload
+from trainers.protocol.requests import Check, Inspect
 from trainers.protocol.settings import FIELDS
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, Workload
 
 IS_LONG = settings.get_current_profile_name() == "long"
 

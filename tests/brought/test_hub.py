@@ -231,7 +231,7 @@ def test_a_hub_that_is_not_there(tmp_path):
 def test_without_a_connection_no_other_revision_comes(hub, tmp_path):
     code = (
         "import sys\nfrom trainers.data.sources import DataProblem, read_rows\n"
-        "from trainers.protocol.messages import SourceRef\n"
+        "from trainers.protocol.trial_spec import SourceRef\n"
         "for revision in (None, *sys.argv[1:]):\n"
         "    try: print(revision, read_rows(SourceRef('org/reviews', revision=revision), 'train', [])[0].values)\n"
         "    except DataProblem as problem: print(revision, problem)\n"

@@ -28,7 +28,9 @@ from trainers.prepare.check import check
 from trainers.prepare.data_findings import too_many_results
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.messages import Check, DataRef, Finding, Inspect, SourceRef
+from trainers.protocol.events import Finding
+from trainers.protocol.requests import Check, Inspect
+from trainers.protocol.trial_spec import DataRef, SourceRef
 from trainers.tasks.table import TASKS
 from trainers.training.evaluation import score_model
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.brought.looking import edit, findings, look, workload_of
 from tests.hpo.builders import make_config
-from trainers.protocol.messages import ModelRef
 from trainers.protocol.model_folder import folder_problems, full_precision
+from trainers.protocol.trial_spec import ModelRef
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 268435456\n"
 

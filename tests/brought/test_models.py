@@ -18,9 +18,10 @@ from tests.trainers.families import CONFIGS, trained
 from trainers.model.load import load_adapter, load_base, merge, put_adapter_on
 from trainers.model.source import positions_of
 from trainers.protocol.catalog import METHODS
+from trainers.protocol.events import Evaluation
 from trainers.protocol.files import ADAPTER_WEIGHTS, TrialPaths
-from trainers.protocol.messages import Evaluation, Generation, ModelRef, Workload
 from trainers.protocol.model_folder import folder_problems
+from trainers.protocol.trial_spec import Generation, ModelRef, Workload
 from trainers.training.evaluation import score_model
 from trainers.training.loop import train
 

@@ -16,7 +16,8 @@ from trainers.model.load import load_base
 from trainers.model.source import load_tokenizer
 from trainers.prepare.check import check
 from trainers.prepare.inspect import inspect
-from trainers.protocol.messages import Check, DataRef, Inspect, ModelRef, SourceRef, Workload
+from trainers.protocol.requests import Check, Inspect
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, Workload
 from trainers.training.evaluation import score_model
 
 LINES = 400

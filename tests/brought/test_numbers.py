@@ -22,8 +22,10 @@ from trainers.model.load import load_adapter, load_base
 from trainers.model.source import load_tokenizer
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import canonical_settings, default_settings
+from trainers.protocol.events import Scale
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Export, Inspect, Measure, Scale, TrialSpec, Workload
+from trainers.protocol.requests import Export, Inspect, Measure
+from trainers.protocol.trial_spec import TrialSpec, Workload
 from trainers.runtime import Release
 from trainers.tasks.units import scale_of
 from trainers.training.evaluation import score_model

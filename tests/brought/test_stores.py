@@ -40,7 +40,8 @@ from trainers.host import fake
 from trainers.metrics.constant import constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.codec import to_json
-from trainers.protocol.messages import Failed, Measurement, Train
+from trainers.protocol.events import Failed, Measurement
+from trainers.protocol.requests import Train
 from trainers.runtime import Card, Release, _read
 
 ROOT = Path(__file__).parents[2]

@@ -21,17 +21,9 @@ from trainers.model.load import load_base
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, canonical_settings, default_settings
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.messages import (
-    DataRef,
-    Export,
-    Finding,
-    Inspect,
-    Measure,
-    PreparedData,
-    SourceRef,
-    TrialSpec,
-    Workload,
-)
+from trainers.protocol.events import Finding, PreparedData
+from trainers.protocol.requests import Export, Inspect, Measure
+from trainers.protocol.trial_spec import DataRef, SourceRef, TrialSpec, Workload
 from trainers.runtime import Release, first_tokens
 from trainers.runtime import _words as words_of_a_text
 from trainers.tasks.table import TASKS

@@ -24,7 +24,9 @@ from trainers.data.tokenizer import chat_template_of, frozen, part_control_token
 from trainers.data.tokens import Tokens
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import DataRef, Finding, Inspect, ModelRef, SourceRef, TrialSpec, Workload
+from trainers.protocol.events import Finding
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 from trainers.runtime import Card, ChatTemplate, ControlTokens, Release
 from trainers.tasks.chat import Chat
 from trainers.tasks.instruct import Instruct, answer_template
@@ -427,7 +429,7 @@ def test_a_chat_that_the_template_does_not_take_is_a_finding_of_its_row(template
 def test_check_drops_such_rows_only(tmp_path):
     """One finding for each row with its place, and a clean copy of the others."""
     from trainers.prepare.check import check
-    from trainers.protocol.messages import Check
+    from trainers.protocol.requests import Check
 
     folder = build("llama", tmp_path / "model")
     gemma = (TEMPLATES / "gemma.jinja").read_text().replace("<|im_start|>", "<|user|>").replace("<|im_end|>", "<|end|>")

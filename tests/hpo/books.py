@@ -9,7 +9,7 @@ from typing import Any
 
 from hpo.results.records import Attempt
 from hpo.trials.job import Job
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 
 
 class Books:

@@ -34,18 +34,9 @@ from hpo.trials.slots import Slots
 from trainers.host import fake
 from trainers.host.in_turn import in_turn
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import (
-    TERMINAL,
-    Evaluation,
-    PreparedData,
-    Score,
-    Train,
-    Trained,
-    TrialEvent,
-    TrialResult,
-    TrialSpec,
-    only_device,
-)
+from trainers.protocol.events import TERMINAL, Evaluation, PreparedData, Trained, TrialEvent, TrialResult
+from trainers.protocol.requests import Score, Train
+from trainers.protocol.trial_spec import TrialSpec, only_device
 
 INSPECTION = PreparedData(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",

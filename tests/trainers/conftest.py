@@ -10,17 +10,9 @@ from typing import Any
 import pytest
 
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import (
-    DataRef,
-    Event,
-    Inspect,
-    ModelRef,
-    PreparedData,
-    SourceRef,
-    TrialResult,
-    TrialSpec,
-    Workload,
-)
+from trainers.protocol.events import Event, PreparedData, TrialResult
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
 KINDS = {"encoder": ("text-classification", "reviews.jsonl"), "chat": ("chat", "chats.jsonl")}
 
@@ -76,7 +68,7 @@ def make_spec(workload: Callable[..., Workload], tmp_path: Path) -> Callable[...
 def run_trial(inspection: Callable[[str], PreparedData]) -> Callable[..., tuple[TrialResult, list[Event]]]:
     """Train to the end, answering every evaluation with "go" (or with `verdicts` in turn)."""
     from trainers.model.load import load_base
-    from trainers.protocol.messages import Evaluation
+    from trainers.protocol.events import Evaluation
     from trainers.training.loop import train
 
     def run(spec: TrialSpec, verdicts: tuple[str, ...] = (), fresh: bool = True) -> tuple[Any, list[Event]]:

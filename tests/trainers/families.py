@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import BAD, CHAT_TEMPLATE, GOOD, chats, reviews, word_tokenizer, write_jsonl
-from trainers.protocol.messages import Evaluation, PreparedData, TrialResult, TrialSpec
+from trainers.protocol.events import Evaluation, PreparedData, TrialResult
+from trainers.protocol.trial_spec import TrialSpec
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 2}

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.data.formats.base import DataProblem, Entry, Reading, cut, refused
 from trainers.data.formats.columnar import entries_of_batches
-from trainers.protocol.messages import SourceRef
+from trainers.protocol.trial_spec import SourceRef
 
 BATCH = 1024
 """Rows that are read at a time."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from trainers.data.formats.base import DataProblem, names, refused
 from trainers.data.formats.table import reader_of
 from trainers.protocol.catalog import DATA_SUFFIXES
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _ABOUT_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "requirements.txt"}

@@ -10,8 +10,9 @@ from trainers.data.formats.table import reader_of
 from trainers.data.formats.text_files import has_mark
 from trainers.data.hub import hub_entries
 from trainers.data.source_files import files_of
-from trainers.protocol.messages import Finding, SourceRef
+from trainers.protocol.events import Finding
 from trainers.protocol.slices import parse_slice
+from trainers.protocol.trial_spec import SourceRef
 
 __all__ = [
     "MAX_PLACES", "DataProblem", "Row", "files_of", "files_of_source", "marked_files", "names_of", "places",

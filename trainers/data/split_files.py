@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainers.data.formats.base import DataProblem, names
 from trainers.data.source_files import files_of
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 KEYWORDS = {
     "train": "train", "training": "train",

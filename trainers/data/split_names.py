@@ -12,8 +12,9 @@ from trainers.data.formats.base import DataProblem
 from trainers.data.hub import splits_of
 from trainers.data.sources import read_rows
 from trainers.data.split_files import KEYWORDS, WAY_OUT, SplitFiles, role_of_eval, split_files
-from trainers.protocol.messages import DataRef, Finding, SourceRef
+from trainers.protocol.events import Finding
 from trainers.protocol.slices import parse_slice
+from trainers.protocol.trial_spec import DataRef, SourceRef
 
 HELD_OUT = ("validation", "test")
 _TARGETS = ("label", "labels", "value", "output")

@@ -14,8 +14,10 @@ from trainers.export.release import ExportError, ModelInterface, ModelParts, wri
 from trainers.model.base import Base
 from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
+from trainers.protocol.events import Exported, Measurement
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Export, Exported, Measure, Measurement, Workload
+from trainers.protocol.requests import Export, Measure
+from trainers.protocol.trial_spec import Workload
 from trainers.runtime import CLASSIFYING, GENERATIVE
 from trainers.tasks.instruct import answer_template
 from trainers.tasks.table import TASKS

@@ -21,25 +21,10 @@ from trainers.data.sources import DataProblem
 from trainers.host.aside import AsideFailed, done_aside
 from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
+from trainers.protocol.events import Event, Failed, Loaded, PreparedData, Scored
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import (
-    Check,
-    Event,
-    Export,
-    Failed,
-    Inspect,
-    Load,
-    Loaded,
-    PreparedData,
-    Probe,
-    Request,
-    Score,
-    Scored,
-    Train,
-    Verdict,
-    Workload,
-    only_device,
-)
+from trainers.protocol.requests import Check, Export, Inspect, Load, Probe, Request, Score, Train, Verdict
+from trainers.protocol.trial_spec import Workload, only_device
 
 if TYPE_CHECKING:
     from trainers.model.base import Base

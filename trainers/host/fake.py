@@ -16,28 +16,23 @@ from pathlib import Path
 
 from trainers.host.in_turn import in_turn
 from trainers.protocol.codec import fingerprint, from_json, to_json
-from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import (
+from trainers.protocol.events import (
     PAUSED,
     Evaluation,
     Event,
     Failed,
     Finding,
-    Inspect,
-    Load,
     Loaded,
     PreparedData,
-    Request,
     Resumed,
-    Score,
     Scored,
     Step,
-    Train,
     TrialReport,
     TrialResult,
-    TrialSpec,
-    Verdict,
 )
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.requests import Inspect, Load, Request, Score, Train, Verdict
+from trainers.protocol.trial_spec import TrialSpec
 
 ROWS = {"train": 1000, "validation": 100, "test": 100}
 

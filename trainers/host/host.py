@@ -30,22 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
+from trainers.protocol.events import TERMINAL, Cause, Evaluation, Event, Failed, Step, TrialEvent
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import (
-    TERMINAL,
-    Cause,
-    Evaluation,
-    Event,
-    Failed,
-    Load,
-    Request,
-    Step,
-    Train,
-    TrialEvent,
-    Verdict,
-    decode,
-    encode,
-)
+from trainers.protocol.messages import decode, encode
+from trainers.protocol.requests import Load, Request, Train, Verdict
 
 Worker = Callable[[Request], Generator[Event, Verdict | None, None]]
 _PR_SET_PDEATHSIG = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Mapping
 
-from trainers.protocol.messages import TRIAL_ENDS, Event, Failed, Trained, TrialEvent, TrialReport, Verdict
+from trainers.protocol.events import TRIAL_ENDS, Event, Failed, Trained, TrialEvent, TrialReport
+from trainers.protocol.requests import Verdict
 
 Trial = Generator[TrialReport, Verdict | None, None]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from trainers.model.methods.targets import new_modules_of
-from trainers.protocol.messages import Workload
+from trainers.protocol.trial_spec import Workload
 
 
 @dataclass

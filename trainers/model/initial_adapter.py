@@ -15,8 +15,8 @@ from trainers.data.sources import DataProblem
 from trainers.model.base import Base
 from trainers.model.methods.peft_methods import merged_into_base, wrapped
 from trainers.model.methods.targets import untie
+from trainers.protocol.events import Finding
 from trainers.protocol.files import ADAPTER_WEIGHTS, OWN_WEIGHTS, adapter_files
-from trainers.protocol.messages import Finding
 
 _PREFIX = "base_model.model."
 """PEFT's prefix for the names of the base model's modules."""

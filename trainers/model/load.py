@@ -16,8 +16,9 @@ from trainers.model.methods.table import METHODS
 from trainers.model.methods.targets import untie
 from trainers.model.source import pad_token_of
 from trainers.protocol.codec import to_json
+from trainers.protocol.events import Scale
 from trainers.protocol.files import TARGET_SCALE, replace_folder, write_atomically
-from trainers.protocol.messages import Scale, TrialSpec, Workload
+from trainers.protocol.trial_spec import TrialSpec, Workload
 from trainers.tasks.full_precision import in_float32
 from trainers.tasks.output_layer import output_layer
 from trainers.tasks.table import TASKS

@@ -15,9 +15,10 @@ from trainers.data.sources import DataProblem
 from trainers.data.tokenizer import part_control_tokens
 from trainers.protocol.catalog import TASKS, Family
 from trainers.protocol.codec import fingerprint
+from trainers.protocol.events import Finding
 from trainers.protocol.files import TARGET_SCALE, adapter_files, file_fingerprint
-from trainers.protocol.messages import Finding, ModelRef, Workload
 from trainers.protocol.model_folder import CONFIG, folder_problems
+from trainers.protocol.trial_spec import ModelRef, Workload
 
 TOKENIZER = "tokenizer.json"
 _TOKENIZER = f"expected {TOKENIZER}, as the tokenizer's save_pretrained writes it"

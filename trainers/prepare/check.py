@@ -19,7 +19,8 @@ from trainers.prepare.data_findings import Tokenized
 from trainers.prepare.notes import Seen, notes_on
 from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.messages import Check, Checked, Finding, Piece, Rendered, SplitFacts
+from trainers.protocol.events import Checked, Finding, Piece, Rendered, SplitFacts
+from trainers.protocol.requests import Check
 from trainers.tasks.base import Task
 
 EXAMPLES = 3

@@ -14,7 +14,7 @@ from trainers.data.tokenizer import control_tokens
 from trainers.data.tokens import Encoded
 from trainers.metrics.table import ROW_RESULTS
 from trainers.model.source import BaseFiles
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks.base import Task
 
 MOST_NAMES = 10

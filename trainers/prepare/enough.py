@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainers.data.splits import SPLITS
-from trainers.protocol.messages import DataRef, Finding
+from trainers.protocol.events import Finding
+from trainers.protocol.trial_spec import DataRef
 
 
 @dataclass(frozen=True)

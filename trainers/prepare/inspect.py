@@ -19,7 +19,9 @@ from trainers.model.source import BaseFiles, base_fingerprint
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Prepared, prepare
 from trainers.protocol.codec import fingerprint
-from trainers.protocol.messages import Inspect, PreparedData, Workload
+from trainers.protocol.events import PreparedData
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import Workload
 
 FORMAT_VERSION = 4
 """Increase it when tokenizing changes, so that no cache of an older version is read."""

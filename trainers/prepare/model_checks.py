@@ -30,9 +30,11 @@ from trainers.model.methods.targets import (
 from trainers.model.source import BaseFiles, first_line, positions_of
 from trainers.prepare.release_routes import why_unreleasable
 from trainers.protocol.catalog import METHODS
-from trainers.protocol.messages import Finding, Intent, MethodPlan, Workload
+from trainers.protocol.events import Finding
 from trainers.protocol.model_folder import named
+from trainers.protocol.requests import Intent, MethodPlan
 from trainers.protocol.settings import LORA_METHODS
+from trainers.protocol.trial_spec import Workload
 from trainers.tasks.table import TASKS
 from trainers.training.optimizer import OF_BITSANDBYTES
 

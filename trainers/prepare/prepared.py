@@ -26,7 +26,9 @@ from trainers.prepare.data_findings import (
 from trainers.prepare.enough import Counts, why_empty
 from trainers.prepare.model_checks import look_at_model
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.messages import DataRef, Finding, Intent, Scale, Workload
+from trainers.protocol.events import Finding, Scale
+from trainers.protocol.requests import Intent
+from trainers.protocol.trial_spec import DataRef, Workload
 from trainers.tasks.base import Made, Task
 from trainers.tasks.table import TASKS
 

@@ -12,7 +12,8 @@ from trainers.data.sources import Row
 from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded, TargetKind, Tokens
 from trainers.metrics.table import Rows
-from trainers.protocol.messages import DataRef, Finding, Scale
+from trainers.protocol.events import Finding, Scale
+from trainers.protocol.trial_spec import DataRef
 from trainers.tasks.losses import Loss
 
 

@@ -9,7 +9,7 @@ from trainers.data.running_text import Text
 from trainers.data.sources import Row
 from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.next_token import NextToken, encoded_span
 

@@ -10,7 +10,7 @@ from trainers.data.sources import DataProblem, Row
 from trainers.data.splits import Keyed
 from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
 from trainers.data.tokens import Encoded
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.runtime import ChatTemplate, ControlTokens, ReleaseError, Spelled
 from trainers.tasks.base import Made
 from trainers.tasks.conversations import Conversation, read_conversation

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainers.data.formats.base import MAX_SHOWN, cut, names_of
 from trainers.data.sources import Row
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 _ITEM_PATTERN = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]'"{}()]+)"""
 _ITEM = re.compile(_ITEM_PATTERN)

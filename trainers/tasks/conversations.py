@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.data.sources import Row, names_of
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.runtime import as_message, as_tools, from_json
 
 EXPECTED = 'expected [{"role": "user", "content": ...}, {"role": "assistant", ...}]'

@@ -10,7 +10,7 @@ import torch
 
 from trainers.data.sources import Row
 from trainers.data.tokens import Encoded, TargetKind, Tokens
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.output_layer import head_notes, head_parameters, load_with_head

@@ -11,7 +11,7 @@ from trainers.data.sources import DataProblem, Row
 from trainers.data.splits import Keyed
 from trainers.data.tokenizer import frozen
 from trainers.data.tokens import Encoded
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.runtime import ControlTokens, as_text
 from trainers.tasks.next_token import NextToken, encoded_span
 

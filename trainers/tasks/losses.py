@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 from trainers.user_code import load_function, named_by_line
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -15,7 +15,8 @@ from trainers.data.sources import Row
 from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded
 from trainers.metrics.table import Rows
-from trainers.protocol.messages import DataRef, Finding
+from trainers.protocol.events import Finding
+from trainers.protocol.trial_spec import DataRef
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Settled, Sums
 from trainers.tasks.class_names import ClassNames

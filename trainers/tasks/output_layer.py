@@ -12,7 +12,7 @@ import torch
 
 from trainers.data.formats.base import names as first_names
 from trainers.data.sources import DataProblem
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks.label_names import HeadRows, head_names, rows_of_head
 
 

@@ -14,7 +14,7 @@ from trainers.data.sources import Row
 from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded
 from trainers.metrics.table import Rows
-from trainers.protocol.messages import Finding, Scale
+from trainers.protocol.events import Finding, Scale
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Sums
 from trainers.tasks.heads import SequenceHead, Texts, encode_texts, row_logits, texts_with

@@ -11,7 +11,7 @@ import torch
 from trainers.data.sources import Row
 from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded, TargetKind, Tokens
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch
 from trainers.tasks.next_token import NextToken, Targets

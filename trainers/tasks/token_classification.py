@@ -18,7 +18,8 @@ from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded, TargetKind, Tokens
 from trainers.metrics.entities import entity_counts, has_entities
 from trainers.metrics.table import Rows
-from trainers.protocol.messages import DataRef, Finding
+from trainers.protocol.events import Finding
+from trainers.protocol.trial_spec import DataRef
 from trainers.runtime import first_tokens
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Settled, Sums, Task

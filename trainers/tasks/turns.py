@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.runtime import ChatTemplate, ControlTokens, name_of
 from trainers.tasks.conversations import Conversation
 

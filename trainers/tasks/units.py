@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trainers.protocol.codec import to_json
-from trainers.protocol.messages import Scale
+from trainers.protocol.events import Scale
 
 AS_GIVEN = Scale(0.0, 1.0)
 """The scale of a head that predicts in the data's unit, as a checkpoint's head does."""

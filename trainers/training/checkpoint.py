@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load_file, save_file
 
 from trainers.protocol.codec import from_json, to_json
+from trainers.protocol.events import Evaluation
 from trainers.protocol.files import TrialPaths, replace_folder, sync_folder
-from trainers.protocol.messages import Evaluation
 
 if TYPE_CHECKING:
     from trainers.training.trainer import Trainer

@@ -17,7 +17,7 @@ from trainers.metrics.table import ROW_RESULTS, Rows, row_results
 from trainers.model.base import Base
 from trainers.model.load import resolve_precision
 from trainers.model.source import load_tokenizer
-from trainers.protocol.messages import Generation
+from trainers.protocol.trial_spec import Generation
 from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.training.batches import evaluation_batches, evaluation_tokens

@@ -15,7 +15,7 @@ from trainers.data.tokens import TargetKind, Tokens
 from trainers.metrics.generated import COLUMNS
 from trainers.metrics.table import Rows
 from trainers.model.source import pad_token_of, positions_of
-from trainers.protocol.messages import Generation
+from trainers.protocol.trial_spec import Generation
 from trainers.tasks.next_token import has_learned_prompt
 
 

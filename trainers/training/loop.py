@@ -16,18 +16,10 @@ from typing import Literal
 
 from trainers.memory import peak_rss_mb
 from trainers.model.base import Base
+from trainers.protocol.events import PAUSED, Evaluation, Failed, Resumed, Step, TrialReport, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import (
-    PAUSED,
-    Evaluation,
-    Failed,
-    Resumed,
-    Step,
-    TrialReport,
-    TrialResult,
-    TrialSpec,
-    Verdict,
-)
+from trainers.protocol.requests import Verdict
+from trainers.protocol.trial_spec import TrialSpec
 from trainers.training.checkpoint import Checkpoints, Progress
 from trainers.training.early_stopping import EarlyStopping
 from trainers.training.evaluation import save_rows

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trainers.lazy_bitsandbytes import bitsandbytes
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 OF_BITSANDBYTES = {
     "adamw_bnb_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit", "lion_32bit": "Lion", "lion_8bit": "Lion8bit",

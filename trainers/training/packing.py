@@ -14,7 +14,7 @@ import torch
 
 from trainers.data.sources import DataProblem
 from trainers.data.tokens import Tokens
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks.base import Batch
 
 TOLERANCE = 1e-3

@@ -11,7 +11,8 @@ import torch
 
 from trainers.memory import peak_rss_mb, rss_mb
 from trainers.model.base import Base
-from trainers.protocol.messages import Generation, Probed, TrialSpec
+from trainers.protocol.events import Probed
+from trainers.protocol.trial_spec import Generation, TrialSpec
 from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.evaluation import autocast
 from trainers.training.trainer import Trainer

@@ -16,7 +16,7 @@ from trainers.fast.enter import Shortcuts, make_fast
 from trainers.metrics.table import Rows
 from trainers.model.base import Base
 from trainers.model.load import put_adapter_on, resolve_precision, save_adapter
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
 from trainers.tasks.table import TASKS

@@ -15,7 +15,7 @@ from trainers.fast.shortcut import Unknown, reason
 from trainers.model.base import Base
 from trainers.model.load import put_adapter_on, resolve_precision
 from trainers.protocol.catalog import canonical_settings, default_settings
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.table import TASKS
 from trainers.training.batches import collate

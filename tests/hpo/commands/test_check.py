@@ -18,7 +18,8 @@ from tests.trainers.data.test_sources import write
 from trainers.data.sources import DataProblem, read_rows
 from trainers.data.tokens import Encoded
 from trainers.prepare.check import _tokens_over, check
-from trainers.protocol.messages import Check, DataRef, ModelRef, SourceRef, Workload
+from trainers.protocol.requests import Check
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, Workload
 from trainers.tasks.table import TASKS
 
 

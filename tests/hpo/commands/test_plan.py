@@ -13,7 +13,7 @@ from hpo.errors import ConfigError
 from hpo.paths import Home
 from hpo.terminal import Silent
 from tests.hpo.builders import INSPECTION, RATE, Said, Sweep, make_config
-from trainers.protocol.messages import Probed
+from trainers.protocol.events import Probed
 
 RANKS = {"lora_r": {"type": "int", "low": 4, "high": 16}}
 SMALL = Probed(1000, seconds_per_example=0.01, seconds_per_evaluation=1.0, memory_mb=100.0, adapter_mb=1.0)

@@ -6,7 +6,7 @@ from hpo.commands.preflight import warm_up
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from tests.hpo.builders import INSPECTION, make_config
-from trainers.protocol.messages import Loaded
+from trainers.protocol.events import Loaded
 
 
 def worker(request):

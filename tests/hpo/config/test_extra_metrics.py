@@ -11,7 +11,7 @@ from hpo.paths import Home
 from hpo.study.revision import changes_of
 from tests.hpo.builders import INSPECTION, make_config
 from trainers.protocol.catalog import GENERATED
-from trainers.protocol.messages import Generation
+from trainers.protocol.trial_spec import Generation
 
 CHAT = {"task": "chat"}
 

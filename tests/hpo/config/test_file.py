@@ -25,8 +25,8 @@ from tests.hpo.builders import INSPECTION, make_config, write_sweep
 from trainers.protocol.catalog import METHOD, METHODS, RESOURCES, TASKS, canonical_settings, default_settings
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import SourceRef, TrialSpec
 from trainers.protocol.settings import BUDGETS, FIELDS, LORA_METHODS, MOST, OPTIMIZERS
+from trainers.protocol.trial_spec import SourceRef, TrialSpec
 
 SMALLEST = "task: text-classification\nmodel: ./model\ndata: train.jsonl\n"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trainers.host import dispatch
-from trainers.protocol.messages import Export, Exported
+from trainers.protocol.events import Exported
+from trainers.protocol.requests import Export
 
 
 def work(request: Any) -> Iterator[Any]:

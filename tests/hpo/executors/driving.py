@@ -9,20 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainers.protocol.catalog import default_settings
-from trainers.protocol.messages import (
-    TERMINAL,
-    DataRef,
-    Evaluation,
-    ModelRef,
-    PreparedData,
-    Score,
-    SourceRef,
-    Train,
-    Trained,
-    TrialEvent,
-    TrialSpec,
-    Workload,
-)
+from trainers.protocol.events import TERMINAL, Evaluation, PreparedData, Trained, TrialEvent
+from trainers.protocol.requests import Score, Train
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
 HERE = Path(__file__).parent
 INSPECTION = PreparedData({"train": 1000}, [], "", "", "1" * 64, "0" * 64, 0, 0, 10000, 0, [])

@@ -12,7 +12,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from trainers.host import fake
-from trainers.protocol.messages import Evaluation, Event, Request, Train, TrialEvent, Verdict
+from trainers.protocol.events import Evaluation, Event, TrialEvent
+from trainers.protocol.requests import Request, Train, Verdict
 
 PLAN = "HPO_TEST_FILL"
 """JSON: {"disk": folder, "at": [trial, evaluation], "leave_kb": so much is left free, "weights_kb": of each trial}."""

@@ -18,19 +18,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from trainers.protocol.messages import (
-    PAUSED,
-    Evaluation,
-    Event,
-    Failed,
-    Loaded,
-    Request,
-    Scored,
-    Step,
-    Train,
-    TrialEvent,
-    Verdict,
-)
+from trainers.protocol.events import PAUSED, Evaluation, Event, Failed, Loaded, Scored, Step, TrialEvent
+from trainers.protocol.requests import Request, Train, Verdict
 
 Work = Generator[Event, Verdict | None, None]
 loaded_by: list[int] = []

@@ -22,15 +22,11 @@ from tests.hpo.executors.driving import (
     workload,
 )
 from trainers.host import fake
-from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import (
+from trainers.protocol.events import (
     PAUSED,
     TERMINAL,
     Evaluation,
-    Export,
     Failed,
-    Inspect,
-    Load,
     Loaded,
     PreparedData,
     Resumed,
@@ -40,8 +36,8 @@ from trainers.protocol.messages import (
     TrialEvent,
     TrialResult,
 )
-
-# --- rule 1: several requests at once ------------------------------------------------------------------
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.requests import Export, Inspect, Load
 
 
 def test_submit_returns_at_once(start, tmp_path):

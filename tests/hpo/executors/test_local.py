@@ -37,7 +37,9 @@ from tests.hpo.executors.driving import (
     workload,
 )
 from trainers.host import host
-from trainers.protocol.messages import Failed, Load, Loaded, Scored, TrialResult, encode
+from trainers.protocol.events import Failed, Loaded, Scored, TrialResult
+from trainers.protocol.messages import encode
+from trainers.protocol.requests import Load
 
 
 def test_two_trials_run_at_the_same_time_in_processes_of_their_own(local, tmp_path):

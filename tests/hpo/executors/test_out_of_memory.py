@@ -18,18 +18,10 @@ from tests.hpo.builders import scheduler
 from tests.hpo.executors.driving import HERE
 from tests.hpo.executors.tight import SPARED_PASSES
 from trainers.protocol.catalog import canonical_settings, default_settings
+from trainers.protocol.events import Loaded, PreparedData
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import (
-    DataRef,
-    Inspect,
-    Load,
-    Loaded,
-    ModelRef,
-    PreparedData,
-    SourceRef,
-    TrialSpec,
-    Workload,
-)
+from trainers.protocol.requests import Inspect, Load
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
 
 @pytest.fixture(scope="module")

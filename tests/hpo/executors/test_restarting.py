@@ -36,8 +36,9 @@ from tests.hpo.executors.driving import (
     workload,
 )
 from trainers.host import fake
+from trainers.protocol.events import Evaluation, Failed, Loaded, Resumed, Scored, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Failed, Load, Loaded, Resumed, Scored, Train, TrialResult
+from trainers.protocol.requests import Load, Train
 
 GONE = Failed("interrupted", "the trial host ended unexpectedly")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trainers.host import dispatch as trainer
-from trainers.protocol.messages import Event, Request, Train, Verdict
+from trainers.protocol.events import Event
+from trainers.protocol.requests import Request, Train, Verdict
 
 ROW_MB = 256
 ROOM_MB = 700

@@ -15,8 +15,8 @@ from hpo.search.finalists import run_finalists
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Sweep
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import TrialSpec
 from trainers.protocol.settings import FIELDS, Field
+from trainers.protocol.trial_spec import TrialSpec
 
 GOLDEN = Path(__file__).with_name("format-1")
 FINGERPRINTS = json.loads((GOLDEN / "fingerprints.json").read_text())

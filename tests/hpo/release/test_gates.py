@@ -7,7 +7,7 @@ import pytest
 from hpo.config.objective import Objective
 from hpo.release import gates
 from hpo.release.gates import choose
-from trainers.protocol.messages import Exported, Measurement
+from trainers.protocol.events import Exported, Measurement
 
 UP, DOWN = Objective("score", "maximize"), Objective("score", "minimize")
 

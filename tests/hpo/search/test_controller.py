@@ -36,19 +36,8 @@ from tests.hpo.builders import (
 )
 from trainers.host import fake
 from trainers.protocol.codec import to_json
-from trainers.protocol.messages import (
-    Evaluation,
-    Failed,
-    Finding,
-    Inspect,
-    Measure,
-    PreparedData,
-    Resumed,
-    Step,
-    Train,
-    Trained,
-    TrialResult,
-)
+from trainers.protocol.events import Evaluation, Failed, Finding, PreparedData, Resumed, Step, Trained, TrialResult
+from trainers.protocol.requests import Inspect, Measure, Train
 
 
 @pytest.fixture

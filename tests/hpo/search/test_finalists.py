@@ -15,7 +15,8 @@ from hpo.results.statistics import spread
 from hpo.results.tables import verdicts
 from hpo.search.finalists import contestants_of, repeats_of, repeats_planned, run_finalists
 from tests.hpo.builders import Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work
-from trainers.protocol.messages import Failed, Score, TrialResult
+from trainers.protocol.events import Failed, TrialResult
+from trainers.protocol.requests import Score
 
 BEST, GOOD, NEXT, FAIR, POOR = 1e-3, 9.6e-4, 8e-4, 5e-4, 1e-4
 """Learning rates and what the fake trainer makes of them: 0.855, 0.85, 0.83, 0.77, 0.61, each give or take 0.005."""

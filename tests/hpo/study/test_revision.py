@@ -16,7 +16,7 @@ from hpo.results.summary import summarize
 from hpo.study.revision import changes_of, differences, open_revision
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
-from trainers.protocol.messages import Evaluation
+from trainers.protocol.events import Evaluation
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},

@@ -18,7 +18,7 @@ from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
 from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_result
 from trainers.protocol.codec import fingerprint
-from trainers.protocol.messages import Step
+from trainers.protocol.events import Step
 
 MAKE_STORE = """
 import sys

@@ -24,7 +24,7 @@ from hpo.tracking.mlflow_tracker import Tracker
 from hpo.tracking.tensorboard import EventFile, TensorBoardTracker
 from tests.hpo.builders import INSPECTION, Killed, Recording, Sweep, make_config, stopping_after, work
 from trainers.protocol.codec import to_json
-from trainers.protocol.messages import Failed
+from trainers.protocol.events import Failed
 
 POINTS = [(5, {"train/loss": 4.0, "train/learning_rate": 0.5}), (10, {"train/loss": 2.0, "train/learning_rate": 0.25}),
           (10, {"validation/f1_macro": 0.5, "validation/loss": 2.5}), (15, {"train/loss": 1.0})]  # fmt: skip
@@ -37,7 +37,7 @@ import itertools, json, sys
 from pathlib import Path
 from hpo.tracking.tensorboard import EventFile
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 file = EventFile(Path(sys.argv[1]), from_json(TrialSpec, json.loads(sys.argv[2])))
 for examples in itertools.count():
     file.add(examples, {"train/loss": examples / 2})

@@ -9,7 +9,9 @@ import pytest
 from hpo.errors import ConfigError, RequestFailed
 from hpo.trials.calls import run_all
 from tests.hpo.builders import INSPECTION
-from trainers.protocol.messages import Failed, Finding, Load, Loaded, ModelRef, Probed, Step, Workload
+from trainers.protocol.events import Failed, Finding, Loaded, Probed, Step
+from trainers.protocol.requests import Load
+from trainers.protocol.trial_spec import ModelRef, Workload
 
 REQUEST = Load(Workload("chat", ModelRef("m"), None, 8, "fp32", "c"), INSPECTION)
 

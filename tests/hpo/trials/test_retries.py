@@ -15,7 +15,7 @@ from hpo.trials.retries import (
     is_disk_full,
 )
 from tests.hpo.builders import INSPECTION, make_config
-from trainers.protocol.messages import PAUSED, Failed
+from trainers.protocol.events import PAUSED, Failed
 
 
 @pytest.fixture

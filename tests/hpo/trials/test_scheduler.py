@@ -25,7 +25,7 @@ from tests.hpo.books import Books
 from tests.hpo.builders import INSPECTION, evaluation, make_config, scheduler
 from trainers.host import fake
 from trainers.host.in_turn import in_turn
-from trainers.protocol.messages import (
+from trainers.protocol.events import (
     PAUSED,
     Evaluation,
     Failed,
@@ -35,8 +35,8 @@ from trainers.protocol.messages import (
     Trained,
     TrialEvent,
     TrialResult,
-    TrialSpec,
 )
+from trainers.protocol.trial_spec import TrialSpec
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = RetryPolicy(retries=2, stall_minutes=30)

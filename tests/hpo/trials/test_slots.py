@@ -7,7 +7,7 @@ import pytest
 from hpo.trials import slots
 from hpo.trials.slots import MARGIN, Slots, available_memory_mb, choose_slots, cores, cpu_jobs, gpu_jobs, probes_at_once
 from tests.hpo.builders import INSPECTION
-from trainers.protocol.messages import Probed
+from trainers.protocol.events import Probed
 
 
 def probed(memory_mb):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from trainers.data.sources import DataProblem, marked_files, read_rows
-from trainers.protocol.messages import SourceRef
 from trainers.protocol.slices import parse_slice
+from trainers.protocol.trial_spec import SourceRef
 
 ROWS = [{"text": "one, two", "label": "a"}, {"text": 'a "quoted"\nline', "label": "b"}]
 

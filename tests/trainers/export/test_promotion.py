@@ -17,7 +17,8 @@ from trainers.export.promotion import export, measure_variant
 from trainers.model.load import load_base
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import Export, Inspect, Measure, ModelRef, SourceRef, TrialSpec
+from trainers.protocol.requests import Export, Inspect, Measure
+from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
 from trainers.runtime import Release
 
 RELEASED = [task for task in TASKS.values() if task.variants]

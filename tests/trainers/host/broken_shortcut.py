@@ -7,7 +7,8 @@ import sys
 from collections.abc import Generator
 
 from trainers.host import dispatch
-from trainers.protocol.messages import Event, Request, Verdict
+from trainers.protocol.events import Event
+from trainers.protocol.requests import Request, Verdict
 
 
 def work(request: Request) -> Generator[Event, Verdict | None, None]:

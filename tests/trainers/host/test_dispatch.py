@@ -16,13 +16,13 @@ from trainers.host.dispatch import work
 from trainers.host.host import _events_of, _Verdicts
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Load, Probe, Train
+from trainers.protocol.requests import Load, Probe, Train
 
 ROOT = Path(__file__).parents[3]
 WORKS = """
 import json, os, sys
 from trainers.protocol.codec import from_json
-from trainers.protocol.messages import Load, Train
+from trainers.protocol.requests import Load, Train
 from trainers.host.dispatch import work
 kinds = {"load": Load, "train": Train}
 requests = [from_json(kinds[kind], json.loads(given)) for kind, given in zip(sys.argv[1::2], sys.argv[2::2])]

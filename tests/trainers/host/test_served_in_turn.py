@@ -16,8 +16,10 @@ from hpo.executors.inline import InlineExecutor
 from hpo.executors.local import LocalExecutor
 from tests.hpo.executors.driving import next_event, run_to_end, until
 from trainers.host import dispatch
+from trainers.protocol.events import Evaluation, Failed, Scored, Step, TrialResult
 from trainers.protocol.files import TrialPaths, adapter_files, file_fingerprint
-from trainers.protocol.messages import Evaluation, Failed, Load, Score, Scored, Step, Train, TrialResult, TrialSpec
+from trainers.protocol.requests import Load, Score, Train
+from trainers.protocol.trial_spec import TrialSpec
 
 SMALL: dict[str, Any] = {"max_examples": 32, "learning_rate": 1e-3}
 DIVERGES: dict[str, Any] = {"max_examples": 32, "learning_rate": 1e30, "max_grad_norm": 1e30}

@@ -14,8 +14,9 @@ from hpo.executors.local import _HOST_ENVIRONMENT, LocalExecutor
 from hpo.trials.calls import run_alone
 from trainers.fast.enter import SHORTCUTS
 from trainers.protocol.codec import to_json
+from trainers.protocol.events import TERMINAL, Evaluation, Loaded, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import TERMINAL, Evaluation, Load, Loaded, Train, TrialResult
+from trainers.protocol.requests import Load, Train
 
 ROOT = Path(__file__).parents[3]
 ASIDE = """
@@ -88,7 +89,7 @@ def test_a_host_has_one_thread_after_the_try_out(workload, inspection):
     code = (
         "import json, os, sys\n"
         "from trainers.protocol.codec import from_json\n"
-        "from trainers.protocol.messages import Load\n"
+        "from trainers.protocol.requests import Load\n"
         "from trainers.host import dispatch\n"
         "list(dispatch.work(from_json(Load, json.loads(sys.argv[1]))))\n"
         "(base,) = dispatch._resident.values()\n"

@@ -27,8 +27,9 @@ from trainers.model.methods.peft_methods import wrapped
 from trainers.model.methods.table import METHODS
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import FOLDABLE_ADAPTERS
+from trainers.protocol.events import TrialResult
 from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, OWN_WEIGHTS, TrialPaths
-from trainers.protocol.messages import Inspect, TrialResult
+from trainers.protocol.requests import Inspect
 from trainers.training.evaluation import score_model
 
 

@@ -20,7 +20,8 @@ from trainers.data.sources import DataProblem
 from trainers.data.splits import SPLITS
 from trainers.prepare import clean_copy as cleaning
 from trainers.prepare.check import check
-from trainers.protocol.messages import Check, DataRef, ModelRef, SourceRef, Workload
+from trainers.protocol.requests import Check
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, Workload
 
 COLUMNS = {"text": "text", "label": "label"}
 BROKEN = ["not json", "[1]", '{"text": ""}', '{"text": "a film"}', '{"text": "\\ud83d", "label": "x"}']

@@ -14,7 +14,8 @@ from trainers.prepare.data_findings import MOST_KINDS, bounded
 from trainers.prepare.enough import Counts, why_empty
 from trainers.prepare.inspect import data_fingerprint
 from trainers.prepare.prepared import prepare
-from trainers.protocol.messages import DataRef, Finding, SourceRef
+from trainers.protocol.events import Finding
+from trainers.protocol.trial_spec import DataRef, SourceRef
 
 
 def test_problems_of_rows_are_listed_by_kind_and_counted():

@@ -8,27 +8,20 @@ import json
 import pytest
 
 from trainers.protocol.codec import from_json, to_json
-from trainers.protocol.files import write_atomically
-from trainers.protocol.messages import (
-    DataRef,
+from trainers.protocol.events import (
     Evaluation,
     Failed,
     Finding,
-    ModelRef,
     PreparedData,
     Resumed,
-    Score,
-    SourceRef,
-    Train,
     Trained,
     TrialEvent,
     TrialResult,
-    TrialSpec,
-    Workload,
-    decode,
-    encode,
-    only_device,
 )
+from trainers.protocol.files import write_atomically
+from trainers.protocol.messages import decode, encode
+from trainers.protocol.requests import Score, Train
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload, only_device
 
 DATA = DataRef(SourceRef("t"), None, None, {"messages": "messages"}, 0.1, 5.0, 0)
 WORKLOAD = Workload("chat", ModelRef("m"), DATA, 64, "auto", "cache")

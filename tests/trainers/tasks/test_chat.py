@@ -9,7 +9,7 @@ from trainers.data.sources import Row
 from trainers.data.splits import Keyed
 from trainers.model.load import load_base
 from trainers.model.source import load_tokenizer
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks.base import Batch
 from trainers.tasks.chat import Chat
 from trainers.tasks.conversations import Conversation

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from trainers.model.load import load_base
-from trainers.protocol.messages import TrialResult
+from trainers.protocol.events import TrialResult
 from trainers.tasks.losses import class_weighted, cross_entropy, focal, own_loss, smoothed
 from trainers.training.evaluation import own_values
 from trainers.training.trainer import Trainer

@@ -8,7 +8,7 @@ from trainers.data.running_text import Text
 from trainers.data.sources import DataProblem, Row
 from trainers.data.splits import Keyed
 from trainers.model.source import load_tokenizer
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.tasks.instruct import parse_template
 from trainers.tasks.spans import places_and_tags
 from trainers.tasks.table import TASKS

@@ -12,7 +12,8 @@ from trainers.data.tokens import Tokens
 from trainers.model.load import load_base
 from trainers.model.source import load_tokenizer
 from trainers.prepare.inspect import inspect
-from trainers.protocol.messages import Finding, Inspect
+from trainers.protocol.events import Finding
+from trainers.protocol.requests import Inspect
 from trainers.tasks.losses import contrastive
 from trainers.tasks.text_similarity import TextSimilarity, cosines
 from trainers.training.batches import collate

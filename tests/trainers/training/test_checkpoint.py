@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from trainers.model.load import load_base
+from trainers.protocol.events import Evaluation, Failed, Resumed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Failed, Resumed, Step, TrialResult
 from trainers.training import loop
 from trainers.training.loop import train
 from trainers.training.trainer import Trainer

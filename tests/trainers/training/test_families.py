@@ -13,7 +13,8 @@ from trainers.model.load import load_adapter, load_base, merge
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METHODS, METRICS, TASKS, canonical_settings, default_settings
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Inspect, TrialSpec
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import TrialSpec
 from trainers.training.evaluation import score_model
 
 

@@ -19,7 +19,8 @@ from trainers.metrics.table import row_results
 from trainers.model.load import load_base, put_adapter_on
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import GENERATED, METHODS, TASKS, canonical_settings, default_settings
-from trainers.protocol.messages import Generation, Inspect, TrialSpec
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import Generation, TrialSpec
 from trainers.training.evaluation import Evaluator, own_values, score_model
 from trainers.training.generation import Answer, compare_answers, prompt_and_reference, sampled_rows
 

@@ -9,8 +9,8 @@ import torch
 
 from trainers.data.tokens import Tokens
 from trainers.model.load import load_adapter, load_base
+from trainers.protocol.events import Evaluation, Failed, Step
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.messages import Evaluation, Failed, Step
 from trainers.training.evaluation import score_model
 from trainers.training.trainer import Trainer
 
@@ -120,7 +120,7 @@ def test_a_head_that_shares_its_names_with_the_body_is_trained_alone(tmp_path, t
 
     from trainers.model.load import put_adapter_on
     from trainers.protocol.catalog import canonical_settings, default_settings
-    from trainers.protocol.messages import DataRef, ModelRef, SourceRef, TrialSpec, Workload
+    from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
     config = RobertaConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,

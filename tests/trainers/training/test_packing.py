@@ -12,7 +12,8 @@ from trainers.data.sources import DataProblem
 from trainers.model.load import load_base
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import canonical_settings, default_settings
-from trainers.protocol.messages import Inspect, TrialSpec
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import TrialSpec
 from trainers.training.batches import collate
 from trainers.training.packing import check_rows_apart
 from trainers.training.trainer import Trainer

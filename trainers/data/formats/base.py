@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 MAX_PLACES = 3
 MAX_NAMES = 10

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainers.data.formats.base import Entry, Reading, Row, names, refused
 from trainers.data.formats.features import Decoder, Undecodable, declared_features, decoders
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 BATCH = 1024
 """Rows that are read at a time."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from trainers.data.formats.base import Entry, Reading, Row, names, refused
 from trainers.data.formats.quoting import Record, Swallowing, surely_quoted
 from trainers.data.formats.text_files import opened
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 SAMPLE = 1000

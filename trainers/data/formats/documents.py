@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainers.data.formats.base import Entry, Reading, Row
 from trainers.data.formats.text_files import opened
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 BETWEEN_PARAGRAPHS = r"(?:\A|\n)(?:[^\S\n]*\n)+|\n\Z"
 """One or more empty lines, or the end of the last line."""

@@ -15,7 +15,7 @@ from typing import Any
 from trainers.data.formats.base import Entry, Reading, names, refused
 from trainers.data.formats.json_text import NotJson, Parser, has_half_characters, named_twice, row_of
 from trainers.data.formats.text_files import opened
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 LINES = "one object a line"
 LIST = "expected a list of objects"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainers.data.formats.base import Entry, Row, names
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 MAX_DEPTH = 100
 """The deepest nesting of lists and objects; Python fails at some hundreds, depending on the caller's depth."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trainers.data.formats.base import Entry, Reading, Row, refused
 from trainers.data.formats.text_files import opened
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 
 _DOCUMENT = re.compile(r"-DOCSTART-(\s|$)|#\s?(begin|end) document\b")
 _BLANKS = re.compile(r"[ \t]+")

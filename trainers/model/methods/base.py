@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from trainers.model.base import Base
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 Batches = Iterable[Mapping[str, torch.Tensor]]
 """Inputs of the model, int64 [rows, tokens], without targets."""

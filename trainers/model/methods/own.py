@@ -12,7 +12,7 @@ from trainers.model.base import Base
 from trainers.model.methods.base import Batches, Method
 from trainers.model.methods.targets import attention_outputs, feed_forward_outputs
 from trainers.protocol.files import OWN_WEIGHTS
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 
 class Full(Method):

@@ -36,7 +36,7 @@ from trainers.model.methods.targets import (
     target_modules,
 )
 from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 _TASK_TYPES = {
     "text-classification": "SEQ_CLS", "multi-label-classification": "SEQ_CLS", "regression": "SEQ_CLS",

@@ -20,7 +20,7 @@ from trainers.model.methods.base import Batches
 from trainers.model.methods.peft_methods import Peft, merged_into_base, modules_to_save
 from trainers.model.methods.targets import linear_layers, straighten
 from trainers.protocol.files import ADAPTER_CONFIG
-from trainers.protocol.messages import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec
 
 
 class QuantizedLora(Peft):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trainers.data.sources import DataProblem
-from trainers.protocol.messages import Finding
+from trainers.protocol.events import Finding
 from trainers.protocol.settings import mapping_of
 
 _ATTENTION = ("attn", "attention")

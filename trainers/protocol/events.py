@@ -1,0 +1,279 @@
+"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainers.protocol.catalog import Family
+
+Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress between two evaluations."""
+
+    step: int
+    examples: int
+    loss: float | None
+    """Mean since the last one sent; None for a sign of life between two points of the curve (see `logging_steps`)."""
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation; `fraction` of the trial's budget is spent. The trainer now waits for a verdict."""
+
+    index: int
+    fraction: float
+    step: int
+    examples: int
+    tokens: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The trial continues from a checkpoint; `evaluations` came before it and have their verdicts already."""
+
+    step: int
+    examples: int
+    evaluations: list[Evaluation]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem in data or model, found by the trainer: where, what, and what would be right."""
+
+    where: str
+    found: str
+    expected: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial, or a whole request, ended without a result. For cause `data`, `findings` names every problem."""
+
+    cause: Cause
+    message: str
+    findings: list[Finding] = field(default_factory=list)
+
+
+PAUSED = Failed("interrupted", "paused at a checkpoint")
+"""How a trial ends that took the verdict `pause`."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Numbers are learned as (number - mean) / std, and given back in their own unit."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What the data and model turned out to be."""
+
+    rows: dict[str, int]
+    """Rows in train, validation and test after the cut."""
+    labels: list[str]
+    tokens_dir: str
+    model_dir: str
+    """The base model's folder; for a hub id, where the hub's cache has it."""
+    fingerprint: str
+    """Hash of the rows and how they were cut and tokenized."""
+    model_fingerprint: str
+    duplicates: int
+    """Rows dropped because the same input came before."""
+    truncated: int
+    """Rows that fill `max_length`, over all splits: all but those of just that length were cut."""
+    train_tokens: int
+    gpus: int
+    """CUDA devices that trials may use."""
+    notes: list[str]
+    gpu_memory_mb: float = 0.0
+    """Free on the fullest of them."""
+    family: Family = "encoder"
+    """What kind of model the base is."""
+    max_length: int | None = None
+    """The longest row in tokens: as the YAML says, or what the model takes where it says nothing."""
+    scale: Scale | None = None
+    """Of the numbers that are learned; None where there are none."""
+    unreleasable: dict[str, str] = field(default_factory=dict)
+    """Method -> why its champion cannot be released; methods whose champion can are left out."""
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One split as a trial will see it."""
+
+    rows: int
+    duplicates: int
+    """Rows whose input came before in the same split."""
+    shared: dict[str, int]
+    """Other split -> rows that are in both."""
+    labels: dict[str, int]
+    """Label -> rows (or words) that have it; empty without labels."""
+    token_percentiles: dict[str, int]
+    """`p50`, `p90`, `p99`, `max` of the tokens of a row, uncut."""
+    too_long: int
+    """Rows longer than `max_length`."""
+    tokens_cut: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a rendered row: whether its tokens count in the loss."""
+
+    text: str
+    is_learned: bool
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One training row as the model sees it."""
+
+    pieces: list[Piece]
+    target: str = ""
+    """What is to be answered, where that is no part of the text."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that the clean copy does not have."""
+
+    split: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class CleanCopy:
+    """What was written, and in what it differs from the sources."""
+
+    dir: str
+    rows: dict[str, int]
+    """Of each split that the data names."""
+    dropped: list[Dropped]
+    marked_files: list[str]
+    """Files whose byte order mark the copy does not have."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `Check` found. Where a clean copy was asked for, `findings` has none of single rows: those were dropped."""
+
+    findings: list[Finding]
+    splits: dict[str, SplitFacts]
+    examples: list[Rendered]
+    notes: list[str]
+    max_length: int
+    """Longest row in tokens."""
+    copy: CleanCopy | None = None
+    """Only where there are no findings."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a host holds from now on, and how long loading took."""
+
+    parameters: int
+    """Of the base model; 0 without one."""
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+    """What trials on this host do otherwise than usual; the same numbers, but not as fast."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Metrics of a model on the rows of one split."""
+
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a trial of this spec would cost, extrapolated from a few seconds of it."""
+
+    trainable_parameters: int
+    seconds_per_example: float
+    seconds_per_evaluation: float
+    memory_mb: float
+    """Of the trial alone: on a CPU what it needs beside the shared base model, on a GPU all it holds there."""
+    adapter_mb: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended: `metrics` and `value` are those of its best evaluation, whose adapter is kept."""
+
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None
+    metrics: dict[str, float]
+    best_index: int | None
+    evaluations: list[Evaluation]
+    stopped_by: Literal["budget", "early_stopping", "pruner", "trial_minutes", "sweep_budget", "failure"]
+    seconds: float
+    """Training and evaluating, all attempts together, without what a kill undid."""
+    trainable_parameters: int = 0
+    peak_rss_mb: float = 0.0
+    adapter_mb: float = 0.0
+    cause: Cause | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Variants that were written, and torch's numbers for the merged fp32 model on the same rows."""
+
+    metrics: dict[str, float]
+    variants: list[str]
+    failures: dict[str, str]
+    """Variant -> why it could not be written."""
+    seconds: float
+    latency_p50_ms: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One variant as measured in onnxruntime."""
+
+    variant: str
+    metrics: dict[str, float]
+    max_logit_diff: float
+    size_mb: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    tokens_per_second: float | None = None
+
+
+TrialReport = Step | Evaluation | Resumed | TrialResult | Failed
+
+TRIAL_ENDS = (TrialResult, Failed)
+"""Reports that end a trial: nothing of it follows."""
+
+
+@dataclass(frozen=True)
+class TrialEvent:
+    """What happened to one trial of a `Train` request. The number is around the report, not in it: `TrialResult` and
+    `Evaluation` are stored too, in a folder or study that says whose they are."""
+
+    trial: int
+    report: TrialReport
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Every trial of a `Train` request has ended, each with a `TrialEvent` that says how."""
+
+
+Event = (
+    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | Measurement | Failed
+)  # fmt: skip
+
+TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, Failed)

@@ -1,0 +1,128 @@
+"""What `hpo` asks of `trainers`, and its verdicts on trials under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainers.protocol.events import PreparedData
+from trainers.protocol.settings import Setting
+from trainers.protocol.trial_spec import TrialSpec, Workload
+
+Verdict = Literal["go", "stop", "pause"]
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """What a trial may ask of the model: a method, with those of its settings that `ASKED_OF_MODEL` names."""
+
+    method: str
+    settings: dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What trials and release will ask of the model. No part of a trial: it only decides what is looked at first."""
+
+    plans: list[MethodPlan] = field(default_factory=list)
+    """Every different one that the search space holds."""
+    searched: list[str] = field(default_factory=list)
+    """Names of the dimensions, for messages."""
+    release: Literal["no", "if possible", "asked"] = "no"
+    """`asked`: the YAML says `promote:`, so a champion that can never be released is an error."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Read, check, cut and tokenize the data; look at the model's files. Loads no weights."""
+
+    workload: Workload
+    intent: Intent = field(default_factory=Intent)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read and check the data whatever is wrong with it, and describe it."""
+
+    workload: Workload
+    clean_dir: str | None = None
+    """A new folder for a clean copy of the rows. Without one, nothing is written."""
+    intent: Intent = field(default_factory=Intent)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Make resident in the host what later requests start warm with: all that trials import, and the base model."""
+
+    workload: Workload
+    inspection: PreparedData | None
+    """None before the data is inspected: then there is no model yet."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Evaluate on one split: the untouched base model, or the adapter that the trial `spec` kept."""
+
+    workload: Workload
+    inspection: PreparedData
+    threads: int
+    devices: tuple[str, ...]
+    """As in `TrialSpec`."""
+    split: Literal["validation", "test"] = "validation"
+    spec: TrialSpec | None = None
+    rows_file: str | None = None
+    """Where per-row results go, as .npy (see `trainers/metrics/table.py`)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Train a few steps of a trial, measure, keep nothing."""
+
+    spec: TrialSpec
+    inspection: PreparedData
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one trial, or several in one process. They share a workload; their numbers differ."""
+
+    specs: tuple[TrialSpec, ...]
+    inspection: PreparedData
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The only trial, for trainers that take one a request. Raises `ValueError` where there are several."""
+        if len(self.specs) != 1:
+            raise ValueError(
+                f"{len(self.specs)} trials in one request; this trainer takes exactly one (an error in hpo, not in "
+                "your sweep)"
+            )
+        return self.specs[0]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Merge a trial's adapter in fp32, write the ONNX variants and torch's own numbers beside them."""
+
+    spec: TrialSpec
+    inspection: PreparedData
+    variants: list[str]
+    dir: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Run one exported variant in onnxruntime over the validation rows."""
+
+    variant: str
+    dir: str
+    """The folder that `Export` wrote to."""
+    rows: str
+    """The validation rows, as JSONL."""
+    threads: int
+    labels: list[str] | None = None
+    """Names of the rows' labels, where the release is of another sweep: its own are matched by name, and there are no
+    logits of torch's to compare with."""
+
+
+Request = Inspect | Check | Load | Score | Probe | Train | Export | Measure

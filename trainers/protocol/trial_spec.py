@@ -1,0 +1,170 @@
+"""One trial, complete: the base model, the data, and the settings that decide its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from trainers.protocol.codec import fingerprint, to_json, to_record, was
+from trainers.protocol.fingerprints import counted_fields, counted_settings
+from trainers.protocol.settings import Setting
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A base model: a folder, or a hub id with a revision."""
+
+    source: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    adapter: str | None = None
+    """Folder of an earlier PEFT adapter, folded into the weights when they are loaded, or of weights in their place."""
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """The rows of one split: those of files (an absolute path, or a pattern of them), or of a hub id."""
+
+    source: str
+    config: str | None = None
+    """Of a hub id: the name of one of its configurations."""
+    revision: str | None = None
+    """Of a hub id: a branch, tag or commit."""
+    split: str | None = None
+    """Which rows, as `slices.py` reads it. Left out: all rows of files, a hub id's split of the same name."""
+    files: list[str] = field(default_factory=list)
+    """Where only some of a folder's files are meant: the absolute paths of these."""
+
+    def __str__(self) -> str:
+        return self.source if self.split is None else f"{self.source} {self.split}"
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the source is a hub id, not files."""
+        return not Path(self.source).is_absolute()
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """Where the rows are and how they are cut. Sizes: a share of the rows below 1, else a number of rows."""
+
+    train: SourceRef
+    validation: SourceRef | None
+    test: SourceRef | None
+    columns: dict[str, str]
+    validation_size: float
+    test_size: float
+    seed: int
+    documents: str = "file"
+    """What one text of a `.txt` file is, for causal-lm: its `file`, `paragraph`, `line`, or what a separator parts."""
+    label_names: list[str] = field(default_factory=list)
+    """Of labels or tags that the data holds as numbers, in their order from 0; empty where it has names itself."""
+
+    def without_places(self) -> dict[str, Any]:
+        """How the rows are read and cut, as plain values, without where they lie. A default that came later is left
+        out, so that data which is read as before has the hash that it had."""
+        content: dict[str, Any] = to_json(self)
+        for split in ("train", "validation", "test"):
+            del content[split]
+        if self.documents == "file":
+            del content["documents"]
+        if not self.label_names:
+            del content["label_names"]
+        return content
+
+    def sources(self) -> dict[str, SourceRef]:
+        """Those of the splits that have one of their own."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: source for name, source in named.items() if source is not None}
+
+    def with_sources(self, sources: Mapping[str, SourceRef]) -> DataRef:
+        """The same data with these sources in place of those of the same splits."""
+        given = {**self.sources(), **sources}
+        return replace(self, train=given["train"], validation=given.get("validation"), test=given.get("test"))
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How much is generated for metrics of generated text: answers to so many validation rows, greedily."""
+
+    examples: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What all trials of a sweep share."""
+
+    task: str
+    model: ModelRef
+    data: DataRef
+    max_length: int
+    precision: str
+    cache_dir: str
+    """Folder for tokenized data, shared between sweeps, keyed by content."""
+    code_dir: str = ""
+    """The YAML's folder; functions that users write lie below it."""
+    metrics: list[str] = field(default_factory=list)
+    """Besides the task's: names of generated-text metrics, and a user's own functions, FILE.py:FUNCTION."""
+    generation: Generation | None = None
+    """None where no metric asks for generated text."""
+    max_length_is_given: bool = True
+    """Whether the YAML says `max_length`. Where it does not, a model of fewer positions decides."""
+    clock: str = ""
+    """What chat templates that print the date are shown, as local ISO time; empty: now. A sweep has one, or it would
+    have other tokens tomorrow."""
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial, complete: nothing else decides its numbers but `threads` and the machine."""
+
+    number: int
+    workload: Workload
+    method: str
+    settings: dict[str, Setting]
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    max_examples: int
+    largest_budget_examples: int = field(metadata=was("full_examples"))
+    """The largest budget of any trial of the sweep: evaluations fall at equal shares of this one in all of them."""
+    seed: int
+    inputs_hash: str = field(metadata=was("inputs"))
+    """Hash of the data as cut and of the base model: equal paths may hold other content."""
+    threads: int
+    devices: tuple[str, ...] = field(metadata=was("device", read=lambda device: [device]))
+    """`cpu`, or one `cuda:N` or several."""
+    dir: str
+    micro_batch_halvings: int = field(metadata=was("halvings"), default=0)
+    """How often the micro-batch was halved because memory ran out; the effective batch stays."""
+
+    @property
+    def device(self) -> str:
+        """The only device of a trial. Raises `ValueError` where it has several."""
+        return only_device(self.devices)
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides the result; equal specs give equal numbers on one machine."""
+        content = to_record(self)
+        for place in ("number", "threads", "device", "dir", "halvings"):
+            del content[place]
+        # Where data, model and cache lie does not matter: what they hold is in `inputs_hash`.
+        workload = content["workload"]
+        del workload["cache_dir"], workload["code_dir"], workload["model"]["source"], workload["model"]["adapter"]
+        del workload["max_length_is_given"], workload["clock"]
+        workload["data"] = self.workload.data.without_places()
+        content["workload"] = counted_fields(Workload, workload)
+        content["settings"] = counted_settings(self.settings)
+        return fingerprint(counted_fields(TrialSpec, content))
+
+
+def only_device(devices: tuple[str, ...]) -> str:
+    """The one of `devices`. Raises `ValueError` for several: no trainer spreads a model over devices yet."""
+    if len(devices) != 1:
+        raise ValueError(
+            f"{len(devices)} devices for one trial ({', '.join(devices[:10])}); this trainer uses exactly one "
+            "(an error in hpo, not in your sweep)"
+        )
+    return devices[0]
