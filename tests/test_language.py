@@ -13,24 +13,6 @@ import pytest
 
 from tests.maps import MAP, ROOT
 
-PENDING: frozenset[str] = frozenset(
-    {
-        "hpo/commands",
-        "hpo/config",
-        "hpo/executors",
-        "hpo/results",
-        "hpo/search",
-        "hpo/study",
-        "hpo/trials",
-        "trainers/fast",
-        "trainers/host",
-        "trainers/protocol",
-        "trainers/training",
-        "search_spaces/README.md",
-    }
-)
-"""Wings and pages that other changes under way are rewriting; empty this when they are in."""
-
 BAD_WORDS = (
     (r"\btold\b", "say who reports what, or name the thing that is recorded"),
     (r"\b(is|are) to be (had|found|read|done|made)\b", "is available, must be ..."),
@@ -132,16 +114,7 @@ def _is_a_sentence(docstring: str) -> bool:
     return ends and not first[0].islower() and 2 <= len(first.split()) <= 45
 
 
-def _pending(name: str) -> object:
-    marks = pytest.mark.skip(reason="another change rewrites it") if name in PENDING else ()
-    return pytest.param(name, marks=marks, id=name)
-
-
-def test_only_real_places_are_pending():
-    assert not [name for name in PENDING if not (ROOT / name).exists()]
-
-
-@pytest.mark.parametrize("wing", [_pending(wing) for wing in _wings()])
+@pytest.mark.parametrize("wing", _wings())
 def test_every_public_definition_says_what_it_is(wing):
     definitions = list(_definitions(wing))
     assert not [d.where for d in definitions if not d.docstring], "no docstring"
@@ -182,7 +155,7 @@ def _refused(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("wing", [_pending(wing) for wing in _wings()])
+@pytest.mark.parametrize("wing", _wings())
 def test_what_a_person_reads_is_plain(wing):
     found = [
         f"{path.relative_to(ROOT)}:{line}: {what}"
@@ -196,7 +169,7 @@ def test_what_a_person_reads_is_plain(wing):
 PAGES = ("README.md", "hpo/README.md", "trainers/README.md", "search_spaces/README.md", "docker/README.md")
 
 
-@pytest.mark.parametrize("page", [_pending(page) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_plain(page):
     """Without its map of files, which docstrings make."""
     assert not _refused(MAP.sub("", (ROOT / page).read_text()))

@@ -56,10 +56,10 @@ def _new_folder(given: Path) -> Path:
     except ValueError as error:
         raise UsageError(f"--fix {clipped(str(given))}: {error}; name a new folder") from error
     if os.path.lexists(given):  # a link that leads nowhere, too
-        raise UsageError(f"--fix {given}: is there already; name a new folder")
+        raise UsageError(f"--fix {given}: already exists; choose a new folder")
     there = next(place for place in path.parents if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        why = "may not be written to" if there.is_dir() else "is a file"
+        why = "cannot be written to" if there.is_dir() else "is a file"
         raise UsageError(f"--fix {given}: {there} {why}; name a new folder elsewhere")
     return path
 

@@ -102,22 +102,21 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
         "gpus": inspection.gpus,
         "cores": cores(),
         "available_memory_mb": available_memory_mb(),
-        "probes": [
-            {
-                "point": name,
-                "params": point,
-                **to_json(probed),
-                "trial_seconds": seconds[name],
-                "seconds_per_step": probed.seconds_per_example * _batch_size(config, point),
-            }
-            for name, (point, probed) in probes.items()
-        ],
+        "probes": [_shown(config, name, *probes[name], seconds[name]) for name in probes],
         "seconds": total_s,
         "ends_by": ends_by,
         "ends_at": _moment(time.time() + total_s),
         "cost": None if cost is None else total_s / 3600 * cost,
         "notes": list(inspection.notes),
     }
+
+
+def _shown(config: SweepConfig, name: str, point: Point, probed: Probed, seconds: float) -> dict[str, Any]:
+    """One corner as `hpo plan --json` prints it."""
+    per_step = probed.seconds_per_example * _batch_size(config, point)
+    return {
+        "point": name, "params": point, **to_json(probed), "trial_seconds": seconds, "seconds_per_step": per_step,
+    }  # fmt: skip
 
 
 def trial_seconds(config: SweepConfig, inspection: PreparedData, point: Point, probed: Probed) -> float:

@@ -91,6 +91,7 @@ def raise_refusal(summary: SweepSummary) -> None:
 
 
 def say_data(sweep: SweepContext) -> None:
+    """Say how many rows each split has, what a trial will see of them, and what to know of the data."""
     rows = sweep.inspection.rows
     sweep.view.say(
         f"{rows['train']:,} training rows, {rows['validation']:,} validation, {rows['test']:,} test (sealed); "

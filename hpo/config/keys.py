@@ -168,14 +168,14 @@ class Text(Value):
 
 @dataclass(frozen=True)
 class Flag(Value):
-    """true or false."""
+    """A key that is true or false."""
 
     def read(self, section: Section) -> Any:
         """The flag as `bool`."""
         return section.flag(self.name, self.default)
 
     def shape(self) -> dict[str, Any]:
-        """true or false."""
+        """A key that is true or false."""
         return {"type": "boolean"}
 
 

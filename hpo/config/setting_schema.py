@@ -57,7 +57,7 @@ def dimension_schema(field: Field) -> Schema:
 
 
 def training_group() -> Group:
-    """`training:`: every setting, and the names of TrainingArguments that stand for one."""
+    """Schema of `training:`. It has every setting, and the names of TrainingArguments that stand for one."""
     settings = [_setting_key(field) for name, field in FIELDS.items() if "." not in name]
     nested = [_setting_key(field) for name, field in FIELDS.items() if "." in name]
     stopping = Group("early_stopping", None, "when a trial stops itself", keys=tuple(nested))
@@ -70,7 +70,7 @@ def training_group() -> Group:
 
 
 def space_group() -> Group:
-    """`search_space:`: every setting that can be a dimension, and the method."""
+    """Schema of `search_space:`. It has every setting that can be a dimension, and the method."""
     fields = [METHOD, *(field for field in FIELDS.values() if field.searchable)]
     dimensions = [Described(f.name, None, f.help, described=dimension_schema(f)) for f in fields]
     return Group("search_space", None, "what is searched; empty, it is a single fine-tune", keys=tuple(dimensions))

@@ -182,7 +182,7 @@ class SweepConfig:
         return [*names, name][0]
 
     def place(self, key: str) -> str:
-        """`FILE:LINE: key.path` of a key of the file; any other text as it is."""
+        """The place of a key of the file, as `FILE:LINE: key.path`; any other text unchanged."""
         key, colon, rest = key.partition(": ")  # "data: FILE"
         path = tuple(key.split("."))
         if path == ("model",) and ("model", "source") in self.written.lines:

@@ -71,7 +71,7 @@ class Written:
     """Key paths without a value: `hours:`, where `hours: null` has one."""
 
     def where(self, path: tuple[str, ...]) -> str:
-        """`FILE:LINE: key.path`; a key that is not there has the line of the section around it."""
+        """The place of a key, as `FILE:LINE: key.path`; a missing key has the line of the section around it."""
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 1)
         at = ".".join(clipped(part) for part in path)
         return f"{self.file}:{line}: {at}" if path else f"{self.file}:{line}"
@@ -132,7 +132,7 @@ def _compose(text: str, path: Path) -> tuple[Any, list[tuple[str, yaml.Node]]]:
         raise not_yaml(error.problem_mark.line + 1 if error.problem_mark else 1, str(error.problem)) from error
     except (ValueError, OverflowError) as error:  # an escape such as \Uffffffff
         line = loader.line + 1 if loader else 1
-        raise not_yaml(line, "an escape that is no character") from error
+        raise not_yaml(line, "an escape that does not name a character") from error
     except RecursionError as error:
         raise ConfigError([Problem(str(path), "is nested too deeply to be read")]) from error
 
@@ -214,12 +214,13 @@ class _Reader:
             self.problem(node, (*path, "<<"), "contains itself")
             return []
         if len(sources) < len(named):
-            self.problem(node, (*path, "<<"), "merges what is no mapping", "expected <<: *NAME of an anchored mapping")
+            found = "merges something that is not a mapping"
+            self.problem(node, (*path, "<<"), found, "expected <<: *NAME of an anchored mapping")
         return sources
 
     def _key(self, node: yaml.Node, path: tuple[str, ...]) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            self.problem(node, path, "has a key that is no text", "expected name: value")
+            self.problem(node, path, "has a key that is not text", "expected name: value")
             return ""
         return self._characters(node, path)
 

@@ -37,7 +37,7 @@ class Section:
         return list(self._values)
 
     def where(self, *keys: str) -> str:
-        """`FILE:LINE: key.path` of a key below this section."""
+        """The place of a key below this section, as `FILE:LINE: key.path`."""
         return self.written.where((*self._path, *keys))
 
     def problem(self, found: str, expected: str = "", *keys: str) -> None:
@@ -105,7 +105,7 @@ class Section:
         return int(self.number(key, default, lambda v: low <= v <= (high or most) and v == int(v), right, most))
 
     def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
+        """The value of a key that is true or false."""
         if self._is_left_out(key):
             return default
         value = self.raw(key)
@@ -135,12 +135,6 @@ class Section:
     def child(self, key: str, values: Mapping[str, Any]) -> Section:
         """A section at `key` with values of its own, for a key that has a short form."""
         return Section(values, (*self._path, key), self.written, self.problems)
-
-    def refuse_unbuilt(self, key: str, what: str) -> None:
-        """A key of the grammar that does nothing yet is refused, never ignored."""
-        if key in self._values:
-            self.problem("is not built yet", f"remove it ({what})", key)
-            self._asked.append(key)
 
     def finish(self) -> None:
         """Report every key that was not asked for as unknown."""

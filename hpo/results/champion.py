@@ -25,6 +25,7 @@ class Champion:
 
 
 def is_feasible(record: TrialRecord, constraints: Constraints) -> bool:
+    """Whether a trial has a result that keeps all constraints."""
     return record.result is not None and all(by <= 0 for by in excess(record.result, constraints).values())
 
 

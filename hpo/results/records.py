@@ -54,6 +54,7 @@ class TrialRecord:
 
     @property
     def is_over(self) -> bool:
+        """Whether the trial has ended, with a result or as failed."""
         return self.state != "running"
 
     @property

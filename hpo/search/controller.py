@@ -13,7 +13,7 @@ from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
 from hpo.study.study import Study
 from hpo.trials.context import SweepContext
-from hpo.trials.job import Job
+from hpo.trials.job import Job, TrialController
 from hpo.trials.retries import SAME_CRASHES
 from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
 from trainers.protocol.events import Evaluation, Step, TrialResult
@@ -22,7 +22,7 @@ from trainers.protocol.requests import Verdict
 from trainers.protocol.settings import Setting
 
 
-class SearchController:
+class SearchController(TrialController):
     """One sweep's search: a `hpo.trials.scheduler.TrialController`."""
 
     def __init__(self, sweep: SweepContext, proposals: Proposals, repeats: int = 0) -> None:
@@ -61,7 +61,7 @@ class SearchController:
             return ""
         log = self._fetch(self._sweep.paths.trial(failures[-1].number).log)
         where = f"; its log is {log}" if log.exists() else ""
-        again = "; mend that, and the same command tries again" if result.cause == "crash" else ""
+        again = "; fix that, and the same command tries again" if result.cause == "crash" else ""
         return f"; the last one: {result.cause}: {result.message}{where}{again}"
 
     # --- what to run -------------------------------------------------------------------------------------

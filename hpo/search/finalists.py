@@ -17,7 +17,7 @@ from hpo.results.records import TrialRecord
 from hpo.results.statistics import Draws, Spread, compare, interval, resample, spread
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
-from hpo.trials.job import Job
+from hpo.trials.job import Job, TrialController
 from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.trial_files import finished_on_disk, prepare_folder, read_rows, rows_of, write_examples, write_result
 from trainers.metrics.table import Rows, row_results
@@ -90,7 +90,7 @@ def repeats_of(sweep: SweepContext, contestants: Sequence[TrialRecord], seeds: i
     return repeats
 
 
-class FinalistController:
+class FinalistController(TrialController):
     """All repeats of all contestants: a `hpo.trials.scheduler.TrialController`."""
 
     def __init__(self, sweep: SweepContext, repeats: Sequence[Planned]) -> None:

@@ -57,6 +57,7 @@ class GaussianProcess:
         return point
 
     def close(self) -> None:
+        """End the process that answers, if it was started."""
         if self._process:
             assert self._process.stdin is not None  # noqa: S101  # PIPE was asked for
             assert self._process.stdout is not None  # noqa: S101  # PIPE was asked for
@@ -86,6 +87,7 @@ def answer(question: dict[str, Any]) -> Point:
 
 
 def main() -> None:
+    """Answer questions on standard input with points on standard output, one JSON line each."""
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 

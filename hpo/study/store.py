@@ -63,6 +63,7 @@ def view_study(database: Path, name: str) -> StudySnapshot:
 
 
 def study_names(database: Path) -> list[str]:
+    """Names of all sweeps in the database, sorted."""
     return sorted(_revisions(database))
 
 

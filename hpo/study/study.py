@@ -144,6 +144,7 @@ class Study:
 
     @property
     def next_number(self) -> int:
+        """The number that the next trial gets: one more than any trial of any revision had."""
         return max([*self._records, self.state.last_number]) + 1
 
     def _seed(self, number: int) -> int:
@@ -182,6 +183,7 @@ class Study:
     # --- telling -----------------------------------------------------------------------------------------
 
     def set_run_id(self, number: int, run_id: str) -> None:
+        """Record the MLflow run of a trial that is under way."""
         if self._records[number].run_id != run_id:
             self._open[number].set_user_attr("run_id", run_id)
             self._change(number, run_id=run_id)
@@ -192,6 +194,7 @@ class Study:
         self._change(number, run_id=run_id)
 
     def set_attempts(self, number: int, attempts: Sequence[Attempt], resumed_from: int | None) -> None:
+        """Record the attempts before the current one, and the step that this one resumed from."""
         trial = self._open[number]
         trial.set_user_attr("attempts", [to_record(attempt) for attempt in attempts])
         trial.set_user_attr("resumed_from", resumed_from)
@@ -256,6 +259,7 @@ class Study:
 
     @property
     def objective(self) -> Objective:
+        """What the search optimizes; of several objectives the first."""
         return self.config.objective
 
     @property
@@ -269,9 +273,11 @@ class Study:
         return {n: r.curve for n, r in self._records.items() if r.curve and not r.reused_from}
 
     def record(self, number: int) -> TrialRecord:
+        """One trial by its number. Raises `KeyError` for a number that no trial has."""
         return self._records[number]
 
     def records(self) -> list[TrialRecord]:
+        """All trials, in the order in which they began."""
         return list(self._records.values())
 
     def update_state(self, **changes: Any) -> None:
@@ -281,4 +287,5 @@ class Study:
             self._study.set_user_attr(name, attribute(value))
 
     def close(self) -> None:
+        """End the process that the Gaussian process runs in, if it was started."""
         self._gp.close()

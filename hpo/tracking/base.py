@@ -23,11 +23,25 @@ class RunTracker(Protocol):
         """The same for a repeat of `trial`; its numbers go under `spec.number`."""
         ...
 
-    def step(self, number: int, step: Step) -> None: ...
-    def evaluation(self, number: int, evaluation: Evaluation) -> None: ...
-    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None: ...
-    def pause_trial(self, number: int) -> None: ...
-    def best_so_far(self, finished: int, value: float) -> None: ...
+    def step(self, number: int, step: Step) -> None:
+        """Record loss and learning rate of a step."""
+        ...
+
+    def evaluation(self, number: int, evaluation: Evaluation) -> None:
+        """Record the metrics of an evaluation, over the training examples seen."""
+        ...
+
+    def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
+        """Record how a trial ended, with its files, and close its run."""
+        ...
+
+    def pause_trial(self, number: int) -> None:
+        """Close the run of a trial that the next session resumes."""
+        ...
+
+    def best_so_far(self, finished: int, value: float) -> None:
+        """Record the best value after `finished` trials, in the sweep's run."""
+        ...
 
     def gone(self, run_ids: Collection[str]) -> set[str]:
         """Those of `run_ids` that were deleted for good."""
@@ -41,14 +55,16 @@ class RunTracker(Protocol):
         """Put the files of a folder beside the sweep's run."""
         ...
 
-    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None: ...
+    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Record the summary of the whole sweep, and close its run."""
+        ...
 
     def abandon(self, status: str) -> None:
         """End every run that is still open with this status of MLflow's."""
         ...
 
 
-class Untracked:
+class Untracked(RunTracker):
     """Keeps nothing: for tests and benchmarks."""
 
     def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
@@ -66,7 +82,7 @@ class Untracked:
     def best_so_far(self, finished: int, value: float) -> None: ...
 
     def gone(self, run_ids: Collection[str]) -> set[str]:
-        """None: nothing was kept."""
+        """No run, because none was kept."""
         return set()
 
     def artifact(self, name: str, text: str) -> None: ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from hpo.trials.calls import data_error
 from hpo.trials.context import SweepContext
 from hpo.trials.job import Job, StopReason, TrialController, as_stopped, failure
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
-from trainers.protocol.codec import to_json
+from hpo.trials.trial_files import write_spec
 from trainers.protocol.events import (
     TERMINAL,
     Evaluation,
@@ -26,7 +25,6 @@ from trainers.protocol.events import (
     TrialReport,
     TrialResult,
 )
-from trainers.protocol.files import write_atomically
 from trainers.protocol.requests import Train
 
 PAUSE_WITHIN_S = 120.0
@@ -126,8 +124,7 @@ class TrialScheduler:
     def _launch(self, jobs: list[Job]) -> None:
         """Start a request with these jobs, all of one slot."""
         for job in jobs:
-            job.paths.dir.mkdir(parents=True, exist_ok=True)
-            write_atomically(job.paths.spec, json.dumps(to_json(job.spec), indent=2))
+            write_spec(job.spec, job.paths)
             job.resumed_from, job.stopped_for = None, None
         running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic())
         self._running[self._executor.submit(Train(tuple(job.spec for job in jobs), self._inspection))] = running

@@ -7,18 +7,20 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from hpo.errors import HpoError
 from hpo.executors.base import Fetch
 from hpo.results.confusion_svg import confusion_svg
 from hpo.results.error_analysis import confusion, example, worst_rows
 from trainers.metrics.table import ROW_RESULTS, Rows
-from trainers.protocol.codec import from_json, to_json
+from trainers.protocol.codec import from_file, to_file
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import TrialPaths, write_atomically
 from trainers.protocol.trial_spec import TrialSpec
 
 LOG_TAIL_LINES = 20
+T = TypeVar("T")
 
 
 def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
@@ -29,15 +31,15 @@ def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
 
 
 def read_result(paths: TrialPaths) -> TrialResult:
-    """The result of a trial that is over. Raises `OSError` where it is not."""
-    return from_json(TrialResult, json.loads(paths.result.read_text()))
+    """The result of a trial that is over. Raises `OSError` where it is not, `HpoError` where it cannot be read."""
+    return _read(TrialResult, paths.result)
 
 
 def is_of(spec: TrialSpec, paths: TrialPaths) -> bool:
     """Whether a folder holds this very trial: whatever decides its result is equal."""
     if not paths.spec.exists():
         return False
-    return from_json(TrialSpec, json.loads(paths.spec.read_text())).fingerprint() == spec.fingerprint()
+    return _read(TrialSpec, paths.spec).fingerprint() == spec.fingerprint()
 
 
 def prepare_folder(spec: TrialSpec, paths: TrialPaths) -> None:
@@ -51,7 +53,24 @@ def write_result(result: TrialResult, paths: TrialPaths) -> None:
     """`result.json`, last of a trial's files: where it stands, the trial is over."""
     if not paths.result.exists():
         paths.dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(paths.result, json.dumps(to_json(result), indent=2))
+        write_atomically(paths.result, to_file(result))
+
+
+def write_spec(spec: TrialSpec, paths: TrialPaths) -> None:
+    """`spec.json`, before a trial begins: by it a later session knows whose checkpoints and result these are."""
+    paths.dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(paths.spec, to_file(spec))
+
+
+def _read(cls: type[T], path: Path) -> T:
+    """A record of a trial. Raises `HpoError`, which names the file and so the sweep, where it does not fit."""
+    try:
+        return from_file(cls, path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HpoError(
+            f"{path} cannot be read ({str(error)[:120]}): another version of hpo, or a hand, wrote it; "
+            "bring back a copy of it, or remove the trial's folder to train it again"
+        ) from error
 
 
 def rows_of(paths: TrialPaths, index: int, fetch: Fetch) -> Rows:

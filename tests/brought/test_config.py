@@ -65,7 +65,9 @@ REFUSED: dict[str, list[str]] = {
     "a-mistake-in-what-is-merged": [
         "2: training.batch_size: got 0; expected a whole number at least 1 and at most 65536"
     ],
-    "merge-of-a-text": ["5: training.<<: merges what is no mapping; expected <<: *NAME of an anchored mapping"],
+    "merge-of-a-text": [
+        "5: training.<<: merges something that is not a mapping; expected <<: *NAME of an anchored mapping"
+    ],
     "aliases-that-multiply": [
         "10: has more than 100,000 values where its aliases are written out: &a9 is the largest; "
         "expected the YAML of a sweep"
@@ -163,11 +165,11 @@ def test_every_case_is_tried():
         ("[" * 100_000, "is nested too deeply to be read"),
         ("a: " + "1" * 400, "a: is a number too large for any setting"),
         ("a: " + "1" * 400 + ".5", "a: is a number too large for any setting"),
-        ('a: "\\Uffffffff"', "is not YAML: an escape that is no character"),
+        ('a: "\\Uffffffff"', "is not YAML: an escape that does not name a character"),
         ("a: \x1b[31m", "is not YAML: the character U+001B is not allowed"),
         ("a: " + "1" * (1 << 19), "is larger than 512 KB"),
         ("a: &a {<<: *a}", "a.<<: contains itself"),
-        ("? [a]\n: 1\n", "has a key that is no text"),
+        ("? [a]\n: 1\n", "has a key that is not text"),
         ("a: !!python/name:os.system x\n", "a: cannot be read: it has the tag !!python/name:os.system"),
         ("a: 1\n" * 1000, "a: is given twice"),
     ],

@@ -33,7 +33,7 @@ def dropout_factors(shape: torch.Size, probability: float, dtype: torch.dtype = 
 
 
 def keep_mask(shape: torch.Size, probability: float) -> torch.Tensor:
-    """int16: 1 where an element stays, with probability 1 - `probability`, else 0."""
+    """A mask in int16: 1 where an element stays, with probability 1 - `probability`, else 0."""
     count = shape.numel()
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     drawn = bits.view(torch.int16)[:count].view(shape)

@@ -82,7 +82,7 @@ def attend_row_by_row(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     attention_mask: torch.Tensor | None, row_layout: RowLayout | None = None, drops: bool = False, **options: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """transformers' attention, of the rows in a line: [1, heads, tokens, width] to [1, tokens, heads, width]."""
+    """Attention as in transformers, of the rows in a line: [1, heads, tokens, width] to [1, tokens, heads, width]."""
     # A window's mask tells more than where rows end.
     masks = attention_mask if options.get("sliding_window") is not None else None
     if row_layout is None or (masks is not None and row_layout.places is None):

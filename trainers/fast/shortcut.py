@@ -32,7 +32,7 @@ class Shortcut(Protocol):
 
 
 def body_of(model: Any) -> Any:
-    """transformers' embeddings and layers, below PEFT's model and the task's head."""
+    """The model's embeddings and layers, below PEFT's model and the task's head."""
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
 
 

@@ -65,7 +65,7 @@ def attend_rows(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int],
     masks: torch.Tensor | None, drops: bool = True, **options: Any,
 ) -> torch.Tensor:  # fmt: skip
-    """transformers' attention over rows of these `lengths`, [1, heads, tokens, width] to [1, tokens, heads, width].
+    """Attention as in transformers, over rows of `lengths`: [1, heads, tokens, width] to [1, tokens, heads, width].
 
     `masks`, [rows, 1, longest, longest], say what a token sees of its own row, where that is not all (a window);
     `drops`: whether dropout may be `DroppingAttention`'s. Raises `Unknown` for an option that is not known.
@@ -104,13 +104,14 @@ def _can_drop(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, o
 
 
 class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch leaves it untyped
-    """dropout(softmax(scaling q k^T)) v of every row, [1, heads, tokens, width] to the same."""
+    """Computes dropout(softmax(scaling q k^T)) v of every row, [1, heads, tokens, width] to the same."""
 
     @staticmethod
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int],
         probability: float, scaling: float,
     ) -> torch.Tensor:  # fmt: skip
+        """Attend row by row; keeps the softmax and the dropped weights of each row for the gradient."""
         heads = query.shape[1]
         sizes = [heads * length * length for length in lengths]
         factors = dropout_factors(torch.Size([sum(sizes)]), probability).split_with_sizes(sizes)
@@ -128,6 +129,7 @@ class DroppingAttention(torch.autograd.Function):  # type: ignore[misc]  # torch
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """Gradients for query, key and value, from that of the result; the other inputs have none."""
         scaled, key, value, out, *saved = ctx.saved_tensors
         softmaxes, dropped = saved[: len(ctx.lengths)], saved[len(ctx.lengths) :]
         # The softmax's own sum over a row of weights is that of gradient times result (Dao et al. 2022, appendix B).

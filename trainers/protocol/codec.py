@@ -24,6 +24,23 @@ def from_json(cls: type[T], data: Any) -> T:
     return typing.cast(T, _parse(cls, data))
 
 
+RECORD_FORMAT = 1
+"""Of records in files. It rises when an older program could not read them rightly any more."""
+
+
+def to_file(value: Any) -> str:
+    """A dataclass as the text of a file that outlives this version: JSON with the format of its records."""
+    return json.dumps({"format": RECORD_FORMAT, **to_json(value)}, indent=2)
+
+
+def from_file(cls: type[T], text: str) -> T:
+    """The inverse of `to_file`; without a format it has the first one. Raises `ValueError` where it does not fit."""
+    data = json.loads(text)
+    if isinstance(data, Mapping) and data.get("format", 1) > RECORD_FORMAT:
+        raise ValueError(f"a newer hpo wrote it (format {data['format']}, this one reads {RECORD_FORMAT})")
+    return from_json(cls, data)
+
+
 def was(name: str, read: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
     """Metadata of a dataclass field that earlier records call `name`: they are still read, and fingerprints keep it.
 

@@ -48,10 +48,7 @@ class Trainer:
             base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings
         )
         batch_size = int(settings["batch_size"] or 1)
-        # Halved from what a step really has, or the first micro_batch_halvings would change nothing.
-        self.micro_batch_size = max(
-            1, min(int(settings["micro_batch_size"] or 1), batch_size) >> spec.micro_batch_halvings
-        )
+        self.micro_batch_size = _micro_batch_size(spec, batch_size)
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         self.shortcuts = self._make_fast(base)
         if settings["neftune_noise_alpha"] is not None:
@@ -182,3 +179,9 @@ class Trainer:
 def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:
     steps = spec.settings["warmup_steps"]
     return round(float(spec.settings["warmup_ratio"] or 0) * total_steps) if steps is None else int(steps)
+
+
+def _micro_batch_size(spec: TrialSpec, batch_size: int) -> int:
+    """Rows at a time; halved from what a step really has, or the first halving would change nothing."""
+    wanted = min(int(spec.settings["micro_batch_size"] or 1), batch_size)
+    return max(1, wanted >> spec.micro_batch_halvings)

@@ -9,6 +9,7 @@ import pytest
 
 from hpo.commands.plan import corners, estimate, make_plan
 from hpo.config.file import load_config
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
 from hpo.paths import Home
 from hpo.terminal import Silent
@@ -69,7 +70,7 @@ def test_an_edit_that_a_sweep_would_refuse_is_refused(tmp_path, database):
 def estimated(tmp_path, jobs=1, small=SMALL, large=LARGE, **changes):
     config = make_config(tmp_path, **{"search_space": RANKS, "training": {"max_examples": 1000}, **changes})
     probes = {name: (point, large if name == "largest" else small) for name, point in corners(config).items()}
-    return estimate(config, Home(tmp_path / "home"), INSPECTION, probes, jobs)
+    return estimate(TrialSpecs(config, Home(tmp_path / "home"), INSPECTION), probes, jobs)
 
 
 def test_corners_are_the_default_the_least_and_the_most(tmp_path):
@@ -112,7 +113,7 @@ def test_trials_that_are_done_are_not_planned_again(tmp_path, database):
     given.search()
     given.edit(search_strategy={"type": "random", "num_trials": 8})
     probes = {"baseline": (given.config.baseline(), SMALL)}
-    plan = estimate(given.config, given.home, INSPECTION, probes, 1)
+    plan = estimate(given.specs, probes, 1)
     assert (plan["trials"], plan["trials_left"]) == (8, 5)
     assert plan["seconds"] == pytest.approx(5 * plan["probes"][0]["trial_seconds"])
 

@@ -1007,7 +1007,7 @@ EDITS = {
 def test_an_edited_file_differs_where_it_was_edited(tmp_path, path):
     before = json.loads(json.dumps(make_config(tmp_path, **EVERYTHING).resolved()))
     after = json.loads(json.dumps(make_config(tmp_path, **{**EVERYTHING, **EDITS[path]}).resolved()))
-    assert [difference[0] for difference in differences(before, after)] == [path]
+    assert [difference.key for difference in differences(before, after)] == [path]
 
 
 def test_resolved_holds_every_setting_of_the_catalog(tmp_path):

@@ -217,13 +217,3 @@ def test_what_nobody_asked_for_is_unknown(read):
     assert [str(p).rpartition("/")[2] for p in section.problems] == [
         "a.yaml:2: methdo: unknown key; did you mean 'method'?"
     ]
-
-
-def test_what_is_not_built_is_refused_once(read):
-    section = read("a: 1\n")
-    section.refuse_unbuilt("a", "for now")
-    section.refuse_unbuilt("b", "for now")
-    section.finish()
-    assert [str(p).rpartition("/")[2] for p in section.problems] == [
-        "a.yaml:1: a: is not built yet; remove it (for now)"
-    ]

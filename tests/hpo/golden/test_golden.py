@@ -14,7 +14,7 @@ from hpo.results.state import FORMAT
 from hpo.search.finalists import run_finalists
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Sweep
-from trainers.protocol.codec import from_json
+from trainers.protocol.codec import RECORD_FORMAT, from_json
 from trainers.protocol.settings import FIELDS, Field
 from trainers.protocol.trial_spec import TrialSpec
 
@@ -185,3 +185,29 @@ def test_unknown_fields_are_kept_and_ignored(home):
     assert study.state.spent.seconds == 1.0
     study.update_state(state="complete")
     assert study._study.user_attrs["from_the_future"] == {"a": 1}
+
+
+@pytest.mark.parametrize("file", ["spec.json", "result.json"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "Expecting property name"),
+        ('{"format": 2}', "a newer hpo wrote it (format 2, this one reads 1)"),
+        ("[]", "expected the fields of"),
+        ("{}", "lacks '"),
+    ],
+)
+def test_a_trial_s_file_that_cannot_be_read_is_one_error_that_names_it(home, file, text, problem):
+    half = opened(home, "half")
+    path = half.paths(2).dir / file
+    path.write_text(text)
+    with pytest.raises(HpoError, match=rf"half/trials/0002/{file} cannot be read") as refused:
+        half.search()
+    assert problem in str(refused.value)
+
+
+def test_files_carry_their_format(home):
+    half = opened(home, "half")
+    half.search()
+    for name in ("spec.json", "result.json"):
+        assert json.loads((half.paths(3).dir / name).read_text())["format"] == RECORD_FORMAT

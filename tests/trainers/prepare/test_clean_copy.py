@@ -119,7 +119,7 @@ def test_a_folder_that_is_there_is_left_alone(write_yaml, run, tmp_path, kind):
     done = run(write_yaml(), "--fix", out)
     assert isinstance(done.exception, UsageError)
     assert done.exception.exit_code == 2
-    assert str(done.exception) == f"--fix {out}: is there already; name a new folder"
+    assert str(done.exception) == f"--fix {out}: already exists; choose a new folder"
     assert not out.is_dir() or not list(out.iterdir())
 
 
