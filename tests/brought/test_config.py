@@ -281,7 +281,11 @@ def test_a_home_that_cannot_be_is_refused_by_name(tmp_path, home):
 
 def test_a_clean_copy_needs_a_place_where_it_can_be(tmp_path):
     write_sweep(tmp_path)
-    for place, why in (("train.jsonl/x", "is a file"), ("n" * 300, "longer than 255 bytes"), ("train.jsonl", "there")):
+    for place, why in (
+        ("train.jsonl/x", "is a file"),
+        ("n" * 300, "longer than 255 bytes"),
+        ("train.jsonl", "already exists"),
+    ):
         refused(hpo("check", "sweep.yaml", "--fix", place, cwd=tmp_path), why)
 
 

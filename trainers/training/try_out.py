@@ -36,9 +36,9 @@ def refused_for_base(base: Base, tokens_dir: Path) -> dict[str, str]:
         task = TASKS[base.workload.task]
         model = put_adapter_on(base, _small_lora(base))
         tokens = Tokens(tokens_dir, "train", task.targets)
-        return refused_for_model(model, task, tokens, base.pad_id, resolve_precision(base.workload.precision, CPU))
-    except Exception as error:  # noqa: BLE001  # what cannot be tried is not used
+    except Exception as error:  # noqa: BLE001  # as below
         return dict.fromkeys(SHORTCUTS, reason(error))
+    return refused_for_model(model, task, tokens, base.pad_id, resolve_precision(base.workload.precision, CPU))
 
 
 def refused_for_model(
@@ -50,15 +50,16 @@ def refused_for_model(
     """
     try:
         batch = few_rows(task, tokens, pad_id)
-    except Unknown as error:
+        return refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
+    except Exception as error:  # noqa: BLE001  # what cannot be tried is not used
         return dict.fromkeys(SHORTCUTS, reason(error))
-    return refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
 
 
 def few_rows(task: Task, tokens: Tokens, pad_id: int) -> Batch:
     """Rows of about `LONGEST` tokens that something is learned from, cut so that no two have one length.
 
-    Raises `Unknown` where there is no such row.
+    What is cut lies before the last token, which some models need (BART's head reads it). Raises `Unknown` where there
+    is no such row.
     """
     nearest = np.argsort(np.abs(tokens.lengths - LONGEST), kind="stable").tolist()
     rows = list(islice((row for row in nearest if task.unit_count(tokens, row)), ROWS))
@@ -67,10 +68,12 @@ def few_rows(task: Task, tokens: Tokens, pad_id: int) -> Batch:
     rows.sort(key=lambda row: -int(tokens.lengths[row]))  # the longest is cut least
     lengths = [_kept(tokens, row, 2 * place) for place, row in enumerate(rows)]
     whole = collate(tokens, rows, pad_id, CPU)
-    is_kept = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    columns, kept = torch.arange(max(lengths))[None], torch.tensor(lengths)[:, None]
+    ends = whole.attention_mask.sum(1, keepdim=True) - 1
+    columns = torch.where(columns == kept - 1, ends, columns)
 
     def cut(values: torch.Tensor, filler: int) -> torch.Tensor:
-        return torch.where(is_kept, values[:, : max(lengths)], filler)
+        return torch.where(torch.arange(max(lengths))[None] < kept, values.gather(1, columns), filler)
 
     return Batch(
         cut(whole.input_ids, pad_id),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpo.commands.preflight import warm_up
+from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from tests.hpo.builders import INSPECTION, make_config
@@ -14,5 +15,5 @@ def worker(request):
 
 
 def test_notes_of_the_host_come_after_those_of_the_data(tmp_path):
-    prepared = warm_up(InlineExecutor(worker), make_config(tmp_path), Home(tmp_path), INSPECTION)
-    assert prepared.notes == [*INSPECTION.notes, "shortcut not used: layers without padding"]
+    specs = warm_up(InlineExecutor(worker), TrialSpecs(make_config(tmp_path), Home(tmp_path), INSPECTION))
+    assert specs.prepared.notes == [*INSPECTION.notes, "shortcut not used: layers without padding"]
