@@ -147,7 +147,7 @@ def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
 
     home.mkdir()
     config = load_config(write_yaml(), Home(home))
-    open_revision(config, Home(home).studies_db, str)[0].close()
+    open_revision(config, str, Home(home).studies_db)[0].close()
     before = (home / "studies.db").read_bytes()
     edited = write_yaml(
         seed=5,
