@@ -20,7 +20,7 @@ from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
 from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
 from hpo.config.strategy import STRATEGY
-from hpo.pruning.rules import RULES
+from hpo.pruning.table import RULES
 from tests.maps import ROOT
 from trainers.protocol.catalog import METHODS, TASKS
 from trainers.protocol.settings import ALIASES, FIELDS, Field

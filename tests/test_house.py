@@ -44,6 +44,12 @@ def test_the_border_is_closed_to_all_else_of_trainers():
     assert wings - BORDER == set(contract["forbidden_modules"])
 
 
+def test_no_file_is_long_without_its_reason_on_top():
+    files = [p for room in ("hpo", "trainers") for p in (ROOT / room).rglob("*.py")]
+    long = [p for p in files if len(p.read_text().splitlines()) > 350]
+    assert not [p for p in long if "why it is long" not in p.read_text()[:1000]]
+
+
 @pytest.mark.parametrize("room", ["hpo", "trainers"])
 def test_a_wing_s_init_is_empty_or_one_sentence(room):
     for file in (ROOT / room).rglob("*/__init__.py"):

@@ -66,13 +66,16 @@ def _schema_beside(file: Path) -> Path:
 
 def _asked(task: str | None, model: str | None, data: str | None, ask: Ask | None) -> tuple[str, str, str]:
     """Task, model and data; where there is somebody to `ask`, what is missing is asked for."""
+    if task:
+        _check_task(task)
     if ask is None:
         given = {"--task": task, "--model": model, "--data": data}
         if missing := [option for option, value in given.items() if not value]:
             raise UsageError(f"{' and '.join(missing)} missing; only a terminal is asked for what is not given")
         return str(task), str(model), str(data)
-    task = task or ask("task", next(iter(TASKS)), tuple(TASKS))
-    _check_task(task)
+    if not task:
+        task = ask("task", next(iter(TASKS)), tuple(TASKS))
+        _check_task(task)
     model = model or ask("model (hub id, folder or fetch:NAME)", default_model(TASKS[task]), ())
     return task, model, data or ask("data (file, folder, hub id or fetch:NAME)", "train.jsonl", ())
 

@@ -10,7 +10,8 @@ from typing import Any
 from hpo.config.keys import Described, Number, OneOf, Value, Whole
 from hpo.config.objective import Objective
 from hpo.config.yaml_source import Section
-from hpo.pruning.rules import RULES, Rule
+from hpo.pruning.base import Rule
+from hpo.pruning.table import RULES
 from trainers.protocol.catalog import RESOURCES
 
 DEFAULT = "percentile"

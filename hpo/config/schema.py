@@ -21,7 +21,7 @@ from hpo.config.setting_schema import COMMON, space_group, training_group
 from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
 from hpo.config.strategy import STRATEGY
-from hpo.pruning.rules import RULES
+from hpo.pruning.table import RULES
 
 Schema = dict[str, Any]
 TITLE = "A sweep of hpo"

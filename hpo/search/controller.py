@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from hpo.errors import SweepError
-from hpo.pruning.rules import Peers
+from hpo.pruning.base import Peers
 from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
 from hpo.study.study import Study

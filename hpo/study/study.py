@@ -46,7 +46,7 @@ class Study:
         self.config = config
         self.fingerprint_of = fingerprint_of
         self.strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
-        # Reports are ours to judge (hpo/pruning/rules.py); Optuna must not prune on its own.
+        # Reports are ours to judge (hpo/pruning/); Optuna must not prune on its own.
         self._study = optuna.create_study(
             study_name=name or config.name,
             storage=storage,

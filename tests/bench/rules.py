@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpo.config.objective import Objective
-from hpo.pruning.rules import Hyperband, Median, Never, Peers, Percentile, Rule, SuccessiveHalving
+from hpo.pruning.base import Never, Peers, Rule
+from hpo.pruning.halving import Hyperband, SuccessiveHalving
+from hpo.pruning.percentile import Median, Percentile
 from tests.bench.tables import Row
 
 CURVES: list[list[float]] = json.loads(Path(__file__).with_name("curves.json").read_text())

@@ -19,7 +19,9 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.demo.assets import ASSETS
 from hpo.errors import ConfigError
 from hpo.paths import Home
-from hpo.pruning.rules import RULES, Median, Patient, Percentile
+from hpo.pruning.patient import Patient
+from hpo.pruning.percentile import Median, Percentile
+from hpo.pruning.table import RULES
 from hpo.study.revision import differences
 from tests.hpo.builders import INSPECTION, make_config, write_sweep
 from trainers.protocol.catalog import METHOD, METHODS, RESOURCES, TASKS, canonical_settings, default_settings

@@ -8,17 +8,13 @@ import pytest
 from hpo.config.objective import Objective
 from hpo.config.pruner import DEFAULT, parse_pruner
 from hpo.config.yaml_source import load
-from hpo.pruning.rules import (
-    RULES,
-    Hyperband,
-    Median,
-    Never,
-    Paired,
-    Patient,
-    Percentile,
-    SuccessiveHalving,
-    Threshold,
-)
+from hpo.pruning.base import Never
+from hpo.pruning.halving import Hyperband, SuccessiveHalving
+from hpo.pruning.paired import Paired
+from hpo.pruning.patient import Patient
+from hpo.pruning.percentile import Median, Percentile
+from hpo.pruning.table import RULES
+from hpo.pruning.threshold import Threshold
 
 F1, LOSS, SECONDS = Objective("f1_macro", "maximize"), Objective("loss", "minimize"), Objective("seconds", "minimize")
 

@@ -17,7 +17,7 @@ from hpo.config.yaml_reader import read_yaml
 from hpo.config.yaml_source import Section
 from hpo.errors import ConfigError
 from hpo.paths import Home
-from hpo.pruning.rules import RULES
+from hpo.pruning.table import RULES
 from tests.hpo.builders import write_sweep
 from trainers.protocol.catalog import METHOD, TASKS
 from trainers.protocol.settings import ALIASES, FIELDS

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hpo.pruning.rules import Never, Threshold
+from hpo.pruning.base import Never
+from hpo.pruning.threshold import Threshold
 from tests.bench.rules import CURVES, STARTING, replay
 
 

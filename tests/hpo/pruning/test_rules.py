@@ -14,19 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo.config.objective import Objective
-from hpo.pruning.rules import (
-    RULES,
-    Hyperband,
-    Median,
-    Never,
-    Paired,
-    Patient,
-    Peers,
-    Percentile,
-    SuccessiveHalving,
-    Threshold,
-    rungs,
-)
+from hpo.pruning.base import Never, Peers
+from hpo.pruning.halving import Hyperband, SuccessiveHalving, rungs
+from hpo.pruning.paired import Paired
+from hpo.pruning.patient import Patient
+from hpo.pruning.percentile import Median, Percentile
+from hpo.pruning.table import RULES
+from hpo.pruning.threshold import Threshold
 
 UP, DOWN = Objective("accuracy", "maximize"), Objective("loss", "minimize")
 NAN, INF = math.nan, math.inf

@@ -15,7 +15,7 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from hpo.pruning.rules import Never
+from hpo.pruning.base import Never
 from hpo.results.champion import choose_champion
 from hpo.study.study import Study
 from hpo.terminal import Silent

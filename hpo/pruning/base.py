@@ -1,0 +1,80 @@
+"""What a pruning rule is: a pure function over the curves of running and finished trials.
+
+Optuna's own rules compare only with finished trials, or wait for one: with eight trials in parallel they would never
+prune. These rules use the current curve of every trial, also of those that still run.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Curve = Sequence[tuple[float, float]]
+"""(share of the full budget that is spent, value) at each evaluation, in order."""
+
+
+EPSILON = 1e-9
+"""Shares of the budget that differ by less are equal."""
+
+
+class Order(Protocol):
+    """The part of an objective that a rule needs."""
+
+    def sort_key(self, value: float) -> float:
+        """A key that sorts values from best to worst, with NaN last (inf)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What a rule knows about a sweep."""
+
+    curves: Mapping[int, Curve]
+    """The curves of all trials by number: finished, running, and the trial to decide on."""
+    order: Order
+    losses: Callable[[int, int], Sequence[float] | None]
+    """(trial number, evaluation index from 0) -> the loss on each example, where lower is better, or None where losses
+    were not kept. All trials have the same rows in the same order."""
+
+
+class Rule(Protocol):
+    """Decides after an evaluation of a trial whether that trial stops.
+
+    Pure: the answer depends on the arguments alone, and not on the order of `peers.curves`.
+    """
+
+    def should_prune(self, peers: Peers, number: int) -> bool:
+        """Whether trial `number` stops now.
+
+        A trial without evaluations continues. A trial whose last value is NaN stops, under every rule except `Never`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Never(Rule):
+    """Never stops a trial, also not when its value is NaN."""
+
+    def should_prune(self, peers: Peers, number: int) -> bool:
+        return False
+
+
+class ComparingRule(Rule, ABC):
+    """The common part of all rules except `Never`."""
+
+    def should_prune(self, peers: Peers, number: int) -> bool:
+        curve = peers.curves.get(number, ())
+        return bool(curve) and (math.isnan(curve[-1][1]) or self._loses(peers, number, curve))
+
+    @abstractmethod
+    def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
+        """Whether trial `number` stops; the last value of its `curve` is not NaN."""
+
+
+def bar_of(order: Order, value: float, tolerance: float) -> float:
+    """The sort key below which another value is better than `value` by more than `tolerance`, a share of `value`."""
+    slack = tolerance * abs(value) if math.isfinite(value) else 0.0  # a share of infinity is no tolerance
+    return order.sort_key(value) - slack
