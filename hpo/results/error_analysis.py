@@ -50,12 +50,12 @@ def example(
     there where the results tell them; a loss that is no number is null.
     """
     loss = float(ROW_RESULTS[task].losses(row[None])[0])
-    told = {"loss": loss if math.isfinite(loss) else None}
+    shown = {"loss": loss if math.isfinite(loss) else None}
     if task not in _ANSWERS:
-        return {**inputs, **told}
+        return {**inputs, **shown}
     column, answers = _ANSWERS[task]
     true, predicted = answers(row, labels)
-    return {**{n: v for n, v in inputs.items() if n != column}, **told, "true": true, "predicted": predicted}
+    return {**{n: v for n, v in inputs.items() if n != column}, **shown, "true": true, "predicted": predicted}
 
 
 def _label(row: npt.NDArray[np.float64], labels: Sequence[str]) -> tuple[str, str]:

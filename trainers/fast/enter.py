@@ -1,4 +1,4 @@
-"""The way into this folder: puts on a model the shortcuts that fit it; where anything is unknown, the plain way stays
+"""The way into this folder: puts on a model the shortcuts that fit it; where anything is unknown, the plain way stays.
 
 A shortcut is imported when it is put on, and whatever it raises costs speed, never a trial.
 """

@@ -1,4 +1,4 @@
-"""Tries shortcuts on a model before trials use them: loss and gradients must be those of the plain way
+"""Tries shortcuts on a model before trials use them: loss and gradients must be those of the plain way.
 
 A few rows, forward and backward, in float32 and without dropout: once the plain way and once with all shortcuts. Then
 once more as in training, with dropout and in the type that trials compute in, where nothing may be raised and no number

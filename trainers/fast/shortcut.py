@@ -1,4 +1,4 @@
-"""What a shortcut is: another way to compute the same, put on a model and taken off again"""
+"""What a shortcut is: another way to compute the same, put on a model and taken off again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that must leave nothing in the host: done in a short-lived child, which answers with names and reasons"""
+"""Work that must leave nothing in the host: done in a short-lived child, which answers with names and reasons."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def done_aside(work: Callable[[], dict[str, str]]) -> dict[str, str] | None:
         answer = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if answer:
-        told: dict[str, str] = json.loads(answer)
-        return told
+        verdicts: dict[str, str] = json.loads(answer)
+        return verdicts
     if code == OUT_OF_MEMORY or (code == -signal.SIGKILL and oom_kills() > kills):
         return None
     how = f"gave no answer within {WITHIN_S:.0f} s" if is_late else f"ended with code {code}"

@@ -58,8 +58,8 @@ class Evaluator:
         if workload.generation:
             blocks.append(compare_answers(answers, len(scores)))
         if own := [metric for metric in workload.metrics if ":" in metric]:
-            told = self._told(scores, answers)
-            blocks += [own_values(Path(workload.code_dir), metric, told)[:, None] for metric in own]
+            row_facts = self._described(scores, answers)
+            blocks += [own_values(Path(workload.code_dir), metric, row_facts)[:, None] for metric in own]
         rows = np.concatenate(blocks, axis=1)
         return row_results(self.task.name, workload.metrics).metrics(rows, labels), rows
 
@@ -73,14 +73,14 @@ class Evaluator:
             rows[numbers] = self.task.score(model, batch)
         return rows
 
-    def _told(self, scores: Rows, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    def _described(self, scores: Rows, answers: Sequence[Answer]) -> list[dict[str, Any]]:
         """What a metric of the user's is given of each row: the row, its result by name, and its answer if it has
         one."""
         results, labels = ROW_RESULTS[self.task.name], self._base.labels
-        told = [{**row, **results.by_name(score, labels)} for row, score in zip(self._rows, scores, strict=True)]
+        row_facts = [{**row, **results.by_name(score, labels)} for row, score in zip(self._rows, scores, strict=True)]
         for answer in answers:
-            told[answer.row] |= {"generated": answer.generated, "reference": answer.reference}
-        return told
+            row_facts[answer.row] |= {"generated": answer.generated, "reference": answer.reference}
+        return row_facts
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -92,21 +92,21 @@ class Evaluator:
         return load_tokenizer(Path(self._base.folder), self._base.workload.model.trust_remote_code)
 
 
-def own_values(folder: Path, metric: str, told: list[dict[str, Any]]) -> Rows:
+def own_values(folder: Path, metric: str, row_facts: list[dict[str, Any]]) -> Rows:
     """One number for each row, from a function of the user's, shape [rows].
 
     Raises `ValueError` where the function is not there or gives anything else.
     """
     function = load_function(folder, metric, "metrics")
     with named_by_line(folder, metric):
-        given = function(told)
+        given = function(row_facts)
     try:
         values = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metrics: {metric} gave {type(given).__name__}: {error}") from error
-    if values.shape != (len(told),):
+    if values.shape != (len(row_facts),):
         raise ValueError(
-            f"metrics: {metric} gave {list(values.shape)}, expected one number for each of {len(told)} rows"
+            f"metrics: {metric} gave {list(values.shape)}, expected one number for each of {len(row_facts)} rows"
         )
     return values
 

@@ -143,7 +143,7 @@ class _Trial:
         return None
 
     def _step_event(self) -> Step:
-        """The mean loss since the last one; between two points of a curve that is told by steps, a sign of life."""
+        """The mean loss since the last one; between two points of the curve, a sign of life."""
         progress = self.progress
         if self.spec.settings["logging_steps"] is not None and not self._falls_on("logging_steps"):
             return Step(progress.step, progress.examples, None, self.trainer.learning_rate, progress.seconds)

@@ -1,4 +1,4 @@
-"""The try-out of the shortcuts: a few real rows, for a trial's own model or for a base model with a small LoRA"""
+"""The try-out of the shortcuts: a few real rows, for a trial's own model or for a base model with a small LoRA."""
 
 from __future__ import annotations
 
