@@ -275,7 +275,7 @@ def plain_spec(workload: Workload, folder: Path, **settings: Any) -> TrialSpec:
     }  # fmt: skip
     return TrialSpec(
         0, workload, "lora", canonical_settings("lora", chosen), "loss", "minimize", 1 << 20, 1 << 20, 0, "", 1,
-        "cpu", str(folder / "trial"),
+        ("cpu",), str(folder / "trial"),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,12 +25,13 @@ import hpo.sqlite
 from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HostGone, HpoError, RequestFailed, SweepError
+from hpo.executors.base import here
 from hpo.paths import Home
 from hpo.release.challenge import refuse_replacing, refuse_useless
-from hpo.release.gates import Judged
 from hpo.release.registry import Incumbent
 from hpo.remedies import way_on
 from hpo.results.champion import Champion
+from hpo.results.released import VariantVerdict
 from hpo.study.store import storage
 from hpo.tracking.metric_names import LONGEST, safe_name
 from hpo.tracking.mlflow_store import client
@@ -554,7 +556,7 @@ def test_a_champion_that_is_no_better_than_the_mean_is_not_promoted(tmp_path, pr
     champion = Champion(0, metrics[name], metrics, {}, "run")
 
     class Running:
-        config, inspection = sweep.config, INSPECTION
+        config, inspection, executor = sweep.config, INSPECTION, SimpleNamespace(fetch=here)
 
         def champion_paths(self, champion):
             return paths
@@ -671,13 +673,14 @@ def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch,
     monkeypatch.setattr(Incumbent, "folder", lambda self: release)
     monkeypatch.setattr("hpo.release.registry.incumbent_of", lambda home, name: old)
     metric = "perplexity" if task == "chat" else "f1_macro"
-    chosen = Judged("fp32", Measurement("fp32", {metric: 2.0}, 0.0, 1.0, 1.0, 1.0), 0.0, True, "")
+    chosen = VariantVerdict("fp32", Measurement("fp32", {metric: 2.0}, 0.0, 1.0, 1.0, 1.0), 0.0, True, "")
     champion = Champion(3, 2.0, {metric: 2.0}, {}, "run")
     running = sweep.running()
     refusal = refuse_replacing(running, champion, chosen)
-    assert refusal.startswith(f"models:/shared@champion stays version 7 of sweep 'other': {told}, trial 3 has {metric}")
+    assert refusal.startswith(f"models:/shared@champion stays version 7 of sweep 'other': {told}; trial 3 has {metric}")
     wanted = dataclasses.replace(running.config.promote, replace=True)
-    again = dataclasses.replace(running, config=dataclasses.replace(running.config, promote=wanted))
+    specs = dataclasses.replace(running.specs, config=dataclasses.replace(running.config, promote=wanted))
+    again = dataclasses.replace(running, specs=specs)
     assert refuse_replacing(again, champion, chosen) is None
     assert sweep.said.lines[-1].startswith("replacing version 7 of sweep 'other': it cannot be compared")
 
@@ -887,7 +890,7 @@ def test_a_sweep_that_cannot_be_read_does_not_hide_the_others(tmp_path, home_wit
     listed = run_main(capsys, monkeypatch, home_with_store, "list")
     assert listed.code == 0
     assert re.search(r"other +complete", listed.out)
-    assert "sweep 'sweep' cannot be read (TypeError: " in listed.out
+    assert "sweep 'sweep' cannot be read (ValueError: " in listed.out
     as_json = json.loads(run_main(capsys, monkeypatch, home_with_store, "list", "--json").out)
     assert [(s["sweep"], s["state"]) for s in as_json] == [("other", "complete"), ("sweep", "unreadable")]
     assert run_main(capsys, monkeypatch, home_with_store, "show", "sweep").code == 1

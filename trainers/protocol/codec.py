@@ -67,6 +67,8 @@ def _parse(hint: Any, data: Any) -> Any:
         return _parse_union(typing.get_args(hint), data)
     if dataclasses.is_dataclass(hint):
         return _parse_dataclass(hint, data)
+    if (kind := {tuple: (list, tuple), list: list, dict: dict}.get(origin)) and not isinstance(data, kind):
+        raise ValueError(f"expected {getattr(origin, '__name__', origin)}, got {data!r}")
     if origin is tuple:  # tuple[T, ...]
         return tuple(_parse(typing.get_args(hint)[0], item) for item in data)
     if origin is list:

@@ -14,7 +14,7 @@ from hpo.executors.local import _HOST_ENVIRONMENT, LocalExecutor
 from hpo.trials.calls import run_alone
 from trainers.fast.enter import SHORTCUTS
 from trainers.protocol.codec import to_json
-from trainers.protocol.events import TERMINAL, Evaluation, Loaded, TrialResult
+from trainers.protocol.events import Evaluation, Loaded, Trained, TrialEvent, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Load, Train
 
@@ -53,15 +53,16 @@ def trained(worker, spec, found, log):
     executor = LocalExecutor(log, worker)
     try:
         loaded = run_alone(executor, Load(spec.workload, found))
-        trial = executor.submit(Train(spec, found))
-        while (message := executor.wait(60)) and not isinstance(message[1], TERMINAL):
-            if isinstance(message[1], Evaluation):
-                executor.reply(trial, "go")
+        request, ended = executor.submit(Train((spec,), found)), None
+        while (message := executor.wait(60)) and isinstance(message[1], TrialEvent):
+            ended = message[1].report
+            if isinstance(ended, Evaluation):
+                executor.reply(request, spec.number, "go")
     finally:
         executor.close()
     assert isinstance(loaded, Loaded)
-    assert message
-    return loaded.notes, message[1]
+    assert isinstance(message[1], Trained)
+    return loaded.notes, ended
 
 
 @pytest.mark.parametrize("how", ["nothing", "raises", "crashes"])
@@ -92,7 +93,7 @@ def test_a_host_has_one_thread_after_the_try_out(workload, inspection):
         "from trainers.protocol.requests import Load\n"
         "from trainers.host import dispatch\n"
         "list(dispatch.work(from_json(Load, json.loads(sys.argv[1]))))\n"
-        "(base,) = dispatch._resident.values()\n"
+        "(base,) = (resident.base for resident in dispatch._resident.values())\n"
         "model = [type(base.model).__name__, any(p.grad is not None for p in base.model.parameters())]\n"
         "print(json.dumps([base.refused_shortcuts, len(os.listdir('/proc/self/task')), *model]))"
     )
