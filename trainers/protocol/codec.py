@@ -61,14 +61,18 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+_KINDS: Mapping[Any, tuple[type, ...]] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
+"""Container -> what JSON has for it; a tuple may come from `to_json` too."""
+
+
 def _parse(hint: Any, data: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _parse_union(typing.get_args(hint), data)
     if dataclasses.is_dataclass(hint):
         return _parse_dataclass(hint, data)
-    if (kind := {tuple: (list, tuple), list: list, dict: dict}.get(origin)) and not isinstance(data, kind):
-        raise ValueError(f"expected {getattr(origin, '__name__', origin)}, got {data!r}")
+    if origin in _KINDS and not isinstance(data, _KINDS[origin]):
+        raise ValueError(f"expected {origin.__name__}, got {data!r}")
     if origin is tuple:  # tuple[T, ...]
         return tuple(_parse(typing.get_args(hint)[0], item) for item in data)
     if origin is list:
