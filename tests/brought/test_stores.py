@@ -378,7 +378,7 @@ def test_databases_without_a_byte_are_none_yet(tmp_path, home):
     (home / "mlflow.db").touch()
     (home / "studies.db").touch()
     assert command(home, "list").returncode == 0
-    assert "no store" in command(home, "predict", "sweep", "a text").stderr
+    assert "there is no database" in command(home, "predict", "sweep", "a text").stderr
     _, shown = swept(tmp_path, home)
     assert_mlflow_has_all(home, shown)
 
