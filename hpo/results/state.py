@@ -10,10 +10,8 @@ from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
+from trainers.protocol.codec import RECORD_FORMAT
 from trainers.protocol.events import PreparedData
-
-FORMAT = 1
-"""Of a sweep's records. It rises when an older program could not read them rightly any more."""
 
 State = Literal["running", "complete", "interrupted", "failed"]
 
@@ -42,7 +40,7 @@ class Revision:
 class SweepState:
     """A field is None (or empty) until the sweep has come so far."""
 
-    format: int = FORMAT
+    format: int = RECORD_FORMAT
     state: State = "interrupted"
     revision: int = 1
     revisions: list[Revision] = field(default_factory=list)

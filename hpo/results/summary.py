@@ -19,7 +19,7 @@ from hpo.results.outcome import FinalistsOutcome, SealedTest
 from hpo.results.records import Attempt, StudySnapshot, TrialRecord
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.state import Revision
-from trainers.protocol.codec import from_json, to_json, to_record
+from trainers.protocol.codec import from_json, to_json, to_plain, to_record
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
 
@@ -135,17 +135,8 @@ class SweepSummary:
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, without numbers that JSON does not have (NaN, infinity): None."""
-        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {name: _finite(value) for name, value in {**plain, "test": _plain(self.test)}.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Plain JSON values of any field: a type's own `to_json` where it has one."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    return to_json(value) if dataclasses.is_dataclass(value) else value
+        plain = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {name: _finite(value) for name, value in {**plain, "test": to_plain(self.test)}.items()}
 
 
 def _finite(value: Any) -> Any:

@@ -16,9 +16,10 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.quoting import quoted
 from hpo.results.records import StudySnapshot, TrialRecord
-from hpo.results.state import FORMAT, Change, Revision
+from hpo.results.state import Change, Revision
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
 from hpo.study.study import Study
+from trainers.protocol.codec import RECORD_FORMAT
 from trainers.protocol.settings import CHANGE_NO_RESULT, FIELDS
 
 # Where these differ, old and new trials answer different questions. (Where data and model lie may change: what they
@@ -171,9 +172,8 @@ def _describe(study: Study, config: SweepConfig, changes: list[Change], left_out
     """What the study is of; `config` goes last, since its presence says that the study is whole."""
     if changes:
         study.update_state(revisions=[*study.state.revisions, Revision(study.revision, changes, left_out)])
-    study.update_state(
-        format=FORMAT, strategy=study.strategy, budget_setting=config.budget_setting(), config=_plain(config.resolved())
-    )
+    study.update_state(format=RECORD_FORMAT, strategy=study.strategy, budget_setting=config.budget_setting())
+    study.update_state(config=_plain(config.resolved()))
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.results.outcome import FinalistsOutcome
-from hpo.results.state import FORMAT, SweepState
-from trainers.protocol.codec import from_json, to_json
+from hpo.results.state import SweepState
+from trainers.protocol.codec import RECORD_FORMAT, from_json
 
 
 class LaterFormat(ValueError):
@@ -20,15 +18,6 @@ def read_state(attrs: Mapping[str, Any]) -> SweepState:
 
     Raises `LaterFormat`, and `ValueError` where they do not fit.
     """
-    if attrs.get("format", FORMAT) > FORMAT:
-        raise LaterFormat(f"its records have format {attrs['format']}, this one reads {FORMAT}")
+    if attrs.get("format", RECORD_FORMAT) > RECORD_FORMAT:
+        raise LaterFormat(f"its records have format {attrs['format']}, this one reads {RECORD_FORMAT}")
     return from_json(SweepState, attrs)
-
-
-def attribute(value: Any) -> Any:
-    """A field of the state as plain JSON values."""
-    if isinstance(value, FinalistsOutcome):
-        return value.to_json()
-    if dataclasses.is_dataclass(value):
-        return to_json(value)
-    return [attribute(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -24,9 +24,9 @@ from hpo.results.records import RETRIED, Attempt, TrialRecord
 from hpo.results.state import SweepState
 from hpo.study.gp import GaussianProcess, Tried
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
-from hpo.study.stored_state import attribute, read_state
+from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import BILLION, attrs_of, billionths, read_trials
-from trainers.protocol.codec import to_json, to_record
+from trainers.protocol.codec import to_json, to_plain, to_record
 from trainers.protocol.events import TrialResult
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -284,7 +284,7 @@ class Study:
         """Write fields of the state, in the order given; a kill in between leaves the first ones."""
         self.state = dataclasses.replace(self.state, **changes)
         for name, value in changes.items():
-            self._study.set_user_attr(name, attribute(value))
+            self._study.set_user_attr(name, to_plain(value))
 
     def close(self) -> None:
         """End the process that the Gaussian process runs in, if it was started."""

@@ -18,6 +18,15 @@ def to_json(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
+def to_plain(value: Any) -> Any:
+    """Plain JSON values of anything in a record: a type's own `to_json` where it has one, else its fields."""
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    return to_json(value) if dataclasses.is_dataclass(value) else value
+
+
 def from_json(cls: type[T], data: Any) -> T:
     """The inverse of `to_json`, for records of other versions too: fields that `cls` does not know are ignored, missing
     ones have their default. Raises `ValueError` where `data` does not fit `cls`."""
@@ -25,7 +34,7 @@ def from_json(cls: type[T], data: Any) -> T:
 
 
 RECORD_FORMAT = 1
-"""Of records in files. It rises when an older program could not read them rightly any more."""
+"""Of studies and of files. It rises when an older program could not read them rightly any more."""
 
 
 def to_file(value: Any) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from hpo.errors import HpoError
-from hpo.results.state import FORMAT
 from hpo.search.finalists import run_finalists
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Sweep
@@ -171,9 +170,9 @@ def test_a_sweep_that_cannot_be_read_is_one_error_that_names_it(home, changes, p
 
 
 def test_a_newer_program_s_sweep_says_so(home):
-    attributes(home, "done", {"format": FORMAT + 1})
+    attributes(home, "done", {"format": RECORD_FORMAT + 1})
     with pytest.raises(
-        HpoError, match=rf"^sweep 'done' was written by a newer hpo \(its records have format {FORMAT + 1}"
+        HpoError, match=rf"^sweep 'done' was written by a newer hpo \(its records have format {RECORD_FORMAT + 1}"
     ):
         view_study(home / "home/studies.db", "done")
 

@@ -87,4 +87,4 @@ class Adapters(Method):
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         """Never called: the catalog says that this method cannot merge. Raises `NotImplementedError`."""
-        raise NotImplementedError("bottleneck adapters cannot be merged into the weights")
+        raise NotImplementedError("bottleneck adapters cannot be merged into the weights")  # the interface asks for it
