@@ -166,7 +166,7 @@ class Release:
         card = Card.read(folder)
         options = ort.SessionOptions()
         # Always a number: by default onnxruntime counts the machine's cores, not the container's.
-        options.intra_op_num_threads = threads or len(_usable_cores())
+        options.intra_op_num_threads = threads or usable_cores()
         # With threads that wait in a busy loop, answers took twice as long when another process used the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
@@ -495,10 +495,46 @@ def _misfit(card: Card, session: "ort.InferenceSession") -> str | None:
     return f"has inputs that this runtime does not know: {', '.join(unknown)}" if unknown else None
 
 
-def _usable_cores() -> Sequence[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return range(os.cpu_count() or 1)
+def usable_cores(root: Path = Path("/")) -> int:
+    """How many cores this process may use now: those of its affinity, or fewer where a control group's quota of CPU
+    time is smaller (rounded, at least 1). `root` is where /proc and /sys are.
+    """
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([known, *(int(quota + 0.5) for quota in _cpu_quotas(root))]))
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """The quotas of this process's control group and of all groups around it, in cores (Linux, versions 2 and 1)."""
+    for line in (_content(root / "proc/self/cgroup") or "").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            for group in _groups(root / "sys/fs/cgroup", path):
+                quota, _, period = (_content(group / "cpu.max") or "max").partition(" ")
+                if quota != "max":
+                    yield int(quota) / int(period)
+        elif "cpu" in controllers.split(","):
+            for group in _groups(root / "sys/fs/cgroup/cpu", path):  # also a link to cpu,cpuacct
+                given, per = _content(group / "cpu.cfs_quota_us"), _content(group / "cpu.cfs_period_us")
+                if given and per and int(given) > 0:  # -1: without a limit
+                    yield int(given) / int(per)
+
+
+def _groups(mount: Path, path: str) -> Iterator[Path]:
+    """A control group's folder and those around it. In a container `path` may be the host's: then only `mount` is
+    there, which is the container's own group."""
+    group = mount / path.lstrip("/")
+    yield group
+    while group != mount:
+        group = group.parent
+        yield group
+
+
+def _content(file: Path) -> str | None:
+    """The content of a kernel's file without the line's end; None where there is none to read."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
 
 
 def _batches(order: Sequence[int], length: Callable[[int], int], limit: int) -> Iterator[list[int]]:

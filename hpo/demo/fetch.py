@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -146,7 +147,10 @@ def _put_in_place(asset: Asset, built: Path, target: Path, scratch: Path) -> Non
 
 def _run(command: list[str], cwd: Path) -> CompletedProcess[str]:
     """Run a command to its end, with stdout and stderr captured together. Tests replace this."""
-    return subprocess.run(command, cwd=cwd, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", check=False)
+    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as for the trial host: a conversion computes with torch
+    return subprocess.run(
+        command, cwd=cwd, env=env, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", check=False
+    )
 
 
 def _download(asset: Asset, folder: Path) -> Path:

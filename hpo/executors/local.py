@@ -33,6 +33,11 @@ _HOST_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 
+PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads of torch that wait for each other sleep. By default they spin on a core that others could use: beside one
+busy process, two-threaded work then takes several times as long. A value of yours stays, and so does a
+`GOMP_SPINCOUNT`, which decides before it: they change no result."""
+
 HOST_ENDS_WITHIN_S = 1.0
 """After that it is killed: it may be importing, or standing in a write."""
 ENDS_WITHIN_S = 10.0
@@ -53,7 +58,7 @@ class LocalExecutor:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 bufsize=0,
-                env={**os.environ, **_HOST_ENVIRONMENT},
+                env={**PASSIVE_WAITING, **os.environ, **_HOST_ENVIRONMENT},
                 pass_fds=(*keep_fds, inherited_fd),
                 start_new_session=True,  # Ctrl-C is for the sweep, which then decides
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from hpo.config.objective import gate_of
@@ -13,6 +12,7 @@ from hpo.results.champion import Champion
 from hpo.results.released import VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
+from hpo.trials.slots import cores
 from hpo.trials.trial_files import read_result, rows_of
 from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
@@ -84,8 +84,7 @@ def _measured(sweep: SweepContext, folder: Path) -> dict[str, float]:
     if card.task in GENERATIVE and _base_of(folder) != sweep.inspection.model_fingerprint:
         raise HpoError("it has another base model, so its tokens differ")
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
-    threads = len(os.sched_getaffinity(0))
-    request = Measure(folder.name, str(folder.parent), rows, threads, sweep.inspection.labels)
+    request = Measure(folder.name, str(folder.parent), rows, cores(), sweep.inspection.labels)
     measured = run_alone(sweep.executor, request)
     assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
     return measured.metrics

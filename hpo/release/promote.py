@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hpo.results.champion import Champion
 from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
+from hpo.trials.slots import cores
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.events import Exported, Measurement
 from trainers.protocol.requests import Export, Measure
@@ -104,11 +104,10 @@ def measure_variants(sweep: SweepContext, exported: Exported, folder: Path, max_
     """Measure the variants and apply the gate; one after the other, because latency needs the whole machine."""
     measurements, failures = [], dict(exported.failures)
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
-    threads = len(os.sched_getaffinity(0))
     for variant in exported.variants:
         sweep.view.say(f"measuring {variant} in onnxruntime")
         try:
-            measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, threads))
+            measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, cores()))
         except RequestFailed as error:
             failures[variant] = f"could not be measured: {error}"  # such a variant is not released
             continue

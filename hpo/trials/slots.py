@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.protocol.events import PreparedData, Probed
+from trainers.runtime import usable_cores
 
 AMPLE_MB = 4096
 """With so much memory free for each core, nobody needs to ask what a trial takes."""
@@ -78,8 +78,8 @@ def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None]) -> in
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """CPU cores that this process may use now; see `usable_cores`."""
+    return usable_cores()
 
 
 def available_memory_mb() -> float:
