@@ -32,6 +32,11 @@ class SweepPaths:
         return self.dir / "host.log"
 
     @property
+    def store(self) -> Path:
+        """MLflow's database while it is created, in a folder of its own."""
+        return self.dir / "mlflow.new"
+
+    @property
     def release(self) -> Path:
         """ONNX variants of the champion, one folder each."""
         return self.dir / "release"

@@ -23,7 +23,7 @@ from hpo.study.store import stored_state, study_names
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.slots import Slots, choose_slots, first_devices
 from trainers.protocol.events import Loaded, PreparedData, Probed
-from trainers.protocol.requests import Inspect, Load, Probe
+from trainers.protocol.requests import Import, Inspect, Load, Probe, Request
 from trainers.protocol.settings import FIELDS
 
 LOG_LINES = 12
@@ -105,9 +105,10 @@ def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executo
 def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData:
     """Everything that can be wrong with data or model is found here, before any study or run exists."""
     workload = config.workload(home)
-    # While a child inspects, the host imports what trials will need.
+    # The host imports what both need; while a child inspects, it imports what only trials will need.
+    requests: list[Request] = [Import(), Inspect(workload, intent_of(config)), Load(workload, None)]
     with lines_of(config):
-        inspection, _ = run_all(executor, [Inspect(workload, intent_of(config)), Load(workload, None)], at_once=2)
+        _, inspection, _ = run_all(executor, requests, at_once=len(requests))
     assert isinstance(inspection, PreparedData)  # noqa: S101  # the protocol's answer to Inspect
     if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
         found = f"makes {evaluations:,} evaluations of a trial"

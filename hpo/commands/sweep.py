@@ -33,6 +33,7 @@ from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
 from hpo.signals import terminate_as_interrupt
 from hpo.terminal import ProgressView, Silent
+from hpo.tracking.ahead import made_ready
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.scheduler import TrialScheduler
@@ -64,9 +65,10 @@ def run_sweep(
             trial_host(paths, lock_fd, worker) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
-            with doing("reading data and model", paths.host_log):
+            with doing("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
                 slots = slots_for(executor, specs, jobs, threads)
+                put_store()  # from here on the home has what a sweep leaves
             with open_run(specs, executor, view, slots) as sweep:
                 say_data(sweep)
                 write_lost_runs(sweep)

@@ -37,20 +37,32 @@ def client(home: Home) -> MlflowClient:
     wait_while_locked(home.mlflow_db)
     with exclusive(home.mlflow_lock):
         if not usable(home.mlflow_db):
-            _make_store(home.mlflow_db)
+            aside = home.mlflow_db.with_name("mlflow.new")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(create_database(aside), home.mlflow_db)
+            shutil.rmtree(aside)
     follow_move(home)
     return _client(home.mlflow_db)
 
 
-def _make_store(database: Path) -> None:
-    """Create the database in another folder and move it into place: MLflow creates its tables in dozens of migrations,
-    and a kill between two of them leaves a database that no later start can repair."""
-    aside = database.with_name("mlflow.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    _client(aside / database.name).search_experiments(max_results=1)
-    os.replace(aside / database.name, database)
-    shutil.rmtree(aside)
+def create_database(folder: Path) -> Path:
+    """Create a database in a new folder on the home's disk, to be moved into place; returns its path.
+
+    MLflow creates its tables in dozens of migrations, and a kill between two of them leaves a database that no later
+    start can repair.
+    """
+    quiet_mlflow()
+    folder.mkdir()
+    database = folder / "mlflow.db"
+    _client(database).search_experiments(max_results=1)
+    return database
+
+
+def put_in_place(database: Path, home: Home) -> None:
+    """Move a new database into the home, unless another sweep has created one meanwhile."""
+    with exclusive(home.mlflow_lock):
+        if not usable(home.mlflow_db):
+            os.replace(database, home.mlflow_db)
 
 
 def _client(database: Path) -> MlflowClient:

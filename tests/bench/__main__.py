@@ -4,6 +4,8 @@ python -m tests.bench memory      1,000 trials through a real host (several minu
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
+python -m tests.bench first-step  from `hpo sweep` to the first optimizer step of the demo (two minutes)
+python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, makespan, pruning, rules, startup
+from tests.bench import bookkeeping, first_step, makespan, neighbour, pruning, rules, startup
 from tests.bench.tables import Row, show
 
 
@@ -29,6 +31,8 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "pruning": lambda given: pruning.rows(given.examples),
     "rules": lambda _: rules.rows(),
+    "first-step": lambda _: first_step.rows(),
+    "neighbour": lambda _: neighbour.rows(),
     "steps": lambda given: _step_rows(given.steps),
 }
 

@@ -1,6 +1,6 @@
 """What the trial host does with a request: one generator of events for each.
 
-Imports are late: the host imports torch when it is asked to load, and the child that inspects data may start threads
+Imports are late: the host imports torch when it is asked to, and the child that inspects data may start threads
 that the host must not have.
 """
 
@@ -23,11 +23,23 @@ from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.events import Event, Failed, Loaded, PreparedData, Scored
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Check, Export, Inspect, Load, Probe, Request, Score, Train, Verdict
+from trainers.protocol.requests import Check, Export, Import, Inspect, Load, Probe, Request, Score, Train, Verdict
 from trainers.protocol.trial_spec import Workload, only_device
+from trainers.runtime import usable_cores
 
 if TYPE_CHECKING:
     from trainers.model.base import Base
+
+
+_SHARED = (
+    "trainers.prepare.inspect",
+    "transformers.generation.utils",
+    "transformers.modeling_layers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.tokenization_python",
+)
+"""What both inspection and trials need: torch, and what transformers imports for any model and any tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +62,9 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
 
 
 def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
-    if isinstance(request, Inspect):
+    if isinstance(request, Import):
+        yield _import()
+    elif isinstance(request, Inspect):
         from trainers.prepare.inspect import inspect
 
         yield inspect(request)
@@ -83,6 +97,14 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         from trainers.export.promotion import measure_variant
 
         yield measure_variant(request)
+
+
+def _import() -> Loaded:
+    began = time.monotonic()
+    leave_out()
+    for name in _SHARED:
+        importlib.import_module(name)
+    return Loaded(parameters=0, seconds=time.monotonic() - began)
 
 
 def _load(request: Load) -> Loaded:
@@ -152,13 +174,13 @@ def _score(request: Score) -> Scored:
 
 
 def _prepared(workload: Workload, inspection: PreparedData, threads: int) -> Base:
-    """A base model that the request may change, and torch set to `threads` (0: as the machine has cores).
+    """A base model that the request may change, and torch set to `threads` (0: as many as there are cores to use).
 
     Methods change it in place: they wrap its modules, thaw, quantize, hook and train them. A fork of the process that
     has loaded it changes its own pages, and takes it: it serves one request. The process itself hands out a copy. What
     is not resident is loaded for this request alone.
     """
-    _set_threads(threads or len(os.sched_getaffinity(0)))
+    _set_threads(threads or usable_cores())
     key = _key(workload, inspection)
     if key not in _resident:
         return _loaded(workload, inspection)

@@ -31,7 +31,7 @@ from trainers.protocol.events import (
     TrialResult,
 )
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Inspect, Load, Request, Score, Train, Verdict
+from trainers.protocol.requests import Import, Inspect, Load, Request, Score, Train, Verdict
 from trainers.protocol.trial_spec import TrialSpec
 
 ROWS = {"train": 1000, "validation": 100, "test": 100}
@@ -41,7 +41,7 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
     """Answer a request, as `trainers.host.dispatch.work` does."""
     if isinstance(request, Inspect):
         yield _inspect(request)
-    elif isinstance(request, Load):
+    elif isinstance(request, (Import, Load)):
         yield Loaded(parameters=1, seconds=0.0)
     elif isinstance(request, Train):
         yield from in_turn({spec.number: train(spec) for spec in request.specs})

@@ -33,6 +33,11 @@ class Intent:
 
 
 @dataclass(frozen=True)
+class Import:
+    """Import in the host what almost every request needs, so that no child of it imports that again."""
+
+
+@dataclass(frozen=True)
 class Inspect:
     """Read, check, cut and tokenize the data; look at the model's files. Loads no weights."""
 
@@ -125,4 +130,4 @@ class Measure:
     logits of torch's to compare with."""
 
 
-Request = Inspect | Check | Load | Score | Probe | Train | Export | Measure
+Request = Import | Inspect | Check | Load | Score | Probe | Train | Export | Measure

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import errno
+import gc
 import itertools
 import os
 import signal
@@ -291,6 +292,10 @@ def makes_forks_fail(folder: Path) -> Work:
 
     fork, os.fork = os.fork, fail
     yield Loaded(1, 0.0)
+
+
+def looks_at_its_garbage(folder: Path) -> Work:
+    yield Scored({"enabled": float(gc.isenabled()), "frozen": float(gc.get_freeze_count())}, 0.0)
 
 
 def finds_the_disk_full(folder: Path) -> Work:

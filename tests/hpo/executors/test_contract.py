@@ -37,7 +37,7 @@ from trainers.protocol.events import (
     TrialResult,
 )
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Export, Inspect, Load
+from trainers.protocol.requests import Export, Import, Inspect, Load
 
 
 def test_submit_returns_at_once(start, tmp_path):
@@ -91,6 +91,7 @@ def test_waiting_without_a_request_gives_nothing(start):
     ("request_of", "answer"),
     [
         (lambda folder: Inspect(workload(train=str(folder))), PreparedData),
+        (lambda folder: Import(), Loaded),
         (lambda folder: Load(workload(), INSPECTION), Loaded),
         (lambda folder: trial(folder / "0", learning_rate=0.9), Failed),
         (lambda folder: Export(trial(folder / "0").spec, INSPECTION, ["fp32"], str(folder)), Failed),

@@ -179,6 +179,24 @@ def test_a_host_with_threads_refuses_to_fork_and_says_why(local):
     assert failed == Failed("crash", "the trial host has threads and cannot fork safely (2 threads)")
 
 
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_passively_unless_the_environment_says_how(local, monkeypatch, given, policy):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    environment = Path(f"/proc/{local('misbehaving')._host.pid}/environ").read_bytes().split(b"\0")
+    assert f"OMP_WAIT_POLICY={policy}".encode() in environment
+
+
+def test_what_a_host_loads_is_left_out_of_garbage_collections(local, tmp_path):
+    """Its own, which go on afterwards, and those of its children, which would copy the pages that they share."""
+    executor = local("misbehaving")
+    last_of(executor, Load(workload("loads", cache=tmp_path), INSPECTION))
+    metrics = last_of(executor, score("looks_at_its_garbage")).metrics
+    assert metrics["enabled"] == 1.0
+    assert metrics["frozen"] > 1000
+
+
 def test_a_fork_that_fails_is_that_request_s_failure(local):
     executor = local("misbehaving")
     assert last_of(executor, Load(workload("makes_forks_fail"), INSPECTION)) == Loaded(1, 0.0)

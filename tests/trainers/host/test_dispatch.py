@@ -16,7 +16,7 @@ from trainers.host.dispatch import work
 from trainers.host.host import _events_of, _Verdicts
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Load, Probe, Train
+from trainers.protocol.requests import Inspect, Load, Probe, Train
 
 ROOT = Path(__file__).parents[3]
 WORKS = """
@@ -70,6 +70,38 @@ def test_a_trial_has_bitsandbytes_where_it_needs_it(workload, inspection, make_s
     found = inspection("encoder")
     after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), Train((spec,), found))
     assert after[:5] == ("Trained", False, True, imports_it, imports_it)
+
+
+IMPORTS = """
+import json, os, sys
+from trainers.host.dispatch import work
+from trainers.protocol.codec import from_json
+from trainers.protocol.requests import Import, Inspect, Load
+def after(request):
+    before = set(sys.modules)
+    [last] = work(request)
+    return type(last).__name__, sorted(name for name in set(sys.modules) - before if sys.modules[name])
+inspect = from_json(Inspect, json.loads(sys.argv[1]))
+shared, threads = after(Import()), len(os.listdir("/proc/self/task"))
+print(json.dumps([shared, threads, after(inspect), after(Load(inspect.workload, None))]))
+"""
+
+
+def test_what_a_host_imports_no_child_imports_again(workload):
+    """The host has it before it forks the child that inspects, and still has no threads; PEFT it imports meanwhile."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, json.dumps(to_json(Inspect(workload("encoder"))))],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, **_HOST_ENVIRONMENT},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (imported, shared), threads, (inspected, late), (loaded, for_trials) = json.loads(done.stdout)
+    assert (imported, inspected, loaded, threads) == ("Loaded", "PreparedData", "Loaded", 1)
+    assert {"torch", "transformers.modeling_utils", "trainers.prepare.inspect"} <= set(shared)
+    # A tokenizer and the classes of one architecture are all that is left for the child.
+    assert {".".join(name.split(".")[:2]) for name in late} <= {"transformers", "transformers.models"}, late
+    assert "peft" in for_trials
+    heavy = {"bitsandbytes", "datasets", "pandas", "pyarrow", "sklearn"}
+    assert not heavy & {name.partition(".")[0] for name in (*shared, *late, *for_trials)}
 
 
 def test_several_trials_or_devices_are_refused(make_spec, inspection):
