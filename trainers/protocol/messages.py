@@ -5,7 +5,7 @@ events whose last one is terminal.
 
     Inspect ─► PreparedData    Load  ─► Loaded    Export  ─► Exported       Train ─► TrialEvent* ─► Trained
     Check   ─► Checked         Score ─► Scored    Measure ─► Measurement
-    Probe   ─► Probed                                                       any of them ─► Failed
+    Probe   ─► Probed          MeasureAll ─► AllJudged                      any of them ─► Failed
 
 A `Train` request holds one trial or several. What happens to one of them comes as a `TrialEvent` with its number:
 
