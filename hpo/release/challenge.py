@@ -45,10 +45,10 @@ def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
     )
 
 
-def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVerdict, folder: Path) -> str | None:
+def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVerdict) -> str | None:
     """Why another sweep's release keeps the name, with both numbers; None where the champion may take the name.
 
-    `folder` has the chosen variant: both are compared on all validation rows.
+    Both are compared on all validation rows.
     """
     from hpo.release.registry import incumbent_of  # late, for MLflow
 
@@ -62,7 +62,7 @@ def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVer
     try:
         if chosen.measurement.rows is not None:
             sweep.view.say(f"measuring {chosen.variant} on the other validation rows too")
-            new_value = _metrics(sweep, folder / chosen.variant)[gate.metric]
+            new_value = _metrics(sweep, sweep.paths.release / chosen.variant)[gate.metric]
         sweep.view.say(f"measuring {old} on these validation rows")
         old_value = _metrics_of_release(sweep, old.folder())[gate.metric]
         is_better = gate.better(old_value, new_value)

@@ -57,7 +57,7 @@ def _release_best_variant(sweep: SweepContext, champion: Champion, max_drop: flo
         numbers = "; ".join(f"{verdict.variant}: {verdict.reason}" for verdict in verdicts)
         sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} passed: {numbers}")
         return
-    if refusal := refuse_replacing(sweep, champion, chosen, folder):
+    if refusal := refuse_replacing(sweep, champion, chosen):
         sweep.study.update_state(refusal=refusal)
         return
     from hpo.release.registry import Candidate, release_model  # late, for MLflow

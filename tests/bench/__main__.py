@@ -4,6 +4,7 @@ python -m tests.bench memory      1,000 trials through a real host (several minu
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
+python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, makespan, pruning, rules, startup
+from tests.bench import bookkeeping, makespan, promotion, pruning, rules, startup
 from tests.bench.tables import Row, show
 
 
@@ -29,6 +30,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "pruning": lambda given: pruning.rows(given.examples),
     "rules": lambda _: rules.rows(),
+    "promotion": lambda _: promotion.rows(),
     "steps": lambda given: _step_rows(given.steps),
 }
 
