@@ -252,7 +252,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
         view.table("ONNX variants, measured on the validation rows", *table)
         for judged in summary.variants:
             if not judged.passed:
-                view.say(f"{judged.variant} {'refused' if judged.measurement else 'failed'}: {judged.reason}")
+                view.say(f"{judged.variant} {judged.word}: {judged.reason}")
     if release := summary.release:
         view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
     if hints:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpo.config.keys import Described, Number, read_all
 from hpo.config.yaml_source import Section
 from trainers.metrics.table import own_name
-from trainers.protocol.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction
+from trainers.protocol.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction, relative_drop
 from trainers.protocol.events import TrialResult
 
 
@@ -34,8 +34,7 @@ class Objective:
 
     def relative_drop(self, value: float, reference: float) -> float:
         """How much worse `value` is than `reference`, as a share of `reference`; negative when better."""
-        worse_by = reference - value if self.direction == "maximize" else value - reference
-        return worse_by / abs(reference) if reference else (0.0 if worse_by <= 0 else math.inf)
+        return relative_drop(value, reference, self.direction)
 
 
 MOST = 1_000_000_000_000

@@ -38,7 +38,8 @@ PROMOTE = Group(
     keys=(
         Described("name", None, "name in the model registry", shown="the sweep's", described=SWEEP_NAME),
         Number("max_drop", 0.01,
-               "largest worsening of the metric against PyTorch, as a share of its value, that a variant may show",
+               "largest worsening of the metric against PyTorch, as a share of its value, that a variant may show; it "
+               "is measured on as many validation rows as show that with an error of at most 1 %, else on all",
                low=0, below=1),
         Flag("replace", False,
              "take the name although another sweep's release has it that is better on these validation rows, or cannot "

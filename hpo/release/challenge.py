@@ -46,7 +46,10 @@ def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
 
 
 def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVerdict) -> str | None:
-    """Why another sweep's release keeps the name, with both numbers; None where the champion may take the name."""
+    """Why another sweep's release keeps the name, with both numbers; None where the champion may take the name.
+
+    Both are compared on all validation rows.
+    """
     from hpo.release.registry import incumbent_of  # late, for MLflow
 
     wanted = sweep.config.promote
@@ -56,9 +59,12 @@ def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVer
         return None
     gate = gate_of(sweep.config.task, sweep.config.objective)
     new_value = chosen.measurement.metrics[gate.metric]
-    sweep.view.say(f"measuring {old} on these validation rows")
     try:
-        old_value = _measured(sweep, old.folder())[gate.metric]
+        if chosen.measurement.rows is not None:
+            sweep.view.say(f"measuring {chosen.variant} on the other validation rows too")
+            new_value = _metrics(sweep, sweep.paths.release / chosen.variant)[gate.metric]
+        sweep.view.say(f"measuring {old} on these validation rows")
+        old_value = _metrics_of_release(sweep, old.folder())[gate.metric]
         is_better = gate.better(old_value, new_value)
         numbers = f"{gate.metric} {old_value:.4f} on these validation rows, trial {champion.number} has {new_value:.4f}"
     except (HpoError, ReleaseError) as error:
@@ -73,7 +79,7 @@ def refuse_replacing(sweep: SweepContext, champion: Champion, chosen: VariantVer
     return None
 
 
-def _measured(sweep: SweepContext, folder: Path) -> dict[str, float]:
+def _metrics_of_release(sweep: SweepContext, folder: Path) -> dict[str, float]:
     """Metrics of another sweep's release on this sweep's validation rows.
 
     Raises `HpoError` where they do not compare.
@@ -83,6 +89,11 @@ def _measured(sweep: SweepContext, folder: Path) -> dict[str, float]:
         raise HpoError(f"it is a model for {card.task}")
     if card.task in GENERATIVE and _base_of(folder) != sweep.inspection.model_fingerprint:
         raise HpoError("it has another base model, so its tokens differ")
+    return _metrics(sweep, folder)
+
+
+def _metrics(sweep: SweepContext, folder: Path) -> dict[str, float]:
+    """Metrics of a release folder on all validation rows; labels are matched by name."""
     rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
     request = Measure(folder.name, str(folder.parent), rows, cores(), sweep.inspection.labels)
     measured = run_alone(sweep.executor, request)

@@ -6,18 +6,18 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from hpo.config.objective import gate_of
+from hpo.config.objective import Objective, gate_of
 from hpo.errors import RequestFailed
 from hpo.release.challenge import refuse_replacing, refuse_useless
-from hpo.release.gates import apply_gate, choose
+from hpo.release.gates import apply_gate, choose, failed, verdict_of
 from hpo.results.champion import Champion
 from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.events import Exported, Measurement
-from trainers.protocol.requests import Export, Measure
+from trainers.protocol.events import AllJudged, Exported, Measurement
+from trainers.protocol.requests import Export, Gate, Measure, MeasureAll
 from trainers.protocol.trial_spec import TrialSpec
 
 
@@ -101,19 +101,53 @@ def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
 
 
 def measure_variants(sweep: SweepContext, exported: Exported, folder: Path, max_drop: float) -> list[VariantVerdict]:
-    """Measure the variants and apply the gate; one after the other, because latency needs the whole machine."""
-    measurements, failures = [], dict(exported.failures)
-    rows = str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")
-    for variant in exported.variants:
-        sweep.view.say(f"measuring {variant} in onnxruntime")
-        try:
-            measured = run_alone(sweep.executor, Measure(variant, str(folder), rows, cores()))
-        except RequestFailed as error:
-            failures[variant] = f"could not be measured: {error}"  # such a variant is not released
-            continue
-        assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
-        measurements.append(measured)
+    """Measure the variants, nothing else under way, and apply the gate."""
     gate = gate_of(sweep.config.task, sweep.config.objective)
-    verdicts = apply_gate(exported.metrics, measurements, failures, gate, max_drop)
+    try:
+        verdicts = _in_turns(sweep, exported, folder, gate, max_drop) if exported.variants else []
+    except RequestFailed as error:
+        sweep.view.say(f"measuring in turns failed ({error}): measuring each variant alone")
+        verdicts = _each_alone(sweep, exported, folder, gate, max_drop)
+    verdicts += failed(exported.failures)
     sweep.study.update_state(torch=TorchNumbers(exported.metrics, exported.latency_p50_ms), variants=verdicts)
     return verdicts
+
+
+def _in_turns(
+    sweep: SweepContext, exported: Exported, folder: Path, gate: Objective, max_drop: float
+) -> list[VariantVerdict]:
+    """All variants in one process, each on as many rows as its verdict needs."""
+    sweep.view.say(f"measuring {', '.join(exported.variants)} in onnxruntime, in turns")
+    wanted = Gate(gate.metric, gate.direction, max_drop)
+    request = MeasureAll(exported.variants, str(folder), _rows(sweep), cores(), wanted)
+    found = run_alone(sweep.executor, request)
+    assert isinstance(found, AllJudged)  # noqa: S101  # the protocol's answer to MeasureAll
+    verdicts = [verdict_of(judged, found.count, gate, max_drop) for judged in found.judged]
+    for verdict in verdicts:
+        sweep.view.say(f"{verdict.variant}: {verdict.word} on {verdict.rows} rows")
+    return verdicts + failed({name: f"could not be measured: {why}" for name, why in found.failures.items()})
+
+
+def _each_alone(
+    sweep: SweepContext, exported: Exported, folder: Path, gate: Objective, max_drop: float
+) -> list[VariantVerdict]:
+    """Each variant in a process of its own, on all rows: one that crashes or needs too much memory harms no other."""
+    measurements, failures = [], {}
+    for variant in exported.variants:
+        try:
+            measurements.append(_alone(sweep, folder, variant))
+        except RequestFailed as error:
+            failures[variant] = f"could not be measured: {error}"  # such a variant is not released
+    return apply_gate(exported.metrics, measurements, failures, gate, max_drop)
+
+
+def _alone(sweep: SweepContext, folder: Path, variant: str) -> Measurement:
+    """One variant on all validation rows. Raises `RequestFailed`."""
+    sweep.view.say(f"measuring {variant} in onnxruntime")
+    measured = run_alone(sweep.executor, Measure(variant, str(folder), _rows(sweep), cores()))
+    assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
+    return measured
+
+
+def _rows(sweep: SweepContext) -> str:
+    return str(Path(sweep.inspection.tokens_dir) / "validation.jsonl")

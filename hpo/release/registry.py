@@ -69,7 +69,7 @@ class Candidate:
                 "onnx": file_fingerprint(self.folder.glob("model.onnx*")),
                 "release": file_fingerprint(p for p in self.folder.iterdir() if p.is_file()),
             },
-            "judged": {"drop": self.chosen.drop, "reason": self.chosen.reason},
+            "judged": {"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},
         }
 

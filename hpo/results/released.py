@@ -26,6 +26,23 @@ class VariantVerdict:
     """How much worse its metric is than torch's, as a share of torch's; negative when better."""
     passed: bool
     reason: str
+    count: int | None = None
+    """Validation rows, where not all of them were measured; the measurement has the number of those that were."""
+    slower_than: str | None = None
+    """The variant that passed before and is surely faster, where that made a verdict unnecessary."""
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        if self.measurement is None:
+            return "failed"
+        return "passed" if self.passed else "not needed" if self.slower_than else "refused"
+
+    @property
+    def rows(self) -> str:
+        """On how many rows it was measured: `all`, or `128 of 885`."""
+        measured = self.measurement.rows if self.measurement else None
+        return "all" if measured is None or self.count is None else f"{measured} of {self.count}"
 
 
 @dataclass(frozen=True)

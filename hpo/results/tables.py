@@ -10,6 +10,7 @@ from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, FinalistsOutcome, SealedTest
 from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.results.summary import SweepSummary, TrialSummary
+from trainers.protocol.catalog import METRICS
 
 
 def leaderboard(summary: SweepSummary, limit: int | None = None) -> tuple[list[str], list[list[str]]]:
@@ -144,16 +145,24 @@ def variants_table(
             rows.append([judged.variant, *[""] * 7, "failed"])
             continue
         found = m.metrics[metric]
-        change = (found - reference) / abs(reference) if reference and math.isfinite(found) else 0.0
+        change = _change(judged, metric, reference)
         speed = "" if m.tokens_per_second is None else f"{m.tokens_per_second:.0f}"
         rows.append([
             judged.variant, f"{found:.4f}", f"{round(change, 4) + 0.0:+.2%}", f"{m.max_logit_diff:.0e}",
             f"{m.size_mb:.0f}", f"{m.latency_p50_ms:.1f}", f"{m.latency_p95_ms:.1f}", speed,
-            "passed" if judged.passed else "refused",
+            judged.word if judged.count is None else f"{judged.word} on {judged.rows} rows",
         ])  # fmt: skip
     if not any(row[7] for row in rows):
         columns, rows = columns[:7] + columns[8:], [row[:7] + row[8:] for row in rows]
     return columns, rows
+
+
+def _change(judged: VariantVerdict, metric: str, reference: float) -> float:
+    """The metric's change against torch, as a share; on some rows only it is the estimate of the one on all."""
+    if judged.count is not None and judged.drop is not None and math.isfinite(judged.drop):
+        return judged.drop if METRICS[metric].direction == "minimize" else -judged.drop
+    found = judged.measurement.metrics[metric] if judged.measurement else math.nan
+    return (found - reference) / abs(reference) if reference and math.isfinite(found) else 0.0
 
 
 def leaderboard_text(summary: SweepSummary) -> str:

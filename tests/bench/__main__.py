@@ -6,6 +6,7 @@ python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
 python -m tests.bench first-step  from `hpo sweep` to the first optimizer step of the demo (two minutes)
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
+python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, first_step, makespan, neighbour, pruning, rules, startup
+from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, rules, startup
 from tests.bench.tables import Row, show
 
 
@@ -33,6 +34,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "rules": lambda _: rules.rows(),
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
+    "promotion": lambda _: promotion.rows(),
     "steps": lambda given: _step_rows(given.steps),
 }
 

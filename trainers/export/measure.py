@@ -1,4 +1,4 @@
-"""Measures one released variant in onnxruntime: size, speed, difference from torch, and the task's metrics.
+"""Measures released variants in onnxruntime: size, speed, difference from torch, and the task's metrics.
 
 Run it in a separate process, in which nothing else runs.
 """
@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trainers.metrics.entities import entity_counts
-from trainers.metrics.table import ROW_RESULTS, Rows
-from trainers.runtime import CLASSIFYING, GENERATIVE, Card, Place, Release, log_softmax, sigmoid
+from trainers.export.answers import Answers, answers_of
+from trainers.metrics.table import ROW_RESULTS
+from trainers.protocol.events import Measurement
+from trainers.runtime import CLASSIFYING, Card, Release
 
-Logits = npt.NDArray[np.float64]
-
+TURNS = 10
+"""Of each variant while latency is measured; the others stand still meanwhile."""
+LATENCY_CALLS = 30
 _WARM_UP_CALLS = 5
-_TEXTS_PER_BATCH = 256
-_DECODED_TOKENS = 48
 
 
 def measure(
@@ -31,7 +31,7 @@ def measure(
     reference: Path | None = None,
     *,
     threads: int | None = None,
-    latency_calls: int = 30,
+    latency_calls: int = LATENCY_CALLS,
     labels: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Measure the release in `folder` on `rows`, a JSONL file as the tasks' `measure_row` writes it.
@@ -45,22 +45,79 @@ def measure(
     there is `max_logit_diff`; for regression it is divided by the largest value where that is above 1. Raises
     `ReleaseError` for a folder that cannot be loaded, and `ValueError` for a release that cannot answer.
     """
-    began = time.perf_counter()
-    release = Release.load(folder, threads)
-    numbers = {
-        "size_mb": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6,
-        "load_seconds": time.perf_counter() - began,
-    }
-    release.predict([release.card.example], max_new_tokens=1)
-    with rows.open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028 and similar
-        examples = [json.loads(line) for line in lines]
-    if labels is not None:
-        examples = _by_name(examples, labels, release.card)
-    expected = None if reference is None else np.load(reference, allow_pickle=False)
-    if release.card.task == "token-classification":
-        return numbers | _measure_tags(release, examples, expected, latency_calls)
-    measured = _measure_writing if release.card.task in GENERATIVE else _measure_verdicts
-    return numbers | measured(release, examples, expected, latency_calls)
+    variant = Variant.load(folder, rows, threads, labels)
+    measure_speed([variant], latency_calls)
+    numbers = {"size_mb": variant.size_mb, "load_seconds": variant.load_seconds, **variant.latency()}
+    if (speed := variant.answers.tokens_per_second()) is not None:
+        numbers["tokens_per_second"] = speed
+    if reference is not None:
+        numbers["max_logit_diff"] = variant.answers.max_logit_diff(np.load(reference, allow_pickle=False))
+    results = variant.answers.results(range(variant.rows))
+    return numbers | ROW_RESULTS[variant.card.task].metrics(results, variant.card.labels)
+
+
+@dataclass
+class Variant:
+    """A loaded release with its rows, and the time that its answers took."""
+
+    card: Card
+    answers: Answers
+    rows: int
+    size_mb: float
+    load_seconds: float
+    milliseconds: list[list[float]] = field(default_factory=list)
+    """Of the timed calls, turn by turn."""
+
+    @classmethod
+    def load(cls, folder: Path, rows: Path, threads: int | None, labels: Sequence[str] | None = None) -> Variant:
+        """Raises `ReleaseError` for a folder that cannot be loaded, and `ValueError` for one that cannot answer."""
+        began = time.perf_counter()
+        release = Release.load(folder, threads)
+        seconds = time.perf_counter() - began
+        release.predict([release.card.example], max_new_tokens=1)
+        with rows.open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028 and similar
+            examples = [json.loads(line) for line in lines]
+        if labels is not None:
+            examples = _by_name(examples, labels, release.card)
+        size_mb = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6
+        return cls(release.card, answers_of(release, examples), len(examples), size_mb, seconds)
+
+    def take_turn(self, start: int, calls: int) -> None:
+        """Time `calls` answers, after one that brings the model back into the caches."""
+        self.answers.call(start)
+        times = []
+        for number in range(start, start + calls):
+            began = time.perf_counter()
+            self.answers.call(number)
+            times.append((time.perf_counter() - began) * 1e3)
+        self.milliseconds.append(times)
+
+    def latency(self) -> dict[str, float]:
+        """`latency_p50_ms` and `latency_p95_ms`."""
+        p50, p95 = np.percentile(np.concatenate(self.milliseconds), [50, 95])
+        return {"latency_p50_ms": float(p50), "latency_p95_ms": float(p95)}
+
+    def surely_slower_than(self, other: Variant) -> bool:
+        """Whether it was slower in every turn: by chance alone, of ten turns, once in 1,024 (sign test)."""
+        pairs = zip(self.milliseconds, other.milliseconds, strict=True)
+        return len(self.milliseconds) >= TURNS and all(np.median(mine) > np.median(its) for mine, its in pairs)
+
+    def measurement(self, metrics: dict[str, float], max_logit_diff: float, speed: float | None) -> Measurement:
+        """What was measured, as an event; `speed` in tokens a second."""
+        p50, p95 = self.latency().values()
+        return Measurement(self.card.variant, metrics, max_logit_diff, self.size_mb, p50, p95, speed)
+
+
+def measure_speed(variants: Sequence[Variant], calls: int = LATENCY_CALLS) -> None:
+    """Time `calls` answers of each variant in turns, so that a slow minute of the machine is everybody's."""
+    for variant in variants:
+        for number in range(_WARM_UP_CALLS):
+            variant.answers.call(number)
+    turns = min(TURNS, calls)
+    for turn in range(turns):
+        first, last = (calls * edge // turns for edge in (turn, turn + 1))
+        for variant in variants:
+            variant.take_turn(first, last - first)
 
 
 def _by_name(rows: Sequence[Any], labels: Sequence[str], card: Card) -> list[Any]:
@@ -83,132 +140,3 @@ def _by_name(rows: Sequence[Any], labels: Sequence[str], card: Card) -> list[Any
         else:
             renamed.append(row)
     return renamed
-
-
-def _measure_verdicts(
-    release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
-) -> dict[str, float]:
-    texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
-    numbers = _latency(lambda i: release.row_logits([texts[i % len(texts)]]), calls)
-    results = []
-    for start in range(0, len(texts), _TEXTS_PER_BATCH):
-        logits = release.row_logits(texts[start : start + _TEXTS_PER_BATCH]).astype(np.float64)
-        results.append(_ROW_RESULTS[release.card.task](logits, rows[start : start + _TEXTS_PER_BATCH]))
-    if expected is not None:
-        # One text at a time, as in serving.
-        ours = np.concatenate([release.row_logits([text]) for text in texts[: len(expected)]])
-        # Values of a regression have a unit: divide by the largest one.
-        unit = 1.0 if release.card.labels else max(1.0, float(np.abs(expected).max()))
-        numbers["max_logit_diff"] = _max_difference(ours, expected) / unit
-    return numbers | ROW_RESULTS[release.card.task].metrics(np.concatenate(results), release.card.labels)
-
-
-def _of_classes(logits: Logits, rows: Sequence[Any]) -> Rows:
-    true = np.array([row["label"] for row in rows], dtype=np.int64)
-    logs = log_softmax(logits)
-    columns = np.stack([true, logits.argmax(axis=1), -logs[np.arange(len(true)), true]], axis=1)
-    return np.concatenate([columns, np.exp(logs)], axis=1)
-
-
-def _of_labels(logits: Logits, rows: Sequence[Any]) -> Rows:
-    true = np.array([row["labels"] for row in rows], dtype=np.float64)
-    # -log(sigmoid) where the label is set, -log(1 - sigmoid) where it is not
-    losses = np.logaddexp(0.0, np.where(true > 0, -logits, logits)).mean(axis=1)
-    return np.concatenate([losses[:, None], true, sigmoid(logits)], axis=1)
-
-
-def _of_values(logits: Logits, rows: Sequence[Any]) -> Rows:
-    return np.stack([np.array([row["value"] for row in rows], dtype=np.float64), logits[:, 0]], axis=1)
-
-
-_ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
-    "text-classification": _of_classes, "multi-label-classification": _of_labels, "regression": _of_values,
-}  # fmt: skip
-"""Per-row results as the tasks' `score` gives them, from logits [rows, labels]."""
-
-
-def _measure_tags(
-    release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
-) -> dict[str, float]:
-    labels = release.card.labels
-    index = {label: number for number, label in enumerate(labels)}
-    numbers = _latency(lambda i: release.word_logits(*_words(rows[i % len(rows)])), calls)
-    of_words, every = [], []
-    for number, row in enumerate(rows):
-        logits, firsts = release.word_logits(*_words(row))
-        every.append(logits)
-        logs = log_softmax(logits[list(firsts.values())])
-        true = np.array([index[row["tags"][word]] for word in firsts])
-        losses = -logs[np.arange(len(true)), true]
-        of_words.append(np.stack([np.full(len(true), number), true, logs.argmax(axis=1), losses], axis=1))
-    if expected is not None:
-        numbers["max_logit_diff"] = _max_difference(np.concatenate(every)[: len(expected)], expected)
-    words = np.concatenate(of_words)
-    of_row, true, predicted = words[:, :3].astype(np.int64).T
-    results = entity_counts(of_row, true, predicted, words[:, 3], labels, len(rows))
-    return numbers | ROW_RESULTS["token-classification"].metrics(results, labels)
-
-
-def _words(row: Any) -> tuple[str, list[Place]]:
-    return row["text"], [(start, end) for start, end in row["places"]]
-
-
-def _measure_writing(
-    release: Release, rows: Sequence[Any], expected: npt.NDArray[Any] | None, calls: int
-) -> dict[str, float]:
-    prompt = _typical_prompt(release, rows[0])
-    numbers = _latency(lambda _: next(release.generate(prompt, 1), None), calls)
-    numbers["tokens_per_second"] = _tokens_per_second(release, prompt)
-    scores = [release.sequence_nll(row["input_ids"], row["loss_mask"]) for row in rows]
-    sizes = [row["target_bytes"] for row in rows]
-    results = np.array([[s.nll, s.tokens, s.hits, size] for s, size in zip(scores, sizes, strict=True)])
-    if expected is not None:
-        numbers["max_logit_diff"] = max(
-            _max_difference(release.token_logits(ids), want) for ids, want in _aligned(rows, expected)
-        )
-    return numbers | ROW_RESULTS[release.card.task].metrics(results, [])
-
-
-def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    if ours.shape != expected.shape:  # numpy would broadcast some shapes
-        raise ValueError(f"logits have shape {ours.shape}; the reference has shape {expected.shape}")
-    return float(np.abs(ours - expected).max())
-
-
-def _latency(call: Callable[[int], object], calls: int) -> dict[str, float]:
-    for i in range(_WARM_UP_CALLS):
-        call(i)
-    milliseconds = []
-    for i in range(calls):
-        began = time.perf_counter()
-        call(i)
-        milliseconds.append((time.perf_counter() - began) * 1e3)
-    p50, p95 = np.percentile(milliseconds, [50, 95])
-    return {"latency_p50_ms": float(p50), "latency_p95_ms": float(p95)}
-
-
-def _typical_prompt(release: Release, row: Any) -> list[int]:
-    """The end of a row from the data, as much of it as leaves space for an answer in the context."""
-    room = release.card.max_length - min(_DECODED_TOKENS, release.card.max_length // 2)
-    return list(row["input_ids"][-room:])
-
-
-def _tokens_per_second(release: Release, prompt: Sequence[int]) -> float:
-    """Tokens per second of decoding, measured from the first token on, without the prefill. An end of text does not end
-    it: a model with short answers would be measured on a few tokens."""
-    tokens = release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2))
-    next(tokens)
-    began = time.perf_counter()
-    count = sum(1 for _ in tokens)
-    return count / (time.perf_counter() - began) if count else float("nan")
-
-
-def _aligned(rows: Sequence[Any], expected: npt.NDArray[Any]) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
-    """Pair the first rows with their part of the reference; the last one may be cut."""
-    start = 0
-    for row in rows:
-        if start >= len(expected):
-            return
-        ids = row["input_ids"][: len(expected) - start]
-        yield ids, expected[start : start + len(ids)]
-        start += len(ids)

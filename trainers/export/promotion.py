@@ -1,4 +1,4 @@
-"""Answers `Export` and `Measure`: writes a merged model as ONNX variants with torch's numbers, and measures them."""
+"""Answers `Export`, `MeasureAll` and `Measure`: writes a merged model as ONNX variants and measures them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.data.tokens import Tokens
-from trainers.export.measure import measure
+from trainers.export.in_turns import Torch, judge_in_turns
+from trainers.export.measure import LATENCY_CALLS, measure
 from trainers.export.release import ExportError, ModelInterface, ModelParts, write_release
 from trainers.model.base import Base
 from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
-from trainers.protocol.events import Exported, Measurement
+from trainers.protocol.events import AllJudged, Exported, Measurement
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Export, Measure
+from trainers.protocol.requests import Export, Measure, MeasureAll
 from trainers.protocol.trial_spec import Workload
 from trainers.runtime import CLASSIFYING, GENERATIVE
 from trainers.tasks.instruct import answer_template
@@ -24,9 +25,9 @@ from trainers.tasks.table import TASKS
 from trainers.training.batches import collate
 
 REFERENCE = "torch_logits.npy"
+REFERENCE_RESULTS = "torch_rows.npy"
 REFERENCE_ROWS = 64
 REFERENCE_TOKENS = 512
-LATENCY_CALLS = 30
 
 
 def export(base: Base, request: Export) -> Exported:
@@ -59,9 +60,10 @@ def export(base: Base, request: Export) -> Exported:
     validation = Tokens(tokens_dir, "validation", targets)
     reference = _reference_rows if targets == "row" else _reference_tokens
     np.save(out_dir / REFERENCE, reference(base, validation), allow_pickle=False)
-    metrics, _ = score_model(base, tokens_dir, "cpu", precision="fp32")
     timed_rows = 1 if workload.task in GENERATIVE else len(validation)
     latency_p50_ms = _latency_p50_ms(base, validation, timed_rows)
+    metrics, results = score_model(base, tokens_dir, "cpu", precision="fp32")
+    np.save(out_dir / REFERENCE_RESULTS, results, allow_pickle=False)
     return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms)
 
 
@@ -127,6 +129,14 @@ def _latency_p50_ms(base: Base, rows: Tokens, count: int) -> float:
         _logits(base, rows, call % count)
         milliseconds.append((time.perf_counter() - began) * 1e3)
     return float(np.median(milliseconds))
+
+
+def measure_all(request: MeasureAll) -> AllJudged:
+    """Run the variants in onnxruntime in turns, each on as many validation rows as its verdict needs."""
+    parent = Path(request.dir)
+    folders = {variant: parent / variant for variant in request.variants}
+    torch = Torch(parent / REFERENCE_RESULTS, parent / REFERENCE)
+    return judge_in_turns(folders, Path(request.rows), torch, request.gate, request.threads)
 
 
 def measure_variant(request: Measure) -> Measurement:

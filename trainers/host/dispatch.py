@@ -23,7 +23,19 @@ from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.events import Event, Failed, Loaded, PreparedData, Scored
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Check, Export, Import, Inspect, Load, Probe, Request, Score, Train, Verdict
+from trainers.protocol.requests import (
+    Check,
+    Export,
+    Import,
+    Inspect,
+    Load,
+    MeasureAll,
+    Probe,
+    Request,
+    Score,
+    Train,
+    Verdict,
+)
 from trainers.protocol.trial_spec import Workload, only_device
 from trainers.runtime import usable_cores
 
@@ -93,6 +105,10 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         from trainers.export.promotion import export
 
         yield export(_prepared(request.spec.workload, request.inspection, threads=0), request)
+    elif isinstance(request, MeasureAll):
+        from trainers.export.promotion import measure_all
+
+        yield measure_all(request)
     else:
         from trainers.export.promotion import measure_variant
 

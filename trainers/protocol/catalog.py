@@ -6,6 +6,7 @@ through them. Standard library only: the command line imports this file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,14 @@ from trainers.protocol.settings import BUDGETS, FIELDS, Field, Setting
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
+
+
+def relative_drop(value: float, reference: float, direction: Direction) -> float:
+    """How much worse a metric's `value` is than `reference`, as a share of `reference`; negative when better."""
+    worse_by = reference - value if direction == "maximize" else value - reference
+    return worse_by / abs(reference) if reference else (0.0 if worse_by <= 0 else math.inf)
+
+
 Family = Literal["encoder", "decoder", "encoder-decoder"]
 FAMILIES: tuple[Family, ...] = ("encoder", "decoder", "encoder-decoder")
 DATA_SUFFIXES = (

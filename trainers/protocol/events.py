@@ -250,6 +250,35 @@ class Measurement:
     latency_p50_ms: float
     latency_p95_ms: float
     tokens_per_second: float | None = None
+    rows: int | None = None
+    """The rows that `metrics` are of; None where they are all."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One variant's measurement, as far as it had to go, and the verdict."""
+
+    measurement: Measurement
+    drop: float
+    """How much worse its metric is on all rows, as a share of torch's; estimated where not all were measured."""
+    passed: bool
+    low: float | None = None
+    high: float | None = None
+    """Bounds of the drop on all rows; None where all were measured."""
+    slower_than: str | None = None
+    """A variant that passed before and is surely faster, so that this one was measured no further."""
+
+
+@dataclass(frozen=True)
+class AllJudged:
+    """All variants of a `MeasureAll` request."""
+
+    judged: list[Judged]
+    failures: dict[str, str]
+    """Variant -> why it could not be measured."""
+    count: int
+    """Validation rows, all of them."""
+    seconds: float
 
 
 TrialReport = Step | Evaluation | Resumed | TrialResult | Failed
@@ -273,7 +302,8 @@ class Trained:
 
 
 Event = (
-    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | Measurement | Failed
+    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | Measurement
+    | AllJudged | Failed
 )  # fmt: skip
 
-TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, Failed)
+TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, AllJudged, Failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from trainers.protocol.catalog import Direction
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import TrialSpec, Workload
@@ -130,4 +131,26 @@ class Measure:
     logits of torch's to compare with."""
 
 
-Request = Import | Inspect | Check | Load | Score | Probe | Train | Export | Measure
+@dataclass(frozen=True)
+class Gate:
+    """What a variant must keep of torch's numbers."""
+
+    metric: str
+    direction: Direction
+    max_drop: float
+    """Largest worsening of the metric, as a share of torch's."""
+
+
+@dataclass(frozen=True)
+class MeasureAll:
+    """Run exported variants in onnxruntime in turns, each over as many validation rows as its verdict needs."""
+
+    variants: list[str]
+    dir: str
+    rows: str
+    threads: int
+    """These three as in `Measure`."""
+    gate: Gate
+
+
+Request = Import | Inspect | Check | Load | Score | Probe | Train | Export | Measure | MeasureAll

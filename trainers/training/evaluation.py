@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from trainers.data.tokens import Tokens
+from trainers.fast.enter import make_fast
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
 from trainers.model.base import Base
 from trainers.model.load import resolve_precision
@@ -114,9 +115,14 @@ def own_values(folder: Path, metric: str, row_facts: list[dict[str, Any]]) -> Ro
 def score_model(
     base: Base, tokens_dir: Path, device_name: str, split: str = "validation", precision: str | None = None
 ) -> tuple[dict[str, float], Rows]:
-    """Metrics and per-row results of a model as it is: the untouched base, or one with an adapter on."""
+    """Metrics and per-row results of a model as it is: the untouched base, or one with an adapter on.
+
+    On a CPU the model keeps the shortcuts that its host has tried; where none were tried, it is left as it is.
+    """
     device = torch.device(device_name)
     dtype = resolve_precision(precision or base.workload.precision, device)
+    if device.type == "cpu" and base.refused_shortcuts is not None:
+        make_fast(base.model, base.refused_shortcuts)
     return Evaluator(base, tokens_dir, split, device, dtype)(base.model.to(device))
 
 

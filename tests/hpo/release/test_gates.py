@@ -1,13 +1,14 @@
 """Which ONNX variant may be released."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from hpo.config.objective import Objective
 from hpo.release import gates
 from hpo.release.gates import choose
-from trainers.protocol.events import Exported, Measurement
+from trainers.protocol.events import Exported, Judged, Measurement
 
 UP, DOWN = Objective("score", "maximize"), Objective("score", "minimize")
 
@@ -89,3 +90,34 @@ def test_the_fastest_that_passed_is_chosen():
 def test_nothing_is_chosen_when_nothing_passed():
     assert choose(judge(exported(1.0, fp32="broken"), [measured("int8", 0.1)], UP, max_drop=0.05)) is None
     assert choose([]) is None
+
+
+# --- measured on a part of the rows --------------------------------------------------------------------
+
+
+def part(passed, **more):
+    return Judged(replace(measured("int8", 0.79), rows=128), 0.004, passed, 0.001, 0.009, **more)
+
+
+def test_a_verdict_on_some_rows_says_on_how_many_and_between_which_bounds():
+    judged = gates.verdict_of(part(passed=True), 885, UP, max_drop=0.01)
+    assert judged.passed
+    assert (judged.word, judged.rows) == ("passed", "128 of 885")
+    assert judged.reason == (
+        "score -0.40% against torch, allowed -1.00% (-0.90% to -0.10%; measured on 128 of 885 rows)"
+    )
+
+
+def test_a_slower_variant_needs_no_verdict():
+    judged = gates.verdict_of(part(passed=False, slower_than="int4"), 885, DOWN, max_drop=0.01)
+    assert judged.word == "not needed"
+    assert judged.reason == (
+        "slower than int4, which passed (score +0.40% against torch, allowed +1.00%; measured on 128 of 885 rows)"
+    )
+    assert choose([judged]) is None
+
+
+def test_a_verdict_on_all_rows_is_as_it_was():
+    judged = gates.verdict_of(Judged(measured("int8", 0.75), 0.25, passed=True), 885, UP, max_drop=0.25)
+    assert judged == judge(exported(1.0), [measured("int8", 0.75)], UP, max_drop=0.25)[0]
+    assert judged.rows == "all"

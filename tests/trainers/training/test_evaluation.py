@@ -5,12 +5,14 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from trainers.model.load import load_base
+from trainers.fast.shortcut import body_of
+from trainers.model.load import load_base, put_adapter_on
 from trainers.training import evaluation
-from trainers.training.evaluation import Evaluator
+from trainers.training.evaluation import Evaluator, score_model
 from trainers.training.trainer import Trainer
 
 
@@ -41,6 +43,29 @@ def test_no_batch_outlives_the_next_but_one(workload, inspection, kind, monkeypa
     assert len(batches) > 10
     assert max(alive) <= 2
     assert max(logits_alive) <= 2
+
+
+@pytest.mark.parametrize("kind", ["encoder", "chat"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_shortcuts_change_no_score(make_spec, inspection, kind, adapted):
+    """Of the untouched base and of one with an adapter on; only what the host has tried is put on."""
+    spec, found = make_spec(kind), inspection(kind)
+    scores = []
+    for refused in (None, {}):
+        torch.manual_seed(0)
+        base = load_base(spec.workload, found.labels)
+        if adapted:
+            base.model = put_adapter_on(base, spec)
+            with torch.no_grad():
+                for parameter in base.model.parameters():
+                    parameter += 0.02 * torch.randn_like(parameter) * parameter.requires_grad
+        base.refused_shortcuts = refused
+        attention = body_of(base.model).config._attn_implementation
+        _metrics, rows = score_model(base, Path(found.tokens_dir), "cpu", precision="fp32")
+        assert (body_of(base.model).config._attn_implementation == attention) is (refused is None)
+        scores.append(rows)
+    plain, fast = scores
+    assert np.abs(plain - fast).max() < 1e-5 * np.abs(plain).max()
 
 
 @pytest.mark.parametrize("method", ["lora", "prompt"])

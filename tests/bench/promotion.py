@@ -1,0 +1,83 @@
+"""Measuring the ONNX variants of a champion: in turns with as many rows as needed, against each one on all rows."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from hpo.config.file import load_config
+from hpo.config.objective import gate_of
+from hpo.config.trial_specs import TrialSpecs
+from hpo.demo.fetch import fetch
+from hpo.executors.local import LocalExecutor
+from hpo.paths import Home
+from hpo.release.gates import apply_gate
+from hpo.trials.calls import run_alone
+from tests.bench.tables import Row
+from trainers.protocol.catalog import TASKS
+from trainers.protocol.events import AllJudged, Exported, Measurement, PreparedData
+from trainers.protocol.requests import Export, Gate, Inspect, Measure, MeasureAll, Train
+
+ROOT = Path(__file__).parents[2]
+SWEEPS = {
+    "smollm2-chat": ("SmolLM2-135M-Instruct", "chitchat"),
+    "movie-sentiment": ("all-MiniLM-L6-v2", "vader-movie"),
+}
+EXAMPLES = 64
+"""Of the training: enough for an adapter that is not nothing."""
+DROPS = (0.01, 0.05)
+
+
+def rows() -> list[Row]:
+    found = []
+    for name, assets in SWEEPS.items():
+        for asset in assets:
+            fetch(asset, ROOT / "mlruns", say=print)
+        with tempfile.TemporaryDirectory() as folder:
+            found += _of_sweep(name, Path(folder))
+    return found
+
+
+def _of_sweep(name: str, folder: Path) -> list[Row]:
+    home = Home(ROOT / "mlruns")
+    config = load_config(ROOT / f"search_spaces/{name}.yaml", home)
+    gate = gate_of(config.task, config.objective)
+    executor = LocalExecutor(folder / "host.log")
+    try:
+        data = run_alone(executor, Inspect(config.workload(home)))
+        assert isinstance(data, PreparedData)
+        paths = Home(folder).sweep("bench").trial(0)
+        whole = TrialSpecs(config, home, data).spec(0, config.baseline(), paths)
+        settings = {**whole.settings, "evaluations": 1}
+        spec = replace(whole, settings=settings, max_examples=EXAMPLES, largest_budget_examples=EXAMPLES)
+        run_alone(executor, Train((spec,), data))
+        exported = run_alone(executor, Export(spec, data, list(TASKS[config.task].variants), str(folder / "out")))
+        assert isinstance(exported, Exported)
+        place = (str(folder / "out"), str(Path(data.tokens_dir) / "validation.jsonl"), 2)
+        began, alone = time.perf_counter(), []
+        for variant in exported.variants:
+            measured = run_alone(executor, Measure(variant, *place))
+            assert isinstance(measured, Measurement)
+            alone.append(measured)
+        seconds = time.perf_counter() - began
+        lines = []
+        for drop in DROPS:
+            began = time.perf_counter()
+            wanted = Gate(gate.metric, gate.direction, drop)
+            judged = run_alone(executor, MeasureAll(exported.variants, *place, wanted))
+            took = time.perf_counter() - began
+            assert isinstance(judged, AllJudged)
+            assert not judged.failures
+            on_all = {v.variant: v for v in apply_gate(exported.metrics, alone, {}, gate, drop)}
+            lines.append(Row(f"{name}, max_drop {drop}: seconds, against all rows", f"{took:.0f} of {seconds:.0f}"))
+            for one in judged.judged:
+                m = one.measurement
+                verdict = "not needed" if one.slower_than else "passed" if one.passed else "refused"
+                same = "same" if one.slower_than or one.passed == on_all[m.variant].passed else "OTHER"
+                lines.append(Row(f"  {m.variant}: {verdict} at {one.drop:+.4f} (all: {on_all[m.variant].drop:+.4f})",
+                                 f"{m.rows or judged.count} of {judged.count}, {same}"))  # fmt: skip
+        return lines
+    finally:
+        executor.close()

@@ -1,0 +1,190 @@
+"""A loaded release as it is measured: its answer to one row, its per-row results, its logits against torch's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.metrics.entities import entity_counts
+from trainers.metrics.table import Rows
+from trainers.runtime import GENERATIVE, Place, Release, log_softmax, sigmoid
+
+Logits = npt.NDArray[np.float64]
+
+_TEXTS_PER_BATCH = 256
+_DECODED_TOKENS = 48
+
+
+class Answers(Protocol):
+    """A release with the rows that it is measured on."""
+
+    def call(self, number: int) -> object:
+        """One answer as in serving; what latency is the time of."""
+        ...
+
+    def results(self, numbers: Sequence[int]) -> Rows:
+        """Per-row results of these rows, [numbers, columns], as the tasks' `score` gives them."""
+        ...
+
+    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+        """The largest difference from torch's logits of the first rows. Raises `ValueError` for another shape."""
+        ...
+
+    def tokens_per_second(self) -> float | None:
+        """The speed of decoding; None for a release that does not generate."""
+        ...
+
+
+def answers_of(release: Release, rows: Sequence[Any]) -> Answers:
+    """The release with `rows` in JSON, as the tasks' `measure_row` writes them."""
+    if release.card.task == "token-classification":
+        return _Tags(release, rows)
+    return (_Writing if release.card.task in GENERATIVE else _Verdicts)(release, rows)
+
+
+class _Verdicts:
+    def __init__(self, release: Release, rows: Sequence[Any]) -> None:
+        self._release, self._rows = release, rows
+        self._texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
+
+    def call(self, number: int) -> object:
+        return self._release.row_logits([self._texts[number % len(self._texts)]])
+
+    def results(self, numbers: Sequence[int]) -> Rows:
+        parts = []
+        for start in range(0, len(numbers), _TEXTS_PER_BATCH):
+            some = numbers[start : start + _TEXTS_PER_BATCH]
+            logits = self._release.row_logits([self._texts[n] for n in some]).astype(np.float64)
+            parts.append(_ROW_RESULTS[self._release.card.task](logits, [self._rows[n] for n in some]))
+        return np.concatenate(parts)
+
+    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+        # One text at a time, as in serving.
+        ours = np.concatenate([self._release.row_logits([text]) for text in self._texts[: len(expected)]])
+        # Values of a regression have a unit: divide by the largest one.
+        unit = 1.0 if self._release.card.labels else max(1.0, float(np.abs(expected).max()))
+        return _max_difference(ours, expected) / unit
+
+    def tokens_per_second(self) -> None:
+        return None
+
+
+def _of_classes(logits: Logits, rows: Sequence[Any]) -> Rows:
+    true = np.array([row["label"] for row in rows], dtype=np.int64)
+    logs = log_softmax(logits)
+    columns = np.stack([true, logits.argmax(axis=1), -logs[np.arange(len(true)), true]], axis=1)
+    return np.concatenate([columns, np.exp(logs)], axis=1)
+
+
+def _of_labels(logits: Logits, rows: Sequence[Any]) -> Rows:
+    true = np.array([row["labels"] for row in rows], dtype=np.float64)
+    # -log(sigmoid) where the label is set, -log(1 - sigmoid) where it is not
+    losses = np.logaddexp(0.0, np.where(true > 0, -logits, logits)).mean(axis=1)
+    return np.concatenate([losses[:, None], true, sigmoid(logits)], axis=1)
+
+
+def _of_values(logits: Logits, rows: Sequence[Any]) -> Rows:
+    return np.stack([np.array([row["value"] for row in rows], dtype=np.float64), logits[:, 0]], axis=1)
+
+
+_ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
+    "text-classification": _of_classes, "multi-label-classification": _of_labels, "regression": _of_values,
+}  # fmt: skip
+"""Per-row results as the tasks' `score` gives them, from logits [rows, labels]."""
+
+
+class _Tags:
+    def __init__(self, release: Release, rows: Sequence[Any]) -> None:
+        self._release, self._rows = release, rows
+        self._index = {label: number for number, label in enumerate(release.card.labels)}
+
+    def call(self, number: int) -> object:
+        return self._release.word_logits(*_words(self._rows[number % len(self._rows)]))
+
+    def results(self, numbers: Sequence[int]) -> Rows:
+        of_words = []
+        for place, row in enumerate(self._rows[number] for number in numbers):
+            logits, firsts = self._release.word_logits(*_words(row))
+            logs = log_softmax(logits[list(firsts.values())])
+            true = np.array([self._index[row["tags"][word]] for word in firsts])
+            losses = -logs[np.arange(len(true)), true]
+            of_words.append(np.stack([np.full(len(true), place), true, logs.argmax(axis=1), losses], axis=1))
+        words = np.concatenate(of_words)
+        of_row, true, predicted = words[:, :3].astype(np.int64).T
+        return entity_counts(of_row, true, predicted, words[:, 3], self._release.card.labels, len(numbers))
+
+    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+        ours: list[npt.NDArray[Any]] = []
+        for row in self._rows:
+            if sum(map(len, ours)) >= len(expected):
+                break
+            ours.append(self._release.word_logits(*_words(row))[0])
+        return _max_difference(np.concatenate(ours)[: len(expected)], expected)
+
+    def tokens_per_second(self) -> None:
+        return None
+
+
+def _words(row: Any) -> tuple[str, list[Place]]:
+    return row["text"], [(start, end) for start, end in row["places"]]
+
+
+class _Writing:
+    def __init__(self, release: Release, rows: Sequence[Any]) -> None:
+        self._release, self._rows = release, rows
+        self._prompt = _typical_prompt(release, rows[0])
+
+    def call(self, number: int) -> object:
+        return next(self._release.generate(self._prompt, 1), None)
+
+    def results(self, numbers: Sequence[int]) -> Rows:
+        rows = [self._rows[number] for number in numbers]
+        scores = [self._release.sequence_nll(row["input_ids"], row["loss_mask"]) for row in rows]
+        return np.array(
+            [[s.nll, s.tokens, s.hits, row["target_bytes"]] for s, row in zip(scores, rows, strict=True)], dtype=float
+        )
+
+    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+        return max(
+            _max_difference(self._release.token_logits(ids), want) for ids, want in _aligned(self._rows, expected)
+        )
+
+    def tokens_per_second(self) -> float:
+        return _tokens_per_second(self._release, self._prompt)
+
+
+def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    if ours.shape != expected.shape:  # numpy would broadcast some shapes
+        raise ValueError(f"logits have shape {ours.shape}; the reference has shape {expected.shape}")
+    return float(np.abs(ours - expected).max())
+
+
+def _typical_prompt(release: Release, row: Any) -> list[int]:
+    """The end of a row from the data, as much of it as leaves space for an answer in the context."""
+    room = release.card.max_length - min(_DECODED_TOKENS, release.card.max_length // 2)
+    return list(row["input_ids"][-room:])
+
+
+def _tokens_per_second(release: Release, prompt: Sequence[int]) -> float:
+    """Tokens per second of decoding, measured from the first token on, without the prefill. An end of text does not end
+    it: a model with short answers would be measured on a few tokens."""
+    tokens = release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2))
+    next(tokens)
+    began = time.perf_counter()
+    count = sum(1 for _ in tokens)
+    return count / (time.perf_counter() - began) if count else float("nan")
+
+
+def _aligned(rows: Sequence[Any], expected: npt.NDArray[Any]) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
+    """Pair the first rows with their part of the reference; the last one may be cut."""
+    start = 0
+    for row in rows:
+        if start >= len(expected):
+            return
+        ids = row["input_ids"][: len(expected) - start]
+        yield ids, expected[start : start + len(ids)]
+        start += len(ids)
