@@ -17,6 +17,7 @@ from trainers.metrics.table import Rows
 from trainers.model.source import pad_token_of, positions_of
 from trainers.protocol.trial_spec import Generation
 from trainers.tasks.next_token import has_learned_prompt
+from trainers.training.shared_head import Head, shared_head
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def generate_answers(
     """Greedy answers for the sampled rows, in batches of at most `most_tokens` prompt and new tokens."""
     asked = [(row, *prompt_and_reference(tokens, row)) for row in sampled_rows(len(tokens), wanted.examples)]
     asked.sort(key=lambda item: len(item[1]), reverse=True)
+    head = shared_head(model, [prompt for _, prompt, _ in asked], device) if tokens.kind == "token" else None
     while asked:
         width = len(asked[0][1])
         size = max(1, most_tokens // (width + wanted.max_new_tokens))
@@ -41,16 +43,18 @@ def generate_answers(
             # PEFT ignores positions then: padding between the learned prompt and the text would move them apart.
             size = min(size, sum(len(prompt) == width for _, prompt, _ in asked))
         group, asked = asked[:size], asked[size:]
-        written = _generate(model, [prompt for _, prompt, _ in group], tokens.kind, tokenizer, wanted, device)
+        written = _generate(model, [prompt for _, prompt, _ in group], tokens.kind, tokenizer, wanted, device, head)
         for (row, _, reference), answer in zip(group, written, strict=True):
             yield Answer(row, *tokenizer.batch_decode([answer, reference], skip_special_tokens=True))
 
 
 def _generate(
-    model: Any, prompts: Sequence[list[int]], kind: TargetKind, tokenizer: Any, wanted: Generation, device: torch.device
-) -> list[list[int]]:
+    model: Any, prompts: Sequence[list[int]], kind: TargetKind, tokenizer: Any, wanted: Generation,
+    device: torch.device, head: Head | None,
+) -> list[list[int]]:  # fmt: skip
     """Token ids of the answers alone."""
-    rows = [torch.tensor(prompt) for prompt in prompts]
+    begun = 0 if head is None else len(head.ids)
+    rows = [torch.tensor(prompt[begun:]) for prompt in prompts]
     # A decoder's answer begins right after its prompt; an encoder counts positions from the left.
     side = "right" if kind == "sequence" else "left"
     pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_side=side)
@@ -58,7 +62,11 @@ def _generate(
     known = model.get_input_embeddings().weight.shape[0]
     fillers = (token for token in (tokenizer.pad_token_id, end) if token is not None and token < known)
     filler = next(fillers, pad_token_of(model.config))
-    ids = pad(rows, padding_value=filler).to(device)
+    ids, mask = pad(rows, padding_value=filler).to(device), pad([torch.ones_like(row) for row in rows]).to(device)
+    cached = {}
+    if head is not None:  # padding stands between the head and the rest of a prompt
+        ids, mask = head.before(ids), torch.nn.functional.pad(mask, (begun, 0), value=1)
+        cached = {"past_key_values": head.cache_of(len(rows))}
     room = _room(model, 0 if kind == "sequence" else ids.shape[1], wanted.max_new_tokens)
     if room < 1:
         return [[] for _ in prompts]
@@ -66,8 +74,8 @@ def _generate(
         # Where there is no padding, they are what the model counts by itself.
         warnings.filterwarnings("ignore", "Position ids are not supported")
         written = model.generate(
-            input_ids=ids, attention_mask=pad([torch.ones_like(row) for row in rows]).to(device), do_sample=False,
-            num_beams=1, max_new_tokens=room, use_cache=True, pad_token_id=filler, eos_token_id=end,
+            input_ids=ids, attention_mask=mask, do_sample=False, num_beams=1, max_new_tokens=room, use_cache=True,
+            pad_token_id=filler, eos_token_id=end, **cached,
         )  # fmt: skip
     start = 0 if kind == "sequence" else ids.shape[1]  # a decoder repeats its prompt
     answers: list[list[int]] = written[:, start:].tolist()

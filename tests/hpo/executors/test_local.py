@@ -184,7 +184,9 @@ def test_threads_wait_passively_unless_the_environment_says_how(local, monkeypat
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if given:
         monkeypatch.setenv("OMP_WAIT_POLICY", given)
-    environment = Path(f"/proc/{local('misbehaving')._host.pid}/environ").read_bytes().split(b"\0")
+    host = local("misbehaving")
+    last_of(host, score("is_well"))  # until it has been started, its process shows our own environment
+    environment = Path(f"/proc/{host._host.pid}/environ").read_bytes().split(b"\0")
     assert f"OMP_WAIT_POLICY={policy}".encode() in environment
 
 

@@ -106,6 +106,7 @@ def test_trials_in_turn_in_one_process_equal_those_in_processes_of_their_own(
                 for executor, spec in ((forked, apart), (in_turn, here))
             ]
             assert all(isinstance(score, Scored) for score in scored), scored
-            assert scored[0].metrics == scored[1].metrics
+            # To the bit only where both use shortcuts: a process with threads cannot fork to try them first.
+            assert scored[0].metrics == pytest.approx(scored[1].metrics, rel=1e-6)
         [[after]] = run_to_end(in_turn, untouched)
         assert after.metrics == before.metrics, f"after trial {number}: {method}"
