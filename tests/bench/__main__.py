@@ -4,6 +4,7 @@ python -m tests.bench memory      1,000 trials through a real host (several minu
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
+python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, makespan, pruning, rules, startup
+from tests.bench import bookkeeping, makespan, pruning, race, rules, startup
 from tests.bench.tables import Row, show
 
 
@@ -28,6 +29,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "memory": lambda _: bookkeeping.memory_rows(),
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "pruning": lambda given: pruning.rows(given.examples),
+    "race": lambda _: race.rows(),
     "rules": lambda _: rules.rows(),
     "steps": lambda given: _step_rows(given.steps),
 }
