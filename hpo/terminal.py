@@ -19,7 +19,7 @@ from hpo.config.objective import gate_of
 from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import finalists_table, gain, leaderboard, notes, variants_table, verdicts
+from hpo.results.tables import finalists_table, finalists_title, gain, leaderboard, notes, variants_table, verdicts
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
@@ -242,7 +242,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
     view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
     view.say(f"\n{gain(summary)}")
     if summary.finalists:
-        view.table("finalists, trained again with fresh seeds", *finalists_table(summary.finalists, summary.objective))
+        view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))
         view.say("")
     for line in [*verdicts(summary), *notes(summary)]:
         view.say(line)

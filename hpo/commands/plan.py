@@ -19,7 +19,8 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.records import void_crashes
-from hpo.search.finalists import repeats_planned
+from hpo.results.row_parts import what_rows_show
+from hpo.search.contest import repeats_planned
 from hpo.study.store import newest_study_name, view_study
 from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
@@ -107,7 +108,7 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
         "ends_by": ends_by,
         "ends_at": _moment(time.time() + total_s),
         "cost": None if cost is None else total_s / 3600 * cost,
-        "notes": list(inspection.notes),
+        "notes": [*inspection.notes, *what_rows_show(config, inspection.rows["validation"])],
     }
 
 

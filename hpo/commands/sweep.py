@@ -25,9 +25,11 @@ from hpo.errors import GateRefused
 from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.release.promote import promote
+from hpo.results.row_parts import what_rows_show
 from hpo.results.summary import SweepSummary
+from hpo.search.contest import repeats_planned
 from hpo.search.controller import SearchController
-from hpo.search.finalists import repeats_planned, run_finalists
+from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
@@ -99,7 +101,7 @@ def say_data(sweep: SweepContext) -> None:
         f"{rows['train']:,} training rows, {rows['validation']:,} validation, {rows['test']:,} test (sealed); "
         f"{sweep.config.examples_per_trial(rows['train']):,} examples per trial"
     )
-    for note in sweep.inspection.notes:
+    for note in [*sweep.inspection.notes, *what_rows_show(sweep.config, rows["validation"])]:
         sweep.view.say(f"note: {note}")
 
 

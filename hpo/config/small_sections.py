@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, Whole, read_all
+from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Whole, read_all
 from hpo.config.sweep_config import Finalists, Promote, RetryPolicy
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
@@ -18,7 +18,11 @@ FINALISTS = Group(
     "finalists", None, "repeats of the best trials; `true` for the defaults below", shown="false", short=("boolean",),
     keys=(
         Whole("top", 3, "how many of the best complete trials; the baseline comes on top", low=1, high=100),
-        Whole("seeds", 3, "trainings of each, with seeds that the search has not used; from 2", low=2, high=100),
+        Whole("seeds", 3, "most trainings of each, with seeds that the search has not used; from 2", low=2, high=100),
+        OneOf("claim", "recipe",
+              "what is said to be better than the baseline: the `recipe` (its settings, whatever the seed), or the "
+              "`adapter` (the one that the search trained, which takes no repeats)",
+              choices=("recipe", "adapter")),
     ),
 )  # fmt: skip
 TRIALS = Group(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice, Dimension
@@ -23,12 +23,22 @@ KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "met
 """Sections of the file that a trainer's finding may name as its place."""
 
 
+Claim = Literal["recipe", "adapter"]
+"""What is said to be better: settings, whatever the seed, or the one adapter that they made."""
+
+
 @dataclass(frozen=True)
 class Finalists:
-    """Repeats with fresh seeds: the best `top` trials and the baseline, `seeds` times each."""
+    """Repeats with fresh seeds: the best `top` trials and the baseline, at most `seeds` times each."""
 
     top: int
     seeds: int
+    claim: Claim = "recipe"
+    """`recipe`: a file that asks for seeds asks what they can say, and settings are used again when data has grown."""
+
+    def resolved(self) -> dict[str, Any]:
+        """As plain values, without the claim where it is what earlier files could ask for."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("claim", "recipe")}
 
 
 @dataclass(frozen=True)
@@ -213,7 +223,7 @@ class SweepConfig:
             "constraints": dict(self.constraints),
             "pruner": self.pruner.resolved(),
             "budget": asdict(self.budget),
-            "finalists": asdict(self.finalists) if self.finalists else None,
+            "finalists": self.finalists.resolved() if self.finalists else None,
             "trials": asdict(self.retry_policy),
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,

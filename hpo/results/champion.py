@@ -60,7 +60,8 @@ def best_repeat(contestant: Contestant, objective: Objective) -> Champion:
     values = [repeat.metrics[objective.metric] for repeat in contestant.repeats]
     index = min(range(len(values)), key=lambda i: objective.sort_key(values[i]))
     chosen = contestant.repeats[index]
-    return Champion(contestant.trial, values[index], chosen.metrics, contestant.params, chosen.run_id, index)
+    repeat = None if chosen.of_search else index
+    return Champion(contestant.trial, values[index], chosen.metrics, contestant.params, chosen.run_id, repeat)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Constraints) -> list[int]:

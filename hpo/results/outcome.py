@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from hpo.config.sweep_config import Claim
 from trainers.protocol.codec import to_json, was
 from trainers.protocol.events import Cause
 from trainers.protocol.settings import Setting
@@ -66,6 +67,8 @@ class Repeat:
     cause: Cause | None
     """Why it failed."""
     seconds: float
+    of_search: bool = False
+    """The search's own training, with the sweep's seed: where adapters are compared, and not recipes."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,11 @@ class Contestant:
 
 @dataclass(frozen=True)
 class TestScore:
-    """One contestant on the sealed test rows: its best repeat."""
+    """One contestant on the sealed test rows: its best training."""
 
     trial: int
-    repeat: int
+    repeat: int | None
+    """None for the search's own training."""
     metrics: dict[str, float]
     interval: Interval
 
@@ -114,6 +118,40 @@ class SealedTest:
         return plain
 
 
+DropReason = Literal["behind", "alike", "beaten"]
+"""It could not win any more; more seeds would not have told it from the best; or, of the baseline, it was beaten."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A contestant that was trained with fewer seeds than the file allows."""
+
+    trial: int
+    seeds: int
+    """With how many it was trained."""
+    why: DropReason
+
+
+@dataclass(frozen=True)
+class RaceReport:
+    """What is claimed of the champion, and what it took."""
+
+    claim: Claim
+    trainings: int
+    """Repeats that were trained."""
+    cap: int
+    """Repeats that the file allows."""
+    dropped: list[Dropped]
+    choosing: int
+    """Validation rows on which contestants were ranked and the champion chosen."""
+    certifying: int
+    """Validation rows that its differences and the intervals are of."""
+    is_split: bool
+    """Whether no row does both."""
+    comparisons: int
+    """p-values and intervals of differences hold for so many comparisons together."""
+
+
 @dataclass(frozen=True)
 class FinalistsOutcome:
     """Who really won: all contestants, the champion among them, and how sure that is."""
@@ -122,10 +160,12 @@ class FinalistsOutcome:
     """Of all repeats: other contestants or seeds make another outcome."""
     contestants: list[Contestant]
     champion: int | None
-    """The trial with the best mean; None where every contestant is out."""
+    """The trial with the best mean on the rows that choose; None where every contestant is out."""
     against_baseline: Against | None = None
     against_runner_up: Against | None = None
     test: SealedTest | None = None
+    race: RaceReport | None = None
+    """None in outcomes of before there was one: all had all seeds, and all rows did both."""
 
     def of(self, trial: int) -> Contestant:
         """The contestant of this trial. Raises `StopIteration` for a trial that is none."""
@@ -144,4 +184,5 @@ class FinalistsOutcome:
             "against_runner_up": self.against_runner_up and self.against_runner_up.to_json(),
             "identity": self.fingerprint,
             "test": self.test and self.test.to_json(),
+            "race": self.race and to_json(self.race),
         }

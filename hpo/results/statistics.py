@@ -37,7 +37,11 @@ class Spread:
 
 def spread(contestants: Sequence[Sequence[Rows]], metric_of: Callable[[Rows], float]) -> Spread:
     """Pooled over the seeds of all contestants: those of one alone are too few to tell much."""
-    metrics = [[metric_of(rows) for rows in repeats] for repeats in contestants]
+    return spread_of([[metric_of(rows) for rows in repeats] for repeats in contestants])
+
+
+def spread_of(metrics: Sequence[Sequence[float]]) -> Spread:
+    """The same, of the metric of each contestant's trainings (at least one of each)."""
     freedom = sum(len(values) - 1 for values in metrics)
     if freedom == 0:
         return Spread(0.0, 0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hpo.config.objective import Objective
 from hpo.results.diagnosis import collected
-from hpo.results.outcome import Against, FinalistsOutcome, SealedTest
+from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
 from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.results.summary import SweepSummary, TrialSummary
 from trainers.protocol.catalog import METRICS
@@ -68,6 +68,12 @@ def gain(summary: SweepSummary) -> str:
     return text
 
 
+def finalists_title(outcome: FinalistsOutcome) -> str:
+    """What the table of finalists is called."""
+    is_adapter = outcome.race is not None and outcome.race.claim == "adapter"
+    return "finalists, as the search trained them" if is_adapter else "finalists, trained again with fresh seeds"
+
+
 def finalists_table(outcome: FinalistsOutcome, objective: Objective) -> tuple[list[str], list[list[str]]]:
     """Column names and rows, best mean first."""
     entries = sorted(outcome.contestants, key=lambda c: objective.sort_key(c.interval.mean) if c.interval else math.inf)
@@ -87,9 +93,11 @@ def verdicts(summary: SweepSummary) -> list[str]:
     finalists, metric = summary.finalists, summary.objective.metric
     if finalists is None or finalists.champion is None:
         return []
-    lines = []
+    lines = race_in_words(finalists.race) if finalists.race else []
     if against := finalists.against_baseline:
         lines.append(_verdict("over the baseline, on validation", against, metric))
+        if finalists.race:
+            lines.append(_claim(finalists.race, against, metric, summary.objective))
     elif finalists.of(finalists.champion).is_baseline:
         lines.append("no finalist is better than the baseline: the default configuration stays")
     if against := finalists.against_runner_up:
@@ -97,6 +105,40 @@ def verdicts(summary: SweepSummary) -> list[str]:
     if test := summary.test:
         lines += _test_verdicts(test, metric)
     return lines
+
+
+def race_in_words(race: RaceReport) -> list[str]:
+    """What the finalists took, and which rows did what."""
+    if race.claim == "adapter":
+        lines = [f"adapters were compared, not recipes: {race.trainings} repeats were needed"]
+    else:
+        drops = "; ".join(drop_in_words(dropped) for dropped in race.dropped)
+        lines = [f"race: {race.trainings} of {race.cap} trainings{'; ' if drops else ''}{drops}"]
+    if race.is_split:
+        lines.append(f"{race.choosing:,} validation rows chose the champion; means, intervals and differences are of "
+                     f"the other {race.certifying:,}")  # fmt: skip
+    else:
+        lines.append(f"the same {race.certifying:,} validation rows chose the champion and certify its lead: there are "
+                     "too few for two parts")  # fmt: skip
+    return lines
+
+
+def drop_in_words(dropped: Dropped) -> str:
+    """Who was dropped when, and why."""
+    after = f"after {dropped.seeds} seed{'s' * (dropped.seeds != 1)}"
+    why = {
+        "behind": f"trial {dropped.trial} was dropped {after} (it could not win any more)",
+        "alike": f"trial {dropped.trial} was dropped {after} (more seeds would not tell it from the best)",
+        "beaten": f"trial {dropped.trial}, the baseline, was beaten {after}",
+    }  # fmt: skip
+    return why[dropped.why]
+
+
+def _claim(race: RaceReport, against: Against, metric: str, objective: Objective) -> str:
+    """One sentence that may be quoted: what is better than what."""
+    what = "this recipe, whatever its seed," if race.claim == "recipe" else "this adapter, as it was trained,"
+    is_shown = against.is_beyond_noise and objective.better(against.difference, 0.0)
+    return f"claim: {what} is {'better than the baseline' if is_shown else 'NOT shown to be better'} in {metric}"
 
 
 def _test_verdicts(test: SealedTest, metric: str) -> list[str]:

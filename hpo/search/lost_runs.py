@@ -6,7 +6,7 @@ import dataclasses
 
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.records import TrialRecord
-from hpo.search.finalists import repeats_of
+from hpo.search.contest import repeats_of
 from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import read_result
 from trainers.protocol.events import TrialResult
@@ -27,8 +27,8 @@ def write_lost_runs(sweep: SweepContext) -> None:
     lost = [record for record in records if record.run_id in gone]
     for record in lost:
         _write_trial(sweep, record)
-    lost_repeats = [repeat for repeat in repeats if repeat.run_id in gone]
-    if finalists and lost_repeats:
+    lost_repeats = [repeat for repeat in repeats if repeat.run_id in gone and not repeat.of_search]
+    if finalists and any(repeat.run_id in gone for repeat in repeats):
         _write_repeats(sweep, finalists, gone)
     if count := len(lost) + len(lost_repeats):
         sweep.view.say(f"MLflow: {count} run{'s' * (count != 1)} had been deleted and {'are' if count != 1 else 'is'} "
@@ -54,7 +54,9 @@ def _write_repeats(sweep: SweepContext, finalists: FinalistsOutcome, gone: set[s
         planned = repeats_of(sweep, [record], len(contestant.repeats))
         for repeat, again in zip(contestant.repeats, planned, strict=True):
             paths = sweep.paths.repeat(again.trial, again.repeat)
-            if repeat.run_id in gone and paths.result.exists():
+            if repeat.of_search:
+                written.append(dataclasses.replace(repeat, run_id=record.run_id or ""))  # its new one, if it was lost
+            elif repeat.run_id in gone and paths.result.exists():
                 run_id = sweep.tracker.start_repeat(again.spec, again.trial, again.repeat)
                 _write_result(sweep, again.spec.number, read_result(paths), paths, with_curve=True)
                 written.append(dataclasses.replace(repeat, run_id=run_id))

@@ -60,5 +60,9 @@ class SweepContext:
         """Where the adapter of the champion lies: in a repeat, in its trial, or in the sweep it was taken over from."""
         if champion.repeat is not None:
             return self.paths.repeat(champion.number, champion.repeat)
-        origin, _, number = (self.study.record(champion.number).reused_from or "").rpartition("/")
-        return self.home.sweep(origin).trial(int(number)) if origin else self.paths.trial(champion.number)
+        return self.trial_paths(champion.number)
+
+    def trial_paths(self, number: int) -> TrialPaths:
+        """Where the files of a trial lie that the search or an earlier sweep has trained."""
+        origin, _, original = (self.study.record(number).reused_from or "").rpartition("/")
+        return self.home.sweep(origin).trial(int(original)) if origin else self.paths.trial(number)

@@ -7,6 +7,7 @@ python -m tests.bench rules       pruning rules on the curves of those points, r
 python -m tests.bench first-step  from `hpo sweep` to the first optimizer step of the demo (two minutes)
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
+python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, rules, startup
+from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, race, rules, startup
 from tests.bench.tables import Row, show
 
 
@@ -31,6 +32,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "memory": lambda _: bookkeeping.memory_rows(),
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "pruning": lambda given: pruning.rows(given.examples),
+    "race": lambda _: race.rows(),
     "rules": lambda _: rules.rows(),
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),

@@ -3,6 +3,7 @@
 Standard library only (numpy where it scores a split). The curve rises towards a peak at learning_rate 1e-3 and
 lora_r 16, with noise drawn from the spec's fingerprint, so that equal specs give equal numbers. It takes verdicts, goes
 on from checkpoints and leaves per-row results as the real one does. It trains several trials in one request.
+With a learning rate below 1e-8 it guesses: each row is the toss of a coin, anew in every trial.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from trainers.protocol.requests import Import, Inspect, Load, Request, Score, Tr
 from trainers.protocol.trial_spec import TrialSpec
 
 ROWS = {"train": 1000, "validation": 100, "test": 100}
+GUESSES_BELOW = 1e-8
+"""Learning rate."""
 
 
 def work(request: Request) -> Generator[Event, Verdict | None, None]:
@@ -86,7 +89,8 @@ def train(spec: TrialSpec) -> Generator[TrialReport, Verdict | None, None]:
             break
         metrics = {spec.metric: values[index]}
         evaluations.append(Evaluation(index, fraction, index, examples, examples * 10, metrics, 0.0))
-        _write_rows(_rows(spec.workload.task, spec.metric, values[index], "validation"), paths.rows(index))
+        rows = _rows(spec.workload.task, spec.metric, values[index], "validation", _order(spec, index))
+        _write_rows(rows, paths.rows(index))
         _save(paths, evaluations, is_judged=False)
         verdict = yield evaluations[-1]
     yield PAUSED if verdict == "pause" else _result(spec, paths, evaluations, is_stopped=verdict == "stop")
@@ -96,10 +100,22 @@ def _values(spec: TrialSpec) -> list[float]:
     """The metric at each evaluation."""
     settings, count = spec.settings, int(spec.settings["evaluations"] or 1)
     noise = random.Random(spec.fingerprint())  # noqa: S311  # a repeatable curve, not a secret
+    if _guesses(spec):
+        rows = ROWS["validation"]
+        return [sum(noise.random() < 0.5 for _ in range(rows)) / rows for _ in range(count)]
     distance = abs(math.log10(float(settings["learning_rate"] or 0) / 1e-3))
     distance += abs(math.log2(int(settings.get("lora_r") or 16) / 16)) / 4
     peak = 0.9 * math.exp(-distance / 3)
     return [peak * (1 - math.exp(-3 * (i + 1) / count)) + noise.gauss(0, 0.005) for i in range(count)]
+
+
+def _guesses(spec: TrialSpec) -> bool:
+    return float(spec.settings["learning_rate"] or 0) < GUESSES_BELOW
+
+
+def _order(spec: TrialSpec, index: int) -> str:
+    """What decides which rows are hard: for whoever guesses, others in every training and at every evaluation."""
+    return f"{spec.fingerprint()} {index}" if _guesses(spec) else ""
 
 
 def _result(spec: TrialSpec, paths: TrialPaths, evaluations: list[Evaluation], *, is_stopped: bool) -> TrialReport:
@@ -137,14 +153,14 @@ def _score(request: Score) -> Event:
     return Scored(ROW_RESULTS[task].metrics(np.array(rows), request.inspection.labels), seconds=0.0)
 
 
-def _rows(task: str, metric: str, value: float, split: str) -> list[tuple[float, ...]]:
-    """Per-row results whose metric is about `value`. The same rows are hard for every trial.
+def _rows(task: str, metric: str, value: float, split: str, order: str = "") -> list[tuple[float, ...]]:
+    """Per-row results whose metric is about `value`. The same rows are hard for every trial of the same `order`.
 
     Columns as in `trainers/metrics/table.py`, for two labels or for tokens.
     """
     count = ROWS[split]
     hardness = [(i + 0.5) / count for i in range(count)]
-    random.Random(split).shuffle(hardness)  # noqa: S311  # a repeatable order, not a secret
+    random.Random(split + order).shuffle(hardness)  # noqa: S311  # a repeatable order, not a secret
     if task == "chat":
         loss = math.log(max(value, 1e-9)) if metric == "perplexity" else value if metric == "loss" else 1 - value
         return [(10 * (loss + h - 0.5), 10.0, float(round(10 * min(1.0, value * (1.5 - h)))), 40.0) for h in hardness]
