@@ -91,6 +91,8 @@ class SweepConfig:
     """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
     clock: str = ""
     """What chat templates that print the date are shown, as local ISO time; the study has it, and not the file."""
+    decided_precision: str = ""
+    """What `precision: auto` was decided to be; the study has it, and not the file."""
 
     @property
     def objective(self) -> Objective:
@@ -104,7 +106,7 @@ class SweepConfig:
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
             str(self.file.resolve().parent), list(self.metrics),
             self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
-            self.clock,
+            self.clock, self.decided_precision,
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:

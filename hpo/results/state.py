@@ -51,6 +51,9 @@ class SweepState:
     """The setting that bounds a trial, as the file calls it."""
     clock: str | None = None
     """What chat templates that print the date are shown, as local ISO time."""
+    precision: str = ""
+    """What `precision: auto` was decided to be for all trials; empty where each device decides, as in sweeps that
+    began before it was measured."""
     data: PreparedData | None = None
     spent: Spent = field(default_factory=Spent)
     last_number: int = -1
@@ -80,6 +83,7 @@ class SweepState:
             revisions=self.revisions,
             last_number=last_number,
             clock=self.clock,
+            precision=self.precision,
             data=self.data,
             spent=self.spent,
             base_score=self.base_score,

@@ -24,7 +24,7 @@ from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.events import Event, Failed, Loaded, PreparedData, Scored
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Check, Export, Inspect, Load, Probe, Request, Score, Train, Verdict
-from trainers.protocol.trial_spec import Workload, only_device
+from trainers.protocol.trial_spec import TrialSpec, Workload, only_device
 
 if TYPE_CHECKING:
     from trainers.model.base import Base
@@ -90,15 +90,22 @@ def _load(request: Load) -> Loaded:
 
     began = time.monotonic()
     tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
-    parameters, notes = 0, list[str]()
+    parameters, notes, precision = 0, list[str](), ""
     leave_out()
     importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
+    from trainers.fast.rounded import keep_rounded
+
     if request.inspection is not None:
         base = _made_resident(request.workload, request.inspection)
         parameters = sum(p.numel() for p in base.model.parameters())
-        if not request.inspection.gpus and base.refused_shortcuts is None:  # shortcuts are for CPUs
-            notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
-    return Loaded(parameters, time.monotonic() - began, notes)
+        if not request.inspection.gpus:  # shortcuts are for CPUs; a GPU takes bf16 where it computes it natively
+            if base.refused_shortcuts is None:
+                notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
+            if request.decide_for is not None:
+                precision = _decide_precision(base, request.decide_for, request.inspection, notes)
+            if _rounds(base, precision):
+                keep_rounded(base.model)
+    return Loaded(parameters, time.monotonic() - began, notes, precision)
 
 
 def _made_resident(workload: Workload, inspection: PreparedData) -> Base:
@@ -116,14 +123,35 @@ def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
 
     Where memory runs out, nothing is known: each trial then tries them itself, and its own memory is what counts.
     """
-    from trainers.fast.enter import SHORTCUTS, notes
+    from trainers.fast.enter import names_for, notes
     from trainers.training.try_out import refused_for_base
 
     try:
         base.refused_shortcuts = done_aside(partial(refused_for_base, base, tokens_dir))
     except AsideFailed as error:
-        base.refused_shortcuts = dict.fromkeys(SHORTCUTS, str(error))
+        base.refused_shortcuts = dict.fromkeys(names_for(in_bf16=_rounds(base)), str(error))
     return notes(base.refused_shortcuts or {})
+
+
+def _decide_precision(base: Base, spec: TrialSpec, inspection: PreparedData, notes: list[str]) -> str:
+    """What `precision: auto` is for all trials of the sweep, said in `notes`; empty where it could not be measured."""
+    from trainers.host.precision import decided
+
+    decision = decided(base, spec, inspection)
+    if decision is None:
+        notes.append("precision: not measured, for memory ran out; bf16 where the CPU computes it natively")
+        return ""
+    if decision.why:
+        notes.append(f"precision: {decision.precision} ({decision.why})")
+    return decision.precision
+
+
+def _rounds(base: Base, precision: str = "") -> bool:
+    """Whether trials in `precision` (left out: the sweep's own) compute in bf16, and may round frozen weights."""
+    from trainers.fast.enter import ROUNDED
+    from trainers.model.load import is_bf16_on_cpu
+
+    return is_bf16_on_cpu(precision or base.workload.arithmetic) and ROUNDED not in (base.refused_shortcuts or {})
 
 
 def _use(device: str) -> None:

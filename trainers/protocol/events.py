@@ -186,6 +186,8 @@ class Loaded:
     seconds: float
     notes: list[str] = field(default_factory=list)
     """What trials on this host do otherwise than usual; the same numbers, but not as fast."""
+    precision: str = ""
+    """What `precision: auto` was decided to be; empty where nobody asked, or where each device decides."""
 
 
 @dataclass(frozen=True)

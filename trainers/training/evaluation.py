@@ -116,7 +116,7 @@ def score_model(
 ) -> tuple[dict[str, float], Rows]:
     """Metrics and per-row results of a model as it is: the untouched base, or one with an adapter on."""
     device = torch.device(device_name)
-    dtype = resolve_precision(precision or base.workload.precision, device)
+    dtype = resolve_precision(precision or base.workload.arithmetic, device)
     return Evaluator(base, tokens_dir, split, device, dtype)(base.model.to(device))
 
 

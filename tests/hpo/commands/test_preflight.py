@@ -1,13 +1,22 @@
-"""What the trial host says when it has loaded the base model is a note of the sweep."""
+"""What the trial host says when it has loaded the base model: notes, and the precision of all trials."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from hpo.commands import session
 from hpo.commands.preflight import warm_up
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from tests.hpo.builders import INSPECTION, make_config
+from hpo.terminal import Silent
+from hpo.tracking.base import Untracked
+from hpo.trials.slots import Slots
+from tests.hpo.builders import INSPECTION, RATE, Sweep, make_config
 from trainers.protocol.events import Loaded
+from trainers.protocol.files import TrialPaths
 
 
 def worker(request):
@@ -17,3 +26,60 @@ def worker(request):
 def test_notes_of_the_host_come_after_those_of_the_data(tmp_path):
     specs = warm_up(InlineExecutor(worker), TrialSpecs(make_config(tmp_path), Home(tmp_path), INSPECTION))
     assert specs.prepared.notes == [*INSPECTION.notes, "shortcut not used: layers without padding"]
+
+
+# --- what `precision: auto` is -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(tmp_path, database, monkeypatch):
+    """The same sweep begun or continued: its specs, and what the host was asked to decide."""
+    monkeypatch.setattr(session, "tracker_of", lambda *_: Untracked())
+    given = Sweep(tmp_path, database)
+
+    def begin(answers, **edit):
+        asked = []
+
+        def decides(request):
+            asked.append(request.decide_for)
+            yield Loaded(1, 0.0, precision=answers)
+
+        if edit:
+            given.edit(**edit)
+        executor = InlineExecutor(decides)
+        specs = warm_up(executor, TrialSpecs(given.config, given.home, INSPECTION))
+        with session.open_run(specs, executor, Silent(), Slots(1, 1)) as sweep:
+            return specs, asked[0], sweep.study.state.precision
+
+    begin.sweep = given
+    return begin
+
+
+def test_a_sweep_keeps_the_precision_that_it_began_with(begun):
+    specs, asked, kept = begun("fp32")
+    assert asked == TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION).spec(
+        0, specs.config.baseline(), begun.sweep.home.sweep(specs.config.name).trial(0)
+    )
+    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", "fp32")
+    specs, asked, kept = begun("bf16")  # resumed, on a machine that would choose another
+    assert asked is None
+    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", "fp32")
+    specs, asked, kept = begun("bf16", search_space={**RATE, "lora_r": {"type": "int", "low": 4, "high": 16}})
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, "fp32", "fp32")
+
+
+def test_a_sweep_that_began_before_precision_was_measured_goes_on_as_it_was(begun):
+    begun.sweep.open()
+    specs, asked, kept = begun("fp32")
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, "", "auto")
+
+
+def test_a_precision_that_the_file_names_is_not_decided(begun):
+    specs, asked, kept = begun("", training={"precision": "fp32"})
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, "", "fp32")
+
+
+def test_a_decision_changes_no_fingerprint(begun):
+    before = TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION)
+    specs, _, _ = begun("bf16")
+    assert specs.fingerprint({}) == before.fingerprint({})
