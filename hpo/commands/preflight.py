@@ -129,8 +129,7 @@ def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
     """
     before = stored_state(specs.home.studies_db, specs.config.name)
     is_new = before is None or not before.config
-    decided = before.precision if before else ""
-    config = dataclasses.replace(specs.config, decided_precision=decided)
+    config = dataclasses.replace(specs.config, decision=before.precision if before else None)
     decide_for = None
     if is_new and config.settings["precision"] == FIELDS["precision"].default:
         paths = specs.home.sweep(config.name).trial(0)
@@ -141,9 +140,10 @@ def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
         found = f"{config.model.source} cannot be loaded: {error}"
         raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
     assert isinstance(loaded, Loaded)  # noqa: S101  # the protocol's answer to Load
-    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes])
     if decide_for is not None:
-        config = dataclasses.replace(config, decided_precision=loaded.precision)
+        config = dataclasses.replace(config, decision=loaded.precision)
+    chosen = config.decision.notes() if config.decision else []
+    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes, *chosen])
     return dataclasses.replace(specs, config=config, prepared=prepared)
 
 

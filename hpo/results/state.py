@@ -11,7 +11,7 @@ from hpo.config.strategy import ResolvedStrategy
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from trainers.protocol.codec import RECORD_FORMAT
-from trainers.protocol.events import PreparedData
+from trainers.protocol.events import Decision, PreparedData
 
 State = Literal["running", "complete", "interrupted", "failed"]
 
@@ -51,9 +51,8 @@ class SweepState:
     """The setting that bounds a trial, as the file calls it."""
     clock: str | None = None
     """What chat templates that print the date are shown, as local ISO time."""
-    precision: str = ""
-    """What `precision: auto` was decided to be for all trials; empty where each device decides, as in sweeps that
-    began before it was measured."""
+    precision: Decision | None = None
+    """None where each device decides what `precision: auto` is, as in sweeps that began before it was measured."""
     data: PreparedData | None = None
     spent: Spent = field(default_factory=Spent)
     last_number: int = -1

@@ -21,7 +21,7 @@ from trainers.data.sources import DataProblem
 from trainers.host.aside import AsideFailed, done_aside
 from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
-from trainers.protocol.events import Event, Failed, Loaded, PreparedData, Scored
+from trainers.protocol.events import Decision, Event, Failed, Loaded, PreparedData, Scored
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Check, Export, Inspect, Load, Probe, Request, Score, Train, Verdict
 from trainers.protocol.trial_spec import TrialSpec, Workload, only_device
@@ -90,7 +90,7 @@ def _load(request: Load) -> Loaded:
 
     began = time.monotonic()
     tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
-    parameters, notes, precision = 0, list[str](), ""
+    parameters, notes, decision = 0, list[str](), None
     leave_out()
     importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
     from trainers.fast.rounded import keep_rounded
@@ -102,10 +102,10 @@ def _load(request: Load) -> Loaded:
             if base.refused_shortcuts is None:
                 notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
             if request.decide_for is not None:
-                precision = _decide_precision(base, request.decide_for, request.inspection, notes)
-            if _rounds(base, precision):
+                decision = _decided(base, request.decide_for, request.inspection, notes)
+            if _rounds(base, decision.precision if decision else ""):
                 keep_rounded(base.model)
-    return Loaded(parameters, time.monotonic() - began, notes, precision)
+    return Loaded(parameters, time.monotonic() - began, notes, decision)
 
 
 def _made_resident(workload: Workload, inspection: PreparedData) -> Base:
@@ -133,17 +133,14 @@ def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
     return notes(base.refused_shortcuts or {})
 
 
-def _decide_precision(base: Base, spec: TrialSpec, inspection: PreparedData, notes: list[str]) -> str:
-    """What `precision: auto` is for all trials of the sweep, said in `notes`; empty where it could not be measured."""
+def _decided(base: Base, spec: TrialSpec, inspection: PreparedData, notes: list[str]) -> Decision | None:
+    """What `precision: auto` is for all trials of the sweep; None, said in `notes`, where it cannot be measured."""
     from trainers.host.precision import decided
 
     decision = decided(base, spec, inspection)
     if decision is None:
         notes.append("precision: not measured, for memory ran out; bf16 where the CPU computes it natively")
-        return ""
-    if decision.why:
-        notes.append(f"precision: {decision.precision} ({decision.why})")
-    return decision.precision
+    return decision
 
 
 def _rounds(base: Base, precision: str = "") -> bool:

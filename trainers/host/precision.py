@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.host.aside import AsideFailed, done_aside
 from trainers.protocol.codec import fingerprint, from_json, to_json
-from trainers.protocol.events import PreparedData
+from trainers.protocol.events import Decision, PreparedData
 from trainers.protocol.files import write_atomically
 from trainers.protocol.trial_spec import TrialSpec
 
 if TYPE_CHECKING:
     from trainers.model.base import Base
-    from trainers.training.precision import Decision, Measured
+    from trainers.training.precision import Measured
 
 FOLDER = "precision"
 """Of the cache, with one file for each decision."""
@@ -24,7 +24,7 @@ FOLDER = "precision"
 
 def decided(base: Base, spec: TrialSpec, inspection: PreparedData) -> Decision | None:
     """What `auto` is for trials like `spec` on this CPU; None where memory ran out, so that nothing was measured."""
-    from trainers.training.precision import Decision, candidates, circumstances, decide
+    from trainers.training.precision import candidates, circumstances, decide
 
     tokens_dir = Path(inspection.tokens_dir)
     if len(names := candidates()) == 1:
@@ -74,7 +74,7 @@ def _measured(
 
 def _kept(file: Path) -> Decision | None:
     """The decision of an earlier sweep; None where there is none that can be read."""
-    from trainers.training.precision import CANDIDATES, Decision
+    from trainers.training.precision import CANDIDATES
 
     try:
         decision = from_json(Decision, json.loads(file.read_text(encoding="utf-8"))["decision"])

@@ -16,6 +16,7 @@ import torch
 from trainers.data.tokens import Tokens
 from trainers.model.base import Base
 from trainers.model.load import resolve_precision
+from trainers.protocol.events import Decision
 from trainers.protocol.trial_spec import TrialSpec, with_precision
 from trainers.tasks.table import TASKS
 from trainers.training.trainer import Trainer
@@ -45,14 +46,6 @@ class Measured:
 
     losses: list[float]
     seconds: list[float]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What `auto` is, and why, in a few words for people."""
-
-    precision: str
-    why: str
 
 
 def candidates() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.slots import Slots
 from tests.hpo.builders import INSPECTION, RATE, Sweep, make_config
-from trainers.protocol.events import Loaded
+from trainers.protocol.events import Decision, Loaded
 from trainers.protocol.files import TrialPaths
 
 
@@ -27,6 +27,8 @@ def test_notes_of_the_host_come_after_those_of_the_data(tmp_path):
     specs = warm_up(InlineExecutor(worker), TrialSpecs(make_config(tmp_path), Home(tmp_path), INSPECTION))
     assert specs.prepared.notes == [*INSPECTION.notes, "shortcut not used: layers without padding"]
 
+
+FP32, BF16 = Decision("fp32", "bf16 1.4x slower here"), Decision("bf16", "fp32 2.0x slower here")
 
 # --- what `precision: auto` is -------------------------------------------------------------------------
 
@@ -56,30 +58,31 @@ def begun(tmp_path, database, monkeypatch):
 
 
 def test_a_sweep_keeps_the_precision_that_it_began_with(begun):
-    specs, asked, kept = begun("fp32")
+    specs, asked, kept = begun(FP32)
     assert asked == TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION).spec(
         0, specs.config.baseline(), begun.sweep.home.sweep(specs.config.name).trial(0)
     )
-    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", "fp32")
-    specs, asked, kept = begun("bf16")  # resumed, on a machine that would choose another
+    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", FP32)
+    specs, asked, kept = begun(BF16)  # resumed, on a machine that would choose another
     assert asked is None
-    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", "fp32")
-    specs, asked, kept = begun("bf16", search_space={**RATE, "lora_r": {"type": "int", "low": 4, "high": 16}})
-    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, "fp32", "fp32")
+    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", FP32)
+    specs, asked, kept = begun(BF16, search_space={**RATE, "lora_r": {"type": "int", "low": 4, "high": 16}})
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, FP32, "fp32")
+    assert specs.prepared.notes[-1] == "precision: fp32 (bf16 1.4x slower here)"
 
 
 def test_a_sweep_that_began_before_precision_was_measured_goes_on_as_it_was(begun):
     begun.sweep.open()
-    specs, asked, kept = begun("fp32")
-    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, "", "auto")
+    specs, asked, kept = begun(FP32)
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, None, "auto")
 
 
 def test_a_precision_that_the_file_names_is_not_decided(begun):
-    specs, asked, kept = begun("", training={"precision": "fp32"})
-    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, "", "fp32")
+    specs, asked, kept = begun(None, training={"precision": "fp32"})
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, None, "fp32")
 
 
 def test_a_decision_changes_no_fingerprint(begun):
     before = TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION)
-    specs, _, _ = begun("bf16")
+    specs, _, _ = begun(BF16)
     assert specs.fingerprint({}) == before.fingerprint({})

@@ -12,9 +12,10 @@ import torch
 from trainers.host import precision as host
 from trainers.model import load
 from trainers.model.load import load_base
+from trainers.protocol.events import Decision
 from trainers.protocol.trial_spec import with_precision
 from trainers.training import precision as measuring
-from trainers.training.precision import Decision, Measured, circumstances, decide
+from trainers.training.precision import Measured, circumstances, decide
 from trainers.training.trainer import Trainer
 
 
