@@ -123,19 +123,29 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
 
 
 def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
-    """Make the base model resident in the trial host; returns `specs` with what the host has to note.
+    """Make the base model resident in the trial host; returns `specs` with what the host has to note, in the precision
+    that all trials of the sweep compute in.
 
     Raises `ConfigError` when its weights cannot be loaded.
     """
-    config = specs.config
+    before = stored_state(specs.home.studies_db, specs.config.name)
+    is_new = before is None or not before.config
+    config = dataclasses.replace(specs.config, decision=before.precision if before else None)
+    decide_for = None
+    if is_new and config.settings["precision"] == FIELDS["precision"].default:
+        paths = specs.home.sweep(config.name).trial(0)
+        decide_for = specs.spec(0, config.baseline(), paths, devices=first_devices(specs.prepared))
     try:
-        loaded = run_alone(executor, Load(config.workload(specs.home), specs.prepared))
+        loaded = run_alone(executor, Load(config.workload(specs.home), specs.prepared, decide_for))
     except RequestFailed as error:
         found = f"{config.model.source} cannot be loaded: {error}"
         raise ConfigError([Problem(config.place("model"), found, "a complete safetensors model")]) from error
     assert isinstance(loaded, Loaded)  # noqa: S101  # the protocol's answer to Load
-    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes])
-    return dataclasses.replace(specs, prepared=prepared)
+    if decide_for is not None:
+        config = dataclasses.replace(config, decision=loaded.precision)
+    chosen = config.decision.notes() if config.decision else []
+    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes, *chosen])
+    return dataclasses.replace(specs, config=config, prepared=prepared)
 
 
 def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None) -> Slots:

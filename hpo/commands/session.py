@@ -55,7 +55,9 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
     config, home = specs.config, specs.home
     study, changes, left_out = open_revision(config, specs.fingerprint, home.studies_db)
     say_revision(view, study, changes, left_out)
-    study.update_state(state="running", clock=config.clock, data=specs.prepared)
+    study.update_state(
+        state="running", clock=config.clock, precision=config.decision, data=specs.prepared
+    )  # fmt: skip
     meter = Meter(config.budget, study.state.spent, time.time)
     tracker = None
     try:

@@ -16,6 +16,7 @@ from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
+from trainers.protocol.events import Decision
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 from trainers.protocol.trial_spec import DataRef, Generation, ModelRef, Workload
 
@@ -101,6 +102,8 @@ class SweepConfig:
     """Whether the file says `promote:`. Where it does not, a champion that cannot be released stays an adapter."""
     clock: str = ""
     """What chat templates that print the date are shown, as local ISO time; the study has it, and not the file."""
+    decision: Decision | None = None
+    """What `precision: auto` was decided to be; the study has it, and not the file."""
 
     @property
     def objective(self) -> Objective:
@@ -114,7 +117,7 @@ class SweepConfig:
             self.task, self.model, self.data, max_length, str(self.settings["precision"]), str(home.cache),
             str(self.file.resolve().parent), list(self.metrics),
             self.generation if needs_generation(self.metrics) else None, self.max_length_is_given,
-            self.clock,
+            self.clock, self.decision.precision if self.decision else "",
         )  # fmt: skip
 
     def _largest(self, name: str) -> list[Setting]:

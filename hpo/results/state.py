@@ -11,7 +11,7 @@ from hpo.config.strategy import ResolvedStrategy
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from trainers.protocol.codec import RECORD_FORMAT
-from trainers.protocol.events import PreparedData
+from trainers.protocol.events import Decision, PreparedData
 
 State = Literal["running", "complete", "interrupted", "failed"]
 
@@ -51,6 +51,8 @@ class SweepState:
     """The setting that bounds a trial, as the file calls it."""
     clock: str | None = None
     """What chat templates that print the date are shown, as local ISO time."""
+    precision: Decision | None = None
+    """None where each device decides what `precision: auto` is, as in sweeps that began before it was measured."""
     data: PreparedData | None = None
     spent: Spent = field(default_factory=Spent)
     last_number: int = -1
@@ -80,6 +82,7 @@ class SweepState:
             revisions=self.revisions,
             last_number=last_number,
             clock=self.clock,
+            precision=self.precision,
             data=self.data,
             spent=self.spent,
             base_score=self.base_score,

@@ -97,11 +97,11 @@ def peak_mb(tool: str, spec: TrialSpec, found: PreparedData, steps: int, folder:
 def _our_trainer(spec: TrialSpec, found: PreparedData, *, dropout: bool) -> Trainer:
     ours = Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir))
     if not dropout:
-        _drop_nothing(ours.model)
+        drop_nothing(ours.model)
     return ours
 
 
-def _drop_nothing(model: torch.nn.Module) -> None:
+def drop_nothing(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -140,7 +140,7 @@ def _their_trainer(
 ) -> TheirTrainer:
     model = put_adapter_on(load_base(spec.workload, found.labels), spec)
     if not dropout:
-        _drop_nothing(model)
+        drop_nothing(model)
     kind = TASK_TYPES[spec.workload.task].targets
     train, validation = (Tokens(Path(found.tokens_dir), split, kind) for split in ("train", "validation"))
     batch_size = int(spec.settings["batch_size"] or 1)
@@ -257,8 +257,8 @@ def _measured(name: str, what: str, steps: int) -> dict[str, Any]:
     return measured
 
 
-def real_spec(name: str, folder: Path) -> tuple[TrialSpec, PreparedData]:
-    case, cache = CASES[name], ROOT / "mlruns/cache"
+def real_spec(case: Case, folder: Path) -> tuple[TrialSpec, PreparedData]:
+    cache = ROOT / "mlruns/cache"
     source, columns = SourceRef(str(cache / case.data)), dict(TASKS[case.task].columns)
     ref = DataRef(source, None, None, columns, case.validation_rows, 48, 0)
     model = ModelRef(str(cache / case.model))
@@ -283,7 +283,7 @@ def main() -> None:
     name, what, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        spec, found = real_spec(name, folder)
+        spec, found = real_spec(CASES[name], folder)
         if what in ("ours", "theirs"):
             print(json.dumps({"peak_mb": peak_mb(what, spec, found, steps, folder)}))
             return

@@ -20,6 +20,9 @@ SHORTCUTS = {
     "attention by row": ("trainers.fast.varlen_attention", "AttentionByRow"),
 }
 """Name for people -> module and class, in the order in which they are put on."""
+ROUNDED = "frozen layers in bf16"
+"""The last one, only for models that compute in bf16. It rounds as autocast does, so its tolerance is wider."""
+_ROUNDED = ("trainers.fast.rounded", "FrozenInBf16")
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,19 @@ class Shortcuts:
     def log_lines(self) -> Iterator[str]:
         """For a trial's log: one line for each shortcut that is left out."""
         for name, why in self.left_out.items():
-            yield f"shortcut not used: {name} ({why}); the plain way gives the same numbers"
+            same = "autocast rounds as much" if name == ROUNDED else "the plain way gives the same numbers"
+            yield f"shortcut not used: {name} ({why}); {same}"
 
 
-def make_fast(model: Any, refused: Mapping[str, str]) -> Shortcuts:
+def make_fast(model: Any, refused: Mapping[str, str], *, in_bf16: bool = False) -> Shortcuts:
     """Put every shortcut on a model that fits it, in place, but those that `refused` names with the reason.
 
-    Raises only what is no fault of a shortcut: that memory ran out, or that the process is to end.
+    `in_bf16`: whether the model is to compute in bf16; where `ROUNDED` is used then, it needs no autocast. Raises only
+    what is no fault of a shortcut: that memory ran out, or that the process is to end.
     """
-    made = Shortcuts(left_out=dict(refused))
-    for name in SHORTCUTS:
+    names = names_for(in_bf16=in_bf16)
+    made = Shortcuts(left_out={name: why for name, why in refused.items() if name in names})
+    for name in names:
         if name in refused:
             continue
         with ExitStack() as undo:
@@ -57,6 +63,11 @@ def make_fast(model: Any, refused: Mapping[str, str]) -> Shortcuts:
     return made
 
 
+def names_for(*, in_bf16: bool) -> list[str]:
+    """The shortcuts there are for models that compute in bf16, or in float32."""
+    return [*SHORTCUTS, ROUNDED] if in_bf16 else list(SHORTCUTS)
+
+
 def put_on(name: str, model: Any, undo: ExitStack) -> str | None:
     """Put one shortcut on; or why the model has no use for it. Raises whatever the shortcut does."""
     shortcut = shortcut_of(name)
@@ -68,7 +79,7 @@ def put_on(name: str, model: Any, undo: ExitStack) -> str | None:
 
 def shortcut_of(name: str) -> Shortcut:
     """Raises `ImportError` or `AttributeError` where a library lacks what the shortcut is made of."""
-    module, kind = SHORTCUTS[name]
+    module, kind = _ROUNDED if name == ROUNDED else SHORTCUTS[name]
     return cast("Shortcut", getattr(importlib.import_module(module), kind)())
 
 
@@ -76,8 +87,12 @@ def notes(refused: Mapping[str, str]) -> list[str]:
     """For a sweep: what is not used, in one note for each reason."""
     names: dict[str, list[str]] = {}
     for name, why in refused.items():
-        names.setdefault(why, []).append(name)
-    return [
+        if name != ROUNDED:
+            names.setdefault(why, []).append(name)
+    said = [
         f"shortcut not used: {', '.join(those)} ({why}); trials train the plain way: slower, with the same numbers"
         for why, those in names.items()
     ]
+    if ROUNDED in refused:
+        said.append(f"shortcut not used: {ROUNDED} ({refused[ROUNDED]}); trials use autocast, which is slower")
+    return said

@@ -100,10 +100,11 @@ class FoldedLora(LoraLinear):  # type: ignore[misc]  # PEFT has no types
         if args or kwargs or not self._folds(x):
             return cast("torch.Tensor", super().forward(x, *args, **kwargs))
         (name,) = self.active_adapters
-        base = self.base_layer
-        down, up = self.lora_A[name].weight, self.lora_B[name].weight
-        folded = _Folded.apply(x, base.weight, base.bias, down, up, self.scaling[name])
-        return cast("torch.Tensor", folded)
+        return self._of_one_adapter(x, name)
+
+    def _of_one_adapter(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        return cast("torch.Tensor", _Folded.apply(x, base.weight, base.bias, down, up, self.scaling[name]))
 
     def _folds(self, x: torch.Tensor) -> bool:
         if self.disable_adapters or self.merged or len(self.active_adapters) != 1:

@@ -8,14 +8,14 @@ lost. Only where that fails, they are tried one after the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from trainers.fast.enter import SHORTCUTS, put_on, shortcut_of
+from trainers.fast.enter import ROUNDED, SHORTCUTS, put_on, shortcut_of
 from trainers.fast.shortcut import Unknown, reason
 
 Loss = Callable[[Any], torch.Tensor]
@@ -25,6 +25,9 @@ TOLERANCE = 1e-4
 """Largest difference of the loss, and of each gradient as a share of its length (or of `SMALL` of all gradients', where
 that is more). In float32 sound shortcuts are off by 2e-6 (MiniLM, SmolLM2); in bfloat16 rounding alone is 4e-2, which
 would hide what is wrong."""
+ROUNDED_TOLERANCE = 0.2
+"""The same for the loss, and for all gradients in one line, where frozen layers are rounded to bf16: MiniLM is off by
+0.003, SmolLM2 by 0.085 (under autocast by 0.066)."""
 SMALL = 0.01
 """A gradient that is nothing but rounding (that of a key's bias, say) may differ by all of itself."""
 NOISE = 0.02
@@ -63,6 +66,25 @@ def refused_by(model: Any, exact: Loss, trained: Loss) -> dict[str, str]:
             else:
                 refused[name] = why
         return refused
+
+
+def why_not_rounded(model: Any, exact: Loss, refused: Mapping[str, str]) -> str | None:
+    """Why frozen layers are not to compute in bf16, beside the shortcuts that are not `refused`; None where they may.
+
+    The model and torch's random numbers stay as they were; it raises as `refused_by` does.
+    """
+    with torch.random.fork_rng(devices=[]), _as_it_was(model), _stirred(model):
+        try:
+            plain = _outcome(model, exact)
+            with ExitStack() as undo:
+                shortcut_of(ROUNDED).check()
+                for name in (*SHORTCUTS, ROUNDED):
+                    if name not in refused and (why := put_on(name, model, undo)) and name == ROUNDED:
+                        return why
+                _compare_rounded(plain, _outcome(model, exact))
+        except Exception as error:  # noqa: BLE001  # whatever it raises, autocast is left
+            return reason(error)
+    return None
 
 
 def _why_not(model: Any, names: Sequence[str], exact: Loss, trained: Loss, plain: _Outcome) -> str | None:
@@ -121,6 +143,19 @@ def _compare(plain: _Outcome, fast: _Outcome) -> None:
             raise Unknown(
                 f"its gradient of {name} differs by {off:.1g} of the plain one, at most {TOLERANCE:g} expected"
             )
+
+
+def _compare_rounded(plain: _Outcome, rounded: _Outcome) -> None:
+    """Raises `Unknown` where the outcomes differ by more than bf16 explains."""
+    difference, size = abs(float(rounded.loss - plain.loss)), abs(float(plain.loss))
+    if not difference <= ROUNDED_TOLERANCE * max(size, SMALL):
+        raise Unknown(f"its loss is {float(rounded.loss):.6g}, the one in float32 {float(plain.loss):.6g}")
+    if plain.gradients.keys() != rounded.gradients.keys():
+        raise Unknown("it changes which parameters have a gradient")
+    between = {name: rounded.gradients[name] - gradient for name, gradient in plain.gradients.items()}
+    off = _Outcome(plain.loss, between).length / max(plain.length, math.ulp(0.0))
+    if not off <= ROUNDED_TOLERANCE:
+        raise Unknown(f"its gradients differ by {off:.1g} of those in float32, at most {ROUNDED_TOLERANCE:g} expected")
 
 
 @contextmanager

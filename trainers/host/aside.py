@@ -1,4 +1,4 @@
-"""Work that must leave nothing in the host: done in a short-lived child, which answers with names and reasons."""
+"""Work that must leave nothing in the host: done in a short-lived child, which answers with plain values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from trainers.host.host import die_with_parent
 from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
 
+T = TypeVar("T")
+"""Plain values, as JSON has them."""
 WITHIN_S = 600.0
 """Longest wait for an answer; what is done here takes a second or two."""
 OUT_OF_MEMORY = 75
@@ -24,7 +26,7 @@ class AsideFailed(Exception):
     """The child gave no answer; the message says how it ended."""
 
 
-def done_aside(work: Callable[[], dict[str, str]]) -> dict[str, str] | None:
+def done_aside(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
     """What `work` returns, computed in a forked child: this process gets no thread, no memory and no crash from it.
 
     None where it cannot be known here: memory ran out, or this process has threads and cannot fork safely. Raises
@@ -51,15 +53,15 @@ def done_aside(work: Callable[[], dict[str, str]]) -> dict[str, str] | None:
         answer = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if answer:
-        verdicts: dict[str, str] = json.loads(answer)
-        return verdicts
+        returned: dict[str, T] = json.loads(answer)
+        return returned
     if code == OUT_OF_MEMORY or (code == -signal.SIGKILL and oom_kills() > kills):
         return None
     how = f"gave no answer within {WITHIN_S:.0f} s" if is_late else f"ended with code {code}"
     raise AsideFailed(f"the process that tried it {how}")
 
 
-def _answer(work: Callable[[], dict[str, str]], fd: int, parent: int) -> NoReturn:
+def _answer(work: Callable[[], dict[str, T]], fd: int, parent: int) -> NoReturn:
     """The child's whole life. Its answer is far smaller than a pipe, so it is written at once or not at all."""
     code = 1
     try:

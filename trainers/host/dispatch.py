@@ -21,7 +21,7 @@ from trainers.data.sources import DataProblem
 from trainers.host.aside import AsideFailed, done_aside
 from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
-from trainers.protocol.events import Event, Failed, Loaded, PreparedData, Scored
+from trainers.protocol.events import Decision, Event, Failed, Loaded, PreparedData, Scored
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import (
     Check,
@@ -36,7 +36,7 @@ from trainers.protocol.requests import (
     Train,
     Verdict,
 )
-from trainers.protocol.trial_spec import Workload, only_device
+from trainers.protocol.trial_spec import TrialSpec, Workload, only_device
 from trainers.runtime import usable_cores
 
 if TYPE_CHECKING:
@@ -128,15 +128,22 @@ def _load(request: Load) -> Loaded:
 
     began = time.monotonic()
     tqdm.monitor_interval = 0  # its monitor is a thread, and PEFT merges under a bar: a host with threads cannot fork
-    parameters, notes = 0, list[str]()
+    parameters, notes, decision = 0, list[str](), None
     leave_out()
     importlib.import_module("trainers.training.loop")  # what a trial needs is imported here once, not in every child
+    from trainers.fast.rounded import keep_rounded
+
     if request.inspection is not None:
         base = _made_resident(request.workload, request.inspection)
         parameters = sum(p.numel() for p in base.model.parameters())
-        if not request.inspection.gpus and base.refused_shortcuts is None:  # shortcuts are for CPUs
-            notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
-    return Loaded(parameters, time.monotonic() - began, notes)
+        if not request.inspection.gpus:  # shortcuts are for CPUs; a GPU takes bf16 where it computes it natively
+            if base.refused_shortcuts is None:
+                notes = _try_shortcuts(base, Path(request.inspection.tokens_dir))
+            if request.decide_for is not None:
+                decision = _decided(base, request.decide_for, request.inspection, notes)
+            if _rounds(base, decision.precision if decision else ""):
+                keep_rounded(base.model)
+    return Loaded(parameters, time.monotonic() - began, notes, decision)
 
 
 def _made_resident(workload: Workload, inspection: PreparedData) -> Base:
@@ -154,14 +161,32 @@ def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
 
     Where memory runs out, nothing is known: each trial then tries them itself, and its own memory is what counts.
     """
-    from trainers.fast.enter import SHORTCUTS, notes
+    from trainers.fast.enter import names_for, notes
     from trainers.training.try_out import refused_for_base
 
     try:
         base.refused_shortcuts = done_aside(partial(refused_for_base, base, tokens_dir))
     except AsideFailed as error:
-        base.refused_shortcuts = dict.fromkeys(SHORTCUTS, str(error))
+        base.refused_shortcuts = dict.fromkeys(names_for(in_bf16=_rounds(base)), str(error))
     return notes(base.refused_shortcuts or {})
+
+
+def _decided(base: Base, spec: TrialSpec, inspection: PreparedData, notes: list[str]) -> Decision | None:
+    """What `precision: auto` is for all trials of the sweep; None, said in `notes`, where it cannot be measured."""
+    from trainers.host.precision import decided
+
+    decision = decided(base, spec, inspection)
+    if decision is None:
+        notes.append("precision: not measured, for memory ran out; bf16 where the CPU computes it natively")
+    return decision
+
+
+def _rounds(base: Base, precision: str = "") -> bool:
+    """Whether trials in `precision` (left out: the sweep's own) compute in bf16, and may round frozen weights."""
+    from trainers.fast.enter import ROUNDED
+    from trainers.model.load import is_bf16_on_cpu
+
+    return is_bf16_on_cpu(precision or base.workload.arithmetic) and ROUNDED not in (base.refused_shortcuts or {})
 
 
 def _use(device: str) -> None:
@@ -183,7 +208,9 @@ def _score(request: Score) -> Scored:
     if request.spec:
         spec = dataclasses.replace(request.spec, devices=request.devices)  # where a base of 4 or 8 bits is made
         base.model = load_adapter(base, spec, TrialPaths(Path(spec.dir)).adapter)
-    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), device, request.split)
+    # The base was loaded before `precision: auto` was decided; the request knows what trials compute in.
+    precision = request.workload.arithmetic
+    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), device, request.split, precision)
     if request.rows_file:
         save_rows(rows, Path(request.rows_file))
     return Scored(metrics, time.monotonic() - began)

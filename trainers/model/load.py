@@ -134,12 +134,17 @@ def _part_head(base: Base, spec: TrialSpec) -> None:
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype for autocast, or None for plain float32.
 
-    `auto` is bf16 where the device computes it natively, else float32. Measured on one core with AVX512-BF16, tokens
-    per second in float32 and bf16: SmolLM2-135M 110 and 255, MiniLM 870 and 1390; the validation metrics were the same.
+    `auto` is bf16 where the device computes it natively, else float32: on GPUs, and in sweeps that began before a CPU's
+    precision was measured (`trainers/training/precision.py`).
     """
     if precision == "auto":
         return torch.bfloat16 if _computes_bf16(device) else None
     return None if precision == "fp32" else _DTYPES[precision]
+
+
+def is_bf16_on_cpu(precision: str) -> bool:
+    """Whether trials on this CPU compute in bf16."""
+    return resolve_precision(precision, torch.device("cpu")) is torch.bfloat16
 
 
 def _computes_bf16(device: torch.device) -> bool:

@@ -178,6 +178,18 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What `precision: auto` is for all trials of a sweep, and why, in a few words for people."""
+
+    precision: str
+    why: str = ""
+
+    def notes(self) -> list[str]:
+        """For people; none where there was nothing to choose."""
+        return [f"precision: {self.precision} ({self.why})"] if self.why else []
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What a host holds from now on, and how long loading took."""
 
@@ -186,6 +198,8 @@ class Loaded:
     seconds: float
     notes: list[str] = field(default_factory=list)
     """What trials on this host do otherwise than usual; the same numbers, but not as fast."""
+    precision: Decision | None = None
+    """None where nobody asked, or where each device decides."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ class Load:
     workload: Workload
     inspection: PreparedData | None
     """None before the data is inspected: then there is no model yet."""
+    decide_for: TrialSpec | None = None
+    """A trial of the sweep, where `precision: auto` is to be decided by a few steps of it."""
 
 
 @dataclass(frozen=True)

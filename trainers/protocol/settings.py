@@ -195,8 +195,8 @@ FIELDS: Mapping[str, Field] = {
               "positions for", low=8, high=1048576,
               searchable=True),
         Field("precision", str, "auto",
-              "arithmetic of the forward pass; `auto` is bf16 where the machine computes it natively (GPU, "
-              "AVX512-BF16, AMX)",
+              "arithmetic of the forward pass; `auto` is the fastest in a few steps on this CPU with losses as in fp32 "
+              "(on a GPU bf16, where it computes it natively)",
               choices=("auto", "fp32", "bf16", "fp16")),
         Field("lora_r", int, 8, "rank of the adapter", low=1, high=1024, searchable=True, methods=LORA_METHODS),
         Field("lora_alpha", float, None, "scale of the adapter; left out, it is `alpha_ratio` times `lora_r`", above=0,

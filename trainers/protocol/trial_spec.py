@@ -115,6 +115,14 @@ class Workload:
     clock: str = ""
     """What chat templates that print the date are shown, as local ISO time; empty: now. A sweep has one, or it would
     have other tokens tomorrow."""
+    decided_precision: str = ""
+    """What `precision: auto` means in all trials of the sweep, as it was measured; empty: what the device computes
+    natively."""
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision that trials compute in; `auto` where the device decides."""
+        return self.decided_precision if self.precision == "auto" and self.decided_precision else self.precision
 
 
 @dataclass(frozen=True)
@@ -153,11 +161,18 @@ class TrialSpec:
         # Where data, model and cache lie does not matter: what they hold is in `inputs_hash`.
         workload = content["workload"]
         del workload["cache_dir"], workload["code_dir"], workload["model"]["source"], workload["model"]["adapter"]
-        del workload["max_length_is_given"], workload["clock"]
+        # What `auto` was decided to be follows from a measured time, which is partly chance. A sweep keeps its decision
+        # for all its trials, so nothing is mixed; two sweeps of one file are as equal as `auto` can make them.
+        del workload["max_length_is_given"], workload["clock"], workload["decided_precision"]
         workload["data"] = self.workload.data.without_places()
         content["workload"] = counted_fields(Workload, workload)
         content["settings"] = counted_settings(self.settings)
         return fingerprint(counted_fields(TrialSpec, content))
+
+
+def with_precision(spec: TrialSpec, precision: str) -> TrialSpec:
+    """The same trial, computed in `precision` where its workload leaves that to be decided."""
+    return replace(spec, workload=replace(spec.workload, decided_precision=precision))
 
 
 def only_device(devices: tuple[str, ...]) -> str:

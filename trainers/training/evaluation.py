@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trainers.data.tokens import Tokens
-from trainers.fast.enter import make_fast
+from trainers.fast.enter import ROUNDED, make_fast
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
 from trainers.model.base import Base
 from trainers.model.load import resolve_precision
@@ -120,9 +120,10 @@ def score_model(
     On a CPU the model keeps the shortcuts that its host has tried; where none were tried, it is left as it is.
     """
     device = torch.device(device_name)
-    dtype = resolve_precision(precision or base.workload.precision, device)
+    dtype = resolve_precision(precision or base.workload.arithmetic, device)
     if device.type == "cpu" and base.refused_shortcuts is not None:
-        make_fast(base.model, base.refused_shortcuts)
+        made = make_fast(base.model, base.refused_shortcuts, in_bf16=dtype == torch.bfloat16)
+        dtype = None if ROUNDED in made.used else dtype
     return Evaluator(base, tokens_dir, split, device, dtype)(base.model.to(device))
 
 

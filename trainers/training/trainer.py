@@ -12,7 +12,7 @@ import torch
 from transformers import get_scheduler
 
 from trainers.data.tokens import Tokens
-from trainers.fast.enter import Shortcuts, make_fast
+from trainers.fast.enter import ROUNDED, Shortcuts, make_fast
 from trainers.metrics.table import Rows
 from trainers.model.base import Base
 from trainers.model.load import put_adapter_on, resolve_precision, save_adapter
@@ -39,18 +39,19 @@ class Trainer:
         self.task: Task = TASKS[spec.workload.task]
         self.labels = base.labels
         self.device = torch.device(spec.device)
-        self.autocast_dtype = resolve_precision(spec.workload.precision, self.device)
+        dtype = resolve_precision(spec.workload.arithmetic, self.device)
         self.pad_id = base.pad_id
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
         self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
-        self.evaluator = Evaluator(
-            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings
-        )
         batch_size = int(settings["batch_size"] or 1)
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
-        self.shortcuts = self._make_fast(base)
+        self.shortcuts = self._make_fast(base, dtype)
+        self.autocast_dtype = None if ROUNDED in self.shortcuts.used else dtype
+        self.evaluator = Evaluator(
+            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings
+        )
         if settings["neftune_noise_alpha"] is not None:
             add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
         self.packs = bool(settings.get("packing"))  # learned prompts do not know it
@@ -74,15 +75,13 @@ class Trainer:
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
         self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
 
-    def _make_fast(self, base: Base) -> Shortcuts:
+    def _make_fast(self, base: Base, dtype: torch.dtype | None) -> Shortcuts:
         """The shortcuts, which are for CPUs. Where the host has not tried them on the base, they are tried here."""
         if self.device.type != "cpu":
             return Shortcuts()
         if base.refused_shortcuts is None:
-            base.refused_shortcuts = refused_for_model(
-                self.model, self.task, self.train_tokens, self.pad_id, self.autocast_dtype
-            )
-        return make_fast(self.model, base.refused_shortcuts)
+            base.refused_shortcuts = refused_for_model(self.model, self.task, self.train_tokens, self.pad_id, dtype)
+        return make_fast(self.model, base.refused_shortcuts, in_bf16=dtype == torch.bfloat16)
 
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the

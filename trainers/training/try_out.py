@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from trainers.data.tokens import Tokens
-from trainers.fast.enter import SHORTCUTS
-from trainers.fast.proof import Loss, refused_by
+from trainers.fast.enter import ROUNDED, names_for
+from trainers.fast.proof import Loss, refused_by, why_not_rounded
 from trainers.fast.shortcut import Unknown, reason
 from trainers.model.base import Base
 from trainers.model.load import put_adapter_on, resolve_precision
@@ -32,13 +32,14 @@ def refused_for_base(base: Base, tokens_dir: Path) -> dict[str, str]:
 
     The base is changed: for a process that ends afterwards. Raises only that memory ran out.
     """
+    dtype = resolve_precision(base.workload.arithmetic, CPU)
     try:
         task = TASKS[base.workload.task]
         model = put_adapter_on(base, _small_lora(base))
         tokens = Tokens(tokens_dir, "train", task.targets)
     except Exception as error:  # noqa: BLE001  # as below
-        return dict.fromkeys(SHORTCUTS, reason(error))
-    return refused_for_model(model, task, tokens, base.pad_id, resolve_precision(base.workload.precision, CPU))
+        return dict.fromkeys(names_for(in_bf16=dtype == torch.bfloat16), reason(error))
+    return refused_for_model(model, task, tokens, base.pad_id, dtype)
 
 
 def refused_for_model(
@@ -50,9 +51,12 @@ def refused_for_model(
     """
     try:
         batch = few_rows(task, tokens, pad_id)
-        return refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
+        refused = refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
+        if dtype == torch.bfloat16 and (why := why_not_rounded(model, _loss(task, batch, None), refused)):
+            refused[ROUNDED] = why
     except Exception as error:  # noqa: BLE001  # what cannot be tried is not used
-        return dict.fromkeys(SHORTCUTS, reason(error))
+        return dict.fromkeys(names_for(in_bf16=dtype == torch.bfloat16), reason(error))
+    return refused
 
 
 def few_rows(task: Task, tokens: Tokens, pad_id: int) -> Batch:
@@ -88,7 +92,7 @@ def _kept(tokens: Tokens, row: int, fewer: int) -> int:
     """How many tokens of a row are kept: `fewer` than it has or may have, but all up to the first that it needs."""
     length, needed = int(tokens.lengths[row]), 2
     if tokens.kind == "token":
-        needed += int(np.argmax(tokens.targets(row)[1:] != 0))  # something to learn
+        needed += 1 + int(np.argmax(tokens.targets(row)[1:] != 0))  # something to learn, before the row's last token
     if (types := tokens.types(row)) is not None:
         needed = max(needed, int(np.argmax(types)) + 1)  # something of the second text
     return min(length, max(needed, min(length, LONGEST) - fewer))

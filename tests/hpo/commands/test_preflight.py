@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from hpo.commands import session
 from hpo.commands.preflight import inspect, warm_up
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from tests.hpo.builders import INSPECTION, Recording, make_config
-from trainers.protocol.events import Loaded
+from hpo.terminal import Silent
+from hpo.tracking.base import Untracked
+from hpo.trials.slots import Slots
+from tests.hpo.builders import INSPECTION, RATE, Recording, Sweep, make_config
+from trainers.protocol.events import Decision, Loaded
+from trainers.protocol.files import TrialPaths
 
 
 def worker(request):
@@ -33,3 +42,63 @@ def test_the_host_imports_before_the_child_that_inspects_and_while_it_does(tmp_p
     inspect(executor, make_config(tmp_path), Home(tmp_path))
     assert [type(request).__name__ for request in executor.others] == ["Import", "Inspect", "Load"]
     assert executor.answered_before_the_last == 0
+
+
+FP32, BF16 = Decision("fp32", "bf16 1.4x slower here"), Decision("bf16", "fp32 2.0x slower here")
+
+# --- what `precision: auto` is -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(tmp_path, database, monkeypatch):
+    """The same sweep begun or continued: its specs, and what the host was asked to decide."""
+    monkeypatch.setattr(session, "tracker_of", lambda *_: Untracked())
+    given = Sweep(tmp_path, database)
+
+    def begin(answers, **edit):
+        asked = []
+
+        def decides(request):
+            asked.append(request.decide_for)
+            yield Loaded(1, 0.0, precision=answers)
+
+        if edit:
+            given.edit(**edit)
+        executor = InlineExecutor(decides)
+        specs = warm_up(executor, TrialSpecs(given.config, given.home, INSPECTION))
+        with session.open_run(specs, executor, Silent(), Slots(1, 1)) as sweep:
+            return specs, asked[0], sweep.study.state.precision
+
+    begin.sweep = given
+    return begin
+
+
+def test_a_sweep_keeps_the_precision_that_it_began_with(begun):
+    specs, asked, kept = begun(FP32)
+    assert asked == TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION).spec(
+        0, specs.config.baseline(), begun.sweep.home.sweep(specs.config.name).trial(0)
+    )
+    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", FP32)
+    specs, asked, kept = begun(BF16)  # resumed, on a machine that would choose another
+    assert asked is None
+    assert (specs.spec(0, {}, TrialPaths(Path("t"))).workload.arithmetic, kept) == ("fp32", FP32)
+    specs, asked, kept = begun(BF16, search_space={**RATE, "lora_r": {"type": "int", "low": 4, "high": 16}})
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, FP32, "fp32")
+    assert specs.prepared.notes[-1] == "precision: fp32 (bf16 1.4x slower here)"
+
+
+def test_a_sweep_that_began_before_precision_was_measured_goes_on_as_it_was(begun):
+    begun.sweep.open()
+    specs, asked, kept = begun(FP32)
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, None, "auto")
+
+
+def test_a_precision_that_the_file_names_is_not_decided(begun):
+    specs, asked, kept = begun(None, training={"precision": "fp32"})
+    assert (asked, kept, specs.config.workload(begun.sweep.home).arithmetic) == (None, None, "fp32")
+
+
+def test_a_decision_changes_no_fingerprint(begun):
+    before = TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION)
+    specs, _, _ = begun(BF16)
+    assert specs.fingerprint({}) == before.fingerprint({})
