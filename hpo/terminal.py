@@ -263,6 +263,13 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
         view.say("  hpo ui")
 
 
+def evaluations_line(evaluations: int, some: int, rows: int) -> str:
+    """How often a trial is evaluated, and on how many of the validation rows."""
+    if some == rows:
+        return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
+    return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"
+
+
 def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
     """Show what a sweep would run, what the corners of its space need, and when it would end.
 
@@ -277,12 +284,14 @@ def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
         f"{plan['available_memory_mb'] / 1024:.1f} GB of memory free"
     )
     names = list(dict.fromkeys(name for probe in plan["probes"] for name in probe["params"]))
-    columns = ["point", "trainable", "memory", "adapter", "s/step", "evaluation", "trial", *names]
+    view.say(evaluations_line(plan["evaluations"], plan["evaluation_rows"], plan["rows"]["validation"]))
+    columns = ["point", "trainable", "memory", "adapter", "s/step", "evaluation", "trial", "evaluating", *names]
     rows = [
         [
             p["point"], f"{p['trainable_parameters']:,}", f"{p['memory_mb']:.0f} MB", f"{p['adapter_mb']:.1f} MB",
             f"{p['seconds_per_step']:.2f}", f"{p['seconds_per_evaluation']:.1f} s",
-            duration(p["trial_seconds"]), *(setting_text(p["params"].get(name)) for name in names),
+            duration(p["trial_seconds"]), f"{p['evaluation_share']:.0%}",
+            *(setting_text(p["params"].get(name)) for name in names),
         ]
         for p in plan["probes"]
     ]  # fmt: skip

@@ -98,12 +98,17 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
         "points": None if math.isinf(most := config.space.most_points()) else int(most),
         "rows": inspection.rows,
         "examples_per_trial": config.largest_budget_examples(inspection.rows["train"]),
+        "evaluations": config.evaluations(inspection.rows["train"]),
+        "evaluation_rows": config.evaluation_rows(inspection) or inspection.rows["validation"],
         "jobs": slots.jobs,
         "threads": slots.threads,
         "gpus": inspection.gpus,
         "cores": cores(),
         "available_memory_mb": available_memory_mb(),
-        "probes": [_shown(config, name, *probes[name], seconds[name]) for name in probes],
+        "probes": [
+            _shown(config, name, *probes[name], seconds[name], evaluation_seconds(config, inspection, probes[name][1]))
+            for name in probes
+        ],
         "seconds": total_s,
         "ends_by": ends_by,
         "ends_at": _moment(time.time() + total_s),
@@ -112,19 +117,26 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
     }
 
 
-def _shown(config: SweepConfig, name: str, point: Point, probed: Probed, seconds: float) -> dict[str, Any]:
-    """One corner as `hpo plan --json` prints it."""
+def _shown(
+    config: SweepConfig, name: str, point: Point, probed: Probed, seconds: float, evaluation_s: float
+) -> dict[str, Any]:
+    """One corner as `hpo plan --json` prints it; `evaluation_s` of the trial's `seconds` are evaluations."""
     per_step = probed.seconds_per_example * _batch_size(config, point)
     return {
         "point": name, "params": point, **to_json(probed), "trial_seconds": seconds, "seconds_per_step": per_step,
+        "evaluation_share": evaluation_s / seconds,
     }  # fmt: skip
 
 
 def trial_seconds(config: SweepConfig, inspection: PreparedData, point: Point, probed: Probed) -> float:
     """A whole trial that nobody stops."""
     examples = config.examples_per_trial(inspection.rows["train"], point)
-    evaluations = config.evaluations(inspection.rows["train"])
-    return examples * probed.seconds_per_example + evaluations * probed.seconds_per_evaluation
+    return examples * probed.seconds_per_example + evaluation_seconds(config, inspection, probed)
+
+
+def evaluation_seconds(config: SweepConfig, inspection: PreparedData, probed: Probed) -> float:
+    """All evaluations of a trial, with the one on all rows where the others use some."""
+    return config.evaluations(inspection.rows["train"]) * probed.seconds_per_evaluation + probed.seconds_on_all_rows
 
 
 def _moment(epoch_s: float) -> str:

@@ -119,6 +119,8 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
             what = "data" if name == "fingerprint" else "model"
             found = f"the {what} of sweep {config.name!r} has changed since it began"
             raise ConfigError([Problem(config.place(what), found, "give the sweep another name:")])
+    if before and before.data:  # 0 in a sweep that began when evaluations used all rows: they go on to
+        inspection = dataclasses.replace(inspection, validation_tokens=before.data.validation_tokens)
     return inspection
 
 

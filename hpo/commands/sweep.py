@@ -34,7 +34,7 @@ from hpo.search.lost_runs import write_lost_runs
 from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
 from hpo.signals import terminate_as_interrupt
-from hpo.terminal import ProgressView, Silent
+from hpo.terminal import ProgressView, Silent, evaluations_line
 from hpo.tracking.ahead import made_ready
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
@@ -101,6 +101,8 @@ def say_data(sweep: SweepContext) -> None:
         f"{rows['train']:,} training rows, {rows['validation']:,} validation, {rows['test']:,} test (sealed); "
         f"{sweep.config.examples_per_trial(rows['train']):,} examples per trial"
     )
+    some = sweep.config.evaluation_rows(sweep.inspection) or rows["validation"]
+    sweep.view.say(evaluations_line(sweep.config.evaluations(rows["train"]), some, rows["validation"]))
     for note in [*sweep.inspection.notes, *what_rows_show(sweep.config, rows["validation"])]:
         sweep.view.say(f"note: {note}")
 

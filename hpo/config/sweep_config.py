@@ -16,7 +16,7 @@ from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
-from trainers.protocol.events import Decision
+from trainers.protocol.events import Decision, PreparedData
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 from trainers.protocol.trial_spec import DataRef, Generation, ModelRef, Workload
 
@@ -26,6 +26,12 @@ KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "met
 
 Claim = Literal["recipe", "adapter"]
 """What is said to be better: settings, whatever the seed, or the one adapter that they made."""
+
+
+COST_OF_EVALUATION = 0.4
+"""What a token costs in an evaluation, in times of what it costs in training: 0.37 (MiniLM), measured by `hpo plan`."""
+FEWEST_EVALUATION_ROWS = 64
+"""Fewer rows say too little, whatever they cost."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,25 @@ class SweepConfig:
         if (steps := self.settings["eval_steps"]) is None:
             return int(self.settings["evaluations"] or 1)
         return max(1, round(self.largest_budget_examples(train_rows) / (int(steps) * self._baseline_batch_size())))
+
+    def evaluation_rows(self, prepared: PreparedData) -> int | None:
+        """How many validation rows evaluations inside a trial use; None for all of them.
+
+        As the file says, or as many as cost at most `evaluation_share` of a trial's training, at least
+        `FEWEST_EVALUATION_ROWS`. It follows from tokens, not from a clock: so it is the same on every machine. All rows
+        are used where a trial's evaluations, with the one on all rows at its end, would save nothing.
+        """
+        rows, train_rows = prepared.rows["validation"], prepared.rows["train"]
+        if (given := self.settings["evaluation_rows"]) is not None:
+            return int(given) if int(given) < rows else None
+        if not prepared.validation_tokens:
+            return None
+        evaluations = self.evaluations(train_rows)
+        trained = self.largest_budget_examples(train_rows) * prepared.train_tokens / train_rows
+        on_all = evaluations * prepared.validation_tokens * COST_OF_EVALUATION
+        share = float(self.settings["evaluation_share"] or 1) * trained / on_all
+        some = max(FEWEST_EVALUATION_ROWS, int(share * rows))
+        return some if evaluations * some + rows < evaluations * rows else None
 
     def largest_budget_examples(self, train_rows: int) -> int:
         """The largest budget of any trial: shares of the budget are shares of this one."""

@@ -32,7 +32,10 @@ class TrialSpecs:
         method = str(point.get("method", config.method))
         searched = {name: value for name, value in point.items() if name != "method"}
         rows = prepared.rows["train"]
-        settings = {**config.settings, **searched, "evaluations": config.evaluations(rows)}
+        settings = {
+            **config.settings, **searched,
+            "evaluations": config.evaluations(rows), "evaluation_rows": config.evaluation_rows(prepared),
+        }  # fmt: skip
         if prepared.max_length is not None:
             settings["max_length"] = min(int(settings["max_length"] or 1), prepared.max_length)
         return TrialSpec(

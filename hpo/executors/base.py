@@ -6,8 +6,8 @@ Rules every executor keeps (`tests/hpo/executors/test_contract.py` holds them to
 2.  `wait` gives events one at a time, in order for one request, in any order between requests; the last event of a
     request is terminal, and nothing follows it.
 3.  After each `Evaluation` of a trial the request waits for a `reply` to that trial.
-4.  A verdict may also be sent unasked: `stop` and `pause` are taken at the trial's next `Step` or `Evaluation`, and no
-    other trial of the request takes them.
+4.  A verdict may also be sent unasked: `stop`, `finish` and `pause` are taken at the trial's next `Step` or
+    `Evaluation`, and no other trial of the request takes them.
 5.  `kill` ends a request at once; its terminal event is a `Failed`, unless it had just ended by itself.
 6.  A request never takes the executor with it: whatever happens to it ends in `Failed` with a cause.
 7.  `close` ends everything that is under way and leaves no process behind.

@@ -13,7 +13,7 @@ from hpo.results.released import VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
-from hpo.trials.trial_files import read_result, rows_of
+from hpo.trials.trial_files import read_result, rows_of_result
 from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Measurement
@@ -28,7 +28,7 @@ def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
     if sweep.config.promote and sweep.config.promote.allow_useless:
         return None
     try:
-        rows = rows_of(paths, read_result(paths).best_index or 0, sweep.executor.fetch)
+        rows = rows_of_result(paths, read_result(paths), sweep.executor.fetch)
     except FileNotFoundError:
         return None
     kind, labels = ROW_RESULTS[task], sweep.inspection.labels

@@ -10,7 +10,7 @@ from hpo.results.race import Entrant, Race, Training
 from hpo.results.records import TrialRecord
 from hpo.results.row_parts import RowParts, is_split, split_rows, whole
 from hpo.trials.context import SweepContext
-from hpo.trials.trial_files import rows_of
+from hpo.trials.trial_files import rows_of_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.events import TrialResult
 from trainers.protocol.files import TrialPaths
@@ -34,7 +34,7 @@ class Scoreboard:
         return found[config.objective.metric]
 
     def rows(self, trial: int, repeat: int, result: TrialResult) -> Rows:
-        """Per-row validation results of a repeat at its best evaluation."""
+        """Per-row results of a repeat's best adapter on all validation rows."""
         return self._rows(self._sweep.paths.repeat(trial, repeat), result)
 
     def search_rows(self, record: TrialRecord) -> Rows | None:
@@ -99,7 +99,7 @@ class Scoreboard:
         return self._kept[paths]
 
     def _rows(self, paths: TrialPaths, result: TrialResult) -> Rows:
-        return rows_of(paths, result.best_index or 0, self._sweep.executor.fetch)
+        return rows_of_result(paths, result, self._sweep.executor.fetch)
 
 
 def row_parts(sweep: SweepContext) -> RowParts:

@@ -85,14 +85,13 @@ class TrialController(Protocol):
 
 
 def as_stopped(job: Job, result: TrialResult) -> TrialResult:
-    """The result with the reason for which the scheduler stopped the trial.
+    """The result with the reason for which the scheduler stopped the trial: a trainer knows only that it was to stop.
 
-    At the end of `trial_minutes` it is complete: minutes were its budget, and every trial has the same.
+    At the end of `trial_minutes` it was to finish: minutes were its budget, and every trial has the same.
     """
-    if result.stopped_by != "pruner" or job.stopped_for is None:
+    if result.stopped_by != "pruner" or job.stopped_for != "sweep_budget":
         return result
-    state: Literal["complete", "pruned"] = "complete" if job.stopped_for == "trial_minutes" else "pruned"
-    return dataclasses.replace(result, state=state, stopped_by=job.stopped_for)
+    return dataclasses.replace(result, stopped_by="sweep_budget")
 
 
 def failure(job: Job, failed: Failed) -> TrialResult:

@@ -238,4 +238,4 @@ class TrialScheduler:
     def _stop(self, request_id: int, job: Job, why: StopReason) -> None:
         if job.stopped_for is None:
             job.stopped_for = why
-            self._executor.reply(request_id, job.number, "stop")
+            self._executor.reply(request_id, job.number, "finish" if why == "trial_minutes" else "stop")

@@ -86,6 +86,17 @@ def read_rows(path: Path, fetch: Fetch) -> Rows:
     return rows
 
 
+def rows_of_result(paths: TrialPaths, result: TrialResult, fetch: Fetch) -> Rows:
+    """Per-row results that a complete trial's metrics are of: all validation rows, [rows, columns].
+
+    Raises `FileNotFoundError` where none were kept.
+    """
+    try:
+        return read_rows(paths.all_rows, fetch)
+    except FileNotFoundError:  # its evaluations used all rows
+        return rows_of(paths, result.best_index or 0, fetch)
+
+
 def losses_of(paths: TrialPaths, index: int, task: str, fetch: Fetch) -> list[float] | None:
     """Per-example losses of an evaluation; None where none were kept."""
     try:
@@ -105,7 +116,7 @@ def write_examples(
     """
     if result.state != "complete" or not inspection.tokens_dir:
         return
-    rows = rows_of(paths, result.best_index or 0, fetch)
+    rows = rows_of_result(paths, result, fetch)
     worst = worst_rows(task, rows)
     inputs = _validation_rows(inspection, worst, fetch)
     lines = [json.dumps(example(task, inputs[n], rows[n], inspection.labels), ensure_ascii=False) for n in worst]

@@ -329,11 +329,12 @@ def plan(**changes):
     probe = {
         "point": "baseline", "params": {"learning_rate": 5e-4, "lora_r": 8}, "trainable_parameters": 1234567,
         "seconds_per_example": 0.01, "seconds_per_evaluation": 2.5, "memory_mb": 512.4, "adapter_mb": 4.96,
-        "trial_seconds": 130.0, "seconds_per_step": 0.16,
+        "trial_seconds": 130.0, "seconds_per_step": 0.16, "evaluation_share": 0.174,
     }  # fmt: skip
     return {
         "sweep": "s", "strategy": {"type": "gp", "why": "two numeric dimensions without conditions, 20 trials"},
-        "trials": 20, "trials_left": 15, "repeats": 12, "points": None, "rows": {"train": 1000},
+        "trials": 20, "trials_left": 15, "repeats": 12, "points": None, "rows": {"train": 1000, "validation": 500},
+        "evaluations": 5, "evaluation_rows": 320,
         "examples_per_trial": 30000, "jobs": 2, "threads": 1, "gpus": 0, "cores": 2, "available_memory_mb": 10240.0,
         "probes": [probe, {**probe, "point": "largest", "params": {"learning_rate": 1e-2}}], "seconds": 3700.0,
         "ends_by": "hours: 2", "ends_at": "2026-01-01 06:00", "cost": 2.5, "notes": ["few rows"], **changes,
@@ -348,16 +349,19 @@ def test_a_plan_says_what_would_run_what_it_takes_and_when_it_ends(piped):
     assert "2 at a time on 2 cores, 1 thread each; 10.0 GB of memory free" in lines
     assert lines[-1] == "about 1 h 01 min without pruning, until 2026-01-01 06:00 (hours: 2), cost 2.50"
     assert "note: few rows" in lines
+    assert "5 evaluations per trial, on 320 of 500 validation rows; on all of them at its end" in lines
     baseline, largest = (line for line in lines if line.startswith(("baseline", "largest")))
     assert baseline.split() == [
-        "baseline", "1,234,567", "512", "MB", "5.0", "MB", "0.16", "2.5", "s", "2", "min", "10", "s", "0.0005", "8"
+        "baseline", "1,234,567", "512", "MB", "5.0", "MB", "0.16", "2.5", "s", "2", "min", "10", "s", "17%", "0.0005",
+        "8",
     ]  # fmt: skip
     assert largest.split()[-2:] == ["0.01", "None"]
 
 
 def test_a_plan_for_gpus_without_a_price(piped):
     view, output = piped
-    show_plan(view, plan(gpus=4, cost=None))
+    show_plan(view, plan(gpus=4, cost=None, evaluation_rows=500))
+    assert "5 evaluations per trial, on all 500 validation rows" in output()
     assert "2 at a time on 4 GPUs" in output()
     assert "cost" not in output()
 

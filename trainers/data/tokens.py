@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
@@ -34,7 +35,7 @@ class Tokens:
     """One split: rows of token ids with their targets, read from memory maps.
 
     `max_length` cuts rows shorter than the tokenization did. Unless each token has a target, a row that is cut keeps
-    its last token, which is the tokenizer's end token.
+    its last token, which is the tokenizer's end token. `subset` makes a split of some of the rows.
     """
 
     def __init__(self, folder: Path, split: str, kind: TargetKind, max_length: int | None = None) -> None:
@@ -51,29 +52,42 @@ class Tokens:
         self.target_bytes = read("target_bytes")
         """[rows]"""
         self._max_length = max_length
+        self.numbers: npt.NDArray[np.int64] = np.arange(len(self._offsets) - 1)
+        """Each row's number in the files, [rows]."""
+
+    def subset(self, rows: npt.NDArray[np.int64]) -> Tokens:
+        """These rows alone, in this order, on the same memory maps; row 0 is then the first of `rows`."""
+        chosen = copy.copy(self)
+        chosen.numbers = self.numbers[rows]
+        chosen.target_bytes = self.target_bytes[rows]
+        return chosen
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.numbers)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each row, shape [rows]."""
-        lengths = np.diff(self._offsets)
+        lengths = np.diff(self._offsets)[self.numbers]
         return lengths if self._max_length is None else np.minimum(lengths, self._max_length)
 
     def ids(self, row: int) -> npt.NDArray[np.int64]:
         """The token ids of a row, [tokens]."""
-        ids = self._ids[self._offsets[row] : self._offsets[row + 1]]
-        return self._cut(ids)
+        return self._cut(self._ids[self._tokens_of(row)])
 
     def types(self, row: int) -> npt.NDArray[np.int64] | None:
         """Which of two texts (0 or 1) each token of a row belongs to, [tokens]; None for a split without types."""
-        return self._cut(self._types[self._offsets[row] : self._offsets[row + 1]]) if len(self._types) else None
+        return self._cut(self._types[self._tokens_of(row)]) if len(self._types) else None
 
     def targets(self, row: int) -> npt.NDArray[Any]:
         """The targets of a row, [tokens] or [targets] as `TargetKind` says."""
-        targets = self._targets[self._target_offsets[row] : self._target_offsets[row + 1]]
+        number = self.numbers[row]
+        targets = self._targets[self._target_offsets[number] : self._target_offsets[number + 1]]
         return targets[: self._max_length] if self.kind == "token" else targets
+
+    def _tokens_of(self, row: int) -> slice:
+        number = self.numbers[row]
+        return slice(self._offsets[number], self._offsets[number + 1])
 
     def _cut(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if self._max_length is None or len(values) <= self._max_length:

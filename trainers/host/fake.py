@@ -32,7 +32,7 @@ from trainers.protocol.events import (
     TrialResult,
 )
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Import, Inspect, Load, Request, Score, Train, Verdict
+from trainers.protocol.requests import STOPPED_BY, Import, Inspect, Load, Request, Score, Train, Verdict
 from trainers.protocol.trial_spec import TrialSpec
 
 ROWS = {"train": 1000, "validation": 100, "test": 100}
@@ -84,7 +84,7 @@ def train(spec: TrialSpec) -> Generator[TrialReport, Verdict | None, None]:
         fraction = (index + 1) / count
         examples = round(fraction * spec.max_examples)
         verdict = yield Step(index, examples, 1 - values[-1] * fraction, learning_rate, 0.0)
-        if verdict in ("stop", "pause"):
+        if verdict in ("stop", "finish", "pause"):
             _save(paths, evaluations, is_judged=True)
             break
         metrics = {spec.metric: values[index]}
@@ -93,7 +93,7 @@ def train(spec: TrialSpec) -> Generator[TrialReport, Verdict | None, None]:
         _write_rows(rows, paths.rows(index))
         _save(paths, evaluations, is_judged=False)
         verdict = yield evaluations[-1]
-    yield PAUSED if verdict == "pause" else _result(spec, paths, evaluations, is_stopped=verdict == "stop")
+    yield PAUSED if verdict == "pause" else _result(spec, paths, evaluations, verdict)
 
 
 def _values(spec: TrialSpec) -> list[float]:
@@ -118,7 +118,7 @@ def _order(spec: TrialSpec, index: int) -> str:
     return f"{spec.fingerprint()} {index}" if _guesses(spec) else ""
 
 
-def _result(spec: TrialSpec, paths: TrialPaths, evaluations: list[Evaluation], *, is_stopped: bool) -> TrialReport:
+def _result(spec: TrialSpec, paths: TrialPaths, evaluations: list[Evaluation], verdict: Verdict | None) -> TrialReport:
     if not evaluations:
         return Failed("timeout", "stopped before its first evaluation")
     sign = 1 if spec.direction == "maximize" else -1
@@ -126,12 +126,12 @@ def _result(spec: TrialSpec, paths: TrialPaths, evaluations: list[Evaluation], *
     paths.adapter.mkdir(parents=True, exist_ok=True)
     paths.log.write_text("fake\n")
     return TrialResult(
-        state="pruned" if is_stopped else "complete",
+        state="pruned" if verdict == "stop" else "complete",
         value=best.metrics[spec.metric],
         metrics=best.metrics,
         best_index=best.index,
         evaluations=evaluations,
-        stopped_by="pruner" if is_stopped else "budget",
+        stopped_by=STOPPED_BY.get(verdict, "budget"),
         seconds=0.01 * len(evaluations),
     )
 

@@ -55,6 +55,7 @@ def inspect(request: Inspect) -> PreparedData:
         duplicates=len(made.repeats),
         truncated=full,
         train_tokens=sum(len(e.ids) for _, e in kept["train"]),
+        validation_tokens=sum(len(e.ids) for _, e in kept["validation"]),
         gpus=len(gpus),
         notes=[*gpu_notes, *made.notes, *_notes(made, base, full, kept)],
         gpu_memory_mb=min(gpus, default=0.0),

@@ -302,10 +302,10 @@ TASKS: Mapping[str, Task] = {
 
 def canonical_settings(method: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
     """Settings in their one true form: only what `method` reads, `lora_alpha` instead of its ratio, none of the budgets
-    (a trial's spec has its number of examples) and `evaluations` only. Two points are the same trial when these are
-    equal."""
+    (a trial's spec has its number of examples), `evaluations` and `evaluation_rows` only. Two points are the same trial
+    when these are equal."""
     canonical = {name: settings[name] for name, f in FIELDS.items() if not f.methods or method in f.methods}
-    for name in (*BUDGETS, "eval_steps"):
+    for name in (*BUDGETS, "eval_steps", "evaluation_share"):
         del canonical[name]
     ratio = canonical.pop("alpha_ratio", None)
     if "lora_alpha" in canonical:

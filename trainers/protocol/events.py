@@ -105,6 +105,8 @@ class PreparedData:
     """Of the numbers that are learned; None where there are none."""
     unreleasable: dict[str, str] = field(default_factory=dict)
     """Method -> why its champion cannot be released; methods whose champion can are left out."""
+    validation_tokens: int = 0
+    """0 where the data was prepared before this was counted: such a sweep evaluates all rows."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,16 @@ class Probed:
     memory_mb: float
     """Of the trial alone: on a CPU what it needs beside the shared base model, on a GPU all it holds there."""
     adapter_mb: float
+    seconds_on_all_rows: float = 0.0
+    """Of the evaluation at the end of a complete trial, where the others use only some rows; else 0."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended: `metrics` and `value` are those of its best evaluation, whose adapter is kept."""
+    """How a trial ended: `metrics` and `value` are those of its best evaluation, whose adapter is kept.
+
+    Where evaluations use some of the validation rows, those of a complete trial are measured once more on all.
+    """
 
     state: Literal["complete", "pruned", "failed"]
     value: float | None

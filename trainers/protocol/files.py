@@ -58,6 +58,11 @@ class TrialPaths:
         """Per-row results of an evaluation."""
         return self.dir / "rows" / f"{index:04d}.npy"
 
+    @property
+    def all_rows(self) -> Path:
+        """Per-row results of the best adapter on all validation rows, where evaluations use only some."""
+        return self.dir / "rows" / "all.npy"
+
 
 def adapter_files(folder: Path) -> list[Path]:
     """The files that hold what an adapter, or the method `full`, has learned."""

@@ -11,9 +11,9 @@ A `Train` request holds one trial or several. What happens to one of them comes 
 
     Resumed? Step* (Evaluation ⇄ verdict)* ─► TrialResult or Failed
 
-After each `Evaluation` the trainer waits for a verdict on that trial: go, stop, or pause (write a checkpoint and end);
-stop and pause are also taken after any `Step`, where nobody waits for them. A `Failed` outside a `TrialEvent` is of the
-whole request: of every trial in it that had not ended.
+After each `Evaluation` the trainer waits for a verdict on that trial: go, stop (it was pruned), finish (its minutes are
+over), or pause (write a checkpoint and end); all but go are also taken after any `Step`, where nobody waits for them. A
+`Failed` outside a `TrialEvent` is of the whole request: of every trial in it that had not ended.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +11,10 @@ from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import TrialSpec, Workload
 
-Verdict = Literal["go", "stop", "pause"]
+Verdict = Literal["go", "stop", "finish", "pause"]
+"""Train on; end, as a trial that was pruned; end, as one whose minutes are over; write a checkpoint and end."""
+STOPPED_BY: Mapping[Verdict | None, Literal["pruner", "trial_minutes"]] = {"stop": "pruner", "finish": "trial_minutes"}
+"""What a trial that ends by a verdict was stopped by."""
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,12 @@ FIELDS: Mapping[str, Field] = {
         Field("eval_steps", int, None,
               "in place of `evaluations`: optimizer steps of the *baseline's* batch size from one to the next, "
               "rounded to a whole number of evaluations", low=1),
+        Field("evaluation_rows", int, None,
+              "validation rows of each evaluation inside a trial, the same for all trials; left out, as many as "
+              "`evaluation_share` allows. A complete trial's value comes from all rows", low=1),
+        Field("evaluation_share", float, 0.2,
+              "largest share of a trial's training work that its evaluations may take, estimated from tokens; "
+              "`evaluation_rows` follows from it", above=0, high=1000),
         Field("early_stopping.patience", int, 3, "evaluations without improvement before a trial stops itself",
               low=1, high=1000),
         Field("early_stopping.min_delta", float, 0.0, "smallest change of the metric that counts as improvement",

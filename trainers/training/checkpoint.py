@@ -3,6 +3,7 @@
     checkpoints/000120/   state.safetensors   trainable parameters, optimizer moments, random states
                           state.json          progress, schedule, loss scale
                           best/               the best adapter so far
+                          best.safetensors    its parameters, where evaluations use some rows and all rows come last
 
 A checkpoint is whole or not there (written aside, synced, renamed), and the one before it goes only afterwards; so
 a kill or a power loss at any instant leaves one to go on from. Nothing in it is pickled.
@@ -25,6 +26,9 @@ from trainers.protocol.files import TrialPaths, replace_folder, sync_folder
 
 if TYPE_CHECKING:
     from trainers.training.trainer import Trainer
+
+
+BEST = "best.safetensors"
 
 
 @dataclass
@@ -63,8 +67,12 @@ class Checkpoints:
         before = self.latest()
         if is_best:
             trainer.save_adapter(scratch / "best")
+            if trainer.evaluates_some:
+                save_file(trainer.learned(), str(scratch / BEST))
         elif before is not None and (before / "best").exists():
             _link(before / "best", scratch / "best")
+            if trainer.evaluates_some:
+                os.link(before / BEST, scratch / BEST)
         tensors, plain = trainer.state()
         save_file(tensors, str(scratch / "state.safetensors"))
         (scratch / "state.json").write_text(json.dumps({"progress": to_json(progress), "trainer": plain}))
@@ -84,6 +92,13 @@ class Checkpoints:
         stored = json.loads((folder / "state.json").read_text())
         trainer.load_state(load_file(str(folder / "state.safetensors")), stored["trainer"])
         return from_json(Progress, stored["progress"])
+
+    def load_best(self, trainer: Trainer) -> None:
+        """Put the parameters of the best evaluation into the trainer. Raises `ValueError` where none were kept."""
+        file = (self.latest() or self._folder) / BEST
+        if not file.exists():
+            raise ValueError(f"{self._folder} has no parameters of the best evaluation")
+        trainer.load_learned(load_file(str(file)))
 
     def latest(self) -> Path | None:
         """Folder of the last whole checkpoint; None where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.generation import Answer, compare_answers, generate_answers
+from trainers.training.subset import subset_order
 from trainers.user_code import load_function, named_by_line
 
 
@@ -43,6 +45,12 @@ class Evaluator:
         self._device = device
         self._dtype = dtype
         self._most_tokens = evaluation_tokens(device, micro_batch_halvings)
+
+    def on(self, rows: int) -> Evaluator:
+        """The same on the first rows of `subset_order` alone; their results come in that order."""
+        smaller = copy.copy(self)
+        smaller.tokens = self.tokens.subset(subset_order(self.tokens)[:rows])
+        return smaller
 
     def __call__(self, model: torch.nn.Module) -> tuple[dict[str, float], Rows]:
         """All metrics, and the per-row results [rows, columns] in the order of the split."""
@@ -86,7 +94,8 @@ class Evaluator:
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         with self._rows_file.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            rows = [json.loads(line) for line in file]
+        return [rows[number] for number in self.tokens.numbers]
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -1,7 +1,7 @@
 """The training loop: steps, evaluations at fixed shares of the budget, checkpoints, the best adapter kept.
 
 A generator: it yields events and takes verdicts, so whoever drives it (a forked child, a test) decides when it goes
-on. A verdict is waited for after each evaluation; after a `Step` it may say stop or pause.
+on. A verdict is waited for after each evaluation; after a `Step` it may say stop, finish or pause.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainers.memory import peak_rss_mb
 from trainers.model.base import Base
 from trainers.protocol.events import PAUSED, Evaluation, Failed, Resumed, Step, TrialReport, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Verdict
+from trainers.protocol.requests import STOPPED_BY, Verdict
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.training.checkpoint import Checkpoints, Progress
 from trainers.training.early_stopping import EarlyStopping
@@ -27,13 +27,15 @@ from trainers.training.trainer import Trainer
 
 STEP_EVENT_EVERY_S = 0.5
 SMOOTHING = 0.9
-StoppedBy = Literal["budget", "early_stopping", "pruner"]
+StoppedBy = Literal["budget", "early_stopping", "pruner", "trial_minutes"]
 
 
 def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[TrialReport, Verdict | None, None]:
     """Train one trial, from its last checkpoint if it has one.
 
     Yields `Resumed` (only then), `Step`s, `Evaluation`s (each waits for a verdict) and a `TrialResult` or `Failed`.
+    Where evaluations use some of the validation rows, a trial that was not pruned is evaluated on all of them at its
+    end, as it was at its best evaluation.
     """
     trainer = Trainer(base, spec, tokens_dir)
     for line in trainer.shortcuts.log_lines():
@@ -54,8 +56,8 @@ def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[TrialRepor
             return
         if isinstance(event, Evaluation):
             trial.progress.is_judged = True
-        if verdict == "stop" or (isinstance(event, Evaluation) and trial.stopping.should_stop):
-            stopped_by = "pruner" if verdict == "stop" else "early_stopping"
+        if verdict in STOPPED_BY or (isinstance(event, Evaluation) and trial.stopping.should_stop):
+            stopped_by = STOPPED_BY.get(verdict, "early_stopping")
             break
     yield trial.result(stopped_by)
 
@@ -183,15 +185,28 @@ class _Trial:
         """A checkpoint between two evaluations."""
         self._checkpoints.save(self.trainer, self.progress, is_best=False)
 
+    def _on_all_rows(self, best: Evaluation) -> dict[str, float]:
+        """Metrics of the best adapter on all validation rows, whose per-row results are kept too."""
+        if best.step != self.progress.step:
+            self._checkpoints.load_best(self.trainer)
+        metrics, rows = self.trainer.evaluate_all()
+        save_rows(rows, self._paths.all_rows)
+        return metrics
+
     def result(self, stopped_by: StoppedBy) -> TrialReport:
         """How it ended, with the best adapter in its final place."""
         if self.best is None:
             return Failed("timeout", "stopped before its first evaluation")
+        metrics = self.best.metrics
+        if self.trainer.evaluates_some and stopped_by != "pruner":
+            metrics = self._on_all_rows(self.best)
+            if not math.isfinite(value := metrics[self.spec.metric]):
+                return Failed("diverged", f"{self.spec.metric} is {value} on all validation rows")
         self._checkpoints.keep_best()
         return TrialResult(
             state="pruned" if stopped_by == "pruner" else "complete",
-            value=self.best.metrics[self.spec.metric],
-            metrics=self.best.metrics,
+            value=metrics[self.spec.metric],
+            metrics=metrics,
             best_index=self.best.index,
             evaluations=self.progress.evaluations,
             stopped_by=stopped_by,

@@ -41,13 +41,15 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
             break
     per_example = (time.monotonic() - began) / examples
     per_evaluation = _seconds_per_evaluation(trainer)
+    tokens, all_tokens = (int(e.tokens.lengths.sum()) for e in (trainer.evaluator, trainer.on_all_rows))
+    on_all_rows = per_evaluation * all_tokens / tokens if trainer.evaluates_some else 0.0
     with tempfile.TemporaryDirectory() as folder:
         trainer.save_adapter(Path(folder, "adapter"))
         adapter_mb = sum(file.stat().st_size for file in Path(folder, "adapter").iterdir()) / 1e6
     memory_mb = peak_rss_mb() - resident_mb
     if trainer.device.type == "cuda":
         memory_mb = torch.cuda.max_memory_reserved(trainer.device) / 1e6 + CUDA_CONTEXT_MB
-    return Probed(trainer.trainable_parameters, per_example, per_evaluation, memory_mb, adapter_mb)
+    return Probed(trainer.trainable_parameters, per_example, per_evaluation, memory_mb, adapter_mb, on_all_rows)
 
 
 def _seconds_per_evaluation(trainer: Trainer) -> float:

@@ -49,9 +49,12 @@ class Trainer:
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         self.shortcuts = self._make_fast(base, dtype)
         self.autocast_dtype = None if ROUNDED in self.shortcuts.used else dtype
-        self.evaluator = Evaluator(
+        self.on_all_rows = Evaluator(
             base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings
         )
+        some = settings["evaluation_rows"]
+        self.evaluates_some = some is not None and int(some) < len(self.on_all_rows.tokens)
+        self.evaluator = self.on_all_rows.on(int(some or 0)) if self.evaluates_some else self.on_all_rows
         if settings["neftune_noise_alpha"] is not None:
             add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
         self.packs = bool(settings.get("packing"))  # learned prompts do not know it
@@ -134,8 +137,12 @@ class Trainer:
         return collate(self.train_tokens, rows, self.pad_id, self.device)
 
     def evaluate(self) -> tuple[dict[str, float], Rows]:
-        """All metrics of the task on the validation rows, and the per-row results."""
+        """All metrics of the task on the rows that evaluations use, and the per-row results in their order."""
         return self.evaluator(self.model)
+
+    def evaluate_all(self) -> tuple[dict[str, float], Rows]:
+        """The same on all validation rows, in the order of the split."""
+        return self.on_all_rows(self.model)
 
     def save_adapter(self, folder: Path) -> None:
         """Write what was learned so far into `folder`, as a whole."""
@@ -143,11 +150,20 @@ class Trainer:
 
     # --- state ------------------------------------------------------------------------------------------
 
+    def learned(self) -> dict[str, torch.Tensor]:
+        """Copies of all trainable parameters on the CPU, which `load_learned` takes back."""
+        return _copies({f"parameter.{n}": p for n, p in self.model.named_parameters() if p.requires_grad})
+
+    def load_learned(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Raises `KeyError` for the parameters of another spec."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[f"parameter.{name}"])
+
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and plain values that `load_state` takes back, on a trainer of the same spec."""
-        tensors = {f"parameter.{n}": p for n, p in self.model.named_parameters() if p.requires_grad}
-        moments, numbers = optimizer_state(self.optimizer)
-        tensors |= moments
+        tensors, numbers = optimizer_state(self.optimizer)
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -157,14 +173,11 @@ class Trainer:
             "optimizer": numbers,
             "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
         }
-        return {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, plain
+        return self.learned() | _copies(tensors), plain
 
     def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
         """Raises `KeyError` for the state of another spec."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(tensors[f"parameter.{name}"])
+        self.load_learned(tensors)
         restore_optimizer(self.optimizer, {**tensors, **plain["optimizer"]})
         self.schedule.load_state_dict(plain["schedule"])
         self.scaler.load_state_dict(plain["scaler"])
@@ -173,6 +186,10 @@ class Trainer:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:  # not of a trial that began on a CPU
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+
+
+def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
 
 def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:

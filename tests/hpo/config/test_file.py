@@ -912,7 +912,7 @@ def test_the_one_true_form_of_settings(method):
     settings = {name: field.default for name, field in FIELDS.items()}
     canonical = canonical_settings(method, settings)
     read = {name for name, field in FIELDS.items() if not field.methods or method in field.methods}
-    assert set(canonical) == read - {*BUDGETS, "eval_steps", "alpha_ratio"}
+    assert set(canonical) == read - {*BUDGETS, "eval_steps", "evaluation_share", "alpha_ratio"}
     assert canonical["lora_alpha"] == 16.0
     assert canonical_settings(method, {**settings, "lora_alpha": 5}) == {**canonical, "lora_alpha": 5.0}
     assert canonical_settings(method, {**settings, "lora_r": 4, "alpha_ratio": 4.0}) == {**canonical, "lora_r": 4}

@@ -36,6 +36,7 @@ from trainers.protocol.events import (
     TrialEvent,
     TrialResult,
 )
+from trainers.protocol.requests import STOPPED_BY
 from trainers.protocol.trial_spec import TrialSpec
 
 ROOT = Path(__file__).parents[3]
@@ -84,10 +85,10 @@ class Script:
                 evaluations.append(item)
             if verdict == "pause":
                 yield PAUSED
-            if verdict == "stop":
+            if verdict in ("stop", "finish"):
                 values = [e.metrics["f1_macro"] for e in evaluations]
                 yield (
-                    result(*values, stopped_by="pruner")
+                    result(*values, stopped_by=STOPPED_BY[verdict])
                     if values
                     else Failed("timeout", "stopped before its first evaluation")
                 )
@@ -667,7 +668,7 @@ def test_a_trial_over_its_minutes_is_stopped_once_and_says_so(job):
     events = [step(0, 10), scored(0, 0.5, 50), step(1, 61), step(2, 70), step(3, 80)]
     books, executor = Books([job()]), Executor(Script(events))
     run(executor, books, trial_minutes=1)
-    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert executor.verdicts == [(0, "go"), (0, "finish")]
     assert (books.results[0].state, books.results[0].stopped_by) == ("complete", "trial_minutes")
 
 
@@ -675,7 +676,7 @@ def test_one_that_reaches_its_minutes_at_an_evaluation_gets_one_verdict_there(jo
     events = [step(0, 10), scored(0, 0.5, 61), step(1, 70), step(2, 80)]
     books, executor = Books([job()]), Executor(Script(events))
     run(executor, books, trial_minutes=1)
-    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert executor.verdicts == [(0, "go"), (0, "finish")]
     assert books.results[0].stopped_by == "trial_minutes"
 
 
@@ -683,7 +684,7 @@ def test_an_evaluation_that_takes_the_unasked_stop_is_not_answered_as_well(job):
     events = [step(0, 10), scored(0, 0.5, 20), step(1, 61), scored(1, 0.6, 70), step(2, 80)]
     books, executor = Books([job()]), Executor(Script(events))
     run(executor, books, trial_minutes=1)
-    assert executor.verdicts == [(0, "go"), (0, "stop")]
+    assert executor.verdicts == [(0, "go"), (0, "finish")]
     assert books.of(0)[-2:] == [("evaluated", 1), ("finished", "complete")]
     assert books.results[0].stopped_by == "trial_minutes"
 
@@ -700,7 +701,7 @@ def test_one_without_an_evaluation_by_then_has_failed_and_is_not_tried_again(job
 def test_its_result_counts_when_it_ends_before_it_hears_of_it(job):
     books, executor = Books([job()]), Executor(Script([scored(0, 0.5, 10), step(1, 61), result(0.5)]))
     run(executor, books, trial_minutes=1)
-    assert executor.verdicts[-1] == (0, "stop")
+    assert executor.verdicts[-1] == (0, "finish")
     assert (books.results[0].state, books.results[0].stopped_by) == ("complete", "budget")
 
 
@@ -714,7 +715,7 @@ def test_a_crash_after_it_was_stopped_is_tried_again_and_stopped_again(job):
     )
     run(executor, books, trial_minutes=1)
     assert books.results[0].stopped_by == "trial_minutes"
-    assert executor.verdicts == [(0, "go"), (0, "stop"), (0, "stop")]
+    assert executor.verdicts == [(0, "go"), (0, "finish"), (0, "finish")]
 
 
 # --- a spent budget ------------------------------------------------------------------------------------
