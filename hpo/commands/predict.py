@@ -8,7 +8,8 @@ from typing import Any
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.release.registry import released_folder
-from trainers.runtime import Release, ReleaseError
+from trainers.runtime.card import ReleaseError
+from trainers.runtime.release import Release
 
 
 def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Measurement
 from trainers.protocol.requests import Measure
-from trainers.runtime import GENERATIVE, Card, ReleaseError
+from trainers.runtime.card import GENERATIVE, Card, ReleaseError
 
 
 def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:

@@ -1,10 +1,11 @@
-"""The code that MLflow runs to load a release: `runtime.py` of the release folder with MLflow's interface.
+"""The code that MLflow runs to load a release: `runtime/` of the release folder with MLflow's interface.
 
 It is copied into every registered model, and runs where this project is not installed.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import uuid
@@ -22,11 +23,11 @@ class ReleasedModel(mlflow.pyfunc.PythonModel):
         folder = Path(context.artifacts["release"])
         # A unique name: two releases in one process may have different runtimes.
         name = f"released_runtime_{uuid.uuid4().hex}"
-        spec = importlib.util.spec_from_file_location(name, folder / "runtime.py")
-        assert spec is not None and spec.loader is not None  # noqa: S101, PT018  # the folder contains runtime.py
-        runtime = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(runtime)
-        self._release = runtime.Release.load(folder)
+        spec = importlib.util.spec_from_file_location(name, folder / "runtime" / "__init__.py")
+        assert spec is not None and spec.loader is not None  # noqa: S101, PT018  # the folder contains this file
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        self._release = importlib.import_module(f"{name}.release").Release.load(folder)
 
     # MLflow reads the signature from these type hints; it has none that fits the answers.
     def predict(self, context, model_input: list[str], params=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201

@@ -1,7 +1,7 @@
 """MLflow's Model Registry: a variant that passed the gate becomes a registered version with the alias `champion`.
 
 The registered model is a pyfunc model from code: `mlflow_model.py`, which MLflow runs, and the release folder with its
-own `runtime.py`. Nothing is pickled, and this project need not be installed to load it.
+own `runtime/`. Nothing is pickled, and this project need not be installed to load it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hpo.tracking.mlflow_store import client, quiet_mlflow
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import file_fingerprint
-from trainers.runtime import Card
+from trainers.runtime.card import Card
 
 ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
@@ -67,7 +67,7 @@ class Candidate:
                 "adapter": file_fingerprint(p for p in self.adapter.iterdir() if p.is_file()),
                 "config": fingerprint(self.config.resolved()),
                 "onnx": file_fingerprint(self.folder.glob("model.onnx*")),
-                "release": file_fingerprint(p for p in self.folder.iterdir() if p.is_file()),
+                "release": file_fingerprint(p for p in self.folder.rglob("*") if p.is_file()),
             },
             "judged": {"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},

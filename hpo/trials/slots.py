@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.protocol.events import PreparedData, Probed
-from trainers.runtime import usable_cores
+from trainers.runtime.cores import usable_cores
 
 AMPLE_MB = 4096
 """With so much memory free for each core, nobody needs to ask what a trial takes."""

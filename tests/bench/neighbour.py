@@ -16,7 +16,7 @@ from statistics import median
 from typing import IO
 
 from tests.bench.tables import Row
-from trainers.runtime import usable_cores
+from trainers.runtime.cores import usable_cores
 
 TURNS = 7
 WAITING = {"spinning": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}}

@@ -22,7 +22,7 @@ from trainers.model.source import pad_token_of
 from trainers.prepare.release_routes import WRITING
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Export, Measure
-from trainers.runtime import Release
+from trainers.runtime.release import Release
 from trainers.training.evaluation import score_model
 
 AUTO = {

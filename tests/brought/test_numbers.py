@@ -26,7 +26,7 @@ from trainers.protocol.events import Scale
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Export, Inspect, Measure
 from trainers.protocol.trial_spec import TrialSpec, Workload
-from trainers.runtime import Release
+from trainers.runtime.release import Release
 from trainers.tasks.units import scale_of
 from trainers.training.evaluation import score_model
 from trainers.training.trainer import Trainer

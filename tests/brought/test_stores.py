@@ -44,7 +44,9 @@ from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import Failed, Measurement
 from trainers.protocol.requests import Train
-from trainers.runtime import Card, Release, _read
+from trainers.runtime.card import Card
+from trainers.runtime.inputs import read_input
+from trainers.runtime.release import Release
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -738,15 +740,15 @@ def test_where_there_is_no_word_there_is_no_entity():
 
 @pytest.mark.parametrize("text", ["[{" + "[" * 100_000, '[{"role"', "[{}]"])
 def test_what_only_looks_like_a_chat_s_json_ends_in_no_traceback(text):
-    taken = _read(text, "input 0", "chat")
+    taken = read_input(text, "input 0", "chat")
     assert taken == (text if text != "[{}]" else [{}])
 
 
 def test_a_chat_in_json_is_read_alike_by_hpo_predict_mlflow_and_the_runtime():
     """The messages, and not one user text that holds their JSON."""
     messages = [{"role": "user", "content": "what is warm"}]
-    assert _read(json.dumps(messages), "input 0", "chat") == messages
-    assert _read(json.dumps(messages), "input 0", "text-classification") == json.dumps(messages)
+    assert read_input(json.dumps(messages), "input 0", "chat") == messages
+    assert read_input(json.dumps(messages), "input 0", "text-classification") == json.dumps(messages)
     assert "json" not in (ROOT / "hpo/release/mlflow_model.py").read_text()
 
 

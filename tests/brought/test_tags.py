@@ -24,8 +24,9 @@ from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding, PreparedData
 from trainers.protocol.requests import Export, Inspect, Measure
 from trainers.protocol.trial_spec import DataRef, SourceRef, TrialSpec, Workload
-from trainers.runtime import Release, first_tokens
-from trainers.runtime import _words as words_of_a_text
+from trainers.runtime.release import Release
+from trainers.runtime.words import first_tokens
+from trainers.runtime.words import words_of as words_of_a_text
 from trainers.tasks.table import TASKS
 from trainers.tasks.tag_schemes import scheme_of
 from trainers.tasks.words import joined

@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerFast
 from tests.conftest import word_tokenizer, write_jsonl
 from tests.trainers.export.conftest import chat_tokenizer, wordpiece_tokenizer
 from tests.trainers.families import build, trained
-from trainers import runtime
 from trainers.data.sources import DataProblem, Row, read_rows
 from trainers.data.splits import Keyed
 from trainers.data.tokenizer import chat_template_of, frozen, part_control_tokens, template_tokens
@@ -27,7 +26,12 @@ from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, defaul
 from trainers.protocol.events import Finding
 from trainers.protocol.requests import Inspect
 from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
-from trainers.runtime import Card, ChatTemplate, ControlTokens, Release
+from trainers.runtime import chat_template
+from trainers.runtime.card import Card
+from trainers.runtime.chat_template import ChatTemplate
+from trainers.runtime.control_tokens import ControlTokens
+from trainers.runtime.inputs import parts_of
+from trainers.runtime.write import Writer
 from trainers.tasks.chat import Chat
 from trainers.tasks.instruct import Instruct, answer_template
 from trainers.tasks.table import TASKS as BUILT
@@ -91,12 +95,12 @@ class NoSession:
         return []
 
 
-def released(tokenizer: Any, **card: Any) -> Release:
+def released(tokenizer: Any, **card: Any) -> Writer:
     """A release as far as its prompts go."""
     template = chat_template_of(tokenizer)
     known = {"task": "chat", "chat_template": template, "template_tokens": template_tokens(tokenizer), **card}
     made = Card(variant="fp32", labels=(), max_length=4096, pad_token_id=0, **known)
-    return Release(made, frozen(tokenizer), NoSession())  # type: ignore[arg-type]  # nothing is computed
+    return Writer(made, frozen(tokenizer), NoSession())  # type: ignore[arg-type]  # nothing is computed
 
 
 # --- control tokens ------------------------------------------------------------------------------------
@@ -146,9 +150,11 @@ def test_a_release_is_asked_with_what_was_learned(name):
     row = learn(tokenizer, messages, clock="2024-02-29T12:00:00")[-1]
     start = max(i for i, (a, b) in enumerate(zip([0, *row.targets], row.targets, strict=False)) if (a, b) == (0, 1))
     release = released(tokenizer)
-    release.__dict__["_template"] = ChatTemplate(release.card.chat_template, template_tokens(tokenizer), "2024-02-29")
-    assert release.prompt_ids(messages[:-1]) == row.ids[:start]
-    assert release.prompt_ids({"messages": messages[:-1]}) == row.ids[:start]
+    release.prompts.__dict__["_template"] = ChatTemplate(
+        release.card.chat_template, template_tokens(tokenizer), "2024-02-29"
+    )
+    assert release.prompts.chat_ids(messages[:-1]) == row.ids[:start]
+    assert release.prompts.chat_ids({"messages": messages[:-1]}) == row.ids[:start]
 
 
 def test_added_tokens_that_the_template_writes_stay_tokens_in_what_the_model_says_alone():
@@ -306,8 +312,8 @@ def test_the_same_chat_in_another_form_has_the_same_tokens(messages, tools):
     tokenizer = tokenizer_with("hermes-tools")
     assert learn(tokenizer, messages, tools) == learn(tokenizer, TOOL_CHAT, [WEATHER])
     given = json.loads(messages) if isinstance(messages, str) else messages
-    asked = released(tokenizer).prompt_ids({"messages": given[:-1], "tools": tools})
-    assert asked == released(tokenizer).prompt_ids({"messages": TOOL_CHAT[:-1], "tools": [WEATHER]})
+    asked = released(tokenizer).prompts.chat_ids({"messages": given[:-1], "tools": tools})
+    assert asked == released(tokenizer).prompts.chat_ids({"messages": TOOL_CHAT[:-1], "tools": [WEATHER]})
 
 
 def test_arguments_are_given_as_text_to_a_template_that_takes_no_objects():
@@ -416,8 +422,8 @@ def test_what_templates_do_not_read_does_no_harm():
     ],
 )  # fmt: skip
 def test_a_chat_that_the_template_does_not_take_is_a_finding_of_its_row(template, messages, tools, found, monkeypatch):
-    monkeypatch.setattr(runtime, "_MOST_STEPS", 10_000)
-    monkeypatch.setattr(runtime, "_MOST_CHARACTERS", 1_000_000)
+    monkeypatch.setattr(chat_template, "_MOST_STEPS", 10_000)
+    monkeypatch.setattr(chat_template, "_MOST_CHARACTERS", 1_000_000)
     finding = learn(tokenizer_with(template), messages, tools)
     assert isinstance(finding, Finding)
     assert finding.where == "f:1"
@@ -602,8 +608,8 @@ def test_a_release_that_is_asked_badly_says_so():
         ([{"role": "user", "content": [{"type": "image"}]}], "message 0 has a content part of type 'image'"),
     ):
         with pytest.raises(ValueError, match=problem.replace("|", r"\|")):
-            release.prompt_ids(chat)
-    assert release.prompt_ids([*TOOL_CHAT[:3]])
+            release.prompts.chat_ids(chat)
+    assert release.prompts.chat_ids([*TOOL_CHAT[:3]])
 
 
 # --- instructions --------------------------------------------------------------------------------------
@@ -656,11 +662,11 @@ def test_numbers_and_booleans_are_written_as_in_json(value, text):
     assert row.example.prompt == f"### Instruction: Is it?\n{text}\n### Response: "
     assert row.example.answer == (text or "no")
     release = as_instruct(tokenizer_with("chatml"), ALPACA)
-    parts = release._parts({"instruction": "Is it?", "input": value}, "")
-    assert release._prompt(parts) == row.example.prompt.rstrip(" ")
+    parts = parts_of({"instruction": "Is it?", "input": value}, "", release.card)
+    assert release.prompts.filled(parts) == row.example.prompt.rstrip(" ")
 
 
-def as_instruct(tokenizer: Any, columns: dict[str, str]) -> Release:
+def as_instruct(tokenizer: Any, columns: dict[str, str]) -> Writer:
     template = answer_template(columns)
     return released(
         tokenizer, task="instruct", chat_template=None, columns=template.columns, prompt_template=template.before
@@ -669,11 +675,11 @@ def as_instruct(tokenizer: Any, columns: dict[str, str]) -> Release:
 
 def test_a_release_takes_missing_and_empty_columns_but_not_nothing():
     release = as_instruct(tokenizer_with("chatml"), ALPACA)
-    assert release._parts({"instruction": "a"}, "input 0") == {"instruction": "a", "input": ""}
+    assert parts_of({"instruction": "a"}, "input 0", release.card) == {"instruction": "a", "input": ""}
     with pytest.raises(ValueError, match=r"input 0: .*; got empty instruction and input"):
-        release._parts({"input": None}, "input 0")
+        parts_of({"input": None}, "input 0", release.card)
     with pytest.raises(ValueError, match=r"input 0: .*; not a text: input"):
-        release._parts({"instruction": "a", "input": ["b"]}, "input 0")
+        parts_of({"instruction": "a", "input": ["b"]}, "input 0", release.card)
 
 
 @pytest.mark.parametrize("written", WRITTEN)
@@ -687,11 +693,11 @@ def test_control_tokens_in_columns_are_text_and_those_of_the_template_are_not(wr
     plain = written.replace("\ufdd0", "")
     assert text_of(tokenizer, one.ids) == f"<|im_start|>{plain}<|im_end|><think>b {plain}<|im_end|>"
     release = as_instruct(tokenizer, columns)
-    asked = release.continued_ids(release._prompt({"q": written}))
+    asked = release.prompts.continued_ids(release.prompts.filled({"q": written}))
     assert asked == one.ids[: list(one.targets).index(1)]
 
 
 def test_plain_text_to_go_on_from_has_its_control_tokens():
     tokenizer = tokenizer_with("chatml")
     release = released(tokenizer, task="causal-lm", chat_template=None)
-    assert release.continued_ids("a<|im_end|>b") == tokenizer("a<|im_end|>b")["input_ids"]
+    assert release.prompts.continued_ids("a<|im_end|>b") == tokenizer("a<|im_end|>b")["input_ids"]

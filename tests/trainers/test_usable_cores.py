@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.runtime import usable_cores
+from trainers.runtime.cores import usable_cores
 
 PERIOD = 100_000
 

@@ -11,7 +11,12 @@ import numpy.typing as npt
 
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import Rows
-from trainers.runtime import GENERATIVE, Place, Release, log_softmax, sigmoid
+from trainers.runtime.classify import Classifier
+from trainers.runtime.release import Release
+from trainers.runtime.scores import log_softmax, sigmoid
+from trainers.runtime.tag import Tagger
+from trainers.runtime.words import Place
+from trainers.runtime.write import Writer
 
 Logits = npt.NDArray[np.float64]
 
@@ -41,13 +46,17 @@ class Answers(Protocol):
 
 def answers_of(release: Release, rows: Sequence[Any]) -> Answers:
     """The release with `rows` in JSON, as the tasks' `measure_row` writes them."""
-    if release.card.task == "token-classification":
+    if isinstance(release, Tagger):
         return _Tags(release, rows)
-    return (_Writing if release.card.task in GENERATIVE else _Verdicts)(release, rows)
+    if isinstance(release, Writer):
+        return _Writing(release, rows)
+    if isinstance(release, Classifier):
+        return _Verdicts(release, rows)
+    raise ValueError(f"a release of {release.card.task} is not measured by its rows")
 
 
 class _Verdicts:
-    def __init__(self, release: Release, rows: Sequence[Any]) -> None:
+    def __init__(self, release: Classifier, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
         self._texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
 
@@ -98,7 +107,7 @@ _ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
 
 
 class _Tags:
-    def __init__(self, release: Release, rows: Sequence[Any]) -> None:
+    def __init__(self, release: Tagger, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
         self._index = {label: number for number, label in enumerate(release.card.labels)}
 
@@ -134,7 +143,7 @@ def _words(row: Any) -> tuple[str, list[Place]]:
 
 
 class _Writing:
-    def __init__(self, release: Release, rows: Sequence[Any]) -> None:
+    def __init__(self, release: Writer, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
         self._prompt = _typical_prompt(release, rows[0])
 
@@ -163,13 +172,13 @@ def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float
     return float(np.abs(ours - expected).max())
 
 
-def _typical_prompt(release: Release, row: Any) -> list[int]:
+def _typical_prompt(release: Writer, row: Any) -> list[int]:
     """The end of a row from the data, as much of it as leaves space for an answer in the context."""
     room = release.card.max_length - min(_DECODED_TOKENS, release.card.max_length // 2)
     return list(row["input_ids"][-room:])
 
 
-def _tokens_per_second(release: Release, prompt: Sequence[int]) -> float:
+def _tokens_per_second(release: Writer, prompt: Sequence[int]) -> float:
     """Tokens per second of decoding, measured from the first token on, without the prefill. An end of text does not end
     it: a model with short answers would be measured on a few tokens."""
     tokens = release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2))

@@ -17,7 +17,8 @@ import numpy as np
 from trainers.export.answers import Answers, answers_of
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Measurement
-from trainers.runtime import CLASSIFYING, Card, Release
+from trainers.runtime.card import CLASSIFYING, Card
+from trainers.runtime.release import Release
 
 TURNS = 10
 """Of each variant while latency is measured; the others stand still meanwhile."""
@@ -79,7 +80,7 @@ class Variant:
             examples = [json.loads(line) for line in lines]
         if labels is not None:
             examples = _by_name(examples, labels, release.card)
-        size_mb = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6
+        size_mb = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
         return cls(release.card, answers_of(release, examples), len(examples), size_mb, seconds)
 
     def take_turn(self, start: int, calls: int) -> None:

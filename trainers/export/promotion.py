@@ -19,7 +19,7 @@ from trainers.protocol.events import AllJudged, Exported, Measurement
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Export, Measure, MeasureAll
 from trainers.protocol.trial_spec import Workload
-from trainers.runtime import CLASSIFYING, GENERATIVE
+from trainers.runtime.card import CLASSIFYING, GENERATIVE
 from trainers.tasks.instruct import answer_template
 from trainers.tasks.table import TASKS
 from trainers.training.batches import collate

@@ -14,11 +14,12 @@ from tokenizers import Tokenizer
 
 from trainers import runtime
 from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
-from trainers.runtime import CLASSIFYING, Card
+from trainers.runtime.card import CLASSIFYING, Card
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
-RELEASE_FILES = (GRAPH, WEIGHTS, "tokenizer.json", "runtime.py", "release.json")
+RUNTIME = "runtime"
+"""The folder with the code of a release, and the package that it is a copy of."""
 
 
 class ExportError(Exception):
@@ -59,8 +60,8 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
     _refuse_slow(tokenizer)
     cut_at = interface.max_length if interface.task in CLASSIFYING else None
     frozen(tokenizer, cut_at).save(str(variant_dir / "tokenizer.json"))
-    shutil.copyfile(runtime.__file__, variant_dir / "runtime.py")
-    present = [name for name in RELEASE_FILES[:-1] if (variant_dir / name).is_file()]
+    code = _copy_runtime(variant_dir)
+    present = [name for name in (GRAPH, WEIGHTS, "tokenizer.json") if (variant_dir / name).is_file()]
     card = Card(
         task=interface.task,
         variant=variant,
@@ -75,10 +76,17 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         prompt_template=interface.prompt_template,
         after_answer=interface.after_answer,
         is_followed=interface.is_followed,
-        files={name: (variant_dir / name).stat().st_size for name in present},
+        files={name: (variant_dir / name).stat().st_size for name in (*present, *code)},
     )
     _write_last(variant_dir / "release.json", asdict(card))
     return card
+
+
+def _copy_runtime(variant_dir: Path) -> list[str]:
+    """Copy the package that answers; returns its files, relative to the release."""
+    source = Path(runtime.__file__).parent
+    shutil.copytree(source, variant_dir / RUNTIME, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return sorted(f"{RUNTIME}/{file.name}" for file in source.glob("*.py"))
 
 
 def _refuse_slow(tokenizer: Any) -> None:

@@ -37,7 +37,7 @@ from trainers.protocol.requests import (
     Verdict,
 )
 from trainers.protocol.trial_spec import TrialSpec, Workload, only_device
-from trainers.runtime import usable_cores
+from trainers.runtime.cores import usable_cores
 
 if TYPE_CHECKING:
     from trainers.model.base import Base

@@ -7,7 +7,7 @@ every family (`tests/trainers/families.py`): each was exported, run by onnxrunti
 from __future__ import annotations
 
 from trainers.protocol.catalog import METHODS, TASKS
-from trainers.runtime import GENERATIVE
+from trainers.runtime.card import GENERATIVE
 
 WRITING = frozenset(
     f"{family}ForCausalLM"

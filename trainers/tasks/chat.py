@@ -11,7 +11,9 @@ from trainers.data.splits import Keyed
 from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
 from trainers.data.tokens import Encoded
 from trainers.protocol.events import Finding
-from trainers.runtime import ChatTemplate, ControlTokens, ReleaseError, Spelled
+from trainers.runtime.card import ReleaseError
+from trainers.runtime.chat_template import ChatTemplate
+from trainers.runtime.control_tokens import ControlTokens, Spelled
 from trainers.tasks.base import Made
 from trainers.tasks.conversations import Conversation, read_conversation
 from trainers.tasks.next_token import NextToken, encoded_span, mask_of_spans

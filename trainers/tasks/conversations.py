@@ -9,7 +9,8 @@ from typing import Any
 
 from trainers.data.sources import Row, names_of
 from trainers.protocol.events import Finding
-from trainers.runtime import as_message, as_tools, from_json
+from trainers.runtime.inputs import from_json
+from trainers.runtime.messages import as_message, as_tools
 
 EXPECTED = 'expected [{"role": "user", "content": ...}, {"role": "assistant", ...}]'
 

@@ -12,7 +12,8 @@ from trainers.data.splits import Keyed
 from trainers.data.tokenizer import frozen
 from trainers.data.tokens import Encoded
 from trainers.protocol.events import Finding
-from trainers.runtime import ControlTokens, as_text
+from trainers.runtime.control_tokens import ControlTokens
+from trainers.runtime.inputs import as_text
 from trainers.tasks.next_token import NextToken, encoded_span
 
 

@@ -20,7 +20,7 @@ from trainers.metrics.entities import entity_counts, has_entities
 from trainers.metrics.table import Rows
 from trainers.protocol.events import Finding
 from trainers.protocol.trial_spec import DataRef
-from trainers.runtime import first_tokens
+from trainers.runtime.words import first_tokens
 from trainers.tasks import columns as read
 from trainers.tasks.base import Batch, Settled, Sums, Task
 from trainers.tasks.class_names import ClassNames, is_number

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.protocol.events import Finding
-from trainers.runtime import ChatTemplate, ControlTokens, name_of
+from trainers.runtime.chat_template import ChatTemplate
+from trainers.runtime.control_tokens import ControlTokens
+from trainers.runtime.messages import name_of
 from trainers.tasks.conversations import Conversation
 
 MOST_EXACT = 256

@@ -25,7 +25,7 @@ from transformers import (
 from trainers.export.decoder import export_decoder
 from trainers.export.encoder import export_encoder
 from trainers.export.release import ModelInterface, ModelParts, write_release
-from trainers.runtime import Card
+from trainers.runtime.card import Card
 
 LABELS = ("bad", "fair", "good")
 MAX_LENGTH = 24

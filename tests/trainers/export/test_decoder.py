@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tests.trainers.export.conftest import CONTEXT, CORPUS, chat_tokenizer, release, tiny_decoder
 from trainers.export.decoder import _reason, export_decoder
 from trainers.export.release import ExportError
-from trainers.runtime import Release
+from trainers.runtime.release import Release
 
 IDS = chat_tokenizer()(" ".join(CORPUS[:3])).input_ids[:60]
 

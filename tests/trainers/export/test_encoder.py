@@ -10,7 +10,7 @@ import torch
 from tests.trainers.export.conftest import CORPUS, MAX_LENGTH, release, tiny_encoder, wordpiece_tokenizer
 from trainers.export.encoder import export_encoder
 from trainers.export.release import ExportError
-from trainers.runtime import Release
+from trainers.runtime.release import Release
 
 TEXTS = [*CORPUS[:5], "", "film", " ".join(CORPUS)]
 

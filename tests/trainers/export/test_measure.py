@@ -21,7 +21,8 @@ from tests.trainers.export.conftest import (
     wordpiece_tokenizer,
 )
 from trainers.export.measure import measure
-from trainers.runtime import Release, ReleaseError
+from trainers.runtime.card import ReleaseError
+from trainers.runtime.release import Release
 
 
 def write_rows(path: Path, rows: list[dict]) -> Path:

@@ -19,7 +19,8 @@ from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
 from trainers.protocol.requests import Export, Inspect, Measure
 from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
-from trainers.runtime import Release
+from trainers.runtime.release import Release
+from trainers.runtime.tag import Tagger
 
 RELEASED = [task for task in TASKS.values() if task.variants]
 PAIRED = ("text-classification", "multi-label-classification", "regression")
@@ -105,7 +106,7 @@ def test_entities_are_runs_of_tags(promoted, monkeypatch):
     )
     card = replace(release.card, labels=("B-FLAW", "B-NAME", "I-FLAW", "I-NAME", "O"))
     monkeypatch.setattr(Release, "word_logits", lambda *_: (logits, {n: n for n in range(6)}))
-    found = Release(card, release.tokenizer, release._session).predict(["Jo An,Bo xx y z cut"])[0]["entities"]
+    found = Tagger(card, release.tokenizer, release.session).predict(["Jo An,Bo xx y z cut"])[0]["entities"]
     assert labels == ["B-FLAW", "B-NAME", "I-NAME", "O"]
     assert [(e["label"], e["text"]) for e in found] == [
         ("NAME", "Jo An"), ("NAME", ","), ("FLAW", "Bo"), ("NAME", "y"),
@@ -140,9 +141,9 @@ def test_models_that_write(promoted, task):
     assert_equal_numbers(exported, measured)
     asked = rows(task, 3)[0].get("input", "what is great")
     ids = (
-        release.prompt_ids(asked)
+        release.prompts.chat_ids(asked)
         if task == "chat"
-        else release.continued_ids(release._prompt({release.card.columns[0]: asked}))
+        else release.prompts.continued_ids(release.prompts.filled({release.card.columns[0]: asked}))
     )
     if task == "instruct":
         assert {row["input_ids"][row["loss_mask"].index(1) - 1] for row in given} == {ids[-1]}
@@ -153,7 +154,7 @@ def test_models_that_write(promoted, task):
     told = told[: ends[0]] if ends else told
     assert told
     assert list(release.generate(ids, 16)) == told
-    assert release.predict([asked], 16) == [{"text": release._decoded(ids, told)}]
+    assert release.predict([asked], 16) == [{"text": release.prompts.decoded(ids, told)}]
 
 
 def test_every_released_task_is_tested():

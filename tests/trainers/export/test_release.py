@@ -18,7 +18,10 @@ from tests.trainers.export.conftest import (
 )
 from trainers import runtime
 from trainers.export.release import ExportError
-from trainers.runtime import Card
+from trainers.runtime.card import Card
+
+SOURCE = Path(runtime.__file__).parents[1]
+CODE = {f"runtime/{file.name}" for file in Path(runtime.__file__).parent.glob("*.py")}
 
 
 @pytest.fixture
@@ -50,9 +53,12 @@ def test_a_classifiers_card(graph):
         MAX_LENGTH,
     )
     assert card.chat_template is None
-    assert set(card.files) == {"model.onnx", "model.onnx.data", "tokenizer.json", "runtime.py"}
-    assert {path.name for path in graph.iterdir()} == {*card.files, "release.json"}
-    assert (graph / "runtime.py").read_text() == Path(runtime.__file__).read_text()
+    assert set(card.files) == {"model.onnx", "model.onnx.data", "tokenizer.json", *CODE}
+    assert {str(path.relative_to(graph)) for path in graph.rglob("*") if path.is_file()} == {
+        *card.files,
+        "release.json",
+    }
+    assert all((graph / name).read_text() == (SOURCE / name).read_text() for name in CODE)
     assert json.loads((graph / "release.json").read_text())["format_version"] == 1
 
 
@@ -84,7 +90,7 @@ def test_the_callers_tokenizer_is_left_alone(graph):
 
 
 def test_the_card_appears_last(graph, monkeypatch):
-    monkeypatch.setattr(runtime, "__file__", str(graph / "absent.py"))
+    monkeypatch.setattr(runtime, "__file__", str(graph / "absent" / "__init__.py"))
     with pytest.raises(FileNotFoundError):
         write_classifier(graph)
     assert not (graph / "release.json").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -26,9 +27,15 @@ from tests.trainers.export.conftest import (
     tiny_encoder,
     wordpiece_tokenizer,
 )
-from trainers import runtime
 from trainers.data.sources import Row
-from trainers.runtime import Release, ReleaseError, _words
+from trainers.runtime import __main__ as command
+from trainers.runtime import cache, classify
+from trainers.runtime.card import ReleaseError
+from trainers.runtime.load import kind_of
+from trainers.runtime.release import Release
+from trainers.runtime.tag import Tagger
+from trainers.runtime.words import WORD, words_of
+from trainers.runtime.write import Writer
 from trainers.tasks import spans
 from trainers.tasks.instruct import Instruct, answer_template
 
@@ -55,7 +62,8 @@ def chat(chat_release) -> Release:
 
 
 def with_card(loaded: Release, **changes) -> Release:
-    return Release(dataclasses.replace(loaded.card, **changes), loaded.tokenizer, loaded._session)
+    card = dataclasses.replace(loaded.card, **changes)
+    return kind_of(card.task)(card, loaded.tokenizer, loaded.session)
 
 
 # --- tokens --------------------------------------------------------------------------------------------
@@ -83,8 +91,8 @@ def test_a_chats_tokens_are_those_of_apply_chat_template(chat, tmp_path):
     ]
     for messages in chats:
         expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-        assert chat.prompt_ids(messages) == expected
-    assert chat.prompt_ids("How are you today?") == chat.prompt_ids(chats[0])
+        assert chat.prompts.chat_ids(messages) == expected
+    assert chat.prompts.chat_ids("How are you today?") == chat.prompts.chat_ids(chats[0])
 
 
 def test_template_names_are_those_of_transformers(chat, tmp_path):
@@ -95,7 +103,7 @@ def test_template_names_are_those_of_transformers(chat, tmp_path):
     tokenizer = chat_tokenizer()
     messages = [SYSTEM, user("<é>")]
     expected = tokenizer.apply_chat_template(messages, chat_template=template, add_generation_prompt=True)
-    assert with_card(chat, chat_template=template).prompt_ids(messages) == expected["input_ids"]
+    assert with_card(chat, chat_template=template).prompts.chat_ids(messages) == expected["input_ids"]
 
 
 # --- text-classification -------------------------------------------------------------------------------
@@ -104,7 +112,7 @@ def test_template_names_are_those_of_transformers(chat, tmp_path):
 def test_logits_do_not_depend_on_order_or_neighbours(classifier, monkeypatch):
     alone = np.concatenate([classifier.row_logits([text]) for text in TEXTS])
     assert np.abs(classifier.row_logits(TEXTS) - alone).max() < 1e-5
-    monkeypatch.setattr(runtime, "_TOKENS_PER_BATCH", 2 * MAX_LENGTH)
+    monkeypatch.setattr(classify, "_TOKENS_PER_BATCH", 2 * MAX_LENGTH)
     assert np.abs(classifier.row_logits(TEXTS[::-1]) - alone[::-1]).max() < 1e-5
 
 
@@ -136,7 +144,7 @@ def test_what_is_no_text_is_refused(classifier):
 
 
 def test_an_answer_is_greedy_and_ends_before_an_end_of_text(chat):
-    prompt = chat.prompt_ids("How are you?")
+    prompt = chat.prompts.chat_ids("How are you?")
     tokens = list(chat.greedy_tokens(prompt, 16))
     endless = with_card(chat, eos_token_ids=())
     assert list(endless.generate(prompt)) == tokens
@@ -148,15 +156,15 @@ def test_an_answer_is_greedy_and_ends_before_an_end_of_text(chat):
 
 
 def test_chunks_change_nothing(chat, monkeypatch):
-    ids = chat.prompt_ids(" ".join(CORPUS[:2]))
+    ids = chat.prompts.chat_ids(" ".join(CORPUS[:2]))
     whole = chat.token_logits(ids)
-    monkeypatch.setattr(runtime, "_TOKENS_PER_CHUNK", 7)
+    monkeypatch.setattr(cache, "_TOKENS_PER_CHUNK", 7)
     assert whole.shape == (len(ids), len(chat_tokenizer()))
     assert np.abs(chat.token_logits(ids) - whole).max() < 1e-4
 
 
 def test_nll_is_torchs_cross_entropy_over_the_targets(chat, monkeypatch):
-    monkeypatch.setattr(runtime, "_TOKENS_PER_CHUNK", 16)
+    monkeypatch.setattr(cache, "_TOKENS_PER_CHUNK", 16)
     ids = chat_tokenizer()(" ".join(CORPUS[:2])).input_ids[:50]
     mask = [1, *([0] * 20), *([1] * 15), *([0] * 5), *([1] * 9)]
     with torch.inference_mode():
@@ -173,38 +181,40 @@ def test_nll_is_torchs_cross_entropy_over_the_targets(chat, monkeypatch):
 def test_a_long_chat_loses_its_oldest_turns_first(chat):
     room = CONTEXT - 16
     turns = [part for i in range(9) for part in (user(f"Question {i}?"), assistant(f"Answer {i}."))]
-    text = chat.tokenizer.decode(chat.prompt_ids([SYSTEM, *turns, user("The last one?")]), skip_special_tokens=False)
+    text = chat.tokenizer.decode(
+        chat.prompts.chat_ids([SYSTEM, *turns, user("The last one?")]), skip_special_tokens=False
+    )
     assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
     assert text.endswith("<|im_start|>user\nThe last one?<|im_end|>\n<|im_start|>assistant\n")
     assert "Question 0" not in text
     assert "Question 8" in text
-    assert len(chat.prompt_ids([SYSTEM, *turns, user("The last one?")])) <= room
+    assert len(chat.prompts.chat_ids([SYSTEM, *turns, user("The last one?")])) <= room
 
 
 def test_a_long_last_turn_loses_its_beginning(chat):
     room = CONTEXT - 16
     long = " ".join(CORPUS) + " So what?"
     for messages in ([user(long)], [SYSTEM, user("x"), assistant("y"), user(long)]):
-        ids = chat.prompt_ids(messages)
+        ids = chat.prompts.chat_ids(messages)
         text = chat.tokenizer.decode(ids, skip_special_tokens=False)
         assert room - 8 <= len(ids) <= room
         assert text.endswith("So what?<|im_end|>\n<|im_start|>assistant\n")
         assert text.startswith("<|im_start|>system" if messages[0] is SYSTEM else "<|im_start|>user\n")
     oversized = {"role": "system", "content": long}
-    text = chat.tokenizer.decode(chat.prompt_ids([oversized, user("So what?")]), skip_special_tokens=False)
+    text = chat.tokenizer.decode(chat.prompts.chat_ids([oversized, user("So what?")]), skip_special_tokens=False)
     assert text == "<|im_start|>user\nSo what?<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_limits_of_the_context_are_kept(chat):
     small = with_card(chat, max_length=64, generation={"max_new_tokens": 50})
-    assert len(small.prompt_ids("word " * 50)) <= 32, "the answer takes at most half"
-    assert len(list(small.greedy_tokens(small.prompt_ids("hi"), 2))) == 2
+    assert len(small.prompts.chat_ids("word " * 50)) <= 32, "the answer takes at most half"
+    assert len(list(small.greedy_tokens(small.prompts.chat_ids("hi"), 2))) == 2
     with pytest.raises(ValueError, match="the chat template alone takes more than the 2 tokens"):
-        with_card(chat, max_length=4).prompt_ids("hi")
+        with_card(chat, max_length=4).prompts.chat_ids("hi")
     with pytest.raises(ValueError, match="do not fit"):
         list(chat.generate(range(CONTEXT)))
     with pytest.raises(ValueError, match="at least 1"):
-        chat.prompt_ids("hi", max_new_tokens=0)
+        chat.prompts.chat_ids("hi", max_new_tokens=0)
 
 
 @pytest.mark.parametrize(
@@ -225,17 +235,18 @@ def test_a_malformed_chat_is_refused_in_words(messages, problem, chat):
 
 def test_without_a_template_a_text_is_continued(chat):
     plain = with_card(chat, chat_template=None)
-    assert plain.prompt_ids("How are") == chat_tokenizer()("How are").input_ids
-    assert len(plain.prompt_ids("How are " * 100)) == CONTEXT - 16
+    assert plain.prompts.chat_ids("How are") == chat_tokenizer()("How are").input_ids
+    assert len(plain.prompts.chat_ids("How are " * 100)) == CONTEXT - 16
     with pytest.raises(ValueError, match="no chat template"):
-        plain.prompt_ids([user("a")])
+        plain.prompts.chat_ids([user("a")])
 
 
 def test_a_word_that_the_tokenizer_leaves_out_has_no_tag(classifier):
     """A zero-width space is a word to training's cutter, and nothing to BERT's normalizer."""
     words = ["A", "\u200b", "naïve", "film"]
     tokens = wordpiece_tokenizer()(words, is_split_into_words=True)
-    _, firsts = classifier.word_logits(*_words(words))
+    tagger = with_card(classifier, task="token-classification")
+    _, firsts = tagger.word_logits(*words_of(words))
     assert list(firsts) == [0, 2, 3]
     assert firsts == {word: tokens.word_ids().index(word) for word in (0, 2, 3)}
 
@@ -251,7 +262,7 @@ def test_a_prompt_is_cut_into_tokens_as_in_training(template, answer, chat):
     example = Instruct().check(Row("x:1", row), columns).example
     ((encoded,),) = Instruct().encode(chat_tokenizer(), [example], [], 100)
     release = as_instruct(chat, columns)
-    assert release.continued_ids(release._prompt(row)) == encoded.ids[: encoded.targets.index(1)]
+    assert release.prompts.continued_ids(release.prompts.filled(row)) == encoded.ids[: encoded.targets.index(1)]
 
 
 def as_instruct(release, columns):
@@ -279,9 +290,9 @@ def as_instruct(release, columns):
 def test_an_answer_ends_where_the_template_goes_on(template, said, answer, chat, monkeypatch):
     release = as_instruct(chat, {"text_template": template, "answer": "c"})
     assert release.card.columns == ("0",)
-    assert release._prompt({"0": "rain"}).startswith("rain:")
+    assert release.prompts.filled({"0": "rain"}).startswith("rain:")
     ids = release.tokenizer.encode(said).ids
-    monkeypatch.setattr(Release, "generate", lambda *_: iter(ids))
+    monkeypatch.setattr(Writer, "generate", lambda *_: iter(ids))
     assert release.predict(["rain"]) == [{"text": answer}]
     with pytest.raises(ValueError, match="input 0: expected a text, got int"):
         release.predict([1])
@@ -300,8 +311,11 @@ def test_what_a_tokenizer_puts_before_a_text_stays(chat):
         single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
     )
     assert [tokenizer.token_to_id(name) for name in ("<|im_start|>", "<|im_end|>")] == [1, 2]
-    release = Release(dataclasses.replace(chat.card, chat_template=None), tokenizer, chat._session)
-    short, cut = release.continued_ids("rain<|im_end|>"), release.continued_ids("it would rain, " * 100, 8)
+    release = Writer(dataclasses.replace(chat.card, chat_template=None), tokenizer, chat.session)
+    short, cut = (
+        release.prompts.continued_ids("rain<|im_end|>"),
+        release.prompts.continued_ids("it would rain, " * 100, 8),
+    )
     assert (short[0], short[-1]) == (1, 2)  # what the text itself ends with stays too
     assert len(short) == len(chat.tokenizer.encode("rain").ids) + 2
     assert (cut[0], len(cut)) == (1, release.card.max_length - 8)
@@ -312,10 +326,10 @@ def test_a_continuation_shows_whether_a_blank_comes_first(chat, monkeypatch):
     """Decoders of SentencePiece drop the first blank of what they are given."""
     tokenizer = Tokenizer.from_str(chat.tokenizer.to_str())
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    release = Release(dataclasses.replace(chat.card, task="causal-lm", chat_template=None), tokenizer, chat._session)
+    release = Writer(dataclasses.replace(chat.card, task="causal-lm", chat_template=None), tokenizer, chat.session)
     for said in (" sat on", "s sat on"):
         ids = tokenizer.encode(said).ids
-        monkeypatch.setattr(Release, "generate", lambda *_, ids=ids: iter(ids))
+        monkeypatch.setattr(Writer, "generate", lambda *_, ids=ids: iter(ids))
         assert release.predict(["The cat"]) == [{"text": said}]
 
 
@@ -323,7 +337,7 @@ def test_words_may_be_given_as_such(classifier, monkeypatch):
     """As training has them: the text is cut otherwise, at every mark."""
     labels = ("B-ORG", "I-ORG", "O")
     logits = np.array([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]])
-    monkeypatch.setattr(Release, "word_logits", lambda _, text, places: (logits, {n: n for n in range(len(places))}))
+    monkeypatch.setattr(Tagger, "word_logits", lambda _, text, places: (logits, {n: n for n in range(len(places))}))
     release = with_card(classifier, task="token-classification", labels=labels)
     words = ["U.N.", "House", "said"]
     ((entity,),) = (answer["entities"] for answer in release.predict([words]))
@@ -344,12 +358,12 @@ def test_an_older_card_is_read(encoder_release, copy_of):
 
 
 def test_words_are_cut_as_training_cuts_them():
-    assert runtime._WORD.pattern == spans._WORD.pattern
+    assert WORD.pattern == spans._WORD.pattern
 
 
 def test_a_plain_text_is_continued_from_its_end(chat):
     release = with_card(chat, task="causal-lm", chat_template=None)
-    ids = release.continued_ids("it would rain, " * 100, max_new_tokens=8)
+    ids = release.prompts.continued_ids("it would rain, " * 100, max_new_tokens=8)
     assert len(ids) == release.card.max_length - 8
     assert release.tokenizer.decode(ids).endswith("it would rain, ")
     with pytest.raises(ValueError, match="at least one token"):
@@ -359,9 +373,9 @@ def test_a_plain_text_is_continued_from_its_end(chat):
 def test_templates_run_in_a_sandbox(chat):
     attack = with_card(chat, chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(ValueError, match="refused"):
-        attack.prompt_ids("hi")
+        attack.prompts.chat_ids("hi")
     with pytest.raises(ReleaseError, match="the chat template is damaged"):
-        with_card(chat, chat_template="{% for %}").prompt_ids("hi")
+        with_card(chat, chat_template="{% for %}").prompts.chat_ids("hi")
 
 
 # --- the folder ----------------------------------------------------------------------------------------
@@ -420,11 +434,12 @@ def test_the_folder_runs_alone(encoder_release, chat_release):
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
         "sys.argv = sys.argv[1:]\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "sys.path.insert(0, sys.argv[0])\n"
+        "try: runpy.run_module('runtime', run_name='__main__', alter_sys=True)\n"
         "finally: print(*sorted({m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)))\n"
     )
     for folder, foreign in ((encoder_release(), set()), (chat_release(), {"jinja2", "markupsafe"})):
-        command = [sys.executable, "-I", "-c", code, str(folder / "runtime.py"), "a quiet film", "rain"]
+        command = [sys.executable, "-I", "-c", code, str(folder), "a quiet film", "rain"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder.parent)
         *answers, modules = done.stdout.splitlines()
         loaded = Release.load(folder)
@@ -434,7 +449,7 @@ def test_the_folder_runs_alone(encoder_release, chat_release):
         ]
         names = {name for name in modules.split() if not name.startswith("_")}
         assert {"numpy", "onnxruntime", "tokenizers"} <= names
-        assert names - foreign - {"numpy", "onnxruntime", "tokenizers"} <= {
+        assert names - foreign - {"runtime", "numpy", "onnxruntime", "tokenizers"} <= {
             "sitecustomize",
             "coloredlogs",
             "flatbuffers",
@@ -442,18 +457,22 @@ def test_the_folder_runs_alone(encoder_release, chat_release):
         assert done.stderr == ""
 
 
-def test_the_file_loads_by_path_without_being_registered(encoder_release):
-    """As a registered model does it; dataclasses look their own module up where annotations are strings."""
+def test_two_releases_in_one_process_have_a_runtime_each(encoder_release):
+    """As registered models do it: the package is loaded by path, under a name of its own."""
     folder = encoder_release()
-    spec = importlib.util.spec_from_file_location("released_runtime", folder / "runtime.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.Release.load(folder, threads=1).predict(["rain"])[0]["label"] in LABELS
+    loaded = []
+    for name in ("one_runtime", "another_runtime"):
+        spec = importlib.util.spec_from_file_location(name, folder / "runtime" / "__init__.py")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        loaded.append(importlib.import_module(f"{name}.release").Release)
+    assert loaded[0] is not loaded[1]
+    assert all(release.load(folder, threads=1).predict(["rain"])[0]["label"] in LABELS for release in loaded)
 
 
 def test_main_says_what_is_wrong(capsys, monkeypatch, tmp_path):
-    assert runtime.main([]) == 2
-    assert "usage: python" in capsys.readouterr().err
-    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "runtime.py"))
-    assert runtime.main(["text"]) == 1
+    assert command.main([]) == 2
+    assert "usage: python -m runtime" in capsys.readouterr().err
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "runtime" / "__main__.py"))
+    assert command.main(["text"]) == 1
     assert "is not a release" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""Labels or numbers for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .encoder import Encoder, batches
+from .inputs import parts_of
+from .scores import Floats, log_softmax, sigmoid
+
+Text: TypeAlias = str | tuple[str, str]
+"""An input of a classifier: a text, or a pair of texts."""
+
+# Padding is wasted work, and activations that do not fit the cache cost more than batching gains: with more tokens
+# than this a batch was slower per text than one text at a time (MiniLM, 2 cores).
+_TOKENS_PER_BATCH = 512
+
+
+class Classifier(Encoder):
+    """A model of text-classification, multi-label-classification or regression."""
+
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
+        parts = [parts_of(given, f"input {index}", self.card) for index, given in enumerate(inputs)]
+        return [self._verdict(row) for row in self.row_logits([_text(given) for given in parts])]
+
+    def row_logits(self, texts: Sequence[Text]) -> Floats:
+        """Logits of texts, float32 [texts, labels] ([texts, 1] without labels), in the order given.
+
+        Texts of similar length share a batch. A dynamically quantized graph scales activations over the whole batch, so
+        that a text's neighbours would change its logits: there each text is a batch by itself.
+        """
+        limit = 0 if self.card.variant == "int8" else _TOKENS_PER_BATCH
+        encodings = self.tokenizer.encode_batch(list(texts))
+        order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
+        logits = np.zeros((len(encodings), max(1, len(self.card.labels))), dtype=np.float32)
+        for batch in batches(order, lambda i: len(encodings[i].ids), limit):
+            logits[batch] = self.session.run(["logits"], self.padded([encodings[i] for i in batch]))[0]
+        return logits
+
+    def _verdict(self, logits: Floats) -> dict[str, Any]:
+        labels = self.card.labels
+        if self.card.task == "regression":
+            return {"value": float(logits[0])}
+        if self.card.task == "multi-label-classification":
+            scores = dict(zip(labels, sigmoid(logits).tolist(), strict=True))
+            return {"labels": [label for label, score in scores.items() if score > 0.5], "scores": scores}
+        probabilities = np.exp(log_softmax(logits))
+        best = int(probabilities.argmax())
+        scores = dict(zip(labels, probabilities.tolist(), strict=True))
+        return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
+
+
+def _text(parts: Mapping[str, str]) -> Text:
+    first, *second = parts.values()
+    return (first, second[0]) if second else first

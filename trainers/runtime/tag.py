@@ -1,0 +1,43 @@
+"""Tags for the words of a text, and the entities that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .encoder import Encoder
+from .scores import Floats, log_softmax
+from .words import Place, entities, first_tokens, words_of
+
+
+class Tagger(Encoder):
+    """A model of token-classification."""
+
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
+        return [self._tagged(*words) for words in [words_of(given) for given in inputs]]
+
+    def word_logits(self, text: str, places: Sequence[Place]) -> tuple[Floats, dict[int, int]]:
+        """Logits of every token, float32 [tokens, tags], and a mapping from a word's index to the token with its tag.
+
+        `places` are the words, in order. A word has no token where it lies beyond `max_length`, the tokenizer leaves
+        out its characters, or it shares its only token with the word before.
+        """
+        encoding = self.tokenizer.encode(text)
+        logits: Floats = self.session.run(["logits"], self.padded([encoding]))[0][0]
+        return logits, first_tokens(places, encoding.offsets)
+
+    def _tagged(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
+        """The entities of a text, or the tag of each word where tags are plain."""
+        labels = self.card.labels
+        words: list[dict[str, Any]] = []
+        if places:
+            logits, firsts = self.word_logits(text, places)
+            probabilities = np.exp(log_softmax(logits))
+            for number, token in firsts.items():
+                (start, end), row = places[number], probabilities[token]
+                tag, score = labels[int(row.argmax())], float(row.max())
+                words.append({"tag": tag, "text": text[start:end], "start": start, "end": end, "score": score})
+        is_plain = any(label != "O" and label[:2] not in ("B-", "I-") for label in labels)
+        return {"tags": words} if is_plain else {"entities": entities(text, words)}

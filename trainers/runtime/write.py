@@ -1,0 +1,101 @@
+"""Answers of a model that writes: to a chat, to a prompt, or the continuation of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cache import PAST, Cache
+from .inputs import parts_of
+from .prompts import Prompts
+from .release import Release, unknown_inputs
+from .scores import Floats, log_softmax
+
+_INPUTS = ("input_ids", "attention_mask", "position_ids")
+"""Inputs that a graph may have, besides its cache."""
+
+
+class SequenceScore(NamedTuple):
+    """A language model's score of one sequence, summed over its target tokens."""
+
+    nll: float
+    """Sum of the negative log-likelihoods, in nats."""
+    tokens: int
+    hits: int
+    """Target tokens that the model ranks first."""
+
+
+class Writer(Release):
+    """A model of chat, instruct or causal-lm, whose graph has a cache."""
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """Makes its prompts."""
+        return Prompts(self.card, self.tokenizer)
+
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
+        prompts = self.prompts
+        if self.card.task == "chat":
+            asked = [prompts.chat_ids(chat, max_new_tokens) for chat in inputs]
+        else:
+            parts = [parts_of(given, f"input {index}", self.card) for index, given in enumerate(inputs)]
+            asked = [prompts.continued_ids(prompts.filled(given), max_new_tokens) for given in parts]
+        return [{"text": prompts.decoded(ids, list(self.generate(ids, max_new_tokens)))} for ids in asked]
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
+        """Yield the answer's token ids one by one, decoded greedily, up to but without an end-of-text token."""
+        for token in self.greedy_tokens(prompt_ids, self.prompts.answer_length(max_new_tokens)):
+            if token in self.card.eos_token_ids:
+                return
+            yield token
+
+    def greedy_tokens(self, prompt_ids: Sequence[int], count: int) -> Iterator[int]:
+        """Yield `count` tokens, each the most likely one after those before it; an end-of-text token ends nothing.
+
+        Raises `ValueError` where prompt and answer exceed the context; `Prompts` always leaves enough space.
+        """
+        if not 0 < len(prompt_ids) <= self.card.max_length - count:
+            raise ValueError(
+                f"a prompt of {len(prompt_ids)} tokens and an answer of {count} do not fit into the model's context of "
+                f"{self.card.max_length} tokens"
+            )
+        cache = Cache(self.session, len(prompt_ids) + count)
+        chunk = list(prompt_ids)
+        for _ in range(count):
+            token = -1
+            for logits in cache.feed(chunk):
+                token = int(logits[-1].argmax())
+            yield token
+            chunk = [token]
+
+    def token_logits(self, input_ids: Sequence[int]) -> Floats:
+        """Logits of one sequence, float32 [tokens, vocabulary]; row i predicts token i + 1."""
+        return np.concatenate(list(Cache(self.session, len(input_ids)).feed(input_ids)))
+
+    def sequence_nll(self, input_ids: Sequence[int], loss_mask: Sequence[int]) -> SequenceScore:
+        """Score the tokens i of one sequence with `loss_mask[i]` = 1, each predicted from the tokens before it.
+
+        So the first token never counts.
+        """
+        nll, hits, start = 0.0, 0, 0
+        targets = np.asarray(input_ids[1:], dtype=np.int64)
+        wanted = np.asarray(loss_mask[1:], dtype=bool)
+        for logits in Cache(self.session, len(input_ids)).feed(input_ids):
+            rows = np.flatnonzero(wanted[start : start + len(logits)])
+            ids = targets[start + rows]
+            nll -= float(log_softmax(logits[rows])[np.arange(len(rows)), ids].sum())
+            hits += int((logits[rows].argmax(axis=-1) == ids).sum())
+            start += len(logits)
+        return SequenceScore(nll, int(wanted.sum()), hits)
+
+    def misfit(self) -> str | None:
+        outputs = [value.name for value in self.session.get_outputs()]
+        if "logits" not in outputs:
+            return f"has no output 'logits', only {', '.join(outputs)}"
+        given = self.session.get_inputs()
+        past = [value for value in given if value.name.startswith(PAST)]
+        known = [value.name for value in past if value.type == "tensor(float)" and isinstance(value.shape[3], int)]
+        return unknown_inputs([value.name for value in given if value.name not in (*known, *_INPUTS)])
