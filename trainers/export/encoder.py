@@ -16,7 +16,7 @@ weights. Two kinds of models are exceptions: fp32 uses sdpa for those with GPT-2
 onnxruntime does not load, and int8 uses eager for those without sdpa attention (Gemma 2). Scales per channel halve the
 error of scales per tensor at the same speed.
 
-On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow, which `runtime/load.py` sets. Measured on
+On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow: `runtime/load.py` sets it. Measured on
 such a CPU (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), with 7-bit weights, which never overflow, for
 comparison:
 

@@ -89,4 +89,5 @@ def as_text(value: object) -> str | None:
 
 
 def short(value: object) -> str:
+    """The beginning of a value, for a message."""
     return f"{value!r:.100}"

@@ -69,6 +69,7 @@ class Prompts:
         return filled.rstrip(" ")
 
     def decoded(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
+        """The text of an answer, without what the template writes after it."""
         if self.card.task == "causal-lm":  # only decoding with the prompt shows whether a space comes first
             before = self.tokenizer.decode(list(prompt_ids), skip_special_tokens=True)
             return str(self.tokenizer.decode([*prompt_ids, *ids], skip_special_tokens=True))[len(before) :]

@@ -1,4 +1,16 @@
-"""A loaded release: what all of them have in common."""
+"""A loaded release: what all of them have in common.
+
+The package around this file is copied into every release, and is all the code that a release needs. It imports the
+standard library, numpy, tokenizers and onnxruntime, and jinja2 when it renders a chat template. A release has
+
+    model.onnx, model.onnx.data   the graph and its weights
+    tokenizer.json                the tokenizer; for a classifier it truncates texts
+    release.json                  everything else (`card.Card`)
+    runtime/                      this package: `python -m runtime "a text"` prints one line of JSON for each argument
+
+From Python: `from runtime.release import Release`, then `Release.load(".").predict(["a text"])`. Its modules import
+each other relatively: two releases in one process have two copies, each under a name of its own.
+"""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_entities_are_runs_of_tags(promoted, monkeypatch):
         [[9.0 * (label == tag) for label in ["B-FLAW", "B-NAME", "I-FLAW", "I-NAME", "O"]] for tag in tags]
     )
     card = replace(release.card, labels=("B-FLAW", "B-NAME", "I-FLAW", "I-NAME", "O"))
-    monkeypatch.setattr(Release, "word_logits", lambda *_: (logits, {n: n for n in range(6)}))
+    monkeypatch.setattr(Tagger, "word_logits", lambda *_: (logits, {n: n for n in range(6)}))
     found = Tagger(card, release.tokenizer, release.session).predict(["Jo An,Bo xx y z cut"])[0]["entities"]
     assert labels == ["B-FLAW", "B-NAME", "I-NAME", "O"]
     assert [(e["label"], e["text"]) for e in found] == [
