@@ -8,14 +8,24 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from hpo.errors import SweepError
-from hpo.pruning.base import Peers
+from hpo.pruning.base import Look, Peers
 from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
+from hpo.search.row_errors import RowErrors
 from hpo.study.study import Study
 from hpo.trials.context import SweepContext
 from hpo.trials.job import Job, TrialController
 from hpo.trials.retries import SAME_CRASHES
-from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
+from hpo.trials.trial_files import (
+    finished_on_disk,
+    log_tail,
+    losses_of,
+    prepare_folder,
+    rows_of,
+    write_examples,
+    write_result,
+)
+from trainers.metrics.table import Rows
 from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Verdict
@@ -31,6 +41,7 @@ class SearchController(TrialController):
         self._study = sweep.study
         self._view = sweep.view
         self._fetch = sweep.executor.fetch
+        self._errors = RowErrors(sweep.config, sweep.inspection.labels, self._rows_of)
         self._proposals = proposals
         self._repeats = repeats
         """Trainings to come after the search, for which the budget must leave room."""
@@ -152,8 +163,13 @@ class SearchController(TrialController):
             self._study.curves,
             pruner.objective,
             lambda n, i: losses_of(folder.trial(n), i, self._config.task, self._fetch),
+            self._errors,
         )
         return "stop" if pruner.rule.should_prune(peers, job.number) else "go"
+
+    def _rows_of(self, look: Look) -> Rows:
+        number, index = look
+        return rows_of(self._sweep.paths.trial(number), index, self._fetch)
 
     def retrying(self, job: Job) -> None:
         last = job.attempts[-1]

@@ -2,23 +2,28 @@
 
 `curves.json` has the macro-F1 of the 24 points of `pruning.py` at every tenth of 1,600 examples, none of them pruned. A
 trial's seeds and curve are always the same, so what varies is who came when, and in a small sweep who was there at all.
+
+With noise, rules see each value as some 320 validation rows would show it: off by `NOISE`, and by much the same at a
+trial's next evaluation, for the rows are the same ones. What is lost is counted in true values.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
+import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpo.config.objective import Objective
-from hpo.pruning.base import Never, Peers, Rule
+from hpo.pruning.base import Look, Never, Peers, Rule
 from hpo.pruning.halving import Hyperband, SuccessiveHalving
 from hpo.pruning.percentile import Median, Percentile
 from tests.bench.tables import Row
 
+Error = Callable[[Look, Look], float | None]
 CURVES: list[list[float]] = json.loads(Path(__file__).with_name("curves.json").read_text())
 RULES: dict[str, Rule] = {
     "percentile 25": Percentile(),
@@ -30,16 +35,36 @@ RULES: dict[str, Rule] = {
     "hyperband": Hyperband(),
 }
 ORDERS = 200
+NOISE = 0.014
+"""Standard deviation of a value; of a difference between two trials it is 0.02, as the rows of a real sweep say."""
+STAYS = 0.6
+"""Correlation of a trial's noise from one evaluation to the next."""
+EVALUATIONS = 5
+"""As many as a sweep has by default: every second one of the curves."""
+TOLERANT: Error = lambda _own, _peer: None  # noqa: E731
+"""As if no rows had been kept: rules fall back to their tolerance."""
 STARTING = 0.15
 """What a trial takes to begin, of the time from one evaluation to the next."""
 
 
 def rows() -> list[Row]:
-    return [
+    exact = [
         Row(f"{count} points, {jobs} at a time: {name}", "{:.2f}, {:.3f}".format(*replayed(rule, count, jobs)))
         for count, jobs in ((8, 2), (24, 2), (24, 8))
         for name, rule in RULES.items()
     ]
+    noisy = [
+        Row(f"{count} points, 2 at a time, with noise: {name}", "{:.2f}, {:.4f}".format(*found))
+        for count in (8, 24)
+        for name, found in (
+            ("tolerance 0.02", replayed_with_noise(Percentile(), count, 2, error=TOLERANT)),
+            *(
+                (f"standard_errors {many:g}", replayed_with_noise(Percentile(standard_errors=many), count, 2))
+                for many in (0.0, 1.0, 2.0, 2.5)
+            ),
+        )
+    ]
+    return [*exact, *noisy]
 
 
 def replayed(rule: Rule, count: int, jobs: int) -> tuple[float, float]:
@@ -54,9 +79,36 @@ def replayed(rule: Rule, count: int, jobs: int) -> tuple[float, float]:
     return statistics.mean(shares), statistics.mean(losses)
 
 
-def replay(curves: Sequence[Sequence[float]], rule: Rule, jobs: int) -> tuple[float, float]:
+def replayed_with_noise(
+    rule: Rule, count: int, jobs: int, error: Error = lambda _own, _peer: NOISE * math.sqrt(2)
+) -> tuple[float, float]:
+    """As `replayed`, where rules see noisy values; `error` is what they are told of a difference."""
+    shares, losses = [], []
+    for seed in range(ORDERS):
+        rng = random.Random(seed)
+        curves = [curve[1::2][:EVALUATIONS] for curve in rng.sample(CURVES, count)]
+        seen = [_noisy(curve, rng) for curve in curves]
+        whole_time, best = replay(curves, Never(), jobs)
+        time, left = replay(curves, rule, jobs, seen, error)
+        shares.append(time / whole_time)
+        losses.append(best - left)
+    return statistics.mean(shares), statistics.mean(losses)
+
+
+def _noisy(curve: Sequence[float], rng: random.Random) -> list[float]:
+    off, seen = rng.gauss(0, NOISE), []
+    for value in curve:
+        seen.append(value + off)
+        off = STAYS * off + math.sqrt(1 - STAYS**2) * rng.gauss(0, NOISE)
+    return seen
+
+
+def replay(
+    curves: Sequence[Sequence[float]], rule: Rule, jobs: int, seen: Sequence[Sequence[float]] | None = None,
+    error: Error = TOLERANT,
+) -> tuple[float, float]:  # fmt: skip
     """(when the last trial ends, in evaluations; the best value of those that came to their end). The first trial is
-    the baseline, which is never pruned."""
+    the baseline, which is never pruned. `seen`: what the rule is shown in place of `curves`."""
     known: dict[int, list[tuple[float, float]]] = {}
     queue = iter(range(len(curves)))
     under_way = [(STARTING + 1, number) for _, number in zip(range(jobs), queue, strict=False)]
@@ -64,9 +116,9 @@ def replay(curves: Sequence[Sequence[float]], rule: Rule, jobs: int) -> tuple[fl
     while under_way:
         end, number = heapq.heappop(under_way)
         curve, known_of = curves[number], known.setdefault(number, [])
-        known_of.append(((len(known_of) + 1) / len(curve), curve[len(known_of)]))
+        known_of.append(((len(known_of) + 1) / len(curve), (seen or curves)[number][len(known_of)]))
         is_over = len(known_of) == len(curve)
-        peers = Peers(known, Objective("f1_macro", "maximize"), lambda _number, _index: None)
+        peers = Peers(known, Objective("f1_macro", "maximize"), lambda _number, _index: None, error)
         if is_over:
             values.append(max(curve))
         if is_over or (number > 0 and rule.should_prune(peers, number)):
