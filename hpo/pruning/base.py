@@ -64,6 +64,11 @@ class Rule(Protocol):
         """
         ...
 
+    @property
+    def noise(self) -> Noise | None:
+        """Within what differences count as noise; None for a rule that compares no values."""
+        return None
+
 
 @dataclass(frozen=True)
 class Never(Rule):
@@ -94,13 +99,23 @@ class Noise:
     tolerance: float
     """Where rows were not kept: a share of the value."""
 
+    def slack(self, peers: Peers, own: Look, peer: Look) -> float:
+        """By how much the value of `peer` must be better than that of `own`."""
+        if (error := peers.error(own, peer)) is not None:
+            return self.standard_errors * error
+        value = value_at(peers, own)
+        return self.tolerance * abs(value) if math.isfinite(value) else 0.0  # a share of infinity is no tolerance
+
     def bar(self, peers: Peers, own: Look, peer: Look) -> float:
         """The sort key below which the value of `peer` counts as better than that of `own`."""
-        value = value_at(peers, own)
-        slack = self.tolerance * abs(value) if math.isfinite(value) else 0.0  # a share of infinity is no tolerance
-        if (error := peers.error(own, peer)) is not None:
-            slack = self.standard_errors * error
-        return peers.order.sort_key(value) - slack
+        return peers.order.sort_key(value_at(peers, own)) - self.slack(peers, own, peer)
+
+
+def best_look(peers: Peers, number: int, share: float) -> tuple[float, Look] | None:
+    """Sort key and evaluation of a trial's best value up to a share of the budget; None before its first one."""
+    curve = peers.curves.get(number, ())
+    keys = ((peers.order.sort_key(value), (number, i)) for i, (at, value) in enumerate(curve) if at <= share + EPSILON)
+    return min(keys, default=None)
 
 
 def value_at(peers: Peers, look: Look) -> float:

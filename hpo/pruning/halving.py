@@ -35,7 +35,7 @@ class SuccessiveHalving(ComparingRule):
     standard_errors: float = 2.0
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
-        key, noise = peers.order.sort_key, Noise(self.standard_errors, self.tolerance)
+        key = peers.order.sort_key
         for level in rungs(self.min_fraction, self.reduction_factor):
             if (at_rung := _index_at(curve, level)) is None:
                 return False
@@ -43,9 +43,13 @@ class SuccessiveHalving(ComparingRule):
             arrived = [(n, i) for n, c in peers.curves.items() if (i := _index_at(c, level)) is not None]
             last_kept = max(1, len(arrived) // self.reduction_factor) - 1
             others = sorted((key(value_at(peers, peer)), peer) for peer in arrived if peer[0] != number)
-            if last_kept < len(others) and others[last_kept][0] < noise.bar(peers, own, others[last_kept][1]):
+            if last_kept < len(others) and others[last_kept][0] < self.noise.bar(peers, own, others[last_kept][1]):
                 return True
         return False
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Hyperband(ComparingRule):
         start = rungs(self.min_fraction, self.reduction_factor)[own]
         halving = SuccessiveHalving(self.reduction_factor, start, self.tolerance, self.standard_errors)
         return halving.should_prune(replace(peers, curves=inside), number)
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 def rungs(min_fraction: float, reduction_factor: int) -> list[float]:

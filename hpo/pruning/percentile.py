@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo.pruning.base import EPSILON, ComparingRule, Curve, Look, Noise, Peers
+from hpo.pruning.base import EPSILON, ComparingRule, Curve, Noise, Peers, best_look
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,18 @@ class Percentile(ComparingRule):
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
         share = curve[-1][0]
         arrived = [n for n, c in peers.curves.items() if n != number and c and c[-1][0] >= share - EPSILON]
-        best = sorted(found for n in arrived if (found := self._best(peers, n, share)) is not None)
-        own = self._best(peers, number, share)
+        best = sorted(found for n in arrived if (found := best_look(peers, n, share)) is not None)
+        own = best_look(peers, number, share)
         if share < self.min_fraction - EPSILON or len(best) < max(1, self.min_peers) or own is None:
             return False
         position = self.percentile / 100 * (len(best) - 1)
         _, peer = best[math.ceil(position)]
-        bar = Noise(self.standard_errors, self.tolerance).bar(peers, own[1], peer)
+        bar = self.noise.bar(peers, own[1], peer)
         return _interpolated([key for key, _ in best], position) < bar
 
-    @staticmethod
-    def _best(peers: Peers, number: int, share: float) -> tuple[float, Look] | None:
-        """Sort key and evaluation of a trial's best value up to a share of the budget; None before its first one."""
-        key, curve = peers.order.sort_key, peers.curves[number]
-        looks = ((key(value), (number, i)) for i, (at, value) in enumerate(curve) if at <= share + EPSILON)
-        return min(looks, default=None)
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,10 @@ class Median(ComparingRule):
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
         numbers = (self.min_fraction, self.min_peers, self.tolerance, self.standard_errors)
         return Percentile(50.0, *numbers).should_prune(peers, number)
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 def _interpolated(ascending: Sequence[float], position: float) -> float:

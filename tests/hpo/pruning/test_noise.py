@@ -71,3 +71,10 @@ def test_on_curves_with_the_noise_of_few_rows_errors_lose_less_than_a_tolerance(
     tolerant_time, tolerant_lost = replayed_with_noise(Percentile(), count, 2, error=TOLERANT)
     assert lost < 0.8 * tolerant_lost
     assert time < 1.1 * tolerant_time
+
+
+def test_among_few_points_chances_lose_less_at_little_cost():
+    time, lost = replayed_with_noise(Percentile(), 8, 2, chances=True)
+    without_time, without_lost = replayed_with_noise(Percentile(), 8, 2)
+    assert lost < 0.8 * without_lost
+    assert time < 1.1 * without_time
