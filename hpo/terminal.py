@@ -48,6 +48,9 @@ class ProgressView(Protocol):
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None:
         """Show the result of a trial; `finished` counts all finished trials, `is_best` says whether it leads."""
 
+    def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
+        """Show that a stopped trial goes on, because it was within noise of `champion`; `finished` trials are left."""
+
     def tick(self) -> None:
         """Note that nothing has happened for a while."""
 
@@ -67,6 +70,7 @@ class Silent(ProgressView):
     def step(self, number: int, fraction: float, loss: float | None) -> None: ...
     def evaluated(self, number: int, fraction: float, value: float) -> None: ...
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
+    def trial_goes_on(self, number: int, champion: int, finished: int) -> None: ...
     def tick(self) -> None: ...
     def end(self) -> None: ...
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
@@ -132,6 +136,11 @@ class TerminalView(ProgressView):
         self._pruned += result.state == "pruned"
         self._failed += result.state == "failed"
         self.say(finished_line(number, result, self._metric, row.params, is_best=is_best))
+
+    def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
+        self._finished = finished
+        self._pruned -= self._pruned > 0  # an earlier session may have stopped it
+        self.say(f"trial {number} goes on: where it stopped, it was not surely behind trial {champion}")
 
     def tick(self) -> None:
         """Nothing to do: the live table refreshes by itself."""

@@ -136,6 +136,7 @@ def search(sweep: SweepContext) -> None:
         config.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best
     )
     TrialScheduler(sweep).run(controller)
+    controller.end()
     sweep.view.end()
     ended_by = controller.stopped_by or ("space exhausted" if proposals.exhausted else "all trials done")
     if proposals.exhausted and config.space.dimensions:

@@ -21,8 +21,11 @@ NUMBERS: Mapping[str, Value] = {
     for key in (
         Whole("reduction_factor", None, "of the trials at a rung, one in this many goes on", low=2),
         Number("min_fraction", None, "share of the budget before which no trial is judged", above=0, below=1),
-        Number("tolerance", None, "share of the value by which a peer must be better to count as better; less is noise",
-               low=0, below=1),
+        Number("standard_errors", None,
+               "how many standard errors of their difference on the same rows a peer must be better by to count as "
+               "better; less is noise", low=0),
+        Number("tolerance", None, "the same as a share of the value, where the results of rows were not kept", low=0,
+               below=1),
         Whole("min_peers", None, "no pruning while fewer peers have reached this point", low=1),
         Number("percentile", None, "how many percent of the trials, the best ones, go on", above=0, below=100),
         Whole("patience", None, "evaluations without improvement before the inner rule counts", low=1),

@@ -20,6 +20,14 @@ EPSILON = 1e-9
 """Shares of the budget that differ by less are equal."""
 
 
+Look = tuple[int, int]
+"""One evaluation: (trial number, its index in the curve, from 0)."""
+
+
+def _not_kept(first: Look, second: Look) -> float | None:
+    return None
+
+
 class Order(Protocol):
     """The part of an objective that a rule needs."""
 
@@ -38,6 +46,9 @@ class Peers:
     losses: Callable[[int, int], Sequence[float] | None]
     """(trial number, evaluation index from 0) -> the loss on each example, where lower is better, or None where losses
     were not kept. All trials have the same rows in the same order."""
+    error: Callable[[Look, Look], float | None] = _not_kept
+    """The standard error of the difference between the values of two evaluations on the same rows; None where the rows
+    were not kept."""
 
 
 class Rule(Protocol):
@@ -52,6 +63,11 @@ class Rule(Protocol):
         A trial without evaluations continues. A trial whose last value is NaN stops, under every rule except `Never`.
         """
         ...
+
+    @property
+    def noise(self) -> Noise | None:
+        """Within what differences count as noise; None for a rule that compares no values."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,35 @@ class ComparingRule(Rule, ABC):
         """Whether trial `number` stops; the last value of its `curve` is not NaN."""
 
 
-def bar_of(order: Order, value: float, tolerance: float) -> float:
-    """The sort key below which another value is better than `value` by more than `tolerance`, a share of `value`."""
-    slack = tolerance * abs(value) if math.isfinite(value) else 0.0  # a share of infinity is no tolerance
-    return order.sort_key(value) - slack
+@dataclass(frozen=True)
+class Noise:
+    """How much better a peer must be to count as better; less is noise."""
+
+    standard_errors: float
+    """Of the difference on the same rows."""
+    tolerance: float
+    """Where rows were not kept: a share of the value."""
+
+    def slack(self, peers: Peers, own: Look, peer: Look) -> float:
+        """By how much the value of `peer` must be better than that of `own`."""
+        if (error := peers.error(own, peer)) is not None:
+            return self.standard_errors * error
+        value = value_at(peers, own)
+        return self.tolerance * abs(value) if math.isfinite(value) else 0.0  # a share of infinity is no tolerance
+
+    def bar(self, peers: Peers, own: Look, peer: Look) -> float:
+        """The sort key below which the value of `peer` counts as better than that of `own`."""
+        return peers.order.sort_key(value_at(peers, own)) - self.slack(peers, own, peer)
+
+
+def best_look(peers: Peers, number: int, share: float) -> tuple[float, Look] | None:
+    """Sort key and evaluation of a trial's best value up to a share of the budget; None before its first one."""
+    curve = peers.curves.get(number, ())
+    keys = ((peers.order.sort_key(value), (number, i)) for i, (at, value) in enumerate(curve) if at <= share + EPSILON)
+    return min(keys, default=None)
+
+
+def value_at(peers: Peers, look: Look) -> float:
+    """The value of one evaluation."""
+    number, index = look
+    return peers.curves[number][index][1]

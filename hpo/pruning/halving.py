@@ -6,7 +6,7 @@ from bisect import bisect
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from hpo.pruning.base import EPSILON, ComparingRule, Curve, Peers, bar_of
+from hpo.pruning.base import EPSILON, ComparingRule, Curve, Noise, Peers, value_at
 
 _GOLDEN = 2654435769  # 2^32 over the golden ratio
 
@@ -24,25 +24,32 @@ class SuccessiveHalving(ComparingRule):
     is compared by its value at the rung or its latest value, whichever is better: a trial that has caught up is not
     stopped for its past.
 
-    A peer is better only when it is better by more than `tolerance`, a share of the trial's own value: with few trials
-    the rule is greedy, and on a few hundred rows the difference of two good trials is noise.
+    It stops only when the last one of these is better by more than noise: `standard_errors` of their difference on the
+    same rows, or, where rows were not kept, `tolerance`, a share of the trial's own value. With few trials the rule is
+    greedy, and on a few hundred rows the difference of two good trials is noise.
     """
 
     reduction_factor: int = 3
     min_fraction: float = 0.2
     tolerance: float = 0.02
+    standard_errors: float = 2.0
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
         key = peers.order.sort_key
         for level in rungs(self.min_fraction, self.reduction_factor):
-            if (at_rung := _value_at(curve, level)) is None:
+            if (at_rung := _index_at(curve, level)) is None:
                 return False
-            bar = bar_of(peers.order, min(at_rung, curve[-1][1], key=key), self.tolerance)
-            arrived = [v for c in peers.curves.values() if (v := _value_at(c, level)) is not None]
-            keep = max(1, len(arrived) // self.reduction_factor)
-            if sum(key(v) < bar for v in arrived) >= keep:
+            own = (number, min(at_rung, len(curve) - 1, key=lambda index: key(curve[index][1])))
+            arrived = [(n, i) for n, c in peers.curves.items() if (i := _index_at(c, level)) is not None]
+            last_kept = max(1, len(arrived) // self.reduction_factor) - 1
+            others = sorted((key(value_at(peers, peer)), peer) for peer in arrived if peer[0] != number)
+            if last_kept < len(others) and others[last_kept][0] < self.noise.bar(peers, own, others[last_kept][1]):
                 return True
         return False
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Hyperband(ComparingRule):
     reduction_factor: int = 3
     min_fraction: float = 0.1
     tolerance: float = 0.02
+    standard_errors: float = 2.0
 
     def bracket(self, number: int) -> int:
         """The bracket of a trial; 0 is the most aggressive one.
@@ -73,8 +81,12 @@ class Hyperband(ComparingRule):
         own = self.bracket(number)
         inside = {n: c for n, c in peers.curves.items() if self.bracket(n) == own}
         start = rungs(self.min_fraction, self.reduction_factor)[own]
-        halving = SuccessiveHalving(self.reduction_factor, start, self.tolerance)
+        halving = SuccessiveHalving(self.reduction_factor, start, self.tolerance, self.standard_errors)
         return halving.should_prune(replace(peers, curves=inside), number)
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 def rungs(min_fraction: float, reduction_factor: int) -> list[float]:
@@ -86,6 +98,6 @@ def rungs(min_fraction: float, reduction_factor: int) -> list[float]:
     return levels
 
 
-def _value_at(curve: Curve, level: float) -> float | None:
-    """The value of the first evaluation at or after `level`; None where the curve has not reached it."""
-    return next((value for share, value in curve if share >= level - EPSILON), None)
+def _index_at(curve: Curve, level: float) -> int | None:
+    """The first evaluation at or after `level`; None where the curve has not reached it."""
+    return next((index for index, (share, _) in enumerate(curve) if share >= level - EPSILON), None)

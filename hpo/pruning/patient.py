@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpo.pruning.base import ComparingRule, Curve, Peers, Rule
+from hpo.pruning.base import ComparingRule, Curve, Noise, Peers, Rule
 from hpo.pruning.percentile import Median
 
 
@@ -30,3 +30,7 @@ class Patient(ComparingRule):
         split = len(keys) - self.patience
         improved = split <= 0 or min(keys[:split]) - min(keys[split:], default=math.inf) > self.min_delta
         return not improved and self.rule.should_prune(peers, number)
+
+    @property
+    def noise(self) -> Noise | None:
+        return self.rule.noise

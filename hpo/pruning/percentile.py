@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo.pruning.base import EPSILON, ComparingRule, Curve, Peers, bar_of
+from hpo.pruning.base import EPSILON, ComparingRule, Curve, Noise, Peers, best_look
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,9 @@ class Percentile(ComparingRule):
     """Keeps the best `percentile` percent of trials; decides at every evaluation from `min_fraction` on.
 
     A trial stops when its best value so far is worse than that percentile of its peers' best values up to the same
-    share of the budget, by more than `tolerance`, a share of its own value. The percentile is interpolated linearly.
-    With 50 it is the median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2).
+    share of the budget, by more than noise: `standard_errors` of its difference to the peer at that percentile on the
+    same rows, or, where rows were not kept, `tolerance`, a share of its own value. The percentile is interpolated
+    linearly. With 50 it is the median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2).
 
     Peers are all other trials that have reached that share, also running ones; with fewer than `min_peers` no trial
     stops. Peers that were stopped before that share do not count, so the bar rises with the survivors, and the first
@@ -26,17 +27,23 @@ class Percentile(ComparingRule):
     min_fraction: float = 0.2
     min_peers: int = 3
     tolerance: float = 0.02
+    standard_errors: float = 2.0
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
         share = curve[-1][0]
-        key = peers.order.sort_key
-        arrived = [c for n, c in peers.curves.items() if n != number and c and c[-1][0] >= share - EPSILON]
-        values = ([key(value) for at, value in c if at <= share + EPSILON] for c in arrived)
-        best = sorted(min(known) for known in values if known)
-        if share < self.min_fraction - EPSILON or len(best) < max(1, self.min_peers):
+        arrived = [n for n, c in peers.curves.items() if n != number and c and c[-1][0] >= share - EPSILON]
+        best = sorted(found for n in arrived if (found := best_look(peers, n, share)) is not None)
+        own = best_look(peers, number, share)
+        if share < self.min_fraction - EPSILON or len(best) < max(1, self.min_peers) or own is None:
             return False
-        own = min((value for _, value in curve), key=key)
-        return _quantile(best, self.percentile / 100) < bar_of(peers.order, own, self.tolerance)
+        position = self.percentile / 100 * (len(best) - 1)
+        _, peer = best[math.ceil(position)]
+        bar = self.noise.bar(peers, own[1], peer)
+        return _interpolated([key for key, _ in best], position) < bar
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,18 @@ class Median(ComparingRule):
     min_fraction: float = 0.2
     min_peers: int = 3
     tolerance: float = 0.02
+    standard_errors: float = 2.0
 
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
-        return Percentile(50.0, self.min_fraction, self.min_peers, self.tolerance).should_prune(peers, number)
+        numbers = (self.min_fraction, self.min_peers, self.tolerance, self.standard_errors)
+        return Percentile(50.0, *numbers).should_prune(peers, number)
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
 
 
-def _quantile(ascending: Sequence[float], share: float) -> float:
-    """The quantile of sorted numbers, interpolated linearly as in `numpy.percentile`; the last ones may be inf."""
-    position = share * (len(ascending) - 1)
+def _interpolated(ascending: Sequence[float], position: float) -> float:
+    """What lies at a position of sorted numbers, linearly as in `numpy.percentile`; the last ones may be inf."""
     low, high = ascending[math.floor(position)], ascending[math.ceil(position)]
     return low if low == high else low + (high - low) * (position % 1)

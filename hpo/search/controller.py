@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 from hpo.errors import SweepError
-from hpo.pruning.base import Peers
+from hpo.pruning.base import Look, Peers
 from hpo.results.records import TrialRecord, void_crashes
 from hpo.search.proposals import Proposals
+from hpo.search.row_errors import RowErrors
+from hpo.search.stopped_trials import StoppedTrials
 from hpo.study.study import Study
 from hpo.trials.context import SweepContext
 from hpo.trials.job import Job, TrialController
 from hpo.trials.retries import SAME_CRASHES
-from hpo.trials.trial_files import finished_on_disk, log_tail, losses_of, prepare_folder, write_examples, write_result
+from hpo.trials.trial_files import (
+    finished_on_disk,
+    log_tail,
+    losses_of,
+    prepare_folder,
+    rows_of,
+    write_examples,
+    write_result,
+)
+from trainers.metrics.table import Rows
 from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Verdict
@@ -31,6 +41,8 @@ class SearchController(TrialController):
         self._study = sweep.study
         self._view = sweep.view
         self._fetch = sweep.executor.fetch
+        self._errors = RowErrors(sweep.config, sweep.inspection.labels, self._rows_of)
+        self._stopped = StoppedTrials(sweep.study, sweep.paths)
         self._proposals = proposals
         self._repeats = repeats
         """Trainings to come after the search, for which the budget must leave room."""
@@ -49,6 +61,10 @@ class SearchController(TrialController):
         self.best = best_value(self._study)
         self._longest_s = max((r.result.seconds for r in records if r.result), default=0.0)
         self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
+
+    def end(self) -> None:
+        """The search is over: nothing goes on any more."""
+        self._stopped.clear()
 
     def check_any_succeeded(self) -> None:
         """Raises `SweepError` when no trial has a value."""
@@ -74,10 +90,23 @@ class SearchController(TrialController):
                 params = self._study.resume(number)
             elif begun := self._proposals.begin():
                 number, params = begun
+            elif (spared := self._second_chance()) is not None:
+                number, params = spared, self._study.resume(spared)
             else:
                 return None
             if job := self._job(number, params, slot):
                 return job
+
+    def _second_chance(self) -> int | None:
+        """A stopped trial that goes on, because there is no new point to try."""
+        champion = self._sweep.champion()
+        if champion is None:
+            return None
+        number = self._stopped.next(self._peers(), champion.number)
+        if number is not None:
+            self.finished_count -= 1
+            self._view.trial_goes_on(number, champion.number, self.finished_count)
+        return number
 
     def _job(self, number: int, params: Mapping[str, Setting], slot: int) -> Job | None:
         """The trial as a job; None when an equal trial or an earlier process has its result already."""
@@ -147,13 +176,23 @@ class SearchController(TrialController):
         is_over = job.evaluations[-1].examples >= job.spec.max_examples
         if is_over or job.number == self._study.state.baseline:
             return "go"
-        pruner, folder = self._config.pruner, self._sweep.paths
-        peers = Peers(
+        peers = self._peers()
+        if self._stopped.has_gone_on(job.number) and (champion := self._sweep.champion()):
+            return "go" if self._stopped.may_go_on(peers, job.number, champion.number) else "stop"
+        return "stop" if self._config.pruner.rule.should_prune(peers, job.number) else "go"
+
+    def _peers(self) -> Peers:
+        folder = self._sweep.paths
+        return Peers(
             self._study.curves,
-            pruner.objective,
+            self._config.pruner.objective,
             lambda n, i: losses_of(folder.trial(n), i, self._config.task, self._fetch),
+            self._errors,
         )
-        return "stop" if pruner.rule.should_prune(peers, job.number) else "go"
+
+    def _rows_of(self, look: Look) -> Rows:
+        number, index = look
+        return rows_of(self._sweep.paths.trial(number), index, self._fetch)
 
     def retrying(self, job: Job) -> None:
         last = job.attempts[-1]
@@ -173,7 +212,7 @@ class SearchController(TrialController):
         if job.spec.devices != ("cpu",):
             self._sweep.meter.gpu_seconds += result.seconds
         self._book(job.number, result, job.paths)
-        shutil.rmtree(job.paths.checkpoints, ignore_errors=True)
+        self._stopped.settle(result, job.paths)
         self._stop_if_all_crash(job, result)
         self._settle_parked()
 

@@ -42,9 +42,12 @@ def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
 
 
 def read_trials(trials: Iterable[FrozenTrial], run_ids: Mapping[str, str]) -> list[TrialRecord]:
-    """The trials of a study. `run_ids` has the runs that were made anew after a trial's end."""
-    records = [record for trial in trials if (record := read_trial(trial))]
-    return [dataclasses.replace(r, run_id=run_ids.get(str(r.number), r.run_id)) for r in records]
+    """The trials of a study. `run_ids` has the runs that were made anew after a trial's end.
+
+    Of a trial that was stopped and went on, Optuna has two: the later one counts.
+    """
+    records = {record.number: record for trial in trials if (record := read_trial(trial))}
+    return [dataclasses.replace(r, run_id=run_ids.get(str(r.number), r.run_id)) for r in records.values()]
 
 
 def read_trial(trial: FrozenTrial) -> TrialRecord | None:

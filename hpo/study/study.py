@@ -90,6 +90,13 @@ class Study:
             self._change(number, params=params, fingerprint=fingerprint, reused_from=reused_from)
         return params
 
+    def reopen(self, number: int) -> None:
+        """Make a trial that was stopped an interrupted one, to be taken up by `resume`. Raises `KeyError`.
+
+        Optuna changes nothing of a trial that is over: it gets a second one with our number, which counts from then on.
+        """
+        self.copy(dataclasses.replace(self._records[number], state="running", result=None))
+
     def waiting(self) -> Point | None:
         """A point that a killed process lined up and did not begin: the next `begin` takes it, whatever it is given."""
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))

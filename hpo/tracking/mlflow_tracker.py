@@ -56,8 +56,9 @@ class Tracker:
         self._runs: dict[int, str] = {}
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
-        self._summarized: set[int] = set()
-        """Trials whose run already has its final numbers, from a session that was killed right after writing them."""
+        self._summarized: dict[int, float] = {}
+        """Trial -> its seconds, where its run has final numbers: a session was killed right after writing them, or the
+        trial was stopped and goes on."""
         self._renamed: dict[str, str] = {}
         """Names in MLflow -> names of the metrics, where they differ."""
         self.parent_id = self._parent()
@@ -150,8 +151,8 @@ class Tracker:
         """Continue a run of an earlier session, and note what it has: MLflow would store repeated values twice."""
         self._client.update_run(run_id, status="RUNNING")
         self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
-        if "seconds" in self._client.get_run(run_id).data.metrics:
-            self._summarized.add(spec.number)
+        if (seconds := self._client.get_run(run_id).data.metrics.get("seconds")) is not None:
+            self._summarized[spec.number] = seconds
 
     def _take(self, spec: TrialSpec, run_id: str) -> None:
         self._describe_once(run_id, {name: str(value) for name, value in curves.settings_of(spec).items()})
@@ -208,7 +209,7 @@ class Tracker:
         numbers = {**curves.best_of(result), "seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb,
                    "trainable_parameters": float(result.trainable_parameters),
                    "adapter_mb": result.adapter_mb}  # fmt: skip
-        if number in self._summarized:
+        if self._summarized.get(number) == result.seconds:
             numbers = {}
         now = int(time.time() * 1000)
         tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}

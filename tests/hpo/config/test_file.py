@@ -973,7 +973,7 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     assert resolved["objective"] == [{"metric": "f1_macro", "direction": "maximize"}]
     assert resolved["pruner"] == {
         "type": "percentile", "metric": "f1_macro", "percentile": 25.0, "min_fraction": 0.2, "min_peers": 3,
-        "tolerance": 0.02,
+        "tolerance": 0.02, "standard_errors": 2.0,
     }  # fmt: skip
     assert set(resolved["budget"].values()) == {None}
     assert (resolved["constraints"], resolved["finalists"]) == ({}, None)

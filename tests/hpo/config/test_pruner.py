@@ -40,14 +40,20 @@ WRITTEN = {  # as written: the rule
     "{}": Percentile(25.0, 0.2, 3, 0.02),
     "{type: successive_halving}": SuccessiveHalving(3, 0.2, 0.02),
     "{type: none}": Never(),
-    "{type: successive_halving, reduction_factor: 4, min_fraction: 0.1, tolerance: 0}": SuccessiveHalving(4, 0.1, 0.0),
+    "{type: successive_halving, reduction_factor: 4, min_fraction: 0.1, tolerance: 0, standard_errors: 1}": (
+        SuccessiveHalving(4, 0.1, 0.0, 1.0)
+    ),
     "{type: successive_halving, reduction_factor: 2.0}": SuccessiveHalving(2),
     "{type: hyperband}": Hyperband(3, 0.1, 0.02),
-    "{type: hyperband, reduction_factor: 2, min_fraction: 0.3, tolerance: 0.5}": Hyperband(2, 0.3, 0.5),
+    "{type: hyperband, reduction_factor: 2, min_fraction: 0.3, tolerance: 0.5, standard_errors: 0}": (
+        Hyperband(2, 0.3, 0.5, 0.0)
+    ),
     "{type: median}": Median(0.2, 3, 0.02),
-    "{type: median, min_fraction: 0.5, min_peers: 1, tolerance: 0}": Median(0.5, 1, 0.0),
+    "{type: median, min_fraction: 0.5, min_peers: 1, tolerance: 0, standard_errors: 3}": Median(0.5, 1, 0.0, 3.0),
     "{type: percentile}": Percentile(25.0, 0.2, 3, 0.02),
-    "{type: percentile, percentile: 70, min_fraction: 0.5, min_peers: 5, tolerance: 0}": Percentile(70.0, 0.5, 5, 0.0),
+    "{type: percentile, percentile: 70, min_fraction: 0.5, min_peers: 5, tolerance: 0, standard_errors: 1.5}": (
+        Percentile(70.0, 0.5, 5, 0.0, 1.5)
+    ),
     "{type: threshold, lower: 0.5}": Threshold(0.5, None),
     "{type: threshold, upper: -1}": Threshold(None, -1.0),
     "{type: threshold, lower: 0, upper: 0}": Threshold(0.0, 0.0),
@@ -104,7 +110,7 @@ def test_a_pruner_as_plain_values(parse):
     assert parse("{type: patient, metric: loss, rule: {type: median, min_peers: 4}}")[0].resolved() == {
         "type": "patient",
         "metric": "loss",
-        "rule": {"type": "median", "min_fraction": 0.2, "min_peers": 4, "tolerance": 0.02},
+        "rule": {"type": "median", "min_fraction": 0.2, "min_peers": 4, "tolerance": 0.02, "standard_errors": 2.0},
         "patience": 2,
         "min_delta": 0.0,
     }
@@ -129,6 +135,7 @@ def test_a_pruner_as_plain_values(parse):
         ("{min_fraction: 0}", ".min_fraction: got 0; expected a number between 0 and 1"),
         ("{min_fraction: 1}", ".min_fraction: got 1; expected a number between 0 and 1"),
         ("{tolerance: -0.1}", ".tolerance: got -0.1; expected a share from 0 to 1"),
+        ("{standard_errors: -1}", ".standard_errors: got -1; expected a number from 0"),
         ("{tolerance: 1}", ".tolerance: got 1; expected a share from 0 to 1"),
         ("{tolerance: 2 %}", ".tolerance: got '2 %'; expected a share from 0 to 1"),
         ("{type: median, min_peers: 0}", ".min_peers: got 0; expected a whole number from 1"),

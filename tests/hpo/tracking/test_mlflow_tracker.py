@@ -146,6 +146,23 @@ def test_a_trial_finished_twice_has_its_numbers_once(store):
     assert history(tracker, run_id, "best/f1_macro") == [(0, 0.5)]
 
 
+def test_a_stopped_trial_that_goes_on_has_one_run_with_its_last_result(store):
+    home, config, _ = store
+    spec, paths = spec_of(store, 22), home.sweep(config.name).trial(22)
+    tracker = Tracker(home, config, INSPECTION)
+    run_id = begin(tracker, spec)
+    tracker.evaluation(22, evaluation(0, 0.5, 0.4))
+    tracker.finish_trial(22, trial_result("pruned", 0.4, seconds=2.0), paths)
+    assert begin(tracker, spec, run_id=run_id) == run_id
+    for index, value in ((0, 0.4), (1, 0.5)):
+        tracker.evaluation(22, evaluation(index, (index + 1) / 2, value))
+    tracker.finish_trial(22, trial_result("complete", 0.5, seconds=4.0), paths)
+    run = tracker._client.get_run(run_id)
+    assert (run.info.status, run.data.tags["hpo.state"]) == ("FINISHED", "complete")
+    assert (run.data.metrics["best/f1_macro"], run.data.metrics["seconds"]) == (0.5, 4.0)
+    assert [value for _, value in history(tracker, run_id, "validation/f1_macro")] == [0.4, 0.5]
+
+
 def test_a_duplicate_has_a_run_of_its_own_that_names_its_twin(store):
     home, config, _ = store
     tracker = Tracker(home, config, INSPECTION)

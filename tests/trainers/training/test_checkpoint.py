@@ -79,6 +79,17 @@ def test_resumed_equals_undisturbed_to_the_bit_however_often_it_was_disturbed(ma
     assert_same_end(spec, last, whole, undisturbed)
 
 
+@pytest.mark.parametrize("settings", [{}, {"evaluation_rows": 8}])
+def test_a_trial_that_was_stopped_and_goes_on_ends_as_if_it_had_not_been_stopped(make_spec, drive, tmp_path, settings):
+    whole = dataclasses.replace(make_spec("encoder", **SETTINGS, **settings), dir=str(tmp_path / "whole"))
+    undisturbed = drive(whole)
+    spec = dataclasses.replace(whole, dir=str(tmp_path / "stopped"))
+    stopped = drive(spec, lambda e, n: "stop" if isinstance(e, Evaluation) and e.index == 1 else "go")
+    assert stopped[-1].state == "pruned"
+    assert adapter_of(spec)
+    assert_same_end(spec, drive(spec), whole, undisturbed)
+
+
 def test_a_pause_just_before_an_evaluation_does_not_lose_it(make_spec, drive, tmp_path):
     whole = dataclasses.replace(make_spec("encoder", **SETTINGS), dir=str(tmp_path / "whole"))
     undisturbed = drive(whole)

@@ -1,0 +1,35 @@
+"""Which stopped trial goes on after all, once no new point is left to try.
+
+A rule compares with the peers of that moment. Later ones may show that it was hard on a trial: the champion may have
+been no better at the same share of the budget. A trial that goes on is compared with the champion alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from hpo.pruning.base import Noise, Peers, best_look
+
+
+def second_chance(noise: Noise, peers: Peers, stopped: Iterable[int], champion: int) -> int | None:
+    """Of the trials that are level with the champion, the one that is least behind it; None when there is none."""
+    distances = {number: _distance(peers, number, champion) for number in stopped}
+    nearest = min(distances, key=lambda number: (distances[number], number), default=None)
+    return nearest if nearest is not None and is_level(noise, peers, nearest, champion) else None
+
+
+def is_level(noise: Noise, peers: Peers, number: int, champion: int) -> bool:
+    """Whether a trial's best value is behind the champion's at the same share of the budget by no more than noise."""
+    share, last = peers.curves[number][-1]
+    own, best = best_look(peers, number, share), best_look(peers, champion, share)
+    if own is None or best is None or math.isnan(last):
+        return False
+    return own[0] - best[0] <= noise.slack(peers, own[1], best[1])
+
+
+def _distance(peers: Peers, number: int, champion: int) -> float:
+    """How far a trial's best value is behind the champion's at the same share; infinite where one has none."""
+    share, _ = peers.curves[number][-1]
+    own, best = best_look(peers, number, share), best_look(peers, champion, share)
+    return math.inf if own is None or best is None else own[0] - best[0]
