@@ -19,7 +19,16 @@ from hpo.config.objective import gate_of
 from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import finalists_table, finalists_title, gain, leaderboard, notes, variants_table, verdicts
+from hpo.results.tables import (
+    finalists_table,
+    finalists_title,
+    gain,
+    leaderboard,
+    notes,
+    saved_in_words,
+    variants_table,
+    verdicts,
+)
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
@@ -253,7 +262,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
     if summary.finalists:
         view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))
         view.say("")
-    for line in [*verdicts(summary), *notes(summary)]:
+    for line in [*saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]:
         view.say(line)
     if summary.variants and summary.torch:
         metric = gate_of(summary.task, summary.objective).metric

@@ -56,7 +56,8 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
     study, changes, left_out = open_revision(config, specs.fingerprint, home.studies_db)
     say_revision(view, study, changes, left_out)
     study.update_state(
-        state="running", clock=config.clock, precision=config.decision, data=specs.prepared
+        state="running", clock=config.clock, precision=config.decision, data=specs.prepared,
+        evaluation_rows=config.evaluation_rows(specs.prepared),
     )  # fmt: skip
     meter = Meter(config.budget, study.state.spent, time.time)
     tracker = None

@@ -54,6 +54,8 @@ class SweepState:
     precision: Decision | None = None
     """None where each device decides what `precision: auto` is, as in sweeps that began before it was measured."""
     data: PreparedData | None = None
+    evaluation_rows: int | None = None
+    """Validation rows that evaluations inside a trial use; None where they use all, or where nobody wrote it down."""
     spent: Spent = field(default_factory=Spent)
     last_number: int = -1
     """The last number that a trial of an earlier revision had."""

@@ -18,6 +18,7 @@ from hpo.results.diagnosis import Advice, advice, knobs
 from hpo.results.outcome import FinalistsOutcome, SealedTest
 from hpo.results.records import Attempt, StudySnapshot, TrialRecord
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
+from hpo.results.savings import Savings, savings
 from hpo.results.state import Revision
 from trainers.protocol.codec import from_json, to_json, to_plain, to_record
 from trainers.protocol.events import PreparedData
@@ -119,6 +120,7 @@ class SweepSummary:
     edges: Sequence[Edge]
     finalists: FinalistsOutcome | None
     spent: Usage
+    savings: Savings
     search_ended_by: str | None
     data: PreparedData | None
     torch: TorchNumbers | None
@@ -170,6 +172,7 @@ def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str]
         edges=edges(champion, view.config["search_space"]) if champion else [],
         finalists=stored.finalists,
         spent=usage(records, from_json(Budget, view.config["budget"]), stored.spent),
+        savings=savings(view),
         search_ended_by=stored.search_ended_by,
         data=stored.data,
         torch=stored.torch,

@@ -9,6 +9,7 @@ from hpo.config.objective import Objective
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
 from hpo.results.released import TorchNumbers, VariantVerdict
+from hpo.results.savings import Savings
 from hpo.results.summary import SweepSummary, TrialSummary
 from trainers.protocol.catalog import METRICS
 
@@ -86,6 +87,20 @@ def finalists_table(outcome: FinalistsOutcome, objective: Objective) -> tuple[li
         else:
             rows.append([name, f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}", each])
     return ["trial", f"mean {objective.metric}", "95 % interval", "per seed"], rows
+
+
+def saved_in_words(savings: Savings) -> list[str]:
+    """What pruning and evaluations have saved, a line each; what the race has saved is in its own line."""
+    lines = []
+    if pruning := savings.pruning:
+        share = "" if pruning.examples is None else f"; saved {pruning.examples:.0%} of the planned training examples"
+        lines.append(f"pruning: stopped {pruning.stopped} of {pruning.trials} trials{share}")
+    if evaluation := savings.evaluation:
+        lines.append(
+            f"evaluations: used {evaluation.used:,} of {evaluation.of:,} rows inside trials; "
+            f"saved {evaluation.rows:.0%} of evaluated rows"
+        )
+    return lines
 
 
 def verdicts(summary: SweepSummary) -> list[str]:
@@ -214,4 +229,5 @@ def leaderboard_text(summary: SweepSummary) -> str:
     lines = [
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *rows]
     ]
-    return "\n".join([gain(summary), *verdicts(summary), *notes(summary), "", *lines, ""])
+    sentences = [gain(summary), *saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]
+    return "\n".join([*sentences, "", *lines, ""])

@@ -4,10 +4,12 @@ python -m tests.bench memory      1,000 trials through a real host (several minu
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
+python -m tests.bench schedules   when to evaluate, to stop early, and what to keep, replayed on those curves (a minute)
 python -m tests.bench first-step  from `hpo sweep` to the first optimizer step of the demo (two minutes)
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
+python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
@@ -17,7 +19,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, race, rules, startup
+from tests.bench import (
+    bookkeeping,
+    first_step,
+    makespan,
+    neighbour,
+    promotion,
+    pruning,
+    race,
+    rules,
+    schedules,
+    startup,
+)
 from tests.bench.tables import Row, show
 
 
@@ -33,6 +46,12 @@ def _precision_rows(count: int) -> list[Row]:
     return precision.rows(count)
 
 
+def _no_signal_rows(sweeps: int) -> list[Row]:
+    from tests.bench import no_signal
+
+    return no_signal.rows(sweeps)
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "startup": lambda _: startup.rows(),
     "bookkeeping": lambda _: bookkeeping.rows(),
@@ -41,9 +60,11 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "pruning": lambda given: pruning.rows(given.examples),
     "race": lambda _: race.rows(),
     "rules": lambda _: rules.rows(),
+    "schedules": lambda _: schedules.rows(),
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
     "promotion": lambda _: promotion.rows(),
+    "no-signal": lambda given: _no_signal_rows(given.sweeps),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),
 }
@@ -55,6 +76,7 @@ def main() -> None:
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
+    parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     given = parser.parse_args()
     for name in given.what or ["startup", "bookkeeping"]:
         show(TABLES[name](given))

@@ -102,3 +102,15 @@ def test_a_decision_changes_no_fingerprint(begun):
     before = TrialSpecs(begun.sweep.config, begun.sweep.home, INSPECTION)
     specs, _, _ = begun(BF16)
     assert specs.fingerprint({}) == before.fingerprint({})
+
+
+# --- what `hpo show` will need -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [40, None])
+def test_a_run_writes_down_how_many_rows_its_evaluations_use(tmp_path, database, monkeypatch, rows):
+    monkeypatch.setattr(session, "tracker_of", lambda *_: Untracked())
+    given = Sweep(tmp_path, database, training={"max_examples": 100, "evaluation_rows": rows})
+    with session.open_run(given.specs, given.executor, Silent(), Slots(1, 1)):
+        pass
+    assert given.open().state.evaluation_rows == rows
