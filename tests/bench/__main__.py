@@ -8,6 +8,7 @@ python -m tests.bench first-step  from `hpo sweep` to the first optimizer step o
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
+python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, race, rules, startup
+from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, race, rules, sampling, startup
 from tests.bench.tables import Row, show
 
 
@@ -41,6 +42,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "pruning": lambda given: pruning.rows(given.examples),
     "race": lambda _: race.rows(),
     "rules": lambda _: rules.rows(),
+    "sampling": lambda given: sampling.rows(given.strategies),
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
     "promotion": lambda _: promotion.rows(),
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
+    parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
     given = parser.parse_args()
     for name in given.what or ["startup", "bookkeeping"]:
         show(TABLES[name](given))
