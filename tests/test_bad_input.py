@@ -46,7 +46,7 @@ def test_every_problem_of_a_file_at_once(write_yaml, home):
 
 EVERY_SECTION = {  # a line of YAML: what is said of it, in order
     "search_strategy: {type: bayes, num_trials: 0, enqueue: [{rank: 8}], warm_start: [a/b]}": [
-        "search_strategy.type: got 'bayes'; known: auto, random, grid, tpe, gp, qmc, nsga2",
+        "search_strategy.type: got 'bayes'; known: auto, random, grid, informed, tpe, gp, qmc, nsga2",
         "search_strategy.enqueue: point 1: 'rank' is not a dimension; known: ",
         "search_strategy.num_trials: got 0; expected a whole number from 1",
         "search_strategy.warm_start: got ['a/b']; expected names of earlier sweeps",

@@ -144,6 +144,10 @@ class Choice:
         """How many values there are."""
         return len(self.values)
 
+    def is_numeric(self) -> bool:
+        """Whether all values are numbers: then they have an order."""
+        return all(is_number(value) for value in self.values)
+
     def describe(self) -> str:
         """Its values in words, as in `lora_r is a whole number from 4 to 64`."""
         return "one of " + ", ".join("null" if v is None else str(v) for v in self.values)
@@ -161,12 +165,22 @@ def _between(low: float, high: float, u: float) -> float:
     return low + u * (high - low)
 
 
+def share_of(dimension: Dimension, value: Setting) -> float:
+    """Where a number lies in its dimension, from 0 at the lower end to 1; among numbers to choose from, by its rank."""
+    if isinstance(dimension, Choice):
+        ordered = sorted(other for other in dimension.values if is_number(other))
+        return ordered.index(value) / max(1, len(ordered) - 1) if is_number(value) else 0.0
+    if not is_number(value) or dimension.low == dimension.last:
+        return 0.0
+    scale = math.log if dimension.log else float
+    return (scale(value) - scale(dimension.low)) / (scale(dimension.last) - scale(dimension.low))
+
+
 def edge(dimension: Dimension, value: Setting) -> str | None:
     """`lower` or `upper` where a value lies at that end of its dimension (within 3 % of its width), else None."""
     if isinstance(dimension, Choice) or not is_number(value) or dimension.low == dimension.last:
         return None
-    scale = math.log if dimension.log else float
-    share = (scale(value) - scale(dimension.low)) / (scale(dimension.last) - scale(dimension.low))
+    share = share_of(dimension, value)
     return "lower" if share <= 0.03 else "upper" if share >= 0.97 else None
 
 

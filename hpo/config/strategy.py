@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.config.dimensions import Choice, is_number
+from hpo.config.dimensions import Choice
 from hpo.config.keys import SWEEP_NAME, Described, OneOf, Whole, read_all
 from hpo.config.space import Point, SearchSpace
 from hpo.config.yaml_source import Section
@@ -16,7 +16,7 @@ from hpo.paths import NAME_PATTERN
 from hpo.quoting import quoted
 from trainers.protocol.settings import Setting
 
-STRATEGIES = ("auto", "random", "grid", "tpe", "gp", "qmc", "nsga2")
+STRATEGIES = ("auto", "random", "grid", "informed", "tpe", "gp", "qmc", "nsga2")
 STRATEGY = (
     OneOf("type", "auto", "how points are chosen", choices=STRATEGIES),
     Whole("num_trials", 20, "a total, trial 0 (the baseline) included; may be raised later; `grid` does without it",
@@ -59,14 +59,20 @@ class ResolvedStrategy:
     why: str
 
 
-def choose_strategy(
-    strategy: SearchStrategy, space: SearchSpace, objectives: int, most_trials: int | None = None
-) -> ResolvedStrategy:
-    """`auto` by budget, dimension and kind of space; anything else as asked for. `most_trials` is the budget's bound.
+BEFORE_INFORMED = ("gp", "qmc", "tpe")
+"""What `auto` chose with one objective when there was no `informed` yet."""
 
-    A space that fits into the budget is tried whole. Below ten trials a model of the objective has nothing to learn
-    from, so points are spread evenly. A Gaussian process is the most economical on a few numeric dimensions without
-    conditions; TPE copes with the rest. NSGA-II needs generations, so only many trials of several objectives get it.
+
+def choose_strategy(
+    strategy: SearchStrategy, space: SearchSpace, objectives: int, most_trials: int | None = None,
+    began: ResolvedStrategy | None = None,
+) -> ResolvedStrategy:  # fmt: skip
+    """`auto` by budget, dimension and kind of space; anything else as asked for. `most_trials` is the budget's bound,
+    `began` what the sweep has gone by so far.
+
+    A space that fits into the budget is tried whole. With one objective a Gaussian process that knows the field is the
+    most economical, from the second trial on; TPE copes with spaces too large for it. NSGA-II needs generations, so
+    only many trials of several objectives get it. A sweep that began before there was `informed` goes on as then.
     """
     if strategy.type != "auto":
         return ResolvedStrategy(strategy.type, "as the file says")
@@ -79,16 +85,17 @@ def choose_strategy(
     if objectives > 1:
         many = trials >= 200
         return ResolvedStrategy("nsga2" if many else "tpe", f"{objectives} objectives, {trials} trials")
-    if trials < 10:
+    is_small = len(dimensions) <= 8 and trials <= 200
+    unordered = [n for n, d in dimensions.items() if isinstance(d, Choice) and not d.is_numeric()]
+    is_numeric = not space.conditions and not unordered
+    if began is None or began.type not in BEFORE_INFORMED:
+        if is_small:
+            return ResolvedStrategy("informed", f"{len(dimensions)} dimensions, {trials} trials")
+    elif trials < 10:
         return ResolvedStrategy("qmc", f"with {trials} trials, spreading them evenly is best")
-    unordered = [n for n, d in dimensions.items() if isinstance(d, Choice) and not _is_numeric(d)]
-    if not space.conditions and not unordered and len(dimensions) <= 8 and trials <= 200:
+    elif is_small and is_numeric:
         return ResolvedStrategy("gp", f"{len(dimensions)} numeric dimensions without conditions, {trials} trials")
     return ResolvedStrategy("tpe", "a space with categories, conditions or many dimensions")
-
-
-def _is_numeric(choice: Choice) -> bool:
-    return all(is_number(value) for value in choice.values)
 
 
 def spread_point(space: SearchSpace, index: int, seed: int) -> Point:

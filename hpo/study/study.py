@@ -18,11 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.config.objective import Objective, excess, value_of
 from hpo.config.space import Point
-from hpo.config.strategy import choose_strategy
+from hpo.config.strategy import choose_strategy, spread_point
 from hpo.config.sweep_config import SweepConfig
 from hpo.results.records import RETRIED, Attempt, TrialRecord
 from hpo.results.state import SweepState
 from hpo.study.gp import GaussianProcess, Tried
+from hpo.study.informed import propose
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
 from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import BILLION, attrs_of, billionths, read_trials
@@ -45,7 +46,6 @@ class Study:
         """`fingerprint_of` is that of the trial at a point; `name` is Optuna's, where it is not the sweep's."""
         self.config = config
         self.fingerprint_of = fingerprint_of
-        self.strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
         # Reports are ours to judge (hpo/pruning/); Optuna must not prune on its own.
         self._study = optuna.create_study(
             study_name=name or config.name,
@@ -54,9 +54,13 @@ class Study:
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-        self._gp = GaussianProcess(config.space, [o.direction for o in config.objectives])
+        self._directions = [o.direction for o in config.objectives]
+        self._gp = GaussianProcess(config.space, self._directions)
         self._open: dict[int, optuna.Trial] = {}
         self.state: SweepState = read_state(self._study.user_attrs)
+        self.strategy = choose_strategy(
+            config.strategy, config.space, len(config.objectives), config.budget.trials, self.state.strategy
+        )
         found = self._study.get_trials(deepcopy=False)
         self._records = {r.number: r for r in read_trials(found, self.state.run_ids)}
         for trial in found:
@@ -110,8 +114,7 @@ class Study:
         """
         number = self.next_number
         if self.waiting() is None:
-            if point is None and self.strategy.type == "gp" and len(tried := self._tried()) >= STARTUP_TRIALS:
-                point = self._gp.ask(tried, self._seed(number))
+            point = point or self._modelled(number)
             if point is not None:
                 self._study.enqueue_trial(point)
         self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
@@ -126,6 +129,20 @@ class Study:
             number, "running", params, fingerprint, reused_from=reused_from, revision=self.revision
         )
         return number, params
+
+    def _modelled(self, number: int) -> Point | None:
+        """What a model of the objective that is not Optuna's sampler proposes; None where there is none, or too early.
+
+        Until a trial is complete, `informed` has nothing to learn from: trials begun meanwhile are spread evenly.
+        """
+        kind = self.strategy.type
+        if kind == "gp" and len(tried := self._tried()) >= STARTUP_TRIALS:
+            return self._gp.ask(tried, self._seed(number))
+        if kind != "informed":
+            return None
+        if tried := self._tried():
+            return propose(self.config.space, self._directions, tried, self._seed(number))
+        return spread_point(self.config.space, number, self.config.seed)
 
     def twin(self, fingerprint: str, but: int | None = None) -> int | None:
         """The trained (or running) trial with the same fingerprint, whose result another one need not earn again; one

@@ -10,6 +10,7 @@ python -m tests.bench neighbour   two-threaded work beside one busy process, thr
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
+python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
@@ -28,6 +29,7 @@ from tests.bench import (
     pruning,
     race,
     rules,
+    sampling,
     schedules,
     startup,
 )
@@ -61,6 +63,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "race": lambda _: race.rows(),
     "rules": lambda _: rules.rows(),
     "schedules": lambda _: schedules.rows(),
+    "sampling": lambda given: sampling.rows(given.strategies),
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
     "promotion": lambda _: promotion.rows(),
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
+    parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
     given = parser.parse_args()
     for name in given.what or ["startup", "bookkeeping"]:
         show(TABLES[name](given))

@@ -1087,8 +1087,8 @@ def test_the_page_has_every_strategy_and_the_bounds_of_auto(page):
     table = page.partition("| type | points |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `([a-z0-9]+)`", table, re.M)) == set(STRATEGIES) - {"auto"}
     order = re.findall(r"^\| `([a-z0-9]+)`", table, re.M)
-    assert order == ["grid", "nsga2", "qmc", "gp", "tpe", "random"]
-    assert all(bound in table for bound in ("20,000", "200 trials or more", "fewer than 10", "at most 8 dimensions"))
+    assert order == ["grid", "nsga2", "informed", "tpe", "gp", "qmc", "random"]
+    assert all(bound in table for bound in ("20,000", "200 trials or more", "at most 200", "at most 8 dimensions"))
 
 
 def test_the_page_has_every_pruning_rule_with_every_number(page):

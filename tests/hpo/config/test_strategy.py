@@ -12,6 +12,7 @@ from hpo.config.dimensions import Choice, Float, Int
 from hpo.config.space import SearchSpace, parse_space
 from hpo.config.strategy import (
     STRATEGIES,
+    ResolvedStrategy,
     SearchStrategy,
     choose_strategy,
     complete_point,
@@ -91,7 +92,7 @@ def test_points_are_read_as_their_dimensions_spell_the_values(parse):
     [
         ("tpe", ": got 'tpe'; expected a mapping"),
         ("{type: tp}", ".type: got 'tp'; did you mean 'tpe'?"),
-        ("{type: bayes}", ".type: got 'bayes'; known: auto, random, grid, tpe, gp, qmc, nsga2"),
+        ("{type: bayes}", ".type: got 'bayes'; known: auto, random, grid, informed, tpe, gp, qmc, nsga2"),
         ("{type: [tpe]}", ".type: got ['tpe']; did you mean 'tpe'?"),
         ("{num_trials: 0}", ".num_trials: got 0; expected a whole number from 1"),
         ("{num_trials: 2.5}", ".num_trials: got 2.5; expected a whole number from 1"),
@@ -183,48 +184,69 @@ CONDITIONAL = SearchSpace({"a": Int(1, 99), "b": RATE}, {"b": {"a": (1, 2)}})
         (SearchSpace({"lora_r": Choice((8,)), "method": Choice(("dora",))}), 20, 2, "random"),
         # all points fit
         (SearchSpace({"a": Int(1, 20)}), 20, 1, "grid"),
-        (SearchSpace({"a": Int(1, 21)}), 20, 1, "gp"),
+        (SearchSpace({"a": Int(1, 21)}), 20, 1, "informed"),
         (SearchSpace({"a": Int(1, 4), "b": Choice(("x", "y")), "c": Float(0, 1, step=1)}), 16, 1, "grid"),
-        (SearchSpace({"a": Int(1, 4), "b": Choice(("x", "y")), "c": Float(0, 1, step=1)}), 15, 1, "tpe"),
+        (SearchSpace({"a": Int(1, 4), "b": Choice(("x", "y")), "c": Float(0, 1, step=1)}), 15, 1, "informed"),
         (SearchSpace({"a": Int(1, 3)}), 3, 2, "grid"),
-        (SearchSpace({"a": Int(1, 3)}), 2, 1, "qmc"),
+        (SearchSpace({"a": Int(1, 3)}), 2, 1, "informed"),
         # several objectives
         (space_of(2), 199, 2, "tpe"),
         (space_of(2), 200, 2, "nsga2"),
         (space_of(2), 5, 2, "tpe"),
         (space_of(2), 5000, 3, "nsga2"),
-        # few trials
-        (space_of(2), 9, 1, "qmc"),
-        (space_of(2), 10, 1, "gp"),
-        (space_of(30), 1, 1, "qmc"),
-        (CONDITIONAL, 9, 1, "qmc"),
-        # a Gaussian process, or what it cannot do
-        (space_of(8), 20, 1, "gp"),
+        # a Gaussian process, or what is too large for it
+        (space_of(2), 2, 1, "informed"),
+        (space_of(8), 20, 1, "informed"),
         (space_of(9), 20, 1, "tpe"),
-        (space_of(8), 200, 1, "gp"),
+        (space_of(8), 200, 1, "informed"),
         (space_of(8), 201, 1, "tpe"),
-        (space_of(2, batch=Choice((8, 16))), 20, 1, "gp"),
-        (space_of(2, optim=Choice(("adamw_torch", "adafactor"))), 20, 1, "tpe"),
-        (space_of(2, alpha=Choice((None, 8.0))), 20, 1, "tpe"),
-        (CONDITIONAL, 20, 1, "tpe"),
+        (space_of(2, optim=Choice(("adamw_torch", "adafactor"))), 20, 1, "informed"),
+        (CONDITIONAL, 20, 1, "informed"),
         # what is fixed is no dimension
-        (space_of(8, optim=Choice(("adafactor",)), r=Int(8, 8)), 20, 1, "gp"),
+        (space_of(8, optim=Choice(("adafactor",)), r=Int(8, 8)), 20, 1, "informed"),
     ],
 )
 def test_auto(space, trials, objectives, chosen):
     assert choose_strategy(SearchStrategy("auto", trials), space, objectives).type == chosen
 
 
-@pytest.mark.parametrize(("most", "chosen"), [(None, "gp"), (30, "gp"), (20, "gp"), (9, "qmc")])
+@pytest.mark.parametrize(("most", "chosen"), [(None, "tpe"), (300, "tpe"), (201, "tpe"), (200, "informed")])
 def test_auto_knows_of_the_budget_s_trials(most, chosen):
-    assert choose_strategy(SearchStrategy("auto", 20), space_of(2), 1, most).type == chosen
+    assert choose_strategy(SearchStrategy("auto", 250), space_of(2), 1, most).type == chosen
+
+
+@pytest.mark.parametrize("began", ["gp", "qmc", "tpe"])
+@pytest.mark.parametrize(
+    ("space", "trials", "chosen"),
+    [
+        (space_of(2), 9, "qmc"),
+        (space_of(2), 10, "gp"),
+        (space_of(2, batch=Choice((8, 16))), 20, "gp"),
+        (space_of(2, optim=Choice(("adamw_torch", "adafactor"))), 20, "tpe"),
+        (space_of(2, alpha=Choice((None, 8.0))), 20, "tpe"),
+        (CONDITIONAL, 20, "tpe"),
+        (CONDITIONAL, 9, "qmc"),
+        (space_of(9), 20, "tpe"),
+        (space_of(8), 201, "tpe"),
+        (SearchSpace({"a": Int(1, 20)}), 20, "grid"),
+    ],
+)
+def test_a_sweep_that_began_before_there_was_informed_goes_on_as_then(began, space, trials, chosen):
+    assert choose_strategy(SearchStrategy("auto", trials), space, 1, None, ResolvedStrategy(began, "")).type == chosen
+
+
+@pytest.mark.parametrize("began", ["informed", "grid", "random"])
+def test_any_other_sweep_goes_by_the_rules_of_today(began):
+    began = ResolvedStrategy(began, "")
+    assert choose_strategy(SearchStrategy("auto", 9), space_of(2), 1, None, began).type == "informed"
+    assert choose_strategy(SearchStrategy("qmc", 9), space_of(2), 1, None, began).type == "qmc"
 
 
 def test_a_grid_that_the_budget_would_cut_short_is_not_chosen():
     """Its first points are all in one corner."""
     space = SearchSpace({"a": Int(1, 15)})
     assert choose_strategy(SearchStrategy("auto", 20), space, 1).type == "grid"
-    assert choose_strategy(SearchStrategy("auto", 20), space, 1, 5).type == "qmc"
+    assert choose_strategy(SearchStrategy("auto", 20), space, 1, 5).type == "informed"
 
 
 @pytest.mark.parametrize("kind", [name for name in STRATEGIES if name != "auto"])
@@ -245,7 +267,7 @@ def test_auto_always_chooses_one_that_runs_and_says_why(space, trials, objective
 
 def test_the_reason_has_the_numbers():
     assert choose_strategy(SearchStrategy(), SearchSpace({"a": Int(1, 6)}), 1).why == "all 6 points fit into 20 trials"
-    assert choose_strategy(SearchStrategy(), space_of(3), 1).why == "3 numeric dimensions without conditions, 20 trials"
+    assert choose_strategy(SearchStrategy(), space_of(3), 1).why == "3 dimensions, 20 trials"
 
 
 # --- evenly spread points ------------------------------------------------------------------------------

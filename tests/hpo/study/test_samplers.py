@@ -36,7 +36,7 @@ CONDITIONAL_FINITE = {
     "method": {"type": "choice", "values": ["lora", "dora"]},
     "lora_dropout": {"type": "choice", "values": [0.0, 0.25, 0.5], "when": {"method": "dora"}},
 }
-STRATEGIES = ["random", "grid", "tpe", "gp", "qmc", "nsga2", "auto"]
+STRATEGIES = ["random", "grid", "informed", "tpe", "gp", "qmc", "nsga2", "auto"]
 SAMPLED = [name for name in STRATEGIES if name not in ("grid", "auto")]
 TRIALS = {"tpe": 9, "gp": 7, "nsga2": 14}
 """Enough to get past the points that each begins with at random."""
@@ -112,11 +112,11 @@ def test_other_seeds_try_other_points(sweep, strategy):
 
 
 def test_auto_is_the_strategy_that_it_chooses(sweep):
-    auto, tpe = (sweep(strategy, 10, search_space=CONDITIONAL) for strategy in ("auto", "tpe"))
+    auto, informed = (sweep(strategy, 6, search_space=CONDITIONAL) for strategy in ("auto", "informed"))
     auto.search()
-    tpe.search()
-    assert auto.open().strategy.type == "tpe"
-    assert auto.points == tpe.points
+    informed.search()
+    assert auto.open().strategy.type == "informed"
+    assert auto.points == informed.points
 
 
 # --- any space -----------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_a_grid_says_that_it_has_no_more(sweep):
     assert given.executor.specs == []
 
 
-@pytest.mark.parametrize(("strategy", "trials"), [("tpe", 14), ("nsga2", 14), ("gp", 7)])
+@pytest.mark.parametrize(("strategy", "trials"), [("informed", 7), ("tpe", 14), ("nsga2", 14), ("gp", 7)])
 def test_pruned_trials_and_constraints_are_no_obstacle(sweep, strategy, trials):
     objectives = [{"metric": "f1_macro"}, {"metric": "seconds"}] if strategy == "nsga2" else {"metric": "f1_macro"}
     given = sweep(strategy, trials, constraints={"max_seconds": 0.04}, objective=objectives)
@@ -167,9 +167,11 @@ def test_pruned_trials_and_constraints_are_no_obstacle(sweep, strategy, trials):
     assert len(given.records) == trials
 
 
-def test_the_best_point_is_found_by_a_gaussian_process(sweep):
+@pytest.mark.parametrize(("strategy", "trials"), [("gp", 14), ("informed", 9)])
+def test_the_best_point_is_found_by_a_gaussian_process(sweep, strategy, trials):
     space = {"learning_rate": {"type": "float", "low": 1e-6, "high": 0.4, "log": True}}
-    given = sweep("gp", 14, search_space=space, training={"max_examples": 100, "learning_rate": 1e-5, "lora_r": 16})
+    training = {"max_examples": 100, "learning_rate": 1e-5, "lora_r": 16}
+    given = sweep(strategy, trials, search_space=space, training=training)
     given.search()
     assert max(r.result.value for r in given.records if r.state == "complete") > 0.8
 
