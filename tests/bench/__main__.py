@@ -9,12 +9,14 @@ python -m tests.bench neighbour   two-threaded work beside one busy process, thr
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
+python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from tests.bench import bookkeeping, first_step, makespan, neighbour, promotion, pruning, race, rules, startup
@@ -33,6 +35,13 @@ def _precision_rows(count: int) -> list[Row]:
     return precision.rows(count)
 
 
+def _layout_rows(count: int) -> list[Row]:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
+    from tests.bench import layout
+
+    return layout.rows(count)
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "startup": lambda _: startup.rows(),
     "bookkeeping": lambda _: bookkeeping.rows(),
@@ -46,6 +55,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "promotion": lambda _: promotion.rows(),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),
+    "layout": lambda given: _layout_rows(given.steps),
 }
 
 
@@ -54,7 +64,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=TABLES)
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
+    parser.add_argument("--steps", type=int, default=40, help="in steps, precision and layout (default: 40)")
     given = parser.parse_args()
     for name in given.what or ["startup", "bookkeeping"]:
         show(TABLES[name](given))
