@@ -41,6 +41,9 @@ def choose_slots(
 ) -> Slots:
     """As asked for; else a trial per core, or as many on each GPU, as memory allows.
 
+    Threads of one trial wait for each other: one trial of two threads took 1.26 of the time of two with one for a queue
+    (`python -m tests.bench makespan`). A trial gets more only where memory, or the number of trials, leaves cores free.
+
     `probe` measures the largest trial of the space, or finds that it does not fit (None): then each has a device for
     itself. It is asked only where memory may be short.
     """

@@ -12,12 +12,14 @@ python -m tests.bench race        the finalists' race on 1,000 simulated finals 
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
+python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from tests.bench import (
@@ -54,6 +56,13 @@ def _no_signal_rows(sweeps: int) -> list[Row]:
     return no_signal.rows(sweeps)
 
 
+def _layout_rows(count: int) -> list[Row]:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
+    from tests.bench import layout
+
+    return layout.rows(count)
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "startup": lambda _: startup.rows(),
     "bookkeeping": lambda _: bookkeeping.rows(),
@@ -70,6 +79,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "no-signal": lambda given: _no_signal_rows(given.sweeps),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),
+    "layout": lambda given: _layout_rows(given.steps),
 }
 
 
@@ -81,6 +91,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
+    parser.add_argument("--steps", type=int, default=40, help="in steps, precision and layout (default: 40)")
     given = parser.parse_args()
     for name in given.what or ["startup", "bookkeeping"]:
         show(TABLES[name](given))
