@@ -19,8 +19,8 @@ class AnswerText:
         self._prompts = prompts
         self._before = list(prompt_ids[-_PROMPT_TOKENS:])
         self._stops = tuple(stops)
-        after = prompts.card.after_answer.strip()
-        self._held = (*self._stops, *([after] if after else []))
+        after = prompts.card.after_answer
+        self._held = (*self._stops, after, after.strip())
         self._ids: list[int] = []
         self._given = 0
         self.is_stopped = False

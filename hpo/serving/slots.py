@@ -32,7 +32,7 @@ class Slots:
         }
 
     def run(self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int]) -> Floats:
-        """Append tokens to the rows from `first` on: `ids` is int64 [rows, tokens], `lengths` what each row has already.
+        """Append tokens to the rows from `first` on: `ids` is int64 [rows, tokens], `lengths` what each row has.
 
         Returns logits, float32 [rows, tokens, vocabulary]. One token may go to rows of different lengths; several
         tokens go to one row.

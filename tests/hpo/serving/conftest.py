@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,32 +68,26 @@ class Running:
     process: subprocess.Popen[str]
     url: str
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Signal it, and wait for its exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(60)
 
-
-def start(order: Order, **environment: str) -> Running:
-    """Start a serving process, and wait until it listens."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hpo.serving", order.to_json()], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, **environment}, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("on http"):
-            return Running(process, line.split()[1])
-    raise AssertionError(f"it ended with {process.wait()}")
+@contextmanager
+def started(order: Order) -> Iterator[Running]:
+    """A serving process that listens. Raises `AssertionError` where it ends before."""
+    command = [sys.executable, "-m", "hpo.serving", order.to_json()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
+        assert process.stdout is not None
+        try:
+            line = next((line for line in process.stdout if line.startswith("on http")), None)
+            assert line is not None, f"it ended with {process.wait()}"
+            yield Running(process, line.split()[1])
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
 def running(encoder_release, chat_release) -> Iterator[Running]:
     """A process that serves `judge` and `writer` on a free port."""
-    started = start(Order({"judge": encoder_release(), "writer": chat_release()}, "127.0.0.1", 0))
-    yield started
-    started.process.kill()
-    started.process.wait()
+    with started(Order({"judge": encoder_release(), "writer": chat_release()}, "127.0.0.1", 0)) as process:
+        yield process
 
 
 def events(text: str) -> list[Any]:
