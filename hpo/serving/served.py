@@ -30,16 +30,16 @@ class Served:
     name: str
     release: Release
     engine: Judge | StepLoop
-    manifest: Mapping[str, Any]
+    hashes: Mapping[str, str]
+    """Of what it was made of, by the names in its manifest."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def entry(self) -> dict[str, Any]:
         """Its entry in `/v1/models`."""
-        hashes = self.manifest.get("sha256", {})
         card = self.release.card
         return {
             "id": self.name, "object": "model", "created": self.created, "owned_by": "hpo", "root": self.name,
-            "parent": hashes.get("base"), "hash": hashes.get("release"), "task": card.task, "variant": card.variant,
+            "parent": self.hashes.get("base"), "hash": self.hashes.get("release"), "task": card.task, "variant": card.variant,
             "labels": list(card.labels), "columns": list(card.columns), "max_model_len": card.max_length,
             "writes": isinstance(self.release, Writer), "has_chat_template": card.chat_template is not None,
         }  # fmt: skip
@@ -51,9 +51,17 @@ def load_served(name: str, folder: Path, limits: Limits) -> Served:
         release = Release.load(folder)
     except ReleaseError as error:
         raise HpoError(f"{name}: {error}") from error
-    manifest = folder / "manifest.json"
-    origin = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    return Served(name, release, _engine(release, limits), origin)
+    return Served(name, release, _engine(release, limits), _hashes(folder / "manifest.json"))
+
+
+def _hashes(manifest: Path) -> dict[str, str]:
+    """The hashes of what a release was made of; none for a folder that no sweep has released."""
+    if not manifest.is_file():
+        return {}
+    try:
+        return dict(json.loads(manifest.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HpoError(f"{manifest} is damaged: {type(error).__name__}; copy the release again") from error
 
 
 def _engine(release: Release, limits: Limits) -> Judge | StepLoop:

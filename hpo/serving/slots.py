@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +28,7 @@ class Slots:
         self._binding = session.io_binding()
         self._wanted = {value.name for value in session.get_inputs()}
         self._caches: dict[str, Floats] = {
-            value.name: np.zeros((rows, value.shape[1], capacity, value.shape[3]), dtype=np.float32)
+            value.name: _lazy_zeros((rows, value.shape[1], capacity, value.shape[3]))
             for value in session.get_inputs()
             if value.name.startswith(PAST)
         }
@@ -63,3 +65,11 @@ def bytes_per_token(session: Any) -> int:
     """How much memory one token takes in the cache."""
     caches = [value.shape for value in session.get_inputs() if value.name.startswith(PAST)]
     return sum(4 * shape[1] * shape[3] for shape in caches)
+
+
+def _lazy_zeros(shape: tuple[int, ...]) -> Floats:
+    """Zeros that take memory page by page. numpy asks for pages of 2 MB, which one token in each would fill."""
+    memory = mmap.mmap(-1, 4 * math.prod(shape))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype=np.float32).reshape(shape)

@@ -20,9 +20,9 @@ from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.served import Shelf, load_served
-from tests.trainers.export.conftest import chat_release, encoder_release
+from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
 
-__all__ = ["chat_release", "encoder_release"]
+__all__ = ["chat_release", "copy_of", "encoder_release"]
 
 
 @dataclass

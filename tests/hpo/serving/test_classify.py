@@ -9,11 +9,12 @@ import threading
 
 import pytest
 
+from hpo.errors import HpoError
 from hpo.serving.judge import Judge
 from hpo.serving.limits import Limits
 from hpo.serving.pool import Pool
 from hpo.serving.refusal import Refusal
-from hpo.serving.served import Served, Shelf
+from hpo.serving.served import Served, Shelf, load_served
 from tests.hpo.serving.conftest import Server
 from tests.trainers.export.conftest import CORPUS
 from trainers.runtime.classify import Classifier
@@ -113,6 +114,21 @@ def test_unknown_paths_and_methods_have_the_shape_too(server):
     for method, path, status in [("GET", "/v2", 404), ("GET", "/v1/classify", 405), ("GET", "/v1/models/no", 404)]:
         response = server.call(method, path)
         assert (response.status_code, response.json()["error"]["type"] != "server_error") == (status, True)
+
+
+def test_models_say_what_they_were_made_of(encoder_release, copy_of):
+    folder = copy_of(encoder_release())
+    (folder / "manifest.json").write_text('{"sha256": {"base": "b4", "release": "5e"}}')
+    served = load_served("m", folder, Limits())
+    assert {key: served.entry()[key] for key in ("parent", "hash")} == {"parent": "b4", "hash": "5e"}
+    served.engine.close()
+    for damaged in ("{", "[]", "{}"):
+        (folder / "manifest.json").write_text(damaged)
+        with pytest.raises(HpoError, match="manifest.json is damaged"):
+            load_served("m", folder, Limits())
+    (folder / "model.onnx").unlink()
+    with pytest.raises(HpoError, match="model.onnx is missing"):
+        load_served("m", folder, Limits())
 
 
 def test_a_full_queue_refuses_and_takes_again(release, monkeypatch):
