@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hpo.errors import HpoError
 from hpo.quoting import clipped, listed
@@ -19,8 +19,6 @@ from trainers.runtime.card import ReleaseError
 from trainers.runtime.encoder import Encoder
 from trainers.runtime.release import Release
 from trainers.runtime.write import Writer
-
-Engine = TypeVar("Engine", Judge, StepLoop)
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,9 @@ class Served:
         card = self.release.card
         return {
             "id": self.name, "object": "model", "created": self.created, "owned_by": "hpo", "root": self.name,
-            "parent": self.hashes.get("base"), "hash": self.hashes.get("release"), "task": card.task, "variant": card.variant,
-            "labels": list(card.labels), "columns": list(card.columns), "max_model_len": card.max_length,
+            "parent": self.hashes.get("base"), "hash": self.hashes.get("release"),
+            "task": card.task, "variant": card.variant, "labels": list(card.labels), "columns": list(card.columns),
+            "max_model_len": card.max_length,
             "writes": isinstance(self.release, Writer), "has_chat_template": card.chat_template is not None,
         }  # fmt: skip
 
@@ -51,7 +50,8 @@ def load_served(name: str, folder: Path, limits: Limits) -> Served:
         release = Release.load(folder)
     except ReleaseError as error:
         raise HpoError(f"{name}: {error}") from error
-    return Served(name, release, _engine(release, limits), _hashes(folder / "manifest.json"))
+    hashes = _hashes(folder / "manifest.json")
+    return Served(name, release, _engine(release, limits), hashes)
 
 
 def _hashes(manifest: Path) -> dict[str, str]:
