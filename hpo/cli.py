@@ -220,6 +220,19 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
 
 
 @cli.command()
+@click.argument("names", metavar="NAME[@ALIAS|/VERSION]...", nargs=-1, required=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a key.")
+@click.option("--key-file", type=_FILE, help="API keys, one a line. Default: the one in HPO_API_KEY.")
+@click.pass_obj
+def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None) -> None:
+    """Serve released models, or release folders, over HTTP with OpenAI's API."""
+    from hpo.commands.serve import serve as run_server
+
+    run_server(home, names, host, port, key_file)
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.pass_obj
 def ui(home: Any, port: int) -> None:

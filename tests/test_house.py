@@ -16,7 +16,19 @@ from tests.maps import MAP, file_map
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "search_spaces").glob("*.yaml"))
-HEAVY = ("torch", "transformers", "peft", "datasets", "mlflow", "optuna", "onnxruntime", "numpy", "rich", "yaml")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "mlflow",
+    "optuna",
+    "onnxruntime",
+    "numpy",
+    "rich",
+    "yaml",
+    "fastapi",
+)
 
 
 def python(code: str) -> str:
@@ -82,6 +94,12 @@ def test_commands_that_write_no_run_do_without_mlflow():
     )
     assert "optuna" in loaded.split()
     assert "mlflow" not in loaded.split()
+
+
+def test_the_serving_process_loads_neither_torch_nor_mlflow():
+    loaded = python("import sys, hpo.serving.process\nprint(*{m.split('.')[0] for m in sys.modules})").split()
+    assert "uvicorn" in loaded
+    assert not set(loaded) & {"torch", "transformers", "peft", "datasets", "mlflow", "optuna", "yaml"}
 
 
 def test_the_border_is_standard_library_only():

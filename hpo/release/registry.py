@@ -35,7 +35,7 @@ from trainers.runtime.card import Card
 
 ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes for a model, a version or an alias that does not exist, or whose name is invalid."""
 _MLFLOW_MODEL = Path(__file__).with_name("mlflow_model.py")
 
@@ -153,7 +153,7 @@ def incumbent_of(home: Home, name: str) -> Incumbent | None:
     try:
         version = client(home).get_model_version_by_alias(name, ALIAS)
     except MlflowException as error:
-        if error.error_code not in _ABSENT:
+        if error.error_code not in ABSENT:
             raise
         return None
     return Incumbent(name, str(version.version), version.tags.get("sweep"), version.source)
@@ -169,7 +169,7 @@ def has_release(home: Home, name: str, version: str, say: Callable[[str], None])
         found = store.get_model_version(name, version)
         Incumbent(name, version, None, found.source).folder()
     except (MlflowException, HpoError) as error:
-        if isinstance(error, MlflowException) and error.error_code not in _ABSENT:
+        if isinstance(error, MlflowException) and error.error_code not in ABSENT:
             raise
         say(f"{name!r} version {version} was deleted in MLflow: releasing it again")
         return False

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .release import Release, unknown_inputs
+from .inputs import read_input
+from .release import Input, Release, unknown_inputs
 
 _INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Inputs that a graph may have, each with the attribute of an encoding that fills it."""
 
 
+class Reading(NamedTuple):
+    """An input as tokens."""
+
+    given: Any
+    """What the answer is made of besides logits."""
+    encoding: Any
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has."""
+        return len(self.encoding.ids)
+
+
 class Encoder(Release):
     """What classifiers of texts and of words have in common."""
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """The most padded tokens of a batch; 0 where each text is a batch by itself."""
+        return 0
+
+    def read(self, inputs: Sequence[Input]) -> list[Reading]:
+        """Inputs (see `predict`) as tokens, for `answered`. Raises `ValueError` for what the task does not accept."""
+        return self._readings(
+            [read_input(given, f"input {index}", self.card.task) for index, given in enumerate(inputs)]
+        )
+
+    @abstractmethod
+    def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
+        """Inputs with valid texts as tokens. Raises `ValueError` for what the task does not accept."""
+
+    @abstractmethod
+    def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
+        """The answers to a batch, in one call of the graph; least is padded where the lengths are alike."""
 
     @cached_property
     def _names(self) -> list[str]:

@@ -85,6 +85,13 @@ class Prompts:
             text = text.replace(token.content, "") if token.special else text
         return text.strip()
 
+    def is_over(self, ids: Sequence[int]) -> bool:
+        """Whether an answer has reached the template's next column, which is no part of it."""
+        after = self.card.after_answer
+        if self.card.prompt_template is None or not self.card.is_followed or not after:
+            return False
+        return after in str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def _rendered(self, messages: Sequence[Message], tools: Tools) -> list[int]:
         apart = self._control_tokens
         text = self._template.render(apart.in_messages(messages), apart.apart(tools), asks=True)

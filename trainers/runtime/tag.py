@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .encoder import Encoder
+from .encoder import Encoder, Reading
 from .scores import Floats, log_softmax
 from .words import Place, entities, first_tokens, words_of
 
@@ -17,6 +17,13 @@ class Tagger(Encoder):
 
     def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
         return [self._tagged(*words) for words in [words_of(given) for given in inputs]]
+
+    def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
+        words = [words_of(given) for given in inputs]
+        return [Reading(given, self.tokenizer.encode(given[0])) for given in words]
+
+    def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
+        return [self._tagged(*reading.given) for reading in batch]
 
     def word_logits(self, text: str, places: Sequence[Place]) -> tuple[Floats, dict[int, int]]:
         """Logits of every token, float32 [tokens, tags], and a mapping from a word's index to the token with its tag.

@@ -1,0 +1,1 @@
+"""Released models behind HTTP: a queue and a worker thread for each, and OpenAI's shapes."""

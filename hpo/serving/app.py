@@ -1,0 +1,141 @@
+"""The routes of a server, and what becomes of a request that is wrong or whose client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp
+
+from hpo.serving.bodies import ChatBody, ClassifyBody, CompletionBody
+from hpo.serving.guard import Guard, refused
+from hpo.serving.judging import answer_classify
+from hpo.serving.keys import Keys
+from hpo.serving.limits import Limits
+from hpo.serving.metrics import CONTENT_TYPE, exposition
+from hpo.serving.page import PAGE, PAGE_HEADERS
+from hpo.serving.refusal import Refusal, bad_request
+from hpo.serving.served import Shelf
+from hpo.serving.writing import answer_chat, answer_completion
+
+_MOST_PROBLEMS = 5
+_GONE = 499
+"""The status of an answer that nobody reads (nginx's)."""
+
+
+def make_app(shelf: Shelf, keys: Keys, limits: Limits) -> ASGIApp:
+    """The server's app; its end ends the models' workers."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(shelf.close)
+
+    app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    _add_model_routes(app, shelf, limits)
+    _add_operator_routes(app, shelf)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Refusal, _on_refusal)
+    return Guard(app, keys, limits)
+
+
+def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
+    @app.post("/v1/classify", response_model=None)
+    async def classify(request: Request, body: ClassifyBody) -> Response:
+        """Labels, scores, a value, entities or tags for each input."""
+        return await _unless_gone(request, answer_classify(shelf.find(body.model), body, limits))
+
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat(request: Request, body: ChatBody) -> Response:
+        """Answer a chat, as OpenAI's API does."""
+        return await _unless_gone(request, answer_chat(shelf.find(body.model), body, limits))
+
+    @app.post("/v1/completions", response_model=None)
+    async def complete(request: Request, body: CompletionBody) -> Response:
+        """Continue a text or answer a filled template, as OpenAI's API does."""
+        return await _unless_gone(request, answer_completion(shelf.find(body.model), body, limits))
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """All models of this server."""
+        return {"object": "list", "data": [served.entry() for served in shelf]}
+
+    @app.get("/v1/models/{model}")
+    async def model(model: str) -> dict[str, Any]:
+        """One model of this server."""
+        return shelf.find(model).entry()
+
+
+def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(PAGE, headers=PAGE_HEADERS)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        """Whether every model answers."""
+        if not shelf.is_ready:
+            raise Refusal(503, "a model has stopped", code="not_ready")
+        return {"status": "ready"}
+
+    @app.get("/metrics", response_model=None)
+    async def metrics() -> Response:
+        """Counts and times, for Prometheus."""
+        text = exposition({served.name: served.engine.meter for served in shelf})
+        return Response(text, headers={"content-type": CONTENT_TYPE})
+
+
+async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Response]) -> Response:
+    """The answer; where the client goes away before, the work for it is cancelled."""
+    work = asyncio.create_task(answering)
+    gone = asyncio.create_task(_disconnect(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else Response(status_code=_GONE)
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """A body that is no JSON, or has wrong keys. What may be of several types is one problem."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # as it was registered
+    problems: dict[str, list[str]] = {}
+    for found in error.errors():
+        if found["type"] == "json_invalid":
+            return refused(bad_request("the body is not valid JSON", code="invalid_json"))
+        key = str(found["loc"][1]) if len(found["loc"]) > 1 else ""
+        problems.setdefault(key, []).append(str(found["msg"]).replace("Input should be ", "expected "))
+    lines = [f"{key or 'body'}: {' or '.join(dict.fromkeys(said))}" for key, said in problems.items()]
+    return refused(bad_request("; ".join(lines[:_MOST_PROBLEMS])[:1000], next(iter(problems)) or None))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """A path or a method that does not exist, or a body that cannot be read."""
+    assert isinstance(error, HTTPException)  # noqa: S101  # as it was registered
+    response = refused(Refusal(error.status_code, str(error.detail)))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # noqa: S101  # as it was registered
+    return refused(error)

@@ -1,0 +1,78 @@
+"""What every request passes first: its key, and a body that is neither too large nor too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpo.serving.keys import Keys
+from hpo.serving.limits import Limits
+from hpo.serving.refusal import Refusal
+
+_OPEN_PATH = "/health"
+
+
+def refused(refusal: Refusal) -> Response:
+    """A refusal as an answer. Its JSON is ASCII: what is quoted of a request may have no UTF-8."""
+    return Response(json.dumps(refusal.body), refusal.status, refusal.headers, "application/json")
+
+
+class Guard:
+    """An ASGI app around the server's."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, limits: Limits) -> None:
+        self._app = app
+        self._keys = keys
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            headers = dict(scope["headers"])
+            if scope["path"] != _OPEN_PATH and not self._keys.open_for(headers.get(b"authorization", b"")):
+                raise Refusal(401, "the API key is missing or wrong", code="invalid_api_key")
+            body = await self._body(headers, receive)
+        except Refusal as refusal:
+            await refused(refusal)(scope, receive, send)
+            return
+        if body is not None:
+            await self._app(scope, _replayed(body, receive), send)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body; None where the client has gone. Raises `Refusal`."""
+        most = self._limits.body_bytes
+        too_large = Refusal(413, f"the body has more than {most:,} bytes", code="body_too_large")
+        stated = headers.get(b"content-length", b"0")
+        if not stated.isdigit() or int(stated[:20]) > most:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            found = f"the body took longer than {self._limits.body_seconds:g} seconds"
+            raise Refusal(408, found, code="body_too_slow") from None
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body in one message, and then what comes after it."""
+    first: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return first.pop() if first else await receive()
+
+    return replay

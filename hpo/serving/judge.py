@@ -1,0 +1,130 @@
+"""A judging model behind a queue: what waits is answered in batches, by one worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from hpo.serving.limits import Limits
+from hpo.serving.metrics import Meter
+from hpo.serving.pool import Pool, Row
+from hpo.serving.refusal import Refusal, overloaded
+from trainers.runtime.encoder import Encoder, Reading
+
+
+class Judged(NamedTuple):
+    """The answers to one request."""
+
+    answers: list[dict[str, Any]]
+    """In the order of the inputs, as `Release.predict` gives them."""
+    tokens: int
+
+
+class _Request:
+    """The inputs of one request, and the answers that there are so far."""
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self.readings = readings
+        self.answers: list[dict[str, Any] | None] = [None] * len(readings)
+        self.left = len(readings)
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+
+    def settle(self, error: Exception | None = None) -> None:
+        """Wake the request; called from the worker thread."""
+        self._loop.call_soon_threadsafe(self._settle, error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.done.done():  # cancelled: the client has gone
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+class Judge:
+    """Answers requests for one judging model.
+
+    No request waits for others to come: a batch is made of what is there when the worker has finished the one before.
+    """
+
+    def __init__(self, release: Encoder, limits: Limits) -> None:
+        self.meter = Meter()
+        self._release = release
+        self._limits = limits
+        self._pool: Pool[_Request] = Pool()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker runs."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """End the worker after its batch."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    async def answer(self, inputs: Sequence[Any]) -> Judged:
+        """The answers to the inputs of one request.
+
+        Raises `Refusal` (503) where the queue is full, and `ValueError` for an input that the task does not accept.
+        Cancelling it frees its place in the queue.
+        """
+        if self.meter.waiting + len(inputs) > self._limits.waiting_inputs:
+            self.meter.refused += 1
+            raise overloaded(self.meter.waiting)
+        began = time.perf_counter()
+        self.meter.waiting += len(inputs)
+        try:
+            # In another thread: a long text takes a second, in which others want answers.
+            readings = await asyncio.to_thread(self._release.read, inputs)
+            request = _Request(readings)
+            try:
+                with self._changed:
+                    self._pool.add(request, [reading.tokens for reading in readings])
+                    self._changed.notify()
+                await request.done
+            finally:
+                with self._changed:
+                    self._pool.discard(request)
+        finally:
+            self.meter.waiting -= len(inputs)
+        tokens = sum(reading.tokens for reading in readings)
+        self.meter.prompt_tokens += tokens
+        self.meter.finish("stop", time.perf_counter() - began)
+        return Judged([answer for answer in request.answers if answer is not None], tokens)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._is_closed or len(self._pool)):
+                    self._changed.wait()
+                if self._is_closed:
+                    return
+                batch = self._pool.take(self._release.tokens_per_batch)
+            self._answer(batch)
+
+    def _answer(self, batch: Sequence[Row[_Request]]) -> None:
+        """Answer a batch. What onnxruntime raises ends its requests, and not the worker."""
+        try:
+            answers = self._release.answered([row.owner.readings[row.place] for row in batch])
+        except Exception as error:  # noqa: BLE001  # direct subclasses of Exception
+            for request in {row.owner for row in batch}:
+                request.settle(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
+            return
+        self.meter.batches += 1
+        for row, answer in zip(batch, answers, strict=True):
+            row.owner.answers[row.place] = answer
+            row.owner.left -= 1
+            if not row.owner.left:
+                row.owner.settle()

@@ -1,0 +1,49 @@
+"""What is wrong with a request, in the shape of OpenAI's errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_TYPES = {401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
+
+
+@dataclass
+class Refusal(Exception):
+    """A request that is not answered: the status is 4xx for what its sender can change, 503 for later, 500 for ours."""
+
+    status: int
+    message: str
+    param: str | None = None
+    """The key of the body that is wrong."""
+    code: str | None = None
+    """A short name for programs."""
+
+    def __str__(self) -> str:
+        return self.message
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The answer's body."""
+        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers, besides those of every JSON."""
+        if self.status == 503:
+            return {"retry-after": "1"}
+        if self.status in (408, 413):  # the rest of the body is still on its way: nobody shall read it
+            return {"connection": "close"}
+        # A browser asks for a password, and takes the key as one.
+        return {"www-authenticate": 'Basic realm="hpo", charset="UTF-8"'} if self.status == 401 else {}
+
+
+def overloaded(waiting: int) -> Refusal:
+    """The queue is full."""
+    return Refusal(503, f"{waiting} inputs are waiting already; try again later", code="queue_full")
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> Refusal:
+    """The body is wrong."""
+    return Refusal(400, message, param, code)

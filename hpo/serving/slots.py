@@ -1,0 +1,75 @@
+"""The cache of a model that writes, with a row for each sequence, whose lengths may differ."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.runtime.cache import PAST, PRESENT
+from trainers.runtime.scores import Floats
+
+
+class Slots:
+    """Keys and values of several sequences, one a row. Past and present are the same memory, so that the attention
+    operator writes in place.
+
+    The operator takes each row's length from the sum of its attention mask: rows of different lengths share a call.
+    A page of memory is taken when it is first written, so that short sequences do not take what long ones may.
+    """
+
+    def __init__(self, session: Any, rows: int, capacity: int) -> None:
+        """`session` is onnxruntime's; `capacity` is the most tokens of one row."""
+        self._session = session
+        self._binding = session.io_binding()
+        self._wanted = {value.name for value in session.get_inputs()}
+        self._caches: dict[str, Floats] = {
+            value.name: _lazy_zeros((rows, value.shape[1], capacity, value.shape[3]))
+            for value in session.get_inputs()
+            if value.name.startswith(PAST)
+        }
+
+    def run(self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int]) -> Floats:
+        """Append tokens to the rows from `first` on: `ids` is int64 [rows, tokens], `lengths` what each row has.
+
+        Returns logits, float32 [rows, tokens, vocabulary]. One token may go to rows of different lengths; several
+        tokens go to one row.
+        """
+        rows, tokens = ids.shape
+        after = np.asarray(lengths, dtype=np.int64) + tokens
+        mask = (np.arange(after.max()) < after[:, None]).astype(np.int64)
+        feed = {"input_ids": ids, "attention_mask": mask, "position_ids": after[:, None] + np.arange(-tokens, 0)}
+        for name in feed.keys() & self._wanted:
+            self._binding.bind_cpu_input(name, feed[name])
+        self._binding.clear_binding_outputs()
+        self._binding.bind_output("logits", "cpu")  # bound first: `get_outputs` keeps this order
+        for name, cache in self._caches.items():
+            shape, place = (rows, *cache.shape[1:]), cache[first:].ctypes.data
+            self._binding.bind_input(name, "cpu", 0, np.float32, shape, place)
+            self._binding.bind_output(name.replace(PAST, PRESENT), "cpu", 0, np.float32, shape, place)
+        self._session.run_with_iobinding(self._binding)
+        logits: Floats = self._binding.get_outputs()[0].numpy()
+        return logits
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of one row over another."""
+        for cache in self._caches.values():
+            cache[target, :, :length] = cache[source, :, :length]
+
+
+def bytes_per_token(session: Any) -> int:
+    """How much memory one token takes in the cache."""
+    caches = [value.shape for value in session.get_inputs() if value.name.startswith(PAST)]
+    return sum(4 * shape[1] * shape[3] for shape in caches)
+
+
+def _lazy_zeros(shape: tuple[int, ...]) -> Floats:
+    """Zeros that take memory page by page. numpy asks for pages of 2 MB, which one token in each would fill."""
+    memory = mmap.mmap(-1, 4 * math.prod(shape))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype=np.float32).reshape(shape)

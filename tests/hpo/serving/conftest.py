@@ -1,0 +1,97 @@
+"""Servers of tiny releases, called in this process or over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from hpo.serving.app import make_app
+from hpo.serving.keys import Keys
+from hpo.serving.limits import Limits
+from hpo.serving.order import Order
+from hpo.serving.served import Shelf, load_served
+from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
+
+__all__ = ["chat_release", "copy_of", "encoder_release"]
+
+
+@dataclass
+class Server:
+    """A server in this process; `call` sends it requests."""
+
+    shelf: Shelf
+    keys: Keys = field(default_factory=Keys)
+    limits: Limits = field(default_factory=Limits)
+
+    def client(self) -> httpx2.AsyncClient:
+        """Use it in one event loop."""
+        app = make_app(self.shelf, self.keys, self.limits)
+        return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server", timeout=60)
+
+    def call(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """The response to one request."""
+
+        async def send() -> httpx2.Response:
+            async with self.client() as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(send())
+
+    def post(self, path: str, **body: Any) -> httpx2.Response:
+        """The response to a JSON body."""
+        return self.call("POST", path, json=body)
+
+
+@pytest.fixture(scope="session")
+def server(encoder_release, chat_release) -> Iterator[Server]:
+    """Serves `judge` (text-classification) and `writer` (chat)."""
+    folders = {"judge": encoder_release(), "writer": chat_release()}
+    shelf = Shelf([load_served(name, folder, Limits()) for name, folder in folders.items()])
+    yield Server(shelf)
+    shelf.close()
+
+
+@dataclass
+class Running:
+    """A serving process."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+
+@contextmanager
+def started(order: Order) -> Iterator[Running]:
+    """A serving process that listens. Raises `AssertionError` where it ends before."""
+    command = [sys.executable, "-m", "hpo.serving", order.to_json()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
+        assert process.stdout is not None
+        try:
+            line = next((line for line in process.stdout if line.startswith("on http")), None)
+            assert line is not None, f"it ended with {process.wait()}"
+            yield Running(process, line.split()[1])
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def running(encoder_release, chat_release) -> Iterator[Running]:
+    """A process that serves `judge` and `writer` on a free port."""
+    with started(Order({"judge": encoder_release(), "writer": chat_release()}, "127.0.0.1", 0)) as process:
+        yield process
+
+
+def events(text: str) -> list[Any]:
+    """The data of server-sent events, without the end mark."""
+    blocks = text.split("\n\n")
+    assert blocks[-2:] == ["data: [DONE]", ""]
+    return [json.loads(block.removeprefix("data: ")) for block in blocks[:-2]]
