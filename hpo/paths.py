@@ -90,6 +90,11 @@ class Home:
         return self.dir / "mlflow.lock"
 
     @property
+    def registry_lock(self) -> Path:
+        """Held while aliases of a registered model are read and moved."""
+        return self.dir / "registry.lock"
+
+    @property
     def artifacts(self) -> Path:
         """The files of MLflow's runs and models."""
         return self.dir / "artifacts"

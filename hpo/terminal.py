@@ -255,11 +255,18 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
                 view.say(f"{judged.variant} {judged.word}: {judged.reason}")
     if release := summary.release:
         view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
+    if challenger := summary.challenger:
+        state = "waits for your approval" if challenger.decision == "waits" else "is not the champion"
+        view.say(f"\nchallenger: {challenger.uri} version {challenger.version} ({challenger.variant}) {state}")
+        if challenger.why:
+            view.say(f"  {challenger.why}")
     if hints:
         view.say("\nnext:")
         view.say(f"  hpo show {summary.sweep}")
         if release:
             view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
+        if challenger:
+            view.say(f"  hpo approve {challenger.name}")
         view.say("  hpo ui")
 
 
