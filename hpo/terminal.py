@@ -19,7 +19,16 @@ from hpo.config.objective import gate_of
 from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import finalists_table, finalists_title, gain, leaderboard, notes, variants_table, verdicts
+from hpo.results.tables import (
+    challenger_line,
+    finalists_table,
+    finalists_title,
+    gain,
+    leaderboard,
+    notes,
+    variants_table,
+    verdicts,
+)
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
@@ -256,10 +265,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
     if release := summary.release:
         view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
     if challenger := summary.challenger:
-        state = "waits for your approval" if challenger.decision == "waits" else "is not the champion"
-        view.say(f"\nchallenger: {challenger.uri} version {challenger.version} ({challenger.variant}) {state}")
-        if challenger.why:
-            view.say(f"  {challenger.why}")
+        view.say(f"\n{challenger_line(challenger)}")
     if hints:
         view.say("\nnext:")
         view.say(f"  hpo show {summary.sweep}")

@@ -36,6 +36,8 @@ class Version:
     tags: Mapping[str, str] = field(default_factory=dict)
     created_ms: int = 0
     """Since 1970."""
+    about: str = ""
+    """Its description in MLflow's UI."""
 
     @classmethod
     def of(cls, found: ModelVersion) -> Self:
@@ -43,7 +45,7 @@ class Version:
         tags = dict(found.tags)
         return cls(
             found.name, str(found.version), tags.get("sweep"), found.source, found.run_id, tags,
-            int(found.creation_timestamp or 0),
+            int(found.creation_timestamp or 0), found.description or "",
         )  # fmt: skip
 
     def __str__(self) -> str:

@@ -83,3 +83,28 @@ class Release:
     """The numbers behind the decision, in a sentence; empty where the name had no other champion."""
     rivalry: Rivalry | None = None
     """None where it had no rival, or the two could not be compared."""
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """One version as `hpo releases` shows it; None for what older versions did not record."""
+
+    name: str
+    version: str
+    alias: str | None
+    waits: bool
+    """Whether it waits for a person."""
+    sweep: str | None
+    trial: int | None
+    variant: str | None
+    metric: str | None
+    """That of the gate which its variant passed."""
+    metrics: dict[str, float]
+    """As measured in onnxruntime when it was released, on that sweep's validation rows."""
+    size_mb: float | None
+    """None where its files are gone."""
+    latency_p50_ms: float | None
+    created: str
+    """ISO time, UTC."""
+    about: str
+    """The gate's verdict, and the comparison with the champion it challenged."""
