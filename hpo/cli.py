@@ -273,6 +273,25 @@ def delete(home: Any, name: str | None, sweep: str | None, force: bool) -> None:
 
 
 @cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("--releases", is_flag=True, help="Also delete released versions without an alias.")
+@_json
+@click.pass_obj
+def gc(home: Any, dry_run: bool, releases: bool, as_json: bool) -> None:
+    """Free disk space that no sweep and no release needs."""
+    from dataclasses import asdict
+
+    from hpo.commands.gc import collect_garbage, show_freed
+    from hpo.terminal import TerminalView
+
+    freed = collect_garbage(home, dry_run=dry_run, releases=releases)
+    if as_json:
+        _print_json([asdict(kind) for kind in freed])
+    else:
+        show_freed(TerminalView(), freed, dry_run=dry_run)
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.pass_obj
 def ui(home: Any, port: int) -> None:
