@@ -233,6 +233,78 @@ def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Pat
 
 
 @cli.command()
+@click.argument("name", required=False)
+@_json
+@click.pass_obj
+def releases(home: Any, name: str | None, as_json: bool) -> None:
+    """List the released versions of all models, or of NAME, with their aliases and numbers."""
+    from dataclasses import asdict
+
+    from hpo.commands.releases import show_releases
+    from hpo.release.listing import list_releases
+    from hpo.terminal import TerminalView
+
+    found = list_releases(home, name)
+    if as_json:
+        _print_json([asdict(version) for version in found])
+    else:
+        show_releases(TerminalView(), found)
+
+
+@cli.command()
+@click.argument("name", metavar="NAME[/VERSION]")
+@click.pass_obj
+def approve(home: Any, name: str) -> None:
+    """Make the challenger of NAME, or VERSION, its champion."""
+    from hpo.commands.aliases import approve_challenger
+
+    _print(approve_challenger(home, name))
+
+
+@cli.command()
+@click.argument("name")
+@click.pass_obj
+def rollback(home: Any, name: str) -> None:
+    """Make the previous champion of NAME its champion again."""
+    from hpo.commands.aliases import roll_back_champion
+
+    _print(roll_back_champion(home, name))
+
+
+@cli.command()
+@click.argument("name", metavar="[NAME[/VERSION]]", required=False)
+@click.option("--sweep", metavar="SWEEP", help="Delete a sweep: its study, runs, files and releases.")
+@click.option("--force", is_flag=True, help="Delete also what is champion, previous champion or needed by others.")
+@click.pass_obj
+def delete(home: Any, name: str | None, sweep: str | None, force: bool) -> None:
+    """Delete released versions of NAME, or a sweep, from disk."""
+    if (name is None) == (sweep is None):
+        raise click.UsageError("give the name of a released model, or --sweep SWEEP")
+    from hpo.commands.delete import delete_release, delete_whole_sweep
+
+    _print(delete_whole_sweep(home, sweep, force=force) if sweep else delete_release(home, str(name), force=force))
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("--releases", is_flag=True, help="Also delete released versions without an alias.")
+@_json
+@click.pass_obj
+def gc(home: Any, dry_run: bool, releases: bool, as_json: bool) -> None:
+    """Free disk space that no sweep and no release needs."""
+    from dataclasses import asdict
+
+    from hpo.commands.gc import collect_garbage, show_freed
+    from hpo.terminal import TerminalView
+
+    freed = collect_garbage(home, dry_run=dry_run, releases=releases)
+    if as_json:
+        _print_json([asdict(kind) for kind in freed])
+    else:
+        show_freed(TerminalView(), freed, dry_run=dry_run)
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.pass_obj
 def ui(home: Any, port: int) -> None:

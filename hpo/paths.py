@@ -90,6 +90,11 @@ class Home:
         return self.dir / "mlflow.lock"
 
     @property
+    def registry_lock(self) -> Path:
+        """Held while aliases of a registered model are read and moved."""
+        return self.dir / "registry.lock"
+
+    @property
     def artifacts(self) -> Path:
         """The files of MLflow's runs and models."""
         return self.dir / "artifacts"
@@ -108,8 +113,18 @@ class Home:
         """Fetched demo models and data, and prepared data: all of it can be made again."""
         return self.dir / "cache"
 
+    @property
+    def tokens(self) -> Path:
+        """Prepared data in the cache, a folder for each way in which rows were cut and tokenized."""
+        return self.cache / "tokens"
+
+    @property
+    def sweeps(self) -> Path:
+        """The folders of all sweeps."""
+        return self.dir / "sweeps"
+
     def sweep(self, name: str) -> SweepPaths:
         """The files of one sweep. Raises `UsageError` for a name that could leave the folder."""
         if not NAME_PATTERN.fullmatch(name):
             raise UsageError(f"{name!r} is not a sweep name: expected letters, digits, '.', '_' and '-'")
-        return SweepPaths(self.dir / "sweeps" / name)
+        return SweepPaths(self.sweeps / name)

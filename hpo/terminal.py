@@ -20,6 +20,7 @@ from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
 from hpo.results.summary import SweepSummary
 from hpo.results.tables import (
+    challenger_line,
     finalists_table,
     finalists_title,
     gain,
@@ -273,11 +274,15 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
                 view.say(f"{judged.variant} {judged.word}: {judged.reason}")
     if release := summary.release:
         view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
+    if challenger := summary.challenger:
+        view.say(f"\n{challenger_line(challenger)}")
     if hints:
         view.say("\nnext:")
         view.say(f"  hpo show {summary.sweep}")
         if release:
             view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
+        if challenger:
+            view.say(f"  hpo approve {challenger.name}")
         view.say("  hpo ui")
 
 

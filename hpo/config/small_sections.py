@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Whole, read_all
-from hpo.config.sweep_config import Finalists, Promote, RetryPolicy
+from hpo.config.sweep_config import Approve, Finalists, Promote, Require, RetryPolicy
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
@@ -45,9 +47,16 @@ PROMOTE = Group(
                "largest worsening of the metric against PyTorch, as a share of its value, that a variant may show; it "
                "is measured on as many validation rows as show that with an error of at most 1 %, else on all",
                low=0, below=1),
-        Flag("replace", False,
-             "take the name although another sweep's release has it that is better on these validation rows, or cannot "
-             "be measured on them"),
+        OneOf("require", "better",
+              "what a release must show to become the champion of a name that has one, both answering the same "
+              "validation rows: `better` beyond noise, `not_worse` by more than `max_drop` (a share of the champion's "
+              "value), or nothing (`always`)",
+              choices=get_args(Require)),
+        OneOf("approve", "auto",
+              "who gives it the alias `champion` then: nobody is asked (`auto`), you are (`ask`: it is `challenger` "
+              "until `hpo approve`), or you are only where the rows do not tell (`when_close`)",
+              choices=get_args(Approve)),
+        Flag("replace", False, "`true` is the earlier spelling of `require: always`"),
         Flag("allow_useless", False,
              "release a champion that is no better than always answering the mean of the values, or the most frequent "
              "label(s)"),
@@ -97,6 +106,8 @@ def parse_promote(root: Section, name: str, task: str) -> Promote | None:
         return None
     promoted = parse_name(section, name) if "name" in section else name
     promote = Promote(promoted, **read_all(section, PROMOTE.keys))
+    if promote.replace and "require" in section and promote.require != "always":
+        section.problem(f"conflicts with require: {promote.require}", "true means require: always", "replace")
     section.finish()
     return promote
 

@@ -28,6 +28,11 @@ Claim = Literal["recipe", "adapter"]
 """What is said to be better: settings, whatever the seed, or the one adapter that they made."""
 
 
+Require = Literal["better", "not_worse", "always"]
+"""What a challenger must show against the champion of its name."""
+Approve = Literal["auto", "ask", "when_close"]
+"""Who gives the alias `champion` to a challenger: the rule, a person, or a person only where the rows do not tell."""
+
 COST_OF_EVALUATION = 0.4
 """What a token costs in an evaluation, in times of what it costs in training: 0.37 (MiniLM), measured by `hpo plan`."""
 FEWEST_EVALUATION_ROWS = 64
@@ -66,9 +71,16 @@ class Promote:
     max_drop: float
     """Largest worsening of the metric a variant may show, as a share of torch's own value."""
     replace: bool = False
-    """Take the alias even from a release of another sweep that is better, or cannot be compared."""
+    """The earlier spelling of `require: always`."""
     allow_useless: bool = False
     """Release a champion that is no better than always answering with the mean or the most frequent label."""
+    require: Require = "better"
+    approve: Approve = "auto"
+
+    @property
+    def requirement(self) -> Require:
+        """What the champion of that name is asked to yield to."""
+        return "always" if self.replace else self.require
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,16 @@
-"""Promotion: exports the champion, measures every variant, applies the gate and releases the fastest that passed."""
+"""Promotion: exports the champion, measures every variant, registers the fastest that passed, and lets it challenge."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 
 from hpo.config.objective import Objective, gate_of
 from hpo.errors import RequestFailed
-from hpo.release.challenge import refuse_replacing, refuse_useless
+from hpo.release.challenge import refuse_useless
 from hpo.release.gates import apply_gate, choose, failed, verdict_of
 from hpo.results.champion import Champion
-from hpo.results.released import TorchNumbers, VariantVerdict
+from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
@@ -22,10 +21,11 @@ from trainers.protocol.trial_spec import TrialSpec
 
 
 def promote(sweep: SweepContext) -> None:
-    """Release the champion as ONNX, unless this trial is already released under the same gate.
+    """Release the champion as ONNX, and make it the champion of its name where it earned that.
 
-    It is refused when it is useless, no variant passed, or another sweep has a better release of that name. Then the
-    study's `refusal` gives the reason with the numbers, and an earlier release stays.
+    It is refused when it is useless or no variant passed. A version that was registered and did not show enough
+    against the champion of its name stays its challenger. Then the study's `refusal` gives the reason with the numbers.
+    A trial that is released already under the same gate is not released again.
     """
     champion = sweep.champion()
     sweep.study.update_state(refusal=None)
@@ -34,21 +34,35 @@ def promote(sweep: SweepContext) -> None:
         return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
+    if (release := _registered_challenger(sweep, champion)) is None:
+        if not _may_be_released(sweep, champion):
+            return
+        release = _register_best_variant(sweep, champion, sweep.config.promote.max_drop)
+    if release is not None:
+        challenge(sweep, release)
+
+
+def _may_be_released(sweep: SweepContext, champion: Champion) -> bool:
+    """Whether the champion can be and is worth being released; else the study has the reason."""
     if why := sweep.inspection.unreleasable.get(str(champion.params.get("method", sweep.config.method))):
         found = f"trial {champion.number} cannot be released: {why}"
         if sweep.config.promote_is_given:
             sweep.study.update_state(refusal=found)
         else:
             sweep.view.say(f"{found}; its adapter is kept")
-        return
+        return False
+    if not sweep.executor.fetch(sweep.champion_paths(champion).adapter).exists():
+        found = f"the adapter of trial {champion.number} is gone: hpo gc freed it when the trial was no champion"
+        sweep.study.update_state(refusal=f"{found}; give the sweep another name to train it again")
+        return False
     if useless := refuse_useless(sweep, champion):
         sweep.study.update_state(refusal=useless)
-        return
-    _release_best_variant(sweep, champion, sweep.config.promote.max_drop)
+        return False
+    return True
 
 
-def _release_best_variant(sweep: SweepContext, champion: Champion, max_drop: float) -> None:
-    """Export and measure the champion's variants, and register the fastest that passed, or record the refusal."""
+def _register_best_variant(sweep: SweepContext, champion: Champion, max_drop: float) -> Release | None:
+    """Export and measure the champion's variants, and register the fastest that passed; None where none did."""
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
     verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, max_drop)
@@ -56,29 +70,67 @@ def _release_best_variant(sweep: SweepContext, champion: Champion, max_drop: flo
     if chosen is None:
         numbers = "; ".join(f"{verdict.variant}: {verdict.reason}" for verdict in verdicts)
         sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} passed: {numbers}")
-        return
-    if refusal := refuse_replacing(sweep, champion, chosen):
-        sweep.study.update_state(refusal=refusal)
-        return
-    from hpo.release.registry import Candidate, release_model  # late, for MLflow
+        return None
+    from hpo.release.registry import Candidate, register  # late, for MLflow
 
     fetch, adapter = sweep.executor.fetch, sweep.champion_paths(champion).adapter
     parts = (fetch(adapter), chosen, fetch(folder / chosen.variant))
-    release = release_model(sweep.home, Candidate(sweep.config, sweep.inspection, champion, *parts))
+    release = register(sweep.home, Candidate(sweep.config, sweep.inspection, champion, *parts))
+    sweep.study.update_state(challenger=release)
     shutil.rmtree(folder)  # the registry has the chosen variant; the others can be exported again
-    sweep.study.update_state(release=dataclasses.replace(release, max_drop=max_drop))
+    return release
+
+
+def challenge(sweep: SweepContext, release: Release) -> None:
+    """Let a registered version take the alias `champion`, or leave it as the challenger with the reason."""
+    from hpo.release.registry import seat  # late, for MLflow
+    from hpo.release.ruling import rule_on
+
+    seated = seat(sweep.home, release, lambda incumbent: rule_on(sweep, release, incumbent))
+    if seated.decision == "champion":
+        if seated.why:
+            sweep.view.say(f"version {release.version} replaces {seated.why}")
+        sweep.study.update_state(release=seated, challenger=None)
+        return
+    sweep.study.update_state(challenger=seated)
+    way = f"hpo approve {release.name} makes it the champion"
+    if seated.decision == "waits":
+        sweep.view.say(f"version {release.version} of {release.name!r} waits for your approval: {way}")
+        return
+    sweep.study.update_state(
+        refusal=f"models:/{release.name}@champion stays {seated.why}; version {release.version} is registered as its "
+        f"challenger: {way}, and so does promote: {{require: always}} in the YAML"
+    )
 
 
 def _is_released(sweep: SweepContext, champion: Champion) -> bool:
+    """Whether this very training is registered and was champion: a person may have moved the alias since."""
     stored = sweep.study.state.release
-    wanted = sweep.config.promote
-    if stored is None or wanted is None:
+    if stored is None or not _is_of(sweep, champion, stored):
         return False
-    from hpo.release.registry import has_release  # late, for MLflow
+    from hpo.release.registry import give_back, is_registered  # late, for MLflow
 
-    if not has_release(sweep.home, stored.name, stored.version, sweep.view.say):
+    if not is_registered(sweep.home, stored, sweep.view.say):
         return False
-    return (stored.run_id, stored.name, stored.max_drop) == (champion.run_id, wanted.name, wanted.max_drop)
+    give_back(sweep.home, stored, sweep.view.say)
+    return True
+
+
+def _registered_challenger(sweep: SweepContext, champion: Champion) -> Release | None:
+    """The version that an earlier session registered of this very training, and that did not become champion."""
+    stored = sweep.study.state.challenger
+    if stored is None or not _is_of(sweep, champion, stored):
+        return None
+    from hpo.release.registry import is_registered  # late, for MLflow
+
+    return stored if is_registered(sweep.home, stored, sweep.view.say) else None
+
+
+def _is_of(sweep: SweepContext, champion: Champion, release: Release) -> bool:
+    """Whether a release is of this training, under this name and gate."""
+    wanted = sweep.config.promote
+    assert wanted is not None  # noqa: S101  # the caller promotes
+    return (release.run_id, release.name, release.max_drop) == (champion.run_id, wanted.name, wanted.max_drop)
 
 
 def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:

@@ -1,4 +1,4 @@
-"""A released version as people name it: NAME, NAME@ALIAS or NAME/VERSION."""
+"""A released version as people name it: NAME, NAME@ALIAS or NAME/VERSION"""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from mlflow.exceptions import MlflowException
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
-from hpo.release.registry import ABSENT, Incumbent, released_folder
-from hpo.sqlite import usable
+from hpo.release.aliases import ABSENT
+from hpo.release.registry import released_folder
+from hpo.release.versions import Version, check_name, versions_of
 from hpo.tracking.mlflow_store import client
 
 _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
@@ -20,9 +21,10 @@ _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-
 def folder_of(home: Home, reference: str) -> Path:
     """The folder of a released version; a plain NAME is NAME@champion. Raises `UsageError` when there is none."""
     parts = _REFERENCE.fullmatch(reference)
-    if parts is None or not reference.isprintable() or not usable(home.mlflow_db):
+    if parts is None:
         return released_folder(home, reference)
     name, alias, version = parts.group("name", "alias", "version")
+    check_name(home, name)
     store = client(home)
     try:
         found = store.get_model_version_by_alias(name, alias) if alias else store.get_model_version(name, version)
@@ -30,15 +32,11 @@ def folder_of(home: Home, reference: str) -> Path:
         if error.error_code not in ABSENT:
             raise
         raise UsageError(f"no released model {quoted(reference)}; {_known(home, name)}") from error
-    return Incumbent(name, str(found.version), None, found.source).folder()
+    return Version.of(found).folder()
 
 
 def _known(home: Home, name: str) -> str:
-    """What there is instead: versions and aliases of a name, or names."""
-    store = client(home)
-    models = {model.name: model for model in store.search_registered_models()}
-    if name not in models:
-        return f"there are: {listed(models)}" if models else "there are none yet"
-    versions = sorted(int(found.version) for found in store.search_model_versions(f"name = '{name}'"))
-    aliases = [f"@{alias}" for alias in sorted(store.get_registered_model(name).aliases)]
+    """The versions and aliases of a name."""
+    versions = sorted(int(found.version) for found in versions_of(home, name))
+    aliases = [f"@{alias}" for alias in sorted(client(home).get_registered_model(name).aliases)]
     return f"{name!r} has the versions {listed([*versions, *aliases])}"

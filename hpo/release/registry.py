@@ -1,4 +1,4 @@
-"""MLflow's Model Registry: a variant that passed the gate becomes a registered version with the alias `champion`.
+"""MLflow's Model Registry: a variant that passed the gate becomes a registered version; who is champion comes after.
 
 The registered model is a pyfunc model from code: `mlflow_model.py`, which MLflow runs, and the release folder with its
 own `runtime/`. Nothing is pickled, and this project need not be installed to load it.
@@ -7,11 +7,12 @@ own `runtime/`. Nothing is pickled, and this project need not be installed to lo
 from __future__ import annotations
 
 import json
+import math
 import platform
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,23 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
-from hpo.errors import HpoError, UsageError
+from hpo.errors import UsageError
 from hpo.paths import Home
-from hpo.quoting import listed
+from hpo.release.aliases import CHALLENGER, CHAMPION, aliases_of, seats
+from hpo.release.ruling import Ruling
+from hpo.release.versions import Version, champion_of, check_name, version_of
 from hpo.results.champion import Champion
 from hpo.results.released import Release, VariantVerdict
-from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client, quiet_mlflow
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import file_fingerprint
 from trainers.runtime.card import Card
 
-ALIAS = "champion"
 _RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's error codes for a model, a version or an alias that does not exist, or whose name is invalid."""
+_AGAINST = "\n\nAgainst the champion: "
 _MLFLOW_MODEL = Path(__file__).with_name("mlflow_model.py")
 
 
@@ -69,13 +70,28 @@ class Candidate:
                 "onnx": file_fingerprint(self.folder.glob("model.onnx*")),
                 "release": file_fingerprint(p for p in self.folder.rglob("*") if p.is_file()),
             },
+            "measured": self.measured(),
             "judged": {"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},
         }
 
+    def measured(self) -> dict[str, Any]:
+        """The gate's metric, and what the variant was measured at; without numbers that JSON does not have."""
+        gate, found = gate_of(self.config.task, self.config.objective), self.chosen.measurement
+        if found is None:
+            return {"metric": gate.metric}
+        numbers = {"size_mb": found.size_mb, "latency_p50_ms": found.latency_p50_ms,
+                   "latency_p95_ms": found.latency_p95_ms, "tokens_per_second": found.tokens_per_second}  # fmt: skip
+        return {
+            "metric": gate.metric,
+            "metrics": {name: value for name, value in found.metrics.items() if math.isfinite(value)},
+            "rows": self.chosen.rows,
+            **{name: value for name, value in numbers.items() if value is not None and math.isfinite(value)},
+        }
 
-def release_model(home: Home, candidate: Candidate) -> Release:
-    """Register the candidate's folder under `promote.name`, and move the alias `champion` to the new version."""
+
+def register(home: Home, candidate: Candidate) -> Release:
+    """Register the candidate's folder under `promote.name`, as a version without an alias."""
     assert candidate.config.promote is not None  # noqa: S101  # the caller promotes
     store, champion, chosen = client(home), candidate.champion, candidate.chosen
     (candidate.folder / "manifest.json").write_text(json.dumps(candidate.manifest(), indent=2))
@@ -88,10 +104,9 @@ def release_model(home: Home, candidate: Candidate) -> Release:
         tags={"variant": chosen.variant, "sweep": candidate.config.name, "trial": str(champion.number)},
         description=chosen.reason,
     )  # fmt: skip
-    store.set_registered_model_alias(name, ALIAS, version.version)
     return Release(
-        name, str(version.version), f"models:/{name}@{ALIAS}", chosen.variant, champion.number, champion.run_id,
-        card.example,
+        name, str(version.version), f"models:/{name}/{version.version}", chosen.variant, champion.number,
+        champion.run_id, card.example, candidate.config.promote.max_drop,
     )  # fmt: skip
 
 
@@ -125,71 +140,67 @@ def _ensure_registered(store: MlflowClient, name: str) -> None:
         store.create_registered_model(name)
 
 
-@dataclass(frozen=True)
-class Incumbent:
-    """The registered version that has the alias `champion` now."""
+def seat(home: Home, release: Release, rule_on: Callable[[Version | None], Ruling]) -> Release:
+    """Give a version the alias that it has earned against the champion of its name; returned as it stands then.
 
-    name: str
-    version: str
-    sweep: str | None
-    """None for a version that no sweep released."""
-    source: str
-
-    def __str__(self) -> str:
-        return f"version {self.version}" + (f" of sweep {self.sweep!r}" if self.sweep else ", which no sweep released")
-
-    def folder(self) -> Path:
-        """The folder of its release. Raises `HpoError` where its files are gone."""
-        try:
-            local = mlflow.artifacts.download_artifacts(self.source)
-            return next(path for path in Path(local, "artifacts").iterdir() if path.is_dir())
-        except (OSError, MlflowException, StopIteration) as error:
-            way = "run its sweep again to release it again"
-            raise HpoError(f"the files of {self.name!r} version {self.version} are gone: {error}; {way}") from error
-
-
-def incumbent_of(home: Home, name: str) -> Incumbent | None:
-    """The version of `name` with the alias `champion`; None where no version has it."""
-    try:
-        version = client(home).get_model_version_by_alias(name, ALIAS)
-    except MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        return None
-    return Incumbent(name, str(version.version), version.tags.get("sweep"), version.source)
-
-
-def has_release(home: Home, name: str, version: str, say: Callable[[str], None]) -> bool:
-    """Whether a version is still registered with its files; where no version has the alias, it gets the alias back.
-
-    `say` gets a message about what was deleted in MLflow.
+    `rule_on` is asked again where another version has become champion meanwhile. A version that a person has made
+    champion, or that was champion before, keeps its alias.
     """
+    while True:
+        incumbent = champion_of(home, release.name)
+        known = aliases_of(home, release.name)
+        if release.version in (known.champion, known.previous):
+            return _seated(release, Ruling("champion", release.why, release.rivalry))
+        ruling = rule_on(incumbent)
+        with seats(home, release.name) as held:
+            if held.now().champion != (incumbent and incumbent.version):
+                continue
+            if ruling.decision == "champion":
+                held.crown(release.version)
+            else:
+                held.challenge(release.version, waits=ruling.decision == "waits")
+        if ruling.why:
+            _describe(home, release, ruling.why)
+        return _seated(release, ruling)
+
+
+def _seated(release: Release, ruling: Ruling) -> Release:
+    alias = CHAMPION if ruling.decision == "champion" else CHALLENGER
+    return replace(
+        release, uri=f"models:/{release.name}@{alias}", decision=ruling.decision, why=ruling.why,
+        rivalry=ruling.rivalry,
+    )  # fmt: skip
+
+
+def _describe(home: Home, release: Release, why: str) -> None:
+    """Add the comparison to what MLflow's UI shows of a version."""
     store = client(home)
-    try:
-        found = store.get_model_version(name, version)
-        Incumbent(name, version, None, found.source).folder()
-    except (MlflowException, HpoError) as error:
-        if isinstance(error, MlflowException) and error.error_code not in ABSENT:
-            raise
-        say(f"{name!r} version {version} was deleted in MLflow: releasing it again")
-        return False
-    if incumbent_of(home, name) is None:
-        store.set_registered_model_alias(name, ALIAS, version)
-        say(f"the alias {ALIAS!r} of {name!r} was deleted in MLflow: giving it to version {version} again")
-    return True
+    gate, *_ = (store.get_model_version(release.name, release.version).description or "").split(_AGAINST)
+    store.update_model_version(release.name, release.version, f"{gate}{_AGAINST}{why}")
+
+
+def is_registered(home: Home, release: Release, say: Callable[[str], None]) -> bool:
+    """Whether a version is still registered with its files; `say` gets a message where it was deleted in MLflow."""
+    found = version_of(home, release.name, release.version)
+    if found is not None and found.has_files():
+        return True
+    say(f"{release.name!r} version {release.version} was deleted in MLflow: releasing it again")
+    return False
+
+
+def give_back(home: Home, release: Release, say: Callable[[str], None]) -> None:
+    """Give a released version its alias again, where no version has it any more."""
+    if champion_of(home, release.name) is None:
+        with seats(home, release.name) as held:
+            held.crown(release.version)
+        say(f"the alias {CHAMPION!r} of {release.name!r} was deleted in MLflow: giving it to version "
+            f"{release.version} again")  # fmt: skip
 
 
 def released_folder(home: Home, name: str) -> Path:
     """The folder of the release `models:/NAME@champion`. Raises `UsageError` when there is none."""
-    if not usable(home.mlflow_db):
-        raise UsageError(f"no released model {name!r}: there is no database at {home.mlflow_db}")
-    if not name.isprintable():  # lone surrogates, which no database accepts
-        raise UsageError(f"no released model {name!r}: a name has printable characters only")
-    if found := incumbent_of(home, name):
+    check_name(home, name)
+    if found := champion_of(home, name):
         return found.folder()
-    names = [m.name for m in client(home).search_registered_models()]
-    if name in names:
-        way = f"run its sweep again, or give a version the alias {ALIAS!r} in MLflow"
-        raise UsageError(f"no version of {name!r} has the alias {ALIAS!r}; {way}")
-    known = f"there are: {listed(names)}" if names else "there are none yet"
-    raise UsageError(f"no released model {name!r}; {known}")
+    way = f"hpo approve {name} makes its challenger one; or run its sweep again, or set the alias in MLflow"
+    raise UsageError(f"no version of {name!r} has the alias {CHAMPION!r}; {way}")

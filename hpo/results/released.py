@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from hpo.results.outcome import Comparison
 from trainers.protocol.events import Measurement
 
 
@@ -45,6 +47,22 @@ class VariantVerdict:
         return "all" if measured is None or self.count is None else f"{measured} of {self.count}"
 
 
+Decision = Literal["champion", "waits", "refused"]
+"""What becomes of a registered version: it has the alias `champion`, waits for a person, or has shown too little."""
+
+
+@dataclass(frozen=True)
+class Rivalry:
+    """A challenger and the champion of its name, both released, on the same validation rows."""
+
+    metric: str
+    champion: float
+    challenger: float
+    rows: int
+    lead: Comparison
+    """Challenger against champion in the metric's unit; positive where the challenger is better."""
+
+
 @dataclass(frozen=True)
 class Release:
     """A registered version of a model, which serving loads."""
@@ -59,3 +77,34 @@ class Release:
     """An example of an input, as text."""
     max_drop: float | None = None
     """The gate that its variant passed: another one means that it is judged anew."""
+    decision: Decision = "champion"
+    """As the sweep ended. A person may have moved the alias since: the registry knows."""
+    why: str = ""
+    """The numbers behind the decision, in a sentence; empty where the name had no other champion."""
+    rivalry: Rivalry | None = None
+    """None where it had no rival, or the two could not be compared."""
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """One version as `hpo releases` shows it; None for what older versions did not record."""
+
+    name: str
+    version: str
+    alias: str | None
+    waits: bool
+    """Whether it waits for a person."""
+    sweep: str | None
+    trial: int | None
+    variant: str | None
+    metric: str | None
+    """That of the gate which its variant passed."""
+    metrics: dict[str, float]
+    """As measured in onnxruntime when it was released, on that sweep's validation rows."""
+    size_mb: float | None
+    """None where its files are gone."""
+    latency_p50_ms: float | None
+    created: str
+    """ISO time, UTC."""
+    about: str
+    """The gate's verdict, and the comparison with the champion it challenged."""

@@ -68,6 +68,9 @@ class SweepState:
     torch: TorchNumbers | None = None
     variants: list[VariantVerdict] = field(default_factory=list)
     release: Release | None = None
+    """The last version that became champion."""
+    challenger: Release | None = None
+    """A registered version that did not become champion, or waits for approval."""
     refusal: str | None = None
     """Why the champion was not released."""
     run_ids: dict[str, str] = field(default_factory=dict)
@@ -91,6 +94,7 @@ class SweepState:
             torch=self.torch,
             variants=self.variants,
             release=self.release,
+            challenger=self.challenger,
         )
 
     def written(self) -> dict[str, Any]:

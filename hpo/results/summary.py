@@ -127,6 +127,7 @@ class SweepSummary:
     variants: Sequence[VariantVerdict]
     release: Release | None
     refusal: str | None
+    challenger: Release | None = None
     champion_files: Mapping[str, str] = field(default_factory=dict)
     """Name -> path of what the champion gets wrong."""
 
@@ -179,6 +180,7 @@ def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str]
         variants=stored.variants,
         release=stored.release,
         refusal=stored.refusal,
+        challenger=stored.challenger,
         champion_files=champion_files or {},
     )
 

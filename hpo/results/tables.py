@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hpo.config.objective import Objective
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
-from hpo.results.released import TorchNumbers, VariantVerdict
+from hpo.results.released import ListedVersion, Release, TorchNumbers, VariantVerdict
 from hpo.results.savings import Savings
 from hpo.results.summary import SweepSummary, TrialSummary
 from trainers.protocol.catalog import METRICS
@@ -220,6 +220,29 @@ def _change(judged: VariantVerdict, metric: str, reference: float) -> float:
         return judged.drop if METRICS[metric].direction == "minimize" else -judged.drop
     found = judged.measurement.metrics[metric] if judged.measurement else math.nan
     return (found - reference) / abs(reference) if reference and math.isfinite(found) else 0.0
+
+
+def challenger_line(release: Release) -> str:
+    """What became of a version that is not champion, as the sweep ended."""
+    state = "waits for your approval" if release.decision == "waits" else "did not become the champion"
+    line = f"challenger: {release.uri} version {release.version} ({release.variant}) {state}"
+    return f"{line}; champion: {release.why}" if release.why else line
+
+
+def releases_table(versions: Sequence[ListedVersion]) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows, as given; older versions did not record all of it."""
+    columns = ["model", "version", "alias", "sweep", "trial", "variant", "metric", "MB", "p50 ms", "released (UTC)"]
+    rows = []
+    for v in versions:
+        value = v.metrics.get(v.metric or "")
+        rows.append([
+            v.name, v.version, f"{v.alias or '-'}{' (waits)' * (v.waits and v.alias == 'challenger')}", v.sweep or "-",
+            "-" if v.trial is None else str(v.trial), v.variant or "-",
+            "-" if value is None else f"{v.metric} {value:.4f}",
+            "gone" if v.size_mb is None else f"{v.size_mb:.1f}",
+            "-" if v.latency_p50_ms is None else f"{v.latency_p50_ms:.1f}", v.created[:16].replace("T", " "),
+        ])  # fmt: skip
+    return columns, rows
 
 
 def leaderboard_text(summary: SweepSummary) -> str:

@@ -75,6 +75,13 @@ def delete_unopened(database: Path, study_name: str) -> None:
             optuna.delete_study(study_name=study_name, storage=opened)
 
 
+def delete_sweep(database: Path, name: str) -> None:
+    """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
+    opened = storage(database)
+    for study_name in _revisions(database).get(name, []):
+        optuna.delete_study(study_name=study_name, storage=opened)
+
+
 def _revisions(database: Path) -> dict[str, list[str]]:
     """Sweep -> its Optuna studies, the newest last; only those that were opened to the end."""
     if not usable(database, to_write=False):

@@ -27,11 +27,12 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HostGone, HpoError, RequestFailed, SweepError
 from hpo.executors.base import here
 from hpo.paths import Home
-from hpo.release.challenge import refuse_replacing, refuse_useless
-from hpo.release.registry import Incumbent
+from hpo.release.challenge import refuse_useless
+from hpo.release.ruling import rule_on
+from hpo.release.versions import Version
 from hpo.remedies import way_on
 from hpo.results.champion import Champion
-from hpo.results.released import VariantVerdict
+from hpo.results.released import Release as RegisteredRelease
 from hpo.study.store import storage
 from hpo.tracking.metric_names import LONGEST, safe_name
 from hpo.tracking.mlflow_store import client
@@ -42,7 +43,7 @@ from trainers.host import fake
 from trainers.metrics.constant import constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.codec import to_json
-from trainers.protocol.events import Failed, Measurement
+from trainers.protocol.events import Failed
 from trainers.protocol.requests import Train
 from trainers.runtime.card import Card
 from trainers.runtime.inputs import read_input
@@ -596,23 +597,33 @@ def released(write_yaml, home_with_store):
 
 @slow
 @quiet_mlflow_import
-def test_a_better_release_of_another_sweep_keeps_its_name_until_it_is_to_be_replaced(released, capsys, monkeypatch):
+def test_a_worse_model_or_a_tie_leaves_the_name_to_its_champion_until_a_person_or_the_file_says_so(
+    released, capsys, monkeypatch
+):
     home, _, write = released
     second = write("second", BAD, allow_useless=True)
     ended = run_main(capsys, monkeypatch, home.dir, "sweep", str(second))
     assert ended.code == 3
     told = re.search(
         r"models:/shared@champion stays version 1 of sweep 'first': f1_macro (\S+) on these validation rows, "
-        r"trial 0 has (\S+); to replace it, write promote: \{replace: true\}",
+        r"trial 0 has (\S+): \S+ \(.* on the same 40 rows, p \S+\), worse beyond noise; version 2 is registered",
         ended.err,
     )
     assert float(told[1]) > 0.9 > float(told[2])
     assert client(home).get_model_version_by_alias("shared", "champion").tags["sweep"] == "first"
+    assert client(home).get_model_version_by_alias("shared", "challenger").tags["sweep"] == "second"
+    tie = run_sweep(write("tie", GOOD), home)
+    assert tie.release is None
+    assert "+0.0000 (+0.0000 to +0.0000 on the same 40 rows, p 1), within noise" in tie.refusal
     said = Said()
     shown = run_sweep(write("second", BAD, allow_useless=True, replace=True), home, view=said).to_json()
-    assert shown["release"]["version"] == "2"
-    assert shown["refusal"] is None
-    assert any(line.startswith("replacing version 1 of sweep 'first': f1_macro") for line in said.lines)
+    assert shown["release"]["version"] == "2"  # it is not exported again
+    assert shown["refusal"] is shown["challenger"] is None
+    assert any(line.startswith("version 2 replaces version 1 of sweep 'first': f1_macro") for line in said.lines)
+    aliases = client(home).get_registered_model("shared").aliases
+    assert {name: str(version) for name, version in aliases.items()} == {
+        "champion": "2", "previous": "1", "challenger": "3",
+    }  # fmt: skip
 
 
 @slow
@@ -659,32 +670,29 @@ def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_
 @pytest.mark.parametrize(
     ("task", "base", "told"),
     [
-        ("regression", "0" * 64, "it cannot be compared (it is a model for regression)"),
-        ("chat", "f" * 64, "it cannot be compared (it has another base model, so its tokens differ)"),
+        ("regression", "0" * 64, "(it is a model for regression)"),
+        ("chat", "f" * 64, "(it has another base model, so its tokens differ)"),
     ],
 )
 def test_a_release_that_cannot_be_compared_keeps_its_name(tmp_path, monkeypatch, task, base, told):
     data = {"train": "train.jsonl"}
     mine = "chat" if task == "chat" else "text-classification"
     sweep = Sweep(tmp_path, task=mine, data=data, search_space={}, promote={"name": "shared"})
-    release = tmp_path / "release"
-    release.mkdir()
-    (release / "release.json").write_text(json.dumps(dataclasses.asdict(Card(task, "fp32", (), 32, 0))))
-    (release / "manifest.json").write_text(json.dumps({"sha256": {"base": base}}))
-    old = Incumbent("shared", "7", "other", "")
-    monkeypatch.setattr(Incumbent, "folder", lambda self: release)
-    monkeypatch.setattr("hpo.release.registry.incumbent_of", lambda home, name: old)
-    metric = "perplexity" if task == "chat" else "f1_macro"
-    chosen = VariantVerdict("fp32", Measurement("fp32", {metric: 2.0}, 0.0, 1.0, 1.0, 1.0), 0.0, True, "")
-    champion = Champion(3, 2.0, {metric: 2.0}, {}, "run")
+    folder = tmp_path / "release"
+    folder.mkdir()
+    (folder / "release.json").write_text(json.dumps(dataclasses.asdict(Card(task, "fp32", (), 32, 0))))
+    (folder / "manifest.json").write_text(json.dumps({"sha256": {"base": base}}))
+    old = Version("shared", "7", "other", "")
+    monkeypatch.setattr(Version, "folder", lambda self: folder)
+    monkeypatch.setattr("hpo.release.ruling.version_of", lambda home, name, version: old)
+    release = RegisteredRelease("shared", "8", "", "fp32", 3, "run")
     running = sweep.running()
-    refusal = refuse_replacing(running, champion, chosen)
-    assert refusal.startswith(f"models:/shared@champion stays version 7 of sweep 'other': {told}; trial 3 has {metric}")
+    ruling = rule_on(running, release, old)
+    assert ruling.decision == "refused"
+    assert ruling.why == f"version 7 of sweep 'other': version 8 cannot be compared with it {told}"
     wanted = dataclasses.replace(running.config.promote, replace=True)
     specs = dataclasses.replace(running.specs, config=dataclasses.replace(running.config, promote=wanted))
-    again = dataclasses.replace(running, specs=specs)
-    assert refuse_replacing(again, champion, chosen) is None
-    assert sweep.said.lines[-1].startswith("replacing version 7 of sweep 'other': it cannot be compared")
+    assert rule_on(dataclasses.replace(running, specs=specs), release, old).decision == "champion"
 
 
 @pytest.mark.parametrize(

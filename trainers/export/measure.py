@@ -34,12 +34,13 @@ def measure(
     threads: int | None = None,
     latency_calls: int = LATENCY_CALLS,
     labels: Sequence[str] | None = None,
+    rows_file: Path | None = None,
 ) -> dict[str, float]:
     """Measure the release in `folder` on `rows`, a JSONL file as the tasks' `measure_row` writes it.
 
     `reference` is a .npy file with torch's logits: [texts, labels] of the first rows, or [tokens, vocabulary or tags]
     of the first rows' tokens one after the other, which may end within a row. `labels` are the label names of the rows
-    where they come from another sweep; labels are then matched by name.
+    where they come from another sweep; labels are then matched by name. Per-row results are written to `rows_file`.
 
     Returns `size_mb`, `load_seconds`, the task's metrics, and for one text `latency_p50_ms` and `latency_p95_ms`; for a
     generative model the latency is that of the first row's prefill, and there is `tokens_per_second`. With a reference
@@ -54,6 +55,10 @@ def measure(
     if reference is not None:
         numbers["max_logit_diff"] = variant.answers.max_logit_diff(np.load(reference, allow_pickle=False))
     results = variant.answers.results(range(variant.rows))
+    if rows_file is not None:
+        from trainers.training.evaluation import save_rows  # late: it imports torch, which measuring does without
+
+        save_rows(results, rows_file)
     return numbers | ROW_RESULTS[variant.card.task].metrics(results, variant.card.labels)
 
 

@@ -146,7 +146,10 @@ def measure_variant(request: Measure) -> Measurement:
     """
     folder = Path(request.dir, request.variant)
     reference = Path(request.dir, REFERENCE) if request.labels is None else None
-    numbers = measure(folder, Path(request.rows), reference, threads=request.threads, labels=request.labels)
+    rows_file = None if request.rows_file is None else Path(request.rows_file)
+    numbers = measure(
+        folder, Path(request.rows), reference, threads=request.threads, labels=request.labels, rows_file=rows_file
+    )
     own = ("size_mb", "load_seconds", "latency_p50_ms", "latency_p95_ms", "max_logit_diff", "tokens_per_second")
     return Measurement(
         variant=request.variant,

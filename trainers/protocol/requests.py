@@ -135,6 +135,8 @@ class Measure:
     labels: list[str] | None = None
     """Names of the rows' labels, where the release is of another sweep: its own are matched by name, and there are no
     logits of torch's to compare with."""
+    rows_file: str | None = None
+    """Where per-row results go, as .npy (see `trainers/metrics/table.py`), with the release's own label numbers."""
 
 
 @dataclass(frozen=True)

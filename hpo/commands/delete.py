@@ -1,0 +1,83 @@
+"""`hpo delete`: a released version, all versions of a name, or a sweep, with their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpo.commands.aliases import split_name
+from hpo.errors import UsageError
+from hpo.garbage import discard
+from hpo.lock import is_locked, remove_unheld, sweep_lock
+from hpo.paths import Home
+from hpo.quoting import listed
+from hpo.release.deletion import chosen_versions, delete_versions, in_use, with_alias
+from hpo.release.versions import Version, versions_of
+from hpo.sqlite import usable
+from hpo.study.store import delete_sweep, study_names, view_study
+from hpo.tracking.mlflow_deletion import delete_for_good, runs_of
+
+
+def delete_release(home: Home, given: str, *, force: bool = False) -> str:
+    """Delete all versions of `NAME`, or the one of `NAME/VERSION`; returns what to say.
+
+    Raises `UsageError` for one that does not exist and, without `force`, for a champion or a previous champion.
+    """
+    name, version = split_name(given)
+    chosen = chosen_versions(home, name, version)
+    if (used := in_use(home, chosen)) and not force:
+        raise UsageError(f"{listed(used)}: nothing was deleted; --force deletes it too")
+    delete_versions(home, chosen)
+    return f"deleted {_count(len(chosen), 'version')} of {name!r}"
+
+
+def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
+    """Delete a sweep: its released versions, MLflow runs, study and files; returns what to say.
+
+    After a kill, the same command continues. Raises `UsageError` for one that does not exist or runs and, without
+    `force`, for one that a release or another sweep needs.
+    """
+    paths = home.sweep(name)
+    names = study_names(home.studies_db)
+    if name not in names and not paths.dir.exists():
+        known = f"there are: {listed(names)}" if names else "there are none yet"
+        raise UsageError(f"no sweep {name!r}; {known}")
+    if is_locked(paths.lock):
+        raise UsageError(f"sweep {name!r} is running: nothing was deleted; hpo stop {name} stops it")
+    with sweep_lock(paths.lock):
+        has_store = usable(home.mlflow_db)
+        versions = [v for v in versions_of(home) if v.sweep == name] if has_store else []
+        if not force:
+            _refuse_needed(home, name, versions, names)
+        delete_versions(home, versions)
+        run_ids = runs_of(home, name) if has_store else []
+        delete_for_good(home, run_ids)
+        discard(home.events(name, 0).parent)
+        for entry in paths.dir.iterdir():
+            if entry != paths.lock:
+                discard(entry)
+        delete_sweep(home.studies_db, name)
+    remove_unheld(paths.lock)
+    return f"deleted sweep {name!r}: {_count(len(run_ids), 'run')}, {_count(len(versions), 'released version')}"
+
+
+def _refuse_needed(home: Home, name: str, versions: Sequence[Version], names: Sequence[str]) -> None:
+    """Raises `UsageError` where a released version has an alias, or another sweep has taken over trials."""
+    if held := [f"version {v.version} of {v.name!r}" for v in with_alias(home, versions)]:
+        raise UsageError(
+            f"sweep {name!r} has released {listed(held)}, which has an alias (hpo releases): nothing was "
+            "deleted; --force deletes the sweep with its releases"
+        )
+    heirs = [other for other in names if other != name and _has_taken_from(home, other, name)]
+    if heirs:
+        raise UsageError(
+            f"sweep {name!r} has trained trials that {listed(heirs)} took over: nothing was deleted; --force deletes it"
+        )
+
+
+def _has_taken_from(home: Home, other: str, name: str) -> bool:
+    records = view_study(home.studies_db, other).records
+    return any((record.reused_from or "").startswith(f"{name}/") for record in records)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

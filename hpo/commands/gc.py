@@ -1,0 +1,155 @@
+"""`hpo gc`: frees what no sweep, no alias and no person needs any more, and says how much of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hpo.garbage import Garbage, discard, half_deleted, size_of
+from hpo.lock import is_locked, sweep_lock
+from hpo.paths import Home
+from hpo.release.deletion import delete_versions, files_of, registered_folders
+from hpo.release.deletion import with_alias as versions_with_alias
+from hpo.release.versions import versions_of
+from hpo.results.needed import is_finished, needed_trainings, starting_points
+from hpo.results.records import StudySnapshot, TrialRecord
+from hpo.sqlite import usable
+from hpo.study.store import study_names, view_study
+from hpo.terminal import ProgressView
+from hpo.tracking.mlflow_deletion import delete_for_good, deleted_runs, run_folder
+
+LOSERS = "adapters and checkpoints of losing trials"
+VARIANTS = "ONNX variants that were not released"
+PREPARED = "prepared data that no sweep uses"
+DELETED_RUNS = "runs deleted in MLflow"
+RELEASES = "releases without an alias"
+CUT_SHORT = "files of deletions and releases that were cut short"
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What was freed of one kind, or would be."""
+
+    kind: str
+    count: int
+    size_bytes: int
+
+
+def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]:
+    """Free what nobody needs, or only say how much there is; with `releases` also versions without an alias.
+
+    Running sweeps keep everything, and no finished one can start meanwhile. After a kill, the next call frees the rest.
+    Raises `HpoError` where a sweep cannot be read: nobody knows what it needs.
+    """
+    names = study_names(home.studies_db)
+    running = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)}
+    with ExitStack() as locks:
+        if not dry_run:
+            for name in names:
+                if name not in running and home.sweep(name).lock.exists():
+                    locks.enter_context(sweep_lock(home.sweep(name).lock))
+        sweeps = [view_study(home.studies_db, name) for name in names]
+        found = [garbage for garbage in _all_garbage(home, sweeps, running, releases=releases) if garbage.size_bytes]
+        for garbage in [] if dry_run else found:
+            garbage.free()
+    kinds = dict.fromkeys(garbage.kind for garbage in found)
+    return [_freed(kind, [garbage for garbage in found if garbage.kind == kind]) for kind in kinds]
+
+
+def show_freed(view: ProgressView, freed: Sequence[Freed], *, dry_run: bool) -> None:
+    """Show how much of each kind was freed, or would be."""
+    if not freed:
+        view.say("nothing to free")
+        return
+    rows = [[kind.kind, f"{kind.count:,}", f"{kind.size_bytes / 1e6:,.1f}"] for kind in freed]
+    view.table("to be freed" if dry_run else "freed", ["kind", "items", "MB"], rows)
+    total = sum(kind.size_bytes for kind in freed) / 1e6
+    view.say(f"{total:,.1f} MB would be freed: hpo gc frees it" if dry_run else f"{total:,.1f} MB freed")
+
+
+def _all_garbage(
+    home: Home, sweeps: Sequence[StudySnapshot], running: set[str], *, releases: bool
+) -> Iterator[Garbage]:
+    yield from _cut_short(home, is_quiet=not running)
+    yield from _of_trials(home, sweeps, running)
+    yield from _prepared_data(home, sweeps, running)
+    if usable(home.mlflow_db):
+        if releases:
+            yield from _releases(home)
+        yield from _deleted_runs(home, running)
+
+
+def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
+    """What finished sweeps keep of trials that nobody needs, and their variants beside the released one."""
+    needed, starts = needed_trainings(sweeps), starting_points(sweeps)
+    for view in sweeps:
+        if not is_finished(view) or view.name in running:
+            continue
+        yield _of_files(VARIANTS, [home.sweep(view.name).release])
+        for record in view.records:
+            files = _heavy_files(home, view.name, record)
+            is_start = any(file in (start, *start.parents) for file in files for start in starts)
+            if (view.name, record.number) not in needed and not is_start:
+                yield _of_files(LOSERS, files)
+
+
+def _heavy_files(home: Home, sweep: str, record: TrialRecord) -> list[Path]:
+    """A trial's adapter, here and in MLflow, its checkpoints and per-row results; its numbers stay."""
+    paths = home.sweep(sweep).trial(record.number)
+    copies = [run_folder(home, record.run_id) / "artifacts" / "adapter"] if record.run_id else []
+    return [paths.adapter, *copies, paths.checkpoints, paths.rows(0).parent]
+
+
+def _prepared_data(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
+    """Tokenized data; a sweep that has just started has not written down yet which it uses."""
+    if running - {view.name for view in sweeps}:
+        return
+    used = {Path(view.state.data.tokens_dir).name for view in sweeps if view.state.data}
+    for folder in sorted(home.tokens.glob("*")):
+        if folder.name not in used:
+            yield _of_files(PREPARED, [folder])
+
+
+def _deleted_runs(home: Home, running: set[str]) -> Iterator[Garbage]:
+    """Runs that a person deleted in MLflow, unless a registered version has its files there."""
+    held = {version.run_id for version in versions_of(home)}
+    for run_id, sweep in deleted_runs(home).items():
+        if run_id not in held and sweep not in running:
+            size = max(1, size_of([run_folder(home, run_id)]))  # a record without files goes too
+            yield Garbage(DELETED_RUNS, size, partial(delete_for_good, home, [run_id]))
+
+
+def _releases(home: Home) -> Iterator[Garbage]:
+    versions = versions_of(home)
+    kept = {(v.name, v.version) for v in versions_with_alias(home, versions)}
+    for version in versions:
+        if (version.name, version.version) not in kept:
+            folder = files_of(home, version)
+            size = max(1, size_of([folder] if folder else []))
+            yield Garbage(RELEASES, size, partial(delete_versions, home, [version]))
+
+
+def _cut_short(home: Home, *, is_quiet: bool) -> Iterator[Garbage]:
+    """What kills left: folders half deleted and, while no sweep can be releasing, models without a version."""
+    for path in half_deleted(home.dir):
+        yield _of_files(CUT_SHORT, [path])
+    if is_quiet and usable(home.mlflow_db):
+        registered = registered_folders(home)
+        for model in sorted(home.artifacts.glob("*/artifacts/model-????????")):
+            if model.resolve() not in registered:
+                yield _of_files(CUT_SHORT, [model])
+
+
+def _of_files(kind: str, paths: Sequence[Path]) -> Garbage:
+    def free() -> None:
+        for path in paths:
+            discard(path)
+
+    return Garbage(kind, size_of(paths), free)
+
+
+def _freed(kind: str, garbage: Sequence[Garbage]) -> Freed:
+    return Freed(kind, len(garbage), sum(each.size_bytes for each in garbage))

@@ -1,0 +1,213 @@
+"""`hpo gc` on real studies, a real MLflow store and real files: what it frees, what it keeps, and kills in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from hpo.commands.gc import CUT_SHORT, DELETED_RUNS, LOSERS, PREPARED, RELEASES, VARIANTS, collect_garbage
+from hpo.garbage import discard, size_of
+from hpo.lock import sweep_lock
+from hpo.paths import Home
+from hpo.release.aliases import seats
+from hpo.release.versions import versions_of
+from hpo.study.store import view_study
+from hpo.tracking.mlflow_deletion import deleted_runs, runs_of
+from hpo.tracking.mlflow_store import client
+from tests.brought.test_stores import run_main, swept
+from tests.hpo.builders import Killed
+from tests.hpo.release.rivals import registered
+
+
+@pytest.fixture
+def swept_home(tmp_path, home_with_store):
+    """A finished sweep of three trials, with adapters in their folders and in MLflow."""
+    home = Home(home_with_store)
+    swept(tmp_path, home.dir, search_strategy={"type": "random", "num_trials": 3})
+    for number in range(3):
+        fill(home, number)
+    return home
+
+
+def fill(home, number, sweep="sweep"):
+    """What a real trainer would have written."""
+    for path in heavy(home, number, sweep):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "adapter_model.safetensors").write_bytes(b"x" * 1000)
+
+
+def heavy(home, number, sweep="sweep"):
+    record = next(r for r in view_study(home.studies_db, sweep).records if r.number == number)
+    paths = home.sweep(sweep).trial(number)
+    return [paths.adapter, home.artifacts / record.run_id / "artifacts" / "adapter", paths.checkpoints]
+
+
+def champion_of(home, sweep="sweep"):
+    best = max(view_study(home.studies_db, sweep).records, key=lambda r: r.result.value)
+    return best.number
+
+
+def freed(home, dry_run=False, releases=False):
+    return {kind.kind: kind for kind in collect_garbage(home, dry_run=dry_run, releases=releases)}
+
+
+def test_losers_lose_their_adapters_and_the_sweep_goes_on(swept_home, tmp_path, capsys, monkeypatch):
+    home, champion = swept_home, champion_of(swept_home)
+    losers = {0, 1, 2} - {champion}
+    before = size_of([home.dir])
+    planned = freed(home, dry_run=True)
+    assert size_of([home.dir]) == before
+    assert set(planned) == {LOSERS}
+    assert planned[LOSERS].count == 2
+    assert freed(home) == planned
+    assert before - size_of([home.dir]) == planned[LOSERS].size_bytes > 6000
+    assert all(path.exists() for path in heavy(home, champion))
+    assert not [path for number in losers for path in heavy(home, number) if path.exists()]
+    assert not freed(home)
+    assert run_main(capsys, monkeypatch, home.dir, "gc").out == "nothing to free\n"
+
+    _, shown = swept(tmp_path, home.dir, search_strategy={"type": "random", "num_trials": 4})
+    assert [trial["state"] for trial in shown["trials"]] == ["complete"] * 4
+    assert shown["trials"][champion]["attempts"] == []
+
+
+def test_a_running_or_unfinished_sweep_keeps_everything(swept_home):
+    with sweep_lock(swept_home.sweep("sweep").lock):
+        assert not freed(swept_home)
+    from hpo.study.store import storage
+
+    store = storage(swept_home.studies_db)
+    (study,) = store.get_all_studies()
+    store.set_study_user_attr(study._study_id, "state", "interrupted")
+    assert not freed(swept_home)
+
+
+def test_finalists_and_what_another_sweep_took_over_are_kept(swept_home, tmp_path):
+    home, champion = swept_home, champion_of(swept_home)
+    strategy = {"type": "random", "num_trials": 3, "warm_start": ["sweep"]}
+    swept(tmp_path, home.dir, name="heir", search_strategy=strategy, finalists={"top": 2, "seeds": 2})
+    contestants = {c.trial for c in view_study(home.studies_db, "heir").state.finalists.contestants}
+    records = {r.number: r.reused_from for r in view_study(home.studies_db, "heir").records}
+    taken_over = [records[trial] for trial in contestants if records[trial]]
+    assert taken_over
+    kept = {champion} | {int(origin.split("/")[1]) for origin in taken_over}
+    freed(home)
+    for number in range(3):
+        assert all(path.exists() for path in heavy(home, number)) == (number in kept)
+    assert len(list(home.sweep("heir").dir.glob("finalists/*/result.json"))) >= 2
+
+
+def test_an_adapter_that_another_sweep_started_from_is_kept(swept_home, tmp_path, monkeypatch):
+    home = swept_home
+    loser = next(number for number in range(3) if number != champion_of(home))
+    monkeypatch.setattr("hpo.commands.gc.starting_points", lambda sweeps: [heavy(home, loser)[0]])
+    assert freed(home)[LOSERS].count == 1
+    assert heavy(home, loser)[0].exists()
+
+
+def test_prepared_data_and_variants_that_nobody_needs(swept_home):
+    home = swept_home
+    for folder in (home.tokens / "unused", home.sweep("sweep").release / "int8"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x" * 500)
+    starting = home.sweep("starting")
+    starting.dir.mkdir()
+    with sweep_lock(starting.lock):  # it has not written down yet what it uses
+        assert PREPARED not in freed(home, dry_run=True)
+    found = freed(home)
+    assert (found[PREPARED].size_bytes, found[VARIANTS].size_bytes) == (500, 500)
+    assert not (home.tokens / "unused").exists()
+    assert not home.sweep("sweep").release.exists()
+
+
+def test_what_was_deleted_in_mlflow_is_gone_for_good_but_for_what_a_release_needs(swept_home, tmp_path):
+    home, store = swept_home, client(swept_home)
+    release = registered(home, "other", 0.9)
+    runs = [r.run_id for r in view_study(home.studies_db, "sweep").records]
+    for run_id in (*runs[:2], release.run_id):
+        store.delete_run(run_id)
+    assert freed(home)[DELETED_RUNS].count == 2
+    assert set(deleted_runs(home)) == {release.run_id}
+    assert not (home.artifacts / runs[0]).exists()
+    assert versions_of(home, "shared")[0].has_files()
+    said, _ = swept(tmp_path, home.dir, search_strategy={"type": "random", "num_trials": 3})
+    assert any("2 runs had been deleted and are written again" in line for line in said)
+    assert len(runs_of(home, "sweep")) == 4
+
+
+def test_releases_without_an_alias_go_only_where_that_is_asked_for(home_with_store, capsys, monkeypatch):
+    home = Home(home_with_store)
+    for quality in (0.8, 0.9, 0.95, 0.96):
+        registered(home, "first", quality)
+    with seats(home, "shared") as held:
+        held.crown("2")
+        held.crown("3")
+        held.challenge("4", waits=True)
+    folder = versions_of(home)[-1].folder()
+    orphan = folder.parents[2] / "model-00000000"
+    shutil.copytree(folder.parents[1], orphan)
+    assert set(freed(home)) == {CUT_SHORT}
+    assert not orphan.exists()
+    shown = run_main(capsys, monkeypatch, home.dir, "gc", "--releases", "--dry-run").out
+    assert RELEASES in shown
+    assert "would be freed: hpo gc frees it" in shown
+    said = run_main(capsys, monkeypatch, home.dir, "gc", "--releases", "--json")
+    assert [(kind["kind"], kind["count"]) for kind in json.loads(said.out)] == [(RELEASES, 1)]
+    assert not folder.exists()
+    assert [version.version for version in versions_of(home)] == ["4", "3", "2"]
+
+
+def test_an_empty_home_has_nothing_to_free(tmp_path, capsys, monkeypatch):
+    assert run_main(capsys, monkeypatch, tmp_path / "new", "gc").out == "nothing to free\n"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("step", range(0, 12, 2))
+def test_after_a_kill_the_next_call_frees_the_rest(swept_home, monkeypatch, step):
+    home, calls = swept_home, 0
+    client(home).delete_run(view_study(home.studies_db, "sweep").records[0].run_id)
+    registered(home, "other", 0.9)
+    expected = freed(home, dry_run=True, releases=True)
+    assert set(expected) == {LOSERS, DELETED_RUNS, RELEASES}
+
+    def dying(real):
+        def call(*arguments, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls > step:
+                raise Killed
+            return real(*arguments, **keywords)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.rename", dying(type(home.dir).rename))
+        patch.setattr("hpo.garbage.shutil.rmtree", dying(shutil.rmtree))
+        with pytest.raises(Killed):
+            collect_garbage(home, dry_run=False, releases=True)
+    freed(home, releases=True)
+    assert not freed(home, dry_run=True, releases=True)
+    assert not deleted_runs(home)
+    assert not versions_of(home)
+    assert not list(home.dir.rglob("*.deleted"))
+    champion = champion_of(home)
+    assert heavy(home, champion)[0].exists()
+    assert [path for n in range(3) if n != champion for path in heavy(home, n)[::2] if path.exists()] == []
+
+
+def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "adapter"
+    for attempt in range(2):
+        folder.mkdir()
+        (folder / "weights").write_text("x")
+        with monkeypatch.context() as patch:
+            patch.setattr("hpo.garbage.shutil.rmtree", lambda path: (_ for _ in ()).throw(Killed))
+            if attempt == 0:
+                with pytest.raises(Killed):
+                    discard(folder)
+        assert folder.exists() == bool(attempt)
+    discard(folder)
+    discard(folder)
+    assert list(tmp_path.iterdir()) == []
