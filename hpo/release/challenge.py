@@ -18,7 +18,7 @@ from trainers.metrics.constant import ANSWERS, constant_rows
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Measurement
 from trainers.protocol.requests import Measure
-from trainers.runtime.card import GENERATIVE, Card, ReleaseError
+from trainers.runtime.card import GENERATIVE, REWRITING, Card, ReleaseError
 
 
 def refuse_useless(sweep: SweepContext, champion: Champion) -> str | None:
@@ -87,7 +87,7 @@ def _metrics_of_release(sweep: SweepContext, folder: Path) -> dict[str, float]:
     card = Card.read(folder)
     if card.task != sweep.config.task:
         raise HpoError(f"it is a model for {card.task}")
-    if card.task in GENERATIVE and _base_of(folder) != sweep.inspection.model_fingerprint:
+    if card.task in (*GENERATIVE, REWRITING) and _base_of(folder) != sweep.inspection.model_fingerprint:
         raise HpoError("it has another base model, so its tokens differ")
     return _metrics(sweep, folder)
 

@@ -16,7 +16,15 @@ _INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_i
 
 
 class Encoder(Release):
-    """What classifiers of texts and of words have in common."""
+    """What classifiers of texts and of words, and embeddings, have in common."""
+
+    output = "logits"
+    """The name of the graph's output."""
+
+    @property
+    def _width(self) -> int | None:
+        """The size of the output's last axis; None where it may have any."""
+        return max(1, len(self.card.labels))
 
     @cached_property
     def _names(self) -> list[str]:
@@ -36,10 +44,10 @@ class Encoder(Release):
 
     def misfit(self) -> str | None:
         outputs = {value.name: value.shape for value in self.session.get_outputs()}
-        if "logits" not in outputs:
-            return f"has no output 'logits', only {', '.join(outputs)}"
-        if outputs["logits"][-1] != max(1, len(self.card.labels)):
-            return f"gives logits of shape {outputs['logits']}, but there are {len(self.card.labels)} labels"
+        if self.output not in outputs:
+            return f"has no output '{self.output}', only {', '.join(outputs)}"
+        if self._width is not None and outputs[self.output][-1] != self._width:
+            return f"gives {self.output} of shape {outputs[self.output]}, but there are {len(self.card.labels)} labels"
         return unknown_inputs([name for name in self._names if name not in _INPUTS])
 
 
