@@ -42,7 +42,12 @@ from trainers.export.quiet import quiet
 from trainers.export.release import GRAPH
 
 _BLOCK = 32
-_LAYER = re.compile(r"/layers\.(\d+)/")
+_LAYER = re.compile(r"[/.](?:layers|h)\.(\d+)[/.]")
+"""The number of a layer in the name of a product (the builder's) or of its weight (a traced one's)."""
+_VALUE_AND_DOWN = (
+    "qkv_proj", "v_proj", "down_proj", "attn.c_attn", "mlp.c_proj", "query_key_value", "dense_4h_to_h", "fc2",
+)  # fmt: skip
+"""Names of value and down projections, of all families."""
 
 
 BlockVariant = Literal["int8", "int4"]
@@ -53,10 +58,10 @@ def quantize(fp32_dir: Path, out_dir: Path, variant: BlockVariant, graphs: Seque
     for name in graphs:
         model = onnx.load(fp32_dir / name)
         weights = {tensor.name for tensor in model.graph.initializer}
-        products = [n.name for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in weights]
-        layers = 1 + max((int(found[1]) for product in products if (found := _LAYER.search(product))), default=0)
-        eight = [product for product in products if variant == "int8" or _is_sensitive(product, layers)]
-        four = set(products) - set(eight)
+        products = [n for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in weights]
+        layers = 1 + max((layer for node in products if (layer := _layer_of(node)) is not None), default=0)
+        eight = [node.name for node in products if variant == "int8" or _is_sensitive(node, layers)]
+        four = {node.name for node in products} - set(eight)
         with quiet():
             if four:
                 model = _quantized(model, 4, leave=eight)
@@ -86,15 +91,20 @@ def lookup_of(graph: onnx.GraphProto) -> onnx.NodeProto | None:
     return next((n for n in graph.node if n.op_type == "Gather" and is_of_ids(n.input[1])), None)
 
 
-def _is_sensitive(name: str, layers: int) -> bool:
+def _is_sensitive(node: onnx.NodeProto, layers: int) -> bool:
     """Whether a product loses much precision in 4 bits: the head, and the value and down projections of the first and
-    last eighth of the layers and every third between (llama.cpp's rule for mixed k-quants, `use_more_bits`)."""
-    found = _LAYER.search(name)
-    if found is None:
+    last eighth of the layers and every third between (llama.cpp's rule for mixed k-quants, `use_more_bits`). So does
+    one whose layer is not known, because tracing has packed its weight with others."""
+    layer = _layer_of(node)
+    if layer is None:
         return True
-    layer = int(found[1])
     more_bits = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
-    return more_bits and any(part in name for part in ("qkv_proj", "v_proj", "down_proj"))
+    return more_bits and any(part in f"{node.name} {node.input[1]}" for part in _VALUE_AND_DOWN)
+
+
+def _layer_of(node: onnx.NodeProto) -> int | None:
+    found = _LAYER.search(f"{node.name} {node.input[1]}")
+    return int(found[1]) if found else None
 
 
 def _quantized(model: onnx.ModelProto, bits: int, leave: list[str]) -> onnx.ModelProto:
@@ -154,10 +164,11 @@ def _quantize_embedding(model: onnx.ModelProto) -> None:
     nodes = [node for n in graph.node if n is not turned for node in ((flat, gather) if n is lookup else (n,))]
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop_unused_weights(graph)
+    drop_unused_weights(graph)
 
 
-def _drop_unused_weights(graph: onnx.GraphProto) -> None:
+def drop_unused_weights(graph: onnx.GraphProto) -> None:
+    """Remove the weights that no node reads."""
     used = {value for node in graph.node for value in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
 from transformers import DynamicCache
 
-from trainers.export.blocks import lookup_of, save
+from trainers.export.tidy import tidy
 from trainers.export.tracing import DYNAMIC, trace
 from trainers.tasks.next_token import has_learned_prompt
 
@@ -110,49 +108,3 @@ def export_with_cache(model: Any, path: Path) -> None:
     inputs = {"input_ids": ids[:, 5:].clone(), "attention_mask": mask, "past_key_values": past}
     trace(module, inputs, {"input_ids": TOKENS, "attention_mask": TOKENS, "past_key_values": axes_of(past)}, path)
     tidy(path)
-
-
-def tidy(path: Path) -> None:
-    """Make a traced graph such as the quantizer knows: products as MatMul, and weights that are the same ones once."""
-    model = onnx.load(path)
-    _as_products(model.graph)
-    _share_head(model.graph)
-    save(model, path)
-
-
-def _as_products(graph: onnx.GraphProto) -> None:
-    """GPT-2's transposed layers are traced as Gemm."""
-    nodes = []
-    for node in graph.node:
-        flags = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        is_plain = (
-            not flags.get("transA")
-            and not flags.get("transB")
-            and {flags.get(n, 1.0) for n in ("alpha", "beta")} == {1.0}
-        )
-        if node.op_type != "Gemm" or not is_plain or len(node.input) < 3:
-            nodes.append(node)
-            continue
-        product = f"{node.output[0]}_product"
-        nodes.append(onnx.helper.make_node("MatMul", node.input[:2], [product], f"{node.name}_product"))
-        nodes.append(onnx.helper.make_node("Add", [product, node.input[2]], node.output, f"{node.name}_bias"))
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _share_head(graph: onnx.GraphProto) -> None:
-    """Look tokens up in the head's weight where it is the embedding transposed: tracing writes both."""
-    lookup, weights = lookup_of(graph), {tensor.name: tensor for tensor in graph.initializer}
-    if lookup is None or lookup.input[0] not in weights:
-        return
-    embedding = weights[lookup.input[0]]
-    values = onnx.numpy_helper.to_array(embedding)
-    for node in graph.node:
-        head = weights.get(node.input[1]) if node.op_type == "MatMul" else None
-        if head is not None and np.array_equal(onnx.numpy_helper.to_array(head).T, values):
-            name = embedding.name
-            graph.initializer.remove(embedding)
-            graph.node.insert(
-                0, onnx.helper.make_node("Transpose", [head.name], [name], "shared_embedding", perm=[1, 0])
-            )
-            return

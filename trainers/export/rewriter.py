@@ -15,9 +15,10 @@ import torch
 from transformers import EncoderDecoderCache
 
 from trainers.export.blocks import quantize
-from trainers.export.cached import TOKENS, Tensors, axes_of, cache_of, tensors_of, tidy
+from trainers.export.cached import TOKENS, Tensors, axes_of, cache_of, tensors_of
 from trainers.export.parity import compare, random_rows, session_of
 from trainers.export.release import ENCODER, GRAPH, ExportError
+from trainers.export.tidy import tidy
 from trainers.export.tracing import first_line, trace
 from trainers.runtime.cache import AppendedCache
 from trainers.runtime.rewrite import read_text

@@ -47,7 +47,7 @@ class Route:
 
 ROUTES = (
     Route("builder", GENERATIVE, ("fp32", "int8", "int4"), _BUILT),
-    Route("traced decoder", GENERATIVE, ("fp32", "int8"), _TRACED, ("adapter", "prompt", "prefix"), True),
+    Route("traced decoder", GENERATIVE, ("fp32", "int8", "int4"), _TRACED, ("adapter", "prompt", "prefix"), True),
     Route("traced encoder", CLASSIFYING, ("fp32", "int8"), None, ("adapter",)),
     Route("traced embedding", (SIMILARITY,), ("fp32", "int8"), None, ("adapter",)),
     Route("traced encoder-decoder", (REWRITING,), ("fp32", "int8"), _REWRITING, ("adapter",), True),

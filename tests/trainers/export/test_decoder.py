@@ -89,7 +89,11 @@ def tiny_gpt2():
     """Two layers of transposed products, with tied embeddings, whose next token is not always the same."""
     torch.manual_seed(0)
     sizes = {"vocab_size": len(chat_tokenizer()), "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
-    return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.2, bos_token_id=0, eos_token_id=1)).eval()
+    model = GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.2, bos_token_id=0, eos_token_id=1)).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # of zeros none would be traced
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 def test_gpt2_is_traced_with_a_cache_that_grows(tmp_path):
@@ -109,8 +113,18 @@ def test_gpt2_is_traced_with_a_cache_that_grows(tmp_path):
     graph = onnx.load(tmp_path / "fp32/model.onnx", load_external_data=False).graph
     vocabulary = [tensor.name for tensor in graph.initializer if len(tokenizer) in tensor.dims]
     assert len(vocabulary) == 1, "the head and the embedding are one weight"
-    with pytest.raises(ExportError, match="the route 'traced decoder' makes fp32, int8"):
-        quantize_decoder(tmp_path / "fp32", tmp_path / "int4", "int4", TRACED)
+    quantize_decoder(tmp_path / "fp32", tmp_path / "int4", "int4", TRACED)
+    int4 = Release.load(release(model, tokenizer, tmp_path / "int4", cache="appended"), threads=1)
+    assert (int4.token_logits(IDS).argmax(axis=-1) == expected.argmax(axis=-1)).mean() >= 0.5
+    bits = [
+        onnx.helper.get_attribute_value(attribute)
+        for node in onnx.load(tmp_path / "int4/model.onnx", load_external_data=False).graph.node
+        for attribute in node.attribute
+        if node.op_type == "MatMulNBits" and attribute.name == "bits"
+    ]
+    assert sorted(bits) == [4] * 6 + [8] * 3, "the head, and value and down projections of one layer, stay in 8 bits"
+    with pytest.raises(ExportError, match="the route 'traced decoder' makes fp32, int8, int4"):
+        quantize_decoder(tmp_path / "fp32", tmp_path / "fp16", "fp16", TRACED)
 
 
 def test_the_next_route_is_taken_where_a_graph_is_wrong(tmp_path, monkeypatch):
