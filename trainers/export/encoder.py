@@ -30,14 +30,20 @@ comparison:
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
+from trainers.export.parity import check_texts, random_rows
 from trainers.export.release import GRAPH, ExportError
 from trainers.export.tracing import first_line, trace
+from trainers.model.source import positions_of
 from trainers.tasks.text_similarity import embeddings
 
 EncoderVariant = Literal["fp32", "int8"]
@@ -86,11 +92,39 @@ def _export(
     try:
         model.set_attn_implementation(_attention(model, variant))
         trace(module, inputs, None, out_dir / GRAPH, quantizer)
+        if variant == "fp32":
+            pad = model.config.pad_token_id or 0
+            check_texts(out_dir, partial(_output, module, inputs.keys()), _random_rows(model), pad)
+    except ExportError as error:
+        for file in out_dir.iterdir():
+            file.unlink()
+        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {error}") from error
     except Exception as error:  # the tracer raises whatever the model's own code raises
         raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {first_line(error)}") from error
     finally:
         model.set_attn_implementation(attention)
         model.train(was_training)
+
+
+def _random_rows(model: Any) -> list[list[int]]:
+    """Rows of random tokens; an encoder-decoder judges a text at its end, and there is one."""
+    rows = [row[: positions_of(model)] for row in random_rows(int(model.get_input_embeddings().weight.shape[0]))]
+    if not model.config.is_encoder_decoder:
+        return rows
+    end = model.config.eos_token_id
+    return [[*(token for token in row[:-1] if token != end), end] for row in rows]
+
+
+def _output(
+    module: torch.nn.Module, names: Collection[str], ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Torch's logits or embeddings."""
+    tokens = torch.from_numpy(ids)
+    given = {"input_ids": tokens, "attention_mask": torch.from_numpy(mask), "token_type_ids": torch.zeros_like(tokens)}
+    with torch.inference_mode():
+        output = next(iter(module(**{name: given[name] for name in names}).values()))
+    values: npt.NDArray[np.float32] = output.numpy()
+    return values
 
 
 def _attention(model: Any, variant: EncoderVariant) -> str:

@@ -1,4 +1,4 @@
-"""Whether a graph that writes has torch's logits: random rows, alone and padded, at once and with a cache."""
+"""Whether a graph has torch's numbers: random rows, alone and padded, at once and with a cache."""
 
 from __future__ import annotations
 
@@ -38,6 +38,30 @@ def check_parity(
     compare(_run_in_two(session, rows[-1]), wanted[-1][len(rows[-1]) // 2 :], "the second half of a row, with a cache")
 
 
+def check_texts(
+    folder: Path, torch_output: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Logits],
+    rows: Sequence[list[int]], pad: int,
+) -> None:  # fmt: skip
+    """Compare the graph in `folder`, which reads whole texts, with torch: rows alone, and padded on the right.
+
+    `torch_output` gives the output for token ids and a mask, both [rows, tokens]. Raises `ExportError` with the largest
+    difference.
+    """
+    session = session_of(folder / GRAPH)
+    names = {value.name for value in session.get_inputs()}
+
+    def ours(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Logits:
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        output: Logits = session.run(None, {name: given[name] for name in names})[0]
+        return output
+
+    together = ours(*_padded(rows, pad=pad))
+    for row, of_batch in zip(rows, together, strict=True):
+        wanted = torch_output(*_padded([row]))[0]
+        compare(ours(*_padded([row]))[0], wanted, f"a row of {len(row)} tokens")
+        compare(of_batch[: len(row)] if of_batch.ndim == 2 else of_batch, wanted, "a batch padded on the right")
+
+
 def session_of(graph: Path) -> Any:
     """A graph in onnxruntime, on the CPU."""
     import onnxruntime as ort
@@ -64,14 +88,22 @@ def compare(ours: Logits, wanted: Logits, what: str) -> None:
 
 def _run(session: Any, rows: Sequence[list[int]], side: str = "right") -> list[Logits]:
     """Logits of each row's own tokens."""
+    ids, mask = _padded(rows, side)
+    logits = _outputs(session, ids, mask, {})["logits"]
+    return [of_row[is_own == 1] for of_row, is_own in zip(logits, mask, strict=True)]
+
+
+def _padded(
+    rows: Sequence[list[int]], side: str = "right", pad: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Token ids and mask, both [rows, longest]."""
     width = max(map(len, rows))
-    starts = [0 if side == "right" else width - len(row) for row in rows]
-    ids, mask = np.zeros((2, len(rows), width), dtype=np.int64)
-    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
+    ids, mask = np.full((len(rows), width), pad, dtype=np.int64), np.zeros((len(rows), width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        start = 0 if side == "right" else width - len(row)
         ids[number, start : start + len(row)] = row
         mask[number, start : start + len(row)] = 1
-    logits = _outputs(session, ids, mask, {})["logits"]
-    return [logits[n, start : start + len(row)] for n, (row, start) in enumerate(zip(rows, starts, strict=True))]
+    return ids, mask
 
 
 def _run_in_two(session: Any, row: list[int]) -> Logits:
