@@ -13,7 +13,7 @@ from trainers.runtime.release import Release
 
 
 def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """One answer per text: labels and scores, a value, or generated text.
+    """One answer per text: labels and scores, a value, a vector, or generated text.
 
     Raises `UsageError` for a name that is none or a text the model cannot take, `HpoError` for a damaged release.
     """
@@ -36,4 +36,7 @@ def answer_line(answer: dict[str, Any]) -> str:
         return ", ".join(f"{e['text']} {e['label']} {e['score']:.3f}" for e in answer["entities"]) or "no entity"
     if "tags" in answer:
         return " ".join(f"{word['text']}/{word['tag']}" for word in answer["tags"]) or "no word"
+    if "embedding" in answer:
+        first = " ".join(f"{number:.3f}" for number in answer["embedding"][:4])
+        return f"{first} ... ({len(answer['embedding'])} numbers)"
     return f"{answer['value']:.4g}" if "value" in answer else str(answer["text"])

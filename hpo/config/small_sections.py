@@ -9,7 +9,6 @@ from hpo.config.sweep_config import Approve, Finalists, Promote, Require, RetryP
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
-from trainers.protocol.catalog import TASKS
 
 VIEWS = ("mlflow", "tensorboard")
 """What `report_to` may name."""
@@ -95,13 +94,8 @@ def parse_retry_policy(root: Section) -> RetryPolicy:
     return RetryPolicy(given["retries"], float(given["stall_minutes"]))
 
 
-def parse_promote(root: Section, name: str, task: str) -> Promote | None:
-    """Read `promote:`, by default the champion under the sweep's `name` where models of `task` can be released."""
-    given = root.raw("promote")
-    if task and not TASKS[task].variants:
-        if given not in (None, False):
-            root.problem("is given", f"models of {task} are not released yet: leave it out", "promote")
-        return None
+def parse_promote(root: Section, name: str) -> Promote | None:
+    """Read `promote:`, by default the champion under the sweep's `name`."""
     if (section := _switched(root, "promote")) is None:
         return None
     promoted = parse_name(section, name) if "name" in section else name

@@ -70,7 +70,7 @@ def starter_yaml(starter: Starter, file: Path, command: str) -> str:
         *_space_and_training(task),
         *_help(f"or {', '.join(task.metrics[1:])}"),
         f"objective: {{metric: {task.metrics[0]}}}   # {METRICS[task.metrics[0]].help}",
-        *_ending(task),
+        *_ending(),
     ]
     return "\n".join(lines) + "\n"
 
@@ -109,16 +109,16 @@ def _space_and_training(task: Task) -> list[str]:
     ]
 
 
-def _ending(task: Task) -> list[str]:
+def _ending() -> list[str]:
     top, seeds = (_key(FINALISTS.keys, name).default for name in ("top", "seeds"))
     drop = _key(PROMOTE.keys, "max_drop")
-    release = [*_help(drop.help), f"# promote: {{max_drop: {drop.default}}}"] if task.variants else []
     return [
         *_help(_key(BUDGET, "hours").help),
         "# budget: {hours: 8}",
         *_help("was it luck? the best trials and the baseline again, with fresh seeds"),
         f"# finalists: {{top: {top}, seeds: {seeds}}}",
-        *release,
+        *_help(drop.help),
+        f"# promote: {{max_drop: {drop.default}}}",
     ]
 
 

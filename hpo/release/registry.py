@@ -67,7 +67,7 @@ class Candidate:
                 "base": self.inspection.model_fingerprint,
                 "adapter": file_fingerprint(p for p in self.adapter.iterdir() if p.is_file()),
                 "config": fingerprint(self.config.resolved()),
-                "onnx": file_fingerprint(self.folder.glob("model.onnx*")),
+                "onnx": file_fingerprint(self.folder.glob("*.onnx*")),
                 "release": file_fingerprint(p for p in self.folder.rglob("*") if p.is_file()),
             },
             "measured": self.measured(),

@@ -20,7 +20,7 @@ from hpo.trials.slots import cores
 from hpo.trials.trial_files import read_rows
 from trainers.metrics.table import ROW_RESULTS, Rows
 from trainers.protocol.requests import Measure
-from trainers.runtime.card import GENERATIVE, Card, ReleaseError
+from trainers.runtime.card import GENERATIVE, REWRITING, Card, ReleaseError
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _check_comparable(sweep: SweepContext, folder: Path) -> Card:
     card = Card.read(folder)
     if card.task != sweep.config.task:
         raise HpoError(f"it is a model for {card.task}")
-    if card.task in GENERATIVE and _base_of(folder) != sweep.inspection.model_fingerprint:
+    if card.task in (*GENERATIVE, REWRITING) and _base_of(folder) != sweep.inspection.model_fingerprint:
         raise HpoError("it has another base model, so its tokens differ")
     return card
 

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from hpo.serving.bodies import ChatBody, ClassifyBody, CompletionBody
+from hpo.serving.bodies import ChatBody, ClassifyBody, CompletionBody, EmbeddingBody
 from hpo.serving.guard import Guard, refused
-from hpo.serving.judging import answer_classify
+from hpo.serving.judging import answer_classify, answer_embeddings
 from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
 from hpo.serving.metrics import CONTENT_TYPE, exposition
@@ -51,6 +51,11 @@ def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Labels, scores, a value, entities or tags for each input."""
         return await _unless_gone(request, answer_classify(shelf.find(body.model), body, limits))
+
+    @app.post("/v1/embeddings", response_model=None)
+    async def embed(request: Request, body: EmbeddingBody) -> Response:
+        """A vector for each text, as OpenAI's API does."""
+        return await _unless_gone(request, answer_embeddings(shelf.find(body.model), body, limits))
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request, body: ChatBody) -> Response:
@@ -118,6 +123,10 @@ async def _disconnect(request: Request) -> None:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     """A body that is no JSON, or has wrong keys. What may be of several types is one problem."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as it was registered
+    if "json" not in request.headers.get("content-type", ""):
+        return refused(
+            Refusal(415, "expected a body of JSON, with Content-Type: application/json", code="content_type")
+        )
     problems: dict[str, list[str]] = {}
     for found in error.errors():
         if found["type"] == "json_invalid":

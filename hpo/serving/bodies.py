@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +32,19 @@ class ClassifyBody(Body):
     @property
     def inputs(self) -> list[Any]:
         """The inputs, as a list."""
+        return self.input if isinstance(self.input, list) else [self.input]
+
+
+class EmbeddingBody(Body):
+    """Of `/v1/embeddings`."""
+
+    input: _Text | list[_Text]
+    encoding_format: Literal["float", "base64"] = "float"
+    """Base64 is of float32 numbers, the least significant byte first."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """The texts, as a list."""
         return self.input if isinstance(self.input, list) else [self.input]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
 from hpo.quoting import clipped, listed
 from hpo.serving.judge import Judge
 from hpo.serving.limits import Limits
@@ -51,7 +51,7 @@ def load_served(name: str, folder: Path, limits: Limits) -> Served:
     except ReleaseError as error:
         raise HpoError(f"{name}: {error}") from error
     hashes = _hashes(folder / "manifest.json")
-    return Served(name, release, _engine(release, limits), hashes)
+    return Served(name, release, _engine(name, release, limits), hashes)
 
 
 def _hashes(manifest: Path) -> dict[str, str]:
@@ -64,11 +64,12 @@ def _hashes(manifest: Path) -> dict[str, str]:
         raise HpoError(f"{manifest} is damaged: {type(error).__name__}; copy the release again") from error
 
 
-def _engine(release: Release, limits: Limits) -> Judge | StepLoop:
+def _engine(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
     if isinstance(release, Writer):
         return StepLoop(release, limits)
-    assert isinstance(release, Encoder)  # noqa: S101  # there are two kinds
-    return Judge(release, limits)
+    if isinstance(release, Encoder):
+        return Judge(release, limits)
+    raise UsageError(f"{name}: models of {release.card.task} are not served yet; hpo predict asks them")
 
 
 class Shelf:

@@ -18,7 +18,7 @@ from hpo.serving.answer import Answer
 from hpo.serving.limits import Limits
 from hpo.serving.metrics import Meter
 from hpo.serving.refusal import Refusal, overloaded
-from hpo.serving.slots import Slots, bytes_per_token
+from hpo.serving.slots import bytes_per_token, slots_for
 from trainers.runtime.scores import Floats
 from trainers.runtime.write import Writer
 
@@ -36,7 +36,7 @@ class StepLoop:
         capacity = release.card.max_length
         affordable = limits.cache_bytes // (bytes_per_token(release.session) * capacity) - 1
         self._rows = max(1, min(limits.rows, affordable))
-        self._slots = Slots(release.session, self._rows + 1, capacity)
+        self._slots = slots_for(release, self._rows + 1)
         self._waiting: deque[Answer] = deque()
         self._reading: Answer | None = None
         self._read: list[int] = []

@@ -19,7 +19,6 @@ from tests.trainers.families import CONFIGS, SPECIAL, trained
 from trainers.export.promotion import export, measure_variant
 from trainers.model.load import load_adapter, load_base
 from trainers.model.source import pad_token_of
-from trainers.prepare.release_routes import WRITING
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Export, Measure
 from trainers.runtime.release import Release
@@ -142,9 +141,7 @@ def test_a_checkpoint_trains_and_comes_back(copy_of, tmp_path, family, change):
     base.model = load_adapter(base, spec, TrialPaths(tmp_path / "trial").adapter)
     loss = score_model(base, Path(found.tokens_dir), "cpu")[0]["loss"]
     assert loss == pytest.approx(result.metrics["loss"], abs=1e-5)
-    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
-    can_be = task != "text-to-text" and (kind_of(family) == "encoder" or architecture in WRITING or task != "causal-lm")
-    assert (found.unreleasable == {}) is can_be
+    assert found.unreleasable == {}
 
 
 @pytest.mark.parametrize("family", DECODERS)

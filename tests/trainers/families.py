@@ -51,6 +51,17 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
          "decoder_start_token_id": 2, "forced_eos_token_id": None, "dropout": 0.0, "init_std": 0.1},
     ),
 }  # fmt: skip
+FURTHER: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "neox": ("decoder", "GPTNeoXConfig", {**SMALL, **TOKENS, "max_position_embeddings": 128, "initializer_range": 0.1}),
+    "opt": (
+        "decoder", "OPTConfig",
+        {**TOKENS, "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "word_embed_proj_dim": 32, "max_position_embeddings": 128, "init_std": 0.1, "dropout": 0.0},
+    ),
+    "olmo": ("decoder", "OlmoConfig", DECODER),
+    "qwen2": ("decoder", "Qwen2Config", DECODER),
+}  # fmt: skip
+"""Families that are tested where it is about their release; training has nothing special for them."""
 SPECIAL = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 
@@ -60,7 +71,7 @@ def build(name: str, folder: Path) -> Path:
     import transformers
     from tokenizers.processors import TemplateProcessing
 
-    kind, config_class, settings = CONFIGS[name]
+    kind, config_class, settings = (CONFIGS | FURTHER)[name]
     torch.manual_seed(0)
     tokenizer = word_tokenizer(folder, SPECIAL, CHAT_TEMPLATE)
     if kind == "encoder-decoder":

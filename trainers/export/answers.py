@@ -12,7 +12,9 @@ import numpy.typing as npt
 from trainers.metrics.entities import entity_counts
 from trainers.metrics.table import Rows
 from trainers.runtime.classify import Classifier
+from trainers.runtime.embed import Embedder
 from trainers.runtime.release import Release
+from trainers.runtime.rewrite import Rewriter
 from trainers.runtime.scores import log_softmax, sigmoid
 from trainers.runtime.tag import Tagger
 from trainers.runtime.words import Place
@@ -52,6 +54,10 @@ def answers_of(release: Release, rows: Sequence[Any]) -> Answers:
         return _Writing(release, rows)
     if isinstance(release, Classifier):
         return _Verdicts(release, rows)
+    if isinstance(release, Embedder):
+        return _Cosines(release, rows)
+    if isinstance(release, Rewriter):
+        return _Rewriting(release, rows)
     raise ValueError(f"a release of {release.card.task} is not measured by its rows")
 
 
@@ -104,6 +110,32 @@ _ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
     "text-classification": _of_classes, "multi-label-classification": _of_labels, "regression": _of_values,
 }  # fmt: skip
 """Per-row results as the tasks' `score` gives them, from logits [rows, labels]."""
+
+
+class _Cosines:
+    def __init__(self, release: Embedder, rows: Sequence[Any]) -> None:
+        self._release = release
+        self._pairs = [(row["text"], row["text_pair"]) for row in rows]
+        self._true = [row["value"] for row in rows]
+
+    def call(self, number: int) -> object:
+        return self._release.cosines([self._pairs[number % len(self._pairs)]])
+
+    def results(self, numbers: Sequence[int]) -> Rows:
+        parts = []
+        for start in range(0, len(numbers), _TEXTS_PER_BATCH):
+            some = numbers[start : start + _TEXTS_PER_BATCH]
+            cosines = self._release.cosines([self._pairs[n] for n in some]).astype(np.float64)
+            parts.append(np.stack([np.array([self._true[n] for n in some], dtype=np.float64), cosines], axis=1))
+        return np.concatenate(parts)
+
+    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+        """Of the cosines, which are all that a row has."""
+        ours = [self._release.cosines([pair]) for pair in self._pairs[: len(expected)]]
+        return _max_difference(np.stack(ours), expected)
+
+    def tokens_per_second(self) -> None:
+        return None
 
 
 class _Tags:
@@ -166,6 +198,35 @@ class _Writing:
         return _tokens_per_second(self._release, self._prompt)
 
 
+class _Rewriting:
+    def __init__(self, release: Rewriter, rows: Sequence[Any]) -> None:
+        self._release, self._rows = release, rows
+
+    def call(self, number: int) -> object:
+        row = self._rows[number % len(self._rows)]
+        return list(self._release.target_logits(row["input"], self._release.target_ids(row["output"])))
+
+    def results(self, numbers: Sequence[int]) -> Rows:
+        return np.array([self._result(self._rows[number]) for number in numbers], dtype=float)
+
+    def _result(self, row: Any) -> list[float]:
+        ids = self._release.target_ids(row["output"])
+        said = self._release.answer_nll(row["input"], ids)
+        target_bytes = len(self._release.tokenizer.decode(ids).encode())
+        return [said.nll, said.tokens, said.hits, target_bytes]
+
+    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+        ours: list[npt.NDArray[Any]] = []
+        for row in self._rows:
+            if sum(map(len, ours)) >= len(expected):
+                break
+            ours += self._release.target_logits(row["input"], self._release.target_ids(row["output"]))
+        return _max_difference(np.concatenate(ours)[: len(expected)], expected)
+
+    def tokens_per_second(self) -> float:
+        return _speed(self._release.greedy_tokens(self._rows[0]["input"], _DECODED_TOKENS))
+
+
 def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
     if ours.shape != expected.shape:  # numpy would broadcast some shapes
         raise ValueError(f"logits have shape {ours.shape}; the reference has shape {expected.shape}")
@@ -179,9 +240,12 @@ def _typical_prompt(release: Writer, row: Any) -> list[int]:
 
 
 def _tokens_per_second(release: Writer, prompt: Sequence[int]) -> float:
+    return _speed(release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2)))
+
+
+def _speed(tokens: Iterator[int]) -> float:
     """Tokens per second of decoding, measured from the first token on, without the prefill. An end of text does not end
     it: a model with short answers would be measured on a few tokens."""
-    tokens = release.greedy_tokens(prompt, min(_DECODED_TOKENS, release.card.max_length // 2))
     next(tokens)
     began = time.perf_counter()
     count = sum(1 for _ in tokens)

@@ -1,4 +1,4 @@
-"""Exports classifiers of texts or tokens (BERT and similar) to ONNX, in fp32 and dynamically quantized int8.
+"""Exports models that read a whole text (BERT and similar: classifiers, embeddings) to ONNX, in fp32 and dynamic int8.
 
 It uses `transformers.exporters`: onnxruntime's fused operators and quantizer accept its graphs, while a plain
 `torch.onnx.export` file fails in the quantizer. The two variants are traced differently because of these measurements
@@ -30,17 +30,36 @@ comparison:
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
-from trainers.export.quiet import quiet
+from trainers.export.parity import check_texts, random_rows
 from trainers.export.release import GRAPH, ExportError
+from trainers.export.tracing import first_line, trace
+from trainers.model.source import positions_of
+from trainers.tasks.text_similarity import embeddings
 
 EncoderVariant = Literal["fp32", "int8"]
+
+
+class Embedding(torch.nn.Module):
+    """An encoder whose output is the embedding of each text."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`embedding`, float32 [texts, size]."""
+        return {"embedding": embeddings(self.model, input_ids, attention_mask)}
 
 
 def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVariant) -> None:
@@ -50,26 +69,62 @@ def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVa
     and tokens are dynamic. `model` is a transformers classifier of texts or tokens in float32 on the CPU, and is not
     changed. `token_type_ids` is an input where both the model and the tokenizer use it. Raises `ExportError`.
     """
+    _export(model, model, _sample_inputs(model, tokenizer), out_dir, variant)
+
+
+def export_embedding(model: Any, out_dir: Path, variant: EncoderVariant) -> None:
+    """Write an encoder of texts as `export_encoder` does; the output `embedding` is float32 [batch, size], of length 1.
+
+    The mean over tokens and the norm are those of `text-similarity`, and part of the graph. Raises `ExportError`.
+    """
+    _export(model, Embedding(model), _tokens(model), out_dir, variant)
+
+
+def _export(
+    model: Any, module: torch.nn.Module, inputs: dict[str, torch.Tensor], out_dir: Path, variant: EncoderVariant
+) -> None:
     if variant not in ("fp32", "int8"):
-        raise ExportError(f"unknown variant {variant!r} of a classifier; expected fp32 or int8")
+        raise ExportError(f"unknown variant {variant!r} of an encoder; expected fp32 or int8")
     quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if variant == "int8" else None
-    config = OnnxConfig(dynamic=True, ort_fusions="cpu", quantizer=quantizer)
     attention, was_training = model.config._attn_implementation, model.training
     model.eval()
+    module.eval()
     try:
-        with quiet():
-            model.set_attn_implementation(_attention(model, variant))
-            program = OnnxExporter().export(model, _sample_inputs(model, tokenizer), config).program
-            # Paths of this machine's source files are useless to the users of the graph.
-            ClearMetadataAndDocStringPass()(program)
-            out_dir.mkdir(parents=True, exist_ok=True)
-            OnnxExporter.save_program(program, out_dir / GRAPH)
+        model.set_attn_implementation(_attention(model, variant))
+        trace(module, inputs, None, out_dir / GRAPH, quantizer)
+        if variant == "fp32":
+            pad = model.config.pad_token_id or 0
+            check_texts(out_dir, partial(_output, module, inputs.keys()), _random_rows(model), pad)
+    except ExportError as error:
+        for file in out_dir.iterdir():
+            file.unlink()
+        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {error}") from error
     except Exception as error:  # the tracer raises whatever the model's own code raises
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {reason}") from error
+        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {first_line(error)}") from error
     finally:
         model.set_attn_implementation(attention)
         model.train(was_training)
+
+
+def _random_rows(model: Any) -> list[list[int]]:
+    """Rows of random tokens; an encoder-decoder judges a text at its end, and there is one."""
+    rows = [row[: positions_of(model)] for row in random_rows(int(model.get_input_embeddings().weight.shape[0]))]
+    if not model.config.is_encoder_decoder:
+        return rows
+    end = model.config.eos_token_id
+    return [[*(token for token in row[:-1] if token != end), end] for row in rows]
+
+
+def _output(
+    module: torch.nn.Module, names: Collection[str], ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Torch's logits or embeddings."""
+    tokens = torch.from_numpy(ids)
+    given = {"input_ids": tokens, "attention_mask": torch.from_numpy(mask), "token_type_ids": torch.zeros_like(tokens)}
+    with torch.inference_mode():
+        output = next(iter(module(**{name: given[name] for name in names}).values()))
+    values: npt.NDArray[np.float32] = output.numpy()
+    return values
 
 
 def _attention(model: Any, variant: EncoderVariant) -> str:
@@ -81,13 +136,17 @@ def _attention(model: Any, variant: EncoderVariant) -> str:
 
 
 def _sample_inputs(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
+    inputs = _tokens(model)
+    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    if takes_types and "token_type_ids" in tokenizer.model_input_names:
+        inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+    return inputs
+
+
+def _tokens(model: Any) -> dict[str, torch.Tensor]:
     """Two rows of different lengths: an axis of size 1, or a mask of only ones, would be traced as a constant."""
     pad = model.config.pad_token_id or 0
     ids = torch.full((2, 12), (pad + 1) % model.config.vocab_size)
     mask = torch.ones_like(ids)
     ids[1, 7:], mask[1, 7:] = pad, 0
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
-    if takes_types and "token_type_ids" in tokenizer.model_input_names:
-        inputs["token_type_ids"] = torch.zeros_like(ids)
-    return inputs
+    return {"input_ids": ids, "attention_mask": mask}

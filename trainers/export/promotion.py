@@ -1,9 +1,10 @@
-"""Answers `Export`, `MeasureAll` and `Measure`: writes a merged model as ONNX variants and measures them."""
+"""Answers `Export`, `MeasureAll` and `Measure`: writes a trained model as ONNX variants and measures them."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +12,15 @@ import numpy.typing as npt
 from trainers.data.tokens import Tokens
 from trainers.export.in_turns import Torch, judge_in_turns
 from trainers.export.measure import LATENCY_CALLS, measure
-from trainers.export.release import ExportError, ModelInterface, ModelParts, write_release
+from trainers.export.variants import write_variants
 from trainers.model.base import Base
 from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.events import AllJudged, Exported, Measurement
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Export, Measure, MeasureAll
-from trainers.protocol.trial_spec import Workload
-from trainers.runtime.card import CLASSIFYING, GENERATIVE
-from trainers.tasks.instruct import answer_template
+from trainers.protocol.trial_spec import TrialSpec
+from trainers.runtime.card import GENERATIVE
 from trainers.tasks.table import TASKS
 from trainers.training.batches import collate
 
@@ -31,7 +31,7 @@ REFERENCE_TOKENS = 512
 
 
 def export(base: Base, request: Export) -> Exported:
-    """Merge the adapter in float32, write every variant that can be exported, and compute torch's metrics.
+    """Put the adapter on in float32, write every variant that can be exported, and compute torch's metrics.
 
     A variant that cannot be exported is in `failures` of the answer, with the reason.
     """
@@ -43,19 +43,9 @@ def export(base: Base, request: Export) -> Exported:
     out_dir.mkdir(parents=True)
     workload = request.spec.workload
     tokens_dir = Path(request.inspection.tokens_dir)
-    adapter = TrialPaths(Path(request.spec.dir)).adapter
-    merges = METHODS[request.spec.method].merges
-    base.model = (merge if merges else load_adapter)(base, request.spec, adapter)
+    base.model = _trained(base, request.spec)
     tokenizer = load_tokenizer(Path(request.inspection.model_dir), workload.model.trust_remote_code)
-    done, failures = [], {}
-    for variant in request.variants:
-        try:
-            if not merges:
-                raise ExportError(f"an adapter of method {request.spec.method} cannot be merged into the base model")
-            _write_variant(base, tokenizer, request, out_dir, variant)
-            done.append(variant)
-        except ExportError as error:
-            failures[variant] = str(error)
+    done, failures = write_variants(base, tokenizer, request, out_dir)
     targets = TASKS[workload.task].targets
     validation = Tokens(tokens_dir, "validation", targets)
     reference = _reference_rows if targets == "row" else _reference_tokens
@@ -67,34 +57,15 @@ def export(base: Base, request: Export) -> Exported:
     return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms)
 
 
-def _write_variant(base: Base, tokenizer: object, request: Export, out_dir: Path, variant: str) -> None:
-    """Write one self-contained release folder. Raises `ExportError`."""
-    workload = request.spec.workload
-    from trainers.export.decoder import export_decoder
-    from trainers.export.encoder import export_encoder
-
-    folder = out_dir / variant
-    if workload.task in GENERATIVE:
-        fp32_dir = out_dir / "fp32"
-        export_decoder(base.model, tokenizer, folder, variant, fp32_dir if fp32_dir.exists() else None)  # type: ignore[arg-type]  # checked by it
-    else:
-        export_encoder(base.model, tokenizer, folder, variant)  # type: ignore[arg-type]  # checked by it
-    parts = ModelParts(tokenizer, base.model.config, getattr(base.model, "generation_config", None))
-    write_release(folder, variant, _interface(base, workload, request.inspection.max_length), parts)
-
-
-def _interface(base: Base, workload: Workload, cut_at: int | None) -> ModelInterface:
-    """The inputs and answers of a release; `cut_at` is where prepared texts were cut, in tokens."""
-    if workload.task in CLASSIFYING:
-        columns = [role for role in ("text", "text_pair") if role in workload.data.columns]
-        return ModelInterface(workload.task, base.labels, cut_at or workload.max_length, columns)
-    context = int(base.model.config.max_position_embeddings)
-    if workload.task != "instruct":
-        return ModelInterface(workload.task, base.labels, context)
-    template = answer_template(workload.data.columns)
-    return ModelInterface(
-        workload.task, base.labels, context, template.columns, template.before, template.after, template.is_followed
-    )
+def _trained(base: Base, spec: TrialSpec) -> Any:
+    """The model in float32 as a graph is made of it: merged where the method merges, else with its parts beside the
+    weights, and with values in the data's unit."""
+    adapter = TrialPaths(Path(spec.dir)).adapter
+    if METHODS[spec.method].merges:
+        return merge(base, spec, adapter)
+    model = load_adapter(base, spec, adapter).float()
+    TASKS[spec.workload.task].fold_scale(model)
+    return model
 
 
 def _reference_rows(base: Base, rows: Tokens) -> npt.NDArray[np.float32]:
@@ -116,8 +87,8 @@ def _logits(base: Base, rows: Tokens, row: int) -> npt.NDArray[np.float32]:
     import torch
 
     with torch.inference_mode():
-        inputs = collate(rows, [row], base.pad_id, torch.device("cpu")).inputs
-        logits: npt.NDArray[np.float32] = base.model(**inputs).logits.numpy()
+        batch = collate(rows, [row], base.pad_id, torch.device("cpu"))
+        logits: npt.NDArray[np.float32] = TASKS[base.workload.task].compared(base.model, batch).numpy()
     return logits
 
 

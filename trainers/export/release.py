@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from tokenizers import Tokenizer
 
 from trainers import runtime
 from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
-from trainers.runtime.card import CLASSIFYING, Card
+from trainers.runtime.card import CUTTING, Card
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
+ENCODER = "encoder.onnx"
+"""The second graph of an encoder-decoder: it reads the text."""
+_GRAPHS = (GRAPH, WEIGHTS, ENCODER, f"{ENCODER}.data")
 RUNTIME = "runtime"
 """The folder with the code of a release, and the package that it is a copy of."""
 
@@ -38,6 +41,10 @@ class ModelInterface:
     after_answer: str = ""
     is_followed: bool = False
     max_new_tokens: int = 64
+    route: str = ""
+    cache: str = "in place"
+    start_token_id: int | None = None
+    forced_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,10 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         raise ExportError(f"{variant_dir} has no {GRAPH} to release")
     tokenizer, is_chat = parts.tokenizer, interface.task == "chat"
     _refuse_slow(tokenizer)
-    cut_at = interface.max_length if interface.task in CLASSIFYING else None
+    cut_at = interface.max_length if interface.task in CUTTING else None
     frozen(tokenizer, cut_at).save(str(variant_dir / "tokenizer.json"))
     code = _copy_runtime(variant_dir)
-    present = [name for name in (GRAPH, WEIGHTS, "tokenizer.json") if (variant_dir / name).is_file()]
+    present = [name for name in (*_GRAPHS, "tokenizer.json") if (variant_dir / name).is_file()]
     card = Card(
         task=interface.task,
         variant=variant,
@@ -76,6 +83,10 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         prompt_template=interface.prompt_template,
         after_answer=interface.after_answer,
         is_followed=interface.is_followed,
+        route=interface.route,
+        cache=interface.cache,
+        start_token_id=interface.start_token_id,
+        forced_tokens=dict(interface.forced_tokens),
         files={name: (variant_dir / name).stat().st_size for name in (*present, *code)},
     )
     _write_last(variant_dir / "release.json", asdict(card))

@@ -213,7 +213,7 @@ def untying_notes(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[str]:
     heads = {head for choice in choices if (head := shared_head(choice, skeleton.model))}
     return [
         f"modules_to_save: {head} shares its weight with {', '.join(shared_with(skeleton.model, head))}; "
-        "trials give it its own weight"
+        "trials and the release give it its own weight"
         for head in sorted(heads)
     ]
 

@@ -1,4 +1,4 @@
-"""Which champions can be released, by task, architecture and method. No heavy imports.
+"""Which champions can be released, by task, architecture and method, and by which routes. No heavy imports.
 
 The exporters use this table, and so do the checks before the first trial. It was measured on small random models of
 every family (`tests/trainers/families.py`): each was exported, run by onnxruntime and compared with torch's logits.
@@ -6,28 +6,65 @@ every family (`tests/trainers/families.py`): each was exported, run by onnxrunti
 
 from __future__ import annotations
 
-from trainers.protocol.catalog import METHODS, TASKS
-from trainers.runtime.card import GENERATIVE
+from dataclasses import dataclass
 
-WRITING = frozenset(
-    f"{family}ForCausalLM"
-    for family in (
-        "Gemma", "Gemma2", "Granite", "Llama", "Mistral", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3"
-    )
-)  # fmt: skip
-"""Architectures of generative models whose graphs gave torch's logits and greedy tokens on small random models. The
-builder's own list is longer, but for some of them its graph is wrong (OLMo) or cannot be built here (Gemma 3)."""
+from trainers.protocol.catalog import METHODS
+from trainers.runtime.card import CLASSIFYING, GENERATIVE, REWRITING, SIMILARITY
+
+
+def _causal(*families: str) -> frozenset[str]:
+    return frozenset(f"{family}ForCausalLM" for family in families)
+
+
+_BUILT = _causal("Gemma", "Gemma2", "Granite", "Llama", "Mistral", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3")
+"""The builder's own list is longer, but for some its graph is wrong (OLMo) or cannot be built here (Gemma 3)."""
+_TRACED = _causal("Gemma2", "GPTNeoX", "Llama", "Mistral", "OPT", "Phi3", "Qwen3", "SmolLM3") | {"GPT2LMHeadModel"}
+_REWRITING = frozenset({"BartForConditionalGeneration", "T5ForConditionalGeneration"})
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way from a trained model to a graph."""
+
+    name: str
+    tasks: tuple[str, ...]
+    variants: tuple[str, ...]
+    architectures: frozenset[str] | None = None
+    """Classes of models, as `config.json` names them; None for any that the task can train."""
+    unmerged: tuple[str, ...] = ()
+    """Methods that do not merge, but whose parts can stay beside the weights in this graph."""
+    appends_cache: bool = False
+    """Whether its graph gives back a longer cache, instead of writing into the one that it is given."""
+
+    def takes(self, task: str, architecture: str) -> bool:
+        """Whether it is for models of this task and class."""
+        return task in self.tasks and (self.architectures is None or architecture in self.architectures)
+
+    def takes_method(self, method: str) -> bool:
+        """Whether it is for what this method trains."""
+        return METHODS[method].merges or method in self.unmerged
+
+
+ROUTES = (
+    Route("builder", GENERATIVE, ("fp32", "int8", "int4"), _BUILT),
+    Route("traced decoder", GENERATIVE, ("fp32", "int8", "int4"), _TRACED, ("adapter", "prompt", "prefix"), True),
+    Route("traced encoder", CLASSIFYING, ("fp32", "int8"), None, ("adapter",)),
+    Route("traced embedding", (SIMILARITY,), ("fp32", "int8"), None, ("adapter",)),
+    Route("traced encoder-decoder", (REWRITING,), ("fp32", "int8"), _REWRITING, ("adapter",), True),
+)
+"""All routes, in the order in which they are tried: the first whose graph has torch's numbers is used."""
+
+
+def routes(task: str, architecture: str, method: str) -> list[Route]:
+    """The routes to try for a champion, in order; empty where none can release it."""
+    return [route for route in ROUTES if route.takes(task, architecture) and route.takes_method(method)]
 
 
 def why_unreleasable(task: str, architecture: str, method: str) -> str | None:
-    """Why a champion can never be released, or None. `architecture` is the model's class, as `config.json` names it.
-
-    Classifiers of every measured family could be released, so an unknown family is tried too.
-    """
-    if not TASKS[task].variants:
-        return f"models of {task} cannot be released yet"
-    if not METHODS[method].merges:
-        return f"an adapter of method {method} cannot be merged into the model's weights"
-    if task in GENERATIVE and architecture not in WRITING:
-        return f"{architecture} has no ONNX export with a KV cache; these have one: {', '.join(sorted(WRITING))}"
-    return None
+    """Why a champion can never be released, or None. `architecture` is the model's class, as `config.json` names it."""
+    if routes(task, architecture, method):
+        return None
+    if any(route.takes(task, architecture) for route in ROUTES):
+        return f"no route to ONNX keeps what method {method} trains beside the weights of {architecture}"
+    known = sorted({name for route in ROUTES if task in route.tasks for name in route.architectures or ()})
+    return f"{architecture} has no ONNX export with a KV cache; these have one: {', '.join(known)}"

@@ -40,7 +40,7 @@ class Method:
     help: str
     families: tuple[Family, ...] = FAMILIES
     merges: bool = True
-    """Whether what it learned can be folded into the base model's weights; only then it can be released."""
+    """Whether what it learned can be folded into the base model's weights; else only some graphs can hold it."""
     tasks: tuple[str, ...] = ()
     """Tasks that it goes with; empty for all of them."""
     defaults: Mapping[str, Setting] = field(default_factory=dict)
@@ -186,7 +186,7 @@ class Task:
     base_is_scored: bool = False
     """Whether the untouched base model already has this task's metric (a new head has none)."""
     variants: tuple[str, ...] = ()
-    """ONNX variants made at promotion; none: its models are not released yet."""
+    """ONNX variants made at promotion, of which a model's route may make fewer."""
     makes_blocks: bool = False
     """Whether texts go one after the other into blocks of `max_length`, so that none is cut."""
 
@@ -236,6 +236,7 @@ TASKS: Mapping[str, Task] = {
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
             unsearchable=("max_length",),
             base_is_scored=True,
+            variants=("fp32", "int8"),
         ),
         Task(
             "token-classification",
@@ -295,6 +296,7 @@ TASKS: Mapping[str, Task] = {
             defaults=_NEXT_TOKEN_DEFAULTS,
             generates=True,
             base_is_scored=True,
+            variants=("fp32", "int8"),
         ),
     )
 }  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,17 +19,42 @@ PAST, PRESENT = "past_key_values.", "present."
 _TOKENS_PER_CHUNK = 256
 
 
-class Cache:
-    """Keys and values of one sequence. Past and present are bound to the same buffers, sized for the whole sequence, so
-    that the attention operator writes in place; a growing cache would be copied for every token."""
+class Cache(ABC):
+    """Keys and values of one sequence, for a graph that wants them."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._length = 0
+        self._wants = {value.name for value in session.get_inputs()}
+
+    def feed(self, ids: Sequence[int]) -> Iterator[Floats]:
+        """Append tokens and yield their logits in chunks, each float32 [tokens, vocabulary]."""
+        for start in range(0, len(ids), _TOKENS_PER_CHUNK):
+            chunk = np.asarray([ids[start : start + _TOKENS_PER_CHUNK]], dtype=np.int64)
+            length = self._length + chunk.shape[1]
+            given = {
+                "input_ids": chunk,
+                "attention_mask": np.ones((1, length), dtype=np.int64),
+                "position_ids": np.arange(self._length, length, dtype=np.int64)[None],
+            }
+            logits = self._run({name: given[name] for name in given.keys() & self._wants})
+            self._length = length
+            yield logits[0]
+
+    @abstractmethod
+    def _run(self, given: Mapping[str, np.ndarray[Any, Any]]) -> Floats:
+        """Read the given tokens too; their logits, float32 [1, tokens, vocabulary]."""
+
+
+class InPlaceCache(Cache):
+    """Past and present are bound to the same buffers, sized for the whole sequence, so that the attention operator
+    writes in place; a growing cache would be copied for every token."""
 
     def __init__(self, session: ort.InferenceSession, capacity: int) -> None:
         import onnxruntime as ort
 
-        self._session = session
-        self._length = 0
+        super().__init__(session)
         self._binding = session.io_binding()
-        self._wants = {value.name for value in session.get_inputs()}
         self._binding.bind_output("logits", "cpu")  # bound first: `get_outputs` keeps this order
         for value in session.get_inputs():
             if value.name.startswith(PAST):
@@ -37,19 +63,42 @@ class Cache:
                 self._binding.bind_ortvalue_input(value.name, buffer)
                 self._binding.bind_ortvalue_output(value.name.replace(PAST, PRESENT), buffer)
 
-    def feed(self, ids: Sequence[int]) -> Iterator[Floats]:
-        """Append tokens and yield their logits in chunks, each float32 [tokens, vocabulary]."""
-        for start in range(0, len(ids), _TOKENS_PER_CHUNK):
-            chunk = np.asarray([ids[start : start + _TOKENS_PER_CHUNK]], dtype=np.int64)
-            length = self._length + chunk.shape[1]
-            feed = {
-                "input_ids": chunk,
-                "attention_mask": np.ones((1, length), dtype=np.int64),
-                "position_ids": np.arange(self._length, length, dtype=np.int64)[None],
-            }
-            for name in feed.keys() & self._wants:
-                self._binding.bind_cpu_input(name, feed[name])
-            self._binding.bind_output("logits", "cpu")
-            self._session.run_with_iobinding(self._binding)
-            self._length = length
-            yield self._binding.get_outputs()[0].numpy()[0]
+    def _run(self, given: Mapping[str, np.ndarray[Any, Any]]) -> Floats:
+        for name, values in given.items():
+            self._binding.bind_cpu_input(name, values)
+        self._binding.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(self._binding)
+        logits: Floats = self._binding.get_outputs()[0].numpy()
+        return logits
+
+
+class AppendedCache(Cache):
+    """The graph gives back past and present as one longer array, which becomes the next past without another copy.
+
+    `fixed` are inputs that stay the same for every token, such as what an encoder has made of a text.
+    """
+
+    def __init__(self, session: ort.InferenceSession, fixed: Mapping[str, ort.OrtValue] | None = None) -> None:
+        import onnxruntime as ort
+
+        super().__init__(session)
+        self._kept = dict(fixed or {})
+        for value in session.get_inputs():
+            if value.name.startswith(PAST):
+                empty = np.zeros((1, value.shape[1], 0, value.shape[3]), dtype=np.float32)
+                self._kept[value.name] = ort.OrtValue.ortvalue_from_numpy(empty)
+        self._outputs = [value.name for value in session.get_outputs()]
+
+    def _run(self, given: Mapping[str, np.ndarray[Any, Any]]) -> Floats:
+        binding = self._session.io_binding()
+        for name, values in given.items():
+            binding.bind_cpu_input(name, values)
+        for name, kept in self._kept.items():
+            binding.bind_ortvalue_input(name, kept)
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        found = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+        logits: Floats = found.pop("logits").numpy()
+        self._kept |= {name.replace(PRESENT, PAST): value for name, value in found.items()}
+        return logits

@@ -12,7 +12,13 @@ FORMAT_VERSION = 1
 CLASSIFYING = ("text-classification", "multi-label-classification", "regression", "token-classification")
 """Tasks whose models classify a text, a pair of texts or words, or give a number for it."""
 GENERATIVE = ("chat", "instruct", "causal-lm")
-"""Tasks whose models generate text."""
+"""Tasks whose models continue a text."""
+SIMILARITY = "text-similarity"
+"""The task whose models give a vector for a text."""
+REWRITING = "text-to-text"
+"""The task whose models read a whole text and then write another one."""
+CUTTING = (*CLASSIFYING, SIMILARITY, REWRITING)
+"""Tasks whose input is cut at `max_length`, and in whose texts control tokens are text."""
 
 
 class ReleaseError(Exception):
@@ -31,7 +37,7 @@ class Card:
     labels: tuple[str, ...]
     """Labels in the order of the logits; empty for a task without labels."""
     max_length: int
-    """In tokens: where a classifier cuts a text, or a generative model's context window for prompt and answer."""
+    """In tokens: where a text is cut, or a generative model's context window for prompt and answer."""
     pad_token_id: int
     eos_token_ids: tuple[int, ...] = ()
     chat_template: str | None = None
@@ -46,6 +52,15 @@ class Card:
     """The template's text after an answer, up to the next column; it is not part of the answer."""
     is_followed: bool = False
     """Whether there is a next column."""
+    route: str = ""
+    """How the graph was made: the name of a route of the project that exported it; empty in older releases."""
+    cache: str = "in place"
+    """How a graph that writes gives back its cache: written into what it was given, or as new, longer arrays
+    (`appended`)."""
+    start_token_id: int | None = None
+    """The token that every answer of `text-to-text` begins with; it is not part of the answer."""
+    forced_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Of `text-to-text`: the token that is always the `first` or the `last` one of an answer."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Size in bytes of every other file, to notice an incomplete copy."""
     format_version: int = FORMAT_VERSION
@@ -75,7 +90,7 @@ class Card:
             raise ReleaseError(f"{folder} is not a release: it has no release.json") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReleaseError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-        if card.task not in (known := (*CLASSIFYING, *GENERATIVE)):
+        if card.task not in (known := (*CUTTING, *GENERATIVE)):
             raise ReleaseError(f"{path}: unknown task {card.task!r}; expected one of {', '.join(known)}")
         for name, size in card.files.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else None

@@ -15,29 +15,19 @@ Text: TypeAlias = str | tuple[str, str]
 """An input of a classifier: a text, or a pair of texts."""
 
 
-# Padding is wasted work, and activations that do not fit the cache cost more than batching gains: with more tokens
-# than this a batch was slower per text than one text at a time (MiniLM, 2 cores).
-_TOKENS_PER_BATCH = 512
-
-
 class Classifier(Encoder):
     """A model of text-classification, multi-label-classification or regression."""
-
-    @property
-    def tokens_per_batch(self) -> int:
-        """A dynamically quantized graph scales activations over the whole batch, so that a text's neighbours would
-        change its logits: there each text is a batch by itself."""
-        return 0 if self.card.variant == "int8" else _TOKENS_PER_BATCH
 
     def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
         return [self._verdict(row) for row in self.row_logits(self._texts(inputs))]
 
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
         texts = self._texts(inputs)
-        return [Reading(*pair) for pair in zip(texts, self.tokenizer.encode_batch(texts), strict=True)]
+        encodings = self.tokenizer.encode_batch(texts)
+        return [Reading(text, [encoding]) for text, encoding in zip(texts, encodings, strict=True)]
 
     def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
-        return [self._verdict(row) for row in self._logits([reading.encoding for reading in batch])]
+        return [self._verdict(row) for row in self.output_of([reading.encodings[0] for reading in batch])]
 
     def row_logits(self, texts: Sequence[Text]) -> Floats:
         """Logits of texts, float32 [texts, labels] ([texts, 1] without labels), in the order given.
@@ -48,11 +38,7 @@ class Classifier(Encoder):
         order = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
         logits = np.zeros((len(encodings), max(1, len(self.card.labels))), dtype=np.float32)
         for batch in batches(order, lambda i: len(encodings[i].ids), self.tokens_per_batch):
-            logits[batch] = self._logits([encodings[i] for i in batch])
-        return logits
-
-    def _logits(self, encodings: Sequence[Any]) -> Floats:
-        logits: Floats = self.session.run(["logits"], self.padded(encodings))[0]
+            logits[batch] = self.output_of([encodings[i] for i in batch])
         return logits
 
     def _texts(self, inputs: Sequence[Any]) -> list[Text]:

@@ -12,9 +12,14 @@ import numpy.typing as npt
 
 from .inputs import read_input
 from .release import Input, Release, unknown_inputs
+from .scores import Floats
 
 _INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Inputs that a graph may have, each with the attribute of an encoding that fills it."""
+
+# Padding is wasted work, and activations that do not fit the cache cost more than batching gains: with more tokens
+# than this a batch was slower per text than one text at a time (MiniLM, 2 cores).
+_TOKENS_PER_BATCH = 512
 
 
 class Reading(NamedTuple):
@@ -22,21 +27,34 @@ class Reading(NamedTuple):
 
     given: Any
     """What the answer is made of besides logits."""
-    encoding: Any
+    encodings: Sequence[Any]
+    """Of its text, or of each text of a pair that is read apart."""
 
     @property
     def tokens(self) -> int:
         """How many tokens it has."""
-        return len(self.encoding.ids)
+        return sum(len(encoding.ids) for encoding in self.encodings)
 
 
 class Encoder(Release):
-    """What classifiers of texts and of words have in common."""
+    """What classifiers of texts and of words, and embeddings, have in common."""
+
+    output = "logits"
+    """The name of the graph's output."""
+
+    @property
+    def _width(self) -> int | None:
+        """The size of the output's last axis; None where it may have any."""
+        return max(1, len(self.card.labels))
 
     @property
     def tokens_per_batch(self) -> int:
-        """The most padded tokens of a batch; 0 where each text is a batch by itself."""
-        return 0
+        """The most padded tokens of a batch; 0 where each text is a batch by itself.
+
+        A dynamically quantized graph scales activations over the whole batch, so that a text's neighbours would change
+        its numbers: there each text is alone.
+        """
+        return 0 if self.card.variant == "int8" else _TOKENS_PER_BATCH
 
     def read(self, inputs: Sequence[Input]) -> list[Reading]:
         """Inputs (see `predict`) as tokens, for `answered`. Raises `ValueError` for what the task does not accept."""
@@ -51,6 +69,12 @@ class Encoder(Release):
     @abstractmethod
     def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
         """The answers to a batch, in one call of the graph; least is padded where the lengths are alike."""
+
+    def output_of(self, encodings: Sequence[Any]) -> Floats:
+        """The graph's output for texts, float32 [texts, ...]: in one call where texts share a batch."""
+        calls = [encodings] if self.tokens_per_batch else [[encoding] for encoding in encodings]
+        found: list[Floats] = [self.session.run([self.output], self.padded(call))[0] for call in calls]
+        return np.concatenate(found)
 
     @cached_property
     def _names(self) -> list[str]:
@@ -70,10 +94,10 @@ class Encoder(Release):
 
     def misfit(self) -> str | None:
         outputs = {value.name: value.shape for value in self.session.get_outputs()}
-        if "logits" not in outputs:
-            return f"has no output 'logits', only {', '.join(outputs)}"
-        if outputs["logits"][-1] != max(1, len(self.card.labels)):
-            return f"gives logits of shape {outputs['logits']}, but there are {len(self.card.labels)} labels"
+        if self.output not in outputs:
+            return f"has no output '{self.output}', only {', '.join(outputs)}"
+        if self._width is not None and outputs[self.output][-1] != self._width:
+            return f"gives {self.output} of shape {outputs[self.output]}, but there are {len(self.card.labels)} labels"
         return unknown_inputs([name for name in self._names if name not in _INPUTS])
 
 

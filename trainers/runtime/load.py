@@ -6,19 +6,20 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from .card import CLASSIFYING, Card, ReleaseError
+from .card import CLASSIFYING, CUTTING, REWRITING, SIMILARITY, Card, ReleaseError
 from .classify import Classifier
 from .cores import usable_cores
+from .embed import Embedder
 from .release import Release
+from .rewrite import Rewriter
 from .tag import Tagger
 from .write import Writer
 
 
 def kind_of(task: str) -> type[Release]:
     """The kind of release that answers for a task."""
-    if task == "token-classification":
-        return Tagger
-    return Classifier if task in CLASSIFYING else Writer
+    special: dict[str, type[Release]] = {"token-classification": Tagger, SIMILARITY: Embedder, REWRITING: Rewriter}
+    return special.get(task, Classifier if task in CLASSIFYING else Writer)
 
 
 def load(folder: Path, threads: int | None = None) -> Release:
@@ -37,12 +38,13 @@ def load(folder: Path, threads: int | None = None) -> Release:
     options.log_severity_level = 4  # errors are raised as exceptions: do not print them too
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        session = ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+        names = ("model.onnx", "encoder.onnx")[: 2 if card.task == REWRITING else 1]
+        sessions = [ort.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"]) for name in names]
     except Exception as error:  # both libraries raise direct subclasses of Exception
         raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = card.task in CLASSIFYING  # "[SEP]" in a user's text is text
-    release = kind_of(card.task)(card, tokenizer, session)
+    tokenizer.encode_special_tokens = card.task in CUTTING  # "[SEP]" in a user's text is text
+    release = kind_of(card.task)(card, tokenizer, *sessions)
     if problem := release.misfit():
         raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
     return release

@@ -4,6 +4,7 @@ The package around this file is copied into every release, and is all the code t
 standard library, numpy, tokenizers and onnxruntime, and jinja2 when it renders a chat template. A release has
 
     model.onnx, model.onnx.data   the graph and its weights
+    encoder.onnx, ...             text-to-text: the graph that reads the text; model.onnx writes the answer
     tokenizer.json                the tokenizer; for a classifier it truncates texts
     release.json                  everything else (`card.Card`)
     runtime/                      this package: `python -m runtime "a text"` prints one line of JSON for each argument
@@ -59,8 +60,9 @@ class Release(ABC):
         text-classification answers {"label", "score", "scores": {label: probability}}, multi-label-classification
         {"labels", "scores"}, and regression {"value"}. token-classification answers {"entities"} with {"label", "text",
         "start", "end", "score"} for each, where the score is that of its least certain word. With plain tags it answers
-        {"tags"} with {"tag", "text", "start", "end", "score"} for each word. All other tasks answer {"text"}, decoded
-        greedily. Raises `ValueError` for an input that the task does not accept, before anything is computed.
+        {"tags"} with {"tag", "text", "start", "end", "score"} for each word. text-similarity answers {"embedding"} for
+        a text, and {"value"}, the cosine, for a pair. All other tasks answer {"text"}, decoded greedily. Raises
+        `ValueError` for an input that the task does not accept, before anything is computed.
         """
         if isinstance(inputs, str):
             raise ValueError("expected a list of inputs, got one text")

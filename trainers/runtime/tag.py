@@ -15,12 +15,16 @@ from .words import Place, entities, first_tokens, words_of
 class Tagger(Encoder):
     """A model of token-classification."""
 
+    @property
+    def tokens_per_batch(self) -> int:
+        return 0
+
     def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
         return [self._tagged(*words) for words in [words_of(given) for given in inputs]]
 
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
         words = [words_of(given) for given in inputs]
-        return [Reading(given, self.tokenizer.encode(given[0])) for given in words]
+        return [Reading(given, [self.tokenizer.encode(given[0])]) for given in words]
 
     def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
         return [self._tagged(*reading.given) for reading in batch]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import PAST, Cache
+from .cache import PAST, AppendedCache, Cache, InPlaceCache
 from .inputs import parts_of
 from .prompts import Prompts
 from .release import Release, unknown_inputs
@@ -28,8 +28,25 @@ class SequenceScore(NamedTuple):
     """Target tokens that the model ranks first."""
 
 
+def score(chunks: Iterable[Floats], targets: Sequence[int], wanted: Sequence[bool]) -> SequenceScore:
+    """The score of `targets` where they are `wanted`; `chunks` are their logits, each float32 [tokens, vocabulary]."""
+    nll, hits, start = 0.0, 0, 0
+    ids, asked = np.asarray(targets, dtype=np.int64), np.asarray(wanted, dtype=bool)
+    for logits in chunks:
+        rows = np.flatnonzero(asked[start : start + len(logits)])
+        true = ids[start + rows]
+        nll -= float(log_softmax(logits[rows])[np.arange(len(rows)), true].sum())
+        hits += int((logits[rows].argmax(axis=-1) == true).sum())
+        start += len(logits)
+    return SequenceScore(nll, int(asked.sum()), hits)
+
+
 class Writer(Release):
     """A model of chat, instruct or causal-lm, whose graph has a cache."""
+
+    def cache(self, capacity: int) -> Cache:
+        """An empty cache for a sequence of at most `capacity` tokens."""
+        return AppendedCache(self.session) if self.card.cache == "appended" else InPlaceCache(self.session, capacity)
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -62,7 +79,7 @@ class Writer(Release):
                 f"a prompt of {len(prompt_ids)} tokens and an answer of {count} do not fit into the model's context of "
                 f"{self.card.max_length} tokens"
             )
-        cache = Cache(self.session, len(prompt_ids) + count)
+        cache = self.cache(len(prompt_ids) + count)
         chunk = list(prompt_ids)
         for _ in range(count):
             token = -1
@@ -73,23 +90,15 @@ class Writer(Release):
 
     def token_logits(self, input_ids: Sequence[int]) -> Floats:
         """Logits of one sequence, float32 [tokens, vocabulary]; row i predicts token i + 1."""
-        return np.concatenate(list(Cache(self.session, len(input_ids)).feed(input_ids)))
+        return np.concatenate(list(self.cache(len(input_ids)).feed(input_ids)))
 
     def sequence_nll(self, input_ids: Sequence[int], loss_mask: Sequence[int]) -> SequenceScore:
         """Score the tokens i of one sequence with `loss_mask[i]` = 1, each predicted from the tokens before it.
 
         So the first token never counts.
         """
-        nll, hits, start = 0.0, 0, 0
-        targets = np.asarray(input_ids[1:], dtype=np.int64)
-        wanted = np.asarray(loss_mask[1:], dtype=bool)
-        for logits in Cache(self.session, len(input_ids)).feed(input_ids):
-            rows = np.flatnonzero(wanted[start : start + len(logits)])
-            ids = targets[start + rows]
-            nll -= float(log_softmax(logits[rows])[np.arange(len(rows)), ids].sum())
-            hits += int((logits[rows].argmax(axis=-1) == ids).sum())
-            start += len(logits)
-        return SequenceScore(nll, int(wanted.sum()), hits)
+        chunks = self.cache(len(input_ids)).feed(input_ids)
+        return score(chunks, input_ids[1:], [bool(wanted) for wanted in loss_mask[1:]])
 
     def misfit(self) -> str | None:
         outputs = [value.name for value in self.session.get_outputs()]

@@ -161,6 +161,11 @@ class Task(Protocol):
         """Per-row results of a batch, [rows, columns], with the task's columns in `trainers/metrics/table.py`."""
         ...
 
+    def compared(self, model: Any, batch: Batch) -> torch.Tensor:
+        """What a release must give too: float32 logits [rows, labels] or [rows, tokens, vocabulary or tags]."""
+        logits: torch.Tensor = model(**batch.inputs).logits
+        return logits
+
     def unit_count(self, tokens: Tokens, row: int) -> int:
         """How many units `sums` counts for a row; it is known before the forward pass, to weight a step."""
         ...

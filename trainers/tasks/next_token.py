@@ -57,6 +57,10 @@ class NextToken(Task):
         """Yield the targets of a batch with their logits, at most `at_once` tokens at a time."""
         return causal_logits(model, batch, at_once)
 
+    def compared(self, model: Any, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = model(**batch.inputs).logits
+        return logits[:, -batch.input_ids.shape[1] :]  # a learned prompt comes before the tokens
+
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return int(tokens.targets(row)[1:].sum())
 

@@ -62,6 +62,9 @@ class TextSimilarity(Regression):
     def head_parameters(self, model: torch.nn.Module) -> list[str]:
         return []
 
+    def compared(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return cosines(model, batch)[:, None]
+
     def sums(self, model: torch.nn.Module, batch: Batch, loss: Loss) -> Sums:
         return Sums(loss(cosines(model, batch), batch.targets[:, 0].float()).sum(), len(batch.targets))
 
@@ -78,7 +81,12 @@ def cosines(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     texts = [ids[mine] for side in sides for ids, mine in zip(batch.input_ids, side, strict=True)]
     pad = torch.nn.utils.rnn.pad_sequence
     mask = pad([torch.ones_like(text) for text in texts], batch_first=True)
-    hidden = model(input_ids=pad(texts, batch_first=True), attention_mask=mask)[0].float()
-    means = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-    first, second = F.normalize(means, dim=1).chunk(2)
+    first, second = embeddings(model, pad(texts, batch_first=True), mask).chunk(2)
     return (first * second).sum(dim=1)
+
+
+def embeddings(model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The mean of each text's last hidden states, as a vector of length 1: float32 [texts, size]."""
+    hidden = model(input_ids=input_ids, attention_mask=attention_mask)[0].float()
+    means = (hidden * attention_mask[..., None]).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return F.normalize(means, dim=1)

@@ -74,5 +74,9 @@ class TextToText(NextToken):
         asked = logits[is_target], ids[is_target], is_target.nonzero(as_tuple=True)[0]
         return zip(*(part.split(at_once) for part in asked), strict=True)
 
+    def compared(self, model: Any, batch: Batch) -> torch.Tensor:
+        (everything,) = self.logits(model, batch, max(1, batch.targets.numel()))
+        return everything[0][None]
+
     def unit_count(self, tokens: Tokens, row: int) -> int:
         return len(tokens.targets(row))

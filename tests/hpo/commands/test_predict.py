@@ -20,6 +20,7 @@ from hpo.commands.predict import answer_line
         ),
         ({"entities": []}, "no entity"),
         ({"text": "two\nlines"}, "two\nlines"),
+        ({"embedding": [0.5, -0.25, 0.125, 0.0, 0.75]}, "0.500 -0.250 0.125 0.000 ... (5 numbers)"),
     ],
 )
 def test_an_answer_in_a_line(answer, line):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -22,11 +25,22 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from trainers.export.decoder import export_decoder
+from tests.conftest import write_jsonl
+from tests.trainers.families import rows, trained
+from trainers.export.decoder import export_decoder, quantize_decoder
 from trainers.export.encoder import export_encoder
+from trainers.export.promotion import export, measure_variant
 from trainers.export.release import ModelInterface, ModelParts, write_release
+from trainers.model.load import load_base
+from trainers.prepare.inspect import inspect
+from trainers.prepare.release_routes import ROUTES
+from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
+from trainers.protocol.requests import Export, Inspect, Measure
+from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
 from trainers.runtime.card import Card
+from trainers.runtime.release import Release
 
+BUILDER, TRACED = ROUTES[:2]
 LABELS = ("bad", "fair", "good")
 MAX_LENGTH = 24
 VOCABULARY = 200
@@ -100,7 +114,7 @@ def chat_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    trainer = BpeTrainer(
         vocab_size=320,
         special_tokens=list(dict.fromkeys(CHAT_TOKENS.values())),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -197,7 +211,10 @@ def chat_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         folder = home / variant
         if not folder.exists():
             model, tokenizer = tiny_decoder(), chat_tokenizer()
-            export_decoder(model, tokenizer, folder, variant, None if variant == "fp32" else get("fp32"))
+            if variant == "fp32":
+                export_decoder(model, tokenizer, folder, [BUILDER])
+            else:
+                quantize_decoder(get("fp32"), folder, variant, BUILDER)
             release(model, tokenizer, folder, variant=variant)
         return folder
 
@@ -208,3 +225,46 @@ def chat_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     """Copies a release, for a test to damage."""
     return lambda folder: Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.fixture
+def promoted(family_workload, tiny, tmp_path):
+    """Train a little, export `variants`: (what torch says, what onnxruntime says of the last one, its release, the
+    validation rows, the model that was exported)."""
+
+    def promote(family, task, pairs=False, method="lora", variants=("fp32",), **settings):
+        workload = family_workload(family or "llama", task)
+        home = tmp_path / f"{family}-{task}-{method}"
+        if family is None:  # a head of 8, as the families' have, is less than onnxruntime's attention takes
+            workload = replace(workload, model=ModelRef(str(tiny / "chat")))
+        if pairs:
+            given = [{**row, "other": f"said {i % 7} times"} for i, row in enumerate(rows(task, 72))]
+            data = replace(workload.data, train=SourceRef(str(write_jsonl(tmp_path / "pairs.jsonl", given))))
+            workload = replace(workload, data=replace(data, columns={**data.columns, "text_pair": "other"}))
+        found = inspect(Inspect(workload))
+        metric = TASKS[task].metrics[0]
+        chosen = {
+            **default_settings(task, method), "learning_rate": 1e-2, "batch_size": 8, "evaluations": 2, **settings,
+        }  # fmt: skip
+        spec = TrialSpec(
+            0, workload, method, canonical_settings(method, chosen), metric, METRICS[metric].direction, 160, 160, 0,
+            "i", 1, ("cpu",), str(home / "trial"),
+        )  # fmt: skip
+        trained(spec, found)
+        folder = home / "release"
+        base = load_base(workload, found.labels, scale=found.scale)
+        exported = export(base, Export(spec, found, list(variants), str(folder)))
+        assert not exported.failures
+        validation = Path(found.tokens_dir, "validation.jsonl")
+        measured = measure_variant(Measure(variants[-1], str(folder), str(validation), 1))
+        given = [json.loads(line) for line in validation.read_text().splitlines()]
+        return exported, measured, Release.load(folder / variants[-1], 1), given, base.model
+
+    return promote
+
+
+def assert_equal_numbers(exported, measured):
+    assert measured.max_logit_diff < 1e-4
+    assert set(measured.metrics) == set(exported.metrics)
+    for name, value in exported.metrics.items():
+        assert measured.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4, nan_ok=True), name

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.trainers.export.conftest import CONTEXT, CORPUS, chat_tokenizer, release, tiny_decoder
-from trainers.export.decoder import _reason, export_decoder
+from tests.trainers.export.conftest import BUILDER, CONTEXT, CORPUS, TRACED, chat_tokenizer, release, tiny_decoder
+from trainers.export import decoder
+from trainers.export.builder import _reason
+from trainers.export.decoder import export_decoder, quantize_decoder
 from trainers.export.release import ExportError
 from trainers.runtime.release import Release
 
@@ -66,9 +69,9 @@ def test_another_family_with_untied_embeddings_and_a_window(tmp_path):
     model, tokenizer = tiny_decoder("Mistral", tie_word_embeddings=False, sliding_window=8), chat_tokenizer()
     expected = torch_logits(model, IDS)
     differences = {}
+    assert export_decoder(model, tokenizer, tmp_path / "fp32", [BUILDER]) is BUILDER
+    quantize_decoder(tmp_path / "fp32", tmp_path / "int8", "int8", BUILDER)
     for variant in ("fp32", "int8"):
-        fp32_dir = tmp_path / "fp32" if variant == "int8" else None
-        export_decoder(model, tokenizer, tmp_path / variant, variant, fp32_dir)
         ours = Release.load(release(model, tokenizer, tmp_path / variant), threads=1)
         differences[variant] = np.abs(ours.token_logits(IDS) - expected).max()
     assert differences["fp32"] < 1e-4
@@ -82,22 +85,73 @@ def test_files_can_be_read_by_others(chat_release):
     assert len(modes) == 1
 
 
-def test_an_unsupported_architecture_is_named_and_nothing_written(tmp_path):
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=CONTEXT))
-    for variant in ("fp32", "int4"):
-        with pytest.raises(ExportError, match=r"GPT2LMHeadModel has no ONNX export .*LlamaForCausalLM"):
-            export_decoder(model, chat_tokenizer(), tmp_path / "out", variant)
-    with pytest.raises(ExportError, match="'fp16'"):
-        export_decoder(tiny_decoder(), chat_tokenizer(), tmp_path / "out", "fp16")
-    assert not list(tmp_path.iterdir())
+def tiny_gpt2():
+    """Two layers of transposed products, with tied embeddings, whose next token is not always the same."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(chat_tokenizer()), "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.2, bos_token_id=0, eos_token_id=1)).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # of zeros none would be traced
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
 
 
-def test_a_failure_on_the_way_names_the_variant(tmp_path, monkeypatch):
-    model = tiny_decoder()
-    monkeypatch.setattr(model, "save_pretrained", lambda _: 1 / 0)
-    with pytest.raises(ExportError, match="LlamaForCausalLM could not be exported as int8: ZeroDivisionError"):
-        export_decoder(model, chat_tokenizer(), tmp_path, "int8")
-    assert not list(tmp_path.iterdir())
+def test_gpt2_is_traced_with_a_cache_that_grows(tmp_path):
+    model, tokenizer = tiny_gpt2(), chat_tokenizer()
+    assert export_decoder(model, tokenizer, tmp_path / "fp32", [TRACED]) is TRACED
+    quantize_decoder(tmp_path / "fp32", tmp_path / "int8", "int8", TRACED)
+    ours = Release.load(release(model, tokenizer, tmp_path / "fp32", cache="appended"), threads=1)
+    expected = torch_logits(model, IDS)
+    assert np.abs(ours.token_logits(IDS) - expected).max() < 1e-4
+    answer = list(ours.greedy_tokens(IDS, 30))
+    assert answer == torch_answer(model, IDS, 30)
+    assert len(set(answer)) > 5
+    int8 = Release.load(release(model, tokenizer, tmp_path / "int8", cache="appended"), threads=1)
+    assert 1e-4 < np.abs(int8.token_logits(IDS) - expected).max() < 1
+    sizes = [(tmp_path / variant / "model.onnx.data").stat().st_size for variant in ("fp32", "int8")]
+    assert sizes[1] < 0.35 * sizes[0], "transposed products and the embedding are quantized too"
+    graph = onnx.load(tmp_path / "fp32/model.onnx", load_external_data=False).graph
+    vocabulary = [tensor.name for tensor in graph.initializer if len(tokenizer) in tensor.dims]
+    assert len(vocabulary) == 1, "the head and the embedding are one weight"
+    quantize_decoder(tmp_path / "fp32", tmp_path / "int4", "int4", TRACED)
+    int4 = Release.load(release(model, tokenizer, tmp_path / "int4", cache="appended"), threads=1)
+    assert (int4.token_logits(IDS).argmax(axis=-1) == expected.argmax(axis=-1)).mean() >= 0.5
+    bits = [
+        onnx.helper.get_attribute_value(attribute)
+        for node in onnx.load(tmp_path / "int4/model.onnx", load_external_data=False).graph.node
+        for attribute in node.attribute
+        if node.op_type == "MatMulNBits" and attribute.name == "bits"
+    ]
+    assert sorted(bits) == [4] * 6 + [8] * 3, "the head, and value and down projections of one layer, stay in 8 bits"
+    with pytest.raises(ExportError, match="the route 'traced decoder' makes fp32, int8, int4"):
+        quantize_decoder(tmp_path / "fp32", tmp_path / "fp16", "fp16", TRACED)
+
+
+def test_the_next_route_is_taken_where_a_graph_is_wrong(tmp_path, monkeypatch):
+    def wrong(model, tokenizer, out_dir):
+        with torch.no_grad():
+            for weight in (damaged := tiny_gpt2()).transformer.h[0].parameters():
+                weight.mul_(1.1)
+        decoder.export_with_cache(damaged, out_dir / "model.onnx")
+
+    monkeypatch.setattr(decoder, "build", wrong)
+    monkeypatch.setattr(decoder, "export_with_cache", once_then_none(decoder.export_with_cache))
+    with pytest.raises(ExportError) as error:
+        export_decoder(tiny_gpt2(), chat_tokenizer(), tmp_path / "out", [BUILDER, TRACED])
+    assert "builder: its graph differs from torch by" in str(error.value)
+    assert "traced decoder: ZeroDivisionError" in str(error.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def once_then_none(function):
+    """The function itself at its first call; then it fails."""
+    calls = []
+
+    def called(*given):
+        calls.append(given)
+        return function(*given) if len(calls) == 1 else 1 / 0
+
+    return called
 
 
 def test_the_builders_own_words_are_passed_on():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.trainers.export.conftest import CORPUS, MAX_LENGTH, release, tiny_encoder, wordpiece_tokenizer
+from trainers.export import encoder
 from trainers.export.encoder import export_encoder
 from trainers.export.release import ExportError
 from trainers.runtime.release import Release
@@ -88,6 +89,19 @@ def test_the_model_and_the_terminal_stay_as_they_were(tmp_path, capfd):
 def test_attention_is_one_operator_in_fp32(encoder_release):
     graph = onnx.load(encoder_release("bert") / "model.onnx", load_external_data=False).graph
     assert [node.op_type for node in graph.node].count("Attention") == 2
+
+
+def test_a_graph_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
+    model, other = tiny_encoder("bert"), tiny_encoder("bert")
+    with torch.no_grad():
+        other.bert.encoder.layer[0].output.dense.weight.mul_(1.1)
+    traced = encoder.trace
+    monkeypatch.setattr(encoder, "trace", lambda _, *given: traced(other, *given))
+    with pytest.raises(
+        ExportError, match=r"as fp32: its graph differs from torch by 0\.\d+ in a row of 1 tokens; at most"
+    ):
+        export_encoder(model, wordpiece_tokenizer(), tmp_path, "fp32")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported_is_named(tmp_path):

@@ -4,59 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from seqeval.metrics.sequence_labeling import get_entities
 
-from tests.conftest import write_jsonl
-from tests.trainers.families import rows, trained
-from trainers.export.promotion import export, measure_variant
-from trainers.model.load import load_base
-from trainers.prepare.inspect import inspect
-from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.protocol.requests import Export, Inspect, Measure
-from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
-from trainers.runtime.release import Release
+from tests.trainers.export.conftest import assert_equal_numbers
+from tests.trainers.families import rows
 from trainers.runtime.tag import Tagger
 
-RELEASED = [task for task in TASKS.values() if task.variants]
 PAIRED = ("text-classification", "multi-label-classification", "regression")
-
-
-@pytest.fixture
-def promoted(family_workload, tiny, tmp_path):
-    """Train a little, export as fp32: (what torch says, what onnxruntime says, the release, the validation rows, the
-    merged model)."""
-
-    def promote(family, task, pairs=False):
-        workload = family_workload(family or "llama", task)
-        if family is None:  # a head of 8, as the families' have, is less than onnxruntime's attention takes
-            workload = replace(workload, model=ModelRef(str(tiny / "chat")))
-        if pairs:
-            given = [{**row, "other": f"said {i % 7} times"} for i, row in enumerate(rows(task, 72))]
-            data = replace(workload.data, train=SourceRef(str(write_jsonl(tmp_path / "pairs.jsonl", given))))
-            workload = replace(workload, data=replace(data, columns={**data.columns, "text_pair": "other"}))
-        found = inspect(Inspect(workload))
-        metric = TASKS[task].metrics[0]
-        chosen = {**default_settings(task, "lora"), "learning_rate": 1e-2, "batch_size": 8, "evaluations": 2}
-        spec = TrialSpec(
-            0, workload, "lora", canonical_settings("lora", chosen), metric, METRICS[metric].direction, 160, 160, 0,
-            "i", 1, ("cpu",), str(tmp_path / "trial"),
-        )  # fmt: skip
-        trained(spec, found)
-        folder = tmp_path / "release"
-        base = load_base(workload, found.labels, scale=found.scale)
-        exported = export(base, Export(spec, found, ["fp32"], str(folder)))
-        assert not exported.failures
-        validation = Path(found.tokens_dir, "validation.jsonl")
-        measured = measure_variant(Measure("fp32", str(folder), str(validation), 1))
-        given = [json.loads(line) for line in validation.read_text().splitlines()]
-        return exported, measured, Release.load(folder / "fp32", 1), given, base.model
-
-    return promote
 
 
 @pytest.mark.parametrize(("family", "pairs"), [("bert", False), ("bert", True), ("distilbert", True), ("llama", True)])
@@ -128,13 +86,6 @@ def assert_answers(task, answers, given, metrics, labels):
         assert sum(hits) / len(hits) == pytest.approx(metrics["accuracy"])
 
 
-def assert_equal_numbers(exported, measured):
-    assert measured.max_logit_diff < 1e-4
-    assert set(measured.metrics) == set(exported.metrics)
-    for name, value in exported.metrics.items():
-        assert measured.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4, nan_ok=True), name
-
-
 @pytest.mark.parametrize("task", ["instruct", "causal-lm", "chat"])
 def test_models_that_write(promoted, task):
     exported, measured, release, given, model = promoted(None, task)
@@ -155,7 +106,3 @@ def test_models_that_write(promoted, task):
     assert told
     assert list(release.generate(ids, 16)) == told
     assert release.predict([asked], 16) == [{"text": release.prompts.decoded(ids, told)}]
-
-
-def test_every_released_task_is_tested():
-    assert {task.name for task in RELEASED} == {*PAIRED, "token-classification", "instruct", "causal-lm", "chat"}

@@ -29,7 +29,7 @@ from tests.trainers.export.conftest import (
 )
 from trainers.data.sources import Row
 from trainers.runtime import __main__ as command
-from trainers.runtime import cache, classify
+from trainers.runtime import cache, encoder
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.load import kind_of
 from trainers.runtime.release import Release
@@ -112,7 +112,7 @@ def test_template_names_are_those_of_transformers(chat, tmp_path):
 def test_logits_do_not_depend_on_order_or_neighbours(classifier, monkeypatch):
     alone = np.concatenate([classifier.row_logits([text]) for text in TEXTS])
     assert np.abs(classifier.row_logits(TEXTS) - alone).max() < 1e-5
-    monkeypatch.setattr(classify, "_TOKENS_PER_BATCH", 2 * MAX_LENGTH)
+    monkeypatch.setattr(encoder, "_TOKENS_PER_BATCH", 2 * MAX_LENGTH)
     assert np.abs(classifier.row_logits(TEXTS[::-1]) - alone[::-1]).max() < 1e-5
 
 
