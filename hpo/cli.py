@@ -80,8 +80,9 @@ def schema() -> None:
 @click.pass_obj
 def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
     """Run or continue the sweep that FILE describes."""
+    from hpo.commands.show import show_sweep
     from hpo.commands.sweep import raise_refusal, run_sweep
-    from hpo.terminal import Silent, TerminalView, show_sweep
+    from hpo.terminal import Silent, TerminalView
 
     view = Silent() if as_json else TerminalView()
     summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
@@ -150,8 +151,8 @@ def stop(home: Any, name: str, now: bool) -> None:
 @click.pass_obj
 def show(home: Any, name: str, as_json: bool) -> None:
     """Show the leaderboard, champion and release of SWEEP."""
-    from hpo.commands.show import read_sweep
-    from hpo.terminal import TerminalView, show_sweep
+    from hpo.commands.show import read_sweep, show_sweep
+    from hpo.terminal import TerminalView
 
     summary = read_sweep(home, name)
     if as_json:
@@ -165,8 +166,8 @@ def show(home: Any, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_(home: Any, as_json: bool) -> None:
     """List all sweeps."""
-    from hpo.commands.show import UnreadableSweep, list_sweeps
-    from hpo.terminal import TerminalView, show_list
+    from hpo.commands.show import UnreadableSweep, list_sweeps, show_list
+    from hpo.terminal import TerminalView
 
     found = list_sweeps(home)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hpo.config.objective import gate_of
 from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
-from hpo.results.summary import SweepSummary
-from hpo.results.tables import (
-    challenger_line,
-    finalists_table,
-    finalists_title,
-    gain,
-    leaderboard,
-    notes,
-    saved_in_words,
-    variants_table,
-    verdicts,
-)
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
@@ -256,36 +242,6 @@ def _is_number(text: str) -> bool:
 # --- whole sweeps --------------------------------------------------------------------------------------
 
 
-def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> None:
-    """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands."""
-    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
-    view.say(f"\n{gain(summary)}")
-    if summary.finalists:
-        view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))
-        view.say("")
-    for line in [*saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]:
-        view.say(line)
-    if summary.variants and summary.torch:
-        metric = gate_of(summary.task, summary.objective).metric
-        table = variants_table(summary.torch, summary.variants, metric)
-        view.table("ONNX variants, measured on the validation rows", *table)
-        for judged in summary.variants:
-            if not judged.passed:
-                view.say(f"{judged.variant} {judged.word}: {judged.reason}")
-    if release := summary.release:
-        view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
-    if challenger := summary.challenger:
-        view.say(f"\n{challenger_line(challenger)}")
-    if hints:
-        view.say("\nnext:")
-        view.say(f"  hpo show {summary.sweep}")
-        if release:
-            view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
-        if challenger:
-            view.say(f"  hpo approve {challenger.name}")
-        view.say("  hpo ui")
-
-
 def evaluations_line(evaluations: int, some: int, rows: int) -> str:
     """How often a trial is evaluated, and on how many of the validation rows."""
     if some == rows:
@@ -323,24 +279,6 @@ def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
         view.say(f"note: {note}")
     cost = "" if plan["cost"] is None else f", cost {plan['cost']:.2f}"
     view.say(f"\nabout {duration(plan['seconds'])} without pruning, until {plan['ends_at']} ({plan['ends_by']}){cost}")
-
-
-def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequence[str] = ()) -> None:
-    """Show all sweeps in a table, and below it why others cannot be read."""
-    if not sweeps and not problems:
-        view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
-        return
-    columns = ["sweep", "state", "trials", "metric", "champion", "release"]
-    rows = [
-        [
-            s.sweep, s.state, str(len(s.trials)), s.objective.metric, f"{s.champion.value:.4f}" if s.champion else "-",
-            f"{s.release.name} v{s.release.version}" if s.release else "-",
-        ]
-        for s in sweeps
-    ]  # fmt: skip
-    view.table("sweeps", columns, rows)
-    for problem in problems:
-        view.say(problem)
 
 
 def show_assets(view: ProgressView, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:

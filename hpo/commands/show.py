@@ -1,14 +1,29 @@
-"""`hpo show` and `hpo list`: sweeps as they are stored, summed up."""
+"""`hpo show` and `hpo list`: sweeps as they are stored, summed up, and how a person sees them."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo.config.objective import gate_of
 from hpo.errors import HpoError
 from hpo.lock import is_locked
 from hpo.paths import Home
 from hpo.results.summary import SweepSummary, summarize
+from hpo.results.tables import (
+    challenger_line,
+    finalists_table,
+    finalists_title,
+    gain,
+    leaderboard,
+    notes,
+    saved_in_words,
+    variants_table,
+    verdicts,
+)
 from hpo.study.store import study_names, unreadable, view_study
+from hpo.terminal import ProgressView
 
 
 @dataclass(frozen=True)
@@ -55,3 +70,51 @@ def _read_or_problem(home: Home, name: str) -> SweepSummary | UnreadableSweep:
         return read_sweep(home, name)
     except HpoError as error:
         return UnreadableSweep(name, str(error))
+
+
+def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> None:
+    """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands."""
+    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
+    view.say(f"\n{gain(summary)}")
+    if summary.finalists:
+        view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))
+        view.say("")
+    for line in [*saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]:
+        view.say(line)
+    if summary.variants and summary.torch:
+        metric = gate_of(summary.task, summary.objective).metric
+        table = variants_table(summary.torch, summary.variants, metric)
+        view.table("ONNX variants, measured on the validation rows", *table)
+        for judged in summary.variants:
+            if not judged.passed:
+                view.say(f"{judged.variant} {judged.word}: {judged.reason}")
+    if release := summary.release:
+        view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
+    if challenger := summary.challenger:
+        view.say(f"\n{challenger_line(challenger)}")
+    if hints:
+        view.say("\nnext:")
+        view.say(f"  hpo show {summary.sweep}")
+        if release:
+            view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
+        if challenger:
+            view.say(f"  hpo approve {challenger.name}")
+        view.say("  hpo ui")
+
+
+def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequence[str] = ()) -> None:
+    """Show all sweeps in a table, and below it why others cannot be read."""
+    if not sweeps and not problems:
+        view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
+        return
+    columns = ["sweep", "state", "trials", "metric", "champion", "release"]
+    rows = [
+        [
+            s.sweep, s.state, str(len(s.trials)), s.objective.metric, f"{s.champion.value:.4f}" if s.champion else "-",
+            f"{s.release.name} v{s.release.version}" if s.release else "-",
+        ]
+        for s in sweeps
+    ]  # fmt: skip
+    view.table("sweeps", columns, rows)
+    for problem in problems:
+        view.say(problem)

@@ -51,6 +51,8 @@ class TrialRecord:
     """The trial whose result this one has: `7`, or `SWEEP/7`; it was not trained."""
     revision: int = 1
     """The revision of the sweep that it began in."""
+    has_gone_on: bool = False
+    """Whether the pruner had stopped it, and it was taken up again."""
 
     @property
     def is_over(self) -> bool:

@@ -177,7 +177,7 @@ class SearchController(TrialController):
         if is_over or job.number == self._study.state.baseline:
             return "go"
         peers = self._peers()
-        if self._stopped.has_gone_on(job.number) and (champion := self._sweep.champion()):
+        if self._study.record(job.number).has_gone_on and (champion := self._sweep.champion()):
             return "go" if self._stopped.may_go_on(peers, job.number, champion.number) else "stop"
         return "stop" if self._config.pruner.rule.should_prune(peers, job.number) else "go"
 

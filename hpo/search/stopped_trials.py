@@ -24,7 +24,6 @@ class StoppedTrials:
         self._study = study
         self._paths = paths
         self._noise = study.config.pruner.rule.noise
-        self._gone_on: set[int] = set()
 
     def settle(self, result: TrialResult, paths: TrialPaths) -> None:
         """After a trial's end: keep its checkpoint when it may go on, else remove it."""
@@ -42,14 +41,9 @@ class StoppedTrials:
         kept = [record.number for record in self._kept()]
         number = second_chance(self._noise, peers, kept, champion)
         if number is not None:
-            self._gone_on.add(number)
             self._study.reopen(number)
             self._paths.trial(number).result.unlink()
         return number
-
-    def has_gone_on(self, number: int) -> bool:
-        """Whether a trial was stopped before, in this session, and went on."""
-        return number in self._gone_on
 
     def may_go_on(self, peers: Peers, number: int, champion: int) -> bool:
         """Whether a trial is level with the champion."""

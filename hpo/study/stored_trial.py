@@ -33,6 +33,8 @@ def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
         "number": record.number, "revision": record.revision, "identity": record.fingerprint,
         "reused_from": record.reused_from,
     }  # fmt: skip
+    if record.has_gone_on:
+        begun["has_gone_on"] = True
     attrs = {
         "begun": begun, "run_id": record.run_id, "attempts": [to_record(a) for a in record.attempts],
         "resumed_from": record.resumed_from, "result": to_json(record.result) if record.result else None,
@@ -70,6 +72,7 @@ def read_trial(trial: FrozenTrial) -> TrialRecord | None:
         resumed_from=attrs.get("resumed_from"),
         reused_from=begun["reused_from"],
         revision=begun["revision"],
+        has_gone_on=begun.get("has_gone_on", False),
     )
 
 

@@ -99,7 +99,7 @@ class Study:
 
         Optuna changes nothing of a trial that is over: it gets a second one with our number, which counts from then on.
         """
-        self.copy(dataclasses.replace(self._records[number], state="running", result=None))
+        self.copy(dataclasses.replace(self._records[number], state="running", result=None, has_gone_on=True))
 
     def waiting(self) -> Point | None:
         """A point that a killed process lined up and did not begin: the next `begin` takes it, whatever it is given."""

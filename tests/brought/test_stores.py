@@ -47,7 +47,8 @@ from trainers.protocol.events import Failed
 from trainers.protocol.requests import Train
 from trainers.runtime.card import Card
 from trainers.runtime.inputs import read_input
-from trainers.runtime.release import Release
+from trainers.runtime.tag import Tagger
+from trainers.runtime.write import Writer
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -734,14 +735,14 @@ def test_labels_of_other_data_are_matched_by_name():
     ],
 )  # fmt: skip
 def test_what_is_no_text_is_refused_before_a_model_is_asked(given, told):
-    release = Release.__new__(Release)
+    release = Writer.__new__(Writer)
     release.card = Card("chat", "fp32", (), 32, 0)
     with pytest.raises(ValueError, match=re.escape(told)):
         release.predict([given])
 
 
 def test_where_there_is_no_word_there_is_no_entity():
-    release = Release.__new__(Release)
+    release = Tagger.__new__(Tagger)
     release.card = Card("token-classification", "fp32", ("B-X", "O"), 32, 0)
     assert release.predict(["", " "]) == [{"entities": []}] * 2
 

@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from hpo.commands.show import show_list, show_sweep
 from hpo.demo.assets import ASSETS
 from hpo.results.records import StudySnapshot
 from hpo.results.summary import Edge, summarize
@@ -20,9 +21,7 @@ from hpo.terminal import (
     finished_line,
     params_text,
     show_assets,
-    show_list,
     show_plan,
-    show_sweep,
 )
 from tests.hpo.builders import trial_record, trial_result
 

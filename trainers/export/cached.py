@@ -55,7 +55,7 @@ def _before(learned: Tensors, number: str, name: str, past: torch.Tensor) -> tor
 
 
 def cache_of(tensors: Tensors) -> DynamicCache:
-    """transformers' cache with these keys and values."""
+    """A cache of transformers with these keys and values."""
     cache = DynamicCache()
     for number, layer in tensors.items():
         cache.update(layer["key"], layer["value"], int(number))

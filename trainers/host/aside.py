@@ -26,14 +26,26 @@ class AsideFailed(Exception):
     """The child gave no answer; the message says how it ended."""
 
 
+class _Killed(AsideFailed):
+    """Somebody killed the child, and not because memory ran out."""
+
+
 def done_aside(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
     """What `work` returns, computed in a forked child: this process gets no thread, no memory and no crash from it.
 
-    None where it cannot be known here: memory ran out, or this process has threads and cannot fork safely. Raises
-    `AsideFailed` where the child ended otherwise without an answer.
+    None where it cannot be known here: memory ran out, or this process has threads and cannot fork safely. A child that
+    somebody killed says nothing of the work, so another one does it. Raises `AsideFailed` where the child ended
+    otherwise without an answer, or was killed again.
     """
     if len(os.listdir("/proc/self/task")) != 1:
         return None
+    try:
+        return _in_a_child(work)
+    except _Killed:
+        return _in_a_child(work)
+
+
+def _in_a_child(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
     read, write = os.pipe()
     parent, kills = os.getpid(), oom_kills()
     try:
@@ -58,7 +70,8 @@ def done_aside(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
     if code == OUT_OF_MEMORY or (code == -signal.SIGKILL and oom_kills() > kills):
         return None
     how = f"gave no answer within {WITHIN_S:.0f} s" if is_late else f"ended with code {code}"
-    raise AsideFailed(f"the process that tried it {how}")
+    failed = _Killed if code == -signal.SIGKILL and not is_late else AsideFailed
+    raise failed(f"the process that tried it {how}")
 
 
 def _answer(work: Callable[[], dict[str, T]], fd: int, parent: int) -> NoReturn:

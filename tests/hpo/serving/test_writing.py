@@ -15,7 +15,7 @@ from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal
 from hpo.serving.sampling import Sampler, Sampling
 from hpo.serving.served import Served, Shelf
-from hpo.serving.slots import Slots
+from hpo.serving.slots import InPlaceSlots
 from hpo.serving.step_loop import StepLoop
 from tests.hpo.serving.conftest import Server, events
 from tests.trainers.export.conftest import CORPUS
@@ -55,7 +55,7 @@ def text_of(response):
 def test_rows_of_different_lengths_share_a_step(release):
     """What continuous batching rests on: each row's logits are those that it has alone."""
     sequences = [release.tokenizer.encode(text).ids[:30] for text in SAID[:4]]
-    slots = Slots(release.session, 5, 64)
+    slots = InPlaceSlots(release.session, 5, 64)
     for row, ids in enumerate(sequences):
         half = len(ids) // 2
         for start, part in ((0, ids[:half]), (half, ids[half:-1])):

@@ -25,7 +25,13 @@ from trainers.host.aside import AsideFailed, done_aside
 
 def runs_out(): raise MemoryError
 def exits(): sys.exit(3)
-def is_killed(): os.kill(os.getpid(), signal.SIGSEGV)
+def crashes(): os.kill(os.getpid(), signal.SIGSEGV)
+def is_killed(): os.kill(os.getpid(), signal.SIGKILL)
+
+def is_killed_once():
+    try: os.rmdir(sys.argv[1])
+    except FileNotFoundError: return {"a": "c"}
+    is_killed()
 
 def told(work):
     try: return done_aside(work)
@@ -33,7 +39,7 @@ def told(work):
 
 known = {"seen": []}
 said = [told(lambda: known["seen"].append(1) or {"a": "b"}), known["seen"]]
-said += [told(work) for work in (runs_out, exits, is_killed)]
+said += [told(work) for work in (runs_out, exits, crashes, is_killed, is_killed_once)]
 thread = threading.Thread(target=threading.Event().wait, args=(5,))
 thread.start()
 print(json.dumps([*said, told(dict)]))
@@ -41,11 +47,22 @@ os._exit(0 if not sys.stdout.flush() else 1)
 """
 
 
-def test_what_is_done_aside_leaves_nothing_behind_and_may_end_as_it_likes():
-    done = subprocess.run([sys.executable, "-c", ASIDE], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_what_is_done_aside_leaves_nothing_behind_and_may_end_as_it_likes(tmp_path):
+    (tmp_path / "first").mkdir()
+    command = [sys.executable, "-c", ASIDE, str(tmp_path / "first")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     failed = "the process that tried it ended with code"
-    assert json.loads(done.stdout) == [{"a": "b"}, [], None, f"{failed} 1", f"{failed} -11", None]
+    assert json.loads(done.stdout) == [
+        {"a": "b"},
+        [],
+        None,
+        f"{failed} 1",
+        f"{failed} -11",
+        f"{failed} -9",
+        {"a": "c"},
+        None,
+    ]
 
 
 def trained(worker, spec, found, log):
