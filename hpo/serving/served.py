@@ -51,7 +51,7 @@ def load_served(name: str, folder: Path, limits: Limits) -> Served:
     except ReleaseError as error:
         raise HpoError(f"{name}: {error}") from error
     hashes = _hashes(folder / "manifest.json")
-    return Served(name, release, _engine(name, release, limits), hashes)
+    return Served(name, release, engine_for(name, release, limits), hashes)
 
 
 def _hashes(manifest: Path) -> dict[str, str]:
@@ -64,7 +64,8 @@ def _hashes(manifest: Path) -> dict[str, str]:
         raise HpoError(f"{manifest} is damaged: {type(error).__name__}; copy the release again") from error
 
 
-def _engine(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
+def engine_for(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
+    """The worker of a release. Raises `UsageError` for a kind that is not served."""
     if isinstance(release, Writer):
         return StepLoop(release, limits)
     if isinstance(release, Encoder):

@@ -56,6 +56,8 @@ class Embedder(Encoder):
         if isinstance(read, Mapping) and "text_pair" in read:
             return list(parts_of(read, where, self.card).values())
         if isinstance(read, Mapping) and isinstance(read.get("text"), str):
+            if not read["text"].strip():
+                raise ValueError(f"{where}: is empty; expected a text of at least one token")
             return [read["text"]]
         if isinstance(given, str):
             return [given]
