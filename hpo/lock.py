@@ -1,4 +1,5 @@
-"""Locks: one process per sweep, which its trial host and their children inherit; a critical section in a home.
+"""Locks: one process per sweep, which its trial host and their children inherit; a critical section in a home; files
+that are in use.
 
 The kernel releases a `flock` when the last process that holds the file ends. So a restarted sweep begins only when the
 last orphan of the old one is gone, and no stale lock is left behind.
@@ -46,6 +47,29 @@ def exclusive(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def hold_shared(path: Path) -> int:
+    """Say that this process uses a file, as others may too, until it ends; returns the file descriptor that says so."""
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether some process uses a file (`hold_shared`); False where there is no such file."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
 
 
 def remove_unheld(path: Path) -> None:

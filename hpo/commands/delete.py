@@ -20,7 +20,8 @@ from hpo.tracking.mlflow_deletion import delete_for_good, runs_of
 def delete_release(home: Home, given: str, *, force: bool = False) -> str:
     """Delete all versions of `NAME`, or the one of `NAME/VERSION`; returns what to say.
 
-    Raises `UsageError` for one that does not exist and, without `force`, for a champion or a previous champion.
+    Raises `UsageError` for one that does not exist and, without `force`, for one that is champion, previous champion or
+    served.
     """
     name, version = split_name(given)
     chosen = chosen_versions(home, name, version)
@@ -61,12 +62,15 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
 
 
 def _refuse_needed(home: Home, name: str, versions: Sequence[Version], names: Sequence[str]) -> None:
-    """Raises `UsageError` where a released version has an alias, or another sweep has taken over trials."""
+    """Raises `UsageError` where a version has an alias or is served, or another sweep has taken over trials."""
     if held := [f"version {v.version} of {v.name!r}" for v in with_alias(home, versions)]:
         raise UsageError(
             f"sweep {name!r} has released {listed(held)}, which has an alias (hpo releases): nothing was "
             "deleted; --force deletes the sweep with its releases"
         )
+    if served := [f"version {v.version} of {v.name!r}" for v in versions if v.is_served]:
+        raise UsageError(f"sweep {name!r} has released {listed(served)}, which is served: nothing was deleted; "
+                         "end the server, or --force deletes the sweep with its releases")  # fmt: skip
     heirs = [other for other in names if other != name and _has_taken_from(home, other, name)]
     if heirs:
         raise UsageError(

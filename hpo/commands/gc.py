@@ -126,7 +126,7 @@ def _releases(home: Home) -> Iterator[Garbage]:
     versions = versions_of(home)
     kept = {(v.name, v.version) for v in versions_with_alias(home, versions)}
     for version in versions:
-        if (version.name, version.version) not in kept:
+        if (version.name, version.version) not in kept and not version.is_served:
             folder = files_of(home, version)
             size = max(1, size_of([folder] if folder else []))
             yield Garbage(RELEASES, size, partial(delete_versions, home, [version]))

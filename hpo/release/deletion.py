@@ -29,12 +29,14 @@ def chosen_versions(home: Home, name: str, version: str | None) -> list[Version]
 
 
 def in_use(home: Home, versions: Sequence[Version]) -> list[str]:
-    """Which of them are champion or previous champion, in words."""
+    """Which of them are champion, previous champion or loaded by a running server, in words."""
     found = []
     for version in versions:
         alias = aliases_of(home, version.name).of(version.version)
         if alias not in (None, CHALLENGER):
             found.append(f"version {version.version} of {version.name!r} is {alias}")
+        elif version.is_served:
+            found.append(f"version {version.version} of {version.name!r} is served")
     return found
 
 

@@ -43,4 +43,5 @@ def _listed(version: Version, aliases: Aliases) -> ListedVersion:
         latency_p50_ms=measured.get("latency_p50_ms"),
         created=datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(timespec="seconds"),
         about=version.about,
+        is_served=version.is_served,
     )

@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from hpo.errors import HpoError, UsageError
+from hpo.lock import is_in_use
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.release.aliases import ABSENT, CHAMPION, WAITS
@@ -64,6 +65,11 @@ class Version:
         except (OSError, MlflowException, StopIteration) as error:
             way = "run its sweep again to release it again"
             raise HpoError(f"the files of {self.name!r} version {self.version} are gone: {error}; {way}") from error
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a running server has it loaded."""
+        return self.has_files() and is_in_use(self.folder() / "release.json")
 
     def has_files(self) -> bool:
         """Whether its files are there."""

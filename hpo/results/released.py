@@ -108,3 +108,5 @@ class ListedVersion:
     """ISO time, UTC."""
     about: str
     """The gate's verdict, and the comparison with the champion it challenged."""
+    is_served: bool = False
+    """Whether a running server on this machine has it loaded."""

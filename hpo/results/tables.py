@@ -236,13 +236,19 @@ def releases_table(versions: Sequence[ListedVersion]) -> tuple[list[str], list[l
     for v in versions:
         value = v.metrics.get(v.metric or "")
         rows.append([
-            v.name, v.version, f"{v.alias or '-'}{' (waits)' * (v.waits and v.alias == 'challenger')}", v.sweep or "-",
+            v.name, v.version, _seat(v), v.sweep or "-",
             "-" if v.trial is None else str(v.trial), v.variant or "-",
             "-" if value is None else f"{v.metric} {value:.4f}",
             "gone" if v.size_mb is None else f"{v.size_mb:.1f}",
             "-" if v.latency_p50_ms is None else f"{v.latency_p50_ms:.1f}", v.created[:16].replace("T", " "),
         ])  # fmt: skip
     return columns, rows
+
+
+def _seat(version: ListedVersion) -> str:
+    """The alias of a version, whether it waits for a person, and whether a server has it."""
+    waits = " (waits)" * (version.waits and version.alias == "challenger")
+    return f"{version.alias or '-'}{waits}{' (served)' * version.is_served}"
 
 
 def leaderboard_text(summary: SweepSummary) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import HpoError, UsageError
+from hpo.lock import hold_shared
 from hpo.quoting import clipped, listed
 from hpo.serving.judge import Judge
 from hpo.serving.limits import Limits
@@ -47,8 +48,9 @@ class Served:
 def load_served(name: str, folder: Path, limits: Limits) -> Served:
     """Load a release folder and start its worker. Raises `HpoError` for one that is damaged."""
     try:
+        hold_shared(folder / "release.json")  # until this process ends: `hpo delete` and `hpo gc` leave it alone
         release = Release.load(folder)
-    except ReleaseError as error:
+    except (OSError, ReleaseError) as error:
         raise HpoError(f"{name}: {error}") from error
     hashes = _hashes(folder / "manifest.json")
     return Served(name, release, engine_for(name, release, limits), hashes)

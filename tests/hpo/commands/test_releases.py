@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from hpo.commands import delete as delete_command
 from hpo.errors import HpoError
 from hpo.garbage import discard
-from hpo.lock import sweep_lock
+from hpo.lock import hold_shared, sweep_lock
 from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of, seats
 from hpo.release.versions import versions_of
 from hpo.study.store import study_names
 from hpo.tracking.mlflow_deletion import runs_of
+from hpo.tracking.mlflow_store import client
 from tests.brought.test_stores import run_main, swept
 from tests.hpo.builders import Killed
 from tests.hpo.release.rivals import registered
@@ -101,6 +103,24 @@ def test_a_champion_and_a_previous_one_are_not_deleted_unless_forced(registry, c
     assert run_main(capsys, monkeypatch, registry.dir, "delete", "shared", "--force").code == 0
     assert not [folder for folder in before.values() if folder.exists()]
     assert "no released model" in run_main(capsys, monkeypatch, registry.dir, "delete", "shared").err
+
+
+def test_what_a_server_has_loaded_is_not_deleted_unless_forced(registry, capsys, monkeypatch):
+    folder = folders(registry)["3"]
+    with seats(registry, "shared") as held:
+        held.crown("1")
+        held.crown("2")
+    client(registry).delete_registered_model_alias("shared", "challenger")
+    server = hold_shared(folder / "release.json")
+    assert "(served)" in run_main(capsys, monkeypatch, registry.dir, "releases").out
+    refused = run_main(capsys, monkeypatch, registry.dir, "delete", "shared/3")
+    assert (refused.code, "version 3 of 'shared' is served: nothing was deleted" in refused.err) == (2, True)
+    assert run_main(capsys, monkeypatch, registry.dir, "gc", "--releases").code == 0
+    assert folder.exists()
+    os.close(server)  # as the kernel does when the server ends
+    assert "(served)" not in run_main(capsys, monkeypatch, registry.dir, "releases").out
+    assert run_main(capsys, monkeypatch, registry.dir, "gc", "--releases").code == 0
+    assert not folder.exists()
 
 
 def test_delete_wants_one_thing(registry, capsys, monkeypatch):

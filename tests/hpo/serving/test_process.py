@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from hpo.errors import UsageError
+from hpo.lock import is_in_use
 from hpo.serving.keys import Keys, is_loopback, read_keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
@@ -47,6 +48,14 @@ def test_it_answers_and_says_what_it_serves(running):
     answer = httpx2.post(f"{running.url}/v1/classify", json={"model": "judge", "input": "rain"}).json()
     assert answer["data"][0]["label"] in ("bad", "fair", "good")
     assert gauge(running.url, "vllm:prompt_tokens_total", "judge") == answer["usage"]["prompt_tokens"]
+
+
+def test_what_it_has_loaded_is_in_use_until_it_ends(encoder_release, copy_of):
+    folder = copy_of(encoder_release())
+    assert not is_in_use(folder / "release.json")
+    with started(Order({"judge": folder}, "127.0.0.1", 0)):
+        assert is_in_use(folder / "release.json")
+    assert not is_in_use(folder / "release.json")
 
 
 def test_50_connections_at_once(running):
