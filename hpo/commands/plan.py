@@ -18,7 +18,7 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
-from hpo.results.records import void_crashes
+from hpo.results.records import StudySnapshot, void_crashes
 from hpo.results.row_parts import what_rows_show
 from hpo.search.contest import repeats_planned
 from hpo.study.store import newest_study_name, view_study
@@ -83,11 +83,13 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
     seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
     # Points in between cost something in between; more threads per trial than the probe had make it no slower.
     per_trial = sum(seconds.values()) / len(seconds)
-    left = max(0, planned - _trained(config, specs.home))
+    begun = _begun(config, specs.home)
+    left = max(0, planned - (_trained(begun) if begun else 0))
     search_s = math.ceil(left / slots.jobs) * per_trial
     repeats_s = math.ceil(repeats_planned(config) / slots.jobs) * per_trial
     total_s, ends_by = _within_budget(config, search_s + repeats_s)
-    strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials)
+    goes_by = begun.state.strategy if begun else None
+    strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials, goes_by)
     cost = config.budget.cost_per_hour
     return {
         "sweep": config.name,
@@ -150,12 +152,15 @@ def _batch_size(config: SweepConfig, point: Point) -> int:
     return int({**config.settings, **point}["batch_size"] or 1)
 
 
-def _trained(config: SweepConfig, home: Home) -> int:
-    if newest_study_name(home.studies_db, config.name) is None:
-        return 0
-    records = view_study(home.studies_db, config.name).records
-    void = void_crashes(records)
-    return sum(r.is_over and not r.reused_from and r.number not in void for r in records)
+def _begun(config: SweepConfig, home: Home) -> StudySnapshot | None:
+    """What the sweep has done already."""
+    known = newest_study_name(home.studies_db, config.name)
+    return None if known is None else view_study(home.studies_db, config.name)
+
+
+def _trained(begun: StudySnapshot) -> int:
+    void = void_crashes(begun.records)
+    return sum(r.is_over and not r.reused_from and r.number not in void for r in begun.records)
 
 
 def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:
