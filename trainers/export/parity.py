@@ -16,7 +16,8 @@ Logits = npt.NDArray[np.float32]
 LENGTHS = (1, 2, 9, 24)
 """Of the random rows, in tokens."""
 TOLERANCE = 2e-3
-"""The largest difference from torch's logits, as a share of their standard deviation or of 1."""
+"""The largest difference from torch's logits, as a share of their standard deviation or of 1; of one number that has a
+unit of its own, as a share of it."""
 
 
 def check_parity(
@@ -81,7 +82,8 @@ def compare(ours: Logits, wanted: Logits, what: str) -> None:
     """Raise `ExportError` where logits, [tokens, vocabulary], are not torch's."""
     if ours.shape != wanted.shape:
         raise ExportError(f"its graph gives logits of shape {ours.shape} for {what}; torch gives {wanted.shape}")
-    difference, most = float(np.abs(ours - wanted).max()), TOLERANCE * max(1.0, float(wanted.std()))
+    unit = float(np.abs(wanted).max() if wanted.size == 1 else wanted.std())
+    difference, most = float(np.abs(ours - wanted).max()), TOLERANCE * max(1.0, unit)
     if not difference <= most:  # also where it is no number
         raise ExportError(f"its graph differs from torch by {difference:.2g} in {what}; at most {most:.2g} is right")
 
