@@ -290,7 +290,7 @@ def test_a_sweep_ends_with_its_champion_its_release_and_what_to_type_next(piped)
     view, output = piped
     show_sweep(view, sweep_shown(), hints=True)
     for part in ("s (complete)", "0 (baseline)", "failed: oom", "champion: trial 0", "int8", "released: models:/mine",
-                 "hpo show s", "hpo predict mine"):  # fmt: skip
+                 "hpo show s", "hpo predict mine", "hpo serve mine"):  # fmt: skip
         assert part in output()
 
 
