@@ -58,18 +58,7 @@ def hold_shared(path: Path) -> int:
 
 def is_in_use(path: Path) -> bool:
     """Whether some process uses a file (`hold_shared`); False where there is no such file."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(fd)
+    return _is_refused(path, fcntl.LOCK_EX)
 
 
 def remove_unheld(path: Path) -> None:
@@ -158,11 +147,17 @@ def lock_owner(path: Path) -> int:
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock now; creates no file and keeps no lock."""
-    if not path.exists():
-        return False
-    fd = os.open(path, os.O_RDONLY)
+    return _is_refused(path, fcntl.LOCK_SH)
+
+
+def _is_refused(path: Path, kind: int) -> bool:
+    """Whether a lock of that kind is refused; False where there is no such file."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:

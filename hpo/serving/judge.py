@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hpo.serving.limits import Limits
-from hpo.serving.metrics import Meter
 from hpo.serving.pool import Pool, Row
 from hpo.serving.refusal import Refusal, overloaded
+from hpo.serving.worker import Worker
 from trainers.runtime.encoder import Encoder, Reading
 
 
@@ -46,33 +45,18 @@ class _Request:
             self.done.set_exception(error)
 
 
-class Judge:
+class Judge(Worker):
     """Answers requests for one judging model.
 
     No request waits for others to come: a batch is made of what is there when the worker has finished the one before.
     """
 
     def __init__(self, release: Encoder, limits: Limits) -> None:
-        self.meter = Meter()
+        super().__init__("judge")
         self._release = release
         self._limits = limits
         self._pool: Pool[_Request] = Pool()
-        self._changed = threading.Condition()
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
         self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the worker runs."""
-        return self._thread.is_alive()
-
-    def close(self) -> None:
-        """End the worker after its batch."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
 
     async def answer(self, inputs: Sequence[Any]) -> Judged:
         """The answers to the inputs of one request.

@@ -7,7 +7,6 @@ last prompt: what the next one has in common with it, such as a system prompt, i
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ import numpy as np
 
 from hpo.serving.answer import Answer
 from hpo.serving.limits import Limits
-from hpo.serving.metrics import Meter
 from hpo.serving.refusal import Refusal, overloaded
 from hpo.serving.slots import bytes_per_token, slots_for
+from hpo.serving.worker import Worker
 from trainers.runtime.scores import Floats
 from trainers.runtime.write import Writer
 
@@ -27,11 +26,11 @@ from trainers.runtime.write import Writer
 _CHUNK = 64
 
 
-class StepLoop:
+class StepLoop(Worker):
     """Writes the answers of one model, all at once."""
 
     def __init__(self, release: Writer, limits: Limits) -> None:
-        self.meter = Meter()
+        super().__init__("steps")
         self._limits = limits
         capacity = release.card.max_length
         affordable = limits.cache_bytes // (bytes_per_token(release.session) * capacity) - 1
@@ -43,22 +42,7 @@ class StepLoop:
         """The tokens in the row for prompts, which is the last one."""
         self._written: list[Answer] = []
         """The answer of each row, from the first on."""
-        self._changed = threading.Condition()
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="steps", daemon=True)
         self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the loop runs."""
-        return self._thread.is_alive()
-
-    def close(self) -> None:
-        """End the loop after its step."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
 
     def check_room(self, count: int) -> None:
         """Raise `Refusal` (503) where the queue has no room for `count` answers."""
