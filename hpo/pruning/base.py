@@ -111,6 +111,17 @@ class Noise:
         return peers.order.sort_key(value_at(peers, own)) - self.slack(peers, own, peer)
 
 
+class NoisyRule(ComparingRule):
+    """The common part of rules to which a small difference between two values is noise."""
+
+    standard_errors: float
+    tolerance: float
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(self.standard_errors, self.tolerance)
+
+
 def best_look(peers: Peers, number: int, share: float) -> tuple[float, Look] | None:
     """Sort key and evaluation of a trial's best value up to a share of the budget; None before its first one."""
     curve = peers.curves.get(number, ())

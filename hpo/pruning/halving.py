@@ -6,13 +6,13 @@ from bisect import bisect
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from hpo.pruning.base import EPSILON, ComparingRule, Curve, Noise, Peers, value_at
+from hpo.pruning.base import EPSILON, Curve, NoisyRule, Peers, value_at
 
 _GOLDEN = 2654435769  # 2^32 over the golden ratio
 
 
 @dataclass(frozen=True)
-class SuccessiveHalving(ComparingRule):
+class SuccessiveHalving(NoisyRule):
     """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934), which decides repeatedly.
 
     At each rung a trial continues when it is among the best 1/reduction_factor of the trials that have reached the rung
@@ -47,13 +47,9 @@ class SuccessiveHalving(ComparingRule):
                 return True
         return False
 
-    @property
-    def noise(self) -> Noise:
-        return Noise(self.standard_errors, self.tolerance)
-
 
 @dataclass(frozen=True)
-class Hyperband(ComparingRule):
+class Hyperband(NoisyRule):
     """Asynchronous Hyperband (Li et al. 2018, JMLR 18:185): successive halving in brackets with different first rungs.
 
     The first rung of bracket s is min_fraction x reduction_factor^s, so that trials that start slowly get a chance.
@@ -83,10 +79,6 @@ class Hyperband(ComparingRule):
         start = rungs(self.min_fraction, self.reduction_factor)[own]
         halving = SuccessiveHalving(self.reduction_factor, start, self.tolerance, self.standard_errors)
         return halving.should_prune(replace(peers, curves=inside), number)
-
-    @property
-    def noise(self) -> Noise:
-        return Noise(self.standard_errors, self.tolerance)
 
 
 def rungs(min_fraction: float, reduction_factor: int) -> list[float]:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo.pruning.base import EPSILON, ComparingRule, Curve, Noise, Peers, best_look
+from hpo.pruning.base import EPSILON, Curve, NoisyRule, Peers, best_look
 
 
 @dataclass(frozen=True)
-class Percentile(ComparingRule):
+class Percentile(NoisyRule):
     """Keeps the best `percentile` percent of trials; decides at every evaluation from `min_fraction` on.
 
     A trial stops when its best value so far is worse than that percentile of its peers' best values up to the same
@@ -41,13 +41,9 @@ class Percentile(ComparingRule):
         bar = self.noise.bar(peers, own[1], peer)
         return _interpolated([key for key, _ in best], position) < bar
 
-    @property
-    def noise(self) -> Noise:
-        return Noise(self.standard_errors, self.tolerance)
-
 
 @dataclass(frozen=True)
-class Median(ComparingRule):
+class Median(NoisyRule):
     """The median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2): `Percentile` at 50.
 
     Vizier takes the median over finished trials; here running peers that have reached the same share count too.
@@ -61,10 +57,6 @@ class Median(ComparingRule):
     def _loses(self, peers: Peers, number: int, curve: Curve) -> bool:
         numbers = (self.min_fraction, self.min_peers, self.tolerance, self.standard_errors)
         return Percentile(50.0, *numbers).should_prune(peers, number)
-
-    @property
-    def noise(self) -> Noise:
-        return Noise(self.standard_errors, self.tolerance)
 
 
 def _interpolated(ascending: Sequence[float], position: float) -> float:

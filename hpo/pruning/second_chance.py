@@ -9,27 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from hpo.pruning.base import Noise, Peers, best_look
+from hpo.pruning.base import Look, Noise, Peers, best_look
 
 
 def second_chance(noise: Noise, peers: Peers, stopped: Iterable[int], champion: int) -> int | None:
     """Of the trials that are level with the champion, the one that is least behind it; None when there is none."""
-    distances = {number: _distance(peers, number, champion) for number in stopped}
-    nearest = min(distances, key=lambda number: (distances[number], number), default=None)
+    behind = {number: _behind(peers, number, champion)[0] for number in stopped}
+    nearest = min(behind, key=lambda number: (behind[number], number), default=None)
     return nearest if nearest is not None and is_level(noise, peers, nearest, champion) else None
 
 
 def is_level(noise: Noise, peers: Peers, number: int, champion: int) -> bool:
     """Whether a trial's best value is behind the champion's at the same share of the budget by no more than noise."""
-    share, last = peers.curves[number][-1]
-    own, best = best_look(peers, number, share), best_look(peers, champion, share)
-    if own is None or best is None or math.isnan(last):
-        return False
-    return own[0] - best[0] <= noise.slack(peers, own[1], best[1])
+    distance, looks = _behind(peers, number, champion)
+    is_number = not math.isnan(peers.curves[number][-1][1])
+    return looks is not None and is_number and distance <= noise.slack(peers, *looks)
 
 
-def _distance(peers: Peers, number: int, champion: int) -> float:
-    """How far a trial's best value is behind the champion's at the same share; infinite where one has none."""
+def _behind(peers: Peers, number: int, champion: int) -> tuple[float, tuple[Look, Look] | None]:
+    """How far a trial's best value is behind the champion's at the same share, and the two evaluations; infinitely far
+    where one has none."""
     share, _ = peers.curves[number][-1]
     own, best = best_look(peers, number, share), best_look(peers, champion, share)
-    return math.inf if own is None or best is None else own[0] - best[0]
+    return (math.inf, None) if own is None or best is None else (own[0] - best[0], (own[1], best[1]))

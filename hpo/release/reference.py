@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
-
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
-from hpo.release.aliases import ABSENT
 from hpo.release.registry import released_folder
-from hpo.release.versions import Version, check_name, versions_of
+from hpo.release.versions import check_name, holder_of, version_of, versions_of
 from hpo.tracking.mlflow_store import client
 
 _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
@@ -25,14 +22,10 @@ def folder_of(home: Home, reference: str) -> Path:
         return released_folder(home, reference)
     name, alias, version = parts.group("name", "alias", "version")
     check_name(home, name)
-    store = client(home)
-    try:
-        found = store.get_model_version_by_alias(name, alias) if alias else store.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        raise UsageError(f"no released model {quoted(reference)}; {_known(home, name)}") from error
-    return Version.of(found).folder()
+    found = holder_of(home, name, alias) if alias else version_of(home, name, version)
+    if found is None:
+        raise UsageError(f"no released model {quoted(reference)}; {_known(home, name)}")
+    return found.folder()
 
 
 def _known(home: Home, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -90,18 +90,22 @@ class Version:
 
 def version_of(home: Home, name: str, version: str) -> Version | None:
     """One version of a name; None where there is none."""
-    try:
-        return Version.of(client(home).get_model_version(name, version))
-    except MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        return None
+    return _found(lambda: client(home).get_model_version(name, version))
+
+
+def holder_of(home: Home, name: str, alias: str) -> Version | None:
+    """The version of `name` with an alias; None where no version has it."""
+    return _found(lambda: client(home).get_model_version_by_alias(name, alias))
 
 
 def champion_of(home: Home, name: str) -> Version | None:
     """The version of `name` with the alias `champion`; None where no version has it."""
+    return holder_of(home, name, CHAMPION)
+
+
+def _found(ask: Callable[[], ModelVersion]) -> Version | None:
     try:
-        return Version.of(client(home).get_model_version_by_alias(name, CHAMPION))
+        return Version.of(ask())
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise

@@ -1,4 +1,4 @@
-"""Trials of finished sweeps whose adapter is still needed: champions, finalists, fronts, starts of others. Pure."""
+"""Which adapters of finished sweeps are still needed: champions, finalists, fronts, starting points. Pure."""
 
 from __future__ import annotations
 

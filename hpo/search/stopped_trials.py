@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+from hpo.garbage import size_of
 from hpo.paths import SweepPaths
 from hpo.pruning.base import Peers
 from hpo.pruning.second_chance import is_level, second_chance
@@ -66,5 +67,4 @@ def _was_pruned(result: TrialResult) -> bool:
 
 
 def _has_room(paths: TrialPaths) -> bool:
-    size = sum(file.stat().st_size for file in paths.checkpoints.rglob("*") if file.is_file())
-    return size <= SHARE_OF_FREE_DISK * shutil.disk_usage(paths.dir).free
+    return size_of([paths.checkpoints]) <= SHARE_OF_FREE_DISK * shutil.disk_usage(paths.dir).free

@@ -1,4 +1,4 @@
-"""The routes of a server, and what becomes of a request that is wrong or whose client has gone."""
+"""The routes of a server, the answers to wrong requests, and the end of work for a client that has gone."""
 
 from __future__ import annotations
 
