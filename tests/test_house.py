@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests import grammar
+from tests.bench import __main__ as bench
 from tests.maps import MAP, file_map
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +218,14 @@ def test_the_maps_name_every_file_by_its_path(room):
     readme = (ROOT / "README.md").read_text()
     wings = {p.parent.name for p in (ROOT / room).glob("*/__init__.py")}
     assert not [wing for wing in wings if f"`{room}/{wing}/`" not in readme]
+
+
+def test_every_bench_is_listed_and_starts():
+    assert bench.__doc__ is not None
+    listed = set(re.findall(r"^python -m tests\.bench (\S+)", bench.__doc__, re.MULTILINE))
+    assert listed | {"startup", "bookkeeping"} == set(bench.TABLES)
+    for name in bench.TABLES:
+        assert bench.arguments().parse_args([name]).what == [name]
 
 
 def test_the_lock_pins_every_dependency():

@@ -83,16 +83,19 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 }
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("what", nargs="*", choices=TABLES)
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
     parser.add_argument("--steps", type=int, default=40, help="in steps, precision and layout (default: 40)")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    given = arguments().parse_args()
     for name in given.what or ["startup", "bookkeeping"]:
         show(TABLES[name](given))
 
