@@ -95,6 +95,30 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 
 @cli.command()
 @click.argument("file", type=_FILE)
+@click.option("--trial", type=click.IntRange(0), help="Release this complete trial instead of the champion.")
+@_json
+@click.pass_obj
+def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
+    """Release the champion of FILE's sweep, which has ended, without training.
+
+    Exports and measures it again with the promote: settings of FILE.
+    """
+    from hpo.commands.promote import run_promotion
+    from hpo.commands.show import show_sweep
+    from hpo.commands.sweep import raise_refusal
+    from hpo.terminal import Silent, TerminalView
+
+    view = Silent() if as_json else TerminalView()
+    summary = run_promotion(file, home, trial=trial, view=view)
+    if as_json:
+        _print_json(summary.to_json())
+    else:
+        show_sweep(view, summary, hints=True)
+    raise_refusal(summary)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
 @click.option("--fix", metavar="OUT", type=click.Path(path_type=Path), help="Write a clean copy of the data to OUT.")
 @_json
 @click.pass_obj

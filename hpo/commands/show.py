@@ -90,7 +90,8 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
             if not judged.passed:
                 view.say(f"{judged.variant} {judged.word}: {judged.reason}")
     if release := summary.release:
-        view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant})")
+        chosen = f", trial {release.trial} as you chose" if release.trial == summary.chosen_trial else ""
+        view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant}{chosen})")
     if challenger := summary.challenger:
         view.say(f"\n{challenger_line(challenger)}")
     if hints:

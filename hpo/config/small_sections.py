@@ -94,6 +94,11 @@ def parse_retry_policy(root: Section) -> RetryPolicy:
     return RetryPolicy(given["retries"], float(given["stall_minutes"]))
 
 
+def promote_by_default(name: str) -> Promote:
+    """What an empty `promote:` means."""
+    return Promote(name, **{key.name: key.default for key in PROMOTE.keys if key.name != "name"})
+
+
 def parse_promote(root: Section, name: str) -> Promote | None:
     """Read `promote:`, by default the champion under the sweep's `name`."""
     if (section := _switched(root, "promote")) is None:

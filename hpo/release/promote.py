@@ -21,13 +21,14 @@ from trainers.protocol.trial_spec import TrialSpec
 
 
 def promote(sweep: SweepContext) -> None:
-    """Release the champion as ONNX, and make it the champion of its name where it earned that.
+    """Release the sweep's champion (or the trial that a person chose) as ONNX, as champion of its name where it earned
+    that.
 
     It is refused when it is useless or no variant passed. A version that was registered and did not show enough
     against the champion of its name stays its challenger. Then the study's `refusal` gives the reason with the numbers.
     A trial that is released already under the same gate is not released again.
     """
-    champion = sweep.champion()
+    champion = sweep.to_release()
     sweep.study.update_state(refusal=None)
     if champion is None:
         sweep.study.update_state(refusal="no complete trial meets the constraints, so there is no champion")

@@ -50,9 +50,15 @@ def choose_champion(
     if finalists:
         return None if finalists.champion is None else best_repeat(finalists.of(finalists.champion), objective)
     best = ranked(records, objective, constraints)
-    if not best or best[0].result is None or best[0].result.value is None:
+    return as_champion(best[0]) if best else None
+
+
+def as_champion(record: TrialRecord) -> Champion | None:
+    """A trial as the search trained it; None when it has no value."""
+    result = record.result
+    if result is None or result.value is None:
         return None
-    return Champion(best[0].number, best[0].result.value, best[0].result.metrics, best[0].params, best[0].run_id or "")
+    return Champion(record.number, result.value, result.metrics, record.params, record.run_id or "")
 
 
 def best_repeat(contestant: Contestant, objective: Objective) -> Champion:

@@ -71,6 +71,8 @@ class SweepState:
     """The last version that became champion."""
     challenger: Release | None = None
     """A registered version that did not become champion, or waits for approval."""
+    chosen_trial: int | None = None
+    """The trial that a person released instead of the champion. An edit that opens a revision forgets it."""
     refusal: str | None = None
     """Why the champion was not released."""
     run_ids: dict[str, str] = field(default_factory=dict)

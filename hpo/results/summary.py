@@ -128,6 +128,8 @@ class SweepSummary:
     release: Release | None
     refusal: str | None
     challenger: Release | None = None
+    chosen_trial: int | None = None
+    """The trial that a person released instead of the champion."""
     champion_files: Mapping[str, str] = field(default_factory=dict)
     """Name -> path of what the champion gets wrong."""
 
@@ -181,6 +183,7 @@ def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str]
         release=stored.release,
         refusal=stored.refusal,
         challenger=stored.challenger,
+        chosen_trial=stored.chosen_trial,
         champion_files=champion_files or {},
     )
 

@@ -9,7 +9,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.paths import Home, SweepPaths
-from hpo.results.champion import Champion, choose_champion
+from hpo.results.champion import Champion, as_champion, choose_champion
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
@@ -55,6 +55,13 @@ class SweepContext:
         return choose_champion(
             self.study.records(), self.config.objective, self.config.constraints, self.study.state.finalists
         )
+
+    def to_release(self) -> Champion | None:
+        """The trial that a person chose to release, else the champion."""
+        champion, chosen = self.champion(), self.study.state.chosen_trial
+        if chosen is None or (champion and champion.number == chosen):
+            return champion
+        return as_champion(self.study.record(chosen))
 
     def champion_paths(self, champion: Champion) -> TrialPaths:
         """Where the adapter of the champion lies: in a repeat, in its trial, or in the sweep it was taken over from."""

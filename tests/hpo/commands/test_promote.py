@@ -1,0 +1,97 @@
+"""`hpo promote`: a release without training, of the champion or of the trial that a person chose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import hpo.commands.promote as command
+from hpo.commands.promote import run_promotion
+from hpo.commands.sweep import run_sweep
+from hpo.errors import UsageError
+from hpo.paths import Home
+from hpo.tracking.mlflow_store import client
+from tests.hpo.builders import Said
+
+LEARNS = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
+POINTS = {"type": "random", "num_trials": 2, "enqueue": [{"learning_rate": 1e-2}, {"learning_rate": 1.2e-2}]}
+pytestmark = [
+    pytest.mark.timeout(900),  # models are exported: a busy machine needs its time
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
+]
+
+
+@pytest.fixture
+def write(write_yaml):
+    """Writes the sweep's YAML: two points that learn the labels, nothing pruned."""
+
+    def write(promote, **changes):
+        keys = {"training": LEARNS, "search_strategy": POINTS, "pruner": {"type": "none"}, **changes}
+        return write_yaml(name="chosen", promote=promote, **keys)
+
+    return write
+
+
+@pytest.fixture
+def home(home_with_store):
+    return Home(home_with_store)
+
+
+def tags(home: Home, alias: str = "champion") -> str:
+    """The trial of the version that has an alias."""
+    return str(client(home).get_model_version_by_alias("chosen", alias).tags["trial"])
+
+
+def test_the_champion_and_then_another_trial_are_released_without_training(write, home):
+    lenient = {"max_drop": 0.9}
+    ended = run_sweep(write(False), home)
+    assert ended.release is None
+    best, other = ended.champion.number, 1 - ended.champion.number
+    shown = run_promotion(write(lenient), home)
+    assert (shown.release.trial, shown.chosen_trial, shown.state) == (best, None, "complete")
+    assert tags(home) == str(best)
+
+    said = Said()
+    shown = run_promotion(write(lenient), home, trial=other, view=said)
+    assert f"promoting trial {other}: merging its adapter, exporting to ONNX" in said.lines
+    assert (shown.release.trial, shown.chosen_trial) == (other, other)
+    assert (tags(home), tags(home, "previous")) == (str(other), str(best))
+    assert shown.champion.number == best  # of the sweep: the record stays what it is
+
+    said = Said()
+    again = run_sweep(write(lenient), home, view=said)  # what a person chose stays
+    assert again.release == shown.release
+    assert not [line for line in said.lines if line.startswith("promoting")]
+    assert len(again.trials) == 2
+
+
+def test_the_command_asks_for_a_release_where_the_file_does_not(write, home):
+    run_sweep(write(False), home)
+    shown = run_promotion(write(False), home)
+    assert shown.release is not None or "max_drop" in (shown.refusal or "") or "passed" in (shown.refusal or "")
+    assert {verdict.variant for verdict in shown.variants} == {"fp32", "int8"}
+
+
+def test_what_cannot_be_promoted_is_refused_before_anything_runs(write, home):
+    with pytest.raises(UsageError, match="no sweep 'chosen'"):
+        run_promotion(write(False), home)
+    run_sweep(write(False), home, worker="trainers.host.fake")
+    with pytest.raises(UsageError, match="sweep 'chosen' has no trial 7; hpo show chosen lists them"):
+        run_promotion(write(False), home, trial=7)
+    edited = write(False, search_strategy={**POINTS, "num_trials": 3})
+    with pytest.raises(UsageError, match=r"was edited since .* \(search_strategy.num_trials\); hpo sweep"):
+        run_promotion(edited, home)
+
+
+def test_a_pruned_trial_and_a_sweep_under_way_have_nothing_to_release(write, home, monkeypatch):
+    run_sweep(write(False), home, worker="trainers.host.fake")
+    study = command.view_study(home.studies_db, "chosen")
+    pruned = [dataclasses.replace(record, state="pruned") for record in study.records]
+    monkeypatch.setattr(command, "view_study", lambda *_: dataclasses.replace(study, records=pruned))
+    with pytest.raises(UsageError, match="trial 1 of 'chosen' is pruned; expected a complete one"):
+        run_promotion(write(False), home, trial=1)
+    halted = dataclasses.replace(study, state=dataclasses.replace(study.state, search_ended_by=None))
+    monkeypatch.setattr(command, "view_study", lambda *_: halted)
+    with pytest.raises(UsageError, match=r"sweep 'chosen' has not come to its end; hpo sweep .* continues it"):
+        run_promotion(write(False), home)
