@@ -7,16 +7,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hpo.commands.show import read_sweep
-from hpo.config.space import from_resolved
 from hpo.errors import HpoError
 from hpo.paths import Home
-from hpo.report.facts import ReportFacts
+from hpo.report.facts import ReportFacts, facts_of
 from hpo.report.page import html_page
 from hpo.report.text import markdown, trials_csv
-from hpo.results.importance import importances
 from hpo.study.store import view_study
 
 Format = Literal["html", "md", "json", "csv"]
@@ -49,21 +47,7 @@ def write_report(home: Home, name: str, form: Format, to: Path | None) -> Path:
 
 def gather(home: Home, name: str) -> ReportFacts:
     """Everything that a report shows, from the study and the champion's files."""
-    study = view_study(home.studies_db, name)
-    summary, space = read_sweep(home, name), from_resolved(study.config["search_space"])
-    files = summary.champion_files
-    return ReportFacts(
-        summary, study.config, space, importances(study.records, space, summary.objective),
-        _rows(files.get("worst_examples.jsonl")), _text(files.get("confusion_matrix.svg")),
-    )  # fmt: skip
-
-
-def _rows(path: str | None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (_text(path) or "").splitlines()]
-
-
-def _text(path: str | None) -> str | None:
-    return None if path is None else Path(path).read_text(encoding="utf-8")
+    return facts_of(view_study(home.studies_db, name), read_sweep(home, name))
 
 
 def _json(facts: ReportFacts) -> str:

@@ -66,3 +66,13 @@ def test_what_cannot_be_reported_is_said(home, tmp_path):
     refused = run(home, "seen", "--output", str(tmp_path / "no" / "folder.html"))
     assert isinstance(refused.exception, HpoError)
     assert "folder.html cannot be written: No such file or directory; choose another file" in str(refused.exception)
+
+
+def test_the_parent_run_of_mlflow_has_the_page(home):
+    from hpo.tracking.mlflow_store import client
+
+    store = client(home)
+    (parent,) = store.search_runs(["1"], "tags.`hpo.sweep` = 'seen' and attributes.run_name = 'seen'")
+    page = Path(store.download_artifacts(parent.info.run_id, "report.html")).read_text()
+    assert page.startswith("<!doctype html>")
+    assert "seen: f1_macro" in page
