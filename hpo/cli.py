@@ -185,6 +185,20 @@ def show(home: Any, name: str, as_json: bool) -> None:
         show_sweep(TerminalView(), summary, hints=False)
 
 
+@cli.command()
+@click.argument("name", metavar="SWEEP")
+@click.option("--format", "form", type=click.Choice(["html", "md", "json", "csv"]), default="html", show_default=True)
+@click.option("--output", type=_FILE, help="File to write; - prints it. Default: report.html in the sweep's folder.")
+@click.pass_obj
+def report(home: Any, name: str, form: Any, output: Path | None) -> None:
+    """Write SWEEP as one page: what won, how sure that is, what it cost, what to try next."""
+    from hpo.commands.report import report as text_of
+    from hpo.commands.report import write_report
+
+    is_printed = str(output) == "-"
+    _print(text_of(home, name, form).rstrip("\n") if is_printed else str(write_report(home, name, form, output)))
+
+
 @cli.command("list")
 @_json
 @click.pass_obj

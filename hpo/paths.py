@@ -46,6 +46,10 @@ class SweepPaths:
         """The champion's error analysis, for people to read."""
         return self.dir / "champion"
 
+    def champion_files(self) -> dict[str, str]:
+        """Name -> path of each file of that analysis; empty before there is one."""
+        return {file.name: str(file) for file in sorted(self.champion.glob("*"))}
+
     def repeat(self, trial: int, index: int) -> TrialPaths:
         """The files of one repeat of a finalist; `index` counts its fresh seeds from 0."""
         return TrialPaths(self.dir / "finalists" / f"{trial:04d}-seed-{index}")

@@ -111,9 +111,14 @@ def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], le
 
 def finish_run(sweep: SweepContext) -> None:
     """Leaderboard and summary into MLflow; the study is written last, so a crash in between repeats this step."""
+    from hpo.report.facts import facts_of  # late: its template library would delay the first step
+    from hpo.report.page import html_page
+
     sweep.study.update_state(spent=sweep.meter.spent)
-    summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete")
+    study = view_study(sweep.home.studies_db, sweep.config.name)
+    summary = summarize(study, "complete", sweep.paths.champion_files())
     sweep.tracker.artifact("leaderboard.txt", leaderboard_text(summary))
+    sweep.tracker.artifact("report.html", html_page(facts_of(study, summary)))
     numbers, tags = {"trials": float(len(summary.trials))}, {}
     if champion := summary.champion:
         numbers[f"champion/{summary.objective.metric}"] = champion.value

@@ -47,9 +47,9 @@ def read_sweep(home: Home, name: str) -> SweepSummary:
         state = "running"
     elif state == "running":  # whoever wrote that was killed
         state = "interrupted"
-    files = sorted(home.sweep(name).champion.glob("*")) if state == "complete" else []
+    files = home.sweep(name).champion_files() if state == "complete" else {}
     try:
-        return summarize(stored, state, {file.name: str(file) for file in files})
+        return summarize(stored, state, files)
     except (LookupError, TypeError, ValueError) as error:
         raise unreadable(name, home.studies_db, error) from error
 
@@ -97,6 +97,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
     if hints:
         view.say("\nnext:")
         view.say(f"  hpo show {summary.sweep}")
+        view.say(f"  hpo report {summary.sweep}")
         if release:
             view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
             if summary.task != REWRITING:  # not served yet

@@ -1,0 +1,82 @@
+"""What the page's charts are drawn from: one JSON value, with the numbers of `hpo show --json`. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from hpo.config.dimensions import Choice, Dimension
+from hpo.config.objective import gate_of
+from hpo.config.space import SearchSpace
+from hpo.report.facts import ReportFacts
+from hpo.results.summary import SweepSummary, TrialSummary
+
+
+def charts(facts: ReportFacts) -> dict[str, Any]:
+    """Everything that is drawn. Short names in what repeats for each trial: a page may hold 10,000 of them."""
+    summary = facts.summary
+    names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
+    return {
+        "metric": summary.objective.metric,
+        "maximize": summary.objective.direction == "maximize",
+        "dimensions": [_dimension(name, facts.space) for name in names],
+        "trials": [_trial(trial, names) for trial in summary.trials],
+        "champion": summary.champion.number if summary.champion else None,
+        "baseline": summary.baseline.number if summary.baseline else None,
+        "importances": [{"name": i.dimension, "share": i.share, "low": i.low, "high": i.high}
+                        for i in facts.importances],
+        "finalists": _finalists(summary),
+        "variants": _variants(summary),
+    }  # fmt: skip
+
+
+def _dimension(name: str, space: SearchSpace) -> dict[str, Any]:
+    dimension = space.dimensions.get(name)  # None for what an earlier revision searched
+    return {"name": name, "log": _is_log(dimension), "values": _values(dimension)}
+
+
+def _is_log(dimension: Dimension | None) -> bool:
+    return dimension is not None and not isinstance(dimension, Choice) and dimension.log
+
+
+def _values(dimension: Dimension | None) -> list[Any] | None:
+    """Of a choice, in the order of the file; None for a number."""
+    return list(dimension.values) if isinstance(dimension, Choice) else None
+
+
+def _trial(trial: TrialSummary, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "n": trial.number,
+        "s": trial.state,
+        "v": finite(trial.value),
+        "p": [trial.params.get(name) for name in names],
+        "c": [[share, finite(value)] for share, value in trial.curve],
+    }
+
+
+def _finalists(summary: SweepSummary) -> list[dict[str, Any]]:
+    contestants = summary.finalists.contestants if summary.finalists else []
+    return [
+        {"trial": c.trial, "baseline": c.is_baseline, "mean": c.interval.mean, "low": c.interval.low,
+         "high": c.interval.high}
+        for c in contestants if c.interval
+    ]  # fmt: skip
+
+
+def _variants(summary: SweepSummary) -> list[dict[str, Any]]:
+    if summary.torch is None:
+        return []
+    metric = gate_of(summary.task, summary.objective).metric
+    points = [{"name": "torch", "value": finite(summary.torch.metrics[metric]), "ms": summary.torch.latency_p50_ms,
+               "passed": None}]  # fmt: skip
+    for judged in summary.variants:
+        if (m := judged.measurement) is not None:
+            points.append({"name": judged.variant, "value": finite(m.metrics[metric]), "ms": m.latency_p50_ms,
+                           "passed": judged.passed})  # fmt: skip
+    return points
+
+
+def finite(value: float | None) -> float | None:
+    """A number that JSON has, or None."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,88 @@
+// The filter: what its text says holds for all charts and the table, and dragging along an axis writes into it.
+const CONDITION = /^\s*([^<>=!]+?)\s*(<=|>=|=|<|>)\s*(.+?)\s*$/;
+const conditions = () => $("query").value.split(",").filter((part) => part.trim());
+
+function valueOf(name) {
+  if (name === "trial") return (t) => t.n;
+  if (name === "state") return (t) => t.s;
+  if (name === facts.metric || name === "value") return (t) => t.v;
+  const index = facts.dimensions.findIndex((d) => d.name === name);
+  return index < 0 ? null : (t) => t.p[index];
+}
+
+function test(part) {
+  const [, name, sign, wanted] = CONDITION.exec(part) || [];
+  const of = name && valueOf(name);
+  if (!of || (sign !== "=" && !Number.isFinite(Number(wanted)))) return null;
+  if (sign === "=") {
+    const allowed = wanted.split("|").map((v) => v.trim());
+    return (t) => allowed.some((v) => String(of(t)) === v || (of(t) !== null && v !== "" && Number(v) === of(t)));
+  }
+  const bound = Number(wanted);
+  const compare = { "<": (v) => v < bound, ">": (v) => v > bound, "<=": (v) => v <= bound, ">=": (v) => v >= bound }[sign];
+  return (t) => of(t) !== null && compare(of(t));
+}
+
+function keep(column, began, ended) {
+  const others = conditions().filter((part) => (CONDITION.exec(part) || [])[1] !== column.name).map((part) => part.trim());
+  if (Math.abs(began - ended) > 4) {
+    if (column.scale.names) others.push(`${column.name} = ${column.scale.between(began, ended).join("|")}`);
+    else {
+      const ends = [column.scale.from(began), column.scale.from(ended)].sort((a, b) => a - b);
+      others.push(`${column.name} >= ${round(ends[0])}`, `${column.name} <= ${round(ends[1])}`);
+    }
+  }
+  $("query").value = others.join(", ");
+  draw();
+}
+
+function draw() {
+  const tests = conditions().map(test);
+  const isClear = tests.every((t) => t !== null);
+  $("query").setAttribute("aria-invalid", String(!isClear));
+  const shown = isClear ? facts.trials.filter((trial) => tests.every((holds) => holds(trial))) : facts.trials;
+  $("shown").textContent = isClear ? `${shown.length} of ${facts.trials.length} trials` : "not understood: all are shown";
+  const numbers = new Set(shown.map((t) => String(t.n)));
+  for (const row of document.querySelectorAll("#leaderboard tbody tr")) row.hidden = !numbers.has(row.dataset.trial);
+  curves(shown);
+  scatter(shown);
+  parallel(shown);
+}
+
+function sortable(table) {
+  const body = table.tBodies[0];
+  [...table.tHead.rows[0].cells].forEach((cell, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = cell.textContent;
+    cell.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = cell.getAttribute("aria-sort") === "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (row) => row.cells[column].textContent;
+      const compare = (a, b) => parseFloat(key(a)) - parseFloat(key(b)) || key(a).localeCompare(key(b));
+      body.append(...[...body.rows].sort((a, b) => (down ? compare(b, a) : compare(a, b))));
+    });
+  });
+  for (const row of body.rows) row.classList.toggle("champion", row.dataset.trial === String(facts.champion));
+}
+
+function all() {
+  draw();
+  if (facts.importances.length) importances();
+  if ($("intervals") && facts.finalists.length) intervals();
+  if ($("plane") && facts.variants.length) plane();
+}
+
+sortable($("leaderboard"));
+$("filter").addEventListener("submit", (event) => event.preventDefault());
+$("query").addEventListener("input", draw);
+let width = 0;
+new ResizeObserver(() => {
+  if (document.body.clientWidth !== width) {
+    width = document.body.clientWidth;
+    all();
+  }
+}).observe(document.body);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);

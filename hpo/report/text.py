@@ -1,0 +1,63 @@
+"""The report where no HTML is shown: Markdown for a pull request or a wiki, CSV of the trials for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from hpo.report.facts import ReportFacts
+from hpo.report.page import MOST_ROWS, Table, finalists_part, leaderboard_part, released_lines, variants_part
+from hpo.results.tables import gain, notes, saved_in_words, verdicts
+
+
+def markdown(facts: ReportFacts) -> str:
+    """The page's sentences and tables."""
+    summary = facts.summary
+    parts = [
+        f"# {_escaped(summary.sweep)}",
+        f"**{_escaped(gain(summary))}**",
+        _list([*verdicts(summary), *released_lines(summary)]),
+        "## What to know",
+        _list([*saved_in_words(summary.savings), *notes(summary)]),
+        "## Trials",
+        _table(leaderboard_part(summary, MOST_ROWS)),
+    ]
+    if facts.importances:
+        rows = [[i.dimension, f"{i.share:.2f}", f"{i.low:.2f} to {i.high:.2f}"] for i in facts.importances]
+        parts += ["## Which settings matter", _table(Table("", ["setting", "share", "90 %"], rows))]
+    for title, part in (("Finalists", finalists_part(summary)), ("ONNX variants", variants_part(summary))):
+        if part is not None:
+            parts += [f"## {title}", _table(part)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def trials_csv(facts: ReportFacts) -> str:
+    """A row for each trial, in the order of their numbers, with every metric and setting in full precision."""
+    trials = facts.summary.trials
+    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["trial", "state", "value", "seconds", "cause", *params, *metrics])
+    for trial in trials:
+        settings = [trial.params.get(name) for name in params]
+        measured = [trial.metrics.get(name) for name in metrics]
+        writer.writerow([trial.number, trial.state, trial.value, trial.seconds, trial.cause, *settings, *measured])
+    return lines.getvalue()
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {_escaped(line)}" for line in lines)
+
+
+def _table(table: Table) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    return "\n".join(f"| {' | '.join(cell if cell == '---' else _escaped(cell) for cell in row)} |" for row in rows)
+
+
+def _escaped(text: str) -> str:
+    """Text that a person wrote must end no cell and begin no markup."""
+    for character in "\\|<>*`[]#":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())

@@ -1,0 +1,78 @@
+"""`hpo report`: where the page goes, and what the other formats hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hpo.cli import cli
+from hpo.commands.show import read_sweep
+from hpo.commands.sweep import run_sweep
+from hpo.errors import HpoError, UsageError
+from hpo.paths import Home
+from tests.hpo.builders import RATE, write_sweep
+
+
+@pytest.fixture
+def home(tmp_path, home_with_store):
+    """A home with a sweep of the fake trainer, `seen`."""
+    file = write_sweep(
+        tmp_path,
+        name="seen",
+        search_space=RATE,
+        promote=False,
+        pruner={"type": "none"},
+        search_strategy={"type": "random", "num_trials": 12},
+    )
+    run_sweep(file, Home(home_with_store), worker="trainers.host.fake")
+    return Home(home_with_store)
+
+
+def run(home, *arguments):
+    return CliRunner().invoke(cli, ["--home", str(home.dir), "report", *arguments])
+
+
+def test_the_page_lies_in_the_sweep_s_folder_or_where_one_says(home, tmp_path):
+    written = run(home, "seen")
+    path = home.sweep("seen").dir / "report.html"
+    assert written.output == f"{path}\n"
+    assert path.read_text().startswith("<!doctype html>")
+    assert not list(path.parent.glob("*.partial"))
+    other = tmp_path / "page.html"
+    assert run(home, "seen", "--output", str(other)).output == f"{other}\n"
+    assert other.read_text() == path.read_text()
+
+
+def test_the_other_formats(home):
+    shown = json.loads(run(home, "seen", "--format", "json", "--output", "-").output)
+    expected = json.loads(json.dumps(read_sweep(home, "seen").to_json()))
+    assert {key: shown[key] for key in expected} == expected
+    assert shown["config"]["name"] == "seen"
+    assert [i["dimension"] for i in shown["importances"]] == ["learning_rate"]
+    assert run(home, "seen", "--format", "md", "--output", "-").output.startswith("# seen\n")
+    lines = run(home, "seen", "--format", "csv", "--output", "-").output.splitlines()
+    assert lines[0].startswith("trial,state,value,seconds,cause,learning_rate,")
+    assert len(lines) == 13
+    assert Path(run(home, "seen", "--format", "csv").output.strip()).name == "report.csv"
+
+
+def test_what_cannot_be_reported_is_said(home, tmp_path):
+    missing = run(home, "none")
+    assert isinstance(missing.exception, UsageError)
+    assert str(missing.exception) == "no sweep 'none'; there are: seen"
+    refused = run(home, "seen", "--output", str(tmp_path / "no" / "folder.html"))
+    assert isinstance(refused.exception, HpoError)
+    assert "folder.html cannot be written: No such file or directory; choose another file" in str(refused.exception)
+
+
+def test_the_parent_run_of_mlflow_has_the_page(home):
+    from hpo.tracking.mlflow_store import client
+
+    store = client(home)
+    (parent,) = store.search_runs(["1"], "tags.`hpo.sweep` = 'seen' and attributes.run_name = 'seen'")
+    page = Path(store.download_artifacts(parent.info.run_id, "report.html")).read_text()
+    assert page.startswith("<!doctype html>")
+    assert "seen: f1_macro" in page

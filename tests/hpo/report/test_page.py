@@ -1,0 +1,160 @@
+"""The report: its figures are those of `hpo show --json`, what people wrote is text, and it needs no network."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import html
+import io
+import json
+import random
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from hpo.config.space import from_resolved
+from hpo.report.charts import charts
+from hpo.report.facts import ReportFacts
+from hpo.report.page import MOST_ROWS, html_page
+from hpo.report.text import markdown, trials_csv
+from hpo.results.importance import importances
+from hpo.results.summary import summarize
+from hpo.results.tables import gain, leaderboard, notes
+from tests.hpo.builders import trial_record
+from tests.hpo.results.test_summary import SPACE, study_view
+from trainers.protocol.events import PreparedData
+
+HOSTILE = "</script><script>alert(1)</script>|<img src=x onerror=alert(2)>"
+
+
+def searched(count):
+    rng = random.Random(0)
+    found = []
+    for number in range(count):
+        state = rng.choice(["complete", "complete", "pruned"])
+        value = rng.uniform(0.5, 0.9)
+        curve = [(step / 5, value - 0.1 / step) for step in range(1, 6 if state == "complete" else 3)]
+        params = {"learning_rate": 10 ** rng.uniform(-4, -2), "lora_r": rng.choice([4, 8]), "batch_size": 8}
+        found.append(trial_record(number, state, value, params=params, curve=curve))
+    return found
+
+
+def facts_of(*records, **changes):
+    view = study_view(*records, space=SPACE, **changes)
+    summary, space = summarize(view, "complete"), from_resolved(SPACE)
+    found = importances(view.records, space, summary.objective)
+    return ReportFacts(summary, view.config, space, found, [], None)
+
+
+def with_texts(text):
+    """A sweep whose label, cause, row and setting are all this text."""
+    data = PreparedData(
+        rows={"train": 1, "validation": 1, "test": 1}, labels=[text], tokens_dir="", model_dir="", fingerprint="",
+        model_fingerprint="", duplicates=0, truncated=0, train_tokens=1, gpus=0, notes=[text],
+    )  # fmt: skip
+    facts = facts_of(
+        trial_record(0, params={"target_modules": text}),
+        trial_record(1, "failed", None, cause="crash", message=text, params={"target_modules": text}),
+    )
+    summary = dataclasses.replace(facts.summary, data=data, sweep=text, refusal=text)
+    return ReportFacts(summary, {"name": text}, facts.space, [], [{"text": text, "true": text}], "<svg/>")
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the texts of its scripts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.scripts, self._inside = [], [], None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_data(self, data):
+        if self._inside == "script" and data.strip():
+            self.scripts.append(data)
+            self._inside = None
+
+
+def drawn(page):
+    return json.loads(Elements(page).scripts[0])
+
+
+def test_the_page_says_and_draws_what_show_prints():
+    facts = facts_of(*searched(40))
+    page, shown = html_page(facts), facts.summary.to_json()
+    text = html.unescape(page)
+    assert gain(facts.summary) in text
+    assert all(line in text for line in notes(facts.summary))
+    for row in leaderboard(facts.summary)[1]:
+        assert "".join(f"<td>{cell}</td>" for cell in row) in page
+    found = drawn(page)
+    assert (found["champion"], found["baseline"]) == (shown["champion"]["number"], 0)
+    names = [dimension["name"] for dimension in found["dimensions"]]
+    for ours, theirs in zip(found["trials"], shown["trials"], strict=True):
+        assert (ours["n"], ours["s"], ours["v"]) == (theirs["number"], theirs["state"], theirs["value"])
+        assert dict(zip(names, ours["p"], strict=True)) == theirs["params"]
+        assert ours["c"] == theirs["curve"]
+    assert [i["name"] for i in found["importances"]] == [i.dimension for i in facts.importances]
+    assert found["dimensions"][0] == {"name": "learning_rate", "log": True, "values": None}
+    assert found["dimensions"][2]["values"] == [8, 16]
+
+
+def test_it_loads_nothing_and_a_policy_says_so():
+    elements = Elements(html_page(facts_of(*searched(12)))).found
+    assert not [tag for tag, given in elements if given.get("src", "").startswith("http") or tag == "link"]
+    (policy,) = [given["content"] for tag, given in elements if given.get("http-equiv") == "content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", html_page(facts_of(*searched(12))))
+
+
+def test_what_people_wrote_is_text():
+    page = html_page(with_texts(HOSTILE))
+    elements = Elements(page).found
+    assert [tag for tag, _ in elements].count("script") == 2
+    assert not [given for tag, given in elements if "onerror" in given]
+    assert json.loads(Elements(page).scripts[0])["trials"][0]["p"] == [HOSTILE]
+    written = markdown(with_texts(HOSTILE))
+    assert "<img" not in written.replace("\\<img", "")
+    assert {line.replace("\\|", "").count("|") for line in written.splitlines() if line.startswith("|")} == {6}
+
+
+def test_a_long_leaderboard_shows_the_best_and_says_so():
+    page = html_page(facts_of(*searched(MOST_ROWS + 20)))
+    assert page.count('<tr data-trial="') == MOST_ROWS
+    assert f"best {MOST_ROWS} of {MOST_ROWS + 20} trials" in page
+    assert len(drawn(page)["trials"]) == MOST_ROWS + 20
+
+
+def test_a_sweep_that_has_barely_begun_has_a_page():
+    page = html_page(facts_of(trial_record(0, "running")))
+    assert "no trial is complete yet" in page
+    assert "Importances need 10 complete trials" in page
+    assert drawn(page)["champion"] is None
+
+
+def test_numbers_that_json_does_not_have_are_none():
+    found = charts(facts_of(trial_record(0, value=float("nan"), curve=[(0.5, float("inf"))])))
+    assert json.loads(json.dumps(found, allow_nan=False))["trials"][0] == {
+        "n": 0, "s": "complete", "v": None, "p": [], "c": [[0.5, None]],
+    }  # fmt: skip
+
+
+def test_markdown_has_the_sentences_and_csv_every_trial_in_full():
+    facts = facts_of(*searched(30))
+    written = markdown(facts)
+    assert written.startswith("# s\n\n**champion: trial")
+    assert "## Which settings matter" in written
+    rows = list(csv.DictReader(io.StringIO(trials_csv(facts))))
+    shown = facts.summary.to_json()["trials"]
+    assert [int(row["trial"]) for row in rows] == [trial["number"] for trial in shown]
+    assert [float(row["value"]) for row in rows] == [trial["value"] for trial in shown]
+    assert [float(row["learning_rate"]) for row in rows] == [trial["params"]["learning_rate"] for trial in shown]
+
+
+@pytest.mark.parametrize(("count", "megabytes"), [(200, 1), (10_000, 6)])
+def test_a_page_is_light(count, megabytes):
+    assert len(html_page(facts_of(*searched(count))).encode()) < megabytes * 1e6
