@@ -93,7 +93,7 @@ def _space_and_training(task: Task) -> list[str]:
     return [
         "search_space:",
         *_help(FIELDS["learning_rate"].help, 2),
-        # Where LoRA lives: below, a trial hardly learns, above, it collapses (tests/bench/README.md).
+        # Where LoRA lives: below, a trial hardly learns, above, it collapses (tests/bench/search.md).
         f"  learning_rate: {{type: float, low: {rate / 5:.0e}, high: {rate * 4:.0e}, log: true}}".replace("e-0", "e-"),
         *_help(FIELDS["lora_r"].help, 2),
         "  lora_r: {type: int, low: 4, high: 64, log: true}",

@@ -3,7 +3,7 @@ laid out for speed.
 
 x (W + s B A)^T is the same function as x W^T + s (x A^T) B^T, with the same gradients, without the thin products, the
 scaling and the sum. The folded weight is thrown away at once, so the base stays shared with the host. What it buys is
-in tests/bench/README.md.
+in tests/bench/training.md.
 """
 
 from __future__ import annotations
