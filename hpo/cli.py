@@ -252,7 +252,7 @@ def releases(home: Any, name: str | None, as_json: bool) -> None:
     if as_json:
         _print_json([asdict(version) for version in found])
     else:
-        show_releases(TerminalView(), found)
+        show_releases(TerminalView(), found, with_origins=name is not None)
 
 
 @cli.command()

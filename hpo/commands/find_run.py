@@ -73,7 +73,8 @@ def _recorded(
     if result.value is None or stored.state.data is None:
         raise UsageError(f"{name} ended without a result ({result.cause or result.state}); nothing can be compared")
     attempts, resumed_from = ((), None) if repeat is not None else (record.attempts, record.resumed_from)
+    spec = dataclasses.replace(read_spec(paths), number=record.number)  # a repeat has another one while it runs
     return RecordedRun(
-        name, read_spec(paths), result, stored.state.data, stored.config, paths, record.params, attempts, resumed_from,
+        name, spec, result, stored.state.data, stored.config, paths, record.params, attempts, resumed_from,
         read_environment(paths),
     )  # fmt: skip

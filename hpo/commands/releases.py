@@ -9,14 +9,13 @@ from hpo.results.tables import release_in_words, releases_table
 from hpo.terminal import ProgressView
 
 
-def show_releases(view: ProgressView, versions: Sequence[ListedVersion]) -> None:
-    """Show released versions, or that there are none; of one name also where each comes from."""
+def show_releases(view: ProgressView, versions: Sequence[ListedVersion], *, with_origins: bool) -> None:
+    """Show released versions, or that there are none; `with_origins` adds where each comes from."""
     if not versions:
         view.say("no releases yet")
         return
     view.table("releases", *releases_table(versions))
-    if len({version.name for version in versions}) == 1:
+    if with_origins:
         view.say("")
-        for version in versions:
-            for line in release_in_words(version):
-                view.say(line)
+        for line in (line for version in versions for line in release_in_words(version)):
+            view.say(line)

@@ -33,14 +33,22 @@ def how_good(summary: SweepSummary, manifest: Manifest, chosen: VariantVerdict) 
     test = summary.test.champion.metrics if summary.test else {}
     variant = measured.metrics if measured else {}
     names = list(dict.fromkeys([*found, *variant]))
-    columns = ["metric", "torch, validation", f"{chosen.variant}, validation", *(["torch, test"] if test else [])]
+    columns = ["metric", "as trained, validation", f"{chosen.variant}, validation"]
+    columns += ["as trained, test"] * bool(test)
     body = [
         [name, _number(found, name), _number(variant, name), *([_number(test, name)] if test else [])]
         for name in names[:_MOST_ROWS]
     ]
-    of = f"{chosen.variant}: {'all' if chosen.rows == 'all' else chosen.rows} of the {rows.get('validation', 0):,} rows"
+    of = f"all {rows.get('validation', 0):,}" if chosen.rows == "all" else chosen.rows
     more = [f"And {len(names) - _MOST_ROWS:,} more metrics in `hpo show --json`.", ""] * (len(names) > _MOST_ROWS)
-    return [*lines, "", *table(columns, body), *more, f"Validation of {plain(of)}.", ""]
+    return [
+        *lines,
+        "",
+        *table(columns, body),
+        *more,
+        f"{plain(chosen.variant)} was measured on {of} validation rows.",
+        "",
+    ]
 
 
 def _judged(summary: SweepSummary, manifest: Manifest) -> list[list[str]]:
@@ -63,7 +71,9 @@ def _confirmed(finalists: FinalistsOutcome | None, champion: int) -> list[list[s
         return []
     rows = f"validation, {finalists.race.certifying:,}" if finalists.race else "validation"
     seeds = len(finalists.of(champion).repeats)
-    return [[f"mean of {seeds} seeds", rows, f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}"]]
+    return [
+        [f"mean of {seeds} seed{'s' * (seeds != 1)}", rows, f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}"]
+    ]
 
 
 def _number(metrics: Mapping[str, float], name: str) -> str:
@@ -128,10 +138,11 @@ def data_section(data: DataFacts, config: SweepConfig, prepared: PreparedData | 
         for split, count in data.rows.items()
     ]
     lines = ["## Data", "", *table(["split", "source", "rows", "SHA-256 begins with"], rows)]
-    lines += [f"{data.duplicates:,} duplicate rows were dropped. Rows were cut with seed {config.data.seed}.", ""]
     lines += _label_shares(data)
-    notes = prepared.notes if prepared else []
-    return [*lines, *(f"- {plain(note, 400)}" for note in notes), *([""] if notes else [])]
+    dropped = f"{data.duplicates} duplicate rows dropped"  # a note says it too, where there are any
+    notes = [note for note in (prepared.notes if prepared else []) if note != dropped]
+    said = [f"rows were cut with seed {config.data.seed}", dropped, *notes]
+    return [*lines, *(f"- {plain(note, 400)}" for note in said), ""]
 
 
 def _label_shares(data: DataFacts) -> list[str]:

@@ -122,12 +122,12 @@ def _own_licence(config: SweepConfig) -> str | None:
 def _what_it_is(facts: CardFacts) -> list[str]:
     manifest, config, card = facts.manifest, facts.config, facts.card
     base = plain(manifest.base.source)
-    rows = manifest.data.rows.get("train", 0)
+    rows, gives = manifest.data.rows.get("train", 0), TASKS[config.task].help
     lines = [
         f"# {plain(facts.name)}",
         "",
-        f"{plain(TASKS[config.task].help)} {base}, fine-tuned with {plain(manifest.training.method)} on {rows:,} "
-        f"training rows, merged, and exported to ONNX ({plain(manifest.variant)}).",
+        f"{base}, fine-tuned for {config.task} with {plain(manifest.training.method)} on {rows:,} training rows, and "
+        f"exported to ONNX ({plain(manifest.variant)}). It gives: {gives[0].lower()}{gives[1:]}",
         "",
         "## Intended use",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from hpo.config.objective import Objective
@@ -249,11 +250,12 @@ def releases_table(versions: Sequence[ListedVersion]) -> tuple[list[str], list[l
 
 
 def release_in_words(version: ListedVersion) -> list[str]:
-    """Where a version comes from and what was decided about it, on lines of their own."""
-    origin = f"from {version.run or version.sweep}" if version.run or version.sweep else "from no sweep"
-    about = [line for line in version.about.splitlines() if line.strip()]
-    return [f"{version.name}/{version.version}: {origin}, {version.created[:16].replace('T', ' ')} UTC",
-            *(f"  {line}" for line in about)]  # fmt: skip
+    """Where a version comes from and what was decided about it, in lines of about 80 characters."""
+    origin = version.run or version.sweep or "no sweep"
+    about = [textwrap.wrap(line, 78, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+             for line in version.about.splitlines()]  # fmt: skip
+    return [f"{version.name}/{version.version}: from {origin}, {version.created[:16].replace('T', ' ')} UTC",
+            *(part for parts in about for part in parts)]  # fmt: skip
 
 
 def _seat(version: ListedVersion) -> str:

@@ -61,11 +61,12 @@ def test_the_table_fits_into_80_columns(home_with_store, capsys, monkeypatch):
     with seats(home, "movie-sentiment") as held:
         held.crown("1")
     server = hold_shared(versions_of(home, "movie-sentiment")[0].folder() / "release.json")
-    shown = run_main(capsys, monkeypatch, home.dir, "releases").out
+    shown = run_main(capsys, monkeypatch, home.dir, "releases", "movie-sentiment").out
     os.close(server)
-    table = [line.rstrip() for line in shown.splitlines() if "  " in line]
-    assert table[0].split()[:5] == ["version", "alias", "variant", "metric", "MB"]
-    assert max(map(len, table)) <= 80
+    _, _, columns, row, *_ = (line.rstrip() for line in shown.splitlines())
+    assert columns.split() == ["version", "alias", "variant", "metric", "MB", "p50", "ms", "served", "by"]
+    assert row.split()[:5] == ["movie-sentiment/1", "champion", "fp32", "f1_macro", "0.9000"]
+    assert max(len(columns), len(row)) <= 80
     assert "movie-sentiment/1: from movie-sentiment, 20" in shown
     assert "\n  passed\n" in shown
 
