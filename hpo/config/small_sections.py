@@ -38,7 +38,7 @@ TRIALS = Group(
 CARD = Group(
     "card", None, "what only you know, for the model card (`README.md` of the release)",
     keys=(
-        Text("intended_use", None, "what the model is meant for, and for whom"),
+        Text("intended_use", None, "the purpose of the model, and who may use it"),
         Text("licence", None, "the licence of the release, as the hub writes it: `apache-2.0`"),
     ),
 )  # fmt: skip

@@ -101,13 +101,13 @@ def _front_matter(facts: CardFacts) -> list[str]:
 def _index(facts: CardFacts) -> dict[str, Any]:
     """The released variant's metrics, as the hub reads them: on validation, and torch's on the sealed test rows."""
     name = facts.manifest.data.sources.get("train", "")
-    splits = {"validation": facts.manifest.measured.get("metrics", {})}
+    splits, rows = {"validation": facts.manifest.measured.get("metrics", {})}, {"validation": facts.chosen.rows}
     if test := facts.summary.test:
-        splits["test"] = test.champion.metrics
+        splits["test"], rows["test"] = test.champion.metrics, "all"
     results = [
         {
             "task": {"type": _PIPELINES.get(facts.config.task, facts.config.task)},
-            "dataset": {"name": name, "type": name, "split": split},
+            "dataset": {"name": name, "type": name, "split": split, "args": {"rows": rows[split]}},
             "metrics": [{"type": m, "value": value} for m, value in metrics.items() if math.isfinite(value)],
         }
         for split, metrics in splits.items()

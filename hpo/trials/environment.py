@@ -6,16 +6,17 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from hpo.quoting import clipped, listed
-from hpo.trials.trial_files import read_record
+from hpo.trials.trial_files import read_record, read_spec
 from trainers.protocol.codec import to_file
 from trainers.protocol.files import TrialPaths, write_atomically
+from trainers.protocol.trial_spec import TrialSpec
 
 PACKAGES = (
     "hpo", "torch", "transformers", "peft", "safetensors", "tokenizers", "bitsandbytes", "numpy", "scipy", "optuna",
@@ -50,6 +51,8 @@ class Environment:
     cpu_flags: list[str] = field(default_factory=list)
     """Those that decide which code libraries run."""
     gpus: list[str] = field(default_factory=list)
+    is_mixed: bool = False
+    """Whether an earlier attempt, whose checkpoint this one went on from, had another one or other threads."""
 
     def differences(self, now: Environment) -> list[Difference]:
         """In what `now` is another environment, as far as this one was recorded."""
@@ -95,10 +98,19 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
     return clipped(known.get("model name", "")), tuple(sorted(f for f in flags if f.startswith(_DECIDING_FLAGS)))
 
 
-def write_environment(environment: Environment, paths: TrialPaths) -> None:
-    """`environment.json`, before an attempt at a trial begins."""
+def write_environment(environment: Environment, spec: TrialSpec, paths: TrialPaths) -> None:
+    """`environment.json`, before an attempt at a trial begins and its spec is written."""
     paths.dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(paths.environment, to_file(environment))
+    is_mixed = paths.checkpoints.exists() and _is_another(environment, spec, paths)
+    write_atomically(paths.environment, to_file(replace(environment, is_mixed=is_mixed)))
+
+
+def _is_another(environment: Environment, spec: TrialSpec, paths: TrialPaths) -> bool:
+    """Whether the attempt before had other threads or another environment."""
+    before = read_environment(paths)
+    if before and (before.is_mixed or before.differences(environment)):
+        return True
+    return paths.spec.exists() and read_spec(paths).threads != spec.threads
 
 
 def read_environment(paths: TrialPaths) -> Environment | None:

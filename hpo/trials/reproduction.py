@@ -78,6 +78,8 @@ def compare(
     changed = differences(run, spec, here)
     if outcome != "equal" and run.environment is None:
         notes = [*notes, "machine and packages of the run were not recorded: an earlier hpo trained it"]
+    if run.environment and run.environment.is_mixed:
+        notes = [*notes, "a part of the run was trained in another environment, or with other threads"]
     return Reproduction(
         run.name, outcome, spec.metric, recorded, reproduced, weights, bound, changed, notes, again.seconds
     )

@@ -126,8 +126,8 @@ class TrialScheduler:
         """Start a request with these jobs, all of one slot."""
         environment = environment_here(self._inspection.gpu_names)
         for job in jobs:
+            write_environment(environment, job.spec, job.paths)
             write_spec(job.spec, job.paths)
-            write_environment(environment, job.paths)
             job.resumed_from, job.stopped_for = None, None
         running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic())
         self._running[self._executor.submit(Train(tuple(job.spec for job in jobs), self._inspection))] = running
