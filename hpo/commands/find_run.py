@@ -14,7 +14,7 @@ from hpo.study.store import view_study
 from hpo.trials.environment import read_environment
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.trial_files import read_result, read_spec
-from trainers.protocol.files import TrialPaths
+from trainers.protocol.files import TrialPaths, file_fingerprint
 
 _TRIAL = re.compile(r"(?P<sweep>[^#@/]+)#(?P<trial>[0-9]{1,9})(?:\.(?P<repeat>[0-9]{1,9}))?")
 _FORMS = "expected SWEEP (its champion), SWEEP#TRIAL, SWEEP#TRIAL.REPEAT, NAME/VERSION or NAME@ALIAS"
@@ -44,6 +44,11 @@ def _run_of_release(home: Home, given: str) -> RecordedRun:
     if not manifest.sweep or manifest.trial is None:
         raise UsageError(f"{given}: no sweep of hpo released it, so its training is not recorded")
     run = _run_of(home, manifest.sweep, manifest.trial, manifest.repeat)
+    adapter = run.paths.adapter
+    if adapter.exists() and file_fingerprint(p for p in adapter.iterdir() if p.is_file()) != manifest.sha256.get(
+        "adapter"
+    ):
+        raise UsageError(f"{run.name} is not what {given} was made of: another sweep has that name now")
     return dataclasses.replace(run, environment=run.environment or manifest.environment())
 
 

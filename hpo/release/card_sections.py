@@ -41,14 +41,8 @@ def how_good(summary: SweepSummary, manifest: Manifest, chosen: VariantVerdict) 
     ]
     of = f"all {rows.get('validation', 0):,}" if chosen.rows == "all" else chosen.rows
     more = [f"And {len(names) - _MOST_ROWS:,} more metrics in `hpo show --json`.", ""] * (len(names) > _MOST_ROWS)
-    return [
-        *lines,
-        "",
-        *table(columns, body),
-        *more,
-        f"{plain(chosen.variant)} was measured on {of} validation rows.",
-        "",
-    ]
+    measured_on = f"{plain(chosen.variant)} was measured on {of} validation rows."
+    return [*lines, "", *table(columns, body), *more, measured_on, ""]
 
 
 def _judged(summary: SweepSummary, manifest: Manifest) -> list[list[str]]:

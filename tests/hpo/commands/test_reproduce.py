@@ -17,15 +17,18 @@ from hpo.commands.sweep import run_sweep
 from hpo.errors import ConfigError, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.release.manifest import Manifest
+from hpo.release.versions import versions_of
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.environment import environment_here
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.train_again import train_again
 from tests.brought.test_stores import run_main
+from tests.hpo.release.rivals import registered
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import Evaluation, TrialEvent, TrialResult
-from trainers.protocol.files import file_hash
+from trainers.protocol.files import file_fingerprint, file_hash
 from trainers.protocol.requests import Inspect, Train
 
 SPACE = {"learning_rate": {"type": "choice", "values": [3e-3, 1e-2]}}
@@ -169,6 +172,22 @@ def test_what_names_no_run_is_refused(folder):
         with pytest.raises(UsageError) as caught:
             find_run(home, given)
         assert told in str(caught.value)
+
+
+def test_a_release_names_the_run_that_it_was_made_of(folder):
+    home = Home(folder / "home")
+    registered(home, "tiny", 0.9)
+    (version,) = versions_of(home, "shared")
+    with pytest.raises(UsageError, match="no sweep of hpo released it"):
+        find_run(home, "shared/1")
+    run = find_run(home, "tiny#1")
+    made_of = {"adapter": file_fingerprint(run.paths.adapter.iterdir())}
+    Manifest(sweep="tiny", trial=1, sha256=made_of).write(version.folder())
+    assert find_run(home, "shared/1") == run
+    assert find_run(home, "tiny").name == find_run(home, f"{find_run(home, 'tiny').name}").name
+    Manifest(sweep="tiny", trial=0, sha256=made_of).write(version.folder())
+    with pytest.raises(UsageError, match="tiny#0 is not what shared/1 was made of: another sweep has that name now"):
+        find_run(home, "shared/1")
 
 
 def test_a_failed_trial_has_nothing_to_compare(folder):
