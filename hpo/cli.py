@@ -1,4 +1,7 @@
-"""The command line: click signatures only. What a command does is imported when it runs, so that help is instant."""
+"""The command line: click signatures only. What a command does is imported when it runs, so that help is instant.
+
+This is why it is long: it holds every command, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -287,7 +290,7 @@ def releases(home: Any, name: str | None, as_json: bool) -> None:
     if as_json:
         _print_json([asdict(version) for version in found])
     else:
-        show_releases(TerminalView(), found)
+        show_releases(TerminalView(), found, with_origins=name is not None)
 
 
 @cli.command()
@@ -341,6 +344,29 @@ def gc(home: Any, dry_run: bool, releases: bool, as_json: bool) -> None:
         _print_json([asdict(kind) for kind in freed])
     else:
         show_freed(TerminalView(), freed, dry_run=dry_run)
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@click.option("--threads", type=click.IntRange(1), help="Threads to train with. Default: as many as the run had.")
+@_json
+@click.pass_obj
+def reproduce(home: Any, run: str, threads: int | None, as_json: bool) -> None:
+    """Train RUN again and compare: equal bits, within bounds, or what differs.
+
+    RUN is SWEEP (its champion), SWEEP#TRIAL, SWEEP#TRIAL.REPEAT, or a release: NAME/VERSION, NAME@ALIAS.
+    """
+    from hpo.commands.reproduce import raise_difference, show_reproduction
+    from hpo.commands.reproduce import reproduce as train_again
+    from hpo.terminal import Silent, TerminalView
+
+    view = Silent() if as_json else TerminalView()
+    found = train_again(home, run, threads, view)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        show_reproduction(view, found)
+    raise_difference(found)
 
 
 @cli.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -188,6 +189,34 @@ def test_the_manifest_names_what_the_release_was_made_of(classifier):
     assert all(len(digest) == 64 for digest in manifest["sha256"].values())
     assert manifest["sha256"]["data"] == sweep["data"]["fingerprint"]
     assert not [p for p in home.rglob("*") if p.suffix in (".pkl", ".pickle", ".bin", ".pt", ".pth")]
+
+
+def test_the_model_card_has_the_numbers_of_the_sweep(classifier):
+    home, sweep, _ = classifier
+    (path,) = home.rglob("model-*/**/release.json")
+    card = (path.parent / "README.md").read_text()
+    client, runs = runs_of("tiny", home)
+    (parent,) = [run for run in runs if run.data.tags["hpo.kind"] == "sweep"]
+    logged = client.download_artifacts(parent.info.run_id, "model_card.md", str(home.parent))
+    assert Path(logged).read_text() == card
+    known = {f"{abs(number):.4f}" for number in numbers_of(sweep)}
+    known.add(f"{sweep['champion']['value'] - sweep['baseline']['value']:.4f}")
+    shown = re.findall(r"\b[0-9]\.[0-9]{4}\b", card.split("---", 2)[2])
+    assert len(shown) > 20
+    assert set(shown) <= known
+    for judged in sweep["variants"]:
+        assert f"| {judged['variant']} | {judged['measurement']['metrics']['f1_macro']:.4f} |" in card
+    assert f"hpo reproduce 'tiny#{sweep['champion']['number']}'" in card
+    assert str(home.parent) not in card + (path.parent / "manifest.json").read_text()
+
+
+def numbers_of(value: Any) -> list[float]:
+    """Every number in plain values."""
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in numbers_of(item)]
+    if isinstance(value, list):
+        return [number for item in value for number in numbers_of(item)]
+    return [float(value)] if isinstance(value, (int, float)) else []
 
 
 def test_an_edit_that_makes_results_incomparable_is_refused_with_the_difference(classifier):

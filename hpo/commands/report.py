@@ -1,4 +1,4 @@
-"""`hpo report`: a sweep as one page, or as Markdown, JSON or CSV."""
+"""`hpo report`: a sweep as one page, or as Markdown, JSON or CSV for other programs."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Whole, read_all
-from hpo.config.sweep_config import Approve, Finalists, Promote, Require, RetryPolicy
+from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Text, Whole, read_all
+from hpo.config.sweep_config import Approve, AuthorSays, Finalists, Promote, Require, RetryPolicy
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
@@ -35,6 +35,13 @@ TRIALS = Group(
                "a trial that makes no progress for so long is hung: it is ended and tried again", above=0),
     ),
 )  # fmt: skip
+CARD = Group(
+    "card", None, "what only you know, for the model card (`README.md` of the release)",
+    keys=(
+        Text("intended_use", None, "the purpose of the model, and who may use it"),
+        Text("licence", None, "the licence of the release, as the hub writes it: `apache-2.0`"),
+    ),
+)  # fmt: skip
 PROMOTE = Group(
     "promote", None,
     "`false` ends the sweep at the champion. Left out, a champion that can never be released (see `hpo check`) stays "
@@ -59,6 +66,7 @@ PROMOTE = Group(
         Flag("allow_useless", False,
              "release a champion that is no better than always answering the mean of the values, or the most frequent "
              "label(s)"),
+        CARD,
     ),
 )  # fmt: skip
 REPORT_TO = Described(
@@ -104,7 +112,10 @@ def parse_promote(root: Section, name: str) -> Promote | None:
     if (section := _switched(root, "promote")) is None:
         return None
     promoted = parse_name(section, name) if "name" in section else name
-    promote = Promote(promoted, **read_all(section, PROMOTE.keys))
+    card = section.section("card")
+    said = AuthorSays(**read_all(card, CARD.keys))
+    card.finish()
+    promote = Promote(promoted, card=said, **read_all(section, PROMOTE.keys))
     if promote.replace and "require" in section and promote.require != "always":
         section.problem(f"conflicts with require: {promote.require}", "true means require: always", "replace")
     section.finish()

@@ -64,6 +64,14 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True)
+class AuthorSays:
+    """What only a person knows of a release, for its model card; None where the file does not say it."""
+
+    intended_use: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
 class Promote:
     """How the champion is released."""
 
@@ -76,6 +84,7 @@ class Promote:
     """Release a champion that is no better than always answering with the mean or the most frequent label."""
     require: Require = "better"
     approve: Approve = "auto"
+    card: AuthorSays = AuthorSays()
 
     @property
     def requirement(self) -> Require:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hpo.config.dimensions import Choice
+from hpo.config.space import from_resolved
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
@@ -32,6 +34,14 @@ def own_code(root: Section, config: SweepConfig) -> tuple[str, ...]:
             root.got(name, right, *key)
     hashes += [_own_file(root, name, folder, "metrics") for name in config.metrics if ":" in name]
     return tuple(hash_ for hash_ in hashes if hash_)
+
+
+def named_files(resolved: Mapping[str, Any]) -> list[str]:
+    """Your own files that a stored config names, in the order of their hashes; below the folder of its YAML."""
+    losses = from_resolved(resolved["search_space"]).dimensions.get("loss")
+    searched = [str(value) for value in losses.values] if isinstance(losses, Choice) else []
+    names = [*dict.fromkeys([str(resolved["training"]["loss"]), *searched]), *resolved.get("metrics", [])]
+    return [name.partition(":")[0] for name in names if ":" in name]
 
 
 def _own_file(root: Section, name: str, folder: Path, *key: str) -> str | None:

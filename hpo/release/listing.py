@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from hpo.garbage import size_of
 from hpo.paths import Home
@@ -26,7 +25,7 @@ def list_releases(home: Home, name: str | None) -> list[ListedVersion]:
 
 def _listed(version: Version, aliases: Aliases) -> ListedVersion:
     manifest = version.manifest()
-    measured: dict[str, Any] = manifest.get("measured", {})
+    measured = manifest.measured
     trial = version.tags.get("trial", "")
     size_mb = size_of([version.folder()]) / 1e6 if version.has_files() else None
     return ListedVersion(
@@ -44,4 +43,6 @@ def _listed(version: Version, aliases: Aliases) -> ListedVersion:
         created=datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(timespec="seconds"),
         about=version.about,
         is_served=version.is_served,
+        served_by=version.served_by,
+        run=manifest.run,
     )

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from hpo.config.objective import Objective, gate_of
 from hpo.errors import RequestFailed
+from hpo.release.candidate import Candidate
 from hpo.release.challenge import refuse_useless
 from hpo.release.gates import apply_gate, choose, failed, verdict_of
+from hpo.release.model_card import CARD_FILE
 from hpo.results.champion import Champion
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
+from hpo.results.summary import summarize
+from hpo.study.store import view_study
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
@@ -72,11 +76,14 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, max_drop: fl
         numbers = "; ".join(f"{verdict.variant}: {verdict.reason}" for verdict in verdicts)
         sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} passed: {numbers}")
         return None
-    from hpo.release.registry import Candidate, register  # late, for MLflow
+    from hpo.release.registry import register  # late, for MLflow
 
-    fetch, adapter = sweep.executor.fetch, sweep.champion_paths(champion).adapter
-    parts = (fetch(adapter), chosen, fetch(folder / chosen.variant))
-    release = register(sweep.home, Candidate(sweep.config, sweep.inspection, champion, *parts))
+    fetch, trained = sweep.executor.fetch, sweep.champion_paths(champion)
+    parts = (trained, fetch(trained.adapter), chosen, fetch(folder / chosen.variant))
+    summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete")
+    candidate = Candidate(sweep.config, sweep.inspection, champion, *parts, summary)
+    release = register(sweep.home, candidate)
+    sweep.tracker.artifact("model_card.md", (candidate.folder / CARD_FILE).read_text(encoding="utf-8"))
     sweep.study.update_state(challenger=release)
     shutil.rmtree(folder)  # the registry has the chosen variant; the others can be exported again
     return release

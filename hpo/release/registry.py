@@ -6,97 +6,39 @@ own `runtime/`. Nothing is pickled, and this project need not be installed to lo
 
 from __future__ import annotations
 
-import json
-import math
-import platform
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from hpo.config.objective import gate_of
-from hpo.config.sweep_config import SweepConfig
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.release.aliases import CHALLENGER, CHAMPION, aliases_of, seats
+from hpo.release.candidate import Candidate
+from hpo.release.licences import Licence, licence_of
+from hpo.release.model_card import CARD_FILE, CardFacts, Licences, model_card
 from hpo.release.ruling import Ruling
 from hpo.release.versions import Version, champion_of, check_name, version_of
-from hpo.results.champion import Champion
-from hpo.results.released import Release, VariantVerdict
+from hpo.results.released import Release
 from hpo.tracking.mlflow_store import client, quiet_mlflow
-from trainers.protocol.codec import fingerprint
-from trainers.protocol.events import PreparedData
-from trainers.protocol.files import file_fingerprint
 from trainers.runtime.card import Card
 
-_RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
 _AGAINST = "\n\nAgainst the champion: "
 _MLFLOW_MODEL = Path(__file__).with_name("mlflow_model.py")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A champion's variant that passed the gate, with all that it was made of."""
-
-    config: SweepConfig
-    inspection: PreparedData
-    champion: Champion
-    adapter: Path
-    """The folder of the champion's adapter."""
-    chosen: VariantVerdict
-    folder: Path
-    """The release folder of the chosen variant."""
-
-    def manifest(self) -> dict[str, Any]:
-        """The origin of the release: its sweep and trial, the hash of everything it was made of, and versions."""
-        return {
-            "sweep": self.config.name,
-            "trial": self.champion.number,
-            "repeat": self.champion.repeat,
-            "run_id": self.champion.run_id,
-            "variant": self.chosen.variant,
-            "sha256": {
-                "data": self.inspection.fingerprint,
-                "base": self.inspection.model_fingerprint,
-                "adapter": file_fingerprint(p for p in self.adapter.iterdir() if p.is_file()),
-                "config": fingerprint(self.config.resolved()),
-                "onnx": file_fingerprint(self.folder.glob("*.onnx*")),
-                "release": file_fingerprint(p for p in self.folder.rglob("*") if p.is_file()),
-            },
-            "measured": self.measured(),
-            "judged": {"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},
-        }
-
-    def measured(self) -> dict[str, Any]:
-        """The gate's metric, and what the variant was measured at; without numbers that JSON does not have."""
-        gate, found = gate_of(self.config.task, self.config.objective), self.chosen.measurement
-        if found is None:
-            return {"metric": gate.metric}
-        numbers = {"size_mb": found.size_mb, "latency_p50_ms": found.latency_p50_ms,
-                   "latency_p95_ms": found.latency_p95_ms, "tokens_per_second": found.tokens_per_second}  # fmt: skip
-        return {
-            "metric": gate.metric,
-            "metrics": {name: value for name, value in found.metrics.items() if math.isfinite(value)},
-            "rows": self.chosen.rows,
-            **{name: value for name, value in numbers.items() if value is not None and math.isfinite(value)},
-        }
 
 
 def register(home: Home, candidate: Candidate) -> Release:
     """Register the candidate's folder under `promote.name`, as a version without an alias."""
     assert candidate.config.promote is not None  # noqa: S101  # the caller promotes
     store, champion, chosen = client(home), candidate.champion, candidate.chosen
-    (candidate.folder / "manifest.json").write_text(json.dumps(candidate.manifest(), indent=2))
-    card = Card.read(candidate.folder)
-    name = candidate.config.promote.name
+    card, name = Card.read(candidate.folder), candidate.config.promote.name
+    write_card(home, candidate, card)
     source = _log_model(store, candidate, card)
     _ensure_registered(store, name)
     version = store.create_model_version(
@@ -108,6 +50,19 @@ def register(home: Home, candidate: Candidate) -> Release:
         name, str(version.version), f"models:/{name}/{version.version}", chosen.variant, champion.number,
         champion.run_id, card.example, candidate.config.promote.max_drop,
     )  # fmt: skip
+
+
+def write_card(home: Home, candidate: Candidate, card: Card) -> None:
+    """Put manifest and model card into the candidate's folder."""
+    assert candidate.config.promote is not None  # noqa: S101  # the caller promotes
+    manifest, sources = candidate.manifest(), candidate.config.data.sources()
+    manifest.write(candidate.folder)
+    data = {split: Licence() if s.is_hub else licence_of(home, Path(s.source)) for split, s in sources.items()}
+    licences = Licences(licence_of(home, Path(candidate.inspection.model_dir)), data)
+    facts = CardFacts(
+        candidate.config.promote.name, candidate.config, candidate.summary, manifest, candidate.chosen, card, licences
+    )
+    (candidate.folder / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
 
 
 def _log_model(store: MlflowClient, candidate: Candidate, card: Card) -> str:
@@ -199,8 +154,13 @@ def give_back(home: Home, release: Release, say: Callable[[str], None]) -> None:
 
 def released_folder(home: Home, name: str) -> Path:
     """The folder of the release `models:/NAME@champion`. Raises `UsageError` when there is none."""
+    return released(home, name).folder()
+
+
+def released(home: Home, name: str) -> Version:
+    """The version `models:/NAME@champion`. Raises `UsageError` when there is none."""
     check_name(home, name)
     if found := champion_of(home, name):
-        return found.folder()
+        return found
     way = f"hpo approve {name} makes its challenger one; or run its sweep again, or set the alias in MLflow"
     raise UsageError(f"no version of {name!r} has the alias {CHAMPION!r}; {way}")

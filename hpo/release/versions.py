@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from hpo.errors import HpoError, UsageError
-from hpo.lock import is_in_use
+from hpo.lock import is_in_use, users_of
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.release.aliases import ABSENT, CHAMPION, WAITS
+from hpo.release.manifest import Manifest
 from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client
 
@@ -71,6 +71,11 @@ class Version:
         """Whether a running server has it loaded."""
         return self.has_files() and is_in_use(self.folder() / "release.json")
 
+    @property
+    def served_by(self) -> list[int]:
+        """Ids of the processes that have it loaded, as far as the kernel tells."""
+        return users_of(self.folder() / "release.json") if self.has_files() else []
+
     def has_files(self) -> bool:
         """Whether its files are there."""
         try:
@@ -79,13 +84,12 @@ class Version:
             return False
         return True
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What the release says about itself; empty where it is damaged or gone."""
         try:
-            found = json.loads((self.folder() / "manifest.json").read_text(encoding="utf-8"))
+            return Manifest.read(self.folder())
         except (OSError, ValueError, HpoError):
-            return {}
-        return found if isinstance(found, dict) else {}
+            return Manifest()
 
 
 def version_of(home: Home, name: str, version: str) -> Version | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hpo.results.outcome import Comparison
@@ -110,3 +110,7 @@ class ListedVersion:
     """The gate's verdict, and the comparison with the champion it challenged."""
     is_served: bool = False
     """Whether a running server on this machine has it loaded."""
+    served_by: list[int] = field(default_factory=list)
+    """Ids of the processes that have it loaded; empty where the kernel does not tell."""
+    run: str | None = None
+    """What `hpo reproduce` trains again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from hpo.config.objective import Objective
@@ -230,25 +231,43 @@ def challenger_line(release: Release) -> str:
 
 
 def releases_table(versions: Sequence[ListedVersion]) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows, as given; older versions did not record all of it."""
-    columns = ["model", "version", "alias", "sweep", "trial", "variant", "metric", "MB", "p50 ms", "released (UTC)"]
+    """Column names and rows, as given; older versions did not record all of it.
+
+    Versions are called as commands take them. With a name of 15 characters it fits into 80 columns: where a version
+    comes from is in `release_in_words`.
+    """
+    columns = ["version", "alias", "variant", "metric", "MB", "p50 ms", "served by"]
     rows = []
     for v in versions:
         value = v.metrics.get(v.metric or "")
         rows.append([
-            v.name, v.version, _seat(v), v.sweep or "-",
-            "-" if v.trial is None else str(v.trial), v.variant or "-",
+            f"{v.name}/{v.version}", _seat(v), v.variant or "-",
             "-" if value is None else f"{v.metric} {value:.4f}",
             "gone" if v.size_mb is None else f"{v.size_mb:.1f}",
-            "-" if v.latency_p50_ms is None else f"{v.latency_p50_ms:.1f}", v.created[:16].replace("T", " "),
+            "-" if v.latency_p50_ms is None else f"{v.latency_p50_ms:.1f}", _servers(v),
         ])  # fmt: skip
     return columns, rows
 
 
+def release_in_words(version: ListedVersion) -> list[str]:
+    """Where a version comes from and what was decided about it, in lines of about 80 characters."""
+    origin = version.run or version.sweep or "no sweep"
+    about = [textwrap.wrap(line, 78, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+             for line in version.about.splitlines()]  # fmt: skip
+    return [f"{version.name}/{version.version}: from {origin}, {version.created[:16].replace('T', ' ')} UTC",
+            *(part for parts in about for part in parts)]  # fmt: skip
+
+
 def _seat(version: ListedVersion) -> str:
-    """The alias of a version, whether it waits for a person, and whether a server has it."""
-    waits = " (waits)" * (version.waits and version.alias == "challenger")
-    return f"{version.alias or '-'}{waits}{' (served)' * version.is_served}"
+    """The alias of a version, and whether it waits for a person."""
+    return f"{version.alias or '-'}{' (waits)' * (version.waits and version.alias == 'challenger')}"
+
+
+def _servers(version: ListedVersion) -> str:
+    """The processes that have it loaded."""
+    if not version.is_served:
+        return "-"
+    return f"pid {', '.join(map(str, version.served_by))}" if version.served_by else "a server"
 
 
 def leaderboard_text(summary: SweepSummary) -> str:

@@ -11,6 +11,7 @@ from hpo.results.records import Attempt
 from hpo.signals import StopWish, stop_wish
 from hpo.trials.calls import data_error
 from hpo.trials.context import SweepContext
+from hpo.trials.environment import environment_here, write_environment
 from hpo.trials.job import Job, StopReason, TrialController, as_stopped, failure
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
 from hpo.trials.trial_files import write_spec
@@ -123,7 +124,9 @@ class TrialScheduler:
 
     def _launch(self, jobs: list[Job]) -> None:
         """Start a request with these jobs, all of one slot."""
+        environment = environment_here(self._inspection.gpu_names)
         for job in jobs:
+            write_environment(environment, job.spec, job.paths)
             write_spec(job.spec, job.paths)
             job.resumed_from, job.stopped_for = None, None
         running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic())

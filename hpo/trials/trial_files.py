@@ -32,14 +32,19 @@ def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
 
 def read_result(paths: TrialPaths) -> TrialResult:
     """The result of a trial that is over. Raises `OSError` where it is not, `HpoError` where it cannot be read."""
-    return _read(TrialResult, paths.result)
+    return read_record(TrialResult, paths.result)
+
+
+def read_spec(paths: TrialPaths) -> TrialSpec:
+    """The spec of a trial that has begun, as its last attempt had it. Raises as `read_result` does."""
+    return read_record(TrialSpec, paths.spec)
 
 
 def is_of(spec: TrialSpec, paths: TrialPaths) -> bool:
     """Whether a folder holds this very trial: whatever decides its result is equal."""
     if not paths.spec.exists():
         return False
-    return _read(TrialSpec, paths.spec).fingerprint() == spec.fingerprint()
+    return read_spec(paths).fingerprint() == spec.fingerprint()
 
 
 def prepare_folder(spec: TrialSpec, paths: TrialPaths) -> None:
@@ -62,7 +67,7 @@ def write_spec(spec: TrialSpec, paths: TrialPaths) -> None:
     write_atomically(paths.spec, to_file(spec))
 
 
-def _read(cls: type[T], path: Path) -> T:
+def read_record(cls: type[T], path: Path) -> T:
     """A record of a trial. Raises `HpoError`, which names the file and so the sweep, where it does not fit."""
     try:
         return from_file(cls, path.read_text(encoding="utf-8"))

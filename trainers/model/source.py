@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from trainers.data.tokenizer import part_control_tokens
 from trainers.protocol.catalog import TASKS, Family
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.events import Finding
-from trainers.protocol.files import TARGET_SCALE, adapter_files, file_fingerprint
+from trainers.protocol.files import TARGET_SCALE, adapter_files, file_fingerprint, file_hash, joint_fingerprint
 from trainers.protocol.model_folder import CONFIG, folder_problems
 from trainers.protocol.trial_spec import ModelRef, Workload
 
@@ -145,9 +145,15 @@ def family_of(config: Any) -> Family:
     return "decoder" if is_causal and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "encoder"
 
 
-def base_fingerprint(folder: Path, model: ModelRef) -> str:
-    """Hash of the model's files that decide results, and of the earlier training that it starts from."""
-    content = file_fingerprint(path for pattern in MODEL_FILES for path in folder.glob(pattern))
+def base_hashes(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the model's files that decide results."""
+    paths = [path for pattern in MODEL_FILES for path in folder.glob(pattern)]
+    return {path.name: file_hash(path) for path in sorted(paths)}
+
+
+def base_fingerprint(hashes: Mapping[str, str], model: ModelRef) -> str:
+    """Hash of the model's files, of which `base_hashes` gives each one, and of the earlier training it starts from."""
+    content = joint_fingerprint(hashes.items())
     if model.adapter is None:
         return content
     scale = Path(model.adapter) / TARGET_SCALE

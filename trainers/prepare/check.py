@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from trainers.data.splits import SPLITS, Placed, repeats_within, shared_with
 from trainers.data.tokens import Encoded
 from trainers.model.source import BaseFiles
 from trainers.prepare.clean_copy import clean_copy
-from trainers.prepare.data_findings import Tokenized
+from trainers.prepare.data_findings import Tokenized, label_counts
 from trainers.prepare.notes import Seen, notes_on
 from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
 from trainers.protocol.catalog import TASKS as CATALOG
@@ -89,22 +88,11 @@ def _facts(task: Task, rows: Sequence[Placed[Any]], tokens: Tokenized, labels: S
         rows=len(rows),
         duplicates=len(seen.duplicates),
         shared={other: len(pairs) for other, pairs in seen.shared.items()},
-        labels=_label_counts(task, tokens, labels),
+        labels=label_counts(task, tokens, labels),
         token_percentiles={**percentiles, "max": int(lengths.max())},
         too_long=len(seen.too_long),
         tokens_cut=sum(count for _, count in seen.too_long),
     )
-
-
-def _label_counts(task: Task, tokens: Tokenized, labels: Sequence[str]) -> dict[str, int]:
-    """How many rows, or words, have each label."""
-    counts: Counter[str] = Counter()
-    for row, made in tokens if labels else ():
-        if task.targets == "token":  # a tag for every word, plus one
-            counts.update(labels[int(target) - 1] for one in made for target in one.targets if target)
-        elif made:
-            counts.update(task.labels([row.example]))
-    return {label: counts[label] for label in labels}
 
 
 def _rendered(row: Placed[Any], one: Encoded, tokenizer: Any, labels: Sequence[str], task: Task) -> Rendered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,17 @@ def bounded(findings: Sequence[Finding]) -> list[Finding]:
     if more := sum(len(wheres) for wheres in itertools.islice(kinds.values(), MOST_KINDS, None)):
         shown.append(Finding(findings[-1].where.split(":")[0], f"and {more:,} more problems of rows"))
     return shown
+
+
+def label_counts(task: Task, tokens: Tokenized, labels: Sequence[str]) -> dict[str, int]:
+    """How many rows, or words, have each label."""
+    counts: Counter[str] = Counter()
+    for row, made in tokens if labels else ():
+        if task.targets == "token":  # a tag for every word, plus one
+            counts.update(labels[int(target) - 1] for one in made for target in one.targets if target)
+        elif made:
+            counts.update(task.labels([row.example]))
+    return {label: counts[label] for label in labels}
 
 
 def unknown_labels(task: Task, splits: Mapping[str, Sequence[Placed[Any]]], labels: Sequence[str]) -> list[Finding]:

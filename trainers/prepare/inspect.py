@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainers.data.formats.base import cut
 from trainers.data.sources import DataProblem
 from trainers.data.splits import SPLITS, Placed
 from trainers.data.tokens import Encoded, write_tokens
-from trainers.model.source import BaseFiles, base_fingerprint
+from trainers.model.source import BaseFiles, base_fingerprint, base_hashes
+from trainers.prepare.data_findings import label_counts
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Prepared, prepare
 from trainers.protocol.codec import fingerprint
@@ -38,12 +39,14 @@ def inspect(request: Inspect) -> PreparedData:
     base = made.base
     assert base is not None  # noqa: S101  # without findings there is a base
     kept: Kept = {name: [(row, one) for row, many in made.tokens[name] for one in many] for name in SPLITS}
-    content, model = data_fingerprint(workload, base, kept), base_fingerprint(base.folder, workload.model)
+    content, split_hashes = data_fingerprint(workload, base, kept)
+    model_hashes = base_hashes(base.folder)
+    model = base_fingerprint(model_hashes, workload.model)
     tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model, FORMAT_VERSION])[:32]
     if not tokens_dir.exists():
         rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
-    gpus, gpu_notes = _free_gpu_memory_mb()
+    gpus, gpu_names, gpu_notes = _usable_gpus()
     full = sum(len(e.ids) >= base.max_length for rows in kept.values() for _, e in rows)
     return PreparedData(
         rows={name: len(rows) for name, rows in kept.items()},
@@ -63,44 +66,59 @@ def inspect(request: Inspect) -> PreparedData:
         scale=made.scale,
         max_length=base.max_length,
         unreleasable=base.unreleasable,
+        split_hashes=split_hashes,
+        model_hashes=model_hashes,
+        label_counts={name: label_counts(made.task, made.tokens[name], made.labels) for name in SPLITS if made.labels},
+        gpu_names=gpu_names,
     )
 
 
-def data_fingerprint(workload: Workload, base: BaseFiles, kept: Kept) -> str:
-    """Hash of the rows in their splits, and of everything that decides how they are split and tokenized.
+def data_fingerprint(workload: Workload, base: BaseFiles, kept: Kept) -> tuple[str, dict[str, str]]:
+    """Hash of the rows in their splits, and of everything that decides how they are split and tokenized; and the hash
+    of the rows of each split.
 
-    It is the SHA-256 of one JSON text, which is hashed piece by piece because data may be large.
+    They are the SHA-256 of JSON texts, which are hashed piece by piece because data may be large.
     """
     how = [workload.task, base.max_length, workload.data.without_places()]
     digest = hashlib.sha256(f"[{_canonical(how)[1:-1]},{{".encode())
-    for number, name in enumerate(sorted(SPLITS)):
-        digest.update(f"{',' * (number > 0)}{_canonical(name)}:[".encode())
-        before = None
-        for index, (row, one) in enumerate(kept[name]):
-            # Where one row of data gives several rows of tokens, only the first one includes its key.
-            key = None if row is before else row.key
-            before = row
-            digest.update((",[" if index else "[").encode())
-            digest.update(f"{_canonical(key)},{_canonical(one.ids)},{_canonical(one.targets)}]".encode())
-        digest.update(b"]")
+    splits = {name: hashlib.sha256() for name in sorted(SPLITS)}
+    for number, (name, split) in enumerate(splits.items()):
+        digest.update(f"{',' * (number > 0)}{_canonical(name)}:".encode())
+        for piece in _rows_in_pieces(kept[name]):
+            digest.update(piece)
+            split.update(piece)
     digest.update(b"}]")
-    return digest.hexdigest()
+    return digest.hexdigest(), {name: split.hexdigest() for name, split in splits.items()}
+
+
+def _rows_in_pieces(rows: Sequence[tuple[Placed[object], Encoded]]) -> Iterator[bytes]:
+    """The rows of a split as JSON. Where one row of data gives several rows of tokens, only the first one includes its
+    key."""
+    before = None
+    yield b"["
+    for index, (row, one) in enumerate(rows):
+        key = None if row is before else row.key
+        before = row
+        comma = "," * (index > 0)
+        yield f"{comma}[{_canonical(key)},{_canonical(one.ids)},{_canonical(one.targets)}]".encode()
+    yield b"]"
 
 
 def _canonical(content: object) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _free_gpu_memory_mb() -> tuple[list[float], list[str]]:
-    """Free memory of each CUDA device in MB, and a note where devices exist but cannot be used."""
+def _usable_gpus() -> tuple[list[float], list[str], list[str]]:
+    """Free memory of each CUDA device in MB and its name, and a note where devices exist but cannot be used."""
     import torch
 
     if not torch.cuda.is_available():
-        return [], []
+        return [], [], []
     try:
-        return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in range(torch.cuda.device_count())], []
+        every = range(torch.cuda.device_count())
+        return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in every], [torch.cuda.get_device_name(i) for i in every], []
     except RuntimeError as error:
-        return [], [f"GPUs cannot be used, trials run on the CPU: {' '.join(str(error).split())[:200]}"]
+        return [], [], [f"GPUs cannot be used, trials run on the CPU: {' '.join(str(error).split())[:200]}"]
 
 
 def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:

@@ -107,6 +107,13 @@ class PreparedData:
     """Method -> why its champion cannot be released; methods whose champion can are left out."""
     validation_tokens: int = 0
     """0 where the data was prepared before this was counted: such a sweep evaluates all rows."""
+    split_hashes: dict[str, str] = field(default_factory=dict)
+    """Split -> SHA-256 of its rows as cut and tokenized. This and what follows is empty in earlier records."""
+    model_hashes: dict[str, str] = field(default_factory=dict)
+    """File of the base model that decides results -> its SHA-256."""
+    label_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Split -> label -> rows, or words, that have it."""
+    gpu_names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -246,6 +253,8 @@ class TrialResult:
     adapter_mb: float = 0.0
     cause: Cause | None = None
     message: str = ""
+    adapter_sha256: str = ""
+    """Of the weights that were learned; empty in earlier records. It outlives the adapter, which `hpo gc` may free."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ class TrialPaths:
         return self.dir / "spec.json"
 
     @property
+    def environment(self) -> Path:
+        """Machine and packages that the trial is trained with, as JSON; written by the sweep beside the spec."""
+        return self.dir / "environment.json"
+
+    @property
     def result(self) -> Path:
         """The `TrialResult`, as JSON; written by the sweep when the trial is over."""
         return self.dir / "result.json"
@@ -70,13 +75,29 @@ def adapter_files(folder: Path) -> list[Path]:
     return [folder / name for name in ((ADAPTER_CONFIG, ADAPTER_WEIGHTS) if is_peft else (OWN_WEIGHTS,))]
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_hash(adapter: Path) -> str:
+    """SHA-256 of the weights in an adapter's folder: its config may name places. Empty where it has no weights."""
+    weights = adapter_files(adapter)[-1]
+    return file_hash(weights) if weights.is_file() else ""
+
+
 def file_fingerprint(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of files, in the order of their names."""
+    return joint_fingerprint((path.name, file_hash(path)) for path in paths)
+
+
+def joint_fingerprint(hashes: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over files whose names and hashes are known, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(paths, key=lambda p: p.name):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for name, content in sorted(hashes, key=lambda pair: pair[0]):
+        digest.update(name.encode())
+        digest.update(bytes.fromhex(content))
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 from trainers.memory import peak_rss_mb
 from trainers.model.base import Base
 from trainers.protocol.events import PAUSED, Evaluation, Failed, Resumed, Step, TrialReport, TrialResult
-from trainers.protocol.files import TrialPaths
+from trainers.protocol.files import TrialPaths, weights_hash
 from trainers.protocol.requests import STOPPED_BY, Verdict
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.training.checkpoint import Checkpoints, Progress
@@ -214,4 +214,5 @@ class _Trial:
             trainable_parameters=self.trainer.trainable_parameters,
             peak_rss_mb=peak_rss_mb(),
             adapter_mb=sum(f.stat().st_size for f in self._paths.adapter.iterdir()) / 1e6,
+            adapter_sha256=weights_hash(self._paths.adapter),
         )

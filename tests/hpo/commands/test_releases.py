@@ -54,6 +54,23 @@ def test_the_list_of_releases(registry, capsys, monkeypatch):
     assert json.loads(run_main(capsys, monkeypatch, registry.dir, "releases", "--json").out)[2]["size_mb"] is None
 
 
+def test_the_table_fits_into_80_columns(home_with_store, capsys, monkeypatch):
+    """With names and numbers as the demo sweeps have them; of one name the origin of each version is said too."""
+    home = Home(home_with_store)
+    registered(home, "movie-sentiment", 0.9, name="movie-sentiment")
+    with seats(home, "movie-sentiment") as held:
+        held.crown("1")
+    server = hold_shared(versions_of(home, "movie-sentiment")[0].folder() / "release.json")
+    shown = run_main(capsys, monkeypatch, home.dir, "releases", "movie-sentiment").out
+    os.close(server)
+    _, _, columns, row, *_ = (line.rstrip() for line in shown.splitlines())
+    assert columns.split() == ["version", "alias", "variant", "metric", "MB", "p50", "ms", "served", "by"]
+    assert row.split()[:5] == ["movie-sentiment/1", "champion", "fp32", "f1_macro", "0.9000"]
+    assert max(len(columns), len(row)) <= 80
+    assert "movie-sentiment/1: from movie-sentiment, 20" in shown
+    assert "\n  passed\n" in shown
+
+
 def test_an_empty_home_has_no_releases(home_with_store, tmp_path, capsys, monkeypatch):
     for home in (home_with_store, tmp_path / "new"):
         assert run_main(capsys, monkeypatch, home, "releases").out == "no releases yet\n"
@@ -112,13 +129,14 @@ def test_what_a_server_has_loaded_is_not_deleted_unless_forced(registry, capsys,
         held.crown("2")
     client(registry).delete_registered_model_alias("shared", "challenger")
     server = hold_shared(folder / "release.json")
-    assert "(served)" in run_main(capsys, monkeypatch, registry.dir, "releases").out
+    shown = run_main(capsys, monkeypatch, registry.dir, "releases").out
+    assert [line.split()[0] for line in shown.splitlines() if f"pid {os.getpid()}" in line] == ["shared/3"]
     refused = run_main(capsys, monkeypatch, registry.dir, "delete", "shared/3")
     assert (refused.code, "version 3 of 'shared' is served: nothing was deleted" in refused.err) == (2, True)
     assert run_main(capsys, monkeypatch, registry.dir, "gc", "--releases").code == 0
     assert folder.exists()
     os.close(server)  # as the kernel does when the server ends
-    assert "(served)" not in run_main(capsys, monkeypatch, registry.dir, "releases").out
+    assert "pid" not in run_main(capsys, monkeypatch, registry.dir, "releases").out
     assert run_main(capsys, monkeypatch, registry.dir, "gc", "--releases").code == 0
     assert not folder.exists()
 

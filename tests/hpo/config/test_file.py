@@ -979,7 +979,7 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     assert (resolved["constraints"], resolved["finalists"]) == ({}, None)
     assert resolved["trials"] == {"retries": 2, "stall_minutes": 30.0}
     promote = {"name": "sweep", "max_drop": 0.01, "replace": False, "allow_useless": False, "require": "better",
-               "approve": "auto"}  # fmt: skip
+               "approve": "auto", "card": {"intended_use": None, "licence": None}}  # fmt: skip
     assert resolved["promote"] == promote
 
 

@@ -1,0 +1,85 @@
+"""Which run a person names: a sweep's champion, one of its trials or repeats, or what made a released version"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from hpo.errors import UsageError
+from hpo.paths import Home
+from hpo.quoting import quoted
+from hpo.results.champion import choose_champion
+from hpo.results.records import StudySnapshot, TrialRecord
+from hpo.study.store import view_study
+from hpo.trials.environment import read_environment
+from hpo.trials.recorded_run import RecordedRun
+from hpo.trials.trial_files import read_result, read_spec
+from trainers.protocol.files import TrialPaths, file_fingerprint
+
+_TRIAL = re.compile(r"(?P<sweep>[^#@/]+)#(?P<trial>[0-9]{1,9})(?:\.(?P<repeat>[0-9]{1,9}))?")
+_FORMS = "expected SWEEP (its champion), SWEEP#TRIAL, SWEEP#TRIAL.REPEAT, NAME/VERSION or NAME@ALIAS"
+
+
+def find_run(home: Home, given: str) -> RecordedRun:
+    """The run that a person names. Raises `UsageError` with what there is, `HpoError` where records are damaged."""
+    if parts := _TRIAL.fullmatch(given):
+        sweep, trial, repeat = parts.group("sweep", "trial", "repeat")
+        return _run_of(home, sweep, int(trial), None if repeat is None else int(repeat))
+    if "#" in given:
+        raise UsageError(f"no run {quoted(given)}; {_FORMS}")
+    if "/" in given or "@" in given:
+        return _run_of_release(home, given)
+    stored = view_study(home.studies_db, given)
+    champion = choose_champion(stored.records, stored.objective, stored.config["constraints"], stored.state.finalists)
+    if champion is None:
+        raise UsageError(f"sweep {given!r} has no champion; {given}#0 names its first trial")
+    return _run_of(home, given, champion.number, champion.repeat)
+
+
+def _run_of_release(home: Home, given: str) -> RecordedRun:
+    from hpo.release.reference import version_named  # late, for MLflow
+
+    version = version_named(home, given)
+    manifest = version.manifest()
+    if not manifest.sweep or manifest.trial is None:
+        raise UsageError(f"{given}: no sweep of hpo released it, so its training is not recorded")
+    run = _run_of(home, manifest.sweep, manifest.trial, manifest.repeat)
+    adapter = run.paths.adapter
+    if adapter.exists() and file_fingerprint(p for p in adapter.iterdir() if p.is_file()) != manifest.sha256.get(
+        "adapter"
+    ):
+        raise UsageError(f"{run.name} is not what {given} was made of: another sweep has that name now")
+    return dataclasses.replace(run, environment=run.environment or manifest.environment())
+
+
+def _run_of(home: Home, sweep: str, trial: int, repeat: int | None) -> RecordedRun:
+    """A trial of a sweep, or a repeat of a finalist; what was taken over from another trial is that trial's run."""
+    stored = view_study(home.studies_db, sweep)
+    record = next((record for record in stored.records if record.number == trial), None)
+    if record is None:
+        numbers = [record.number for record in stored.records]
+        known = f"it has the trials {min(numbers)} to {max(numbers)}" if numbers else "it has no trial yet"
+        raise UsageError(f"no trial {trial} in sweep {sweep!r}; {known}")
+    if repeat is not None:
+        return _recorded(stored, record, home.sweep(sweep).repeat(trial, repeat), f"{sweep}#{trial}.{repeat}", repeat)
+    if record.reused_from is not None:
+        origin, _, number = record.reused_from.rpartition("/")
+        return _run_of(home, origin or sweep, int(number), None)
+    return _recorded(stored, record, home.sweep(sweep).trial(trial), f"{sweep}#{trial}", None)
+
+
+def _recorded(
+    stored: StudySnapshot, record: TrialRecord, paths: TrialPaths, name: str, repeat: int | None
+) -> RecordedRun:
+    """Raises `UsageError` for a run that has not ended with a result, or whose files are gone."""
+    if not paths.spec.exists() or not paths.result.exists():
+        raise UsageError(f"no run {name}: {paths.dir} does not hold the spec and the result of one")
+    result = read_result(paths)
+    if result.value is None or stored.state.data is None:
+        raise UsageError(f"{name} ended without a result ({result.cause or result.state}); nothing can be compared")
+    attempts, resumed_from = ((), None) if repeat is not None else (record.attempts, record.resumed_from)
+    spec = dataclasses.replace(read_spec(paths), number=record.number)  # a repeat has another one while it runs
+    return RecordedRun(
+        name, spec, result, stored.state.data, stored.config, paths, record.params, attempts, resumed_from,
+        read_environment(paths),
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""The machine and the packages that a trial is trained with: what its numbers depend on besides its spec."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from hpo.quoting import clipped, listed
+from hpo.trials.trial_files import read_record, read_spec
+from trainers.protocol.codec import to_file
+from trainers.protocol.files import TrialPaths, write_atomically
+from trainers.protocol.trial_spec import TrialSpec
+
+PACKAGES = (
+    "hpo", "torch", "transformers", "peft", "safetensors", "tokenizers", "bitsandbytes", "numpy", "scipy", "optuna",
+    "mlflow", "onnx", "onnxruntime",
+)  # fmt: skip
+_DECIDING_FLAGS = ("avx", "amx", "fma", "f16c", "sse", "asimd", "sve", "bf16", "i8mm")
+"""How the names of those CPU flags begin by which libraries choose their code."""
+
+
+class Difference(NamedTuple):
+    """One thing that is not as it was."""
+
+    what: str
+    was: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.was} -> {self.now}"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A machine with its packages. It names no user, no folder and no variable."""
+
+    python: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Those of `PACKAGES` that are installed, with their versions."""
+    machine: str = ""
+    """`x86_64`, `aarch64`."""
+    cpu: str = ""
+    """The model's name, as the kernel has it."""
+    cpu_flags: list[str] = field(default_factory=list)
+    """Those that decide which code libraries run."""
+    gpus: list[str] = field(default_factory=list)
+    is_mixed: bool = False
+    """Whether an earlier attempt, whose checkpoint this one went on from, had another one or other threads."""
+
+    def differences(self, now: Environment) -> list[Difference]:
+        """In what `now` is another environment, as far as this one was recorded."""
+        packages = [Difference(n, was, now.packages.get(n, "absent")) for n, was in sorted(self.packages.items())]
+        gone = [flag for flag in self.cpu_flags if flag not in now.cpu_flags]
+        new = [flag for flag in now.cpu_flags if flag not in self.cpu_flags]
+        hardware = [
+            Difference("machine", self.machine, now.machine),
+            Difference("CPU", self.cpu, now.cpu),
+            Difference("CPU flags", listed(gone) or "-", listed(new) or "-"),
+            Difference("GPUs", listed(self.gpus) or "none", listed(now.gpus) or "none"),
+        ]
+        every = [Difference("Python", self.python, now.python), *packages, *(hardware if self.machine else ())]
+        return [found for found in every if found.was != found.now]
+
+
+def environment_here(gpus: Sequence[str] = ()) -> Environment:
+    """This machine with its packages; `gpus` are the names of those that trials may use."""
+    cpu, flags = _cpu()
+    return Environment(platform.python_version(), dict(_packages()), platform.machine(), cpu, list(flags), list(gpus))
+
+
+@cache
+def _packages() -> tuple[tuple[str, str], ...]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # an extra that is not installed
+    return tuple(found.items())
+
+
+@cache
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    """Name and deciding flags of the first core; empty where the kernel does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
+    except OSError:
+        return "", ()
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = (known.get("flags") or known.get("Features") or "").split()
+    return clipped(known.get("model name", "")), tuple(sorted(f for f in flags if f.startswith(_DECIDING_FLAGS)))
+
+
+def write_environment(environment: Environment, spec: TrialSpec, paths: TrialPaths) -> None:
+    """`environment.json`, before an attempt at a trial begins and its spec is written."""
+    paths.dir.mkdir(parents=True, exist_ok=True)
+    is_mixed = paths.checkpoints.exists() and _is_another(environment, spec, paths)
+    write_atomically(paths.environment, to_file(replace(environment, is_mixed=is_mixed)))
+
+
+def _is_another(environment: Environment, spec: TrialSpec, paths: TrialPaths) -> bool:
+    """Whether the attempt before had other threads or another environment."""
+    before = read_environment(paths)
+    if before and (before.is_mixed or before.differences(environment)):
+        return True
+    return paths.spec.exists() and read_spec(paths).threads != spec.threads
+
+
+def read_environment(paths: TrialPaths) -> Environment | None:
+    """What the last attempt at a trial was trained with; None for trials of an earlier hpo."""
+    return read_record(Environment, paths.environment) if paths.environment.exists() else None
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit of the git repository around a folder, with `-dirty` where tracked files differ from it; else None."""
+    if (git := shutil.which("git")) is None:
+        return None
+    # Without its monitor of files, which is a program that the repository names.
+    command = [git, "-c", "core.fsmonitor=false", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40",
+               "--exclude=*"]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # no repository that can be asked
+    return done.stdout.strip() or None if done.returncode == 0 else None
