@@ -9,7 +9,7 @@ from typing import Any
 from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
 from hpo.release.manifest import DataFacts, Manifest
-from hpo.release.markdown import code, plain, table
+from hpo.results.markdown import code, plain, table
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import VariantVerdict
 from hpo.results.summary import SweepSummary

@@ -21,7 +21,7 @@ from hpo.release.card_sections import (
 )
 from hpo.release.licences import UNKNOWN, Licence
 from hpo.release.manifest import Manifest, base_name
-from hpo.release.markdown import front, paragraphs, plain, table
+from hpo.results.markdown import front, paragraphs, plain, table
 from hpo.results.released import VariantVerdict
 from hpo.results.summary import SweepSummary
 from trainers.protocol.catalog import TASKS

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 
 from hpo.report.facts import ReportFacts
 from hpo.report.page import MOST_ROWS, Table, finalists_part, leaderboard_part, released_lines, variants_part
+from hpo.results.markdown import plain, table
 from hpo.results.tables import gain, notes, saved_in_words, verdicts
+
+LONGEST_LINE = 2000
+"""Of a sentence, in characters."""
 
 
 def markdown(facts: ReportFacts) -> str:
     """The page's sentences and tables."""
     summary = facts.summary
     parts = [
-        f"# {_escaped(summary.sweep)}",
-        f"**{_escaped(gain(summary))}**",
+        f"# {plain(summary.sweep)}",
+        f"**{plain(gain(summary), LONGEST_LINE)}**",
         _list([*verdicts(summary), *released_lines(summary)]),
         "## What to know",
         _list([*saved_in_words(summary.savings), *notes(summary)]),
@@ -48,16 +52,8 @@ def trials_csv(facts: ReportFacts) -> str:
 
 
 def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_escaped(line)}" for line in lines)
+    return "\n".join(f"- {plain(line, LONGEST_LINE)}" for line in lines)
 
 
-def _table(table: Table) -> str:
-    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
-    return "\n".join(f"| {' | '.join(cell if cell == '---' else _escaped(cell) for cell in row)} |" for row in rows)
-
-
-def _escaped(text: str) -> str:
-    """Text that a person wrote must end no cell and begin no markup."""
-    for character in "\\|<>*`[]#":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+def _table(part: Table) -> str:
+    return "\n".join(table(part.columns, part.rows)).strip()

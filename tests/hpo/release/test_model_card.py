@@ -12,8 +12,8 @@ from hpo.config.front_matter import front_matter
 from hpo.paths import Home
 from hpo.release.licences import Licence, licence_of
 from hpo.release.manifest import BaseFacts, DataFacts, Manifest, TrainingFacts, base_name, source_name
-from hpo.release.markdown import code, paragraphs, plain, table
 from hpo.release.model_card import CardFacts, Licences, model_card
+from hpo.results.markdown import code, paragraphs, plain, table
 from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.trials.environment import Environment
 from tests.hpo.builders import Sweep
