@@ -36,7 +36,8 @@ from trainers.protocol.events import PreparedData
 from trainers.protocol.files import file_fingerprint
 from trainers.runtime.card import Card
 
-_RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
+RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
+"""Packages whose versions a manifest has."""
 _AGAINST = "\n\nAgainst the champion: "
 _MLFLOW_MODEL = Path(__file__).with_name("mlflow_model.py")
 
@@ -72,7 +73,7 @@ class Candidate:
             },
             "measured": self.measured(),
             "judged": {"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in RECORDED}},
         }
 
     def measured(self) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def register(home: Home, candidate: Candidate) -> Release:
     (candidate.folder / "manifest.json").write_text(json.dumps(candidate.manifest(), indent=2))
     card = Card.read(candidate.folder)
     name = candidate.config.promote.name
-    source = _log_model(store, candidate, card)
-    _ensure_registered(store, name)
+    source = log_model(store, champion.run_id, candidate.folder, card)
+    ensure_registered(store, name)
     version = store.create_model_version(
         name, source=source, run_id=champion.run_id,
         tags={"variant": chosen.variant, "sweep": candidate.config.name, "trial": str(champion.number)},
@@ -110,13 +111,12 @@ def register(home: Home, candidate: Candidate) -> Release:
     )  # fmt: skip
 
 
-def _log_model(store: MlflowClient, candidate: Candidate, card: Card) -> str:
-    """Save the pyfunc model among the artifacts of the champion's run, and return its URI."""
-    run_id = candidate.champion.run_id
+def log_model(store: MlflowClient, run_id: str, folder: Path, card: Card) -> str:
+    """Save a release folder as a pyfunc model among the artifacts of a run, and return its URI."""
     place = f"model-{uuid.uuid4().hex[:8]}"  # a new folder: the files of a version are never overwritten
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary, "model")
-        _save_pyfunc(model, candidate.folder, card)
+        _save_pyfunc(model, folder, card)
         store.log_artifacts(run_id, str(model), place)
     return f"{store.get_run(run_id).info.artifact_uri}/{place}"
 
@@ -133,7 +133,8 @@ def _save_pyfunc(model: Path, folder: Path, card: Card) -> None:
     )
 
 
-def _ensure_registered(store: MlflowClient, name: str) -> None:
+def ensure_registered(store: MlflowClient, name: str) -> None:
+    """Register a name that is new."""
     try:
         store.get_registered_model(name)
     except MlflowException:

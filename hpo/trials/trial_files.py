@@ -35,6 +35,13 @@ def read_result(paths: TrialPaths) -> TrialResult:
     return _read(TrialResult, paths.result)
 
 
+def read_spec(paths: TrialPaths) -> TrialSpec:
+    """The spec of a trial that has begun. Raises `HpoError` where it is gone or cannot be read."""
+    if not paths.spec.is_file():
+        raise HpoError(f"{paths.spec} is gone; run the sweep again under another name")
+    return _read(TrialSpec, paths.spec)
+
+
 def is_of(spec: TrialSpec, paths: TrialPaths) -> bool:
     """Whether a folder holds this very trial: whatever decides its result is equal."""
     if not paths.spec.exists():
