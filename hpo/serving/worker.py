@@ -28,7 +28,7 @@ class Worker(ABC):
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def add(self, name: str, folder: Path) -> Release:
+    def add_adapter(self, name: str, folder: Path) -> Release:
         """Load an adapter of a bundle while its others are served; one of that name is replaced.
 
         The release that it makes is what requests are answered by. Raises `ReleaseError` for an adapter that is damaged
@@ -36,7 +36,7 @@ class Worker(ABC):
         """
         return self._bundle.add(name, folder)
 
-    def remove(self, name: str) -> None:
+    def remove_adapter(self, name: str) -> None:
         """Forget an adapter of a bundle; requests that it has begun end with it.
 
         Raises `ValueError` for one that is not loaded, and `UsageError` where no bundle is served.

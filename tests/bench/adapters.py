@@ -1,4 +1,4 @@
-"""Adapters on one base against a merged model: throughput and latency in turns, in one process, at the data's lengths.
+"""Adapters on one base against a merged model: time in turns, in one process with one thread, at the data's lengths.
 
 python -m tests.bench.adapters BUNDLE MERGED TEXTS    folders of a bundle and of a plain release, and a text a line
 """
@@ -22,7 +22,7 @@ TEXTS = 96
 
 def main(arguments: Sequence[str]) -> None:
     """Print the time of each contestant as a share of the merged model's, the median of rounds in turns."""
-    bundle, merged = (Release.load(Path(folder)) for folder in arguments[:2])
+    bundle, merged = (Release.load(Path(folder), 1) for folder in arguments[:2])
     assert isinstance(bundle, Bundle)
     assert isinstance(merged, Encoder)
     texts = Path(arguments[2]).read_text(encoding="utf-8").splitlines()[:TEXTS]
@@ -33,11 +33,14 @@ def main(arguments: Sequence[str]) -> None:
         if limit:
             contestants[f"{len(list(bundle))} adapters mixed"] = _mixed(bundle, some, limit)
         seconds = _in_turns(contestants)
-        print(kind)
+        print(kind, flush=True)
         for name, times in seconds.items():
             shares = np.array(times) / np.array(seconds["merged"])
             low, middle, high = np.percentile(shares, [25, 50, 75])
-            print(f"  {name:32} {middle:.2f} of the time ({low:.2f} to {high:.2f}), {1 / middle:.2f} of the throughput")
+            print(
+                f"  {name:32} {middle:.2f} of the time ({low:.2f} to {high:.2f}), {1 / middle:.2f} of the throughput",
+                flush=True,
+            )
 
 
 def _alone(release: Release, texts: Sequence[str], limit: int) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""Writes a bundle: one base as ONNX whose adapters are inputs, and adapters beside it, each equal to its merged model."""
+"""Writes a bundle: one base as ONNX whose adapters are inputs, and the adapters beside it, each with its card."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from trainers.protocol.codec import to_json
 from trainers.protocol.events import BundledAdapter, BundleExported, Finding
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial, ExportBundle
-from trainers.runtime.adapters import FULL, LORA, ROWS, WEIGHTS
+from trainers.runtime.adapters import COLUMNS, FULL, LORA, ROWS, WEIGHTS
 from trainers.runtime.bundle import ADAPTERS
 from trainers.runtime.card import GENERATIVE, SIMILARITY, Card
 
@@ -122,7 +122,7 @@ def _write_graph(base: Base, tokenizer: Any, adapters: Sequence[Beside], own: An
     widths = {name: (part["a"].shape[0], part["b"].shape[1]) for one in adapters for name, part in one.thin.items()}
     widths = {name: sizes for name, sizes in widths.items() if name not in own}
     lora = {
-        key: torch.randn(_ADAPTERS, *shape) * 0.01
+        key: torch.randn(shape) * 0.01
         for name, (inner, outer) in widths.items()
         for key, shape in ((f"{name}.a", (inner, _RANK)), (f"{name}.b", (_RANK, outer)))
     }
@@ -131,8 +131,9 @@ def _write_graph(base: Base, tokenizer: Any, adapters: Sequence[Beside], own: An
         for name, part in own.items()
         for leaf, tensor in part.items()
     }
-    given: dict[str, Any] = {"adapter": torch.tensor([2, 0]), "lora": lora} | ({"full": full} if full else {})
-    every = {"adapter": {0: DYNAMIC}, "lora": _axes(lora), "full": _axes(full)}
+    given: dict[str, Any] = {ROWS: torch.tensor([2, 0]), COLUMNS: torch.ones(2, 1, _RANK), "lora": lora}
+    given |= {"full": full} if full else {}
+    every = {ROWS: {0: DYNAMIC}, COLUMNS: {0: DYNAMIC, 2: DYNAMIC}, "lora": _axes(lora), "full": _axes(full)}
     model.set_attn_implementation(attention_for(model, "fp32"))
     if base.workload.task in GENERATIVE:
         inner: Any = WithCache(model)
@@ -157,7 +158,7 @@ def _axes(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[int, Any]]:
 def _part_rows(path: Path) -> None:
     """Let a batch of one adapter name it once: its number's axis is then 1, and not the one of the rows.
 
-    Its products are then those of two matrices, which are faster than products of one pair for each row.
+    Layers that were trained in full are then one product of two matrices, and not one for each row.
     """
     model = onnx.load(path, load_external_data=False)
     for node in model.graph.node:

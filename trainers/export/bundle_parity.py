@@ -1,4 +1,4 @@
-"""Whether each adapter of a bundle has its merged model's numbers: rows alone, padded, and mixed with those of others."""
+"""Whether each adapter of a bundle has its merged model's numbers: rows alone, padded, mixed with those of others."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _rows(session: Any, rows: Sequence[list[int]], pad: int) -> list[Logits]:
     """The output for each row, of its own tokens where each token has one."""
     ids, mask = padded(rows, pad=pad)
     outputs = outputs_of(session, ids, mask, {})
-    output = outputs.get("logits", outputs.get("embedding"))
+    output = outputs["logits" if "logits" in outputs else "embedding"]
     return [of_row[: len(row)] if of_row.ndim == 2 else of_row for row, of_row in zip(rows, output, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""A model whose layers take what each row's adapter has beside them: the weights of adapters are inputs of its graph."""
+"""A model whose layers take what each row's adapter has beside them: weights of adapters are inputs of its graph."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ class Chosen:
     def __init__(self) -> None:
         self.rows: torch.Tensor
         """int64 [rows]"""
+        self.columns: torch.Tensor
+        """float32 [rows, 1, ranks]: 1 where a rank is of the row's adapter"""
         self.lora: Mapping[str, torch.Tensor]
-        """`LAYER.a` and `LAYER.b`, float32 [adapters, ...]."""
+        """`LAYER.a`, float32 [in, ranks], and `LAYER.b`, [ranks, out]: those of all adapters side by side."""
         self.full: Mapping[str, torch.Tensor]
-        """`LAYER.weight` and `LAYER.bias`."""
+        """`LAYER.weight` and `LAYER.bias`, float32 [adapters, ...]."""
 
     def of(self, stack: torch.Tensor) -> torch.Tensor:
         """A weight of each row's adapter, float32 [rows, ...]."""
@@ -41,13 +43,6 @@ class _ByRow(torch.nn.Module):
         weight: torch.Tensor = self.layer.weight
         return weight
 
-    def _product(self, x: torch.Tensor, *stacks: torch.Tensor) -> torch.Tensor:
-        """`x`, [rows, tokens, in] or [rows, in], times weights of each row in turn."""
-        result = x if x.dim() == 3 else x.unsqueeze(1)
-        for stack in stacks:
-            result = torch.bmm(result, self._chosen.of(stack))
-        return result if x.dim() == 3 else result.squeeze(1)
-
 
 class Beside(_ByRow):
     """A linear layer with two thin matrices beside it. The bias comes last, so that onnxruntime still fuses it."""
@@ -55,9 +50,17 @@ class Beside(_ByRow):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As the layer's own."""
         weight = self.layer.weight.T if isinstance(self.layer, torch.nn.Linear) else self.layer.weight
-        thin = self._product(x, self._chosen.lora[f"{self._name}.a"], self._chosen.lora[f"{self._name}.b"])
+        ranks = torch.matmul(x, self._chosen.lora[f"{self._name}.a"])
+        thin = torch.matmul(self._own(ranks), self._chosen.lora[f"{self._name}.b"])
         output = torch.matmul(x, weight) + thin
         return output if self.layer.bias is None else output + self.layer.bias
+
+    def _own(self, ranks: torch.Tensor) -> torch.Tensor:
+        """Only the ranks of each row's adapter: of [rows, tokens, ranks], [rows, ranks] or [rows * tokens, ranks]."""
+        columns = self._chosen.columns
+        if ranks.dim() == 3:
+            return ranks * columns
+        return (ranks.reshape(columns.shape[0], -1, ranks.shape[-1]) * columns).flatten(0, 1)
 
 
 class Linear(_ByRow):
@@ -66,8 +69,10 @@ class Linear(_ByRow):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As the layer's own; where adapters have other labels, with as many outputs as the one with most of them."""
         bias = self._chosen.of(self._chosen.full[f"{self._name}.bias"])
-        output = self._product(x, self._chosen.full[f"{self._name}.weight"])
-        return output + (bias[:, None] if output.dim() == 3 else bias)
+        weight = self._chosen.of(self._chosen.full[f"{self._name}.weight"])
+        if x.dim() == 3:
+            return torch.bmm(x, weight) + bias[:, None]
+        return torch.bmm(x.unsqueeze(1), weight).squeeze(1) + bias
 
 
 class Norm(_ByRow):
@@ -111,13 +116,15 @@ class ByRow(torch.nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         adapter: torch.Tensor,
+        columns: torch.Tensor,
         lora: Mapping[str, torch.Tensor],
         full: Mapping[str, torch.Tensor] | None = None,
         token_type_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
     ) -> Any:
-        """The inner model's output for rows of these adapters, int64 [rows]."""
-        self._chosen.rows, self._chosen.lora, self._chosen.full = adapter, lora, full or {}
+        """The inner model's output for rows of these adapters; `adapter` and the others are as `Chosen` has them."""
+        self._chosen.rows, self._chosen.columns = adapter, columns
+        self._chosen.lora, self._chosen.full = lora, full or {}
         given = {"token_type_ids": token_type_ids, "past_key_values": past_key_values}
         return self.inner(
             input_ids=input_ids,

@@ -38,26 +38,27 @@ def test_rows_of_different_adapters_are_one_batch(serve, tmp_path):
     assert [(entry["id"], entry["root"]) for entry in listed] == [("it/a", "it"), ("it/b", "it")]
     assert [entry["hash"] for entry in listed] == [bundle[name].card.adapter_hash for name in bundle]
     (worker,) = {served.engine for served in models}
-    batches, sizes = worker._release.answered, []
-    worker._release.answered = lambda batch: (
-        sizes.append({release.card.adapter_hash for release, _ in batch}) or batches(batch)
-    )
+    answered, together = worker._release.answered, []
+
+    def counted(batch):
+        together.append({release.card.adapter_hash for release, _ in batch})
+        return answered(batch)
+
+    worker._release.answered = counted
 
     async def ask():
         async with server.client() as client:
-            calls = [
-                client.post("/v1/classify", json={"model": f"it/{'ab'[i % 2]}", "input": TEXTS}) for i in range(20)
-            ]
-            return await asyncio.gather(*calls)
+            bodies = [{"model": f"it/{'ab'[i % 2]}", "input": TEXTS} for i in range(20)]
+            return await asyncio.gather(*(client.post("/v1/classify", json=body) for body in bodies))
 
     for i, response in enumerate(asyncio.run(ask())):
         answers = [{k: v for k, v in answer.items() if k != "index"} for answer in response.json()["data"]]
         assert answers == close_to(bundle["ab"[i % 2]].predict(TEXTS))
-    assert max(map(len, sizes)) == 2
-    worker.remove("b")
+    assert max(map(len, together)) == 2
+    worker.remove_adapter("b")
     late = server.post("/v1/classify", model="it/b", input=TEXTS[0])  # it had the name before
     assert late.json()["data"][0]["label"] == bundle["b"].predict(TEXTS[:1])[0]["label"]
-    added = worker.add("b", tmp_path / "bundle" / ADAPTERS / "b")
+    added = worker.add_adapter("b", tmp_path / "bundle" / ADAPTERS / "b")
     assert added.predict(TEXTS) == close_to(bundle["b"].predict(TEXTS))
     assert 'model_name="it"' in server.call("GET", "/metrics").text
 
@@ -80,5 +81,5 @@ def test_a_prompt_that_another_adapter_has_read_is_read_again(serve):
 def test_a_plain_release_has_no_adapters(server, encoder_release):
     (served,) = load_models("one", encoder_release(), Limits())
     with pytest.raises(UsageError, match="is no bundle"):
-        served.engine.add("a", encoder_release())
+        served.engine.add_adapter("a", encoder_release())
     served.engine.close()

@@ -1,4 +1,4 @@
-"""Many adapters on one base: each answers as its merged model, alone and mixed; what cannot share a graph is refused."""
+"""Many adapters on one base: each answers as its merged model, alone and mixed; what cannot be so is refused."""
 
 from __future__ import annotations
 
@@ -173,6 +173,7 @@ def test_a_zero_adapter_is_the_plain_base(learned, bundled):
     bundle = bundled(learned("a", "llama", "causal-lm"), learned("b", "llama", "causal-lm"))
     a = bundle["a"].session.adapter
     plain = bundle._graph.add(replace(a, weights={}))
+    assert plain.rank == 1
     import torch
     from transformers import AutoModelForCausalLM
 
