@@ -1,4 +1,7 @@
-"""The command line: click signatures only. What a command does is imported when it runs, so that help is instant."""
+"""The command line: click signatures only. What a command does is imported when it runs, so that help is instant.
+
+All commands are here, side by side, because a new one takes its words and options from the others: why it is long.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials."""
+"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials.
+
+Every answer is here, because `messages.py` finds it by its name: why it is long.
+"""
 
 from __future__ import annotations
 
