@@ -113,14 +113,17 @@ class AdapterGraph:
 
     def _stack_of(self, rows: Sequence[AdaptedSession]) -> _Stack:
         several = frozenset(rows)
+        if len(several) == 1:
+            return rows[0].own
         if (known := self._stacks.get(several)) is not None:
             return known
-        stack = self._side_by_side(list(dict.fromkeys(rows)))
+        stack = self.side_by_side(list(dict.fromkeys(rows)))
         with self._changing:
             self._stacks = dict([*self._stacks.items(), (several, stack)][-_MOST_STACKS:])
         return stack
 
-    def _side_by_side(self, several: Sequence[AdaptedSession]) -> _Stack:
+    def side_by_side(self, several: Sequence[AdaptedSession]) -> _Stack:
+        """What batches with rows of all these adapters are given."""
         held = [adapted.adapter.weights for adapted in several]
         weights = {name: _as_value(_joined(name, [each[name] for each in held])) for name in self._wanted}
         ends = np.cumsum([adapted.rank for adapted in several])
@@ -163,7 +166,8 @@ class AdaptedSession:
         self.graph = graph
         self.adapter = adapter
         self.rank = max([1, *(_rank(name, part) for name, part in adapter.weights.items() if name.startswith(LORA))])
-        self._alone = graph.given([self])
+        self.own = graph.side_by_side([self])
+        self._alone = graph.given([self])  # kept: a binding does not keep what it binds
 
     def get_inputs(self) -> list[Any]:
         """The inputs of a plain graph."""
