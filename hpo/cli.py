@@ -262,6 +262,27 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
 
 
 @cli.command()
+@click.argument("name")
+@click.argument("sweeps", metavar="SWEEP[#TRIAL]...", nargs=-1, required=True)
+@_json
+@click.pass_obj
+def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None:
+    """Release the champions of finished sweeps as adapters on one base model, under NAME.
+
+    They must share the base model and the task. Nothing is released unless each adapter answers as its merged model.
+    """
+    from hpo.commands.bundle import make_bundle, show_bundle
+    from hpo.terminal import Silent, TerminalView
+
+    view = Silent() if as_json else TerminalView()
+    made = make_bundle(home, name, sweeps, view)
+    if as_json:
+        _print_json(made)
+    else:
+        show_bundle(view, made)
+
+
+@cli.command()
 @click.argument("names", metavar="NAME[@ALIAS|/VERSION]...", nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a key.")

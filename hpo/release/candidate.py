@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
-from hpo.release.manifest import BaseFacts, DataFacts, Manifest, TrainingFacts, hashes_of
+from hpo.release.manifest import BaseFacts, DataFacts, Manifest, TrainingFacts, hashes_of, versions_here
 from hpo.results.champion import Champion
 from hpo.results.released import VariantVerdict
 from hpo.results.summary import SweepSummary
@@ -20,8 +18,6 @@ from hpo.trials.trial_files import read_result, read_spec
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths, file_fingerprint
-
-_RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Candidate:
             training=self._training(),
             measured=self.measured(),
             judged={"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
-            versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _RECORDED}},
+            versions=versions_here(),
         )
 
     def _training(self) -> TrainingFacts:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +19,8 @@ from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
 
 MANIFEST = "manifest.json"
+RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
+"""Packages whose versions a manifest has."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,11 @@ class Manifest:
             return self.training.environment
         packages = {name: version for name, version in self.versions.items() if name != "python"}
         return Environment(self.versions.get("python", ""), packages)
+
+
+def versions_here() -> dict[str, str]:
+    """Of Python and of the packages that a release is made with."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in RECORDED}}
 
 
 def source_name(source: SourceRef) -> str:

@@ -39,8 +39,8 @@ def register(home: Home, candidate: Candidate) -> Release:
     store, champion, chosen = client(home), candidate.champion, candidate.chosen
     card, name = Card.read(candidate.folder), candidate.config.promote.name
     write_card(home, candidate, card)
-    source = _log_model(store, candidate, card)
-    _ensure_registered(store, name)
+    source = log_model(store, champion.run_id, candidate.folder, card)
+    ensure_registered(store, name)
     version = store.create_model_version(
         name, source=source, run_id=champion.run_id,
         tags={"variant": chosen.variant, "sweep": candidate.config.name, "trial": str(champion.number)},
@@ -65,13 +65,12 @@ def write_card(home: Home, candidate: Candidate, card: Card) -> None:
     (candidate.folder / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
 
 
-def _log_model(store: MlflowClient, candidate: Candidate, card: Card) -> str:
-    """Save the pyfunc model among the artifacts of the champion's run, and return its URI."""
-    run_id = candidate.champion.run_id
+def log_model(store: MlflowClient, run_id: str, folder: Path, card: Card) -> str:
+    """Save a release folder as a pyfunc model among the artifacts of a run, and return its URI."""
     place = f"model-{uuid.uuid4().hex[:8]}"  # a new folder: the files of a version are never overwritten
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary, "model")
-        _save_pyfunc(model, candidate.folder, card)
+        _save_pyfunc(model, folder, card)
         store.log_artifacts(run_id, str(model), place)
     return f"{store.get_run(run_id).info.artifact_uri}/{place}"
 
@@ -88,7 +87,8 @@ def _save_pyfunc(model: Path, folder: Path, card: Card) -> None:
     )
 
 
-def _ensure_registered(store: MlflowClient, name: str) -> None:
+def ensure_registered(store: MlflowClient, name: str) -> None:
+    """Register a name that is new."""
     try:
         store.get_registered_model(name)
     except MlflowException:

@@ -14,7 +14,7 @@ Training = tuple[str, int]
 
 def needed_trainings(snapshots: Iterable[StudySnapshot]) -> set[Training]:
     """The trials whose adapter something needs; of a sweep that is not finished, all that it has or took over."""
-    return {_trained(view.name, record) for view in snapshots for record in _needed(view)}
+    return {trained_in(view.name, record) for view in snapshots for record in _needed(view)}
 
 
 def starting_points(snapshots: Iterable[StudySnapshot]) -> list[Path]:
@@ -40,7 +40,7 @@ def _needed(view: StudySnapshot) -> list[TrialRecord]:
     return [record for record in view.records if record.number in needed or not record.is_over]
 
 
-def _trained(sweep: str, record: TrialRecord) -> Training:
+def trained_in(sweep: str, record: TrialRecord) -> Training:
     """Where a trial was trained: here, or in the trial whose result it has."""
     origin, _, number = (record.reused_from or str(record.number)).rpartition("/")
     return origin or sweep, int(number)

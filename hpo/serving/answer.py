@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hpo.serving.answer_text import AnswerText
 from hpo.serving.sampling import Sampler, Sampling, likeliest
@@ -57,6 +57,9 @@ class Answer:
         """`choice` counts the answers to one prompt."""
         self.prompt_ids = list(prompt_ids)
         self.ids: list[int] = []
+        self.session: Any = None
+        """What runs the graph for it, where that is an adapter of a bundle."""
+        self.adapter_hash = prompts.card.adapter_hash
         self.is_abandoned = False
         """Set when nobody reads it any more."""
         self.began = self.last = time.perf_counter()

@@ -98,7 +98,7 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
     @app.get("/metrics", response_model=None)
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
-        text = exposition({served.name: served.engine.meter for served in shelf})
+        text = exposition({served.bundle or served.name: served.engine.meter for served in shelf})
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
 

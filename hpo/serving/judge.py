@@ -11,6 +11,7 @@ from hpo.serving.limits import Limits
 from hpo.serving.pool import Pool, Row
 from hpo.serving.refusal import Refusal, overloaded
 from hpo.serving.worker import Worker
+from trainers.runtime.bundle import Bundle
 from trainers.runtime.encoder import Encoder, Reading
 
 
@@ -25,7 +26,8 @@ class Judged(NamedTuple):
 class _Request:
     """The inputs of one request, and the answers that there are so far."""
 
-    def __init__(self, readings: Sequence[Reading]) -> None:
+    def __init__(self, release: Encoder, readings: Sequence[Reading]) -> None:
+        self.release = release
         self.readings = readings
         self.answers: list[dict[str, Any] | None] = [None] * len(readings)
         self.left = len(readings)
@@ -46,20 +48,20 @@ class _Request:
 
 
 class Judge(Worker):
-    """Answers requests for one judging model.
+    """Answers requests for one judging model, or for all adapters of a bundle, whose rows share batches.
 
     No request waits for others to come: a batch is made of what is there when the worker has finished the one before.
     """
 
-    def __init__(self, release: Encoder, limits: Limits) -> None:
-        super().__init__("judge")
+    def __init__(self, release: Encoder | Bundle, limits: Limits) -> None:
+        super().__init__("judge", release)
         self._release = release
         self._limits = limits
         self._pool: Pool[_Request] = Pool()
         self._thread.start()
 
-    async def answer(self, inputs: Sequence[Any]) -> Judged:
-        """The answers to the inputs of one request.
+    async def answer(self, inputs: Sequence[Any], release: Encoder | None = None) -> Judged:
+        """The answers to the inputs of one request; `release` is the one of an adapter, where a bundle is served.
 
         Raises `Refusal` (503) where the queue is full, and `ValueError` for an input that the task does not accept.
         Cancelling it frees its place in the queue.
@@ -71,8 +73,10 @@ class Judge(Worker):
         self.meter.waiting += len(inputs)
         try:
             # In another thread: a long text takes a second, in which others want answers.
-            readings = await asyncio.to_thread(self._release.read, inputs)
-            request = _Request(readings)
+            asked = release or self._release
+            assert isinstance(asked, Encoder)  # noqa: S101  # a bundle is asked for one of its adapters
+            readings = await asyncio.to_thread(asked.read, inputs)
+            request = _Request(asked, readings)
             try:
                 with self._changed:
                     self._pool.add(request, [reading.tokens for reading in readings])
@@ -101,7 +105,7 @@ class Judge(Worker):
     def _answer(self, batch: Sequence[Row[_Request]]) -> None:
         """Answer a batch. What onnxruntime raises ends its requests, and not the worker."""
         try:
-            answers = self._release.answered([row.owner.readings[row.place] for row in batch])
+            answers = self._answers(batch)
         except Exception as error:  # noqa: BLE001  # direct subclasses of Exception
             for request in {row.owner for row in batch}:
                 request.settle(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
@@ -112,3 +116,8 @@ class Judge(Worker):
             row.owner.left -= 1
             if not row.owner.left:
                 row.owner.settle()
+
+    def _answers(self, batch: Sequence[Row[_Request]]) -> list[dict[str, Any]]:
+        if isinstance(self._release, Bundle):
+            return self._release.answered([(row.owner.release, row.owner.readings[row.place]) for row in batch])
+        return self._release.answered([row.owner.readings[row.place] for row in batch])

@@ -15,6 +15,7 @@ from hpo.serving.limits import Limits
 from hpo.serving.refusal import bad_request
 from hpo.serving.served import Served
 from trainers.runtime.embed import Embedder
+from trainers.runtime.encoder import Encoder
 
 
 async def answer_classify(served: Served, body: ClassifyBody, limits: Limits) -> Response:
@@ -22,7 +23,7 @@ async def answer_classify(served: Served, body: ClassifyBody, limits: Limits) ->
     if not isinstance(served.engine, Judge):
         path = "/v1/chat/completions" if served.release.card.chat_template else "/v1/completions"
         raise bad_request(f"{served.name} writes texts; use {path}", "model", "wrong_task")
-    judged = await _judged(served.engine, body.inputs, limits)
+    judged = await _judged(served, body.inputs, limits)
     return _listed(served, judged, [{"index": index, **answer} for index, answer in enumerate(judged.answers)])
 
 
@@ -33,7 +34,7 @@ async def answer_embeddings(served: Served, body: EmbeddingBody, limits: Limits)
             f"{served.name} is a model of {served.release.card.task}; it has no vectors", "model", "wrong_task"
         )
     texts = [{"text": text} for text in body.inputs]  # a text in braces is a text too
-    judged = await _judged(served.engine, texts, limits)
+    judged = await _judged(served, texts, limits)
     data = [
         {"object": "embedding", "index": index, "embedding": _written(answer["embedding"], body.encoding_format)}
         for index, answer in enumerate(judged.answers)
@@ -41,11 +42,12 @@ async def answer_embeddings(served: Served, body: EmbeddingBody, limits: Limits)
     return _listed(served, judged, data)
 
 
-async def _judged(engine: Judge, inputs: Sequence[Any], limits: Limits) -> Judged:
+async def _judged(served: Served, inputs: Sequence[Any], limits: Limits) -> Judged:
+    assert isinstance(served.engine, Judge) and isinstance(served.release, Encoder)  # noqa: S101, PT018  # they judge
     if not 0 < len(inputs) <= limits.inputs:
         raise bad_request(f"input: expected 1 to {limits.inputs} inputs, got {len(inputs)}", "input")
     try:
-        return await engine.answer(inputs)
+        return await served.engine.answer(inputs, served.release)
     except ValueError as error:
         raise bad_request(str(error), "input") from error
 

@@ -15,7 +15,7 @@ from hpo.serving.app import make_app
 from hpo.serving.keys import Keys, read_keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
-from hpo.serving.served import Served, Shelf, load_served
+from hpo.serving.served import Served, Shelf, load_models
 
 
 class _Server(uvicorn.Server):
@@ -36,7 +36,7 @@ def serve(order: Order) -> None:
     limits = Limits()
     keys = read_keys(order.key_file, order.host)
     listener = _listener(order.host, order.port)
-    models = [load_served(name, folder, limits) for name, folder in order.models.items()]
+    models = [served for name, folder in order.models.items() for served in load_models(name, folder, limits)]
     _announce(models, listener, keys)
     config = uvicorn.Config(
         make_app(Shelf(models), keys, limits), log_level="warning", access_log=False, server_header=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from hpo.serving.judge import Judge
 from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.step_loop import StepLoop
-from trainers.runtime.card import ReleaseError
+from trainers.runtime.bundle import Bundle
+from trainers.runtime.card import GENERATIVE, ReleaseError
 from trainers.runtime.encoder import Encoder
 from trainers.runtime.release import Release
 from trainers.runtime.write import Writer
@@ -31,13 +32,16 @@ class Served:
     engine: Judge | StepLoop
     hashes: Mapping[str, str]
     """Of what it was made of, by the names in its manifest."""
+    bundle: str = ""
+    """The name of the bundle that it is an adapter of, under which their common worker is measured."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def entry(self) -> dict[str, Any]:
         """Its entry in `/v1/models`."""
         card = self.release.card
         return {
-            "id": self.name, "object": "model", "created": self.created, "owned_by": "hpo", "root": self.name,
+            "id": self.name, "object": "model", "created": self.created, "owned_by": "hpo",
+            "root": self.bundle or self.name,
             "parent": self.hashes.get("base"), "hash": self.hashes.get("release"),
             "task": card.task, "variant": card.variant, "labels": list(card.labels), "columns": list(card.columns),
             "max_model_len": card.max_length,
@@ -56,6 +60,23 @@ def load_served(name: str, folder: Path, limits: Limits) -> Served:
     return Served(name, release, engine_for(name, release, limits), hashes)
 
 
+def load_models(name: str, folder: Path, limits: Limits) -> list[Served]:
+    """Load a release folder, and start its worker: the model of that name, or of a bundle each adapter as
+    `NAME/ADAPTER`, all of them with one worker. Raises `HpoError` for one that is damaged."""
+    whole = load_served(name, folder, limits)
+    if not isinstance(whole.release, Bundle):
+        return [whole]
+    return [adapted(whole, adapter, whole.release[adapter]) for adapter in whole.release]
+
+
+def adapted(bundle: Served, adapter: str, release: Release) -> Served:
+    """One adapter of a bundle as a model of its own."""
+    return replace(
+        bundle, name=f"{bundle.name}/{adapter}", release=release, bundle=bundle.name,
+        hashes={**bundle.hashes, "release": release.card.adapter_hash},
+    )  # fmt: skip
+
+
 def _hashes(manifest: Path) -> dict[str, str]:
     """The hashes of what a release was made of; none for a folder that no sweep has released."""
     if not manifest.is_file():
@@ -68,6 +89,8 @@ def _hashes(manifest: Path) -> dict[str, str]:
 
 def engine_for(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
     """The worker of a release. Raises `UsageError` for a kind that is not served."""
+    if isinstance(release, Bundle):
+        return StepLoop(release, limits) if release.card.task in GENERATIVE else Judge(release, limits)
     if isinstance(release, Writer):
         return StepLoop(release, limits)
     if isinstance(release, Encoder):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trainers.runtime.bundle import Bundle
 from trainers.runtime.cache import PAST, PRESENT
 from trainers.runtime.scores import Floats
 from trainers.runtime.write import Writer
@@ -18,8 +19,12 @@ from trainers.runtime.write import Writer
 class Slots(Protocol):
     """Keys and values of several sequences, one a row."""
 
-    def run(self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int]) -> Floats:
+    def run(
+        self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int], sessions: Sequence[Any] = ()
+    ) -> Floats:
         """Append tokens to the rows from `first` on: `ids` is int64 [rows, tokens], `lengths` what each row has.
+
+        `sessions` are those of the rows' adapters, where a bundle is served.
 
         Returns logits, float32 [rows, tokens, vocabulary]. One token may go to rows of different lengths; several
         tokens go to one row.
@@ -31,8 +36,8 @@ class Slots(Protocol):
         ...
 
 
-def slots_for(release: Writer, rows: int) -> Slots:
-    """Empty rows for a release's graph, each of as many tokens as its context has."""
+def slots_for(release: Writer | Bundle, rows: int) -> Slots:
+    """Empty rows for the graph of a release or a bundle, each of as many tokens as its context has."""
     if release.card.cache == "appended":
         return AppendedSlots(release.session, rows)
     return InPlaceSlots(release.session, rows, release.card.max_length)
@@ -56,7 +61,9 @@ class InPlaceSlots(Slots):
             if value.name.startswith(PAST)
         }
 
-    def run(self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int]) -> Floats:
+    def run(
+        self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int], sessions: Sequence[Any] = ()
+    ) -> Floats:
         rows, tokens = ids.shape
         after = np.asarray(lengths, dtype=np.int64) + tokens
         mask = (np.arange(after.max()) < after[:, None]).astype(np.int64)
@@ -94,17 +101,20 @@ class AppendedSlots(Slots):
         }
         self._rows: list[Mapping[str, Floats]] = [empty] * rows
 
-    def run(self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int]) -> Floats:
-        found = [self._run(first + row, ids[row : row + 1], length) for row, length in enumerate(lengths)]
+    def run(
+        self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int], sessions: Sequence[Any] = ()
+    ) -> Floats:
+        by = sessions or [self._session] * len(lengths)
+        found = [self._run(by[row], first + row, ids[row : row + 1], length) for row, length in enumerate(lengths)]
         return np.concatenate(found)
 
-    def _run(self, row: int, ids: npt.NDArray[np.int64], length: int) -> Floats:
+    def _run(self, session: Any, row: int, ids: npt.NDArray[np.int64], length: int) -> Floats:
         after = length + ids.shape[1]
         mask, positions = np.ones((1, after), dtype=np.int64), np.arange(length, after, dtype=np.int64)[None]
         feed = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         past = {name: kept[:, :, :length] for name, kept in self._rows[row].items()}
         given = {name: feed[name] for name in feed.keys() & self._wanted} | past
-        found = dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
+        found = dict(zip(self._outputs, session.run(self._outputs, given), strict=True))
         logits: Floats = found.pop("logits")
         self._rows[row] = {name.replace(PRESENT, PAST): values for name, values in found.items()}
         return logits

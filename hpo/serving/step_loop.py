@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal, overloaded
 from hpo.serving.slots import bytes_per_token, slots_for
 from hpo.serving.worker import Worker
+from trainers.runtime.bundle import Bundle
 from trainers.runtime.scores import Floats
 from trainers.runtime.write import Writer
 
@@ -27,10 +29,10 @@ _CHUNK = 64
 
 
 class StepLoop(Worker):
-    """Writes the answers of one model, all at once."""
+    """Writes the answers of one model, or of all adapters of a bundle, all at once."""
 
-    def __init__(self, release: Writer, limits: Limits) -> None:
-        super().__init__("steps")
+    def __init__(self, release: Writer | Bundle, limits: Limits) -> None:
+        super().__init__("steps", release)
         self._limits = limits
         capacity = release.card.max_length
         affordable = limits.cache_bytes // (bytes_per_token(release.session) * capacity) - 1
@@ -40,6 +42,8 @@ class StepLoop(Worker):
         self._reading: Answer | None = None
         self._read: list[int] = []
         """The tokens in the row for prompts, which is the last one."""
+        self._read_by = ""
+        """The hash of the adapter that has read them: another one would have made other keys and values."""
         self._written: list[Answer] = []
         """The answer of each row, from the first on."""
         self._thread.start()
@@ -91,10 +95,11 @@ class StepLoop(Worker):
 
     def _begin(self, answer: Answer) -> None:
         """Keep what the row for prompts has in common with this one; the last token is read for its logits."""
-        common, most = 0, min(len(self._read), len(answer.prompt_ids) - 1)
+        is_known = self._read_by == answer.adapter_hash
+        common, most = 0, min(len(self._read), len(answer.prompt_ids) - 1) if is_known else 0
         while common < most and self._read[common] == answer.prompt_ids[common]:
             common += 1
-        self._read = self._read[:common]
+        self._read, self._read_by = self._read[:common], answer.adapter_hash
         self._reading = answer
         self.meter.prefix_tokens += common
         self.meter.prompt_tokens += len(answer.prompt_ids)
@@ -102,7 +107,7 @@ class StepLoop(Worker):
     def _read_chunk(self, answer: Answer) -> None:
         chunk = answer.prompt_ids[len(self._read) :][:_CHUNK]
         before, self._read = len(self._read), [*self._read, *chunk]
-        logits = self._slots.run(self._rows, np.asarray([chunk], dtype=np.int64), [before])
+        logits = self._slots.run(self._rows, np.asarray([chunk], dtype=np.int64), [before], _sessions([answer]))
         self.meter.batches += 1
         if len(self._read) < len(answer.prompt_ids):
             return
@@ -115,7 +120,8 @@ class StepLoop(Worker):
     def _step(self) -> None:
         """Give every answer under way its next token."""
         last = np.asarray([[answer.ids[-1]] for answer in self._written], dtype=np.int64)
-        logits = self._slots.run(0, last, [_length(answer) for answer in self._written])
+        lengths = [_length(answer) for answer in self._written]
+        logits = self._slots.run(0, last, lengths, _sessions(self._written))
         self.meter.batches += 1
         now = time.perf_counter()
         for answer in self._written:
@@ -151,3 +157,8 @@ class StepLoop(Worker):
 def _length(answer: Answer) -> int:
     """How many tokens of an answer are in the cache: all but the last one, which the next step reads."""
     return len(answer.prompt_ids) + len(answer.ids) - 1
+
+
+def _sessions(answers: Sequence[Answer]) -> list[Any]:
+    """What runs each answer's row, where they are of the adapters of a bundle; else nothing."""
+    return [answer.session for answer in answers if answer.session is not None]

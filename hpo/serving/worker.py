@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from pathlib import Path
 
+from hpo.errors import UsageError
 from hpo.serving.metrics import Meter
+from trainers.runtime.bundle import Bundle
+from trainers.runtime.release import Release
 
 
 class Worker(ABC):
     """What is changed from outside is changed while `_changed` is held; then the thread is notified."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, served: Release) -> None:
+        """`served` is a release, or a bundle, for whose adapters one worker works."""
+        self._served = served
         self.meter = Meter()
         self._changed = threading.Condition()
         self._is_closed = False
@@ -21,6 +27,27 @@ class Worker(ABC):
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    def add_adapter(self, name: str, folder: Path) -> Release:
+        """Load an adapter of a bundle while its others are served; one of that name is replaced.
+
+        The release that it makes is what requests are answered by. Raises `ReleaseError` for an adapter that is damaged
+        or of another base, and `UsageError` where no bundle is served.
+        """
+        return self._bundle.add(name, folder)
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter of a bundle; requests that it has begun end with it.
+
+        Raises `ValueError` for one that is not loaded, and `UsageError` where no bundle is served.
+        """
+        self._bundle.remove(name)
+
+    @property
+    def _bundle(self) -> Bundle:
+        if not isinstance(self._served, Bundle):
+            raise UsageError(f"this release of {self._served.card.task} is no bundle; only a bundle has adapters")
+        return self._served
 
     def close(self) -> None:
         """End the thread after what it is doing now."""

@@ -18,22 +18,23 @@ from hpo.serving.served import Served
 from hpo.serving.shapes import Choice, Shape
 from hpo.serving.step_loop import StepLoop
 from trainers.runtime.inputs import parts_of, read_input
-from trainers.runtime.prompts import Prompts
 from trainers.runtime.write import Writer
 
 
 class Conversation:
     """The answers to one request: one to each prompt, or `n`."""
 
-    def __init__(self, loop: StepLoop, prompts: Prompts, asked: Sequence[list[int]], wish: Wish, each: int) -> None:
+    def __init__(self, loop: StepLoop, release: Writer, asked: Sequence[list[int]], wish: Wish, each: int) -> None:
         """Queues the answers. Raises `Refusal` where the queue is full."""
         self._mailbox = Mailbox()
         self._asked = asked
         self.answers = [
-            Answer(prompts, ids, wish, self._mailbox.sender(place * each + choice), choice)
+            Answer(release.prompts, ids, wish, self._mailbox.sender(place * each + choice), choice)
             for place, ids in enumerate(asked)
             for choice in range(each)
         ]
+        for answer in self.answers:
+            answer.session = release.session if release.card.adapter_hash else None
         loop.add(self.answers)
 
     def abandon(self) -> None:
@@ -106,7 +107,7 @@ async def answer_chat(served: Served, body: ChatBody, limits: Limits) -> Respons
 
     asked = await _tokens_of(tokens, "messages")
     shape = Shape(served.name, release.tokenizer, is_chat=True, has_scores=wish.logprobs is not None)
-    return await _respond(Conversation(loop, release.prompts, asked, wish, _choices(body, limits)), shape, body)
+    return await _respond(Conversation(loop, release, asked, wish, _choices(body, limits)), shape, body)
 
 
 async def answer_completion(served: Served, body: CompletionBody, limits: Limits) -> Response:
@@ -127,7 +128,7 @@ async def answer_completion(served: Served, body: CompletionBody, limits: Limits
 
     asked = await _tokens_of(tokens, "prompt")
     shape = Shape(served.name, release.tokenizer, is_chat=False, has_scores=wish.logprobs is not None)
-    return await _respond(Conversation(loop, prompts, asked, wish, each), shape, body)
+    return await _respond(Conversation(loop, release, asked, wish, each), shape, body)
 
 
 async def _tokens_of(tokens: Any, param: str) -> list[list[int]]:

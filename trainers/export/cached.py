@@ -47,6 +47,16 @@ class WithCache(torch.nn.Module):
         out = self.model(**given, position_ids=positions)
         return {"logits": out.logits, "present": tensors_of(cache, learned)}
 
+    def sample(self) -> dict[str, Any]:
+        """Inputs to trace with: two rows of different lengths, in the middle of a text. An axis of size 1, or a mask of
+        only ones, would be traced as a constant."""
+        ids = torch.arange(16).reshape(2, 8) % self.config.vocab_size
+        mask = torch.ones_like(ids)
+        mask[1, :2] = 0
+        with torch.no_grad():
+            cache = self.model(input_ids=ids[:, :5], attention_mask=mask[:, :5], use_cache=True).past_key_values
+        return {"input_ids": ids[:, 5:].clone(), "attention_mask": mask, "past_key_values": tensors_of(cache)}
+
 
 def _before(learned: Tensors, number: str, name: str, past: torch.Tensor) -> torch.Tensor:
     if not learned:
@@ -97,14 +107,7 @@ TOKENS = {0: DYNAMIC, 1: DYNAMIC}
 def export_with_cache(model: Any, path: Path) -> None:
     """Write the graph of a language model in float32, or of PEFT's with a learned prompt, to `path`."""
     module = WithCache(model).eval()
-    # Two rows of different lengths, in the middle of a text: an axis of size 1, or a mask of only ones, would be
-    # traced as a constant.
-    ids = torch.arange(16).reshape(2, 8) % module.config.vocab_size
-    mask = torch.ones_like(ids)
-    mask[1, :2] = 0
-    with torch.no_grad():
-        cache = module.model(input_ids=ids[:, :5], attention_mask=mask[:, :5], use_cache=True).past_key_values
-    past = tensors_of(cache)
-    inputs = {"input_ids": ids[:, 5:].clone(), "attention_mask": mask, "past_key_values": past}
-    trace(module, inputs, {"input_ids": TOKENS, "attention_mask": TOKENS, "past_key_values": axes_of(past)}, path)
+    inputs = module.sample()
+    axes = {"input_ids": TOKENS, "attention_mask": TOKENS, "past_key_values": axes_of(inputs["past_key_values"])}
+    trace(module, inputs, axes, path)
     tidy(path)

@@ -69,7 +69,7 @@ def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVa
     and tokens are dynamic. `model` is a transformers classifier of texts or tokens in float32 on the CPU, and is not
     changed. `token_type_ids` is an input where both the model and the tokenizer use it. Raises `ExportError`.
     """
-    _export(model, model, _sample_inputs(model, tokenizer), out_dir, variant)
+    _export(model, model, sample_inputs(model, tokenizer), out_dir, variant)
 
 
 def export_embedding(model: Any, out_dir: Path, variant: EncoderVariant) -> None:
@@ -77,7 +77,7 @@ def export_embedding(model: Any, out_dir: Path, variant: EncoderVariant) -> None
 
     The mean over tokens and the norm are those of `text-similarity`, and part of the graph. Raises `ExportError`.
     """
-    _export(model, Embedding(model), _tokens(model), out_dir, variant)
+    _export(model, Embedding(model), sample_tokens(model), out_dir, variant)
 
 
 def _export(
@@ -90,11 +90,11 @@ def _export(
     model.eval()
     module.eval()
     try:
-        model.set_attn_implementation(_attention(model, variant))
+        model.set_attn_implementation(attention_for(model, variant))
         trace(module, inputs, None, out_dir / GRAPH, quantizer)
         if variant == "fp32":
             pad = model.config.pad_token_id or 0
-            check_texts(out_dir, partial(_output, module, inputs.keys()), _random_rows(model), pad)
+            check_texts(out_dir, partial(_output, module, inputs.keys()), rows_for(model), pad)
     except ExportError as error:
         for file in out_dir.iterdir():
             file.unlink()
@@ -106,7 +106,7 @@ def _export(
         model.train(was_training)
 
 
-def _random_rows(model: Any) -> list[list[int]]:
+def rows_for(model: Any) -> list[list[int]]:
     """Rows of random tokens; an encoder-decoder judges a text at its end, and there is one."""
     rows = [row[: positions_of(model)] for row in random_rows(int(model.get_input_embeddings().weight.shape[0]))]
     if not model.config.is_encoder_decoder:
@@ -127,7 +127,7 @@ def _output(
     return values
 
 
-def _attention(model: Any, variant: EncoderVariant) -> str:
+def attention_for(model: Any, variant: EncoderVariant) -> str:
     """The attention implementation that a graph is traced with."""
     if not model._supports_sdpa:
         return "eager"
@@ -135,15 +135,16 @@ def _attention(model: Any, variant: EncoderVariant) -> str:
     return "eager" if variant == "fp32" and not has_transposed_layers else "sdpa"
 
 
-def _sample_inputs(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
-    inputs = _tokens(model)
+def sample_inputs(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
+    """What a classifier is traced with: see `sample_tokens`."""
+    inputs = sample_tokens(model)
     takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
     if takes_types and "token_type_ids" in tokenizer.model_input_names:
         inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     return inputs
 
 
-def _tokens(model: Any) -> dict[str, torch.Tensor]:
+def sample_tokens(model: Any) -> dict[str, torch.Tensor]:
     """Two rows of different lengths: an axis of size 1, or a mask of only ones, would be traced as a constant."""
     pad = model.config.pad_token_id or 0
     ids = torch.full((2, 12), (pad + 1) % model.config.vocab_size)

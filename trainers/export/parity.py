@@ -32,11 +32,11 @@ def check_parity(
     rows = [row[:longest] for row in random_rows(vocabulary)]
     wanted = [torch_logits(row) for row in rows]
     for row, logits in zip(rows, wanted, strict=True):
-        compare(_run(session, [row])[0], logits, f"a row of {len(row)} tokens")
+        compare(run_rows(session, [row])[0], logits, f"a row of {len(row)} tokens")
     for side in ("right", "left")[: 2 if pads_left else 1]:
-        for found, logits in zip(_run(session, rows, side), wanted, strict=True):
+        for found, logits in zip(run_rows(session, rows, side), wanted, strict=True):
             compare(found, logits, f"a batch padded on the {side}")
-    compare(_run_in_two(session, rows[-1]), wanted[-1][len(rows[-1]) // 2 :], "the second half of a row, with a cache")
+    compare(run_in_two(session, rows[-1]), wanted[-1][len(rows[-1]) // 2 :], "the second half of a row, with a cache")
 
 
 def check_texts(
@@ -56,10 +56,10 @@ def check_texts(
         output: Logits = session.run(None, {name: given[name] for name in names})[0]
         return output
 
-    together = ours(*_padded(rows, pad=pad))
+    together = ours(*padded(rows, pad=pad))
     for row, of_batch in zip(rows, together, strict=True):
-        wanted = torch_output(*_padded([row]))[0]
-        compare(ours(*_padded([row]))[0], wanted, f"a row of {len(row)} tokens")
+        wanted = torch_output(*padded([row]))[0]
+        compare(ours(*padded([row]))[0], wanted, f"a row of {len(row)} tokens")
         compare(of_batch[: len(row)] if of_batch.ndim == 2 else of_batch, wanted, "a batch padded on the right")
 
 
@@ -78,24 +78,28 @@ def random_rows(vocabulary: int) -> list[list[int]]:
     return [generator.integers(0, vocabulary, length).tolist() for length in LENGTHS]
 
 
+def unit_of(wanted: Logits) -> float:
+    """What a difference from torch's logits is a share of: see `TOLERANCE`."""
+    return max(1.0, float(np.abs(wanted).max() if wanted.size == 1 else wanted.std()))
+
+
 def compare(ours: Logits, wanted: Logits, what: str) -> None:
     """Raise `ExportError` where logits, [tokens, vocabulary], are not torch's."""
     if ours.shape != wanted.shape:
         raise ExportError(f"its graph gives logits of shape {ours.shape} for {what}; torch gives {wanted.shape}")
-    unit = float(np.abs(wanted).max() if wanted.size == 1 else wanted.std())
-    difference, most = float(np.abs(ours - wanted).max()), TOLERANCE * max(1.0, unit)
+    difference, most = float(np.abs(ours - wanted).max()), TOLERANCE * unit_of(wanted)
     if not difference <= most:  # also where it is no number
         raise ExportError(f"its graph differs from torch by {difference:.2g} in {what}; at most {most:.2g} is right")
 
 
-def _run(session: Any, rows: Sequence[list[int]], side: str = "right") -> list[Logits]:
+def run_rows(session: Any, rows: Sequence[list[int]], side: str = "right") -> list[Logits]:
     """Logits of each row's own tokens."""
-    ids, mask = _padded(rows, side)
-    logits = _outputs(session, ids, mask, {})["logits"]
+    ids, mask = padded(rows, side)
+    logits = outputs_of(session, ids, mask, {})["logits"]
     return [of_row[is_own == 1] for of_row, is_own in zip(logits, mask, strict=True)]
 
 
-def _padded(
+def padded(
     rows: Sequence[list[int]], side: str = "right", pad: int = 0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Token ids and mask, both [rows, longest]."""
@@ -108,19 +112,21 @@ def _padded(
     return ids, mask
 
 
-def _run_in_two(session: Any, row: list[int]) -> Logits:
+def run_in_two(session: Any, row: list[int]) -> Logits:
     """Logits of the second half of a row, [tokens, vocabulary], with the first half in the cache."""
     ids, half = np.asarray([row], dtype=np.int64), len(row) // 2
     mask = np.ones_like(ids)
-    first = _outputs(session, ids[:, :half], mask[:, :half], {})
+    first = outputs_of(session, ids[:, :half], mask[:, :half], {})
     past = {name.replace(PRESENT, PAST): value for name, value in first.items() if name != "logits"}
-    logits: Logits = _outputs(session, ids[:, half:], mask, past)["logits"][0]
+    logits: Logits = outputs_of(session, ids[:, half:], mask, past)["logits"][0]
     return logits
 
 
-def _outputs(session: Any, ids: Any, mask: Any, past: dict[str, Any]) -> dict[str, Any]:
+def outputs_of(session: Any, ids: Any, mask: Any, past: dict[str, Any]) -> dict[str, Any]:
+    """A graph's outputs by their names; a cache that is not given is empty."""
     positions = np.clip(mask.cumsum(axis=1) - 1, 0, None)[:, -ids.shape[1] :]
-    given = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **past}
+    types = np.zeros_like(ids)
+    given = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "token_type_ids": types, **past}
     feed = {}
     for value in session.get_inputs():
         empty = (len(ids), value.shape[1], 0, value.shape[-1])

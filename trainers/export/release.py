@@ -45,6 +45,7 @@ class ModelInterface:
     cache: str = "in place"
     start_token_id: int | None = None
     forced_tokens: Mapping[str, int] = field(default_factory=dict)
+    adapters: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         cache=interface.cache,
         start_token_id=interface.start_token_id,
         forced_tokens=dict(interface.forced_tokens),
+        adapters=tuple(interface.adapters),
         files={name: (variant_dir / name).stat().st_size for name in (*present, *code)},
     )
-    _write_last(variant_dir / "release.json", asdict(card))
+    write_last(variant_dir / "release.json", asdict(card))
     return card
 
 
@@ -127,7 +129,8 @@ def _eos_token_ids(parts: ModelParts) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _write_last(path: Path, content: Mapping[str, Any]) -> None:
+def write_last(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a card as a whole, or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, ensure_ascii=False, indent=2)

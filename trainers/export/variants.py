@@ -25,7 +25,7 @@ def write_variants(base: Base, tokenizer: Any, request: Export, out_dir: Path) -
     if not tried:
         why = why_unreleasable(workload.task, type(model).__name__, method)
         return [], dict.fromkeys(request.variants, str(why))
-    interface = _interface(base, workload, request.inspection.max_length)
+    interface = interface_of(base, workload, request.inspection.max_length)
     parts = ModelParts(tokenizer, model.config, getattr(model, "generation_config", None))
     done: list[str] = []
     failures: dict[str, str] = {}
@@ -68,7 +68,7 @@ def _write_graph(
     return route
 
 
-def _interface(base: Base, workload: Workload, cut_at: int | None) -> ModelInterface:
+def interface_of(base: Base, workload: Workload, cut_at: int | None) -> ModelInterface:
     """The inputs and answers of a release; `cut_at` is where prepared texts were cut, in tokens."""
     task, max_length = workload.task, cut_at or workload.max_length
     if task in CLASSIFYING:

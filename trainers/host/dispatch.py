@@ -26,6 +26,7 @@ from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import (
     Check,
     Export,
+    ExportBundle,
     Import,
     Inspect,
     Load,
@@ -105,6 +106,11 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         from trainers.export.promotion import export
 
         yield export(_prepared(request.spec.workload, request.inspection, threads=0), request)
+    elif isinstance(request, ExportBundle):
+        from trainers.export.bundle import export_bundle
+
+        _set_threads(usable_cores())
+        yield export_bundle(request)
     elif isinstance(request, MeasureAll):
         from trainers.export.promotion import measure_all
 

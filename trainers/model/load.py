@@ -10,8 +10,10 @@ from typing import Any, cast
 import torch
 
 from trainers.model.base import Base
+from trainers.model.beside import Beside, full_modules, full_parts, thin_parts
 from trainers.model.initial_adapter import start_from
 from trainers.model.methods.base import Batches
+from trainers.model.methods.peft_methods import merged_into_base, with_adapter
 from trainers.model.methods.table import METHODS
 from trainers.model.methods.targets import untie
 from trainers.model.source import pad_token_of
@@ -95,7 +97,7 @@ def put_adapter_on(base: Base, spec: TrialSpec, batches: Batches = ()) -> torch.
     """The base made trainable by the spec's method and seed; `batches` are for methods that initialize from data."""
     draw_new_parameters(base, spec.seed)
     torch.manual_seed(spec.seed)
-    _part_head(base, spec)
+    part_head(base, spec)
     return METHODS[spec.method].attach(base, spec, batches)
 
 
@@ -111,7 +113,7 @@ def save_adapter(model: torch.nn.Module, spec: TrialSpec, folder: Path) -> None:
 
 def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
     """The base with the adapter that a trial of `spec` saved, for evaluation."""
-    _part_head(base, spec)
+    part_head(base, spec)
     set_scale(base.model, learned_scale(folder))
     return METHODS[spec.method].load(base, spec, folder).eval()
 
@@ -119,14 +121,30 @@ def load_adapter(base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
 def merge(base: Base, spec: TrialSpec, folder: Path) -> Any:
     """The base with the adapter merged into its weights, in float32: a plain transformers model."""
     base.model.float()
-    _part_head(base, spec)
+    part_head(base, spec)
     set_scale(base.model, learned_scale(folder))
     merged = METHODS[spec.method].merge(base, spec, folder).eval()
     TASKS[spec.workload.task].fold_scale(merged)
     return merged
 
 
-def _part_head(base: Base, spec: TrialSpec) -> None:
+def merge_apart(base: Base, spec: TrialSpec, folder: Path) -> tuple[Beside, Any]:
+    """What an adapter holds beside the base's weights, and the plain model with it merged, both in float32.
+
+    For methods that are beside their base, as the catalog says. Raises `DataProblem` for what no graph can choose by
+    row.
+    """
+    base.model.float()
+    part_head(base, spec)
+    set_scale(base.model, learned_scale(folder))
+    wrapped = with_adapter(base, folder).float()
+    thin, names = thin_parts(wrapped), full_modules(wrapped)
+    merged = merged_into_base(wrapped).eval()
+    TASKS[spec.workload.task].fold_scale(merged)
+    return Beside(thin, full_parts(merged, names)), merged
+
+
+def part_head(base: Base, spec: TrialSpec) -> None:
     """Untie an output embedding that the trial trains in full from the input embedding, in this process only."""
     untie(base.model, cast("str | None", spec.settings.get("modules_to_save")))
 

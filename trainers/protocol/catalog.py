@@ -41,6 +41,9 @@ class Method:
     families: tuple[Family, ...] = FAMILIES
     merges: bool = True
     """Whether what it learned can be folded into the base model's weights; else only some graphs can hold it."""
+    is_beside: bool = False
+    """Whether all it learned is two thin matrices beside each layer of the unchanged base: then many of them share one
+    graph."""
     tasks: tuple[str, ...] = ()
     """Tasks that it goes with; empty for all of them."""
     defaults: Mapping[str, Setting] = field(default_factory=dict)
@@ -58,18 +61,19 @@ class Method:
 METHODS: Mapping[str, Method] = {
     m.name: m
     for m in (
-        Method("lora", "Low-rank adapters (Hu et al. 2021)."),
-        Method("rslora", "LoRA scaled by alpha / sqrt(r) (Kalajdzievski 2023)."),
+        Method("lora", "Low-rank adapters (Hu et al. 2021).", is_beside=True),
+        Method("rslora", "LoRA scaled by alpha / sqrt(r) (Kalajdzievski 2023).", is_beside=True),
         Method("dora", "LoRA with magnitude and direction apart (Liu et al. 2024)."),
-        Method("pissa", "LoRA that begins as the main part of the weights (Meng et al. 2024)."),
-        Method("olora", "LoRA that begins as an orthonormal part of the weights (Büyükakyüz 2024)."),
+        Method("pissa", "LoRA that begins as the main part of the weights (Meng et al. 2024).", is_beside=True),
+        Method("olora", "LoRA that begins as an orthonormal part of the weights (Büyükakyüz 2024).", is_beside=True),
         Method(
             "eva",
             "LoRA that begins as the main directions of its layers' inputs (Paischer et al. 2024).",
             ("encoder", "decoder"),
+            is_beside=True,
         ),
         Method("loftq", "LoRA that begins as what 4 bits lose of the weights (Li et al. 2023)."),
-        Method("qlora", "LoRA on a base kept in 4 or 8 bits (Dettmers et al. 2023)."),
+        Method("qlora", "LoRA on a base kept in 4 or 8 bits (Dettmers et al. 2023).", is_beside=True),
         Method(
             "ia3",
             "Learned scales on keys, values and feed-forward blocks (Liu et al. 2022).",

@@ -1,4 +1,7 @@
-"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials."""
+"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials.
+
+Every answer is here, because `messages.py` finds it by its name: why it is long.
+"""
 
 from __future__ import annotations
 
@@ -270,6 +273,28 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class BundledAdapter:
+    """One adapter of a bundle, compared with its merged model."""
+
+    name: str
+    hash: str
+    """Of its weights, as its card has it."""
+    size_mb: float
+    difference: float
+    """The largest one of its logits, as a share of their spread or of 1."""
+
+
+@dataclass(frozen=True)
+class BundleExported:
+    """The adapters of a bundle that was written, and why some of them may not be released."""
+
+    adapters: list[BundledAdapter]
+    failures: dict[str, str]
+    """Adapter -> where its answers are not those of its merged model."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One variant as measured in onnxruntime."""
 
@@ -332,8 +357,10 @@ class Trained:
 
 
 Event = (
-    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | Measurement
+    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | BundleExported | Measurement
     | AllJudged | Failed
 )  # fmt: skip
 
-TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, AllJudged, Failed)
+TERMINAL = (
+    Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, BundleExported, Measurement, AllJudged, Failed,
+)  # fmt: skip

@@ -3,9 +3,10 @@
 Standard library only, so that both sides can import it at no cost. A request is answered by a stream of
 events whose last one is terminal.
 
-    Inspect ─► PreparedData    Import ─► Loaded    Export     ─► Exported       Train ─► TrialEvent* ─► Trained
-    Check   ─► Checked         Load   ─► Loaded    Measure    ─► Measurement
-    Probe   ─► Probed          Score  ─► Scored    MeasureAll ─► AllJudged      any of them ─► Failed
+    Inspect ─► PreparedData    Import ─► Loaded    Export       ─► Exported       Train ─► TrialEvent* ─► Trained
+    Check   ─► Checked         Load   ─► Loaded    ExportBundle ─► BundleExported
+    Probe   ─► Probed          Score  ─► Scored    Measure      ─► Measurement    any of them ─► Failed
+                                                   MeasureAll   ─► AllJudged
 
 A `Train` request holds one trial or several. What happens to one of them comes as a `TrialEvent` with its number:
 

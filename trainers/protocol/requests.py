@@ -123,6 +123,25 @@ class Export:
 
 
 @dataclass(frozen=True)
+class BundledTrial:
+    """A trial whose adapter becomes part of a bundle, under a name."""
+
+    name: str
+    spec: TrialSpec
+    inspection: PreparedData
+
+
+@dataclass(frozen=True)
+class ExportBundle:
+    """Write one base model as ONNX whose adapters are inputs, and the trials' adapters beside it; compare both with
+    each trial's merged model."""
+
+    trials: tuple[BundledTrial, ...]
+    """Of one task and one base model, each with a method that is beside its base."""
+    dir: str
+
+
+@dataclass(frozen=True)
 class Measure:
     """Run one exported variant in onnxruntime over the validation rows."""
 
@@ -161,4 +180,4 @@ class MeasureAll:
     gate: Gate
 
 
-Request = Import | Inspect | Check | Load | Score | Probe | Train | Export | Measure | MeasureAll
+Request = Import | Inspect | Check | Load | Score | Probe | Train | Export | ExportBundle | Measure | MeasureAll

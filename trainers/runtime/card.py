@@ -61,6 +61,10 @@ class Card:
     """The token that every answer of `text-to-text` begins with; it is not part of the answer."""
     forced_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of `text-to-text`: the token that is always the `first` or the `last` one of an answer."""
+    adapters: tuple[str, ...] = ()
+    """Of a bundle: names of its adapters, which are folders below `adapters/` with a card each; else empty."""
+    adapter_hash: str = ""
+    """Of an adapter: SHA-256 of its weights. What is remembered of answers is remembered by it, not by a name."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Size in bytes of every other file, to notice an incomplete copy."""
     format_version: int = FORMAT_VERSION
@@ -68,6 +72,8 @@ class Card:
     @property
     def example(self) -> str:
         """An example of an input, as text."""
+        if self.adapters:
+            return json.dumps({"adapter": self.adapters[0], "input": "some text"})
         return "some text" if len(self.columns) <= 1 else json.dumps(dict.fromkeys(self.columns, "some text"))
 
     @classmethod

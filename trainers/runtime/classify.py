@@ -26,8 +26,8 @@ class Classifier(Encoder):
         encodings = self.tokenizer.encode_batch(texts)
         return [Reading(text, [encoding]) for text, encoding in zip(texts, encodings, strict=True)]
 
-    def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
-        return [self._verdict(row) for row in self.output_of([reading.encodings[0] for reading in batch])]
+    def answer(self, reading: Reading, outputs: Sequence[Floats]) -> dict[str, Any]:
+        return self._verdict(outputs[0])
 
     def row_logits(self, texts: Sequence[Text]) -> Floats:
         """Logits of texts, float32 [texts, labels] ([texts, 1] without labels), in the order given.

@@ -26,9 +26,8 @@ class Embedder(Encoder):
         given = [self._texts(one, f"input {index}") for index, one in enumerate(inputs)]
         return [Reading(texts, self.tokenizer.encode_batch(texts)) for texts in given]
 
-    def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
-        rows = iter(self.output_of([encoding for reading in batch for encoding in reading.encodings]))
-        return [_answer([next(rows) for _ in reading.encodings]) for reading in batch]
+    def answer(self, reading: Reading, outputs: Sequence[Floats]) -> dict[str, Any]:
+        return _answer(outputs)
 
     def vectors(self, texts: Sequence[str]) -> Floats:
         """Vectors of length 1, float32 [texts, size], in the order given.
@@ -64,7 +63,7 @@ class Embedder(Encoder):
         raise ValueError(f"{where}: expected a text, or a mapping of text and text_pair, got {type(given).__name__}")
 
     @property
-    def _width(self) -> int | None:
+    def width(self) -> int | None:
         return None
 
 

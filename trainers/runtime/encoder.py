@@ -43,7 +43,7 @@ class Encoder(Release):
     """The name of the graph's output."""
 
     @property
-    def _width(self) -> int | None:
+    def width(self) -> int | None:
         """The size of the output's last axis; None where it may have any."""
         return max(1, len(self.card.labels))
 
@@ -66,9 +66,17 @@ class Encoder(Release):
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
         """Inputs with valid texts as tokens. Raises `ValueError` for what the task does not accept."""
 
-    @abstractmethod
     def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
-        """The answers to a batch, in one call of the graph; least is padded where the lengths are alike."""
+        """The answers to a batch, in one call of the graph where texts share a batch; least is padded where the lengths
+        are alike."""
+        if len(batch) > 1 and not self.tokens_per_batch:
+            return [answer for reading in batch for answer in self.answered([reading])]
+        rows = iter(self.output_of([encoding for reading in batch for encoding in reading.encodings]))
+        return [self.answer(reading, [next(rows) for _ in reading.encodings]) for reading in batch]
+
+    @abstractmethod
+    def answer(self, reading: Reading, outputs: Sequence[Floats]) -> dict[str, Any]:
+        """The answer to an input, made of the graph's output for each of its encodings; the ends may be padding."""
 
     def output_of(self, encodings: Sequence[Any]) -> Floats:
         """The graph's output for texts, float32 [texts, ...]: in one call where texts share a batch."""
@@ -96,7 +104,7 @@ class Encoder(Release):
         outputs = {value.name: value.shape for value in self.session.get_outputs()}
         if self.output not in outputs:
             return f"has no output '{self.output}', only {', '.join(outputs)}"
-        if self._width is not None and outputs[self.output][-1] != self._width:
+        if self.width is not None and outputs[self.output][-1] != self.width:
             return f"gives {self.output} of shape {outputs[self.output]}, but there are {len(self.card.labels)} labels"
         return unknown_inputs([name for name in self._names if name not in _INPUTS])
 

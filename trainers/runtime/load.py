@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from .bundle import Bundle
 from .card import CLASSIFYING, CUTTING, REWRITING, SIMILARITY, Card, ReleaseError
 from .classify import Classifier
 from .cores import usable_cores
@@ -44,7 +45,9 @@ def load(folder: Path, threads: int | None = None) -> Release:
         raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = card.task in CUTTING  # "[SEP]" in a user's text is text
-    release = kind_of(card.task)(card, tokenizer, *sessions)
+    release = (Bundle if card.adapters else kind_of(card.task))(card, tokenizer, *sessions)
     if problem := release.misfit():
         raise ReleaseError(f"{folder / 'model.onnx'} {problem}")
+    if isinstance(release, Bundle):
+        release.read(folder)
     return release

@@ -7,6 +7,7 @@ standard library, numpy, tokenizers and onnxruntime, and jinja2 when it renders 
     encoder.onnx, ...             text-to-text: the graph that reads the text; model.onnx writes the answer
     tokenizer.json                the tokenizer; for a classifier it truncates texts
     release.json                  everything else (`card.Card`)
+    adapters/NAME/                a bundle: an adapter's weights and its own release.json; model.onnx is their base
     runtime/                      this package: `python -m runtime "a text"` prints one line of JSON for each argument
 
 From Python: `from runtime.release import Release`, then `Release.load(".").predict(["a text"])`. Its modules import

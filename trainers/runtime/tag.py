@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,15 @@ class Tagger(Encoder):
         return 0
 
     def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        return [self._tagged(*words) for words in [words_of(given) for given in inputs]]
+        return [self._tagged(*words, *self.word_logits(*words)) for words in map(words_of, inputs)]
 
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
         words = [words_of(given) for given in inputs]
         return [Reading(given, [self.tokenizer.encode(given[0])]) for given in words]
 
-    def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
-        return [self._tagged(*reading.given) for reading in batch]
+    def answer(self, reading: Reading, outputs: Sequence[Floats]) -> dict[str, Any]:
+        text, places = reading.given
+        return self._tagged(text, places, outputs[0], first_tokens(places, reading.encodings[0].offsets))
 
     def word_logits(self, text: str, places: Sequence[Place]) -> tuple[Floats, dict[int, int]]:
         """Logits of every token, float32 [tokens, tags], and a mapping from a word's index to the token with its tag.
@@ -39,16 +40,15 @@ class Tagger(Encoder):
         logits: Floats = self.session.run(["logits"], self.padded([encoding]))[0][0]
         return logits, first_tokens(places, encoding.offsets)
 
-    def _tagged(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
-        """The entities of a text, or the tag of each word where tags are plain."""
+    def _tagged(
+        self, text: str, places: Sequence[Place], logits: Floats, firsts: Mapping[int, int]
+    ) -> dict[str, Any]:  # fmt: skip
+        """The entities of a text, or the tag of each word where tags are plain; see `word_logits`."""
         labels = self.card.labels
         words: list[dict[str, Any]] = []
-        if places:
-            logits, firsts = self.word_logits(text, places)
-            probabilities = np.exp(log_softmax(logits))
-            for number, token in firsts.items():
-                (start, end), row = places[number], probabilities[token]
-                tag, score = labels[int(row.argmax())], float(row.max())
-                words.append({"tag": tag, "text": text[start:end], "start": start, "end": end, "score": score})
+        for number, token in firsts.items():
+            (start, end), row = places[number], np.exp(log_softmax(logits[token]))
+            tag, score = labels[int(row.argmax())], float(row.max())
+            words.append({"tag": tag, "text": text[start:end], "start": start, "end": end, "score": score})
         is_plain = any(label != "O" and label[:2] not in ("B-", "I-") for label in labels)
         return {"tags": words} if is_plain else {"entities": entities(text, words)}

@@ -63,10 +63,7 @@ class Peft(Method):
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template, without content
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in `wrapped`
-            model: torch.nn.Module = PeftModel.from_pretrained(base.model, str(folder)).eval()
-        return model
+        return with_adapter(base, folder)
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         return merged_into_base(self.load(base, spec, folder))
@@ -125,6 +122,14 @@ def wrapped(base: Base, config: PeftConfig) -> Any:
         # PEFT warns of output dimensions that it cannot infer and of repeated names; the tests check the result.
         warnings.simplefilter("ignore")
         return get_peft_model(base.model, config)
+
+
+def with_adapter(base: Base, folder: Path) -> torch.nn.Module:
+    """PEFT's model around the base, which it changes in place, with an adapter that was saved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `wrapped`
+        model: torch.nn.Module = PeftModel.from_pretrained(base.model, str(folder)).eval()
+    return model
 
 
 def merged_into_base(model: Any) -> torch.nn.Module:

@@ -1,0 +1,65 @@
+"""A bundle in MLflow's Model Registry: a version like any other, with a run of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo.paths import Home
+from hpo.release.aliases import seats
+from hpo.release.bundle import Part
+from hpo.release.manifest import MANIFEST, versions_here
+from hpo.release.registry import ensure_registered, log_model
+from hpo.tracking.mlflow_places import EXPERIMENT
+from hpo.tracking.mlflow_store import client
+from trainers.protocol.events import BundledAdapter
+from trainers.protocol.files import file_fingerprint
+from trainers.runtime.card import Card
+
+
+def register_bundle(
+    home: Home, name: str, folder: Path, parts: Sequence[Part], written: Sequence[BundledAdapter]
+) -> str:
+    """Register a bundle that passed its gate as a version of `name`, and make it the champion; returns the version."""
+    store = client(home)
+    manifest = manifest_of(folder, parts, written)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
+    experiment = store.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None  # noqa: S101  # the sweeps have made it
+    run = store.create_run(experiment.experiment_id, run_name=f"bundle {name}", tags={"hpo.bundle": name})
+    source = log_model(store, run.info.run_id, folder, Card.read(folder))
+    store.set_terminated(run.info.run_id, "FINISHED")
+    ensure_registered(store, name)
+    described = ", ".join(part.trial.name for part in parts)
+    version = str(
+        store.create_model_version(
+            name, source=source, run_id=run.info.run_id, tags={"variant": "fp32", "adapters": str(len(parts))},
+            description=f"adapters on one base: {described}",
+        ).version
+    )  # fmt: skip
+    with seats(home, name) as held:
+        held.crown(version)
+    return version
+
+
+def manifest_of(folder: Path, parts: Sequence[Part], written: Sequence[BundledAdapter]) -> Mapping[str, Any]:
+    """Where each adapter comes from, the hashes of everything, and what was compared."""
+    return {
+        "variant": "fp32",
+        "adapters": {
+            part.trial.name: {
+                "sweep": part.sweep, "trial": part.number, part.metric: part.value,
+                "sha256": {"data": part.trial.inspection.fingerprint, "adapter": adapter.hash},
+                "difference": adapter.difference,
+            }
+            for part, adapter in zip(parts, written, strict=True)
+        },
+        "sha256": {
+            "base": parts[0].trial.inspection.model_fingerprint,
+            "onnx": file_fingerprint(folder.glob("*.onnx*")),
+            "release": file_fingerprint(p for p in folder.rglob("*") if p.is_file()),
+        },
+        "versions": versions_here(),
+    }  # fmt: skip
