@@ -8,24 +8,29 @@ from pathlib import Path
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
-from hpo.release.registry import released_folder
-from hpo.release.versions import check_name, holder_of, version_of, versions_of
+from hpo.release.registry import released_version
+from hpo.release.versions import Version, check_name, holder_of, version_of, versions_of
 from hpo.tracking.mlflow_store import client
 
 _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 
 
-def folder_of(home: Home, reference: str) -> Path:
-    """The folder of a released version; a plain NAME is NAME@champion. Raises `UsageError` when there is none."""
+def version_at(home: Home, reference: str) -> Version:
+    """The released version that is meant; a plain NAME is NAME@champion. Raises `UsageError` when there is none."""
     parts = _REFERENCE.fullmatch(reference)
     if parts is None:
-        return released_folder(home, reference)
+        return released_version(home, reference)
     name, alias, version = parts.group("name", "alias", "version")
     check_name(home, name)
     found = holder_of(home, name, alias) if alias else version_of(home, name, version)
     if found is None:
         raise UsageError(f"no released model {quoted(reference)}; {_known(home, name)}")
-    return found.folder()
+    return found
+
+
+def folder_of(home: Home, reference: str) -> Path:
+    """The folder of the released version that is meant. Raises `UsageError` when there is none."""
+    return version_at(home, reference).folder()
 
 
 def _known(home: Home, name: str) -> str:

@@ -56,7 +56,7 @@ def test_folders_are_served_by_their_names_without_mlflow(folders, orders, tmp_p
     ((program, command),) = orders
     assert (program, command[:3]) == (sys.executable, [sys.executable, "-m", "hpo.serving"])
     models = {"first": folders / "first", "second": folders / "second"}
-    assert Order.from_json(command[3]) == Order(models, "0.0.0.0", 0, key_file)  # noqa: S104
+    assert Order.from_json(command[3]) == Order(models, "0.0.0.0", 0, key_file, home=tmp_path)  # noqa: S104
     assert "k" * 20 not in command[3]
 
 
@@ -65,7 +65,19 @@ def test_names_are_served_as_they_are_given(registry, orders, tmp_path):
     ((_, command),) = orders
     folder = "version-{}/artifacts/fp32"
     wanted = {"tone": tmp_path / folder.format(2), "tone@previous": tmp_path / folder.format(1)}
-    assert Order.from_json(command[3]).models == wanted
+    order = Order.from_json(command[3])
+    assert (order.models, order.follow_every) == (wanted, None)
+    assert order.versions == {"tone": "2", "tone@previous": "1"}
+
+
+def test_names_and_aliases_are_followed_on_wish(registry, orders, folders):
+    given = ["tone", "tone/1", str(folders / "first")]
+    serve.serve(registry, given, "127.0.0.1", 8000, None, follow=True)
+    ((_, command),) = orders
+    assert Order.from_json(command[3]).follow_every == 2
+    with pytest.raises(UsageError, match="a folder or a version never changes"):
+        serve.serve(registry, given[1:], "127.0.0.1", 8000, None, follow=True)
+    assert len(orders) == 1
 
 
 def test_all_that_is_wrong_is_said_at_once(registry, orders, folders):
