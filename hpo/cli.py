@@ -286,13 +286,18 @@ def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None
 @click.argument("names", metavar="NAME[@ALIAS|/VERSION]...", nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a key.")
-@click.option("--key-file", type=_FILE, help="API keys, one a line. Default: the one in HPO_API_KEY.")
+@click.option("--key-file", type=_FILE, help="API keys, one a line: KEY, infer:KEY or admin:KEY. Default: HPO_API_KEY.")
+@click.option("--follow", is_flag=True, help="Serve a new champion, or a moved alias, as soon as there is one.")
 @click.pass_obj
-def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None) -> None:
-    """Serve released models, or release folders, over HTTP with OpenAI's API."""
+def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None, follow: bool) -> None:
+    """Serve released models, or release folders, over HTTP with OpenAI's API.
+
+    A key of role infer asks the models. A key without a role also reads /metrics. A key of role admin also loads and
+    unloads models.
+    """
     from hpo.commands.serve import serve as run_server
 
-    run_server(home, names, host, port, key_file)
+    run_server(home, names, host, port, key_file, follow)
 
 
 @cli.command()

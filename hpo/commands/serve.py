@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,45 +12,64 @@ from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import clipped
 from hpo.serving.keys import read_keys
-from hpo.serving.order import Order
+from hpo.serving.order import Order, Place
+
+_FOLLOW_EVERY_S = 2.0
+_VERSION = re.compile(r".+/[0-9]+")
 
 
-def serve(home: Home, names: Sequence[str], host: str, port: int, key_file: Path | None) -> None:
+def serve(
+    home: Home, names: Sequence[str], host: str, port: int, key_file: Path | None, follow: bool = False
+) -> None:  # fmt: skip
     """Replace this process by the server of released models.
 
-    Raises `UsageError` for names without a release, listing all of them, two models of one name, and a host that needs
-    a key.
+    Raises `UsageError` for names without a release, listing all of them, two models of one name, a host that needs a
+    key, and where `follow` has nothing to follow.
     """
     read_keys(key_file, host)
-    order = Order(_folders(home, names), host, port, None if key_file is None else key_file.resolve())
+    places = _places(home, names)
+    if follow and not any(place.version and not _VERSION.fullmatch(name) for name, place in places.items()):
+        raise UsageError(
+            "--follow: a folder or a version never changes; expected a NAME or NAME@ALIAS among the models"
+        )
+    order = Order(
+        models={name: place.folder for name, place in places.items()},
+        host=host,
+        port=port,
+        key_file=None if key_file is None else key_file.resolve(),
+        versions={name: place.version for name, place in places.items() if place.version},
+        home=home.dir,
+        follow_every=_FOLLOW_EVERY_S if follow else None,
+    )
     command = [sys.executable, "-m", "hpo.serving", order.to_json()]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606  # our own interpreter with a fixed argument list
 
 
-def _folders(home: Home, names: Sequence[str]) -> dict[str, Path]:
-    """The release folder of each name, by what requests call the model."""
-    folders: dict[str, Path] = {}
+def _places(home: Home, names: Sequence[str]) -> dict[str, Place]:
+    """Where each model lies, by what requests call it."""
+    places: dict[str, Place] = {}
     problems = []
     for given in names:
         try:
-            called, folder = _release(home, given)
+            called, place = _release(home, given)
         except UsageError as error:
             problems.append(str(error))
             continue
-        if called in folders:
+        if called in places:
             problems.append(f"{clipped(given)}: there is a model {called!r} already; expected different names")
-        folders[called] = folder
+        places[called] = place
     if problems:
         raise UsageError("\n".join(problems))
-    return folders
+    return places
 
 
-def _release(home: Home, given: str) -> tuple[str, Path]:
-    """What requests call a model, and its release folder: given as a path, or by its name in the registry."""
+def _release(home: Home, given: str) -> tuple[str, Place]:
+    """What requests call a model, and where it lies: given as a path, or by its name in the registry."""
     folder = Path(given)
     if "\0" not in given and (folder / "release.json").is_file():
-        return folder.resolve().name, folder.resolve()
-    from hpo.release.reference import folder_of  # late: MLflow takes two seconds, and a folder needs none of it
+        return folder.resolve().name, Place(folder.resolve())
+    from hpo.release.reference import version_named  # late: MLflow takes two seconds, and a folder needs none of it
 
-    return given, folder_of(home, given)
+    version = version_named(home, given)
+    return given, Place(version.folder(), version.version)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
-from hpo.release.registry import released
+from hpo.release.registry import released_version
 from hpo.release.versions import Version, check_name, holder_of, version_of, versions_of
 from hpo.tracking.mlflow_store import client
 
 _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 
 
-def folder_of(home: Home, reference: str) -> Path:
-    """The folder of a released version; raises as `version_named` does."""
-    return version_named(home, reference).folder()
-
-
 def version_named(home: Home, reference: str) -> Version:
     """A released version; a plain NAME is NAME@champion. Raises `UsageError` when there is none."""
     parts = _REFERENCE.fullmatch(reference)
     if parts is None:
-        return released(home, reference)
+        return released_version(home, reference)
     name, alias, version = parts.group("name", "alias", "version")
     check_name(home, name)
     found = holder_of(home, name, alias) if alias else version_of(home, name, version)

@@ -152,15 +152,15 @@ def give_back(home: Home, release: Release, say: Callable[[str], None]) -> None:
             f"{release.version} again")  # fmt: skip
 
 
-def released_folder(home: Home, name: str) -> Path:
-    """The folder of the release `models:/NAME@champion`. Raises `UsageError` when there is none."""
-    return released(home, name).folder()
-
-
-def released(home: Home, name: str) -> Version:
+def released_version(home: Home, name: str) -> Version:
     """The version `models:/NAME@champion`. Raises `UsageError` when there is none."""
     check_name(home, name)
     if found := champion_of(home, name):
         return found
     way = f"hpo approve {name} makes its challenger one; or run its sweep again, or set the alias in MLflow"
     raise UsageError(f"no version of {name!r} has the alias {CHAMPION!r}; {way}")
+
+
+def released_folder(home: Home, name: str) -> Path:
+    """The folder of the release `models:/NAME@champion`. Raises `UsageError` when there is none."""
+    return released_version(home, name).folder()

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from hpo.errors import HpoError, UsageError
 from hpo.lock import is_in_use, users_of
 from hpo.paths import Home
-from hpo.quoting import listed
+from hpo.quoting import listed, quoted
 from hpo.release.aliases import ABSENT, CHAMPION, WAITS
 from hpo.release.manifest import Manifest
 from hpo.sqlite import usable
@@ -134,10 +134,10 @@ def versions_of(home: Home, name: str | None = None) -> list[Version]:
 def check_name(home: Home, name: str) -> None:
     """Raises `UsageError` for a name that is not registered, with the names that are."""
     if not usable(home.mlflow_db):
-        raise UsageError(f"no released model {name!r}: there is no database at {home.mlflow_db}")
+        raise UsageError(f"no released model {quoted(name)}: there is no database at {home.mlflow_db}")
     if not name.isprintable():
-        raise UsageError(f"no released model {name!r}: a name has printable characters only")
+        raise UsageError(f"no released model {quoted(name)}: a name has printable characters only")
     names = [model.name for model in client(home).search_registered_models()]
     if name not in names:
         known = f"there are: {listed(names)}" if names else "there are none yet"
-        raise UsageError(f"no released model {name!r}; {known}")
+        raise UsageError(f"no released model {quoted(name)}; {known}")

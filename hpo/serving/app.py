@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
+from hpo.serving.admin import Admin, ModelBody
 from hpo.serving.bodies import ChatBody, ClassifyBody, CompletionBody, EmbeddingBody
-from hpo.serving.guard import Guard, refused
+from hpo.serving.changes import Changes
+from hpo.serving.guard import Guard, needs_admin, needs_metrics, refused
 from hpo.serving.judging import answer_classify, answer_embeddings
 from hpo.serving.keys import Keys
+from hpo.serving.lending import Lending
 from hpo.serving.limits import Limits
 from hpo.serving.metrics import CONTENT_TYPE, exposition
 from hpo.serving.page import PAGE, PAGE_HEADERS
@@ -29,8 +32,8 @@ _GONE = 499
 """The status of an answer that nobody reads (nginx's)."""
 
 
-def make_app(shelf: Shelf, keys: Keys, limits: Limits) -> ASGIApp:
-    """The server's app; its end ends the models' workers."""
+def make_app(shelf: Shelf, keys: Keys, limits: Limits, admin: Admin | None = None) -> ASGIApp:
+    """The server's app; its end closes the models. Without an `admin` the models stay the same."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -39,46 +42,48 @@ def make_app(shelf: Shelf, keys: Keys, limits: Limits) -> ASGIApp:
 
     app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_model_routes(app, shelf, limits)
-    _add_operator_routes(app, shelf)
+    _add_operator_routes(app, shelf, Changes() if admin is None else admin.loader.changes)
+    if admin is not None:
+        _add_admin_routes(app, admin)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Refusal, _on_refusal)
-    return Guard(app, keys, limits)
+    return Guard(Lending(app), keys, limits)
 
 
 def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
     @app.post("/v1/classify", response_model=None)
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Labels, scores, a value, entities or tags for each input."""
-        return await _unless_gone(request, answer_classify(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_classify(shelf.lend(body.model, request.scope), body, limits))
 
     @app.post("/v1/embeddings", response_model=None)
     async def embed(request: Request, body: EmbeddingBody) -> Response:
         """A vector for each text, as OpenAI's API does."""
-        return await _unless_gone(request, answer_embeddings(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_embeddings(shelf.lend(body.model, request.scope), body, limits))
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request, body: ChatBody) -> Response:
         """Answer a chat, as OpenAI's API does."""
-        return await _unless_gone(request, answer_chat(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_chat(shelf.lend(body.model, request.scope), body, limits))
 
     @app.post("/v1/completions", response_model=None)
     async def complete(request: Request, body: CompletionBody) -> Response:
         """Continue a text or answer a filled template, as OpenAI's API does."""
-        return await _unless_gone(request, answer_completion(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_completion(shelf.lend(body.model, request.scope), body, limits))
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """All models of this server."""
-        return {"object": "list", "data": [served.entry() for served in shelf]}
+        return {"object": "list", "data": [model.entry() for model in shelf.models().values()]}
 
-    @app.get("/v1/models/{model}")
+    @app.get("/v1/models/{model:path}")  # NAME/VERSION is a name too
     async def model(model: str) -> dict[str, Any]:
         """One model of this server."""
         return shelf.find(model).entry()
 
 
-def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
+def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
@@ -90,16 +95,30 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        """Whether every model answers."""
+        """Whether every model is loaded and answers."""
+        if shelf.is_loading:
+            raise Refusal(503, "a model is being loaded", code="not_ready")
         if not shelf.is_ready:
             raise Refusal(503, "a model has stopped", code="not_ready")
         return {"status": "ready"}
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", response_model=None, dependencies=[Depends(needs_metrics)])
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
-        text = exposition({served.bundle or served.name: served.engine.meter for served in shelf})
+        text = exposition({served.name: served.engine.meter for served in shelf}) + changes.exposition(shelf)
         return Response(text, headers={"content-type": CONTENT_TYPE})
+
+
+def _add_admin_routes(app: FastAPI, admin: Admin) -> None:
+    @app.post("/v1/models/load", dependencies=[Depends(needs_admin)])
+    async def load(body: ModelBody) -> dict[str, Any]:
+        """Load a model, or the version that its name means now; answered when the version before is closed."""
+        return await admin.load(body)
+
+    @app.post("/v1/models/unload", dependencies=[Depends(needs_admin)])
+    async def unload(body: ModelBody) -> dict[str, Any]:
+        """Unload a model; answered when its last request is answered."""
+        return await admin.unload(body.model)
 
 
 async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Response]) -> Response:

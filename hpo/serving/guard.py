@@ -1,4 +1,4 @@
-"""What every request passes first: its key, and a body that is neither too large nor too slow."""
+"""What every request passes first: its key, with the role that a route needs, and a body of bounded size and time."""
 
 from __future__ import annotations
 
@@ -6,19 +6,41 @@ import asyncio
 import json
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hpo.serving.keys import Keys
+from hpo.serving.keys import Keys, Role
 from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal
 
 _OPEN_PATH = "/health"
+_ROLE = "hpo.role"
 
 
 def refused(refusal: Refusal) -> Response:
     """A refusal as an answer. Its JSON is ASCII: what is quoted of a request may have no UTF-8."""
     return Response(json.dumps(refusal.body), refusal.status, refusal.headers, "application/json")
+
+
+async def needs_metrics(request: Request) -> None:
+    """Of a route that keys of role `infer` may not use. Raises `Refusal`."""
+    _check_role(request, Role.PLAIN, "this key may ask the models only; expected one without a role, or admin:KEY")
+
+
+async def needs_admin(request: Request) -> None:
+    """Of a route that changes the server. Raises `Refusal`.
+
+    A page of another site could send such a request to this machine from a browser. A browser names the page's origin.
+    """
+    _check_role(request, Role.ADMIN, "this key may not load or unload models; expected one given as admin:KEY")
+    if "origin" in request.headers:
+        raise Refusal(403, "a browser may not load or unload models", code="from_browser")
+
+
+def _check_role(request: Request, least: Role, found: str) -> None:
+    if request.scope[_ROLE] < least:
+        raise Refusal(403, found, code="role_too_small")
 
 
 class Guard:
@@ -35,12 +57,14 @@ class Guard:
             return
         try:
             headers = dict(scope["headers"])
-            if scope["path"] != _OPEN_PATH and not self._keys.open_for(headers.get(b"authorization", b"")):
+            role = self._keys.role_of(headers.get(b"authorization", b""))
+            if role is None and scope["path"] != _OPEN_PATH:
                 raise Refusal(401, "the API key is missing or wrong", code="invalid_api_key")
             body = await self._body(headers, receive)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, send)
             return
+        scope[_ROLE] = role
         if body is not None:
             await self._app(scope, _replayed(body, receive), send)
 

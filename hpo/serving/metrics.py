@@ -77,9 +77,14 @@ _TIMES = {
 }
 
 
+def label_value(text: str) -> str:
+    """A text as the value of a label."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
 def exposition(meters: Mapping[str, Meter]) -> str:
     """The text that Prometheus reads; `meters` by model."""
-    quoted = {name.replace("\\", r"\\").replace('"', r"\""): meter for name, meter in meters.items()}
+    quoted = {label_value(name): meter for name, meter in meters.items()}
     lines = []
     for attribute, (kind, name, text) in _PLAIN.items():
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
 from hpo.errors import HpoError, UsageError
+from hpo.serving.admin import Admin
 from hpo.serving.app import make_app
+from hpo.serving.follower import Follower
 from hpo.serving.keys import Keys, read_keys
 from hpo.serving.limits import Limits
+from hpo.serving.loader import Loader
 from hpo.serving.order import Order
-from hpo.serving.served import Served, Shelf, load_models
+from hpo.serving.resolver import Resolver
+from hpo.serving.served import Shelf
 
 
 class _Server(uvicorn.Server):
@@ -32,17 +38,51 @@ class _Server(uvicorn.Server):
 
 
 def serve(order: Order) -> None:
-    """Load, listen and serve until SIGTERM or Ctrl-C. Raises `HpoError`."""
-    limits = Limits()
+    """Listen, load and serve until SIGTERM or Ctrl-C. Raises `HpoError`."""
     keys = read_keys(order.key_file, order.host)
     listener = _listener(order.host, order.port)
-    models = [served for name, folder in order.models.items() for served in load_models(name, folder, limits)]
-    _announce(models, listener, keys)
+    _log_to_stderr()
+    asyncio.run(_run(order, listener, keys))
+
+
+async def _run(order: Order, listener: socket.socket, keys: Keys) -> None:
+    limits, shelf = Limits(), Shelf(expected=order.models)
+    loader = Loader(shelf, limits)
+    resolver = None if order.home is None else Resolver(order.home, stays=order.follow_every is not None)
+    admin = None if order.home is None or resolver is None else Admin(loader, resolver, order.home)
     config = uvicorn.Config(
-        make_app(Shelf(models), keys, limits), log_level="warning", access_log=False, server_header=False,
+        make_app(shelf, keys, limits, admin), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",
     )  # fmt: skip
-    _Server(config).run(sockets=[listener])
+    server = _Server(config)
+
+    async def load_and_follow() -> None:
+        try:
+            await loader.load_first(order.places)
+            _announce(shelf, listener, keys)
+            if resolver is not None and order.follow_every is not None:
+                await Follower(loader, resolver, order.follow_every).run()
+        except Exception:
+            server.should_exit = True
+            raise
+
+    work = asyncio.create_task(load_and_follow())
+    await server.serve(sockets=[listener])
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+    if resolver is not None:
+        await resolver.close()
+
+
+def _log_to_stderr() -> None:
+    """What happens while it serves, a line each with the time."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log = logging.getLogger("hpo.serving")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -57,11 +97,10 @@ def _listener(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
 
 
-def _announce(models: list[Served], listener: socket.socket, keys: Keys) -> None:
+def _announce(shelf: Shelf, listener: socket.socket, keys: Keys) -> None:
     host, port = listener.getsockname()[:2]
-    for served in models:
-        card = served.release.card
-        print(f"serving {served.name} ({card.task}, {card.variant})")
+    for served in shelf:
+        print(f"serving {served}")
     where = f"[{host}]" if ":" in host else host
     print(f"on http://{where}:{port}{' with a key' if keys else ''} (Ctrl-C ends it)", flush=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-_TYPES = {401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 503: "overloaded_error"}
 
 
 @dataclass

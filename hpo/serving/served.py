@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from starlette.types import Scope
 
 from hpo.errors import HpoError, UsageError
 from hpo.lock import hold_shared
 from hpo.quoting import clipped, listed
 from hpo.serving.judge import Judge
+from hpo.serving.lending import Loans, borrow
 from hpo.serving.limits import Limits
+from hpo.serving.order import Place
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.step_loop import StepLoop
 from trainers.runtime.bundle import Bundle
@@ -23,18 +29,28 @@ from trainers.runtime.release import Release
 from trainers.runtime.write import Writer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Served:
-    """A loaded release with its worker."""
+    """A loaded release with its worker. Until it is closed, `hpo delete` and `hpo gc` leave its files alone."""
 
     name: str
     release: Release
     engine: Judge | StepLoop
     hashes: Mapping[str, str]
     """Of what it was made of, by the names in its manifest."""
+    place: Place | None = None
+    """None for a release that was not loaded from a folder."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """What it holds until it is closed."""
+    loans: Loans = field(default_factory=Loans)
     bundle: str = ""
-    """The name of the bundle that it is an adapter of, under which their common worker is measured."""
+    """The name of the bundle whose adapter it is."""
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def version(self) -> str | None:
+        """Its version in the registry; None for one that was not named there."""
+        return None if self.place is None else self.place.version
 
     def entry(self) -> dict[str, Any]:
         """Its entry in `/v1/models`."""
@@ -42,39 +58,57 @@ class Served:
         return {
             "id": self.name, "object": "model", "created": self.created, "owned_by": "hpo",
             "root": self.bundle or self.name,
-            "parent": self.hashes.get("base"), "hash": self.hashes.get("release"),
+            "parent": self.hashes.get("base"), "hash": self.hashes.get("release"), "version": self.version,
             "task": card.task, "variant": card.variant, "labels": list(card.labels), "columns": list(card.columns),
             "max_model_len": card.max_length,
             "writes": isinstance(self.release, Writer), "has_chat_template": card.chat_template is not None,
         }  # fmt: skip
 
+    def __str__(self) -> str:
+        version = "" if self.version is None else f", version {self.version}"
+        return f"{clipped(self.name)}{version} ({self.release.card.task}, {self.release.card.variant})"
 
-def load_served(name: str, folder: Path, limits: Limits) -> Served:
-    """Load a release folder and start its worker. Raises `HpoError` for one that is damaged."""
-    try:
-        hold_shared(folder / "release.json")  # until this process ends: `hpo delete` and `hpo gc` leave it alone
-        release = Release.load(folder)
-    except (OSError, ReleaseError) as error:
-        raise HpoError(f"{name}: {error}") from error
-    hashes = _hashes(folder / "manifest.json")
-    return Served(name, release, engine_for(name, release, limits), hashes)
+    def models(self) -> Iterator[Self]:
+        """What requests may name: itself, or of a bundle each adapter as `NAME/ADAPTER`, all with one worker."""
+        if not isinstance(self.release, Bundle):
+            yield self
+            return
+        for adapter in self.release:
+            release = self.release[adapter]
+            hashes = {**self.hashes, "release": release.card.adapter_hash}
+            yield replace(self, name=f"{self.name}/{adapter}", bundle=self.name, release=release, hashes=hashes)
+
+    def close(self) -> None:
+        """End its worker, and let others delete its files."""
+        self.engine.close()
+        self.held.close()
 
 
-def load_models(name: str, folder: Path, limits: Limits) -> list[Served]:
-    """Load a release folder, and start its worker: the model of that name, or of a bundle each adapter as
-    `NAME/ADAPTER`, all of them with one worker. Raises `HpoError` for one that is damaged."""
-    whole = load_served(name, folder, limits)
-    if not isinstance(whole.release, Bundle):
-        return [whole]
-    return [adapted(whole, adapter, whole.release[adapter]) for adapter in whole.release]
+def load_served(name: str, folder: Path, limits: Limits, version: str | None = None) -> Served:
+    """Load a release folder, let it answer once, and start its worker.
+
+    Raises `HpoError` for one that is damaged, or that cannot answer.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.callback(os.close, hold_shared(folder / "release.json"))
+            release = Release.load(folder)
+        except (OSError, ReleaseError) as error:
+            raise HpoError(f"{name}: {error}") from error
+        hashes = _hashes(folder / "manifest.json")
+        try:
+            _answer_once(release)
+        except Exception as error:  # onnxruntime raises direct subclasses of Exception
+            found = f"{type(error).__name__}: {clipped(str(error))}"
+            raise HpoError(f"{name}: {folder} cannot answer its own example: {found}") from error
+        engine = engine_for(name, release, limits)
+        return Served(name, release, engine, hashes, Place(folder, version), stack.pop_all())
 
 
-def adapted(bundle: Served, adapter: str, release: Release) -> Served:
-    """One adapter of a bundle as a model of its own."""
-    return replace(
-        bundle, name=f"{bundle.name}/{adapter}", release=release, bundle=bundle.name,
-        hashes={**bundle.hashes, "release": release.card.adapter_hash},
-    )  # fmt: skip
+def _answer_once(release: Release) -> None:
+    """The first answer is the slowest: nobody shall wait for it."""
+    for each in [release[adapter] for adapter in release] if isinstance(release, Bundle) else [release]:
+        each.predict([each.card.example], 1)
 
 
 def _hashes(manifest: Path) -> dict[str, str]:
@@ -99,31 +133,68 @@ def engine_for(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
 
 
 class Shelf:
-    """All models of a server."""
+    """All releases of a server, and the names of those that it still loads for the first time."""
 
-    def __init__(self, models: Sequence[Served]) -> None:
+    def __init__(self, models: Sequence[Served] = (), expected: Iterable[str] = ()) -> None:
         self._models = {served.name: served for served in models}
+        self._expected = dict.fromkeys(expected)
 
     def __iter__(self) -> Iterator[Served]:
-        return iter(self._models.values())
+        return iter(tuple(self._models.values()))
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is loaded for the first time."""
+        return bool(self._expected)
 
     @property
     def is_ready(self) -> bool:
-        """Whether every worker runs."""
-        return all(served.engine.is_alive for served in self)
+        """Whether every model is loaded, and every worker runs."""
+        return not self._expected and all(served.engine.is_alive for served in self)
+
+    def get(self, name: str) -> Served | None:
+        """The model of that name, where there is one."""
+        return self._models.get(name)
+
+    def put(self, served: Served) -> Served | None:
+        """Answer requests of its name with a model from now on; returns the one that did until now."""
+        old = self._models.get(served.name)
+        self._models[served.name] = served
+        self._expected.pop(served.name, None)
+        return old
+
+    def remove(self, name: str) -> Served | None:
+        """Answer no more requests of that name; returns the model that did until now."""
+        return self._models.pop(name, None)
 
     def close(self) -> None:
-        """End all workers."""
+        """Close all models."""
         for served in self:
-            served.engine.close()
+            served.close()
+
+    def models(self) -> dict[str, Served]:
+        """What requests may name."""
+        return {model.name: model for served in self for model in served.models()}
 
     def find(self, name: str | None) -> Served:
         """The model of that name, or without a name the only one. Raises `Refusal`."""
-        if name is None and len(self._models) == 1:
-            return next(iter(self))
+        models = self.models()
+        names = [*models, *self._expected]
+        if name is None and len(names) == 1:
+            name = names[0]
+        if not names:
+            raise Refusal(404, "no model is loaded", "model", "model_not_found")
         if name is None:
-            raise bad_request(f"model is missing; expected one of {listed(self._models)}", "model")
-        if name not in self._models:
-            found = f"unknown model {clipped(ascii(name))}; expected one of {listed(self._models)}"
+            raise bad_request(f"model is missing; expected one of {listed(names)}", "model")
+        if name in self._expected:
+            raise Refusal(503, f"{name} is being loaded; try again later", "model", "model_loading")
+        if name not in models:
+            found = f"unknown model {clipped(ascii(name))}; expected one of {listed(names)}"
             raise Refusal(404, found, "model", "model_not_found")
-        return self._models[name]
+        return models[name]
+
+    def lend(self, name: str | None, scope: Scope) -> Served:
+        """The model for a request, which has it until its answer has been sent. Raises `Refusal`."""
+        served = self.find(name)
+        borrow(scope, served.loans)
+        return served

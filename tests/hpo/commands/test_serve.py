@@ -11,7 +11,7 @@ from hpo.cli import cli
 from hpo.commands import serve
 from hpo.errors import UsageError
 from hpo.paths import Home
-from hpo.release.reference import folder_of
+from hpo.release.reference import version_named
 from hpo.serving.order import Order
 from hpo.tracking.mlflow_store import client
 
@@ -56,7 +56,7 @@ def test_folders_are_served_by_their_names_without_mlflow(folders, orders, tmp_p
     ((program, command),) = orders
     assert (program, command[:3]) == (sys.executable, [sys.executable, "-m", "hpo.serving"])
     models = {"first": folders / "first", "second": folders / "second"}
-    assert Order.from_json(command[3]) == Order(models, "0.0.0.0", 0, key_file)  # noqa: S104
+    assert Order.from_json(command[3]) == Order(models, "0.0.0.0", 0, key_file, home=tmp_path)  # noqa: S104
     assert "k" * 20 not in command[3]
 
 
@@ -65,7 +65,19 @@ def test_names_are_served_as_they_are_given(registry, orders, tmp_path):
     ((_, command),) = orders
     folder = "version-{}/artifacts/fp32"
     wanted = {"tone": tmp_path / folder.format(2), "tone@previous": tmp_path / folder.format(1)}
-    assert Order.from_json(command[3]).models == wanted
+    order = Order.from_json(command[3])
+    assert (order.models, order.follow_every) == (wanted, None)
+    assert order.versions == {"tone": "2", "tone@previous": "1"}
+
+
+def test_names_and_aliases_are_followed_on_wish(registry, orders, folders):
+    given = ["tone", "tone/1", str(folders / "first")]
+    serve.serve(registry, given, "127.0.0.1", 8000, None, follow=True)
+    ((_, command),) = orders
+    assert Order.from_json(command[3]).follow_every == 2
+    with pytest.raises(UsageError, match="a folder or a version never changes"):
+        serve.serve(registry, given[1:], "127.0.0.1", 8000, None, follow=True)
+    assert len(orders) == 1
 
 
 def test_all_that_is_wrong_is_said_at_once(registry, orders, folders):
@@ -89,7 +101,7 @@ def test_another_host_needs_a_key(folders, orders):
 
 def test_a_version_is_found_by_alias_or_number(registry, tmp_path):
     for reference, number in [("tone", 2), ("tone@champion", 2), ("tone@previous", 1), ("tone/1", 1)]:
-        assert folder_of(registry, reference) == tmp_path / f"version-{number}" / "artifacts" / "fp32"
+        assert version_named(registry, reference).folder() == tmp_path / f"version-{number}" / "artifacts" / "fp32"
     for reference in ("tone@", "@champion", "tone/x", "tone/1/2", "\ud800", "no@champion"):
         with pytest.raises(UsageError, match="no released model"):
-            folder_of(registry, reference)
+            version_named(registry, reference)

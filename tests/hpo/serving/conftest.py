@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx2
 import pytest
@@ -70,10 +70,11 @@ class Running:
 
 
 @contextmanager
-def started(order: Order) -> Iterator[Running]:
-    """A serving process that listens. Raises `AssertionError` where it ends before."""
+def started(order: Order, errors: TextIO | None = None) -> Iterator[Running]:
+    """A serving process that listens; `errors` gets its log. Raises `AssertionError` where it ends before."""
     command = [sys.executable, "-m", "hpo.serving", order.to_json()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
+    place = Path(__file__).parents[3]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=place) as process:
         assert process.stdout is not None
         try:
             line = next((line for line in process.stdout if line.startswith("on http")), None)

@@ -8,7 +8,7 @@ import pytest
 
 from hpo.errors import UsageError
 from hpo.serving.limits import Limits
-from hpo.serving.served import Shelf, load_models
+from hpo.serving.served import Shelf, load_served
 from tests.hpo.serving.conftest import Server
 from tests.trainers.conftest import family_workload
 from tests.trainers.export.test_bundle import TEXTS, bundled, close_to, learned
@@ -23,9 +23,9 @@ def serve(learned, bundled, tmp_path):
 
     def make(family, task):
         bundle = bundled(learned("a", family, task, lora_r=4), learned("b", family, task, lora_r=7, seed=1))
-        models = load_models("it", tmp_path / "bundle", Limits())
-        shelves.append(Shelf(models))
-        return Server(shelves[-1]), bundle, models
+        served = load_served("it", tmp_path / "bundle", Limits())
+        shelves.append(Shelf([served]))
+        return Server(shelves[-1]), bundle, served.engine
 
     yield make
     for shelf in shelves:
@@ -33,11 +33,10 @@ def serve(learned, bundled, tmp_path):
 
 
 def test_rows_of_different_adapters_are_one_batch(serve, tmp_path):
-    server, bundle, models = serve("bert", "text-classification")
+    server, bundle, worker = serve("bert", "text-classification")
     listed = server.call("GET", "/v1/models").json()["data"]
     assert [(entry["id"], entry["root"]) for entry in listed] == [("it/a", "it"), ("it/b", "it")]
     assert [entry["hash"] for entry in listed] == [bundle[name].card.adapter_hash for name in bundle]
-    (worker,) = {served.engine for served in models}
     answered, together = worker._release.answered, []
 
     def counted(batch):
@@ -79,7 +78,7 @@ def test_a_prompt_that_another_adapter_has_read_is_read_again(serve):
 
 
 def test_a_plain_release_has_no_adapters(server, encoder_release):
-    (served,) = load_models("one", encoder_release(), Limits())
+    served = load_served("one", encoder_release(), Limits())
     with pytest.raises(UsageError, match="is no bundle"):
         served.engine.add_adapter("a", encoder_release())
-    served.engine.close()
+    served.close()

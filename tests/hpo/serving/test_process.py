@@ -146,7 +146,7 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="others can reach it; set HPO_API_KEY or give --key-file"):
         read_keys(None, "0.0.0.0")  # noqa: S104
     monkeypatch.setenv("HPO_API_KEY", KEY)
-    assert read_keys(None, "0.0.0.0").open_for(f"Bearer {KEY}".encode())  # noqa: S104
+    assert read_keys(None, "0.0.0.0").role_of(f"Bearer {KEY}".encode())  # noqa: S104
     file = tmp_path / "keys"
     for content, found in [("\n", "has no key"), (f"{KEY}\nshort\n", "key 2 has 5 characters"), ("ü" * 20, "ASCII")]:
         file.write_text(content)
@@ -155,7 +155,7 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
         assert KEY not in str(refused.value)
     file.write_text(f"{KEY}\n{KEY}2\n")
     keys = read_keys(file, "::1")
-    assert keys.open_for(f"Bearer {KEY}2".encode())
+    assert keys.role_of(f"Bearer {KEY}2".encode())
     assert KEY not in repr(keys)
     with pytest.raises(UsageError, match="cannot be read"):
         read_keys(tmp_path / "none", "::1")

@@ -1,0 +1,112 @@
+"""Models loaded, swapped and unloaded while the server answers: no request fails, none is answered by two versions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpo.errors import HpoError
+from hpo.serving.changes import Changes
+from hpo.serving.limits import Limits
+from hpo.serving.order import Place
+from hpo.serving.served import Served, Shelf, load_served
+from trainers.runtime.card import ReleaseError
+
+log = logging.getLogger("hpo.serving")
+
+
+class Loader:
+    """The only one that changes the shelf of a running server, one model after the other. Used in the event loop.
+
+    A new version is loaded and answers once beside the old one. Then requests get the new one. The old one is closed
+    when those that it had are answered.
+    """
+
+    def __init__(self, shelf: Shelf, limits: Limits) -> None:
+        self.shelf = shelf
+        self.changes = Changes()
+        self._limits = limits
+        self._turn = asyncio.Lock()
+        self._closing: dict[asyncio.Task[None], str] = {}
+
+    async def load_first(self, places: Mapping[str, Place]) -> None:
+        """Load the models that the server begins with. Raises `HpoError`."""
+        for name, place in places.items():
+            async with self._turn:
+                await self._put(name, place)
+
+    async def load(self, name: str, place: Place) -> Served:
+        """The model of that name from that place, when it answers and those before are closed. Raises `HpoError`."""
+        async with self._turn:
+            served = self.shelf.get(name)
+            if served is None or served.place != place:
+                served = await self._put(name, place)
+                log.info("%s answers now", served)
+        await self._closed(name)
+        return served
+
+    async def renew(self, served: Served, place: Place) -> None:
+        """Let the version at `place` answer instead, where `served` still does. Raises `HpoError`."""
+        async with self._turn:
+            if self.shelf.get(served.name) is served:
+                log.info("%s answers now", await self._put(served.name, place))
+
+    async def unload(self, name: str) -> None:
+        """Answer no more requests of that name; its model is closed afterwards."""
+        async with self._turn:
+            served = self.shelf.remove(name)
+        self.changes.behind.discard(name)
+        if served is not None:
+            log.info("%s is unloaded", served)
+            self._close(served)
+        await self._closed(name)
+
+    async def add_adapter(self, bundle: Served, name: str, folder: Path) -> None:
+        """Let an adapter of a bundle answer, while its others do; one of that name is replaced. Raises `HpoError`."""
+        async with self._turn:
+            try:
+                await asyncio.to_thread(bundle.engine.add_adapter, name, folder)
+            except (OSError, ReleaseError) as error:
+                self.changes.failures[bundle.name] += 1
+                raise HpoError(f"{bundle.name}/{name}: {error}") from error
+        log.info("%s/%s answers now", bundle.name, name)
+
+    async def remove_adapter(self, bundle: Served, name: str) -> None:
+        """Answer no more requests to an adapter of a bundle; those that it has begun end with it."""
+        async with self._turn:
+            await asyncio.to_thread(bundle.engine.remove_adapter, name)
+        log.info("%s/%s is unloaded", bundle.name, name)
+
+    async def _put(self, name: str, place: Place) -> Served:
+        try:
+            new = await asyncio.to_thread(load_served, name, place.folder, self._limits, place.version)
+        except Exception as error:
+            self.changes.failures[name] += 1
+            if isinstance(error, HpoError):
+                raise
+            raise HpoError(f"{name}: {place.folder} cannot be loaded: {type(error).__name__}") from error
+        old = self.shelf.put(new)
+        self.changes.behind.discard(name)
+        if old is not None:
+            self.changes.swaps[name] += 1
+            self._close(old)
+        return new
+
+    def _close(self, served: Served) -> None:
+        """Close a model that gets no more requests, when those that have it are answered."""
+
+        async def close() -> None:
+            await served.loans.all_returned()
+            await asyncio.to_thread(served.close)
+            log.info("%s has answered its last request and is closed", served)
+
+        task = asyncio.create_task(close())
+        self._closing[task] = served.name  # also because the event loop itself does not keep tasks
+        task.add_done_callback(self._closing.pop)
+
+    async def _closed(self, name: str) -> None:
+        """Wait until the models that answered to that name before are closed."""
+        if tasks := [task for task, of in self._closing.items() if of == name]:
+            await asyncio.wait(tasks)
