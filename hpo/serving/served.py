@@ -12,13 +12,16 @@ from typing import Any
 from hpo.errors import HpoError, UsageError
 from hpo.lock import hold_shared
 from hpo.quoting import clipped, listed
+from hpo.serving.answer_loop import AnswerLoop
 from hpo.serving.judge import Judge
 from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.step_loop import StepLoop
+from hpo.serving.turn_loop import TurnLoop
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.encoder import Encoder
 from trainers.runtime.release import Release
+from trainers.runtime.rewrite import Rewriter
 from trainers.runtime.write import Writer
 
 
@@ -28,7 +31,7 @@ class Served:
 
     name: str
     release: Release
-    engine: Judge | StepLoop
+    engine: Judge | AnswerLoop
     hashes: Mapping[str, str]
     """Of what it was made of, by the names in its manifest."""
     created: int = field(default_factory=lambda: int(time.time()))
@@ -41,7 +44,7 @@ class Served:
             "parent": self.hashes.get("base"), "hash": self.hashes.get("release"),
             "task": card.task, "variant": card.variant, "labels": list(card.labels), "columns": list(card.columns),
             "max_model_len": card.max_length,
-            "writes": isinstance(self.release, Writer), "has_chat_template": card.chat_template is not None,
+            "writes": isinstance(self.release, Writer | Rewriter), "has_chat_template": card.chat_template is not None,
         }  # fmt: skip
 
 
@@ -66,13 +69,15 @@ def _hashes(manifest: Path) -> dict[str, str]:
         raise HpoError(f"{manifest} is damaged: {type(error).__name__}; copy the release again") from error
 
 
-def engine_for(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
+def engine_for(name: str, release: Release, limits: Limits) -> Judge | AnswerLoop:
     """The worker of a release. Raises `UsageError` for a kind that is not served."""
     if isinstance(release, Writer):
         return StepLoop(release, limits)
+    if isinstance(release, Rewriter):
+        return TurnLoop(release, limits)
     if isinstance(release, Encoder):
         return Judge(release, limits)
-    raise UsageError(f"{name}: models of {release.card.task} are not served yet; hpo predict asks them")
+    raise UsageError(f"{name}: models of {release.card.task} are not served")
 
 
 class Shelf:
