@@ -94,7 +94,7 @@ class Schemas:
         matcher, problem = self._matched(schema)
         if matcher is None:
             place = blamed(schema, problem, lambda part: self._matched(part)[1])
-            found = visible(f"{clipped('.'.join([_PLACE, *place]), 200)}: {clipped(' '.join(problem.split()), 200)}")
+            found = visible(f"{clipped('.'.join([_PLACE, *place]), 150)}: {clipped(' '.join(problem.split()), 150)}")
             raise bad_request(found, "response_format", "invalid_schema")
         form = Form(matcher, self._tokenizer.get_vocab_size())
         # The first mask takes the longest, and a vocabulary without brackets fails here.

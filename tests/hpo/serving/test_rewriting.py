@@ -108,6 +108,16 @@ def test_what_nobody_reads_leaves_and_a_failure_ends_only_what_is_under_way(serv
     assert server.call("GET", "/v1/models").json()["data"][0]["writes"]
 
 
+def test_a_tokenizer_that_cannot_be_guided_is_refused(serve):
+    """One of whole words: nobody can say which bytes follow which."""
+    server, _ = serve()
+    refused = server.post(COMPLETIONS, prompt="a", response_format={"type": "json_object"})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "response_format")
+    assert "this model's tokenizer cannot be guided" in error["message"]
+    assert server.post(COMPLETIONS, prompt="a").status_code == 200
+
+
 def test_only_text_to_text_has_beams(server):
     refused = server.post(
         "/v1/chat/completions", model="writer", messages=[{"role": "user", "content": "a"}], num_beams=2
