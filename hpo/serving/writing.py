@@ -170,7 +170,7 @@ def _beams(release: Writer | Rewriter, body: CompletionBody, wish: Wish, limits:
     if wanted == 1 or (found and body.num_beams is None):
         return None
     if found:
-        raise bad_request(f"num_beams: expected without {listed(found)}", "num_beams")
+        raise bad_request(f"num_beams: cannot go together with {listed(found)}", "num_beams")
     if body.num_beams is not None and wanted > limits.rows:
         raise bad_request(f"num_beams: expected at most {limits.rows}, got {wanted}", "num_beams")
     return replace(release.beams, width=wanted)
