@@ -24,7 +24,6 @@ from hpo.results.tables import (
 )
 from hpo.study.store import study_names, unreadable, view_study
 from hpo.terminal import ProgressView
-from trainers.runtime.card import REWRITING
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
         view.say(f"  hpo report {summary.sweep}")
         if release:
             view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
-            if summary.task != REWRITING:  # not served yet
-                view.say(f"  hpo serve {release.name}")
+            view.say(f"  hpo serve {release.name}")
         if challenger:
             view.say(f"  hpo approve {challenger.name}")
         view.say("  hpo ui")

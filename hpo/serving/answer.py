@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hpo.serving.answer_text import AnswerText
+from hpo.serving.refusal import Refusal
 from hpo.serving.sampling import Sampler, Sampling, likeliest
+from hpo.serving.schemas import Form
+from trainers.runtime.beams import Beams
 from trainers.runtime.prompts import Prompts
 from trainers.runtime.scores import Floats
 
@@ -24,6 +27,10 @@ class Wish:
     stops: tuple[str, ...] = ()
     logprobs: int | None = None
     """How many alternatives to list for each token; None for no log probabilities at all."""
+    form: Form | None = None
+    """What the answer must be, where a request says it (`response_format`)."""
+    beams: Beams | None = None
+    """Of text-to-text: how it is searched; None for token by token."""
 
 
 class TokenScore(NamedTuple):
@@ -53,40 +60,81 @@ class Answer:
         wish: Wish,
         send: Callable[[Piece | Exception], None],
         choice: int = 0,
+        text_ids: Sequence[int] = (),
     ) -> None:
-        """`choice` counts the answers to one prompt."""
+        """`choice` counts the answers to one prompt; `text_ids` are for the encoder of a model that has one."""
         self.prompt_ids = list(prompt_ids)
+        self.text_ids = list(text_ids)
         self.ids: list[int] = []
         self.session: Any = None
         """What runs the graph for it, where that is an adapter of a bundle."""
         self.adapter_hash = prompts.card.adapter_hash
+        self.most = prompts.answer_length(wish.max_tokens)
+        """How many tokens it may have."""
         self.is_abandoned = False
         """Set when nobody reads it any more."""
         self.began = self.last = time.perf_counter()
         self._wish = wish
-        self._most = prompts.answer_length(wish.max_tokens)
         self._ends = frozenset(prompts.card.eos_token_ids)
+        self._forced = prompts.forced(self.most)
         self._sampler = Sampler(wish.sampling, choice)
-        self._text = AnswerText(prompts, prompt_ids, wish.stops)
+        self._form = wish.form and wish.form.begun()
+        # JSON knows no template, whose next column would end it.
+        self._text = AnswerText(prompts.untemplated if wish.form else prompts, prompt_ids, wish.stops)
         self._scores: list[TokenScore] = []
         self._send = send
 
+    @property
+    def beams(self) -> Beams | None:
+        """How it is searched; None where it is written token by token."""
+        return self._wish.beams
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the cache it takes."""
+        return 1 if self.beams is None else self.beams.width
+
     def take(self, logits: Floats) -> str | None:
         """Choose the next token by its logits, float32 [vocabulary]; returns the reason to end here, or None."""
-        token = self._sampler.choose(logits)
+        try:
+            token = self._next(logits)
+        except Refusal as refusal:
+            self.fail(refusal)
+            return "error"
         if token in self._ends:
-            return self._finish("stop")
+            return self._finish(self._reason_to_end)
         self.ids.append(token)
         if self._wish.logprobs is not None:
             self._scores.append(TokenScore(token, *likeliest(logits, token, self._wish.logprobs)))
         text = self._text.add(token)
-        if self._text.is_stopped:
+        if self._text.is_stopped or (self._form and self._form.is_whole):
             return self._finish("stop", text)
-        if len(self.ids) >= self._most:
+        if len(self.ids) >= self.most:
             return self._finish("length", text)
         if text:
             self._send(Piece(text, self._taken_scores()))
         return None
+
+    @property
+    def _reason_to_end(self) -> str:
+        """Why an end-of-text token comes now: some models have one as the last of their tokens, whatever they say."""
+        return "length" if len(self.ids) in self._forced else "stop"
+
+    def _next(self, logits: Floats) -> int:
+        forced = self._forced.get(len(self.ids))
+        if forced is not None:
+            return forced
+        return self._sampler.choose(logits) if self._form is None else self._form.choose(logits, self._sampler.choose)
+
+    def give(self, ids: Sequence[int]) -> str:
+        """Take all tokens at once, with the one that ends it if there is one; returns the reason for its end."""
+        is_ended, text = ids[-1] in self._ends, ""
+        for token in ids[:-1] if is_ended else ids:
+            self.ids.append(token)
+            text += self._text.add(token)
+            if self._text.is_stopped:
+                return self._finish("stop", text)
+        return self._finish(self._reason_to_end if is_ended else "length", text)
 
     def fail(self, error: Exception) -> None:
         """End it with an error, which its reader gets."""

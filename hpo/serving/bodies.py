@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hpo.quoting import clipped
 from hpo.serving.answer import Wish
 from hpo.serving.refusal import bad_request
 from hpo.serving.sampling import Sampling
@@ -54,6 +55,35 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class JsonSchema(BaseModel):
+    """Of `response_format`. `name` and `strict` change nothing: every answer keeps to its schema."""
+
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    name: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """What an answer must be."""
+
+    type: str
+    json_schema: JsonSchema | None = None
+
+    @property
+    def wanted(self) -> dict[str, Any] | None:
+        """The schema of the answer; None for any text. Raises `Refusal`."""
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return {"type": "object"}
+        if self.type != "json_schema":
+            found = f"expected text, json_object or json_schema, got {clipped(ascii(self.type))}"
+            raise bad_request(f"response_format.type: {found}", "response_format")
+        if self.json_schema is None or self.json_schema.schema_ is None:
+            raise bad_request("response_format.json_schema.schema is missing", "response_format")
+        return self.json_schema.schema_
+
+
 class WritingBody(Body):
     """What the bodies of writing models have in common."""
 
@@ -65,17 +95,18 @@ class WritingBody(Body):
     seed: int | None = None
     stop: _Text | list[_Text] | None = None
     n: int | None = Field(None, ge=1)
+    response_format: ResponseFormat | None = None
 
     harmless: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "frequency_penalty": (0,),
         "presence_penalty": (0,),
         "logit_bias": ({},),
-        "response_format": ({"type": "text"},),
         "functions": ([],),
         "function_call": ("none", "auto"),
         "tool_choice": ("none", "auto"),
         "echo": (False,),
         "best_of": (1,),
+        "num_beams": (1,),
         "suffix": ("",),
         "modalities": (["text"],),
     }
@@ -128,6 +159,8 @@ class CompletionBody(WritingBody):
     prompt: _Text | dict[str, Any] | list[_Text | dict[str, Any]]
     """A text, or where the template has several columns a mapping from column to text; or a list of them."""
     logprobs: int | None = Field(None, ge=0, le=20)
+    num_beams: int | None = Field(None, ge=1)
+    """Of text-to-text: how many answers are searched side by side, as transformers' key of that name."""
 
     @property
     def prompts(self) -> list[Any]:

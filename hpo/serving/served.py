@@ -16,16 +16,19 @@ from starlette.types import Scope
 from hpo.errors import HpoError, UsageError
 from hpo.lock import hold_shared
 from hpo.quoting import clipped, listed
+from hpo.serving.answer_loop import AnswerLoop
 from hpo.serving.judge import Judge
 from hpo.serving.lending import Loans, borrow
 from hpo.serving.limits import Limits
 from hpo.serving.order import Place
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.step_loop import StepLoop
+from hpo.serving.turn_loop import TurnLoop
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import GENERATIVE, ReleaseError
 from trainers.runtime.encoder import Encoder
 from trainers.runtime.release import Release
+from trainers.runtime.rewrite import Rewriter
 from trainers.runtime.write import Writer
 
 
@@ -35,7 +38,7 @@ class Served:
 
     name: str
     release: Release
-    engine: Judge | StepLoop
+    engine: Judge | AnswerLoop
     hashes: Mapping[str, str]
     """Of what it was made of, by the names in its manifest."""
     place: Place | None = None
@@ -61,7 +64,7 @@ class Served:
             "parent": self.hashes.get("base"), "hash": self.hashes.get("release"), "version": self.version,
             "task": card.task, "variant": card.variant, "labels": list(card.labels), "columns": list(card.columns),
             "max_model_len": card.max_length,
-            "writes": isinstance(self.release, Writer), "has_chat_template": card.chat_template is not None,
+            "writes": isinstance(self.release, Writer | Rewriter), "has_chat_template": card.chat_template is not None,
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -121,15 +124,17 @@ def _hashes(manifest: Path) -> dict[str, str]:
         raise HpoError(f"{manifest} is damaged: {type(error).__name__}; copy the release again") from error
 
 
-def engine_for(name: str, release: Release, limits: Limits) -> Judge | StepLoop:
+def engine_for(name: str, release: Release, limits: Limits) -> Judge | AnswerLoop:
     """The worker of a release. Raises `UsageError` for a kind that is not served."""
     if isinstance(release, Bundle):
         return StepLoop(release, limits) if release.card.task in GENERATIVE else Judge(release, limits)
     if isinstance(release, Writer):
         return StepLoop(release, limits)
+    if isinstance(release, Rewriter):
+        return TurnLoop(release, limits)
     if isinstance(release, Encoder):
         return Judge(release, limits)
-    raise UsageError(f"{name}: models of {release.card.task} are not served yet; hpo predict asks them")
+    raise UsageError(f"{name}: models of {release.card.task} are not served")
 
 
 class Shelf:

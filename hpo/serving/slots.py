@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.cache import PAST, PRESENT
+from trainers.runtime.rewrite import CROSS
 from trainers.runtime.scores import Floats
 from trainers.runtime.write import Writer
 
@@ -124,8 +125,8 @@ class AppendedSlots(Slots):
 
 
 def bytes_per_token(session: Any) -> int:
-    """How much memory one token takes in the cache."""
-    caches = [value.shape for value in session.get_inputs() if value.name.startswith(PAST)]
+    """How much memory one token takes in the cache: in that of an answer, and in that of a text where there is one."""
+    caches = [value.shape for value in session.get_inputs() if value.name.startswith((PAST, CROSS))]
     return sum(4 * shape[1] * shape[3] for shape in caches)
 
 

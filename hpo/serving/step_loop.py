@@ -8,19 +8,18 @@ last prompt: what the next one has in common with it, such as a system prompt, i
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from hpo.serving.answer import Answer
+from hpo.serving.answer_loop import AnswerLoop
 from hpo.serving.limits import Limits
-from hpo.serving.refusal import Refusal, overloaded
+from hpo.serving.refusal import Refusal
 from hpo.serving.slots import bytes_per_token, slots_for
-from hpo.serving.worker import Worker
 from trainers.runtime.bundle import Bundle
-from trainers.runtime.scores import Floats
 from trainers.runtime.write import Writer
 
 # A chunk holds up every answer under way: 64 tokens of SmolLM2 take as long as some six steps, and longer chunks read
@@ -28,70 +27,19 @@ from trainers.runtime.write import Writer
 _CHUNK = 64
 
 
-class StepLoop(Worker):
+class StepLoop(AnswerLoop):
     """Writes the answers of one model, or of all adapters of a bundle, all at once."""
 
     def __init__(self, release: Writer | Bundle, limits: Limits) -> None:
-        super().__init__("steps", release)
-        self._limits = limits
         capacity = release.card.max_length
         affordable = limits.cache_bytes // (bytes_per_token(release.session) * capacity) - 1
-        self._rows = max(1, min(limits.rows, affordable))
+        super().__init__(release, max(1, min(limits.rows, affordable)), limits)
         self._slots = slots_for(release, self._rows + 1)
-        self._waiting: deque[Answer] = deque()
-        self._reading: Answer | None = None
         self._read: list[int] = []
         """The tokens in the row for prompts, which is the last one."""
         self._read_by = ""
         """The hash of the adapter that has read them: another one would have made other keys and values."""
-        self._written: list[Answer] = []
-        """The answer of each row, from the first on."""
         self._thread.start()
-
-    def check_room(self, count: int) -> None:
-        """Raise `Refusal` (503) where the queue has no room for `count` answers."""
-        if len(self._waiting) + count > self._limits.waiting_answers:
-            self.meter.refused += 1
-            raise overloaded(len(self._waiting))
-
-    def add(self, answers: Sequence[Answer]) -> None:
-        """Queue answers. Raises `Refusal` (503) where there is no room for all of them."""
-        with self._changed:
-            self.check_room(len(answers))
-            self._waiting.extend(answers)
-            self._changed.notify()
-
-    def _work(self) -> None:
-        while self._admit():
-            try:
-                if self._reading is not None:
-                    self._read_chunk(self._reading)
-                if self._written:
-                    self._step()
-            except Exception as error:  # noqa: BLE001  # onnxruntime raises direct subclasses of Exception
-                self._fail(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
-
-    def _admit(self) -> bool:
-        """Drop what nobody reads, begin the next prompt where a row is free, and wait for work; False at the end."""
-        with self._changed:
-            while not self._is_closed:
-                self._drop_abandoned()
-                if self._reading is None and self._waiting and len(self._written) < self._rows:
-                    self._begin(self._waiting.popleft())
-                self.meter.waiting = len(self._waiting)
-                self.meter.running = len(self._written) + (self._reading is not None)
-                if self.meter.running:
-                    return True
-                self._changed.wait()
-            return False
-
-    def _drop_abandoned(self) -> None:
-        self._waiting = deque(answer for answer in self._waiting if not answer.is_abandoned)
-        if self._reading is not None and self._reading.is_abandoned:
-            self._reading = None
-        for row in reversed(range(len(self._written))):
-            if self._written[row].is_abandoned:
-                self._leave(row)
 
     def _begin(self, answer: Answer) -> None:
         """Keep what the row for prompts has in common with this one; the last token is read for its logits."""
@@ -113,7 +61,7 @@ class StepLoop(Worker):
             return
         self._reading = None
         self.meter.first_token.add(time.perf_counter() - answer.began)
-        if not self._gives(answer, logits[0, -1]):
+        if not self._gives(answer, partial(answer.take, logits[0, -1])):
             self._slots.copy(self._rows, len(self._written), len(self._read))
             self._written.append(answer)
 
@@ -127,18 +75,8 @@ class StepLoop(Worker):
         for answer in self._written:
             self.meter.between_tokens.add(now - answer.last)
         for row in reversed(range(len(self._written))):
-            if self._gives(self._written[row], logits[row, 0]):
+            if self._gives(self._written[row], partial(self._written[row].take, logits[row, 0])):
                 self._leave(row)
-
-    def _gives(self, answer: Answer, logits: Floats) -> bool:
-        """Let an answer take its next token; whether it ends with it."""
-        before = len(answer.ids)
-        reason = answer.take(logits)
-        answer.last = time.perf_counter()
-        self.meter.generation_tokens += len(answer.ids) - before
-        if reason:
-            self.meter.finish(reason, answer.last - answer.began)
-        return reason is not None
 
     def _leave(self, row: int) -> None:
         """Free a row: the last one moves there, so that the rows stay side by side."""
@@ -148,10 +86,8 @@ class StepLoop(Worker):
             self._written[row] = last
 
     def _fail(self, error: Refusal) -> None:
-        """End everything under way with an error; what waits goes on."""
-        for answer in [*self._written, *([self._reading] if self._reading else [])]:
-            answer.fail(error)
-        self._written, self._reading, self._read = [], None, []
+        super()._fail(error)
+        self._read = []
 
 
 def _length(answer: Answer) -> int:

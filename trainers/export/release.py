@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from trainers import runtime
 from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
-from trainers.runtime.card import CUTTING, Card
+from trainers.runtime.card import CUTTING, REWRITING, Card
 
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -79,7 +79,7 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         eos_token_ids=_eos_token_ids(parts),
         chat_template=chat_template_of(tokenizer) if is_chat else None,
         template_tokens=template_tokens(tokenizer) if is_chat else {},
-        generation={"strategy": "greedy", "max_new_tokens": interface.max_new_tokens},
+        generation=_generation(interface, parts.generation_config),
         columns=tuple(interface.columns),
         prompt_template=interface.prompt_template,
         after_answer=interface.after_answer,
@@ -108,6 +108,21 @@ def _refuse_slow(tokenizer: Any) -> None:
         raise ExportError(
             f"{type(tokenizer).__name__} runs in Python only; a release needs a tokenizer with a tokenizer.json"
         )
+
+
+def _generation(interface: ModelInterface, config: Any) -> dict[str, Any]:
+    """How answers are written: greedily, but by beams where the base model's own config says so."""
+    greedy = {"strategy": "greedy", "max_new_tokens": interface.max_new_tokens}
+    if interface.task != REWRITING or config is None:
+        return greedy
+    width, penalty = int(config.num_beams or 1), config.length_penalty
+    return {
+        **greedy,
+        "strategy": "greedy" if width == 1 else "beams",
+        "num_beams": width,
+        "length_penalty": 1.0 if penalty is None else float(penalty),
+        "early_stopping": config.early_stopping or False,
+    }
 
 
 def _pad_token_id(parts: ModelParts) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from .card import Card
+from .card import REWRITING, Card
 from .chat_template import ChatTemplate
 from .control_tokens import ControlTokens, template_text
 from .messages import Chat, Message, Tools, checked, without_oldest_turn
@@ -20,6 +21,12 @@ class Prompts:
     def __init__(self, card: Card, tokenizer: Tokenizer) -> None:
         self.card = card
         self.tokenizer = tokenizer
+
+    @cached_property
+    def untemplated(self) -> Prompts:
+        """The same for answers that a template neither begins nor ends."""
+        card = replace(self.card, prompt_template=None, after_answer="", is_followed=False)
+        return Prompts(card, self.tokenizer)
 
     def chat_ids(self, chat: Chat, max_new_tokens: int | None = None) -> list[int]:
         """Token ids of a chat, up to where the answer begins, cut so that the answer fits into the context.
@@ -120,8 +127,16 @@ class Prompts:
         return ids
 
     def answer_length(self, wanted: int | None) -> int:
-        """The answer's length in tokens: at most half of the context, so that a prompt always has the other half."""
+        """The answer's length in tokens: at most half of the context, so that a prompt always has the other half.
+
+        Where the text is read apart from the answer, it may be as long as a text. Raises `ValueError` below 1.
+        """
         wanted = self.card.generation["max_new_tokens"] if wanted is None else wanted
         if wanted < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {wanted}")
-        return int(min(wanted, self.card.max_length // 2))
+        return int(min(wanted, self.card.max_length // (1 if self.card.task == REWRITING else 2)))
+
+    def forced(self, count: int) -> dict[int, int]:
+        """The tokens that an answer of at most `count` tokens always has, by their place from 0."""
+        places = {"first": 0, "last": count - 1}
+        return {places[name]: token for name, token in self.card.forced_tokens.items()}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from .beams import Beams, BeamSearch
 from .cache import PAST, AppendedCache
 from .card import Card
 from .inputs import parts_of
+from .prompts import Prompts
 from .release import Release, unknown_inputs
 from .scores import Floats
 from .write import SequenceScore, score
@@ -33,31 +36,50 @@ class Rewriter(Release):
 
     def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
         texts = [parts_of(given, f"input {n}", self.card)[self.card.columns[0]] for n, given in enumerate(inputs)]
-        return [{"text": self.tokenizer.decode(list(self.generate(text, max_new_tokens)))} for text in texts]
+        return [{"text": self.tokenizer.decode(self.written(text, max_new_tokens))} for text in texts]
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What answers are measured and spelled with."""
+        return Prompts(self.card, self.tokenizer)
+
+    @property
+    def beams(self) -> Beams:
+        """How its base model's checkpoint says that answers are searched; its width is 1 where it says nothing."""
+        return Beams.of(self.card.generation)
+
+    def written(self, text: str, max_new_tokens: int | None = None, beams: Beams | None = None) -> list[int]:
+        """The answer's token ids without an end-of-text token: by beams as given, or else as the release has them."""
+        beams = beams or self.beams
+        if beams.width == 1:
+            return list(self.generate(text, max_new_tokens))
+        search = self.search(beams, self.prompts.answer_length(max_new_tokens))
+        cache = self.cache(self.read(self.text_ids(text)), beams.width)
+        while not search.take(cache.extend(search.last)[:, -1]):
+            cache.follow(search.parents)
+        *before, last = search.answer
+        return before if last in self.card.eos_token_ids else [*before, last]
+
+    def search(self, beams: Beams, most: int) -> BeamSearch:
+        """A search that is to begin for an answer of at most `most` tokens."""
+        return BeamSearch(beams, self.start, most, self.card.eos_token_ids, self.prompts.forced(most))
 
     def generate(self, text: str, max_new_tokens: int | None = None) -> Iterator[int]:
         """Yield the answer's token ids one by one, decoded greedily, up to but without an end-of-text token."""
-        for token in self.greedy_tokens(text, self.answer_length(max_new_tokens)):
+        for token in self.greedy_tokens(text, self.prompts.answer_length(max_new_tokens)):
             if token in self.card.eos_token_ids:
                 return
             yield token
 
     def greedy_tokens(self, text: str, count: int) -> Iterator[int]:
         """Yield `count` tokens, each the most likely one after those before it; an end-of-text token ends nothing."""
-        forced = {0: self.card.forced_tokens.get("first"), count - 1: self.card.forced_tokens.get("last")}
-        cache, token = self._read(text), self._start
+        forced = self.prompts.forced(count)
+        cache, token = self.cache(self.read(self.text_ids(text))), self.start
         for place in range(count):
             (logits,) = cache.feed([token])
             wanted = forced.get(place)
             token = int(logits[-1].argmax()) if wanted is None else wanted
             yield token
-
-    def answer_length(self, wanted: int | None) -> int:
-        """The answer's length in tokens: at most that of a text, as in training. Raises `ValueError` below 1."""
-        wanted = self.card.generation["max_new_tokens"] if wanted is None else wanted
-        if wanted < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {wanted}")
-        return int(min(wanted, self.card.max_length))
 
     def target_ids(self, answer: str) -> list[int]:
         """The tokens of an answer as training has them."""
@@ -66,19 +88,29 @@ class Rewriter(Release):
 
     def target_logits(self, text: str, target_ids: Sequence[int]) -> Iterator[Floats]:
         """Logits of an answer's tokens in chunks, each float32 [tokens, vocabulary]; row i predicts token i."""
-        return self._read(text).feed([self._start, *target_ids[:-1]])
+        return self.cache(self.read(self.text_ids(text))).feed([self.start, *target_ids[:-1]])
 
     def answer_nll(self, text: str, target_ids: Sequence[int]) -> SequenceScore:
         """Score an answer, each token predicted from the text and the tokens before it."""
         return score(self.target_logits(text, target_ids), target_ids, [True] * len(target_ids))
 
     @property
-    def _start(self) -> int:
+    def start(self) -> int:
+        """The token that every answer begins after."""
         return self.card.start_token_id or 0
 
-    def _read(self, text: str) -> AppendedCache:
-        """An empty cache for an answer to a text, which the encoder has read."""
-        return AppendedCache(self.session, read_text(self.encoder, self.tokenizer.encode(text).ids))
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of a text, cut as in training; control tokens in it are text."""
+        ids: list[int] = self.tokenizer.encode(text).ids
+        return ids
+
+    def read(self, ids: Sequence[int]) -> dict[str, ort.OrtValue]:
+        """Let the encoder read a text's tokens: what its answers need of it."""
+        return read_text(self.encoder, ids)
+
+    def cache(self, text: Mapping[str, ort.OrtValue], rows: int = 1) -> AppendedCache:
+        """An empty cache for answers to a text that was read, one in each row."""
+        return AppendedCache(self.session, text, rows)
 
     def misfit(self) -> str | None:
         made = {value.name for value in self.encoder.get_outputs()}

@@ -7,7 +7,6 @@ import base64
 import numpy as np
 import pytest
 
-from hpo.errors import UsageError
 from hpo.serving.limits import Limits
 from hpo.serving.served import Served, Shelf, engine_for
 from tests.hpo.serving.conftest import Server
@@ -61,12 +60,6 @@ def test_embeddings_in_openai_s_shape(serve):
 def test_only_embeddings_have_vectors(server):
     refused = server.post("/v1/embeddings", model="judge", input="a text")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "wrong_task")
-
-
-def test_a_rewriter_is_refused_at_the_start(promoted):
-    _, _, release, _, _ = promoted("t5", "text-to-text")
-    with pytest.raises(UsageError, match="it: models of text-to-text are not served yet; hpo predict asks them"):
-        engine_for("it", release, Limits())
 
 
 def test_a_body_of_another_type_is_named(server):

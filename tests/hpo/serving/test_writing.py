@@ -164,7 +164,7 @@ def test_log_probabilities(server):
         ({"messages": user("a"), "top_p": 0}, "top_p"),
         ({"messages": user("a"), "stop": ["a"] * 5}, "stop"),
         ({"messages": user("a"), "stop": ""}, "stop"),
-        ({"messages": user("a"), "response_format": {"type": "json_object"}}, "response_format"),
+        ({"messages": user("a"), "response_format": {"type": "xml"}}, "response_format"),
         ({"messages": user("a"), "frequency_penalty": 0.5}, "frequency_penalty"),
     ],
 )

@@ -1,0 +1,130 @@
+"""Beam search in the released runtime: the answers of transformers' `generate(num_beams=...)`."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+from tests.trainers.export.conftest import copy_of, written
+from tests.trainers.families import build
+from trainers.export.rewriter import export_rewriter
+from trainers.runtime.beams import Beams, BeamSearch
+from trainers.runtime.release import Release
+
+__all__ = ["copy_of"]
+
+SETTINGS = [
+    Beams(width, penalty, early)
+    for width, penalty, early in itertools.product((2, 4), (0.6, 1.0, 2.0), (True, False, "never"))
+] + [Beams(3, 0.0), Beams(3, -1.0, "never")]
+
+
+ENDS = [2, 5, 9, 14, 20, 27]
+"""So many that random answers end at many lengths."""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Random models with their graphs, by family."""
+    made = {}
+
+    def get(family):
+        if family not in made:
+            home = tmp_path_factory.mktemp(family)
+            folder = build(family, home / "model")
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+            torch.manual_seed(1)
+            with torch.no_grad():  # more certain than a new model is, and not always of the same token
+                for weights in model.parameters():
+                    if weights.dim() > 1:
+                        weights.normal_(0, 0.3)
+            export_rewriter(model, home / "graph")
+            made[family] = model, AutoTokenizer.from_pretrained(folder), home / "graph"
+        return made[family]
+
+    return get
+
+
+@pytest.fixture
+def random_release(exported, copy_of):
+    """A release of such a model; `changes` are of its generation config."""
+
+    def make(family, **changes):
+        model, tokenizer, graph = exported(family)
+        start = model.config.decoder_start_token_id
+        model.generation_config = GenerationConfig(
+            decoder_start_token_id=start, pad_token_id=0, eos_token_id=ENDS, **changes
+        )
+        folder = copy_of(graph)
+        forced = {"first": changes.get("forced_bos_token_id"), "last": changes.get("forced_eos_token_id")}
+        written(
+            folder, variant="fp32", tokenizer=tokenizer, model_config=model.config, task="text-to-text",
+            generation_config=model.generation_config, labels=(), max_length=64, columns=("input",),
+            start_token_id=start,
+            forced_tokens={place: token for place, token in forced.items() if token},
+        )  # fmt: skip
+        return model, Release.load(folder, 1)
+
+    return make
+
+
+def torchs(model, release, text, count, **settings):
+    ids = torch.tensor([release.text_ids(text)])
+    mask = torch.ones_like(ids)
+    (found,) = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=count, do_sample=False, **settings)
+    return list(itertools.takewhile(lambda token: token not in ENDS, found[1:].tolist()))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("t5", {}), ("bart", {}), ("bart", {"forced_bos_token_id": 3, "forced_eos_token_id": 2})],
+    ids=["t5", "bart", "forced"],
+)
+def test_beams_are_those_of_transformers(random_release, family, changes):
+    model, release = random_release(family, **changes)
+    lengths = set()
+    for number, beams in enumerate(SETTINGS):
+        for text in ("what is warm", f"it is {number} dull and clever films", "a"):
+            for count in (1, 2, 12):
+                wanted = torchs(
+                    model, release, text, count, num_beams=beams.width, length_penalty=beams.length_penalty,
+                    early_stopping=beams.early_stopping,
+                )  # fmt: skip
+                assert release.written(text, count, beams) == wanted, (beams, text, count)
+                lengths.add(len(wanted))
+    assert len(lengths) > 3
+
+
+def test_a_release_answers_by_beams_where_its_base_model_does(random_release):
+    model, release = random_release("bart", num_beams=4, length_penalty=2.0, early_stopping=True)
+    assert release.beams == Beams(4, 2.0, True)
+    assert release.card.generation["strategy"] == "beams"
+    texts = ["what is warm", "it is dull", "a b c"]
+    wanted = [release.tokenizer.decode(torchs(model, release, text, 12)) for text in texts]
+    assert [answer["text"] for answer in release.predict(texts, 12)] == wanted
+
+
+def test_a_release_that_says_nothing_of_beams_is_greedy(random_release):
+    model, release = random_release("t5")
+    assert release.card.generation["strategy"] == "greedy"
+    assert release.beams == Beams() == Beams.of({"strategy": "greedy", "max_new_tokens": 64})  # an earlier release
+    text = "what is warm"
+    wanted = torchs(model, release, text, 12)
+    assert release.written(text, 12) == list(release.generate(text, 12)) == wanted
+
+
+def test_a_beam_that_is_worse_now_may_be_the_better_answer():
+    """What beams are for: the likeliest first token leads nowhere."""
+    search = BeamSearch(Beams(2), 0, 3, {0}, {})
+    first = np.log(np.array([[0.01, 0.5, 0.45, 0.04]] * 2, dtype=np.float32))
+    assert not search.take(first)
+    assert (search.last.tolist(), search.parents.tolist()) == ([[1], [2]], [0, 0])
+    then = np.log(np.array([[0.3, 0.3, 0.2, 0.2], [0.97, 0.01, 0.01, 0.01]], dtype=np.float32))
+    over = search.take(then)
+    while not over:
+        over = search.take(np.zeros((2, 4), dtype=np.float32))
+    assert search.answer == [2, 0]
