@@ -36,6 +36,7 @@ def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_PATH = click.Path(path_type=Path)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -95,7 +96,7 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 
 @cli.command()
 @click.argument("file", type=_FILE)
-@click.option("--fix", metavar="OUT", type=click.Path(path_type=Path), help="Write a clean copy of the data to OUT.")
+@click.option("--fix", metavar="OUT", type=_PATH, help="Write a clean copy of the data to OUT.")
 @_json
 @click.pass_obj
 def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
@@ -225,12 +226,17 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a key.")
 @click.option("--key-file", type=_FILE, help="API keys, one a line. Default: the one in HPO_API_KEY.")
+@click.option("--config", type=_FILE, help="YAML with the filters and the prediction log.")
+@click.option("--log-predictions", metavar="DIR", type=_PATH, help="Write predictions to DIR, without their texts.")
 @click.pass_obj
-def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None) -> None:
+def serve(
+    home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None, config: Path | None,
+    log_predictions: Path | None,
+) -> None:  # fmt: skip
     """Serve released models, or release folders, over HTTP with OpenAI's API."""
     from hpo.commands.serve import serve as run_server
 
-    run_server(home, names, host, port, key_file)
+    run_server(home, names, host, port, key_file, config, log_predictions)
 
 
 @cli.command()

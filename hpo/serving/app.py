@@ -22,6 +22,7 @@ from hpo.serving.metrics import CONTENT_TYPE, exposition
 from hpo.serving.page import PAGE, PAGE_HEADERS
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.served import Shelf
+from hpo.serving.watch import Watch
 from hpo.serving.writing import answer_chat, answer_completion
 
 _MOST_PROBLEMS = 5
@@ -29,43 +30,45 @@ _GONE = 499
 """The status of an answer that nobody reads (nginx's)."""
 
 
-def make_app(shelf: Shelf, keys: Keys, limits: Limits) -> ASGIApp:
-    """The server's app; its end ends the models' workers."""
+def make_app(shelf: Shelf, keys: Keys, limits: Limits, watch: Watch | None = None) -> ASGIApp:
+    """The server's app; its end ends the models' workers, the filters and the log."""
+    watch = watch or Watch()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(shelf.close)
+        await asyncio.to_thread(watch.close)
 
     app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_model_routes(app, shelf, limits)
-    _add_operator_routes(app, shelf)
+    _add_model_routes(app, shelf, limits, watch)
+    _add_operator_routes(app, shelf, watch)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Refusal, _on_refusal)
     return Guard(app, keys, limits)
 
 
-def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
+def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits, watch: Watch) -> None:
     @app.post("/v1/classify", response_model=None)
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Labels, scores, a value, entities or tags for each input."""
-        return await _unless_gone(request, answer_classify(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_classify(shelf.find(body.model), body, limits, watch))
 
     @app.post("/v1/embeddings", response_model=None)
     async def embed(request: Request, body: EmbeddingBody) -> Response:
         """A vector for each text, as OpenAI's API does."""
-        return await _unless_gone(request, answer_embeddings(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_embeddings(shelf.find(body.model), body, limits, watch))
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request, body: ChatBody) -> Response:
         """Answer a chat, as OpenAI's API does."""
-        return await _unless_gone(request, answer_chat(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_chat(shelf.find(body.model), body, limits, watch))
 
     @app.post("/v1/completions", response_model=None)
     async def complete(request: Request, body: CompletionBody) -> Response:
         """Continue a text or answer a filled template, as OpenAI's API does."""
-        return await _unless_gone(request, answer_completion(shelf.find(body.model), body, limits))
+        return await _unless_gone(request, answer_completion(shelf.find(body.model), body, limits, watch))
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -78,7 +81,7 @@ def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
         return shelf.find(model).entry()
 
 
-def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
+def _add_operator_routes(app: FastAPI, shelf: Shelf, watch: Watch) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
@@ -99,6 +102,7 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         text = exposition({served.name: served.engine.meter for served in shelf})
+        text += "".join(f"{line}\n" for line in watch.lines())
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+
+from hpo.config.serve_config import ServeConfig
+from trainers.protocol.codec import from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -17,16 +20,19 @@ class Order:
     port: int
     """0 for a free one."""
     key_file: Path | None = None
+    config: ServeConfig = field(default_factory=ServeConfig)
 
     def to_json(self) -> str:
         """As an argument of the serving process."""
         models = {name: str(folder) for name, folder in self.models.items()}
         key_file = None if self.key_file is None else str(self.key_file)
-        return json.dumps({"models": models, "host": self.host, "port": self.port, "key_file": key_file})
+        listens = {"host": self.host, "port": self.port, "key_file": key_file}
+        return json.dumps({"models": models, **listens, "config": to_json(self.config)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         data = json.loads(text)
         models = {name: Path(folder) for name, folder in data["models"].items()}
-        return cls(models, data["host"], data["port"], Path(data["key_file"]) if data["key_file"] else None)
+        key_file = Path(data["key_file"]) if data["key_file"] else None
+        return cls(models, data["host"], data["port"], key_file, from_json(ServeConfig, data["config"]))

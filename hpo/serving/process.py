@@ -16,6 +16,7 @@ from hpo.serving.keys import Keys, read_keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.served import Served, Shelf, load_served
+from hpo.serving.watch import make_watch
 
 
 class _Server(uvicorn.Server):
@@ -36,10 +37,11 @@ def serve(order: Order) -> None:
     limits = Limits()
     keys = read_keys(order.key_file, order.host)
     listener = _listener(order.host, order.port)
+    watch = make_watch(order.config)
     models = [load_served(name, folder, limits) for name, folder in order.models.items()]
     _announce(models, listener, keys)
     config = uvicorn.Config(
-        make_app(Shelf(models), keys, limits), log_level="warning", access_log=False, server_header=False,
+        make_app(Shelf(models), keys, limits, watch), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",
     )  # fmt: skip
     _Server(config).run(sockets=[listener])

@@ -20,6 +20,7 @@ from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.served import Shelf, load_served
+from hpo.serving.watch import Watch
 from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
 
 __all__ = ["chat_release", "copy_of", "encoder_release"]
@@ -32,10 +33,11 @@ class Server:
     shelf: Shelf
     keys: Keys = field(default_factory=Keys)
     limits: Limits = field(default_factory=Limits)
+    watch: Watch = field(default_factory=Watch)
 
     def client(self) -> httpx2.AsyncClient:
         """Use it in one event loop."""
-        app = make_app(self.shelf, self.keys, self.limits)
+        app = make_app(self.shelf, self.keys, self.limits, self.watch)
         return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server", timeout=60)
 
     def call(self, method: str, path: str, **options: Any) -> httpx2.Response:
