@@ -97,9 +97,10 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 @cli.command()
 @click.argument("file", type=_FILE)
 @click.option("--fix", metavar="OUT", type=_PATH, help="Write a clean copy of the data to OUT.")
+@click.option("--served", metavar="LOG", type=_PATH, multiple=True, help="Compare prediction logs with the data.")
 @_json
 @click.pass_obj
-def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
+def check(home: Any, file: Path, fix: Path | None, served: tuple[Path, ...], as_json: bool) -> None:
     """Check the config, data and model of FILE without training.
 
     Lists every problem at once, and shows what a trial will see.
@@ -107,7 +108,7 @@ def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
     from hpo.commands.check import check_sweep, raise_findings, show_check
     from hpo.terminal import TerminalView
 
-    checked = check_sweep(file, home, clean_dir=fix)
+    checked = check_sweep(file, home, clean_dir=fix, served=served)
     if as_json:
         _print_json(checked)
     else:
