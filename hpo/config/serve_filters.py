@@ -88,7 +88,7 @@ def _of_kind(
             section.problem("is given", f"a {kind} has no {key}: remove it", key)
     given = values[kind]
     file, _, function = given.partition(":") if kind == "function" else (given, "", "")
-    default = function or given.removeprefix(REGISTRY).rpartition("/")[2].partition(".")[0]
+    default = {"block_list": Path(given).stem, "classifier": given.removeprefix(REGISTRY), "function": function}[kind]
     name = values["name"] or re.sub(r"[^A-Za-z0-9._-]+", "-", default).strip("-._") or kind
     if values["name"] and not NAME_PATTERN.fullmatch(name):
         section.got(name, "expected letters, digits, '.', '_' and '-'", "name")

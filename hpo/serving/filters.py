@@ -60,7 +60,7 @@ class Exchange:
         return Verdict(text, {self.filter: "allowed" if text == self.text else "redacted"})
 
     def refuse(self, category: str) -> Verdict:
-        """Let nothing pass; the category is told to who asked."""
+        """Let nothing pass; the client sees the category."""
         if not isinstance(category, str) or not category:
             raise TypeError("refuse: expected the name of a category")
         return Verdict("", {category: "refused"})

@@ -71,12 +71,13 @@ async def _judged(
 
 async def _admitted(served: Served, inputs: Sequence[Any], watch: Watch) -> tuple[list[Any], list[dict[str, Any]]]:
     """The inputs as filters let them pass, and what they decided. Raises `Refusal`, and `ValueError` for bad inputs."""
-    if not watch.gate or not isinstance(served.release, Encoder):
+    if not watch.gate:
         return list(inputs), [{}] * len(inputs)
-    readings = await asyncio.to_thread(served.release.read, inputs)
+    release = _encoder(served)
+    readings = await asyncio.to_thread(release.read, inputs)
     passages = [watch.gate.passage(served.name, f"input {index}") for index in range(len(inputs))]
     asked = zip(passages, inputs, readings, strict=True)
-    admitted = await asyncio.gather(*(admit_input(one, served.release, *rest) for one, *rest in asked))
+    admitted = await asyncio.gather(*(admit_input(one, release, *rest) for one, *rest in asked))
     return admitted, [{"content_filter_results": as_json(one.decisions)} for one in passages]
 
 
@@ -84,11 +85,19 @@ async def _log(served: Served, inputs: Sequence[Any], judged: Judged, watch: Wat
     """Write down those of the predictions that are drawn."""
     log = watch.log
     drawn = [i for i in range(len(inputs)) if log is not None and log.is_drawn()]
-    if log is None or not drawn or not isinstance(served.release, Encoder):
+    if log is None or not drawn:
         return
-    readings = await asyncio.to_thread(served.release.read, [inputs[i] for i in drawn])
+    release = _encoder(served)
+    readings = await asyncio.to_thread(release.read, [inputs[i] for i in drawn])
     for i, reading in zip(drawn, readings, strict=True):
-        log_judged(log, served, columns_of(served.release, reading), judged.answers[i], ms)
+        log_judged(log, served, columns_of(release, reading), judged.answers[i], ms)
+
+
+def _encoder(served: Served) -> Encoder:
+    """The release of a model that judges. Raises `Refusal` for any other."""
+    if isinstance(served.release, Encoder):
+        return served.release
+    raise bad_request(f"{served.name} does {served.release.card.task}; it has no labels", "model", "wrong_task")
 
 
 def _listed(served: Served, judged: Judged, data: Sequence[dict[str, Any]]) -> Response:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from hpo.config.serve_config import ServeConfig
 from hpo.errors import HpoError, UsageError
+from hpo.quoting import listed
 from hpo.serving.app import make_app
 from hpo.serving.keys import Keys, read_keys
 from hpo.serving.limits import Limits
@@ -39,7 +41,7 @@ def serve(order: Order) -> None:
     listener = _listener(order.host, order.port)
     watch = make_watch(order.config)
     models = [load_served(name, folder, limits) for name, folder in order.models.items()]
-    _announce(models, listener, keys)
+    _announce(models, listener, keys, order.config)
     config = uvicorn.Config(
         make_app(Shelf(models), keys, limits, watch), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",
@@ -59,11 +61,15 @@ def _listener(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
 
 
-def _announce(models: list[Served], listener: socket.socket, keys: Keys) -> None:
+def _announce(models: list[Served], listener: socket.socket, keys: Keys, config: ServeConfig) -> None:
     host, port = listener.getsockname()[:2]
     for served in models:
         card = served.release.card
         print(f"serving {served.name} ({card.task}, {card.variant})")
+    if config.filters:
+        print(f"filtered by {listed(one.name for one in config.filters)}")
+    if config.log is not None:
+        print(f"predictions go to {config.log.dir}, {'with' if config.log.texts else 'without'} texts")
     where = f"[{host}]" if ":" in host else host
     print(f"on http://{where}:{port}{' with a key' if keys else ''} (Ctrl-C ends it)", flush=True)
 

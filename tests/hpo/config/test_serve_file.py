@@ -34,7 +34,7 @@ def folder(tmp_path):
 @pytest.fixture
 def read(folder):
     def find(name):
-        if name == "toxicity@champion":
+        if name in ("toxicity@champion", "toxicity/3"):
             return folder / "many"
         raise UsageError(f"no released model {name!r}; there are: toxicity")
 
@@ -75,6 +75,11 @@ def test_a_filter_may_be_one_text(read, filter_):
     kinds = {"rules.py:check": "function", "words.txt": "block_list"}
     (found,) = read(f"serve:\n  filter: {filter_}\n").filters
     assert found.kind == kinds.get(filter_, "classifier")
+
+
+def test_a_filter_is_called_after_what_it_is(read):
+    found = read("serve: {filter: [rules.py:check, 'models:/toxicity/3', words.txt, {classifier: ./many}]}\n").filters
+    assert [one.name for one in found] == ["check", "toxicity-3", "words", "many"]
 
 
 def test_a_log_may_be_just_its_folder(read, folder):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from hpo.serving.app import make_app
@@ -22,8 +23,25 @@ from hpo.serving.order import Order
 from hpo.serving.served import Shelf, load_served
 from hpo.serving.watch import Watch
 from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
+from trainers.runtime.embed import Embedder
+from trainers.runtime.tag import Tagger
 
 __all__ = ["chat_release", "copy_of", "encoder_release"]
+
+
+class Tags(Tagger):
+    """Tags every word with the first tag."""
+
+    def word_logits(self, text, places):
+        logits = np.zeros((len(places), len(self.card.labels)), dtype=np.float32)
+        logits[:, 0] = 5
+        return logits, {i: i for i in range(len(places))}
+
+
+class Vectors(Embedder):
+    """Takes a classifier's logits for a vector."""
+
+    output = "logits"
 
 
 @dataclass

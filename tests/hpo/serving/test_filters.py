@@ -23,9 +23,8 @@ from hpo.serving.refusal import Refusal
 from hpo.serving.served import Served, Shelf, engine_for
 from hpo.serving.step_loop import StepLoop
 from hpo.serving.watch import Watch
-from tests.hpo.serving.conftest import Server, events
+from tests.hpo.serving.conftest import Server, Tags, Vectors, events
 from tests.trainers.export.conftest import CORPUS
-from trainers.runtime.embed import Embedder
 from trainers.runtime.release import Release
 from trainers.runtime.write import Writer
 
@@ -175,12 +174,6 @@ BODIES = {
 """A request to each route that answers, with `bad` in it."""
 
 
-class Vectors(Embedder):
-    """Takes a classifier's logits for a vector."""
-
-    output = "logits"
-
-
 @pytest.fixture(scope="module")
 def all_kinds(encoder_release, chat_release):
     """Serves a model for each route."""
@@ -246,6 +239,24 @@ def test_a_model_reads_what_was_redacted(all_kinds):
         results = entries[0].pop("content_filter_results")
         assert entries == (plain.get("data") or plain["choices"])
         assert "words" in results or path == "/v1/completions"
+
+
+def test_words_stay_in_their_places(encoder_release):
+    judge = Release.load(encoder_release())
+    card = dataclasses.replace(judge.card, task="token-classification", labels=("NOUN", "VERB", "O"))
+    tagger = Tags(card, judge.tokenizer, judge.session)
+    served = Served("tags", tagger, engine_for("tags", tagger, Limits()), {})
+    server = Server(Shelf([served]), watch=Watch(redact("very bad")))
+    for words in (["a", "very", "bad", "day"], "a very bad day", '["a", "very", "bad", "day"]'):
+        (answer,) = server.post("/v1/classify", input=[words]).json()["data"]
+        tags = [(tag["text"], tag["start"]) for tag in answer["tags"]]
+        if isinstance(words, list) or words.startswith("["):
+            assert tags == [("a", 0), ("****", 2), ("***", 7), ("day", 11)]
+        assert "very" not in str(tags)
+    shorter = function(lambda exchange: exchange.redact("shorter"))
+    refused = Server(Shelf([served]), watch=Watch(shorter)).post("/v1/classify", input=[["a", "day"]])
+    assert (refused.status_code, refused.json()["error"]["code"]) == (500, "filter_failed")
+    served.engine.close()
 
 
 def test_decisions_are_said_by_category(all_kinds):

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import httpx2
-import numpy as np
 import pytest
 
 from hpo.config.serve_config import FilterSpec, LogSpec, ServeConfig
@@ -21,13 +20,11 @@ from hpo.serving.prediction_log import PredictionLog
 from hpo.serving.prediction_rows import ANSWER_KEYS
 from hpo.serving.served import Served, Shelf, engine_for
 from hpo.serving.watch import Watch
-from tests.hpo.serving.conftest import Server, events, started
+from tests.hpo.serving.conftest import Server, Tags, Vectors, events, started
 from trainers.data.formats.base import Row
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding
-from trainers.runtime.embed import Embedder
 from trainers.runtime.release import Release
-from trainers.runtime.tag import Tagger
 from trainers.runtime.write import Writer
 from trainers.tasks.table import TASKS
 
@@ -41,12 +38,6 @@ def user(text):
 def rows_in(folder):
     files = sorted(Path(folder).glob("predictions-*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-
-class Vectors(Embedder):
-    """Takes a classifier's logits for a vector."""
-
-    output = "logits"
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +163,6 @@ def test_a_row_trains_nothing_before_somebody_has_corrected_it(logged, name):
     }  # fmt: skip
     corrected = {**row, **right.get(task, {ANSWER_KEYS.get(task): "good"})}
     assert not isinstance(TASKS[task].check(Row("log:1", corrected), columns), Finding)
-
-
-class Tags(Tagger):
-    """Tags every word with the first tag."""
-
-    def word_logits(self, text, places):
-        logits = np.zeros((len(places), len(self.card.labels)), dtype=np.float32)
-        logits[:, 0] = 5
-        return logits, {i: i for i in range(len(places))}
 
 
 @pytest.mark.parametrize(
