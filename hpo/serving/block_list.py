@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hpo.config.serve_config import Action
 from hpo.serving.filters import Exchange, Filter, Verdict
-from hpo.serving.folded import folded
+from hpo.serving.folded import Folded, folded
 
 _ALONE = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -51,7 +51,10 @@ class Phrases:
 
     def masked(self, text: str) -> str | None:
         """The text with an asterisk for each letter of a phrase, which keeps its places; None without a phrase."""
-        words = _words(text)
+        equal = folded(text)
+        if self._next.get((), set()).isdisjoint(_WORD.findall(equal.text)):
+            return None  # almost every text, and quickly
+        words = _placed(equal)
         letters = list(text)
         matches = self._matches(words)
         for match in matches:
@@ -100,7 +103,10 @@ def _whole_letters(words: list[_Word], place: int) -> int:
 
 
 def _words(text: str) -> list[_Word]:
-    equal = folded(text)
+    return _placed(folded(text))
+
+
+def _placed(equal: Folded) -> list[_Word]:
     return [_Word(word[0], *equal.span(*word.span())) for word in _WORD.finditer(equal.text)]
 
 

@@ -396,3 +396,11 @@ def test_decisions_are_counted_for_prometheus(all_kinds):
 def test_a_block_list_is_a_file_of_phrases(tmp_path):
     (tmp_path / "words.txt").write_text("\ufeffbad\n\n  very bad word \r\n", encoding="utf-8")
     assert read_phrases(tmp_path / "words.txt") == ["bad", "very bad word"]
+
+
+@given(st.text(alphabet=st.sampled_from("aé\u0301\u1100\u1161\u11a8 각\uff76\uff9e漢\u200bB\n"), max_size=30))
+def test_folding_by_pieces_is_folding_the_whole(text):
+    """But for marks that make no letter and what shows nothing."""
+    seen = text.replace("\u200b", "")
+    whole = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    assert folded(text).text == "".join(c for c in whole if unicodedata.combining(c) < 200)
