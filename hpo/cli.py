@@ -39,6 +39,7 @@ def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_PATH = click.Path(path_type=Path)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -122,10 +123,11 @@ def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("file", type=_FILE)
-@click.option("--fix", metavar="OUT", type=click.Path(path_type=Path), help="Write a clean copy of the data to OUT.")
+@click.option("--fix", metavar="OUT", type=_PATH, help="Write a clean copy of the data to OUT.")
+@click.option("--served", metavar="LOG", type=_PATH, multiple=True, help="Compare prediction logs with the data.")
 @_json
 @click.pass_obj
-def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
+def check(home: Any, file: Path, fix: Path | None, served: tuple[Path, ...], as_json: bool) -> None:
     """Check the config, data and model of FILE without training.
 
     Lists every problem at once, and shows what a trial will see.
@@ -133,7 +135,7 @@ def check(home: Any, file: Path, fix: Path | None, as_json: bool) -> None:
     from hpo.commands.check import check_sweep, raise_findings, show_check
     from hpo.terminal import TerminalView
 
-    checked = check_sweep(file, home, clean_dir=fix)
+    checked = check_sweep(file, home, clean_dir=fix, served=served)
     if as_json:
         _print_json(checked)
     else:
@@ -288,8 +290,13 @@ def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a key.")
 @click.option("--key-file", type=_FILE, help="API keys, one a line: KEY, infer:KEY or admin:KEY. Default: HPO_API_KEY.")
 @click.option("--follow", is_flag=True, help="Serve a new champion, or a moved alias, as soon as there is one.")
+@click.option("--config", type=_FILE, help="YAML with the filters and the prediction log.")
+@click.option("--log-predictions", metavar="DIR", type=_PATH, help="Write predictions to DIR, without their texts.")
 @click.pass_obj
-def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None, follow: bool) -> None:
+def serve(
+    home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None, follow: bool, config: Path | None,
+    log_predictions: Path | None,
+) -> None:  # fmt: skip
     """Serve released models, or release folders, over HTTP with OpenAI's API.
 
     A key of role infer asks the models. A key without a role also reads /metrics. A key of role admin also loads and
@@ -297,7 +304,7 @@ def serve(home: Any, names: tuple[str, ...], port: int, host: str, key_file: Pat
     """
     from hpo.commands.serve import serve as run_server
 
-    run_server(home, names, host, port, key_file, follow)
+    run_server(home, names, host, port, key_file, follow=follow, config=config, log_dir=log_predictions)
 
 
 @cli.command()

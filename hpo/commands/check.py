@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,23 @@ LABELS_SHOWN = 50
 """Likewise."""
 
 
-def check_sweep(file: Path, home: Home, worker: str = WORKER, clean_dir: Path | None = None) -> dict[str, Any]:
+def check_sweep(
+    file: Path, home: Home, worker: str = WORKER, clean_dir: Path | None = None, served: Sequence[Path] = ()
+) -> dict[str, Any]:
     """What `hpo check --json` gives; a clean copy of the rows goes to the new folder `clean_dir`.
 
-    Raises `ConfigError` for a config, or sources, that cannot be read at all, and `UsageError` where `clean_dir` is
-    there already.
+    `served` are prediction logs, or folders of them, to compare with the training rows. Raises `ConfigError` for a
+    config, sources or logs that cannot be read at all, and `UsageError` where `clean_dir` is there already, or a log is
+    not.
     """
     out = None if clean_dir is None else str(_new_folder(clean_dir))
+    logs = _logs(served)
     config = at_its_clock(load_config(file, home), home)
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
             with lines_of(config), doing("looking at data and model", Path(scratch, "host.log")):
-                checked = run_alone(executor, Check(config.workload(home), out, intent_of(config)))
+                checked = run_alone(executor, Check(config.workload(home), out, intent_of(config), logs))
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
@@ -62,6 +66,17 @@ def _new_folder(given: Path) -> Path:
         why = "cannot be written to" if there.is_dir() else "is a file"
         raise UsageError(f"--fix {given}: {there} {why}; name a new folder elsewhere")
     return path
+
+
+def _logs(given: Sequence[Path]) -> list[str]:
+    """The files of prediction logs; of a folder those that a server wrote. Raises `UsageError` where there are none."""
+    files: list[str] = []
+    for path in given:
+        found = sorted(path.glob("predictions-*.jsonl")) if path.is_dir() else [path] if path.is_file() else []
+        if not found:
+            raise UsageError(f"--served {clipped(str(path))}: no prediction log is there; name its file or folder")
+        files += [str(one.resolve()) for one in found]
+    return files
 
 
 def show_check(view: ProgressView, checked: Mapping[str, Any]) -> None:
@@ -91,6 +106,8 @@ def show_check(view: ProgressView, checked: Mapping[str, Any]) -> None:
         view.say("")
     for note in checked["notes"]:
         view.say(f"note: {note}")
+    for note in (checked["served"] or {}).get("notes", []):
+        view.say(f"served: {note}")
     if checked["copy"]:
         _show_copy(view, checked["copy"])
     else:

@@ -57,14 +57,14 @@ def _own_file(root: Section, name: str, folder: Path, *key: str) -> str | None:
         root.got(name, f"expected a file below {folder}", *key)
     elif not path.is_file():
         root.problem(f"no file {quoted(file)}", f"paths start at {folder}", *key)
-    elif why := _why_of_no_use(path, file, function):
+    elif why := why_of_no_use(path, file, function):
         root.problem(*why, *key)
     else:
         return file_fingerprint([path])
     return None
 
 
-def _why_of_no_use(path: Path, file: str, function: str) -> tuple[str, str] | None:
+def why_of_no_use(path: Path, file: str, function: str) -> tuple[str, str] | None:
     """What is wrong with a file of Python, and what would be right."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of odd escapes: Python says so when it runs

@@ -71,8 +71,10 @@ class Written:
     """Key paths without a value: `hours:`, where `hours: null` has one."""
 
     def where(self, path: tuple[str, ...]) -> str:
-        """The place of a key, as `FILE:LINE: key.path`; a missing key has the line of the section around it."""
-        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 1)
+        """The place of a key, as `FILE:LINE: key.path`; a missing key has the line of the section around it, and an
+        item that is no mapping that of its list."""
+        around = [place for n in range(len(path), 0, -1) for place in (path[:n], _list_of(path[:n]))]
+        line = next((self.lines[place] for place in around if place in self.lines), 1)
         at = ".".join(clipped(part) for part in path)
         return f"{self.file}:{line}: {at}" if path else f"{self.file}:{line}"
 
@@ -291,3 +293,8 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
 def _item(path: tuple[str, ...], index: int) -> tuple[str, ...]:
     """The path of an item of a list: `objective[0]`."""
     return (*path[:-1], f"{path[-1]}[{index}]") if path else path
+
+
+def _list_of(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of the list that an item is in: `objective` of `objective[0]`."""
+    return (*path[:-1], path[-1].partition("[")[0])

@@ -47,7 +47,7 @@ class Piece(NamedTuple):
     text: str
     scores: tuple[TokenScore, ...] = ()
     finish_reason: str | None = None
-    """`stop` or `length`; set in the last piece alone."""
+    """`stop`, `length` or `content_filter`; set in the last piece alone."""
 
 
 class Answer:
@@ -164,14 +164,18 @@ class Mailbox:
 
         return send
 
-    async def pieces(self, answers: int) -> AsyncIterator[tuple[int, Piece]]:
-        """The pieces as they come, each with the number of its answer, until that many answers have ended.
+    async def pieces(self, under_way: set[int]) -> AsyncIterator[tuple[int, Piece]]:
+        """The pieces as they come, each with the number of its answer, until none is under way.
 
-        Raises what an answer failed with.
+        An answer that ends leaves `under_way`; one that its reader takes out is read no further. Raises what an answer
+        failed with.
         """
-        while answers:
+        while under_way:
             number, piece = await self._queue.get()
             if isinstance(piece, Exception):
                 raise piece
-            answers -= piece.finish_reason is not None
+            if number not in under_way:
+                continue
+            if piece.finish_reason is not None:
+                under_way.discard(number)
             yield number, piece

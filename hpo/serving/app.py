@@ -25,6 +25,7 @@ from hpo.serving.metrics import CONTENT_TYPE, exposition
 from hpo.serving.page import PAGE, PAGE_HEADERS
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.served import Shelf
+from hpo.serving.watch import Watch
 from hpo.serving.writing import answer_chat, answer_completion
 
 _MOST_PROBLEMS = 5
@@ -32,17 +33,21 @@ _GONE = 499
 """The status of an answer that nobody reads (nginx's)."""
 
 
-def make_app(shelf: Shelf, keys: Keys, limits: Limits, admin: Admin | None = None) -> ASGIApp:
-    """The server's app; its end closes the models. Without an `admin` the models stay the same."""
+def make_app(
+    shelf: Shelf, keys: Keys, limits: Limits, admin: Admin | None = None, watch: Watch | None = None
+) -> ASGIApp:
+    """The server's app; its end closes the models, the filters and the log. Without an `admin` the models stay."""
+    watch = watch or Watch()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(shelf.close)
+        await asyncio.to_thread(watch.close)
 
     app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_model_routes(app, shelf, limits)
-    _add_operator_routes(app, shelf, Changes() if admin is None else admin.loader.changes)
+    _add_model_routes(app, shelf, limits, watch)
+    _add_operator_routes(app, shelf, Changes() if admin is None else admin.loader.changes, watch)
     if admin is not None:
         _add_admin_routes(app, admin)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -51,26 +56,32 @@ def make_app(shelf: Shelf, keys: Keys, limits: Limits, admin: Admin | None = Non
     return Guard(Lending(app), keys, limits)
 
 
-def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
+def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits, watch: Watch) -> None:
     @app.post("/v1/classify", response_model=None)
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Labels, scores, a value, entities or tags for each input."""
-        return await _unless_gone(request, answer_classify(shelf.lend(body.model, request.scope), body, limits))
+        served = shelf.lend(body.model, request.scope)
+        return await _unless_gone(request, answer_classify(served, body, limits, watch))
 
     @app.post("/v1/embeddings", response_model=None)
     async def embed(request: Request, body: EmbeddingBody) -> Response:
         """A vector for each text, as OpenAI's API does."""
-        return await _unless_gone(request, answer_embeddings(shelf.lend(body.model, request.scope), body, limits))
+        return await _unless_gone(
+            request, answer_embeddings(shelf.lend(body.model, request.scope), body, limits, watch)
+        )
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request, body: ChatBody) -> Response:
         """Answer a chat, as OpenAI's API does."""
-        return await _unless_gone(request, answer_chat(shelf.lend(body.model, request.scope), body, limits))
+        served = shelf.lend(body.model, request.scope)
+        return await _unless_gone(request, answer_chat(served, body, limits, watch))
 
     @app.post("/v1/completions", response_model=None)
     async def complete(request: Request, body: CompletionBody) -> Response:
         """Continue a text or answer a filled template, as OpenAI's API does."""
-        return await _unless_gone(request, answer_completion(shelf.lend(body.model, request.scope), body, limits))
+        return await _unless_gone(
+            request, answer_completion(shelf.lend(body.model, request.scope), body, limits, watch)
+        )
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -83,7 +94,7 @@ def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
         return shelf.find(model).entry()
 
 
-def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes) -> None:
+def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes, watch: Watch) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
@@ -106,6 +117,7 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes) -> None:
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         text = exposition({served.name: served.engine.meter for served in shelf}) + changes.exposition(shelf)
+        text += "".join(f"{line}\n" for line in watch.lines())
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
 

@@ -2,54 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
+from hpo.serving.admission import admit_input, columns_of
 from hpo.serving.bodies import ClassifyBody, EmbeddingBody
+from hpo.serving.filters import as_json
 from hpo.serving.judge import Judge, Judged
 from hpo.serving.limits import Limits
+from hpo.serving.prediction_rows import log_judged
 from hpo.serving.refusal import bad_request
 from hpo.serving.served import Served
+from hpo.serving.watch import Watch
 from trainers.runtime.embed import Embedder
 from trainers.runtime.encoder import Encoder
 
 
-async def answer_classify(served: Served, body: ClassifyBody, limits: Limits) -> Response:
+async def answer_classify(served: Served, body: ClassifyBody, limits: Limits, watch: Watch) -> Response:
     """Judge inputs, in order. Raises `Refusal`."""
     if not isinstance(served.engine, Judge):
         path = "/v1/chat/completions" if served.release.card.chat_template else "/v1/completions"
         raise bad_request(f"{served.name} writes texts; use {path}", "model", "wrong_task")
-    judged = await _judged(served, body.inputs, limits)
-    return _listed(served, judged, [{"index": index, **answer} for index, answer in enumerate(judged.answers)])
+    judged, filtered = await _judged(served, served.engine, body.inputs, limits, watch)
+    data = [{"index": i, **answer, **filtered[i]} for i, answer in enumerate(judged.answers)]
+    return _listed(served, judged, data)
 
 
-async def answer_embeddings(served: Served, body: EmbeddingBody, limits: Limits) -> Response:
+async def answer_embeddings(served: Served, body: EmbeddingBody, limits: Limits, watch: Watch) -> Response:
     """Vectors for texts, in order. Raises `Refusal`."""
     if not isinstance(served.release, Embedder) or not isinstance(served.engine, Judge):
         raise bad_request(
             f"{served.name} is a model of {served.release.card.task}; it has no vectors", "model", "wrong_task"
         )
     texts = [{"text": text} for text in body.inputs]  # a text in braces is a text too
-    judged = await _judged(served, texts, limits)
+    judged, filtered = await _judged(served, served.engine, texts, limits, watch)
     data = [
-        {"object": "embedding", "index": index, "embedding": _written(answer["embedding"], body.encoding_format)}
+        {
+            "object": "embedding", "index": index, "embedding": _written(answer["embedding"], body.encoding_format),
+            **filtered[index],
+        }
         for index, answer in enumerate(judged.answers)
-    ]
+    ]  # fmt: skip
     return _listed(served, judged, data)
 
 
-async def _judged(served: Served, inputs: Sequence[Any], limits: Limits) -> Judged:
-    assert isinstance(served.engine, Judge) and isinstance(served.release, Encoder)  # noqa: S101, PT018  # they judge
+async def _judged(
+    served: Served, engine: Judge, inputs: Sequence[Any], limits: Limits, watch: Watch
+) -> tuple[Judged, list[dict[str, Any]]]:
+    """The answers, and what filters decided of each input. Every answer of a model that judges comes from here."""
     if not 0 < len(inputs) <= limits.inputs:
         raise bad_request(f"input: expected 1 to {limits.inputs} inputs, got {len(inputs)}", "input")
+    began = time.perf_counter()
     try:
-        return await served.engine.answer(inputs, served.release)
+        admitted, filtered = await _admitted(served, inputs, watch)
+        judged = await engine.answer(admitted, _encoder(served))
+        if watch.log is not None:
+            await _log(served, admitted, judged, watch, 1000 * (time.perf_counter() - began))
     except ValueError as error:
         raise bad_request(str(error), "input") from error
+    return judged, filtered
+
+
+async def _admitted(served: Served, inputs: Sequence[Any], watch: Watch) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The inputs as filters let them pass, and what they decided. Raises `Refusal`, and `ValueError` for bad inputs."""
+    if not watch.gate:
+        return list(inputs), [{}] * len(inputs)
+    release = _encoder(served)
+    readings = await asyncio.to_thread(release.read, inputs)
+    passages = [watch.gate.passage(served.name, f"input {index}") for index in range(len(inputs))]
+    asked = zip(passages, inputs, readings, strict=True)
+    admitted = await asyncio.gather(*(admit_input(one, release, *rest) for one, *rest in asked))
+    return admitted, [{"content_filter_results": as_json(one.decisions)} for one in passages]
+
+
+async def _log(served: Served, inputs: Sequence[Any], judged: Judged, watch: Watch, ms: float) -> None:
+    """Write down those of the predictions that are drawn."""
+    log = watch.log
+    drawn = [i for i in range(len(inputs)) if log is not None and log.is_drawn()]
+    if log is None or not drawn:
+        return
+    release = _encoder(served)
+    readings = await asyncio.to_thread(release.read, [inputs[i] for i in drawn])
+    for i, reading in zip(drawn, readings, strict=True):
+        log_judged(log, served, columns_of(release, reading), judged.answers[i], ms)
+
+
+def _encoder(served: Served) -> Encoder:
+    """The release of a model that judges. Raises `Refusal` for any other."""
+    if isinstance(served.release, Encoder):
+        return served.release
+    raise bad_request(f"{served.name} does {served.release.card.task}; it has no labels", "model", "wrong_task")
 
 
 def _listed(served: Served, judged: Judged, data: Sequence[dict[str, Any]]) -> Response:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from hpo.config.serve_config import ServeConfig
+from trainers.protocol.codec import from_json, to_json
+
 
 @dataclass(frozen=True)
 class Place:
@@ -34,6 +37,9 @@ class Order:
     follow_every: float | None = None
     """How many seconds lie between two looks at the registry; None to keep the versions as they are."""
 
+    config: ServeConfig = field(default_factory=ServeConfig)
+    """Its filters and its log."""
+
     @property
     def places(self) -> dict[str, Place]:
         """Where each model's files lie."""
@@ -49,6 +55,7 @@ class Order:
             "versions": dict(self.versions),
             "home": None if self.home is None else str(self.home),
             "follow_every": self.follow_every,
+            "config": to_json(self.config),
         }
         return json.dumps(fields)
 
@@ -59,4 +66,5 @@ class Order:
         data["models"] = {name: Path(folder) for name, folder in data["models"].items()}
         for name in ("key_file", "home"):
             data[name] = None if data[name] is None else Path(data[name])
+        data["config"] = from_json(ServeConfig, data["config"])
         return cls(**data)

@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
+from hpo.config.serve_config import ServeConfig
 from hpo.errors import HpoError, UsageError
+from hpo.quoting import listed
 from hpo.serving.admin import Admin
 from hpo.serving.app import make_app
 from hpo.serving.follower import Follower
@@ -22,6 +24,7 @@ from hpo.serving.loader import Loader
 from hpo.serving.order import Order
 from hpo.serving.resolver import Resolver
 from hpo.serving.served import Shelf
+from hpo.serving.watch import make_watch
 
 
 class _Server(uvicorn.Server):
@@ -50,8 +53,9 @@ async def _run(order: Order, listener: socket.socket, keys: Keys) -> None:
     loader = Loader(shelf, limits)
     resolver = None if order.home is None else Resolver(order.home, stays=order.follow_every is not None)
     admin = None if order.home is None or resolver is None else Admin(loader, resolver, order.home)
+    app = make_app(shelf, keys, limits, admin, make_watch(order.config))
     config = uvicorn.Config(
-        make_app(shelf, keys, limits, admin), log_level="warning", access_log=False, server_header=False,
+        app, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",
     )  # fmt: skip
     server = _Server(config)
@@ -59,7 +63,7 @@ async def _run(order: Order, listener: socket.socket, keys: Keys) -> None:
     async def load_and_follow() -> None:
         try:
             await loader.load_first(order.places)
-            _announce(shelf, listener, keys)
+            _announce(shelf, listener, keys, order.config)
             if resolver is not None and order.follow_every is not None:
                 await Follower(loader, resolver, order.follow_every).run()
         except Exception:
@@ -97,10 +101,14 @@ def _listener(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
 
 
-def _announce(shelf: Shelf, listener: socket.socket, keys: Keys) -> None:
+def _announce(shelf: Shelf, listener: socket.socket, keys: Keys, config: ServeConfig) -> None:
     host, port = listener.getsockname()[:2]
     for served in shelf:
         print(f"serving {served}")
+    if config.filters:
+        print(f"filtered by {listed(one.name for one in config.filters)}")
+    if config.log is not None:
+        print(f"predictions go to {config.log.dir}, {'with' if config.log.texts else 'without'} texts")
     where = f"[{host}]" if ":" in host else host
     print(f"on http://{where}:{port}{' with a key' if keys else ''} (Ctrl-C ends it)", flush=True)
 

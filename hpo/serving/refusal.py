@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ class Refusal(Exception):
     """The key of the body that is wrong."""
     code: str | None = None
     """A short name for programs."""
+    inner: Mapping[str, Any] | None = None
+    """What filters decided, as Azure says it."""
 
     def __str__(self) -> str:
         return self.message
@@ -26,7 +29,8 @@ class Refusal(Exception):
     def body(self) -> dict[str, Any]:
         """The answer's body."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        inner = {} if self.inner is None else {"innererror": dict(self.inner)}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code, **inner}}
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from hpo.serving.answer import TokenScore
+from hpo.serving.filters import Decision, as_json
 
 
 @dataclass
@@ -20,6 +21,8 @@ class Choice:
     text: str = ""
     scores: list[TokenScore] = field(default_factory=list)
     finish_reason: str | None = None
+    filtered: Mapping[str, Decision] | None = None
+    """What filters decided, by category; None where there are none, or the answer has not ended."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Shape:
         if self.has_scores:
             scores = self._chat_scores(choice.scores) if self.is_chat else self._plain_scores(choice.scores)
         text = said if self.is_chat else {"text": choice.text}
-        return {"index": index, **text, "logprobs": scores, "finish_reason": choice.finish_reason}
+        filtered = {} if choice.filtered is None else {"content_filter_results": as_json(choice.filtered)}
+        return {"index": index, **text, "logprobs": scores, "finish_reason": choice.finish_reason, **filtered}
 
     def _chat_scores(self, scores: Sequence[TokenScore]) -> dict[str, Any]:
         def entry(token: int, logprob: float) -> dict[str, Any]:

@@ -1,160 +1,96 @@
-"""`/v1/chat/completions` and `/v1/completions`: prompts made, answers queued, and given whole or as a stream."""
+"""What a model that writes answers over HTTP: chats, continued texts, filled templates, rewritten texts."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import TypeVar
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
 from hpo.quoting import listed
-from hpo.serving.answer import Answer, Mailbox, Wish
+from hpo.serving.admission import admit_chat, admit_columns, chat_of
+from hpo.serving.answer import Wish
 from hpo.serving.answer_loop import AnswerLoop
 from hpo.serving.bodies import ChatBody, CompletionBody, WritingBody
+from hpo.serving.conversation import Asked, Conversation, EventStream
+from hpo.serving.filters import as_json
 from hpo.serving.limits import Limits
-from hpo.serving.refusal import Refusal, bad_request
+from hpo.serving.refusal import bad_request
 from hpo.serving.schemas import Form
 from hpo.serving.served import Served
-from hpo.serving.shapes import Choice, Shape
+from hpo.serving.shapes import Shape
+from hpo.serving.watch import Watch
 from trainers.runtime.beams import Beams
 from trainers.runtime.inputs import parts_of, read_input
 from trainers.runtime.rewrite import Rewriter
 from trainers.runtime.write import Writer
 
-
-class Asked(NamedTuple):
-    """A prompt as tokens."""
-
-    ids: list[int]
-    """What an answer is written after."""
-    text_ids: Sequence[int] = ()
-    """Of text-to-text: the text, which the encoder reads."""
+T = TypeVar("T")
 
 
-class Conversation:
-    """The answers to one request: one to each prompt, or `n`."""
-
-    def __init__(
-        self, loop: AnswerLoop, release: Writer | Rewriter, asked: Sequence[Asked], wish: Wish, each: int
-    ) -> None:
-        """Queues the answers. Raises `Refusal` where the queue is full."""
-        self._mailbox = Mailbox()
-        self._asked = asked
-        self.answers = [
-            Answer(
-                release.prompts, prompt.ids, wish, self._mailbox.sender(place * each + choice), choice, prompt.text_ids
-            )
-            for place, prompt in enumerate(asked)
-            for choice in range(each)
-        ]
-        for answer in self.answers:
-            answer.session = release.session if release.card.adapter_hash else None
-        loop.add(self.answers)
-
-    def abandon(self) -> None:
-        """Free the rows and the places in the queue that it still has."""
-        for answer in self.answers:
-            answer.is_abandoned = True
-
-    async def whole(self) -> list[Choice]:
-        """All answers, when the last one has ended."""
-        choices = [Choice() for _ in self.answers]
-        async for number, piece in self._mailbox.pieces(len(self.answers)):
-            choice = choices[number]
-            choice.text += piece.text
-            choice.scores += piece.scores
-            choice.finish_reason = piece.finish_reason
-        return choices
-
-    async def chunks(self, shape: Shape, with_usage: bool) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a stream. An error in the middle of it becomes its last chunk."""
-        if shape.is_chat:
-            for number in range(len(self.answers)):
-                yield shape.opening(number)
-        try:
-            async for number, piece in self._mailbox.pieces(len(self.answers)):
-                yield shape.chunk(number, Choice(piece.text, list(piece.scores), piece.finish_reason))
-        except Refusal as refusal:
-            yield refusal.body
-            return
-        if with_usage:
-            yield shape.closing(self.usage)
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """Tokens read and written; a prompt with several answers counts once."""
-        read = sum(len(prompt.text_ids or prompt.ids) for prompt in self._asked)
-        written = sum(len(answer.ids) for answer in self.answers)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
-
-class EventStream(StreamingResponse):
-    """A conversation as server-sent events; however it ends, its rows are free afterwards."""
-
-    def __init__(self, conversation: Conversation, shape: Shape, with_usage: bool) -> None:
-        self._conversation = conversation
-        events = _events(conversation.chunks(shape, with_usage))
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._conversation.abandon()
-
-
-async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
-    async for chunk in chunks:
-        yield f"data: {json.dumps(chunk)}\n\n"
-    yield "data: [DONE]\n\n"
-
-
-async def answer_chat(served: Served, body: ChatBody, limits: Limits) -> Response:
+async def answer_chat(served: Served, body: ChatBody, limits: Limits, watch: Watch) -> Response:
     """Answer a chat. Raises `Refusal`."""
     release, loop = _writer(served)
     if release.card.chat_template is None:
         raise bad_request(f"{served.name} has no chat template; use /v1/completions", "model", "no_chat_template")
-    wish = body.wanted
+    wish = _wish(body, watch)
     loop.check_room(1)
     wish = replace(wish, form=await _form(loop, body))
-
-    def tokens() -> list[Asked]:
-        return [Asked(release.prompts.chat_ids(read_input(body.chat, "messages", "chat"), wish.max_tokens))]
-
-    asked = await _tokens_of(tokens, "messages")
+    passage = watch.gate.passage(served.name)
+    chat = await _made(lambda: chat_of(read_input(body.chat, "messages", "chat")), "messages")
+    if watch.gate:
+        chat = await admit_chat(passage, chat)
+    ids = await _made(lambda: release.prompts.chat_ids(chat, wish.max_tokens), "messages")
     shape = Shape(served.name, release.tokenizer, is_chat=True, has_scores=wish.logprobs is not None)
-    return await _respond(Conversation(loop, release, asked, wish, _choices(body, limits)), shape, body)
+    asked, each = [Asked(chat, passage, ids)], _choices(body, limits)
+    return await _respond(Conversation(served, loop, release, asked, wish, each, watch), shape, body)
 
 
-async def answer_completion(served: Served, body: CompletionBody, limits: Limits) -> Response:
+async def answer_completion(served: Served, body: CompletionBody, limits: Limits, watch: Watch) -> Response:
     """Continue prompts, answer filled templates, or rewrite texts. Raises `Refusal`."""
     release, loop = _writer(served)
     if release.card.chat_template is not None:  # a prompt of one text could speak in every role
         raise bad_request(f"{served.name} has a chat template; use /v1/chat/completions", "model", "is_chat")
-    each, wish = _choices(body, limits), body.wanted
+    each, wish = _choices(body, limits), _wish(body, watch)
     if not 0 < len(body.prompts) <= limits.waiting_answers:
         raise bad_request(f"prompt: expected 1 to {limits.waiting_answers}, got {len(body.prompts)}", "prompt")
     loop.check_room(len(body.prompts) * each)
     wish = replace(wish, form=await _form(loop, body))
     wish = replace(wish, beams=_beams(release, body, wish, limits))
-    asked = await _tokens_of(partial(_prompts_of, release, body, wish.max_tokens), "prompt")
+    asked = await _asked(served, release, body, wish.max_tokens, watch)
     shape = Shape(served.name, release.tokenizer, is_chat=False, has_scores=wish.logprobs is not None)
-    return await _respond(Conversation(loop, release, asked, wish, each), shape, body)
+    return await _respond(Conversation(served, loop, release, asked, wish, each, watch), shape, body)
 
 
-def _prompts_of(release: Writer | Rewriter, body: CompletionBody, max_tokens: int | None) -> list[Asked]:
-    """The prompts of a body as tokens. Raises `ValueError`."""
+async def _asked(
+    served: Served, release: Writer | Rewriter, body: CompletionBody, max_tokens: int | None, watch: Watch
+) -> Sequence[Asked]:
+    """The prompts of a body as filters let them pass, and as tokens. Raises `Refusal`."""
     card, prompts = release.card, release.prompts
-    read = [read_input(given, f"prompt {i}", card.task) for i, given in enumerate(body.prompts)]
-    parts = [parts_of(given, f"prompt {i}", card) for i, given in enumerate(read)]
-    if isinstance(release, Rewriter):
-        return [Asked([release.start], release.text_ids(given[card.columns[0]])) for given in parts]
-    return [Asked(prompts.continued_ids(prompts.filled(given), max_tokens)) for given in parts]
+    passages = [watch.gate.passage(served.name, f"prompt {i}") for i in range(len(body.prompts))]
+
+    def read() -> list[dict[str, str]]:
+        given = [read_input(one, f"prompt {i}", card.task) for i, one in enumerate(body.prompts)]
+        return [parts_of(one, f"prompt {i}", card) for i, one in enumerate(given)]
+
+    parts = await _made(read, "prompt")
+    admitted = [await admit_columns(one, columns, "prompt") for one, columns in zip(passages, parts, strict=True)]
+
+    def asked() -> list[Asked]:
+        if isinstance(release, Rewriter):
+            text = card.columns[0]
+            return [
+                Asked(columns, passage, [release.start], release.text_ids(columns[text]))
+                for columns, passage in zip(admitted, passages, strict=True)
+            ]
+        return [
+            Asked(columns, passage, prompts.continued_ids(prompts.filled(columns), max_tokens))
+            for columns, passage in zip(admitted, passages, strict=True)
+        ]
+
+    return await _made(asked, "prompt")
 
 
 def _beams(release: Writer | Rewriter, body: CompletionBody, wish: Wish, limits: Limits) -> Beams | None:
@@ -187,10 +123,18 @@ async def _form(loop: AnswerLoop, body: WritingBody) -> Form | None:
     return None if wanted is None else await loop.schemas.form(wanted)
 
 
-async def _tokens_of(tokens: Callable[[], list[Asked]], param: str) -> list[Asked]:
-    """Prompts as tokens, made in another thread: a template may take a second. Raises `Refusal`."""
+def _wish(body: ChatBody | CompletionBody, watch: Watch) -> Wish:
+    """What is wanted of each answer. Raises `Refusal`: log probabilities would show what filters hold back."""
+    wish = body.wanted
+    if wish.logprobs is not None and watch.gate:
+        raise bad_request("logprobs are not given while answers are filtered", "logprobs", "unsupported_parameter")
+    return wish
+
+
+async def _made(make: Callable[[], T], param: str) -> T:
+    """What is made of a request, in another thread: a template may take a second. Raises `Refusal`."""
     try:
-        return await asyncio.to_thread(tokens)
+        return await asyncio.to_thread(make)
     except ValueError as error:
         raise bad_request(str(error), param) from error
 
@@ -202,7 +146,13 @@ async def _respond(conversation: Conversation, shape: Shape, body: WritingBody) 
         choices = await conversation.whole()
     finally:
         conversation.abandon()
-    return JSONResponse(shape.whole(choices, conversation.usage))
+    whole = shape.whole(choices, conversation.usage)
+    if any(one.passage.decisions for one in conversation.asked):
+        whole["prompt_filter_results"] = [
+            {"prompt_index": index, "content_filter_results": as_json(one.passage.decisions)}
+            for index, one in enumerate(conversation.asked)
+        ]
+    return JSONResponse(whole)
 
 
 def _writer(served: Served) -> tuple[Writer | Rewriter, AnswerLoop]:

@@ -17,6 +17,7 @@ from trainers.prepare.clean_copy import clean_copy
 from trainers.prepare.data_findings import Tokenized, label_counts
 from trainers.prepare.notes import Seen, notes_on
 from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
+from trainers.prepare.served import compare_served
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Checked, Finding, Piece, Rendered, SplitFacts
 from trainers.protocol.requests import Check
@@ -48,7 +49,8 @@ def check(request: Check) -> Checked:
     copy = None
     if request.clean_dir is not None and not findings:
         copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked)
-    return Checked(findings, facts, examples, notes, base.max_length, copy)
+    served = compare_served(made, base.tokenizer, request.served) if request.served else None
+    return Checked(findings, facts, examples, notes, base.max_length, copy, served)
 
 
 def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:

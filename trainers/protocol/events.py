@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.protocol.catalog import Family
+from trainers.protocol.served_facts import ServedFacts
 
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
 
@@ -187,6 +188,8 @@ class Checked:
     """Longest row in tokens."""
     copy: CleanCopy | None = None
     """Only where there are no findings."""
+    served: ServedFacts | None = None
+    """Only where prediction logs were given."""
 
 
 @dataclass(frozen=True)

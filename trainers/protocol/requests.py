@@ -58,6 +58,8 @@ class Check:
     clean_dir: str | None = None
     """A new folder for a clean copy of the rows. Without one, nothing is written."""
     intent: Intent = field(default_factory=Intent)
+    served: list[str] = field(default_factory=list)
+    """Prediction logs of a server, which are compared with the training rows."""
 
 
 @dataclass(frozen=True)

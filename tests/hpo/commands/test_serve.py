@@ -9,7 +9,8 @@ import pytest
 
 from hpo.cli import cli
 from hpo.commands import serve
-from hpo.errors import UsageError
+from hpo.config.serve_config import LogSpec
+from hpo.errors import ConfigError, UsageError
 from hpo.paths import Home
 from hpo.release.reference import version_named
 from hpo.serving.order import Order
@@ -105,3 +106,27 @@ def test_a_version_is_found_by_alias_or_number(registry, tmp_path):
     for reference in ("tone@", "@champion", "tone/x", "tone/1/2", "\ud800", "no@champion"):
         with pytest.raises(UsageError, match="no released model"):
             version_named(registry, reference)
+
+
+def test_a_configuration_and_a_log_go_with_the_order(folders, orders, registry, tmp_path):
+    (tmp_path / "words.txt").write_text("bad\n")
+    card = '{"task": "multi-label-classification", "labels": ["toxic"]}'
+    (tmp_path / "version-2/artifacts/fp32/release.json").write_text(card)
+    (tmp_path / "serve.yaml").write_text("serve: {filter: [words.txt, 'models:/tone@champion'], log_predictions: a}\n")
+    arguments = [
+        str(folders / "first"),
+        "--config",
+        str(tmp_path / "serve.yaml"),
+        "--log-predictions",
+        str(tmp_path / "b"),
+    ]
+    cli(["--home", str(registry.dir), "serve", *arguments], standalone_mode=False)
+    ((_, command),) = orders
+    config = Order.from_json(command[3]).config
+    assert [one.path for one in config.filters] == [
+        str(tmp_path / "words.txt"), str(tmp_path / "version-2/artifacts/fp32"),
+    ]  # fmt: skip
+    assert config.log == LogSpec(str(tmp_path / "b"))
+    (tmp_path / "serve.yaml").write_text("serve: {filter: 'models:/nobody'}\n")
+    with pytest.raises(ConfigError, match=r"serve\.yaml:1: serve\.filter\.classifier: no released model 'nobody'"):
+        cli(["--home", str(registry.dir), "serve", *arguments], standalone_mode=False)

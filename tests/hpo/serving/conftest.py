@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import httpx2
+import numpy as np
 import pytest
 
 from hpo.serving.app import make_app
@@ -20,9 +21,27 @@ from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.served import Shelf, load_served
+from hpo.serving.watch import Watch
 from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
+from trainers.runtime.embed import Embedder
+from trainers.runtime.tag import Tagger
 
 __all__ = ["chat_release", "copy_of", "encoder_release"]
+
+
+class Tags(Tagger):
+    """Tags every word with the first tag."""
+
+    def word_logits(self, text, places):
+        logits = np.zeros((len(places), len(self.card.labels)), dtype=np.float32)
+        logits[:, 0] = 5
+        return logits, {i: i for i in range(len(places))}
+
+
+class Vectors(Embedder):
+    """Takes a classifier's logits for a vector."""
+
+    output = "logits"
 
 
 @dataclass
@@ -32,10 +51,11 @@ class Server:
     shelf: Shelf
     keys: Keys = field(default_factory=Keys)
     limits: Limits = field(default_factory=Limits)
+    watch: Watch = field(default_factory=Watch)
 
     def client(self) -> httpx2.AsyncClient:
         """Use it in one event loop."""
-        app = make_app(self.shelf, self.keys, self.limits)
+        app = make_app(self.shelf, self.keys, self.limits, self.watch)
         return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server", timeout=60)
 
     def call(self, method: str, path: str, **options: Any) -> httpx2.Response:
