@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,9 +16,10 @@ from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.served import Shelf, load_served
+from tests.hpo.serving.running import Running, started
 from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
 
-__all__ = ["chat_release", "copy_of", "encoder_release"]
+__all__ = ["chat_release", "copy_of", "encoder_release", "started"]
 
 
 @dataclass
@@ -59,28 +56,6 @@ def server(encoder_release, chat_release) -> Iterator[Server]:
     shelf = Shelf([load_served(name, folder, Limits()) for name, folder in folders.items()])
     yield Server(shelf)
     shelf.close()
-
-
-@dataclass
-class Running:
-    """A serving process."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-
-@contextmanager
-def started(order: Order) -> Iterator[Running]:
-    """A serving process that listens. Raises `AssertionError` where it ends before."""
-    command = [sys.executable, "-m", "hpo.serving", order.to_json()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
-        assert process.stdout is not None
-        try:
-            line = next((line for line in process.stdout if line.startswith("on http")), None)
-            assert line is not None, f"it ended with {process.wait()}"
-            yield Running(process, line.split()[1])
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
