@@ -10,10 +10,22 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from hpo.serving.bodies import ChatBody, ClassifyBody, CompletionBody, EmbeddingBody
+from hpo.serving.body_route import BodyRoute
+from hpo.serving.described import (
+    REFUSED,
+    ChatAnswer,
+    ClassifyAnswer,
+    CompletionAnswer,
+    EmbeddingAnswer,
+    ModelEntry,
+    ModelList,
+    Status,
+    answers,
+)
 from hpo.serving.guard import Guard, refused
 from hpo.serving.judging import answer_classify, answer_embeddings
 from hpo.serving.keys import Keys
@@ -38,6 +50,7 @@ def make_app(shelf: Shelf, keys: Keys, limits: Limits) -> ASGIApp:
         await asyncio.to_thread(shelf.close)
 
     app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.router.route_class = BodyRoute
     _add_model_routes(app, shelf, limits)
     _add_operator_routes(app, shelf)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -47,32 +60,32 @@ def make_app(shelf: Shelf, keys: Keys, limits: Limits) -> ASGIApp:
 
 
 def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
-    @app.post("/v1/classify", response_model=None)
+    @app.post("/v1/classify", response_model=None, responses=answers(ClassifyAnswer))
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Labels, scores, a value, entities or tags for each input."""
         return await _unless_gone(request, answer_classify(shelf.find(body.model), body, limits))
 
-    @app.post("/v1/embeddings", response_model=None)
+    @app.post("/v1/embeddings", response_model=None, responses=answers(EmbeddingAnswer))
     async def embed(request: Request, body: EmbeddingBody) -> Response:
         """A vector for each text, as OpenAI's API does."""
         return await _unless_gone(request, answer_embeddings(shelf.find(body.model), body, limits))
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions", response_model=None, responses=answers(ChatAnswer, streams=True))
     async def chat(request: Request, body: ChatBody) -> Response:
         """Answer a chat, as OpenAI's API does."""
         return await _unless_gone(request, answer_chat(shelf.find(body.model), body, limits))
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post("/v1/completions", response_model=None, responses=answers(CompletionAnswer, streams=True))
     async def complete(request: Request, body: CompletionBody) -> Response:
         """Continue a text or answer a filled template, as OpenAI's API does."""
         return await _unless_gone(request, answer_completion(shelf.find(body.model), body, limits))
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", response_model=None, responses=answers(ModelList))
     async def models() -> dict[str, Any]:
         """All models of this server."""
         return {"object": "list", "data": [served.entry() for served in shelf]}
 
-    @app.get("/v1/models/{model}")
+    @app.get("/v1/models/{model}", response_model=None, responses=answers(ModelEntry))
     async def model(model: str) -> dict[str, Any]:
         """One model of this server."""
         return shelf.find(model).entry()
@@ -83,19 +96,19 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf) -> None:
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
 
-    @app.get("/health")
+    @app.get("/health", response_model=None, responses=answers(Status))
     async def health() -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", response_model=None, responses=answers(Status))
     async def ready() -> dict[str, str]:
         """Whether every model answers."""
         if not shelf.is_ready:
             raise Refusal(503, "a model has stopped", code="not_ready")
         return {"status": "ready"}
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", response_model=None, response_class=PlainTextResponse, responses=REFUSED)
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         text = exposition({served.name: served.engine.meter for served in shelf})
@@ -123,10 +136,6 @@ async def _disconnect(request: Request) -> None:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     """A body that is no JSON, or has wrong keys. What may be of several types is one problem."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as it was registered
-    if "json" not in request.headers.get("content-type", ""):
-        return refused(
-            Refusal(415, "expected a body of JSON, with Content-Type: application/json", code="content_type")
-        )
     problems: dict[str, list[str]] = {}
     for found in error.errors():
         if found["type"] == "json_invalid":

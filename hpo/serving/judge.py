@@ -13,6 +13,9 @@ from hpo.serving.refusal import Refusal, overloaded
 from hpo.serving.worker import Worker
 from trainers.runtime.encoder import Encoder, Reading
 
+_SHORT = 1000
+"""Characters of a text that is read at once, for it takes no longer than the way to another thread and back."""
+
 
 class Judged(NamedTuple):
     """The answers to one request."""
@@ -70,8 +73,7 @@ class Judge(Worker):
         began = time.perf_counter()
         self.meter.waiting += len(inputs)
         try:
-            # In another thread: a long text takes a second, in which others want answers.
-            readings = await asyncio.to_thread(self._release.read, inputs)
+            readings = await self._read(inputs)
             request = _Request(readings)
             try:
                 with self._changed:
@@ -87,6 +89,12 @@ class Judge(Worker):
         self.meter.prompt_tokens += tokens
         self.meter.finish("stop", time.perf_counter() - began)
         return Judged([answer for answer in request.answers if answer is not None], tokens)
+
+    async def _read(self, inputs: Sequence[Any]) -> list[Reading]:
+        """The inputs as tokens. A long text takes a second, in which others want answers: in another thread."""
+        if len(inputs) == 1 and isinstance(inputs[0], str) and len(inputs[0]) <= _SHORT:
+            return self._release.read(inputs)
+        return await asyncio.to_thread(self._release.read, inputs)
 
     def _work(self) -> None:
         while True:
