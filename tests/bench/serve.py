@@ -111,7 +111,7 @@ def _judging_rows(release: Path) -> list[Row]:
     throughput = [theirs / ours for ours, theirs in zip(served, raw, strict=True)]
     effort = [theirs / ours for ours, theirs in zip(used, raw_used, strict=True)]
     return [
-        Row(f"{name}, {CLIENTS} clients: texts a second, of raw onnxruntime's", _spread(throughput), "0.90"),
+        Row(f"{name}, {CLIENTS} clients: texts a second, of raw's", _spread(throughput), "0.90"),
         Row("the same, a CPU second", _spread(effort), "0.90"),
         Row("texts a second: hpo serve, raw", f"{most:.0f}, {TEXTS / median(raw):.0f}"),
         Row("wait of one client alone: p50, p99, ms", _milliseconds(lone)),
@@ -153,7 +153,7 @@ def _writing_rows(release: Path, llama: Sequence[str] | None) -> list[Row]:
     found = []
     for server, pairs in times.items():
         found += [
-            Row(f"{name}: {server}, {AT_ONCE} answers at once, of the time of one", _spread([f / o for o, f in pairs])),
+            Row(f"{name}, {server}: {AT_ONCE} answers, of the time of one", _spread([f / o for o, f in pairs])),
             Row(f"{server}: tokens a second, one answer and {AT_ONCE}",
                 f"{TOKENS / median(o for o, _ in pairs):.0f}, {AT_ONCE * TOKENS / median(f for _, f in pairs):.0f}"),
         ]  # fmt: skip
