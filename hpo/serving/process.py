@@ -41,7 +41,7 @@ def serve(order: Order, limits: Limits) -> None:
     config = uvicorn.Config(
         make_app(Shelf(models), keys, limits), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",
-        http=connection_with(limits), loop="uvloop", timeout_keep_alive=limits.idle_seconds,
+        http=connection_with(limits), timeout_keep_alive=limits.idle_seconds,
     )  # fmt: skip
     _Server(config).run(sockets=[listener])
 
