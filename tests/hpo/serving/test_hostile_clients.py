@@ -154,6 +154,7 @@ def test_a_stream_that_nobody_reads_frees_its_row(running):
 
 def test_200_clients_at_once(running):
     """Texts are all judged. Of the chats, those that fit the queue are answered, and the others are refused at once."""
+    assert answers(running)  # once it has, its own sockets are all there
     before = running.connections
 
     async def ask():
