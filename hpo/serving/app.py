@@ -10,12 +10,24 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from hpo.serving.admin import Admin, ModelBody
 from hpo.serving.bodies import ChatBody, ClassifyBody, CompletionBody, EmbeddingBody
+from hpo.serving.body_route import BodyRoute
 from hpo.serving.changes import Changes
+from hpo.serving.described import (
+    REFUSED,
+    ChatAnswer,
+    CompletionAnswer,
+    EmbeddingAnswer,
+    ModelDeleted,
+    ModelEntry,
+    ModelList,
+    Status,
+    answers,
+)
 from hpo.serving.guard import Guard, needs_admin, needs_metrics, refused
 from hpo.serving.judging import answer_classify, answer_embeddings
 from hpo.serving.keys import Keys
@@ -46,6 +58,7 @@ def make_app(
         await asyncio.to_thread(watch.close)
 
     app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.router.route_class = BodyRoute
     _add_model_routes(app, shelf, limits, watch)
     _add_operator_routes(app, shelf, Changes() if admin is None else admin.loader.changes, watch)
     if admin is not None:
@@ -63,32 +76,32 @@ def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits, watch: Watch) 
         served = shelf.lend(body.model, request.scope)
         return await _unless_gone(request, answer_classify(served, body, limits, watch))
 
-    @app.post("/v1/embeddings", response_model=None)
+    @app.post("/v1/embeddings", response_model=None, responses=answers(EmbeddingAnswer))
     async def embed(request: Request, body: EmbeddingBody) -> Response:
         """A vector for each text, as OpenAI's API does."""
         return await _unless_gone(
             request, answer_embeddings(shelf.lend(body.model, request.scope), body, limits, watch)
         )
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions", response_model=None, responses=answers(ChatAnswer, streams=True))
     async def chat(request: Request, body: ChatBody) -> Response:
         """Answer a chat, as OpenAI's API does."""
         served = shelf.lend(body.model, request.scope)
         return await _unless_gone(request, answer_chat(served, body, limits, watch))
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post("/v1/completions", response_model=None, responses=answers(CompletionAnswer, streams=True))
     async def complete(request: Request, body: CompletionBody) -> Response:
         """Continue a text or answer a filled template, as OpenAI's API does."""
         return await _unless_gone(
             request, answer_completion(shelf.lend(body.model, request.scope), body, limits, watch)
         )
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", response_model=None, responses=answers(ModelList))
     async def models() -> dict[str, Any]:
         """All models of this server."""
         return {"object": "list", "data": [model.entry() for model in shelf.models().values()]}
 
-    @app.get("/v1/models/{model:path}")  # NAME/VERSION is a name too
+    @app.get("/v1/models/{model:path}", response_model=None, responses=answers(ModelEntry))  # NAME/VERSION is one too
     async def model(model: str) -> dict[str, Any]:
         """One model of this server."""
         return shelf.find(model).entry()
@@ -99,12 +112,12 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes, watch: Wa
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=PAGE_HEADERS)
 
-    @app.get("/health")
+    @app.get("/health", response_model=None, responses=answers(Status))
     async def health() -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @app.get("/ready", response_model=None, responses=answers(Status))
     async def ready() -> dict[str, str]:
         """Whether every model is loaded and answers."""
         if shelf.is_loading:
@@ -113,7 +126,10 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes, watch: Wa
             raise Refusal(503, "a model has stopped", code="not_ready")
         return {"status": "ready"}
 
-    @app.get("/metrics", response_model=None, dependencies=[Depends(needs_metrics)])
+    @app.get(
+        "/metrics", response_model=None, dependencies=[Depends(needs_metrics)], response_class=PlainTextResponse,
+        responses=REFUSED,
+    )  # fmt: skip
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         text = exposition({served.name: served.engine.meter for served in shelf}) + changes.exposition(shelf)
@@ -122,12 +138,16 @@ def _add_operator_routes(app: FastAPI, shelf: Shelf, changes: Changes, watch: Wa
 
 
 def _add_admin_routes(app: FastAPI, admin: Admin) -> None:
-    @app.post("/v1/models/load", dependencies=[Depends(needs_admin)])
+    @app.post(
+        "/v1/models/load", response_model=None, dependencies=[Depends(needs_admin)], responses=answers(ModelEntry)
+    )
     async def load(body: ModelBody) -> dict[str, Any]:
         """Load a model, or the version that its name means now; answered when the version before is closed."""
         return await admin.load(body)
 
-    @app.post("/v1/models/unload", dependencies=[Depends(needs_admin)])
+    @app.post(
+        "/v1/models/unload", response_model=None, dependencies=[Depends(needs_admin)], responses=answers(ModelDeleted)
+    )
     async def unload(body: ModelBody) -> dict[str, Any]:
         """Unload a model; answered when its last request is answered."""
         return await admin.unload(body.model)
@@ -154,10 +174,6 @@ async def _disconnect(request: Request) -> None:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     """A body that is no JSON, or has wrong keys. What may be of several types is one problem."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as it was registered
-    if "json" not in request.headers.get("content-type", ""):
-        return refused(
-            Refusal(415, "expected a body of JSON, with Content-Type: application/json", code="content_type")
-        )
     problems: dict[str, list[str]] = {}
     for found in error.errors():
         if found["type"] == "json_invalid":

@@ -14,6 +14,9 @@ from hpo.serving.worker import Worker
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.encoder import Encoder, Reading
 
+_SHORT = 1000
+"""Characters of a text that is read at once, for it takes no longer than the way to another thread and back."""
+
 
 class Judged(NamedTuple):
     """The answers to one request."""
@@ -72,10 +75,9 @@ class Judge(Worker):
         began = time.perf_counter()
         self.meter.waiting += len(inputs)
         try:
-            # In another thread: a long text takes a second, in which others want answers.
             asked = release or self._release
             assert isinstance(asked, Encoder)  # noqa: S101  # a bundle is asked for one of its adapters
-            readings = await asyncio.to_thread(asked.read, inputs)
+            readings = await _read(asked, inputs)
             request = _Request(asked, readings)
             try:
                 with self._changed:
@@ -121,3 +123,10 @@ class Judge(Worker):
         if isinstance(self._release, Bundle):
             return self._release.answered([(row.owner.release, row.owner.readings[row.place]) for row in batch])
         return self._release.answered([row.owner.readings[row.place] for row in batch])
+
+
+async def _read(release: Encoder, inputs: Sequence[Any]) -> list[Reading]:
+    """The inputs as tokens. A long text takes a second, in which others want answers: in another thread."""
+    if len(inputs) == 1 and isinstance(inputs[0], str) and len(inputs[0]) <= _SHORT:
+        return release.read(inputs)
+    return await asyncio.to_thread(release.read, inputs)

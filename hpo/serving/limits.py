@@ -9,9 +9,16 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of a server. Beyond those of a request it answers 4xx, beyond those of a queue 503."""
 
+    head_bytes: int = 64 << 10
+    head_seconds: float = 30
+    """How long a client may take to send a request's first line and headers."""
     body_bytes: int = 4 << 20
     body_seconds: float = 30
     """How long a client may take to send a body."""
+    read_seconds: float = 60
+    """How long a client may read nothing of an answer that is being sent."""
+    idle_seconds: int = 75
+    """How long a connection is kept for another request: longer than proxies keep theirs, which is a minute."""
     inputs: int = 512
     """Inputs in one request."""
     waiting_inputs: int = 2048

@@ -50,8 +50,8 @@ class Pool(Generic[Owner]):
     def take(self, most_tokens: int) -> list[Row[Owner]]:
         """Take the next batch of at most `most_tokens` padded tokens, or of one row; empty where no row waits.
 
-        It holds the first row of the owner whose turn it is, and rows of any owner that are nearest in length, down to
-        half of the longest.
+        It holds the first row of the owner whose turn it is, and rows of any owner that are nearest in length: so near
+        that they cost less than they would in a call of their own.
         """
         while self._turns and not self._of.get(self._turns[0]):
             self._of.pop(self._turns.popleft(), None)
@@ -73,8 +73,8 @@ class Pool(Generic[Owner]):
             count, shortest, longest = high - low, rows[low].tokens, rows[high - 1].tokens
             below = rows[low - 1].tokens if low else 0
             above = rows[high].tokens if high < len(rows) else 0
-            takes_below = below * 2 >= longest and (count + 1) * longest <= most_tokens and below > 0
-            takes_above = 0 < above <= 2 * shortest and (count + 1) * above <= most_tokens
+            takes_below = below >= max(1, longest - _padding(longest)) and (count + 1) * longest <= most_tokens
+            takes_above = 0 < above <= shortest + _padding(above) and (count + 1) * above <= most_tokens
             if takes_above and not (takes_below and longest - below < (above - longest) * count):
                 high += 1
             elif takes_below:
@@ -84,6 +84,11 @@ class Pool(Generic[Owner]):
 
     def _at(self, row: Row[Owner]) -> int:
         return bisect.bisect_left(self._sorted, _place(row), key=_place)
+
+
+def _padding(longest: int) -> int:
+    """The most tokens that a row is padded with: a call of its own costs some three (MiniLM, 2 cores)."""
+    return max(4, longest // 8)
 
 
 def _place(row: Row[Owner]) -> tuple[int, int]:

@@ -7,8 +7,9 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import uvicorn
 
@@ -17,6 +18,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.quoting import listed
 from hpo.serving.admin import Admin
 from hpo.serving.app import make_app
+from hpo.serving.connection import connection_with
 from hpo.serving.follower import Follower
 from hpo.serving.keys import Keys, read_keys
 from hpo.serving.limits import Limits
@@ -40,16 +42,12 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(order: Order) -> None:
+def serve(order: Order, limits: Limits) -> None:
     """Listen, load and serve until SIGTERM or Ctrl-C. Raises `HpoError`."""
     keys = read_keys(order.key_file, order.host)
-    listener = _listener(order.host, order.port)
+    listener = _listener(order.host, order.port, limits)
     _log_to_stderr()
-    asyncio.run(_run(order, listener, keys))
-
-
-async def _run(order: Order, listener: socket.socket, keys: Keys) -> None:
-    limits, shelf = Limits(), Shelf(expected=order.models)
+    shelf = Shelf(expected=order.models)
     loader = Loader(shelf, limits)
     resolver = None if order.home is None else Resolver(order.home, stays=order.follow_every is not None)
     admin = None if order.home is None or resolver is None else Admin(loader, resolver, order.home)
@@ -57,24 +55,36 @@ async def _run(order: Order, listener: socket.socket, keys: Keys) -> None:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",
+        http=connection_with(limits), timeout_keep_alive=limits.idle_seconds,
     )  # fmt: skip
-    server = _Server(config)
 
     async def load_and_follow() -> None:
+        await loader.load_first(order.places)
+        _announce(shelf, listener, keys, order.config)
+        if resolver is not None and order.follow_every is not None:
+            await Follower(loader, resolver, order.follow_every).run()
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop, where there is one
+        runner.run(_run(_Server(config), listener, load_and_follow, resolver))
+
+
+async def _run(
+    server: _Server, listener: socket.socket, work: Callable[[], Coroutine[Any, Any, None]], resolver: Resolver | None
+) -> None:
+    """Serve, with other work going on, until either ends; an error of the work ends the server."""
+
+    async def work_or_end() -> None:
         try:
-            await loader.load_first(order.places)
-            _announce(shelf, listener, keys, order.config)
-            if resolver is not None and order.follow_every is not None:
-                await Follower(loader, resolver, order.follow_every).run()
+            await work()
         except Exception:
             server.should_exit = True
             raise
 
-    work = asyncio.create_task(load_and_follow())
+    working = asyncio.create_task(work_or_end())
     await server.serve(sockets=[listener])
-    work.cancel()
+    working.cancel()
     with suppress(asyncio.CancelledError):
-        await work
+        await working
     if resolver is not None:
         await resolver.close()
 
@@ -89,13 +99,15 @@ def _log_to_stderr() -> None:
     log.propagate = False
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, limits: Limits) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
         # Connections inherit it. asyncio does not set it on sockets made so, and then each answer waits 40 ms for the
         # client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":  # elsewhere a client that stops reading keeps its connection
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * limits.read_seconds))
         return listener
     except OSError as error:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
@@ -116,7 +128,7 @@ def _announce(shelf: Shelf, listener: socket.socket, keys: Keys, config: ServeCo
 def main(text: str) -> int:
     """Serve what an order says, given as JSON; return the exit code."""
     try:
-        serve(Order.from_json(text))
+        serve(Order.from_json(text), Limits())
     except HpoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

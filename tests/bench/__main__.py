@@ -13,6 +13,7 @@ python -m tests.bench no-signal   20 sweeps of tiny models on random labels, wit
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
+python -m tests.bench serve       `hpo serve` beside raw onnxruntime and llama.cpp's server (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.bench import (
     bookkeeping,
@@ -56,6 +58,13 @@ def _no_signal_rows(sweeps: int) -> list[Row]:
     return no_signal.rows(sweeps)
 
 
+def _serve_rows(given: argparse.Namespace) -> list[Row]:
+    from tests.bench import serve
+
+    rival = [given.llama_server, given.gguf]
+    return serve.rows(given.judge, given.writer, rival if all(rival) else None)
+
+
 def _layout_rows(count: int) -> list[Row]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
     from tests.bench import layout
@@ -79,6 +88,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "no-signal": lambda given: _no_signal_rows(given.sweeps),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),
+    "serve": _serve_rows,
     "layout": lambda given: _layout_rows(given.steps),
 }
 
@@ -91,6 +101,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
     parser.add_argument("--steps", type=int, default=40, help="in steps, precision and layout (default: 40)")
+    parser.add_argument("--judge", type=Path, help="in serve, a classifier's release folder (default: made here)")
+    parser.add_argument("--writer", type=Path, help="in serve, a chat model's release folder (default: made here)")
+    parser.add_argument("--llama-server", metavar="PATH", help="in serve, llama.cpp's server")
+    parser.add_argument("--gguf", metavar="FILE", help="in serve, the writer's base for llama.cpp's server")
     return parser
 
 

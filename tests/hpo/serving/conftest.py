@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -22,11 +18,12 @@ from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.served import Shelf, load_served
 from hpo.serving.watch import Watch
+from tests.hpo.serving.running import Running, started
 from tests.trainers.export.conftest import chat_release, copy_of, encoder_release
 from trainers.runtime.embed import Embedder
 from trainers.runtime.tag import Tagger
 
-__all__ = ["chat_release", "copy_of", "encoder_release"]
+__all__ = ["chat_release", "copy_of", "encoder_release", "started"]
 
 
 class Tags(Tagger):
@@ -79,29 +76,6 @@ def server(encoder_release, chat_release) -> Iterator[Server]:
     shelf = Shelf([load_served(name, folder, Limits()) for name, folder in folders.items()])
     yield Server(shelf)
     shelf.close()
-
-
-@dataclass
-class Running:
-    """A serving process."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-
-@contextmanager
-def started(order: Order, errors: TextIO | None = None) -> Iterator[Running]:
-    """A serving process that listens; `errors` gets its log. Raises `AssertionError` where it ends before."""
-    command = [sys.executable, "-m", "hpo.serving", order.to_json()]
-    place = Path(__file__).parents[3]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=place) as process:
-        assert process.stdout is not None
-        try:
-            line = next((line for line in process.stdout if line.startswith("on http")), None)
-            assert line is not None, f"it ended with {process.wait()}"
-            yield Running(process, line.split()[1])
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import contextlib
 import json
 import signal
 import socket
-import time
 
 import httpx2
 import pytest
@@ -18,24 +17,12 @@ from hpo.lock import is_in_use
 from hpo.serving.keys import Keys, is_loopback, read_keys
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
-from tests.hpo.serving.conftest import Server, events, started
+from tests.hpo.serving.conftest import Server, events
+from tests.hpo.serving.running import soon, started
 
 KEY = "a-key-of-20-letters-"
 CHAT = "/v1/chat/completions"
 LONG = {"model": "writer", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64}
-
-
-def gauge(url, name, model):
-    text = httpx2.get(f"{url}/metrics").text
-    (line,) = [line for line in text.splitlines() if line.startswith(f'{name}{{model_name="{model}"}}')]
-    return float(line.split()[-1])
-
-
-def soon(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
 
 
 def test_it_answers_and_says_what_it_serves(running):
@@ -47,7 +34,7 @@ def test_it_answers_and_says_what_it_serves(running):
     ]  # fmt: skip
     answer = httpx2.post(f"{running.url}/v1/classify", json={"model": "judge", "input": "rain"}).json()
     assert answer["data"][0]["label"] in ("bad", "fair", "good")
-    assert gauge(running.url, "vllm:prompt_tokens_total", "judge") == answer["usage"]["prompt_tokens"]
+    assert running.gauge("vllm:prompt_tokens_total", "judge") == answer["usage"]["prompt_tokens"]
 
 
 def test_what_it_has_loaded_is_in_use_until_it_ends(encoder_release, copy_of):
@@ -72,20 +59,16 @@ def test_50_connections_at_once(running):
 
 @pytest.mark.parametrize("is_streamed", [True, False])
 def test_a_client_that_goes_away_frees_its_row(running, is_streamed):
-    before = gauge(running.url, "vllm:generation_tokens_total", "writer")
-    place = httpx2.URL(running.url)
+    before = running.gauge("vllm:generation_tokens_total", "writer")
     body = json.dumps({**LONG, "n": 8, "stream": is_streamed}).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     for _ in range(8):
-        with socket.create_connection((place.host, place.port)) as client:
+        with socket.create_connection(running.place) as client:
             client.sendall(head.encode() + body)
             if is_streamed:
                 assert client.recv(100).startswith(b"HTTP/1.1 200")
-    assert soon(
-        lambda: gauge(running.url, "vllm:num_requests_running", "writer")
-        + gauge(running.url, "vllm:num_requests_waiting", "writer") == 0
-    )  # fmt: skip
-    assert gauge(running.url, "vllm:generation_tokens_total", "writer") - before < 8 * 8 * 64
+    assert soon(lambda: running.is_idle("writer"))
+    assert running.gauge("vllm:generation_tokens_total", "writer") - before < 8 * 8 * 64
     assert httpx2.post(f"{running.url}{CHAT}", json={**LONG, "max_tokens": 2}).status_code == 200
 
 

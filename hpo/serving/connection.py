@@ -1,0 +1,61 @@
+"""A client's connection: the head of a request has a bound in bytes and in time, as the guard's bodies have."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hpo.serving.limits import Limits
+
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn's, which would wait for the end of a head as long as its client likes, and keep all of it."""
+
+    limits = Limits()
+    _deadline: asyncio.TimerHandle | None = None
+    """Set while the head of a request is expected."""
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_head()
+        self.pipeline.clear()  # nobody reads the answers to requests that were sent ahead
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.head_bytes:
+                self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._have_head()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._have_head()
+        self._head_bytes = 0
+        self._deadline = self.loop.call_later(self.limits.head_seconds, self.transport.abort)
+
+    def _have_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def connection_with(bounds: Limits) -> type[Connection]:
+    """The connections of a server with these limits."""
+
+    class Limited(Connection):
+        limits = bounds
+
+    return Limited
