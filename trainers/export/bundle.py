@@ -167,6 +167,9 @@ def _part_rows(path: Path) -> None:
             node.attribute.extend([onnx.helper.make_attribute("start", 0), onnx.helper.make_attribute("end", 1)])
             node.input[0] = "input_ids"
     for value in model.graph.input:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param.isdigit():  # the tracer names it by its digits, and a runtime would take any size
+                size.dim_value = int(size.dim_param)
         if value.name == ROWS:
             value.type.tensor_type.shape.dim[0].dim_param = "rows_or_1"
     del model.graph.value_info[:]  # shapes of what lies between say that they are equal
