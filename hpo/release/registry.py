@@ -87,6 +87,7 @@ class Candidate:
             "metrics": {name: value for name, value in found.metrics.items() if math.isfinite(value)},
             "rows": self.chosen.rows,
             **{name: value for name, value in numbers.items() if value is not None and math.isfinite(value)},
+            **({"agreement": [found.agreement.equal, found.agreement.count]} if found.agreement else {}),
         }
 
 
@@ -106,7 +107,7 @@ def register(home: Home, candidate: Candidate) -> Release:
     )  # fmt: skip
     return Release(
         name, str(version.version), f"models:/{name}/{version.version}", chosen.variant, champion.number,
-        champion.run_id, card.example, candidate.config.promote.max_drop,
+        champion.run_id, card.example, candidate.config.promote.max_drop, candidate.config.promote.terms,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ python -m tests.bench schedules   when to evaluate, to stop early, and what to k
 python -m tests.bench first-step  from `hpo sweep` to the first optimizer step of the demo (two minutes)
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
+python -m tests.bench release     released variants against torch: latencies, F1, tokens a second (ten minutes)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
@@ -56,6 +57,12 @@ def _no_signal_rows(sweeps: int) -> list[Row]:
     return no_signal.rows(sweeps)
 
 
+def _release_rows() -> list[Row]:
+    from tests.bench import release
+
+    return release.rows()
+
+
 def _layout_rows(count: int) -> list[Row]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
     from tests.bench import layout
@@ -76,6 +83,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
     "promotion": lambda _: promotion.rows(),
+    "release": lambda _: _release_rows(),
     "no-signal": lambda given: _no_signal_rows(given.sweeps),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),
@@ -88,7 +96,6 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=TABLES)
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps, in steps and precision (default: 40)")
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
     parser.add_argument("--steps", type=int, default=40, help="in steps, precision and layout (default: 40)")

@@ -45,6 +45,8 @@ class ModelInterface:
     cache: str = "in place"
     start_token_id: int | None = None
     forced_tokens: Mapping[str, int] = field(default_factory=dict)
+    target: str = "cpu"
+    attention: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,17 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         cache=interface.cache,
         start_token_id=interface.start_token_id,
         forced_tokens=dict(interface.forced_tokens),
+        target=interface.target,
+        attention=interface.attention,
         files={name: (variant_dir / name).stat().st_size for name in (*present, *code)},
     )
-    _write_last(variant_dir / "release.json", asdict(card))
+    write_card(variant_dir, card)
     return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write `release.json`, at once and whole."""
+    _write_last(folder / "release.json", asdict(card))
 
 
 def _copy_runtime(variant_dir: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from trainers.protocol.catalog import Family
 
@@ -261,6 +261,19 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How many answers are torch's: labels of rows, or the likeliest tokens or tags of the first rows' tokens."""
+
+    equal: int
+    count: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.equal / self.count
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One variant as measured in onnxruntime."""
 
@@ -273,6 +286,8 @@ class Measurement:
     tokens_per_second: float | None = None
     rows: int | None = None
     """The rows that `metrics` are of; None where they are all."""
+    agreement: Agreement | None = None
+    """With torch's answers; None where answers are numbers, or torch's are not known."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +300,7 @@ class Judged:
     passed: bool
     low: float | None = None
     high: float | None = None
-    """Bounds of the drop on all rows; None where all were measured."""
+    """Bounds of the drop on all rows; where all were measured, of the drop on more rows like these (95 %)."""
     slower_than: str | None = None
     """A variant that passed before and is surely faster, so that this one was measured no further."""
 
@@ -300,6 +315,15 @@ class AllJudged:
     count: int
     """Validation rows, all of them."""
     seconds: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Session options that are now in the card of a release; none where the defaults are as fast."""
+
+    options: dict[str, Any]
+    gain: float
+    """The share of the time that they save."""
 
 
 TrialReport = Step | Evaluation | Resumed | TrialResult | Failed
@@ -324,7 +348,7 @@ class Trained:
 
 Event = (
     TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | Measurement
-    | AllJudged | Failed
+    | AllJudged | Tuned | Failed
 )  # fmt: skip
 
-TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, AllJudged, Failed)
+TERMINAL = (Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, Measurement, AllJudged, Tuned, Failed)

@@ -5,7 +5,8 @@ events whose last one is terminal.
 
     Inspect ─► PreparedData    Import ─► Loaded    Export     ─► Exported       Train ─► TrialEvent* ─► Trained
     Check   ─► Checked         Load   ─► Loaded    Measure    ─► Measurement
-    Probe   ─► Probed          Score  ─► Scored    MeasureAll ─► AllJudged      any of them ─► Failed
+    Probe   ─► Probed          Score  ─► Scored    MeasureAll ─► AllJudged      Tune  ─► Tuned
+                                                                                any of them ─► Failed
 
 A `Train` request holds one trial or several. What happens to one of them comes as a `TrialEvent` with its number:
 

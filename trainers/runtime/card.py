@@ -61,6 +61,12 @@ class Card:
     """The token that every answer of `text-to-text` begins with; it is not part of the answer."""
     forced_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of `text-to-text`: the token that is always the `first` or the `last` one of an answer."""
+    target: str = "cpu"
+    """What it was measured on: `cpu` or `cuda`."""
+    attention: str = ""
+    """How a graph that reads texts attends: `fused` into onnxruntime's operator, or `plain`; empty where unknown."""
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """Options of onnxruntime's session that were measured to be faster, on a machine with so many `cores`."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Size in bytes of every other file, to notice an incomplete copy."""
     format_version: int = FORMAT_VERSION
