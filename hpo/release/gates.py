@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hpo.config.objective import Objective
 from hpo.config.sweep_config import Promote
 from hpo.results.released import VariantVerdict
-from trainers.protocol.events import Agreement, Judged, Measurement
+from trainers.protocol.events import Judged, Measurement
+from trainers.protocol.measured import Agreement
 from trainers.protocol.requests import Prefer
 
 

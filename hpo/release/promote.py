@@ -1,4 +1,4 @@
-"""Promotion: exports the champion, measures every variant, registers the fastest that passed, and lets it challenge."""
+"""Promotion: exports the champion, measures every variant, registers the best that passed, and lets it challenge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.events import AllJudged, Exported, Measurement, Tuned
+from trainers.protocol.events import AllJudged, Exported, Measurement
+from trainers.protocol.measured import Tuned
 from trainers.protocol.requests import Export, Gate, Measure, MeasureAll, Tune
 from trainers.protocol.trial_spec import TrialSpec
 

@@ -212,7 +212,7 @@ def variants_table(
     return columns, rows
 
 
-VARIANTS_TITLE = "ONNX variants on the validation rows (diff: of logits; ms: median of one answer)"
+VARIANTS_TITLE = "ONNX variants: largest diff of logits, median ms of one answer"
 
 
 def variants_text(torch: TorchNumbers, variants: Sequence[VariantVerdict], metric: str) -> str:

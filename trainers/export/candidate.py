@@ -15,7 +15,8 @@ from trainers.export.measure import Variant
 from trainers.export.nearness import agreement_of_logits, agreement_of_rows, max_logit_diff
 from trainers.metrics.enough_rows import Drop, PairedDrop, sample_order
 from trainers.metrics.table import ROW_RESULTS, Rows
-from trainers.protocol.events import Agreement, Judged
+from trainers.protocol.events import Judged
+from trainers.protocol.measured import Agreement
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.metrics.table import Rows
-from trainers.protocol.events import Agreement
+from trainers.protocol.measured import Agreement
 
 _NUMBERS = ("regression", "text-similarity")
 """Tasks whose answers are numbers, which are never quite the same."""

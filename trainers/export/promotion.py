@@ -16,8 +16,9 @@ from trainers.export.variants import write_variants
 from trainers.model.base import Base
 from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
-from trainers.protocol.events import Agreement, AllJudged, Exported, Measurement
+from trainers.protocol.events import AllJudged, Exported, Measurement
 from trainers.protocol.files import TrialPaths
+from trainers.protocol.measured import Agreement
 from trainers.protocol.requests import Export, Measure, MeasureAll
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.runtime.card import GENERATIVE

@@ -18,7 +18,7 @@ import numpy as np
 
 from trainers.export.measure import TURNS, Variant
 from trainers.export.release import write_card
-from trainers.protocol.events import Tuned
+from trainers.protocol.measured import Tuned
 from trainers.protocol.requests import Tune
 from trainers.runtime.card import Card
 

@@ -35,6 +35,7 @@ from trainers.protocol.model_folder import named
 from trainers.protocol.requests import Intent, MethodPlan
 from trainers.protocol.settings import LORA_METHODS
 from trainers.protocol.trial_spec import Workload
+from trainers.runtime.options import providers
 from trainers.tasks.table import TASKS
 from trainers.training.optimizer import OF_BITSANDBYTES
 
@@ -283,11 +284,7 @@ def _release(intent: Intent, unreleasable: dict[str, str], able: list[str]) -> t
 
 def _target_findings(intent: Intent) -> list[Finding]:
     """A finding where the release cannot be measured on what it is made for."""
-    if intent.release == "no" or intent.target == "cpu":
-        return []
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if intent.release == "no" or intent.target == "cpu" or "CUDAExecutionProvider" in providers(intent.target):
         return []
     found = "is cuda, but the installed onnxruntime has no CUDAExecutionProvider"
     return [Finding("promote.target", found, "install onnxruntime-gpu in its place, or write target: cpu")]

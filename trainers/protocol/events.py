@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from trainers.protocol.catalog import Family
+from trainers.protocol.measured import Agreement, Tuned
 
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
 
@@ -261,19 +262,6 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How many answers are torch's: labels of rows, or the likeliest tokens or tags of the first rows' tokens."""
-
-    equal: int
-    count: int
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.equal / self.count
-
-
-@dataclass(frozen=True)
 class Measurement:
     """One variant as measured in onnxruntime."""
 
@@ -315,15 +303,6 @@ class AllJudged:
     count: int
     """Validation rows, all of them."""
     seconds: float
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """Session options that are now in the card of a release; none where the defaults are as fast."""
-
-    options: dict[str, Any]
-    gain: float
-    """The share of the time that they save."""
 
 
 TrialReport = Step | Evaluation | Resumed | TrialResult | Failed

@@ -16,7 +16,7 @@ from trainers.export.in_turns import Torch, judge_in_turns
 from trainers.export.measure import TURNS, Variant, measure
 from trainers.export.promotion import REFERENCE, REFERENCE_RESULTS, measure_all
 from trainers.metrics.enough_rows import FIRST_LOOK
-from trainers.protocol.events import Agreement
+from trainers.protocol.measured import Agreement
 from trainers.protocol.requests import Gate, MeasureAll
 
 ROWS = 160

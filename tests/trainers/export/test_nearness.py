@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainers.export.nearness import agreement_of_logits, agreement_of_rows, max_logit_diff
-from trainers.protocol.events import Agreement
+from trainers.protocol.measured import Agreement
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [1.0, -1.0]])
 

@@ -9,7 +9,7 @@ import pytest
 
 from trainers.export import tuning
 from trainers.export.tuning import alternatives, tune
-from trainers.protocol.events import Tuned
+from trainers.protocol.measured import Tuned
 from trainers.protocol.requests import Tune
 from trainers.runtime.card import Card
 from trainers.runtime.options import providers, session_options
