@@ -47,8 +47,9 @@ class VariantVerdict:
 
     @property
     def why(self) -> str:
-        """The reason, after the gates that it fails."""
-        return f"{', '.join(self.failed_gates)}: {self.reason}" if self.failed_gates else self.reason
+        """The reason, and the gates that it fails."""
+        named = "gates" if len(self.failed_gates) > 1 else "gate"
+        return f"{self.reason}; {named}: {', '.join(self.failed_gates)}" if self.failed_gates else self.reason
 
     @property
     def rows(self) -> str:
