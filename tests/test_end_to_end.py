@@ -95,7 +95,7 @@ def test_a_sweep_ends_with_champion_variants_and_release(classifier):
     assert {t["state"] for t in sweep["trials"]} <= {"complete", "pruned"}
     assert sweep["baseline"]["number"] == 0
     assert sweep["champion"]["value"] >= sweep["baseline"]["value"]
-    assert {v["variant"] for v in sweep["variants"]} == {"fp32", "int8"}
+    assert {v["variant"] for v in sweep["variants"]} == {"fp32", "int8", "int8-64", "int8-32", "int4"}
     fp32 = next(v for v in sweep["variants"] if v["variant"] == "fp32")
     assert fp32["measurement"]["max_logit_diff"] < 1e-4
     assert fp32["measurement"]["metrics"]["f1_macro"] == pytest.approx(sweep["torch"]["metrics"]["f1_macro"])
@@ -264,7 +264,7 @@ def test_a_gate_that_refuses_every_variant_exits_with_3(write_yaml, home):
     assert sweep["release"] is None
     assert sweep["state"] == "complete"
     assert_books_agree(sweep, home)
-    assert len(sweep["variants"]) == 2
+    assert len(sweep["variants"]) == 5
     assert not any(v["passed"] for v in sweep["variants"])
 
 

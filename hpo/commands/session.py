@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hpo.config.budget import Meter
+from hpo.config.objective import gate_of
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
@@ -14,7 +15,7 @@ from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
 from hpo.results.state import Change
 from hpo.results.summary import summarize
-from hpo.results.tables import leaderboard_text
+from hpo.results.tables import leaderboard_text, variants_text
 from hpo.study.revision import open_revision
 from hpo.study.store import view_study
 from hpo.study.study import STUDY_ERRORS, Study
@@ -119,6 +120,9 @@ def finish_run(sweep: SweepContext) -> None:
     summary = summarize(study, "complete", sweep.paths.champion_files())
     sweep.tracker.artifact("leaderboard.txt", leaderboard_text(summary))
     sweep.tracker.artifact("report.html", html_page(facts_of(study, summary)))
+    if summary.torch and summary.variants:
+        metric = gate_of(summary.task, summary.objective).metric
+        sweep.tracker.artifact("variants.txt", variants_text(summary.torch, summary.variants, metric))
     numbers, tags = {"trials": float(len(summary.trials))}, {}
     if champion := summary.champion:
         numbers[f"champion/{summary.objective.metric}"] = champion.value

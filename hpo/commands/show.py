@@ -12,6 +12,7 @@ from hpo.lock import is_locked
 from hpo.paths import Home
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import (
+    VARIANTS_TITLE,
     challenger_line,
     finalists_table,
     finalists_title,
@@ -84,10 +85,10 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
     if summary.variants and summary.torch:
         metric = gate_of(summary.task, summary.objective).metric
         table = variants_table(summary.torch, summary.variants, metric)
-        view.table("ONNX variants, measured on the validation rows", *table)
+        view.table(VARIANTS_TITLE, *table)
         for judged in summary.variants:
-            if not judged.passed:
-                view.say(f"{judged.variant} {judged.word}: {judged.reason}")
+            if not judged.passed or judged.is_close:
+                view.say(f"{judged.variant} {judged.word}: {judged.why}")
     if release := summary.release:
         chosen = f", trial {release.trial} as you chose" if release.trial == summary.chosen_trial else ""
         view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant}{chosen})")

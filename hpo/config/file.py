@@ -73,7 +73,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         budget=parse_budget(root),
         finalists=parse_finalists(root),
         retry_policy=parse_retry_policy(root),
-        promote=parse_promote(root, name),
+        promote=parse_promote(root, name, task),
         report_to=parse_report_to(root),
         seed=SEED.read(root),
         written=root.written,

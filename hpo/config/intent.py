@@ -21,7 +21,8 @@ def intent_of(config: SweepConfig) -> Intent:
     release: Literal["no", "if possible", "asked"] = "no"
     if config.promote is not None:
         release = "asked" if config.promote_is_given else "if possible"
-    return Intent(list(plans.values()), list(config.space.dimensions), release)
+    target = config.promote.target if config.promote else "cpu"
+    return Intent(list(plans.values()), list(config.space.dimensions), release, target)
 
 
 def _is_read(name: str, method: str) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import get_args
 
-from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Text, Whole, read_all
+from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Text, Value, Whole, read_all
 from hpo.config.sweep_config import Approve, AuthorSays, Finalists, Promote, Require, RetryPolicy
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
+from trainers.protocol.catalog import TASKS
+from trainers.protocol.requests import Prefer
+from trainers.protocol.variants import Target
 
 VIEWS = ("mlflow", "tensorboard")
 """What `report_to` may name."""
+WITHOUT_AGREEMENT = ("regression", "text-similarity")
+"""Tasks whose answers are numbers, which are never quite the same."""
 _SWITCHES = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 """What YAML 1.1 takes for true and false, and YAML 1.2 for text."""
 
@@ -53,6 +58,19 @@ PROMOTE = Group(
                "largest worsening of the metric against PyTorch, as a share of its value, that a variant may show; it "
                "is measured on as many validation rows as show that with an error of at most 1 %, else on all",
                low=0, below=1),
+        Number("min_agreement", None,
+               "smallest share of answers that are PyTorch's: labels, or the likeliest tokens (tags) of the first rows",
+               above=0, below=1),
+        Number("max_latency_ms", None, "largest median time of one answer, in milliseconds on this machine",
+               above=0),
+        Number("max_size_mb", None, "largest size of the release folder, in MB", above=0),
+        OneOf("prefer", "latency",
+              "which variant is released of those that passed: the fastest (`latency`), the smallest (`size`), or the "
+              "one whose logits are nearest to PyTorch's (`quality`)",
+              choices=get_args(Prefer)),
+        OneOf("target", "cpu",
+              "what the release is made for and measured on; `cuda` needs onnxruntime-gpu, and makes fp32 and fp16",
+              choices=get_args(Target)),
         OneOf("require", "better",
               "what a release must show to become the champion of a name that has one, both answering the same "
               "validation rows: `better` beyond noise, `not_worse` by more than `max_drop` (a share of the champion's "
@@ -104,10 +122,10 @@ def parse_retry_policy(root: Section) -> RetryPolicy:
 
 def promote_by_default(name: str) -> Promote:
     """What an empty `promote:` means."""
-    return Promote(name, **{key.name: key.default for key in PROMOTE.keys if key.name != "name"})
+    return Promote(name, **{key.name: key.default for key in PROMOTE.keys if isinstance(key, Value)})
 
 
-def parse_promote(root: Section, name: str) -> Promote | None:
+def parse_promote(root: Section, name: str, task: str) -> Promote | None:
     """Read `promote:`, by default the champion under the sweep's `name`."""
     if (section := _switched(root, "promote")) is None:
         return None
@@ -118,6 +136,11 @@ def parse_promote(root: Section, name: str) -> Promote | None:
     promote = Promote(promoted, card=said, **read_all(section, PROMOTE.keys))
     if promote.replace and "require" in section and promote.require != "always":
         section.problem(f"conflicts with require: {promote.require}", "true means require: always", "replace")
+    if promote.min_agreement is not None and task in WITHOUT_AGREEMENT:
+        section.problem(f"is given, but {task} answers with numbers", "leave it out; max_drop limits the metric",
+                        "min_agreement")  # fmt: skip
+    if task in TASKS and not TASKS[task].variants[promote.target]:
+        section.problem(f"is {promote.target}, but releases of {task} are made for cpu alone", "write cpu", "target")
     section.finish()
     return promote
 

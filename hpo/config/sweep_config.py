@@ -17,8 +17,10 @@ from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
 from trainers.protocol.events import Decision, PreparedData
+from trainers.protocol.requests import Prefer
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 from trainers.protocol.trial_spec import DataRef, Generation, ModelRef, Workload
+from trainers.protocol.variants import Target
 
 KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
 """Sections of the file that a trainer's finding may name as its place."""
@@ -85,6 +87,20 @@ class Promote:
     require: Require = "better"
     approve: Approve = "auto"
     card: AuthorSays = AuthorSays()
+    min_agreement: float | None = None
+    """Smallest share of answers that must be torch's."""
+    max_latency_ms: float | None = None
+    max_size_mb: float | None = None
+    prefer: Prefer = "latency"
+    target: Target = "cpu"
+
+    @property
+    def terms(self) -> str:
+        """What a release was asked for besides `max_drop`; empty where nothing was."""
+        limits = {name: getattr(self, name) for name in ("min_agreement", "max_latency_ms", "max_size_mb")}
+        given = [f"{name} {limit:g}" for name, limit in limits.items() if limit is not None]
+        chosen = [] if self.prefer == "latency" else [f"prefer {self.prefer}"]
+        return ", ".join([*given, *chosen, *([] if self.target == "cpu" else [f"target {self.target}"])])
 
     @property
     def requirement(self) -> Require:

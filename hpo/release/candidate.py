@@ -80,4 +80,5 @@ class Candidate:
             "metrics": {name: value for name, value in found.metrics.items() if math.isfinite(value)},
             "rows": self.chosen.rows,
             **{name: value for name, value in numbers.items() if value is not None and math.isfinite(value)},
+            **({"agreement": [found.agreement.equal, found.agreement.count]} if found.agreement else {}),
         }

@@ -4,10 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hpo.config.objective import Objective
+from hpo.config.sweep_config import Promote
 from hpo.results.released import VariantVerdict
 from trainers.protocol.events import Judged, Measurement
+from trainers.protocol.measured import Agreement
+from trainers.protocol.requests import Prefer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a variant must keep and may cost besides its metric; None for what the YAML does not limit."""
+
+    min_agreement: float | None = None
+    max_latency_ms: float | None = None
+    max_size_mb: float | None = None
+
+    @classmethod
+    def of(cls, promote: Promote) -> Limits:
+        """Those of the YAML."""
+        return cls(promote.min_agreement, promote.max_latency_ms, promote.max_size_mb)
+
+    def exceeded(self, found: Measurement) -> dict[str, str]:
+        """The gates that a variant fails, each with its number."""
+        failed = {}
+        if self.min_agreement is not None and not _agrees(found.agreement, self.min_agreement):
+            failed["min_agreement"] = f"{_agreement(found.agreement)}, at least {self.min_agreement:.2%} is allowed"
+        if self.max_latency_ms is not None and not found.latency_p50_ms <= self.max_latency_ms:
+            failed["max_latency_ms"] = f"p50 {found.latency_p50_ms:.2f} ms, allowed {self.max_latency_ms:g} ms"
+        if self.max_size_mb is not None and not found.size_mb <= self.max_size_mb:
+            failed["max_size_mb"] = f"size {found.size_mb:.1f} MB, allowed {self.max_size_mb:g} MB"
+        return failed
+
+
+NO_LIMITS = Limits()
 
 
 def apply_gate(
@@ -16,8 +48,10 @@ def apply_gate(
     failures: Mapping[str, str],
     objective: Objective,
     max_drop: float,
+    limits: Limits = NO_LIMITS,
 ) -> list[VariantVerdict]:
-    """The verdict on every variant: it passes when its metric is at most `max_drop` (a share) worse than torch's.
+    """The verdict on every variant: it passes when its metric is at most `max_drop` (a share) worse than torch's, and
+    it is within the limits.
 
     `failures` maps variants that could not be exported or run to the reason.
     """
@@ -25,8 +59,7 @@ def apply_gate(
     verdicts = []
     for m in measurements:
         drop = objective.relative_drop(m.metrics[objective.metric], reference)
-        passed = drop <= max_drop
-        verdicts.append(VariantVerdict(m.variant, m, drop, passed, _reason(objective, drop, max_drop)))
+        verdicts.append(_verdict(Judged(m, drop, passed=drop <= max_drop), _reason(objective, drop, max_drop), limits))
     return verdicts + failed(failures)
 
 
@@ -35,18 +68,66 @@ def failed(failures: Mapping[str, str]) -> list[VariantVerdict]:
     return [VariantVerdict(name, None, None, False, why) for name, why in failures.items()]
 
 
-def verdict_of(judged: Judged, count: int, objective: Objective, max_drop: float) -> VariantVerdict:
+def verdict_of(
+    judged: Judged, count: int, objective: Objective, max_drop: float, limits: Limits = NO_LIMITS,
+    prefer: Prefer = "latency",
+) -> VariantVerdict:  # fmt: skip
     """The verdict on a variant that was measured on as many of `count` rows as it needed."""
     m, reason = judged.measurement, _reason(objective, judged.drop, max_drop)
-    if m.rows is None:
-        return VariantVerdict(m.variant, m, judged.drop, judged.passed, reason)
-    rows = f"measured on {m.rows} of {count} rows"
+    on_rows = "" if m.rows is None else f"measured on {m.rows} of {count} rows"
     if judged.slower_than is not None:
-        reason = f"slower than {judged.slower_than}, which passed ({reason}; {rows})"
-    else:
-        low, high = (_change(objective, bound) for bound in (judged.low, judged.high) if bound is not None)
-        reason = f"{reason} ({min(low, high):+.2%} to {max(low, high):+.2%}; {rows})"
-    return VariantVerdict(m.variant, m, judged.drop, judged.passed, reason, count, judged.slower_than)
+        behind = "larger" if prefer == "size" else "slower"
+        reason = f"{behind} than {judged.slower_than}, which passed ({reason}{'; ' * bool(on_rows)}{on_rows})"
+        counted = None if m.rows is None else count
+        return VariantVerdict(m.variant, m, judged.drop, False, reason, counted, judged.slower_than)
+    if judged.low is None or judged.high is None:
+        return _verdict(judged, reason, limits)
+    low, high = sorted(_change(objective, bound) for bound in (judged.low, judged.high))
+    is_open = judged.low <= max_drop < judged.high
+    more = f"the {count} rows do not tell: {rows_needed(judged, count, max_drop)} would" if is_open else on_rows
+    more = on_rows or more  # on a part of the rows it is open only where size or time have ruled it out
+    reason = f"{reason} ({low:+.2%} to {high:+.2%}{'; ' * bool(more)}{more})"
+    return _verdict(judged, reason, limits, None if m.rows is None else count, is_open=is_open)
+
+
+def _verdict(
+    judged: Judged, reason: str, limits: Limits, count: int | None = None, *, is_open: bool = False
+) -> VariantVerdict:
+    """`reason` is that of the metric; `is_open` where the rows do not tell whether it is within `max_drop`."""
+    m = judged.measurement
+    exceeded = limits.exceeded(m)
+    is_ruled_out = bool(exceeded) and is_open
+    gates = [*exceeded, *([] if judged.passed or is_ruled_out else ["max_drop"])]
+    why = "; ".join([*exceeded.values(), reason])
+    return VariantVerdict(
+        m.variant, m, judged.drop, not gates, why, count, is_close=is_open and not exceeded, failed_gates=tuple(gates)
+    )
+
+
+def rows_needed(judged: Judged, count: int, max_drop: float) -> str:
+    """About how many rows would tell a drop from the allowed one: the interval shrinks with their square root."""
+    assert judged.low is not None and judged.high is not None  # noqa: S101, PT018  # the caller has both
+    distance = abs(max_drop - judged.drop)
+    width = (judged.high - judged.low) / 2
+    if distance <= width / 100:
+        return "more than 10,000 times as many"
+    needed = count * (width / distance) ** 2
+    size = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return f"about {math.ceil(round(needed / size, 6)) * size:,}"
+
+
+def _agrees(found: Agreement | None, least: float) -> bool:
+    return found is not None and found.share >= least
+
+
+def _agreement(found: Agreement | None) -> str:
+    """The share with its interval (Wilson, 95 %): a few rows say little."""
+    if found is None:
+        return "agreement with torch is not known"
+    n, share, z = found.count, found.share, 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{found.equal} of {n} answers are torch's, {share:.2%} ({middle - half:.2%} to {middle + half:.2%})"
 
 
 def _reason(objective: Objective, drop: float, max_drop: float) -> str:
@@ -59,10 +140,19 @@ def _change(objective: Objective, drop: float) -> float:
     return round(-drop if objective.direction == "maximize" else drop, 4) + 0.0  # -0.0 becomes 0.0
 
 
-def choose(verdicts: Sequence[VariantVerdict]) -> VariantVerdict | None:
-    """The fastest variant (by median latency) that passed, or None."""
+def choose(verdicts: Sequence[VariantVerdict], prefer: Prefer = "latency") -> VariantVerdict | None:
+    """Of the variants that passed the fastest (by median latency), the smallest, or the one nearest to torch's logits;
+    None where none passed."""
     passed = [v for v in verdicts if v.passed and v.measurement]
-    return min(passed, key=lambda v: v.measurement.latency_p50_ms if v.measurement else 0.0, default=None)
+    return min(passed, key=lambda v: _cost(v.measurement, prefer), default=None)
+
+
+def _cost(found: Measurement | None, prefer: Prefer) -> float:
+    """What the wanted variant has least of; infinite where it is not known."""
+    if found is None:
+        return math.inf
+    cost = {"latency": found.latency_p50_ms, "size": found.size_mb, "quality": found.max_logit_diff}[prefer]
+    return math.inf if math.isnan(cost) else cost
 
 
 def useless(objective: Objective, value: float, constant: float) -> bool:

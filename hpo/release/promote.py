@@ -1,4 +1,4 @@
-"""Promotion: exports the champion, measures every variant, registers the fastest that passed, and lets it challenge."""
+"""Promotion: exports the champion, measures every variant, registers the best that passed, and lets it challenge."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 from hpo.config.objective import Objective, gate_of
+from hpo.config.sweep_config import Promote
 from hpo.errors import RequestFailed
 from hpo.release.candidate import Candidate
 from hpo.release.challenge import refuse_useless
-from hpo.release.gates import apply_gate, choose, failed, verdict_of
+from hpo.release.gates import Limits, apply_gate, choose, failed, verdict_of
 from hpo.release.model_card import CARD_FILE
 from hpo.results.champion import Champion
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
@@ -20,7 +21,8 @@ from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.events import AllJudged, Exported, Measurement
-from trainers.protocol.requests import Export, Gate, Measure, MeasureAll
+from trainers.protocol.measured import Tuned
+from trainers.protocol.requests import Export, Gate, Measure, MeasureAll, Tune
 from trainers.protocol.trial_spec import TrialSpec
 
 
@@ -42,7 +44,7 @@ def promote(sweep: SweepContext) -> None:
     if (release := _registered_challenger(sweep, champion)) is None:
         if not _may_be_released(sweep, champion):
             return
-        release = _register_best_variant(sweep, champion, sweep.config.promote.max_drop)
+        release = _register_best_variant(sweep, champion, sweep.config.promote)
     if release is not None:
         challenge(sweep, release)
 
@@ -66,16 +68,17 @@ def _may_be_released(sweep: SweepContext, champion: Champion) -> bool:
     return True
 
 
-def _register_best_variant(sweep: SweepContext, champion: Champion, max_drop: float) -> Release | None:
-    """Export and measure the champion's variants, and register the fastest that passed; None where none did."""
+def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Promote) -> Release | None:
+    """Export and measure the champion's variants, and register the one preferred that passed; None where none did."""
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
-    verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, max_drop)
-    chosen = choose(verdicts)
+    verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, wanted)
+    chosen = choose(verdicts, wanted.prefer)
     if chosen is None:
-        numbers = "; ".join(f"{verdict.variant}: {verdict.reason}" for verdict in verdicts)
+        numbers = "; ".join(f"{verdict.variant}: {verdict.why}" for verdict in verdicts)
         sweep.study.update_state(refusal=f"no ONNX variant of trial {champion.number} passed: {numbers}")
         return None
+    _tune(sweep, folder / chosen.variant)
     from hpo.release.registry import register  # late, for MLflow
 
     fetch, trained = sweep.executor.fetch, sweep.champion_paths(champion)
@@ -138,17 +141,19 @@ def _is_of(sweep: SweepContext, champion: Champion, release: Release) -> bool:
     """Whether a release is of this training, under this name and gate."""
     wanted = sweep.config.promote
     assert wanted is not None  # noqa: S101  # the caller promotes
-    return (release.run_id, release.name, release.max_drop) == (champion.run_id, wanted.name, wanted.max_drop)
+    asked = (champion.run_id, wanted.name, wanted.max_drop, wanted.terms)
+    return (release.run_id, release.name, release.max_drop, release.terms) == asked
 
 
 def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
     """Merge the champion's adapter in fp32 and write the task's ONNX variants, in a child of the trial host."""
+    assert sweep.config.promote is not None  # noqa: S101  # the caller promotes
+    target = sweep.config.promote.target
     if folder.exists():
         shutil.rmtree(folder)
-    exported = run_alone(
-        sweep.executor,
-        Export(champion_spec(sweep, champion), sweep.inspection, list(TASKS[sweep.config.task].variants), str(folder)),
-    )
+    variants = list(TASKS[sweep.config.task].variants[target])
+    request = Export(champion_spec(sweep, champion), sweep.inspection, variants, str(folder), target)
+    exported = run_alone(sweep.executor, request)
     assert isinstance(exported, Exported)  # noqa: S101  # the protocol's answer to Export
     return exported
 
@@ -160,36 +165,42 @@ def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
     return sweep.specs.spec(champion.number, champion.params, paths, seed=seed)
 
 
-def measure_variants(sweep: SweepContext, exported: Exported, folder: Path, max_drop: float) -> list[VariantVerdict]:
-    """Measure the variants, nothing else under way, and apply the gate."""
-    gate = gate_of(sweep.config.task, sweep.config.objective)
+def measure_variants(sweep: SweepContext, exported: Exported, folder: Path, wanted: Promote) -> list[VariantVerdict]:
+    """Measure the variants, nothing else under way, and apply the gates."""
+    objective = gate_of(sweep.config.task, sweep.config.objective)
     try:
-        verdicts = _in_turns(sweep, exported, folder, gate, max_drop) if exported.variants else []
+        verdicts = _in_turns(sweep, exported, folder, objective, wanted) if exported.variants else []
     except RequestFailed as error:
         sweep.view.say(f"measuring in turns failed ({error}): measuring each variant alone")
-        verdicts = _each_alone(sweep, exported, folder, gate, max_drop)
+        verdicts = _each_alone(sweep, exported, folder, objective, wanted)
     verdicts += failed(exported.failures)
     sweep.study.update_state(torch=TorchNumbers(exported.metrics, exported.latency_p50_ms), variants=verdicts)
     return verdicts
 
 
 def _in_turns(
-    sweep: SweepContext, exported: Exported, folder: Path, gate: Objective, max_drop: float
+    sweep: SweepContext, exported: Exported, folder: Path, objective: Objective, wanted: Promote
 ) -> list[VariantVerdict]:
     """All variants in one process, each on as many rows as its verdict needs."""
     sweep.view.say(f"measuring {', '.join(exported.variants)} in onnxruntime, in turns")
-    wanted = Gate(gate.metric, gate.direction, max_drop)
-    request = MeasureAll(exported.variants, str(folder), _rows(sweep), cores(), wanted)
+    gate = Gate(
+        objective.metric, objective.direction, wanted.max_drop, wanted.min_agreement, wanted.max_latency_ms,
+        wanted.max_size_mb, wanted.prefer,
+    )  # fmt: skip
+    request = MeasureAll(exported.variants, str(folder), _rows(sweep), cores(), gate)
     found = run_alone(sweep.executor, request)
     assert isinstance(found, AllJudged)  # noqa: S101  # the protocol's answer to MeasureAll
-    verdicts = [verdict_of(judged, found.count, gate, max_drop) for judged in found.judged]
+    limits = Limits.of(wanted)
+    verdicts = [
+        verdict_of(judged, found.count, objective, wanted.max_drop, limits, wanted.prefer) for judged in found.judged
+    ]
     for verdict in verdicts:
         sweep.view.say(f"{verdict.variant}: {verdict.word} on {verdict.rows} rows")
     return verdicts + failed({name: f"could not be measured: {why}" for name, why in found.failures.items()})
 
 
 def _each_alone(
-    sweep: SweepContext, exported: Exported, folder: Path, gate: Objective, max_drop: float
+    sweep: SweepContext, exported: Exported, folder: Path, objective: Objective, wanted: Promote
 ) -> list[VariantVerdict]:
     """Each variant in a process of its own, on all rows: one that crashes or needs too much memory harms no other."""
     measurements, failures = [], {}
@@ -198,7 +209,7 @@ def _each_alone(
             measurements.append(_alone(sweep, folder, variant))
         except RequestFailed as error:
             failures[variant] = f"could not be measured: {error}"  # such a variant is not released
-    return apply_gate(exported.metrics, measurements, failures, gate, max_drop)
+    return apply_gate(exported.metrics, measurements, failures, objective, wanted.max_drop, Limits.of(wanted))
 
 
 def _alone(sweep: SweepContext, folder: Path, variant: str) -> Measurement:
@@ -207,6 +218,21 @@ def _alone(sweep: SweepContext, folder: Path, variant: str) -> Measurement:
     measured = run_alone(sweep.executor, Measure(variant, str(folder), _rows(sweep), cores()))
     assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
     return measured
+
+
+def _tune(sweep: SweepContext, folder: Path) -> None:
+    """Keep session options that are faster on this machine in the release's card; without any it is released too."""
+    try:
+        found = run_alone(sweep.executor, Tune(str(folder), _rows(sweep), cores()))
+    except RequestFailed as error:
+        sweep.view.say(f"session options could not be tried ({error}): the defaults stay")
+        return
+    assert isinstance(found, Tuned)  # noqa: S101  # the protocol's answer to Tune
+    if found.options:
+        named = ", ".join(f"{name} {value}" for name, value in found.options.items())
+        sweep.view.say(f"session options for {cores()} cores: {named}, {found.gain:.0%} faster than the defaults")
+    else:
+        sweep.view.say(f"session options: the defaults stay, none is surely faster with {cores()} cores")
 
 
 def _rows(sweep: SweepContext) -> str:

@@ -31,14 +31,25 @@ class VariantVerdict:
     count: int | None = None
     """Validation rows, where not all of them were measured; the measurement has the number of those that were."""
     slower_than: str | None = None
-    """The variant that passed before and is surely faster, where that made a verdict unnecessary."""
+    """The variant that passed before and is surely preferred, where that made a verdict unnecessary."""
+    is_close: bool = False
+    """Whether all rows together do not tell on which side of `max_drop` it is; its own number decided then."""
+    failed_gates: tuple[str, ...] = ()
+    """Keys of `promote:` that it does not keep."""
 
     @property
     def word(self) -> str:
         """The verdict in a word or two."""
         if self.measurement is None:
             return "failed"
-        return "passed" if self.passed else "not needed" if self.slower_than else "refused"
+        word = "passed" if self.passed else "not needed" if self.slower_than else "refused"
+        return f"{word}, close" if self.is_close else word
+
+    @property
+    def why(self) -> str:
+        """The reason, and the gates that it fails."""
+        named = "gates" if len(self.failed_gates) > 1 else "gate"
+        return f"{self.reason}; {named}: {', '.join(self.failed_gates)}" if self.failed_gates else self.reason
 
     @property
     def rows(self) -> str:
@@ -77,6 +88,8 @@ class Release:
     """An example of an input, as text."""
     max_drop: float | None = None
     """The gate that its variant passed: another one means that it is judged anew."""
+    terms: str = ""
+    """What else it was asked for, as `Promote.terms`; the same holds."""
     decision: Decision = "champion"
     """As the sweep ended. A person may have moved the alias since: the registry knows."""
     why: str = ""

@@ -194,7 +194,7 @@ def variants_table(
     torch: TorchNumbers, variants: Sequence[VariantVerdict], metric: str
 ) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: torch first, then every ONNX variant with its verdict. `metric` is the gate's."""
-    columns = ["variant", metric, "change", "logit diff", "MB", "p50 ms", "p95 ms", "tokens/s", "verdict"]
+    columns = ["variant", metric, "change", "diff", "MB", "ms", "tokens/s", "rows", "verdict"]
     reference = torch.metrics[metric]
     rows = [["torch", f"{reference:.4f}", "", "", "", f"{torch.latency_p50_ms:.1f}", "", "", "reference"]]
     for judged in variants:
@@ -202,17 +202,34 @@ def variants_table(
         if m is None:
             rows.append([judged.variant, *[""] * 7, "failed"])
             continue
-        found = m.metrics[metric]
         change = _change(judged, metric, reference)
         speed = "" if m.tokens_per_second is None else f"{m.tokens_per_second:.0f}"
         rows.append([
-            judged.variant, f"{found:.4f}", f"{round(change, 4) + 0.0:+.2%}", f"{m.max_logit_diff:.0e}",
-            f"{m.size_mb:.0f}", f"{m.latency_p50_ms:.1f}", f"{m.latency_p95_ms:.1f}", speed,
-            judged.word if judged.count is None else f"{judged.word} on {judged.rows} rows",
+            judged.variant, f"{m.metrics[metric]:.4f}", f"{round(change, 4) + 0.0:+.2%}", f"{m.max_logit_diff:.0e}",
+            f"{m.size_mb:.0f}", f"{m.latency_p50_ms:.1f}", speed, judged.rows.replace(" of ", "/"), judged.word,
         ])  # fmt: skip
-    if not any(row[7] for row in rows):
-        columns, rows = columns[:7] + columns[8:], [row[:7] + row[8:] for row in rows]
+    if not any(row[6] for row in rows):
+        columns, rows = columns[:6] + columns[7:], [row[:6] + row[7:] for row in rows]
     return columns, rows
+
+
+VARIANTS_TITLE = "ONNX variants: largest diff of logits, median ms of one answer"
+
+
+def variants_text(torch: TorchNumbers, variants: Sequence[VariantVerdict], metric: str) -> str:
+    """The table as aligned plain text with the reason of every verdict, for a file."""
+    reasons = [f"{judged.variant} {judged.word}: {judged.why}{_details(judged)}" for judged in variants]
+    return "\n".join([VARIANTS_TITLE, "", *_aligned(*variants_table(torch, variants, metric)), "", *reasons, ""])
+
+
+def _details(judged: VariantVerdict) -> str:
+    """What the table leaves out."""
+    m = judged.measurement
+    if m is None:
+        return ""
+    same = m.agreement
+    agrees = f"; {same.equal} of {same.count} answers are torch's" if same else ""
+    return f"{agrees}; p95 {m.latency_p95_ms:.1f} ms"
 
 
 def _change(judged: VariantVerdict, metric: str, reference: float) -> float:
@@ -272,10 +289,13 @@ def _servers(version: ListedVersion) -> str:
 
 def leaderboard_text(summary: SweepSummary) -> str:
     """The leaderboard as aligned plain text, for a file."""
-    columns, rows = leaderboard(summary)
+    sentences = [gain(summary), *saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]
+    return "\n".join([*sentences, "", *_aligned(*leaderboard(summary)), ""])
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of plain text."""
     widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
-    lines = [
+    return [
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *rows]
     ]
-    sentences = [gain(summary), *saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]
-    return "\n".join([*sentences, "", *lines, ""])

@@ -8,6 +8,7 @@ python -m tests.bench schedules   when to evaluate, to stop early, and what to k
 python -m tests.bench first-step  from `hpo sweep` to the first optimizer step of the demo (two minutes)
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
+python -m tests.bench release     released variants against torch: latencies, F1, tokens a second (ten minutes)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
@@ -65,6 +66,12 @@ def _serve_rows(given: argparse.Namespace) -> list[Row]:
     return serve.rows(given.judge, given.writer, rival if all(rival) else None)
 
 
+def _release_rows() -> list[Row]:
+    from tests.bench import release
+
+    return release.rows()
+
+
 def _layout_rows(count: int) -> list[Row]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
     from tests.bench import layout
@@ -85,6 +92,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
     "promotion": lambda _: promotion.rows(),
+    "release": lambda _: _release_rows(),
     "no-signal": lambda given: _no_signal_rows(given.sweeps),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),

@@ -24,6 +24,8 @@ Logits = npt.NDArray[np.float64]
 
 _TEXTS_PER_BATCH = 256
 _DECODED_TOKENS = 48
+_TUNED_TOKENS = 8
+"""Written after each prompt while session options are tried."""
 
 
 class Answers(Protocol):
@@ -33,12 +35,16 @@ class Answers(Protocol):
         """One answer as in serving; what latency is the time of."""
         ...
 
+    def work(self, number: int) -> object:
+        """What serving spends its time on: for a model that writes, a prompt of the data and a few tokens after it."""
+        return self.call(number)
+
     def results(self, numbers: Sequence[int]) -> Rows:
         """Per-row results of these rows, [numbers, columns], as the tasks' `score` gives them."""
         ...
 
-    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
-        """The largest difference from torch's logits of the first rows. Raises `ValueError` for another shape."""
+    def first_logits(self, expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Logits of as many first rows (or of their tokens) as torch's `expected` has; of cosines, these."""
         ...
 
     def tokens_per_second(self) -> float | None:
@@ -61,7 +67,7 @@ def answers_of(release: Release, rows: Sequence[Any]) -> Answers:
     raise ValueError(f"a release of {release.card.task} is not measured by its rows")
 
 
-class _Verdicts:
+class _Verdicts(Answers):
     def __init__(self, release: Classifier, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
         self._texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
@@ -77,12 +83,9 @@ class _Verdicts:
             parts.append(_ROW_RESULTS[self._release.card.task](logits, [self._rows[n] for n in some]))
         return np.concatenate(parts)
 
-    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+    def first_logits(self, expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # One text at a time, as in serving.
-        ours = np.concatenate([self._release.row_logits([text]) for text in self._texts[: len(expected)]])
-        # Values of a regression have a unit: divide by the largest one.
-        unit = 1.0 if self._release.card.labels else max(1.0, float(np.abs(expected).max()))
-        return _max_difference(ours, expected) / unit
+        return np.concatenate([self._release.row_logits([text]) for text in self._texts[: len(expected)]])
 
     def tokens_per_second(self) -> None:
         return None
@@ -112,7 +115,7 @@ _ROW_RESULTS: Mapping[str, Callable[[Logits, Sequence[Any]], Rows]] = {
 """Per-row results as the tasks' `score` gives them, from logits [rows, labels]."""
 
 
-class _Cosines:
+class _Cosines(Answers):
     def __init__(self, release: Embedder, rows: Sequence[Any]) -> None:
         self._release = release
         self._pairs = [(row["text"], row["text_pair"]) for row in rows]
@@ -129,16 +132,14 @@ class _Cosines:
             parts.append(np.stack([np.array([self._true[n] for n in some], dtype=np.float64), cosines], axis=1))
         return np.concatenate(parts)
 
-    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
-        """Of the cosines, which are all that a row has."""
-        ours = [self._release.cosines([pair]) for pair in self._pairs[: len(expected)]]
-        return _max_difference(np.stack(ours), expected)
+    def first_logits(self, expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.stack([self._release.cosines([pair]) for pair in self._pairs[: len(expected)]])
 
     def tokens_per_second(self) -> None:
         return None
 
 
-class _Tags:
+class _Tags(Answers):
     def __init__(self, release: Tagger, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
         self._index = {label: number for number, label in enumerate(release.card.labels)}
@@ -158,13 +159,13 @@ class _Tags:
         of_row, true, predicted = words[:, :3].astype(np.int64).T
         return entity_counts(of_row, true, predicted, words[:, 3], self._release.card.labels, len(numbers))
 
-    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+    def first_logits(self, expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
         ours: list[npt.NDArray[Any]] = []
         for row in self._rows:
             if sum(map(len, ours)) >= len(expected):
                 break
             ours.append(self._release.word_logits(*_words(row))[0])
-        return _max_difference(np.concatenate(ours)[: len(expected)], expected)
+        return np.concatenate(ours)[: len(expected)]
 
     def tokens_per_second(self) -> None:
         return None
@@ -174,13 +175,17 @@ def _words(row: Any) -> tuple[str, list[Place]]:
     return row["text"], [(start, end) for start, end in row["places"]]
 
 
-class _Writing:
+class _Writing(Answers):
     def __init__(self, release: Writer, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
         self._prompt = _typical_prompt(release, rows[0])
 
     def call(self, number: int) -> object:
         return next(self._release.generate(self._prompt, 1), None)
+
+    def work(self, number: int) -> object:
+        prompt = _typical_prompt(self._release, self._rows[number % len(self._rows)])
+        return list(self._release.greedy_tokens(prompt, min(_TUNED_TOKENS, self._release.card.max_length // 2)))
 
     def results(self, numbers: Sequence[int]) -> Rows:
         rows = [self._rows[number] for number in numbers]
@@ -189,22 +194,23 @@ class _Writing:
             [[s.nll, s.tokens, s.hits, row["target_bytes"]] for s, row in zip(scores, rows, strict=True)], dtype=float
         )
 
-    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
-        return max(
-            _max_difference(self._release.token_logits(ids), want) for ids, want in _aligned(self._rows, expected)
-        )
+    def first_logits(self, expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.concatenate([self._release.token_logits(ids) for ids in _first_tokens(self._rows, len(expected))])
 
     def tokens_per_second(self) -> float:
         return _tokens_per_second(self._release, self._prompt)
 
 
-class _Rewriting:
+class _Rewriting(Answers):
     def __init__(self, release: Rewriter, rows: Sequence[Any]) -> None:
         self._release, self._rows = release, rows
 
     def call(self, number: int) -> object:
         row = self._rows[number % len(self._rows)]
         return list(self._release.target_logits(row["input"], self._release.target_ids(row["output"])))
+
+    def work(self, number: int) -> object:
+        return list(self._release.greedy_tokens(self._rows[number % len(self._rows)]["input"], _TUNED_TOKENS))
 
     def results(self, numbers: Sequence[int]) -> Rows:
         return np.array([self._result(self._rows[number]) for number in numbers], dtype=float)
@@ -215,22 +221,16 @@ class _Rewriting:
         target_bytes = len(self._release.tokenizer.decode(ids).encode())
         return [said.nll, said.tokens, said.hits, target_bytes]
 
-    def max_logit_diff(self, expected: npt.NDArray[Any]) -> float:
+    def first_logits(self, expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
         ours: list[npt.NDArray[Any]] = []
         for row in self._rows:
             if sum(map(len, ours)) >= len(expected):
                 break
             ours += self._release.target_logits(row["input"], self._release.target_ids(row["output"]))
-        return _max_difference(np.concatenate(ours)[: len(expected)], expected)
+        return np.concatenate(ours)[: len(expected)]
 
     def tokens_per_second(self) -> float:
         return _speed(self._release.greedy_tokens(self._rows[0]["input"], _DECODED_TOKENS))
-
-
-def _max_difference(ours: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    if ours.shape != expected.shape:  # numpy would broadcast some shapes
-        raise ValueError(f"logits have shape {ours.shape}; the reference has shape {expected.shape}")
-    return float(np.abs(ours - expected).max())
 
 
 def _typical_prompt(release: Writer, row: Any) -> list[int]:
@@ -252,12 +252,11 @@ def _speed(tokens: Iterator[int]) -> float:
     return count / (time.perf_counter() - began) if count else float("nan")
 
 
-def _aligned(rows: Sequence[Any], expected: npt.NDArray[Any]) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
-    """Pair the first rows with their part of the reference; the last one may be cut."""
-    start = 0
+def _first_tokens(rows: Sequence[Any], count: int) -> Iterator[list[int]]:
+    """The first rows, which have so many tokens together; the last one may be cut."""
     for row in rows:
-        if start >= len(expected):
+        if count <= 0:
             return
-        ids = row["input_ids"][: len(expected) - start]
-        yield ids, expected[start : start + len(ids)]
-        start += len(ids)
+        ids = row["input_ids"][:count]
+        yield ids
+        count -= len(ids)

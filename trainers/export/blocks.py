@@ -64,9 +64,9 @@ def quantize(fp32_dir: Path, out_dir: Path, variant: BlockVariant, graphs: Seque
         four = {node.name for node in products} - set(eight)
         with quiet():
             if four:
-                model = _quantized(model, 4, leave=eight)
-            model = _quantized(model, 8, leave=[])
-            _quantize_embedding(model)
+                model = in_blocks(model, 4, leave=eight)
+            model = in_blocks(model, 8)
+            quantize_embedding(model)
         save(model, out_dir / name)
 
 
@@ -107,16 +107,18 @@ def _layer_of(node: onnx.NodeProto) -> int | None:
     return int(found[1]) if found else None
 
 
-def _quantized(model: onnx.ModelProto, bits: int, leave: list[str]) -> onnx.ModelProto:
+def in_blocks(
+    model: onnx.ModelProto, bits: int, *, leave: Sequence[str] = (), block: int = _BLOCK, is_symmetric: bool = True
+) -> onnx.ModelProto:
     """Quantize all products that are still in fp32, except `leave` (the quantizer's `nodes_to_include` adds to the
     operator types, so it selects nothing)."""
     quantizer = MatMulNBitsQuantizer(
         model,
         bits=bits,
-        block_size=_BLOCK,
-        is_symmetric=True,
+        block_size=block,
+        is_symmetric=is_symmetric,
         accuracy_level=4,
-        nodes_to_exclude=leave,
+        nodes_to_exclude=list(leave),
         quant_format=QuantFormat.QOperator,
         op_types_to_quantize=("MatMul",),
     )
@@ -124,7 +126,7 @@ def _quantized(model: onnx.ModelProto, bits: int, leave: list[str]) -> onnx.Mode
     return quantizer.model.model
 
 
-def _quantize_embedding(model: onnx.ModelProto) -> None:
+def quantize_embedding(model: onnx.ModelProto) -> None:
     """Look tokens up in 8-bit weights: the head's where the two are tied, else the embedding's own."""
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}

@@ -134,7 +134,7 @@ def _write_graph(base: Base, tokenizer: Any, adapters: Sequence[Beside], own: An
     given: dict[str, Any] = {ROWS: torch.tensor([2, 0]), COLUMNS: torch.ones(2, 1, _RANK), "lora": lora}
     given |= {"full": full} if full else {}
     every = {ROWS: {0: DYNAMIC}, COLUMNS: {0: DYNAMIC, 2: DYNAMIC}, "lora": _axes(lora), "full": _axes(full)}
-    model.set_attn_implementation(attention_for(model, "fp32"))
+    model.set_attn_implementation(attention_for(model))
     if base.workload.task in GENERATIVE:
         inner: Any = WithCache(model)
         inputs = inner.sample()

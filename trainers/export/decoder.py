@@ -61,8 +61,8 @@ def export_decoder(model: Any, tokenizer: Any, out_dir: Path, tried: Sequence[Ro
 
 def quantize_decoder(fp32_dir: Path, out_dir: Path, variant: str, route: Route) -> None:
     """Write `variant` of a graph in `fp32_dir` that `route` made. Raises `ExportError`."""
-    if variant not in route.variants:
-        raise ExportError(f"the route {route.name!r} makes {', '.join(route.variants)}")
+    if variant not in route.made["cpu"]:
+        raise ExportError(f"the route {route.name!r} makes {', '.join(route.made['cpu'])}")
     if not (fp32_dir / GRAPH).is_file():
         raise ExportError("there is no fp32 graph to make it from")
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -1,30 +1,15 @@
-"""Exports models that read a whole text (BERT and similar: classifiers, embeddings) to ONNX, in fp32 and dynamic int8.
+"""Exports models that read a whole text (BERT and similar: classifiers, embeddings) to ONNX, in fp32.
 
-It uses `transformers.exporters`: onnxruntime's fused operators and quantizer accept its graphs, while a plain
-`torch.onnx.export` file fails in the quantizer. The two variants are traced differently because of these measurements
-(MiniLM, 2 labels, 2 threads, p50 in ms at batch x length):
+It uses `transformers.exporters`, whose graphs have onnxruntime's own operators: one Attention for each layer where the
+model is traced with eager attention. Measured (MiniLM, 2 labels, 2 threads, p50 in ms at batch x length):
 
     variant  attention  MB    max logit diff  1x16  1x32  1x128  8x64  32x128
     torch    sdpa                             8.2   13.8  23.3   99.8  648
     fp32     sdpa       91.2  4.6e-7          2.7   4.0   11.5   43.8  870
     fp32     eager      91.1  3.7e-7          2.2   3.5   10.4   38.9  341     <- chosen
-    int8     eager      31.0  4.2e-2          1.1   1.9   6.3    23.4  212
-    int8     sdpa       23.3  3.7e-2          0.9   1.7   6.1    21.6  205     <- chosen
 
-With eager attention the graph has one Attention operator per layer, but the quantizer then does not quantize its packed
-weights. Two kinds of models are exceptions: fp32 uses sdpa for those with GPT-2's transposed layers, whose eager graph
-onnxruntime does not load, and int8 uses eager for those without sdpa attention (Gemma 2). Scales per channel halve the
-error of scales per tensor at the same speed.
-
-On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow: `runtime/load.py` sets it. Measured on
-such a CPU (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), with 7-bit weights, which never overflow, for
-comparison:
-
-    variant              1x16  1x32  1x128  8x64  32x16
-    fp32                 8.8   14.2  47.7   178   179
-    int8, overflowing    5.5   9.5   34.5   128   122
-    int8, option set     5.9   10.6  39.5   145   142   <- chosen: full accuracy, and costs a CPU with VNNI nothing
-    int8, 7-bit weights  5.4   9.2   34.9   126   124
+`onnxruntime.transformers.optimizer` finds no attention in either graph. Models with GPT-2's transposed layers use sdpa,
+because onnxruntime does not load their eager graph. Smaller variants are made of this graph: see `reading.py`.
 """
 
 from __future__ import annotations
@@ -33,20 +18,17 @@ import inspect
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
 from trainers.export.parity import check_texts, random_rows
 from trainers.export.release import GRAPH, ExportError
 from trainers.export.tracing import first_line, trace
 from trainers.model.source import positions_of
 from trainers.tasks.text_similarity import embeddings
-
-EncoderVariant = Literal["fp32", "int8"]
 
 
 class Embedding(torch.nn.Module):
@@ -62,45 +44,39 @@ class Embedding(torch.nn.Module):
         return {"embedding": embeddings(self.model, input_ids, attention_mask)}
 
 
-def export_encoder(model: Any, tokenizer: Any, out_dir: Path, variant: EncoderVariant) -> None:
+def export_encoder(model: Any, tokenizer: Any, out_dir: Path) -> None:
     """Write a classifier as `out_dir/model.onnx` (and `.data`).
 
     The inputs are int64 [batch, tokens], the output `logits` is float32 [batch, labels] or [batch, tokens, tags]; batch
     and tokens are dynamic. `model` is a transformers classifier of texts or tokens in float32 on the CPU, and is not
     changed. `token_type_ids` is an input where both the model and the tokenizer use it. Raises `ExportError`.
     """
-    _export(model, model, sample_inputs(model, tokenizer), out_dir, variant)
+    _export(model, model, sample_inputs(model, tokenizer), out_dir)
 
 
-def export_embedding(model: Any, out_dir: Path, variant: EncoderVariant) -> None:
+def export_embedding(model: Any, out_dir: Path) -> None:
     """Write an encoder of texts as `export_encoder` does; the output `embedding` is float32 [batch, size], of length 1.
 
     The mean over tokens and the norm are those of `text-similarity`, and part of the graph. Raises `ExportError`.
     """
-    _export(model, Embedding(model), sample_tokens(model), out_dir, variant)
+    _export(model, Embedding(model), sample_tokens(model), out_dir)
 
 
-def _export(
-    model: Any, module: torch.nn.Module, inputs: dict[str, torch.Tensor], out_dir: Path, variant: EncoderVariant
-) -> None:
-    if variant not in ("fp32", "int8"):
-        raise ExportError(f"unknown variant {variant!r} of an encoder; expected fp32 or int8")
-    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if variant == "int8" else None
+def _export(model: Any, module: torch.nn.Module, inputs: dict[str, torch.Tensor], out_dir: Path) -> None:
     attention, was_training = model.config._attn_implementation, model.training
     model.eval()
     module.eval()
     try:
-        model.set_attn_implementation(attention_for(model, variant))
-        trace(module, inputs, None, out_dir / GRAPH, quantizer)
-        if variant == "fp32":
-            pad = model.config.pad_token_id or 0
-            check_texts(out_dir, partial(_output, module, inputs.keys()), rows_for(model), pad)
+        model.set_attn_implementation(attention_for(model))
+        trace(module, inputs, None, out_dir / GRAPH)
+        pad = model.config.pad_token_id or 0
+        check_texts(out_dir, partial(_output, module, inputs.keys()), rows_for(model), pad)
     except ExportError as error:
         for file in out_dir.iterdir():
             file.unlink()
-        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {error}") from error
+        raise ExportError(f"{type(model).__name__} could not be exported as fp32: {error}") from error
     except Exception as error:  # the tracer raises whatever the model's own code raises
-        raise ExportError(f"{type(model).__name__} could not be exported as {variant}: {first_line(error)}") from error
+        raise ExportError(f"{type(model).__name__} could not be exported as fp32: {first_line(error)}") from error
     finally:
         model.set_attn_implementation(attention)
         model.train(was_training)
@@ -127,12 +103,10 @@ def _output(
     return values
 
 
-def attention_for(model: Any, variant: EncoderVariant) -> str:
+def attention_for(model: Any) -> str:
     """The attention implementation that a graph is traced with."""
-    if not model._supports_sdpa:
-        return "eager"
     has_transposed_layers = any(type(module).__name__ == "Conv1D" for module in model.modules())
-    return "eager" if variant == "fp32" and not has_transposed_layers else "sdpa"
+    return "sdpa" if has_transposed_layers and model._supports_sdpa else "eager"
 
 
 def sample_inputs(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:

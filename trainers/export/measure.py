@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from trainers.export.answers import Answers, answers_of
+from trainers.export.nearness import agreement_of_logits, max_logit_diff
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Measurement
 from trainers.runtime.card import CLASSIFYING, Card
-from trainers.runtime.release import Release
+from trainers.runtime.load import load
 
 TURNS = 10
 """Of each variant while latency is measured; the others stand still meanwhile."""
@@ -44,8 +45,9 @@ def measure(
 
     Returns `size_mb`, `load_seconds`, the task's metrics, and for one text `latency_p50_ms` and `latency_p95_ms`; for a
     generative model the latency is that of the first row's prefill, and there is `tokens_per_second`. With a reference
-    there is `max_logit_diff`; for regression it is divided by the largest value where that is above 1. Raises
-    `ReleaseError` for a folder that cannot be loaded, and `ValueError` for a release that cannot answer.
+    there is `max_logit_diff`; for regression it is divided by the largest value where that is above 1. There are
+    `equal_answers` of `compared_answers` too, unless answers are numbers. Raises `ReleaseError` for a folder that
+    cannot be loaded, and `ValueError` for a release that cannot answer.
     """
     variant = Variant.load(folder, rows, threads, labels)
     measure_speed([variant], latency_calls)
@@ -53,7 +55,11 @@ def measure(
     if (speed := variant.answers.tokens_per_second()) is not None:
         numbers["tokens_per_second"] = speed
     if reference is not None:
-        numbers["max_logit_diff"] = variant.answers.max_logit_diff(np.load(reference, allow_pickle=False))
+        expected = np.load(reference, allow_pickle=False)
+        ours = variant.answers.first_logits(expected)
+        numbers["max_logit_diff"] = max_logit_diff(ours, expected, variant.card.task)
+        if same := agreement_of_logits(ours, expected, variant.card.task):
+            numbers |= {"equal_answers": same.equal, "compared_answers": same.count}
     results = variant.answers.results(range(variant.rows))
     if rows_file is not None:
         from trainers.training.evaluation import save_rows  # late: it imports torch, which measuring does without
@@ -75,10 +81,16 @@ class Variant:
     """Of the timed calls, turn by turn."""
 
     @classmethod
-    def load(cls, folder: Path, rows: Path, threads: int | None, labels: Sequence[str] | None = None) -> Variant:
-        """Raises `ReleaseError` for a folder that cannot be loaded, and `ValueError` for one that cannot answer."""
+    def load(
+        cls, folder: Path, rows: Path, threads: int | None, labels: Sequence[str] | None = None,
+        tuned: Mapping[str, Any] | None = None,
+    ) -> Variant:  # fmt: skip
+        """`tuned` are session options in place of the card's.
+
+        Raises `ReleaseError` for a folder that cannot be loaded, and `ValueError` for one that cannot answer.
+        """
         began = time.perf_counter()
-        release = Release.load(folder, threads)
+        release = load(folder, threads, tuned)
         seconds = time.perf_counter() - began
         release.predict([release.card.example], max_new_tokens=1)
         with rows.open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028 and similar
@@ -108,10 +120,10 @@ class Variant:
         pairs = zip(self.milliseconds, other.milliseconds, strict=True)
         return len(self.milliseconds) >= TURNS and all(np.median(mine) > np.median(its) for mine, its in pairs)
 
-    def measurement(self, metrics: dict[str, float], max_logit_diff: float, speed: float | None) -> Measurement:
-        """What was measured, as an event; `speed` in tokens a second."""
+    def measurement(self, metrics: dict[str, float], difference: float, speed: float | None) -> Measurement:
+        """What was measured, as an event; `difference` is the largest of logits, `speed` in tokens a second."""
         p50, p95 = self.latency().values()
-        return Measurement(self.card.variant, metrics, max_logit_diff, self.size_mb, p50, p95, speed)
+        return Measurement(self.card.variant, metrics, difference, self.size_mb, p50, p95, speed)
 
 
 def measure_speed(variants: Sequence[Variant], calls: int = LATENCY_CALLS) -> None:

@@ -18,6 +18,7 @@ from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.events import AllJudged, Exported, Measurement
 from trainers.protocol.files import TrialPaths
+from trainers.protocol.measured import Agreement
 from trainers.protocol.requests import Export, Measure, MeasureAll
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.runtime.card import GENERATIVE
@@ -121,7 +122,9 @@ def measure_variant(request: Measure) -> Measurement:
     numbers = measure(
         folder, Path(request.rows), reference, threads=request.threads, labels=request.labels, rows_file=rows_file
     )
-    own = ("size_mb", "load_seconds", "latency_p50_ms", "latency_p95_ms", "max_logit_diff", "tokens_per_second")
+    own = ("size_mb", "load_seconds", "latency_p50_ms", "latency_p95_ms", "max_logit_diff", "tokens_per_second",
+           "equal_answers", "compared_answers")  # fmt: skip
+    compared = int(numbers.get("compared_answers", 0))
     return Measurement(
         variant=request.variant,
         metrics={name: value for name, value in numbers.items() if name not in own},
@@ -130,4 +133,5 @@ def measure_variant(request: Measure) -> Measurement:
         latency_p50_ms=numbers["latency_p50_ms"],
         latency_p95_ms=numbers["latency_p95_ms"],
         tokens_per_second=numbers.get("tokens_per_second"),
+        agreement=Agreement(int(numbers["equal_answers"]), compared) if compared else None,
     )

@@ -46,6 +46,8 @@ class ModelInterface:
     start_token_id: int | None = None
     forced_tokens: Mapping[str, int] = field(default_factory=dict)
     adapters: Sequence[str] = ()
+    target: str = "cpu"
+    attention: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,17 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         start_token_id=interface.start_token_id,
         forced_tokens=dict(interface.forced_tokens),
         adapters=tuple(interface.adapters),
+        target=interface.target,
+        attention=interface.attention,
         files={name: (variant_dir / name).stat().st_size for name in (*present, *code)},
     )
-    write_last(variant_dir / "release.json", asdict(card))
+    write_card(variant_dir, card)
     return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write `release.json`, at once and whole."""
+    write_last(folder / "release.json", asdict(card))
 
 
 def _copy_runtime(variant_dir: Path) -> list[str]:

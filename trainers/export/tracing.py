@@ -21,7 +21,6 @@ def trace(
     inputs: Mapping[str, Any],
     axes: Mapping[str, Any] | None,
     path: Path,
-    quantizer: Any = None,
 ) -> None:
     """Write `module` as the graph at `path`, with its weights in a file beside it.
 
@@ -29,7 +28,7 @@ def trace(
     several inputs or outputs, with dots in their names. `axes` are the dynamic ones of each input; None for all of
     them. Raises whatever the module's own code raises while it is traced.
     """
-    config = OnnxConfig(dynamic=True, dynamic_shapes=axes, ort_fusions="cpu", quantizer=quantizer)
+    config = OnnxConfig(dynamic=True, dynamic_shapes=axes, ort_fusions="cpu")
     with quiet():
         program = OnnxExporter().export(module, dict(inputs), config).program
         # Paths of this machine's source files are useless to the users of the graph.

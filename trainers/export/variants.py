@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainers.export.release import ExportError, ModelInterface, ModelParts, write_release
+import onnx
+
+from trainers.export.attention import attention_of
+from trainers.export.release import GRAPH, ExportError, ModelInterface, ModelParts, write_release
 from trainers.model.base import Base
 from trainers.model.source import positions_of
 from trainers.prepare.release_routes import Route, routes, why_unreleasable
 from trainers.protocol.requests import Export
 from trainers.protocol.trial_spec import Workload
-from trainers.runtime.card import CLASSIFYING, REWRITING, SIMILARITY
+from trainers.runtime.card import CLASSIFYING, GENERATIVE, REWRITING, SIMILARITY
 from trainers.tasks.instruct import answer_template
 from trainers.tasks.next_token import has_learned_prompt
 
@@ -33,7 +36,11 @@ def write_variants(base: Base, tokenizer: Any, request: Export, out_dir: Path) -
     for variant in sorted(request.variants, key=lambda name: name != "fp32"):  # the others are made from it
         try:
             route = _write_graph(base.model, tokenizer, out_dir, variant, route, tried)
-            made = replace(interface, route=route.name, cache="appended" if route.appends_cache else "in place")
+            graph = onnx.load(out_dir / variant / GRAPH, load_external_data=False).graph
+            made = replace(
+                interface, route=route.name, cache="appended" if route.appends_cache else "in place",
+                target=request.target, attention="" if route.tasks == GENERATIVE else attention_of(graph),
+            )  # fmt: skip
             write_release(out_dir / variant, variant, made, parts)
             done.append(variant)
         except ExportError as error:
@@ -47,15 +54,20 @@ def _write_graph(
     """Write one variant's graph; the route that was taken. Raises `ExportError`."""
     from trainers.export.decoder import export_decoder, quantize_decoder
     from trainers.export.encoder import export_embedding, export_encoder
+    from trainers.export.reading import quantize_reading
     from trainers.export.rewriter import export_rewriter, quantize_rewriter
 
     folder, fp32_dir, route = out_dir / variant, out_dir / "fp32", taken or tried[0]
-    if route.name == "traced encoder":
-        export_encoder(model, tokenizer, folder, variant)  # type: ignore[arg-type]  # checked by it
-    elif route.name == "traced embedding":
-        export_embedding(model, folder, variant)  # type: ignore[arg-type]  # checked by it
-    elif variant not in ("fp32", *route.variants):
-        raise ExportError(f"the route {route.name!r} makes {', '.join(route.variants)}")
+    made = {name for names in route.made.values() for name in names}
+    if variant not in made:
+        raise ExportError(f"the route {route.name!r} makes {', '.join(sorted(made))}")
+    if route.name in ("traced encoder", "traced embedding"):
+        if variant != "fp32":
+            quantize_reading(fp32_dir, folder, variant)
+        elif route.name == "traced encoder":
+            export_encoder(model, tokenizer, folder)
+        else:
+            export_embedding(model, folder)
     elif route.name == "traced encoder-decoder":
         if variant == "fp32":
             export_rewriter(model, folder)

@@ -35,6 +35,7 @@ from trainers.protocol.requests import (
     Request,
     Score,
     Train,
+    Tune,
     Verdict,
 )
 from trainers.protocol.trial_spec import TrialSpec, Workload, only_device
@@ -115,6 +116,10 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         from trainers.export.promotion import measure_all
 
         yield measure_all(request)
+    elif isinstance(request, Tune):
+        from trainers.export.tuning import tune
+
+        yield tune(request)
     else:
         from trainers.export.promotion import measure_variant
 

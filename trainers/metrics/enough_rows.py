@@ -36,6 +36,8 @@ FIRST_LOOK = 32
 """Rows; every later look has twice the rows of the one before, the last one all."""
 UNSEEN = 10
 """What a row of a kind not seen yet may cost, in times of what rows may cost on average: the allowed drop."""
+_SPREAD_ROWS = 1000
+"""Rows that show how much rows differ: each takes the metric of all rows."""
 
 Effects = npt.NDArray[np.float64]
 
@@ -96,6 +98,17 @@ class PairedDrop:
         mean = float(effects.mean())
         margin = self._margin(effects) + abs(self._together(rows, results) - mean) * count / len(rows)
         return Drop(mean, mean - margin, mean + margin)
+
+    def on_more_rows(self, results: Rows) -> Drop:
+        """The drop from results of all rows, [rows, columns] in their order, with bounds (95 %) of what it would be on
+        many more rows like these."""
+        drop, count = self._drop(results), len(self.reference)
+        if count < 2:
+            return Drop(drop, drop, drop)
+        some = sample_order(count)[:_SPREAD_ROWS]
+        spread = float(np.std([self._effect(row, results[row]) for row in some], ddof=1))
+        margin = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
+        return Drop(drop, drop - margin, drop + margin) if math.isfinite(margin) else Drop(drop, drop, drop)
 
     def _margin(self, effects: Effects) -> float:
         measured, count = len(effects), len(self.reference)

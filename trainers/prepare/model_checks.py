@@ -35,6 +35,7 @@ from trainers.protocol.model_folder import named
 from trainers.protocol.requests import Intent, MethodPlan
 from trainers.protocol.settings import LORA_METHODS
 from trainers.protocol.trial_spec import Workload
+from trainers.runtime.options import providers
 from trainers.tasks.table import TASKS
 from trainers.training.optimizer import OF_BITSANDBYTES
 
@@ -75,7 +76,7 @@ def look_at_model(
     reasons = {method: why_unreleasable(workload.task, architecture, method) for method in methods}
     unreleasable = {method: why for method, why in reasons.items() if why}
     refusal, notes = _release(intent, unreleasable, sorted(set(methods) - set(unreleasable)))
-    findings += refusal
+    findings += [*refusal, *_target_findings(intent)]
     looked_at = dataclasses.replace(
         base,
         max_length=max_length,
@@ -279,3 +280,11 @@ def _release(intent: Intent, unreleasable: dict[str, str], able: list[str]) -> t
     if intent.release == "asked":
         return [Finding("promote", reasons, "write promote: false, or choose another model or method")], []
     return [], [f"there will be no release; the champion stays an adapter: {reasons}"]
+
+
+def _target_findings(intent: Intent) -> list[Finding]:
+    """A finding where the release cannot be measured on what it is made for."""
+    if intent.release == "no" or intent.target == "cpu" or "CUDAExecutionProvider" in providers(intent.target):
+        return []
+    found = "is cuda, but the installed onnxruntime has no CUDAExecutionProvider"
+    return [Finding("promote.target", found, "install onnxruntime-gpu in its place, or write target: cpu")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.protocol import variants
 from trainers.protocol.catalog import METHODS
 from trainers.runtime.card import CLASSIFYING, GENERATIVE, REWRITING, SIMILARITY
 
@@ -28,7 +29,8 @@ class Route:
 
     name: str
     tasks: tuple[str, ...]
-    variants: tuple[str, ...]
+    made: variants.Variants
+    """The variants that it makes."""
     architectures: frozenset[str] | None = None
     """Classes of models, as `config.json` names them; None for any that the task can train."""
     unmerged: tuple[str, ...] = ()
@@ -46,11 +48,11 @@ class Route:
 
 
 ROUTES = (
-    Route("builder", GENERATIVE, ("fp32", "int8", "int4"), _BUILT),
-    Route("traced decoder", GENERATIVE, ("fp32", "int8", "int4"), _TRACED, ("adapter", "prompt", "prefix"), True),
-    Route("traced encoder", CLASSIFYING, ("fp32", "int8"), None, ("adapter",)),
-    Route("traced embedding", (SIMILARITY,), ("fp32", "int8"), None, ("adapter",)),
-    Route("traced encoder-decoder", (REWRITING,), ("fp32", "int8"), _REWRITING, ("adapter",), True),
+    Route("builder", GENERATIVE, variants.WRITING, _BUILT),
+    Route("traced decoder", GENERATIVE, variants.WRITING, _TRACED, ("adapter", "prompt", "prefix"), True),
+    Route("traced encoder", CLASSIFYING, variants.READING, None, ("adapter",)),
+    Route("traced embedding", (SIMILARITY,), variants.READING, None, ("adapter",)),
+    Route("traced encoder-decoder", (REWRITING,), variants.REWRITING, _REWRITING, ("adapter",), True),
 )
 """All routes, in the order in which they are tried: the first whose graph has torch's numbers is used."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.protocol.settings import BUDGETS, FIELDS, Field, Setting
+from trainers.protocol.variants import READING, REWRITING, WRITING, Variants
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
@@ -189,8 +190,8 @@ class Task:
     """Whether its models can be judged by what they write."""
     base_is_scored: bool = False
     """Whether the untouched base model already has this task's metric (a new head has none)."""
-    variants: tuple[str, ...] = ()
-    """ONNX variants made at promotion, of which a model's route may make fewer."""
+    variants: Variants = field(default_factory=dict)
+    """ONNX variants made at promotion."""
     makes_blocks: bool = False
     """Whether texts go one after the other into blocks of `max_length`, so that none is cut."""
 
@@ -210,7 +211,7 @@ TASKS: Mapping[str, Task] = {
             optional_columns=("text_pair",),
             metrics=("f1_macro", "accuracy", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "mcc",
                      "roc_auc", "loss"),
-            variants=("fp32", "int8"),
+            variants=READING,
         ),
         Task(
             "multi-label-classification",
@@ -220,7 +221,7 @@ TASKS: Mapping[str, Task] = {
             optional_columns=("text_pair",),
             metrics=("f1_macro", "f1_micro", "f1_weighted", "accuracy", "precision_macro", "recall_macro", "roc_auc",
                      "loss"),
-            variants=("fp32", "int8"),
+            variants=READING,
         ),
         Task(
             "regression",
@@ -229,7 +230,7 @@ TASKS: Mapping[str, Task] = {
             losses=("default",),
             optional_columns=("text_pair",),
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
-            variants=("fp32", "int8"),
+            variants=READING,
         ),
         Task(
             "text-similarity",
@@ -240,7 +241,7 @@ TASKS: Mapping[str, Task] = {
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
             unsearchable=("max_length",),
             base_is_scored=True,
-            variants=("fp32", "int8"),
+            variants=READING,
         ),
         Task(
             "token-classification",
@@ -248,7 +249,7 @@ TASKS: Mapping[str, Task] = {
             columns={"words": "words", "tags": "tags", "text": "text", "entities": "entities"},
             families=("encoder", "decoder"),
             metrics=("entity_f1", "entity_precision", "entity_recall", "token_accuracy", "f1_macro", "loss"),
-            variants=("fp32", "int8"),
+            variants=READING,
         ),
         Task(
             "causal-lm",
@@ -260,7 +261,7 @@ TASKS: Mapping[str, Task] = {
             defaults=_NEXT_TOKEN_DEFAULTS,
             packs=True,
             base_is_scored=True,
-            variants=("fp32", "int8", "int4"),
+            variants=WRITING,
             makes_blocks=True,
         ),
         Task(
@@ -275,7 +276,7 @@ TASKS: Mapping[str, Task] = {
             generates=True,
             packs=True,
             base_is_scored=True,
-            variants=("fp32", "int8", "int4"),
+            variants=WRITING,
         ),
         Task(
             "chat",
@@ -288,7 +289,7 @@ TASKS: Mapping[str, Task] = {
             generates=True,
             packs=True,
             base_is_scored=True,
-            variants=("fp32", "int8", "int4"),
+            variants=WRITING,
         ),
         Task(
             "text-to-text",
@@ -300,7 +301,7 @@ TASKS: Mapping[str, Task] = {
             defaults=_NEXT_TOKEN_DEFAULTS,
             generates=True,
             base_is_scored=True,
-            variants=("fp32", "int8"),
+            variants=REWRITING,
         ),
     )
 }  # fmt: skip

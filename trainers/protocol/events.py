@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.protocol.catalog import Family
+from trainers.protocol.measured import Agreement, Tuned
 from trainers.protocol.served_facts import ServedFacts
 
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
@@ -310,6 +311,8 @@ class Measurement:
     tokens_per_second: float | None = None
     rows: int | None = None
     """The rows that `metrics` are of; None where they are all."""
+    agreement: Agreement | None = None
+    """With torch's answers; None where answers are numbers, or torch's are not known."""
 
 
 @dataclass(frozen=True)
@@ -322,7 +325,7 @@ class Judged:
     passed: bool
     low: float | None = None
     high: float | None = None
-    """Bounds of the drop on all rows; None where all were measured."""
+    """Bounds of the drop on all rows; where all were measured, of the drop on more rows like these (95 %)."""
     slower_than: str | None = None
     """A variant that passed before and is surely faster, so that this one was measured no further."""
 
@@ -361,9 +364,10 @@ class Trained:
 
 Event = (
     TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | BundleExported | Measurement
-    | AllJudged | Failed
+    | AllJudged | Tuned | Failed
 )  # fmt: skip
 
 TERMINAL = (
-    Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, BundleExported, Measurement, AllJudged, Failed,
+    Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, BundleExported, Measurement, AllJudged, Tuned,
+    Failed,
 )  # fmt: skip

@@ -10,7 +10,10 @@ from trainers.protocol.catalog import Direction
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import TrialSpec, Workload
+from trainers.protocol.variants import Target
 
+Prefer = Literal["latency", "size", "quality"]
+"""Which variant is released of those that passed: the fastest, the smallest, or the one nearest to torch's logits."""
 Verdict = Literal["go", "stop", "finish", "pause"]
 """Train on; end, as a trial that was pruned; end, as one whose minutes are over; write a checkpoint and end."""
 STOPPED_BY: Mapping[Verdict | None, Literal["pruner", "trial_minutes"]] = {"stop": "pruner", "finish": "trial_minutes"}
@@ -35,6 +38,7 @@ class Intent:
     """Names of the dimensions, for messages."""
     release: Literal["no", "if possible", "asked"] = "no"
     """`asked`: the YAML says `promote:`, so a champion that can never be released is an error."""
+    target: Target = "cpu"
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Export:
     inspection: PreparedData
     variants: list[str]
     dir: str
+    target: Target = "cpu"
 
 
 @dataclass(frozen=True)
@@ -162,12 +167,24 @@ class Measure:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a variant must keep of torch's numbers."""
+    """What a variant must keep of torch's numbers, what it may cost, and which of those that pass is wanted."""
 
     metric: str
     direction: Direction
     max_drop: float
     """Largest worsening of the metric, as a share of torch's."""
+    min_agreement: float | None = None
+    """Smallest share of answers that are torch's."""
+    max_latency_ms: float | None = None
+    """Largest median time of one answer."""
+    max_size_mb: float | None = None
+    """Largest size of the release folder."""
+    prefer: Prefer = "latency"
+
+    def costs_too_much(self, size_mb: float, latency_p50_ms: float) -> bool:
+        """Whether size or time alone rule a variant out: no row need be measured then."""
+        too_large = self.max_size_mb is not None and not size_mb <= self.max_size_mb
+        return too_large or (self.max_latency_ms is not None and not latency_p50_ms <= self.max_latency_ms)
 
 
 @dataclass(frozen=True)
@@ -182,4 +199,17 @@ class MeasureAll:
     gate: Gate
 
 
-Request = Import | Inspect | Check | Load | Score | Probe | Train | Export | ExportBundle | Measure | MeasureAll
+@dataclass(frozen=True)
+class Tune:
+    """Try session options of a release in onnxruntime, and write those that are surely faster into its card."""
+
+    dir: str
+    """The release folder."""
+    rows: str
+    threads: int
+    """As in `Measure`."""
+
+
+Request = (
+    Import | Inspect | Check | Load | Score | Probe | Train | Export | ExportBundle | Measure | MeasureAll | Tune
+)  # fmt: skip

@@ -65,6 +65,12 @@ class Card:
     """Of a bundle: names of its adapters, which are folders below `adapters/` with a card each; else empty."""
     adapter_hash: str = ""
     """Of an adapter: SHA-256 of its weights. What is remembered of answers is remembered by it, not by a name."""
+    target: str = "cpu"
+    """What it was measured on: `cpu` or `cuda`."""
+    attention: str = ""
+    """How a graph that reads texts attends: `fused` into onnxruntime's operator, or `plain`; empty where unknown."""
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """Options of onnxruntime's session that were measured to be faster, on a machine with so many `cores`."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Size in bytes of every other file, to notice an incomplete copy."""
     format_version: int = FORMAT_VERSION

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from .bundle import Bundle
 from .card import CLASSIFYING, CUTTING, REWRITING, SIMILARITY, Card, ReleaseError
 from .classify import Classifier
-from .cores import usable_cores
 from .embed import Embedder
+from .options import providers, session_options
 from .release import Release
 from .rewrite import Rewriter
 from .tag import Tagger
@@ -23,24 +25,16 @@ def kind_of(task: str) -> type[Release]:
     return special.get(task, Classifier if task in CLASSIFYING else Writer)
 
 
-def load(folder: Path, threads: int | None = None) -> Release:
-    """See `Release.load`."""
+def load(folder: Path, threads: int | None = None, tuned: Mapping[str, Any] | None = None) -> Release:
+    """See `Release.load`; `tuned` are session options in place of the card's."""
     import onnxruntime as ort
 
     card = Card.read(folder)
-    options = ort.SessionOptions()
-    # Always a number: by default onnxruntime counts the machine's cores, not the container's.
-    options.intra_op_num_threads = threads or usable_cores()
-    # With threads that wait in a busy loop, answers took twice as long when another process used the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
-    # release then gave different answers on different machines. On such CPUs this selects kernels that do not.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    options.log_severity_level = 4  # errors are raised as exceptions: do not print them too
+    options = session_options(threads, card.session if tuned is None else tuned)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         names = ("model.onnx", "encoder.onnx")[: 2 if card.task == REWRITING else 1]
-        sessions = [ort.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"]) for name in names]
+        sessions = [ort.InferenceSession(folder / name, options, providers=providers(card.target)) for name in names]
     except Exception as error:  # both libraries raise direct subclasses of Exception
         raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
     tokenizer.no_padding()

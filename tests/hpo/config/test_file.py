@@ -365,6 +365,9 @@ def test_an_empty_mapping_misses_its_three_keys(refused):
         ('name: ""', "name: got ''; expected text"),
         ("promote: {name: ../x}", "promote.name: got '../x'; expected letters, digits, '.', '_' and '-'"),
         ("promote: {max_drop: 1}", "promote.max_drop: got 1; expected a share from 0 to 1"),
+        ("promote: {min_agreement: 1.5}", "promote.min_agreement: got 1.5; expected a number between 0 and 1"),
+        ("promote: {max_size_mb: 0}", "promote.max_size_mb: got 0; expected a number above 0"),
+        ("promote: {prefer: speed}", "promote.prefer: got 'speed'; known: latency, size, quality"),
         ("pruner: {min_peers: 0}", "pruner.min_peers: got 0; expected a whole number from 1"),
         ("pruner: {min_fraction: 1}", "pruner.min_fraction: got 1; expected a number between 0 and 1"),
         ("search_strategy: {num_trials: 2.5}", "search_strategy.num_trials: got 2.5; expected a whole number from 1"),
@@ -967,6 +970,16 @@ def test_resolved_goes_through_json_unchanged(tmp_path, changes):
     assert from_json(Budget, stored["budget"]) == make_config(tmp_path, **changes).budget
 
 
+def test_what_a_task_s_answers_or_releases_cannot_be_is_refused(refused):
+    given = SMALLEST.replace("text-classification", "regression") + "promote: {min_agreement: 0.9}\n"
+    assert refused(given) == [
+        "sweep.yaml:4: promote.min_agreement: is given, but regression answers with numbers; leave it out; max_drop "
+        "limits the metric"
+    ]
+    [problem] = refused(SMALLEST.replace("text-classification", "chat") + "promote: {target: cuda}\n")
+    assert problem == "sweep.yaml:4: promote.target: is cuda, but releases of chat are made for cpu alone; write cpu"
+
+
 def test_resolved_has_every_default_filled_in(tmp_path):
     resolved = make_config(tmp_path).resolved()
     assert resolved["search_strategy"] == {"type": "auto", "num_trials": 20, "enqueue": [], "warm_start": []}
@@ -979,7 +992,9 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     assert (resolved["constraints"], resolved["finalists"]) == ({}, None)
     assert resolved["trials"] == {"retries": 2, "stall_minutes": 30.0}
     promote = {"name": "sweep", "max_drop": 0.01, "replace": False, "allow_useless": False, "require": "better",
-               "approve": "auto", "card": {"intended_use": None, "licence": None}}  # fmt: skip
+               "approve": "auto", "card": {"intended_use": None, "licence": None}, "min_agreement": None,
+               "max_latency_ms": None, "max_size_mb": None,
+               "prefer": "latency", "target": "cpu"}  # fmt: skip
     assert resolved["promote"] == promote
 
 

@@ -30,6 +30,7 @@ from tests.trainers.families import rows, trained
 from trainers.export.decoder import export_decoder, quantize_decoder
 from trainers.export.encoder import export_encoder
 from trainers.export.promotion import export, measure_variant
+from trainers.export.reading import quantize_reading
 from trainers.export.release import ModelInterface, ModelParts, write_release
 from trainers.model.load import load_base
 from trainers.prepare.inspect import inspect
@@ -195,7 +196,10 @@ def encoder_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         folder = home / f"{kind}-{variant}"
         if not folder.exists():
             model, tokenizer = tiny_encoder(kind), wordpiece_tokenizer()
-            export_encoder(model, tokenizer, folder, variant)
+            if variant == "fp32":
+                export_encoder(model, tokenizer, folder)
+            else:
+                quantize_reading(get(kind), folder, variant)
             release(model, tokenizer, folder, variant=variant)
         return folder
 

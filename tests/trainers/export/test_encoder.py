@@ -10,6 +10,7 @@ import torch
 from tests.trainers.export.conftest import CORPUS, MAX_LENGTH, release, tiny_encoder, wordpiece_tokenizer
 from trainers.export import encoder
 from trainers.export.encoder import export_encoder
+from trainers.export.reading import quantize_reading
 from trainers.export.release import ExportError
 from trainers.runtime.release import Release
 
@@ -76,7 +77,7 @@ def in_32_bits(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 def test_the_model_and_the_terminal_stay_as_they_were(tmp_path, capfd):
     model = tiny_encoder("bert").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    export_encoder(model, wordpiece_tokenizer(), tmp_path / "out", "fp32")
+    export_encoder(model, wordpiece_tokenizer(), tmp_path / "out")
     assert capfd.readouterr() == ("", "")
     assert model.training
     assert model.config._attn_implementation == "sdpa"
@@ -100,15 +101,42 @@ def test_a_graph_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
     with pytest.raises(
         ExportError, match=r"as fp32: its graph differs from torch by 0\.\d+ in a row of 1 tokens; at most"
     ):
-        export_encoder(model, wordpiece_tokenizer(), tmp_path, "fp32")
+        export_encoder(model, wordpiece_tokenizer(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported_is_named(tmp_path):
     model, tokenizer = tiny_encoder("bert"), wordpiece_tokenizer()
-    with pytest.raises(ExportError, match="'int3'"):
-        export_encoder(model, tokenizer, tmp_path, "int3")
+    with pytest.raises(ExportError, match="no fp32 graph"):
+        quantize_reading(tmp_path / "fp32", tmp_path, "int8")
     model.bert.encoder = torch.nn.Identity()
     with pytest.raises(ExportError, match="BertForSequenceClassification could not be exported as fp32: "):
-        export_encoder(model, tokenizer, tmp_path, "fp32")
+        export_encoder(model, tokenizer, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_blocks_are_near(kind, encoder_release):
+    expected = torch_logits(kind, TEXTS)
+    differences = {}
+    for variant in ("int8-64", "int8-32", "int4"):
+        folder = encoder_release(kind, variant)
+        differences[variant] = np.abs(Release.load(folder, threads=1).row_logits(TEXTS) - expected).max()
+    assert differences["int8-32"] < 0.1 * np.abs(expected).max()
+    assert differences["int8-64"] < 0.1 * np.abs(expected).max()
+    assert differences["int4"] < np.abs(expected).max()
+
+
+def test_neighbours_do_not_change_answers_of_blocks(encoder_release):
+    release = Release.load(encoder_release("bert", "int8-32"), threads=1)
+    assert release.tokens_per_batch > 0
+    alone = np.concatenate([release.row_logits([text]) for text in TEXTS])
+    np.testing.assert_allclose(release.row_logits(TEXTS), alone, atol=1e-5)
+
+
+def test_attention_is_one_operator_in_small_variants_too(encoder_release):
+    for variant in ("int8", "int8-32"):
+        nodes = onnx.load(encoder_release("bert", variant) / "model.onnx", load_external_data=False).graph.node
+        kinds = [node.op_type for node in nodes]
+        assert kinds.count("MultiHeadAttention") == 2
+        assert "MatMul" not in kinds, "every weight is quantized"

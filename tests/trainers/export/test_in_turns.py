@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from tests.trainers.export.conftest import CORPUS, chat_tokenizer, tiny_decoder
-from trainers.export import in_turns
+from trainers.export import candidate, in_turns
 from trainers.export.in_turns import Torch, judge_in_turns
 from trainers.export.measure import TURNS, Variant, measure
 from trainers.export.promotion import REFERENCE, REFERENCE_RESULTS, measure_all
+from trainers.metrics.enough_rows import FIRST_LOOK
+from trainers.protocol.measured import Agreement
 from trainers.protocol.requests import Gate, MeasureAll
 
 ROWS = 160
@@ -100,6 +102,29 @@ def test_a_slower_one_is_left_once_a_faster_one_has_passed(judge, chat_release, 
     assert int8.slower_than == "fp32"
     assert not int8.passed
     assert int8.measurement.rows == fp32.measurement.rows
+
+
+def test_where_size_counts_a_slower_one_is_measured_to_its_end(judge, chat_release, monkeypatch):
+    monkeypatch.setattr(in_turns, "measure_speed", as_if_slow("int8"))
+    gate = Gate("perplexity", "minimize", 1e-4, prefer="size")
+    _, int8 = judge({"fp32": chat_release(), "int8": chat_release("int8")}, gate).judged
+    assert int8.slower_than is None
+    assert int8.measurement.rows is None
+
+
+def test_one_that_costs_too_much_is_looked_at_once(judge, chat_release):
+    [fp32] = judge({"fp32": chat_release()}, Gate("perplexity", "minimize", 0.02, max_size_mb=1e-3)).judged
+    assert fp32.measurement.rows == FIRST_LOOK
+
+
+def test_answers_that_differ_let_no_other_one_wait(judge, chat_release, monkeypatch):
+    """What fails `min_agreement` cannot be released, so a slower one is still measured."""
+    monkeypatch.setattr(in_turns, "measure_speed", as_if_slow("int8"))
+    monkeypatch.setattr(candidate, "agreement_of_logits", lambda *_: Agreement(1, 2))
+    gate = Gate("perplexity", "minimize", 1e-4, min_agreement=0.9)
+    fp32, int8 = judge({"fp32": chat_release(), "int8": chat_release("int8")}, gate).judged
+    assert fp32.measurement.agreement == Agreement(1, 2)
+    assert int8.slower_than is None
 
 
 def as_if_slow(name):

@@ -134,3 +134,21 @@ def test_looks_grow_and_end_with_all_rows():
     assert looks(40) == [40]
     assert looks(1) == [1]
     assert sorted(sample_order(50)) == list(range(50))
+
+
+def test_bounds_on_more_rows_hold_the_drop_and_narrow_with_rows():
+    torchs, its = answering(np.random.default_rng(0), 2, 12, 6)
+    gate = Gate("accuracy", "maximize", 0.01)
+    few = PairedDrop("text-classification", ["a", "b"], gate, torchs[:100]).on_more_rows(its[:100])
+    found = PairedDrop("text-classification", ["a", "b"], gate, torchs).on_more_rows(its)
+    assert found.low < found.value < found.high
+    assert found.value == pytest.approx(6 / 320, rel=0.1)  # of the right ones
+    # Eighteen rows changed: a standard error of sqrt(18) rows, as a share of those that are right.
+    assert found.high - found.value == pytest.approx(1.96 * math.sqrt(18) / 320, rel=0.1)
+    assert few.high - few.low > found.high - found.low
+
+
+def test_equal_answers_have_no_width_on_more_rows():
+    torchs, _ = answering(np.random.default_rng(0), 2, 0, 0)
+    found = PairedDrop("text-classification", ["a", "b"], ACCURACY, torchs).on_more_rows(torchs)
+    assert found.low == found.value == found.high == 0.0

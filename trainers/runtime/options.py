@@ -1,0 +1,46 @@
+"""onnxruntime's session options: the defaults that were measured to be safe, and a release's own where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .cores import usable_cores
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+def session_options(threads: int | None, tuned: Mapping[str, Any]) -> ort.SessionOptions:
+    """Options for `threads` cores, by default all that this process may use.
+
+    `tuned` are a card's; they are used only where the cores are as many as when they were measured.
+    """
+    import onnxruntime as ort
+
+    cores = threads or usable_cores()
+    chosen = tuned if tuned.get("cores") == cores else {}
+    options = ort.SessionOptions()
+    # Always a number: by default onnxruntime counts the machine's cores, not the container's.
+    options.intra_op_num_threads = int(chosen.get("threads", cores))
+    options.graph_optimization_level = {
+        "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    }[chosen.get("level", "all")]
+    options.enable_cpu_mem_arena = bool(chosen.get("arena", True))
+    # With threads that wait in a busy loop, answers took twice as long when another process used the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(chosen.get("spinning", False))))
+    # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
+    # release then gave different answers on different machines. On such CPUs this selects kernels that do not.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.log_severity_level = 4  # errors are raised as exceptions: do not print them too
+    return options
+
+
+def providers(target: str) -> list[str]:
+    """onnxruntime's execution providers for a card's target; a machine without a GPU runs what it can on the CPU."""
+    import onnxruntime as ort
+
+    wanted = ["CUDAExecutionProvider"] if target == "cuda" else []
+    return [*(name for name in wanted if name in ort.get_available_providers()), "CPUExecutionProvider"]
