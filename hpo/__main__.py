@@ -1,5 +1,5 @@
 """`python -m hpo` is `hpo`."""
 
-from hpo.cli import main
+from hpo.cli.main import main
 
 main()

@@ -16,7 +16,7 @@ import optuna
 import pytest
 
 import hpo.commands.sweep
-from hpo.cli import main
+from hpo.cli.main import main
 from hpo.paths import Home
 from hpo.tracking import mlflow_tracker as tracking
 from tests.hpo.builders import write_sweep

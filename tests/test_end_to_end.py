@@ -273,7 +273,7 @@ REFUSING = """
 import functools, sys
 from hpo.commands import sweep
 sweep.run_sweep = functools.partial(sweep.run_sweep, worker="damaging")
-from hpo.cli import main
+from hpo.cli.main import main
 sys.argv = ["hpo", "--home", sys.argv[2], "sweep", sys.argv[1]]
 main()
 """

@@ -72,7 +72,7 @@ def test_a_wing_s_init_is_empty_or_one_sentence(room):
 
 def test_help_imports_nothing_heavy():
     loaded = python(
-        "import sys; from hpo.cli import cli\n"
+        "import sys; from hpo.cli.main import cli\n"
         "try: cli(['--help'], standalone_mode=False)\n"
         "finally: print('\\nLOADED', *sorted({m.split('.')[0] for m in sys.modules}))"
     ).split("LOADED")[1]
@@ -178,7 +178,7 @@ def test_documented_defaults_are_the_catalogs():
 
 
 def test_every_command_and_option_is_in_the_readme():
-    from hpo.cli import cli
+    from hpo.cli.main import cli
 
     readme = (ROOT / "README.md").read_text()
     for name, command in cli.commands.items():
@@ -190,7 +190,7 @@ def test_every_command_and_option_is_in_the_readme():
 
 def test_every_command_in_the_readme_exists():
     """Lines of code blocks that start with `hpo` or `make` name real commands, targets, options and files."""
-    from hpo.cli import cli
+    from hpo.cli.main import cli
 
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     text = (ROOT / "README.md").read_text()

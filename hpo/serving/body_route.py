@@ -21,6 +21,7 @@ class BodyRoute(APIRoute):
     """A route whose function takes `(request, body)`; any other is FastAPI's own."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function that answers a request."""
         answer = self.endpoint
         if [*inspect.signature(answer).parameters] != ["request", "body"]:
             return super().get_route_handler()

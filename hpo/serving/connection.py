@@ -18,15 +18,18 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """A client is there: its first head is expected."""
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
         self._have_head()
         self.pipeline.clear()  # nobody reads the answers to requests that were sent ahead
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came; a head that is too long ends the connection."""
         super().data_received(data)
         if self._deadline is not None:
             self._head_bytes += len(data)
@@ -34,10 +37,12 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
+        """The next request begins."""
         super().on_message_begin()
         self._expect_head()
 
     def on_headers_complete(self) -> None:
+        """Its head is whole."""
         self._have_head()
         super().on_headers_complete()
 

@@ -404,7 +404,7 @@ class Ended:
 
 def run_main(capsys, monkeypatch, home: Path, *arguments: str) -> Ended:
     """The command in this process: its output, and how it ended."""
-    from hpo.cli import main
+    from hpo.cli.main import main
 
     monkeypatch.setattr(sys, "argv", ["hpo", "--home", str(home), *arguments])
     code = 0

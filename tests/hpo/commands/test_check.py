@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hpo.cli import cli
+from hpo.cli.main import cli
 from hpo.commands.check import check_sweep
 from hpo.errors import ConfigError
 from hpo.paths import Home

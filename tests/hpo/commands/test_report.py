@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hpo.cli import cli
+from hpo.cli.main import cli
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.errors import HpoError, UsageError

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hpo.cli import cli
+from hpo.cli.main import cli
 from hpo.commands import serve
 from hpo.config.serve_config import LogSpec
 from hpo.errors import ConfigError, UsageError

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.cli import cli
+from hpo.cli.main import cli
 from hpo.errors import ConfigError, UsageError
 from tests.conftest import reviews, write_jsonl
 from tests.trainers.data.test_sources import write

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hpo.cli import cli
+from hpo.cli.main import cli
 from tests.conftest import reviews, write_jsonl
 from trainers.data.formats.base import DataProblem
 from trainers.prepare.check import check

@@ -1,0 +1,195 @@
+"""Commands about sweeps: from a first YAML to a report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpo.cli.group import FILE, PATH, as_json_option, cli, json_line, print_json, print_text
+
+
+def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
+    """What a person at the terminal answers."""
+    return str(click.prompt(what, default=default, type=click.Choice(choices) if choices else None))
+
+
+@cli.command()
+@click.argument("file", type=FILE)
+@click.option("--task", help="What the model learns to do, e.g. text-classification.")
+@click.option("--model", help="Hub id, folder or fetch:NAME.")
+@click.option("--data", help="Training rows: a file, folder, pattern, hub id or fetch:NAME.")
+@click.option("--column", "columns", metavar="KEY=NAME", multiple=True, help="A column's name, e.g. label=stars.")
+def init(file: Path, task: str | None, model: str | None, data: str | None, columns: tuple[str, ...]) -> None:
+    """Write a commented YAML to start from. A terminal is asked for what is not given."""
+    from hpo.commands.init import init_sweep
+
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty()
+    print_text(init_sweep(file, task, model, data, columns, _ask if is_asked else None))
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a sweep's YAML, for editors and other programs."""
+    from hpo.commands.schema import schema_text
+
+    print_text(schema_text())
+
+
+@cli.command()
+@click.argument("file", type=FILE)
+@click.option("--jobs", type=click.IntRange(1), help="Trials to run in parallel. Default: as many as fit.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per trial. Default: cores divided by jobs.")
+@as_json_option
+@click.pass_obj
+def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
+    """Run or continue the sweep that FILE describes."""
+    from hpo.commands.show import show_sweep
+    from hpo.commands.sweep import raise_refusal, run_sweep
+    from hpo.terminal import Silent, TerminalView
+
+    view = Silent() if as_json else TerminalView()
+    summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        show_sweep(view, summary, hints=True)
+    raise_refusal(summary)
+
+
+@cli.command()
+@click.argument("file", type=FILE)
+@click.option("--fix", metavar="OUT", type=PATH, help="Write a clean copy of the data to OUT.")
+@click.option("--served", metavar="LOG", type=PATH, multiple=True, help="Compare prediction logs with the data.")
+@as_json_option
+@click.pass_obj
+def check(home: Any, file: Path, fix: Path | None, served: tuple[Path, ...], as_json: bool) -> None:
+    """Check the config, data and model of FILE without training.
+
+    Lists every problem at once, and shows what a trial will see.
+    """
+    from hpo.commands.check import check_sweep, raise_findings, show_check
+    from hpo.terminal import TerminalView
+
+    checked = check_sweep(file, home, clean_dir=fix, served=served)
+    if as_json:
+        print_json(checked)
+    else:
+        show_check(TerminalView(), checked)
+    raise_findings(checked)
+
+
+@cli.command()
+@click.argument("file", type=FILE)
+@click.option("--jobs", type=click.IntRange(1), help="Trials to run in parallel, as for sweep.")
+@as_json_option
+@click.pass_obj
+def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
+    """Estimate the trials, time, memory and cost of the sweep of FILE.
+
+    Measures a few training steps; takes about a minute.
+    """
+    from hpo.commands.plan import make_plan
+    from hpo.terminal import Silent, TerminalView, show_plan
+
+    planned = make_plan(file, home, jobs, Silent() if as_json else TerminalView())
+    if as_json:
+        print_json(planned)
+    else:
+        show_plan(TerminalView(), planned)
+
+
+@cli.command()
+@click.argument("name", metavar="SWEEP")
+@click.option("--now", is_flag=True, help="Stop without new checkpoints. Work since the last ones is lost.")
+@click.pass_obj
+def stop(home: Any, name: str, now: bool) -> None:
+    """Stop the running SWEEP; its trials write checkpoints, and `hpo sweep` resumes them."""
+    from hpo.commands.stop import stop_sweep
+
+    print_text(stop_sweep(home, name, now=now))
+
+
+@cli.command()
+@click.argument("name", metavar="SWEEP")
+@as_json_option
+@click.pass_obj
+def show(home: Any, name: str, as_json: bool) -> None:
+    """Show the leaderboard, champion and release of SWEEP."""
+    from hpo.commands.show import read_sweep, show_sweep
+    from hpo.terminal import TerminalView
+
+    summary = read_sweep(home, name)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        show_sweep(TerminalView(), summary, hints=False)
+
+
+@cli.command()
+@click.argument("name", metavar="SWEEP")
+@click.option("--format", "form", type=click.Choice(["html", "md", "json", "csv"]), default="html", show_default=True)
+@click.option("--output", type=FILE, help="File to write; - prints it. Default: report.html in the sweep's folder.")
+@click.pass_obj
+def report(home: Any, name: str, form: Any, output: Path | None) -> None:
+    """Write SWEEP as one page: what won, how sure that is, what it cost, what to try next."""
+    from hpo.commands.report import report as text_of
+    from hpo.commands.report import write_report
+
+    is_printed = str(output) == "-"
+    print_text(text_of(home, name, form).rstrip("\n") if is_printed else str(write_report(home, name, form, output)))
+
+
+@cli.command("list")
+@as_json_option
+@click.pass_obj
+def list_(home: Any, as_json: bool) -> None:
+    """List all sweeps."""
+    from hpo.commands.show import UnreadableSweep, list_sweeps, show_list
+    from hpo.terminal import TerminalView
+
+    found = list_sweeps(home)
+    if as_json:
+        print_json([sweep.to_json() for sweep in found])
+    else:
+        problems = [sweep.problem for sweep in found if isinstance(sweep, UnreadableSweep)]
+        show_list(TerminalView(), [s for s in found if not isinstance(s, UnreadableSweep)], problems)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "list_assets", is_flag=True, help="List all of them, with size and licence.")
+@as_json_option
+@click.pass_obj
+def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None:
+    """Download a demo model or data set into the cache, once."""
+    from hpo.demo.assets import asset_row
+    from hpo.demo.fetch import ASSETS, fetched_path
+    from hpo.demo.fetch import fetch as bring
+
+    if name and not list_assets:
+        path = bring(name, home.dir, say=lambda text: print_text(text, err=True))
+        print_text(json_line({"name": name, "path": str(path)}) if as_json else str(path))
+        return
+    if not list_assets:
+        raise click.UsageError("give the name of a demo model or data set; --list shows all of them")
+    here = {asset: fetched_path(asset, home.dir) for asset in ASSETS}
+    if as_json:
+        print_json([asset_row(a, here[a.name]) for a in ASSETS.values()])
+    else:
+        from hpo.terminal import TerminalView, show_assets
+
+        show_assets(TerminalView(), ASSETS, {name: path is not None for name, path in here.items()})
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
+@click.pass_obj
+def ui(home: Any, port: int) -> None:
+    """Serve MLflow's UI for this home, on this machine only."""
+    from hpo.commands.ui import serve_ui
+
+    serve_ui(home, port)
