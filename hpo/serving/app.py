@@ -46,7 +46,7 @@ _GONE = 499
 
 
 def make_app(
-    shelf: Shelf, keys: Keys, limits: Limits, admin: Admin | None = None, watch: Watch | None = None
+    shelf: Shelf, keys: Keys, limits: Limits, *, admin: Admin | None = None, watch: Watch | None = None
 ) -> ASGIApp:
     """The server's app; its end closes the models, the filters and the log. Without an `admin` the models stay."""
     watch = watch or Watch()

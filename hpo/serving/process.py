@@ -51,7 +51,7 @@ def serve(order: Order, limits: Limits) -> None:
     loader = Loader(shelf, limits)
     resolver = None if order.home is None else Resolver(order.home, stays=order.follow_every is not None)
     admin = None if order.home is None or resolver is None else Admin(loader, resolver, order.home)
-    app = make_app(shelf, keys, limits, admin, make_watch(order.config))
+    app = make_app(shelf, keys, limits, admin=admin, watch=make_watch(order.config))
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=limits.drain_seconds, lifespan="on", ws="none",

@@ -39,7 +39,7 @@ def session_options(threads: int | None, tuned: Mapping[str, Any]) -> ort.Sessio
 
 
 def providers(target: str) -> list[str]:
-    """The execution providers of onnxruntime for a card's target; a machine without a GPU runs what it can on the CPU."""
+    """The execution providers of onnxruntime for a card's target; without a GPU, those of the CPU."""
     import onnxruntime as ort
 
     wanted = ["CUDAExecutionProvider"] if target == "cuda" else []

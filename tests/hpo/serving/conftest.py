@@ -12,6 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from hpo.serving.admin import Admin
 from hpo.serving.app import make_app
 from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
@@ -49,10 +50,11 @@ class Server:
     keys: Keys = field(default_factory=Keys)
     limits: Limits = field(default_factory=Limits)
     watch: Watch = field(default_factory=Watch)
+    admin: Admin | None = None
 
     def client(self) -> httpx2.AsyncClient:
         """Use it in one event loop."""
-        app = make_app(self.shelf, self.keys, self.limits, self.watch)
+        app = make_app(self.shelf, self.keys, self.limits, admin=self.admin, watch=self.watch)
         return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server", timeout=60)
 
     def call(self, method: str, path: str, **options: Any) -> httpx2.Response:

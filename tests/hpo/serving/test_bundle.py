@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 
 from hpo.errors import UsageError
+from hpo.serving.admin import Admin
 from hpo.serving.limits import Limits
+from hpo.serving.loader import Loader
+from hpo.serving.resolver import Resolver
 from hpo.serving.served import Shelf, load_served
 from tests.hpo.serving.conftest import Server
 from tests.trainers.conftest import family_workload
 from tests.trainers.export.test_bundle import TEXTS, bundled, close_to, learned
+from trainers.runtime.adapters import WEIGHTS
 from trainers.runtime.bundle import ADAPTERS
 
 __all__ = ["bundled", "family_workload", "learned"]
@@ -24,8 +29,10 @@ def serve(learned, bundled, tmp_path):
     def make(family, task):
         bundle = bundled(learned("a", family, task, lora_r=4), learned("b", family, task, lora_r=7, seed=1))
         served = load_served("it", tmp_path / "bundle", Limits())
-        shelves.append(Shelf([served]))
-        return Server(shelves[-1]), bundle, served.engine
+        shelf = Shelf([served])
+        shelves.append(shelf)
+        admin = Admin(Loader(shelf, Limits()), Resolver(tmp_path, stays=False), tmp_path)
+        return Server(shelf, admin=admin), bundle, served.engine
 
     yield make
     for shelf in shelves:
@@ -55,11 +62,44 @@ def test_rows_of_different_adapters_are_one_batch(serve, tmp_path):
         assert answers == close_to(bundle["ab"[i % 2]].predict(TEXTS))
     assert max(map(len, together)) == 2
     worker.remove_adapter("b")
-    late = server.post("/v1/classify", model="it/b", input=TEXTS[0])  # it had the name before
-    assert late.json()["data"][0]["label"] == bundle["b"].predict(TEXTS[:1])[0]["label"]
+    assert server.post("/v1/classify", model="it/b", input=TEXTS[0]).status_code == 404
     added = worker.add_adapter("b", tmp_path / "bundle" / ADAPTERS / "b")
     assert added.predict(TEXTS) == close_to(bundle["b"].predict(TEXTS))
     assert 'model_name="it"' in server.call("GET", "/metrics").text
+
+
+def test_adapters_are_loaded_and_unloaded_by_hand(serve, tmp_path):
+    server, bundle, _ = serve("bert", "text-classification")
+    assert server.post("/v1/models/unload", model="it/b").json() == {"id": "it/b", "object": "model", "deleted": True}
+    assert server.post("/v1/classify", model="it/b", input=TEXTS[0]).status_code == 404
+    assert server.post("/v1/classify", model="it/a", input=TEXTS[0]).status_code == 200
+    loaded = server.post("/v1/models/load", model="it/b").json()
+    assert (loaded["id"], loaded["hash"]) == ("it/b", bundle["b"].card.adapter_hash)
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "a", tmp_path / "elsewhere")
+    new = server.post("/v1/models/load", model="it/new", adapter_folder="elsewhere").json()
+    assert (new["id"], new["root"], new["hash"]) == ("it/new", "it", bundle["a"].card.adapter_hash)
+    answered = server.post("/v1/classify", model="it/new", input=TEXTS[0]).json()["data"][0]
+    assert answered["label"] == bundle["a"].predict(TEXTS[:1])[0]["label"]
+    assert [entry["id"] for entry in server.call("GET", "/v1/models").json()["data"]] == ["it/a", "it/b", "it/new"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"model": "it/none"}, 404, "model_not_found"),
+        ({"model": "it/new", "adapter_folder": "../outside"}, 404, "model_not_found"),
+        ({"model": "it/new", "adapter_folder": "/etc"}, 404, "model_not_found"),
+        ({"model": "it/new", "adapter_folder": "damaged"}, 400, "model_not_loadable"),
+        ({"model": "other/new", "adapter_folder": "damaged"}, 400, None),
+    ],
+)
+def test_what_is_no_adapter_is_refused(serve, tmp_path, body, status, code):
+    server, _, _ = serve("bert", "text-classification")
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "a", tmp_path / "damaged")
+    (tmp_path / "damaged" / WEIGHTS).write_bytes(b"no weights")
+    refused = server.post("/v1/models/load", **body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code or refused.json()["error"]["code"])
+    assert server.post("/v1/classify", model="it/a", input=TEXTS[0]).status_code == 200
 
 
 def test_a_prompt_that_another_adapter_has_read_is_read_again(serve):

@@ -198,7 +198,7 @@ def test_a_model_that_fails_on_its_example_is_not_served(encoder_release, copy_o
 def test_until_the_first_model_is_loaded_others_wait(encoder_release, tmp_path):
     shelf = Shelf(expected=["judge"])
     loader = Loader(shelf, Limits())
-    app = make_app(shelf, Keys(), Limits(), Admin(loader, Resolver(tmp_path, stays=False), tmp_path))
+    app = make_app(shelf, Keys(), Limits(), admin=Admin(loader, Resolver(tmp_path, stays=False), tmp_path))
 
     async def flow():
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server") as http:
@@ -250,7 +250,7 @@ def guarded(encoder_release, tmp_path):
     """Asks a server with three keys."""
     shelf = Shelf([load_served("judge", encoder_release(), Limits())])
     admin = Admin(Loader(shelf, Limits()), Resolver(tmp_path, stays=False), tmp_path)
-    app = make_app(shelf, Keys((PLAIN, f"infer:{ASKER}", f"admin:{OWNER}")), Limits(), admin)
+    app = make_app(shelf, Keys((PLAIN, f"infer:{ASKER}", f"admin:{OWNER}")), Limits(), admin=admin)
 
     def ask(method, path, key, **options):
         async def send():
