@@ -166,7 +166,15 @@ def test_what_a_person_reads_is_plain(wing):
     assert not found, "\n".join(found)
 
 
-PAGES = ("README.md", "hpo/README.md", "trainers/README.md", "search_spaces/README.md", "docker/README.md")
+PAGES = (
+    "README.md",
+    "hpo/README.md",
+    "hpo/release/README.md",
+    "hpo/serving/README.md",
+    "trainers/README.md",
+    "search_spaces/README.md",
+    "docker/README.md",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
