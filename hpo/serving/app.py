@@ -20,6 +20,7 @@ from hpo.serving.changes import Changes
 from hpo.serving.described import (
     REFUSED,
     ChatAnswer,
+    ClassifyAnswer,
     CompletionAnswer,
     EmbeddingAnswer,
     ModelDeleted,
@@ -70,7 +71,7 @@ def make_app(
 
 
 def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits, watch: Watch) -> None:
-    @app.post("/v1/classify", response_model=None)
+    @app.post("/v1/classify", response_model=None, responses=answers(ClassifyAnswer))
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Labels, scores, a value, entities or tags for each input."""
         served = shelf.lend(body.model, request.scope)
