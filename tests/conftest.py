@@ -6,7 +6,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_open_databases() -> Iterator[None]:
+    """MLflow keeps the files of every store open that it has seen: a test process would have more than select() takes."""
+    yield
+    for room in ("tracking", "model_registry"):
+        if module := sys.modules.get(f"mlflow.store.{room}.sqlalchemy_store"):
+            for engine in module.SqlAlchemyStore._engine_map.values():
+                engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.study.stored_state import LaterFormat, read_state
 from hpo.study.stored_trial import read_trials
-from hpo.study.study import STUDY_ERRORS, Study
+from hpo.study.study import STUDY_ERRORS, Study, close_storage
 
 
 def open_study(
@@ -45,8 +45,8 @@ def stored_state(database: Path, name: str) -> SweepState | None:
     newest = newest_study_name(database, name)
     if newest is None:
         return None
-    with _readable(database), _readable_records(name, database):
-        return read_state(optuna.load_study(study_name=newest, storage=storage(database, to_write=False)).user_attrs)
+    with _readable(database), _readable_records(name, database), _opened(database, to_write=False) as opened:
+        return read_state(optuna.load_study(study_name=newest, storage=opened).user_attrs)
 
 
 def view_study(database: Path, name: str) -> StudySnapshot:
@@ -56,8 +56,8 @@ def view_study(database: Path, name: str) -> StudySnapshot:
         names = study_names(database)
         known = f"there are: {', '.join(names)}" if names else "there are none yet"
         raise UsageError(f"no sweep {name!r}; {known}")
-    with _readable(database), _readable_records(name, database):
-        study = optuna.load_study(study_name=newest, storage=storage(database, to_write=False))
+    with _readable(database), _readable_records(name, database), _opened(database, to_write=False) as opened:
+        study = optuna.load_study(study_name=newest, storage=opened)
         state = read_state(study.user_attrs)
         return StudySnapshot(name, state, read_trials(study.get_trials(deepcopy=False), state.run_ids))
 
@@ -69,17 +69,17 @@ def study_names(database: Path) -> list[str]:
 
 def delete_unopened(database: Path, study_name: str) -> None:
     """Remove a revision that a kill left half copied."""
-    opened = storage(database)
-    for study in opened.get_all_studies():
-        if study.study_name == study_name and "config" not in study.user_attrs:
-            optuna.delete_study(study_name=study_name, storage=opened)
+    with _opened(database) as opened:
+        for study in opened.get_all_studies():
+            if study.study_name == study_name and "config" not in study.user_attrs:
+                optuna.delete_study(study_name=study_name, storage=opened)
 
 
 def delete_sweep(database: Path, name: str) -> None:
     """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
-    opened = storage(database)
-    for study_name in _revisions(database).get(name, []):
-        optuna.delete_study(study_name=study_name, storage=opened)
+    with _opened(database) as opened:
+        for study_name in _revisions(database).get(name, []):
+            optuna.delete_study(study_name=study_name, storage=opened)
 
 
 def _revisions(database: Path) -> dict[str, list[str]]:
@@ -87,8 +87,8 @@ def _revisions(database: Path) -> dict[str, list[str]]:
     if not usable(database, to_write=False):
         return {}
     found: dict[str, list[tuple[int, str]]] = {}
-    with _readable(database):
-        studies = storage(database, to_write=False).get_all_studies()
+    with _readable(database), _opened(database, to_write=False) as opened:
+        studies = opened.get_all_studies()
     for study in studies:
         name, _, revision = study.study_name.partition("@")
         if "config" in study.user_attrs:
@@ -104,6 +104,16 @@ def storage(database: Path | None, *, to_write: bool = True) -> optuna.storages.
     wait_while_locked(database)
     with _readable(database):
         return optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 10}})
+
+
+@contextmanager
+def _opened(database: Path, *, to_write: bool = True) -> Iterator[optuna.storages.BaseStorage]:
+    """The database for as long as it is needed. Raises as `storage` does."""
+    opened = storage(database, to_write=to_write)
+    try:
+        yield opened
+    finally:
+        close_storage(opened)
 
 
 @contextmanager

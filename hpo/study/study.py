@@ -36,6 +36,13 @@ STUDY_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 """What Optuna and the database below it raise when the store cannot be written."""
 
 
+def close_storage(storage: optuna.storages.BaseStorage) -> None:
+    """Close a database's files: its engine would keep them open until the garbage collector finds it."""
+    if isinstance(storage, optuna.storages.RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 class Study:
     """A sweep's trials in Optuna: ask, report, tell, and read back."""
 
@@ -46,6 +53,7 @@ class Study:
         """`fingerprint_of` is that of the trial at a point; `name` is Optuna's, where it is not the sweep's."""
         self.config = config
         self.fingerprint_of = fingerprint_of
+        self._storage = storage
         # Reports are ours to judge (hpo/pruning/); Optuna must not prune on its own.
         self._study = optuna.create_study(
             study_name=name or config.name,
@@ -311,5 +319,6 @@ class Study:
             self._study.set_user_attr(name, to_plain(value))
 
     def close(self) -> None:
-        """End the process that the Gaussian process runs in, if it was started."""
+        """End the process that the Gaussian process runs in, if it was started, and close the database."""
         self._gp.close()
+        close_storage(self._storage)
