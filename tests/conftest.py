@@ -42,7 +42,7 @@ CHAT_TEMPLATE = (
 
 @pytest.fixture(autouse=True)
 def _no_open_databases() -> Iterator[None]:
-    """MLflow keeps the files of every store open that it has seen: a test process would have more than select() takes."""
+    """MLflow keeps the files of each store open that it has seen: in time more of them than select() takes."""
     yield
     for room in ("tracking", "model_registry"):
         if module := sys.modules.get(f"mlflow.store.{room}.sqlalchemy_store"):

@@ -20,11 +20,19 @@ class Tagger(Encoder):
         return 0
 
     def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        return [self._tagged(*words, *self.word_logits(*words)) for words in map(words_of, inputs)]
+        return [self._answered_alone(*words_of(given)) for given in inputs]
 
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
         words = [words_of(given) for given in inputs]
         return [Reading(given, [self.tokenizer.encode(given[0])]) for given in words]
+
+    def answered(self, batch: Sequence[Reading]) -> list[dict[str, Any]]:
+        return [self._answered_alone(*reading.given) for reading in batch]
+
+    def _answered_alone(self, text: str, places: Sequence[Place]) -> dict[str, Any]:
+        """A text without words is not for the model: it may have no tokens either."""
+        logits, firsts = self.word_logits(text, places) if places else (np.zeros((0, 0), dtype=np.float32), {})
+        return self._tagged(text, places, logits, firsts)
 
     def answer(self, reading: Reading, outputs: Sequence[Floats]) -> dict[str, Any]:
         text, places = reading.given

@@ -42,7 +42,7 @@ def test_a_bundle_is_a_version_like_any_other(sweeps, capsys, monkeypatch):
     assert (ended.code, "both/ADAPTER" in ended.out) == (0, True)
     (version,) = versions_of(home, "both")
     assert aliases_of(home, "both").champion == version.version
-    manifest = version.manifest()
+    manifest = json.loads((version.folder() / "manifest.json").read_text())
     assert {name: of["trial"] for name, of in manifest["adapters"].items()} == {
         "one": champion_of(home, "one"), "two": champion_of(home, "two"), "one-0": 0,
     }  # fmt: skip

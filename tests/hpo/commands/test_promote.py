@@ -70,7 +70,7 @@ def test_the_command_asks_for_a_release_where_the_file_does_not(write, home):
     run_sweep(write(False), home)
     shown = run_promotion(write(False), home)
     assert shown.release is not None or "max_drop" in (shown.refusal or "") or "passed" in (shown.refusal or "")
-    assert {verdict.variant for verdict in shown.variants} == {"fp32", "int8"}
+    assert {"fp32", "int8"} <= {verdict.variant for verdict in shown.variants}
 
 
 def test_what_cannot_be_promoted_is_refused_before_anything_runs(write, home):
