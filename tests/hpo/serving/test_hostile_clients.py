@@ -108,7 +108,7 @@ def test_a_body_that_dribbles_holds_up_nobody(running, hurried):
         writer.write(head)
         for letter in body:
             writer.write(bytes([letter]))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)  # long enough for the others, on a busy machine too
         line = await reader.readline()
         writer.close()
         return line
@@ -178,7 +178,8 @@ def test_200_clients_at_once(running):
         elif "event-stream" in response.headers["content-type"]:
             assert response.text.endswith("data: [DONE]\n\n")
     assert running.gauge("hpo:requests_refused_total", "writer") >= found[503]
-    assert soon(lambda: running.is_idle("writer") and running.connections <= before)
+    assert soon(lambda: running.is_idle("writer"))
+    assert soon(lambda: running.connections <= before)  # by itself: asking whether it is idle takes connections too
 
 
 def test_sigterm_answers_what_waits_and_takes_nothing_more(encoder_release, chat_release):
