@@ -42,7 +42,7 @@ function range(numbers) {
   const few = sorted.length < 50; // of many, a few that diverged would flatten all the others
   const low = few ? sorted[0] : Math.min(quantile(sorted, 0.02), best(sorted));
   const high = few ? sorted[sorted.length - 1] : Math.max(quantile(sorted, 0.98), best(sorted));
-  return low === high ? [low - Math.abs(low) * 0.1 - 1e-9, high + Math.abs(high) * 0.1 + 1e-9] : [low, high];
+  return high - low <= 1e-9 * Math.abs(high) ? [low - Math.abs(low) * 0.1 - 1e-9, high + Math.abs(high) * 0.1 + 1e-9] : [low, high];
 }
 
 const best = (sorted) => (facts.maximize ? sorted[sorted.length - 1] : sorted[0]);
@@ -51,7 +51,7 @@ function numeric(low, high, log, from, to) {
   const f = log && low > 0 ? Math.log10 : (x) => x, inverse = log && low > 0 ? (y) => 10 ** y : (y) => y;
   const a = f(low), b = f(high);
   const at = (v) => from + (to - from) * Math.min(1.02, Math.max(-0.02, (f(v) - a) / (b - a || 1)));
-  return { at, from: (place) => inverse(a + (b - a) * Math.min(1, Math.max(0, (place - from) / (to - from)))),
+  return { at, ends: [from, to], from: (place) => inverse(a + (b - a) * Math.min(1, Math.max(0, (place - from) / (to - from)))),
     ticks: steps(a, b, log && low > 0).map((y) => [from + (to - from) * ((y - a) / (b - a || 1)), round(inverse(y))]) };
 }
 
@@ -66,7 +66,8 @@ function steps(a, b, log) {
   const rough = (b - a || 1) / 4, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
   const found = [];
-  for (let y = Math.ceil(a / step - 1e-9) * step; y <= b + 1e-9; y += step) found.push(Number(y.toPrecision(12)));
+  const first = Math.ceil(a / step - 1e-6), last = Math.floor(b / step + 1e-6);
+  for (let i = first; i <= last && i - first < 12; i++) found.push(Number((i * step).toPrecision(12)));
   return found;
 }
 

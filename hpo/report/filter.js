@@ -1,6 +1,6 @@
 // The filter: what its text says holds for all charts and the table, and dragging along an axis writes into it.
 const CONDITION = /^\s*([^<>=!]+?)\s*(<=|>=|=|<|>)\s*(.+?)\s*$/;
-const conditions = () => $("query").value.split(",").filter((part) => part.trim());
+const conditions = () => $("query").value.split(";").filter((part) => part.trim());
 
 function valueOf(name) {
   if (name === "trial") return (t) => t.n;
@@ -24,16 +24,19 @@ function test(part) {
 }
 
 function keep(column, began, ended) {
-  const others = conditions().filter((part) => (CONDITION.exec(part) || [])[1] !== column.name).map((part) => part.trim());
-  if (Math.abs(began - ended) > 4) {
-    if (column.scale.names) others.push(`${column.name} = ${column.scale.between(began, ended).join("|")}`);
-    else {
-      const ends = [column.scale.from(began), column.scale.from(ended)].sort((a, b) => a - b);
-      others.push(`${column.name} >= ${round(ends[0])}`, `${column.name} <= ${round(ends[1])}`);
-    }
-  }
-  $("query").value = others.join(", ");
+  const kept = conditions().filter((part) => (CONDITION.exec(part) || [])[1] !== column.name).map((part) => part.trim());
+  if (Math.abs(began - ended) > 4) kept.push(...between(column, Math.min(began, ended), Math.max(began, ended)));
+  $("query").value = kept.join("; ");
   draw();
+}
+
+// An end at the end of the axis bounds nothing: values that the axis cuts off stay.
+function between(column, upper, lower) {
+  const { scale, name } = column;
+  if (scale.names) return [`${name} = ${scale.between(upper, lower).join("|")}`];
+  const bound = (place) => Number(scale.from(place).toPrecision(6));
+  const [bottom, top] = scale.ends;
+  return [...(lower < bottom ? [`${name} >= ${bound(lower)}`] : []), ...(upper > top ? [`${name} <= ${bound(upper)}`] : [])];
 }
 
 function draw() {
