@@ -37,8 +37,6 @@ class Refusal(Exception):
         """The answer's headers, besides those of every JSON."""
         if self.status == 503:
             return {"retry-after": "1"}
-        if self.status in (408, 413):  # the rest of the body is still on its way: nobody shall read it
-            return {"connection": "close"}
         # A browser asks for a password, and takes the key as one.
         return {"www-authenticate": 'Basic realm="hpo", charset="UTF-8"'} if self.status == 401 else {}
 
