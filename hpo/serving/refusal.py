@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,3 +50,16 @@ def overloaded(waiting: int) -> Refusal:
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> Refusal:
     """The body is wrong."""
     return Refusal(400, message, param, code)
+
+
+@contextmanager
+def refusing(param: str) -> Iterator[None]:
+    """Make a `Refusal` of what is wrong with a key of the body, also of JSON with too many levels for Python."""
+    try:
+        yield
+    except RecursionError as error:
+        raise bad_request(
+            f"{param}: has too many levels; expected fewer lists and mappings in each other", param
+        ) from error
+    except ValueError as error:
+        raise bad_request(str(error), param) from error
