@@ -507,6 +507,13 @@ def test_a_function_comes_from_a_file(tmp_path):
     file = tmp_path / "rules.py"
     file.write_text("def check(exchange):\n    return exchange.refuse('x')\nother = 1\n")
     assert load_function(file, "check")(Exchange("m", "p")).decisions == {"x": "refused"}
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass Rule:\n"
+        "    category: str\n\ndef check(exchange):\n    return exchange.refuse(Rule('x').category)\nother = 1\n"
+    )
+    first, second = load_function(file, "check"), load_function(file, "check")
+    assert first(Exchange("m", "p")).decisions == {"x": "refused"}
+    assert first.__module__ != second.__module__
     for name in ("other", "none"):
         with pytest.raises(UsageError, match=f"has no function '{name}'"):
             load_function(file, name)

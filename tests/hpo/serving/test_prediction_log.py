@@ -188,6 +188,23 @@ def test_words_wait_for_their_tags(encoder_release, tmp_path, labels, columns, t
         assert isinstance(found, Finding)
 
 
+def test_a_column_called_messages_makes_no_chat(chat_release, tmp_path):
+    chat = Release.load(chat_release())
+    card = dataclasses.replace(
+        chat.card, task="instruct", chat_template=None, columns=("messages",), prompt_template="Q: {messages}\nA:"
+    )
+    writer = Writer(card, chat.tokenizer, chat.session)
+    served = Served("asked", writer, engine_for("asked", writer, Limits()), {})
+    log = PredictionLog(LogSpec(str(tmp_path), texts=True))
+    server = Server(Shelf([served]), watch=Watch(log=log))
+    body = {"prompt": {"messages": "a fine film"}, "max_tokens": 2}
+    assert server.post("/v1/completions", **body).status_code == 200
+    log.close()
+    served.close()
+    (row,) = rows_in(tmp_path)
+    assert (row["messages"], row["characters"]) == ("a fine film", 11)
+
+
 def test_a_share_is_drawn(logged):
     rows, lines = logged(["judge"] * 60, share=0.25)
     assert 5 < len(rows) < 60  # 30 expected of 120, 5 standard deviations are 24
