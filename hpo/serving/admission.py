@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from hpo.serving.gate import Passage
 from hpo.serving.refusal import Refusal
+from trainers.runtime.control_tokens import BREAK
 from trainers.runtime.encoder import Encoder, Reading
 from trainers.runtime.inputs import from_json
 from trainers.runtime.messages import Message, checked
@@ -39,6 +41,8 @@ async def admit_columns(passage: Passage, columns: Mapping[str, str], param: str
 async def admit_input(passage: Passage, release: Encoder, given: Any, reading: Reading) -> Any:
     """An input of a model that judges, as it may pass. Raises `Refusal`."""
     columns = columns_of(release, reading)
+    if isinstance(release, Tagger) and BREAK in columns["text"] and given != columns["text"]:
+        raise ValueError("input: a word has the character U+FDD0, which Unicode reserves; expected words without it")
     admitted = await admit_columns(passage, columns, "input")
     if admitted == columns:
         return given
@@ -83,12 +87,15 @@ async def admit_chat(passage: Passage, chat: Mapping[str, Any]) -> dict[str, Any
 
 
 async def _admit_all(passage: Passage, value: Any, param: str) -> Any:
-    """Every text in lists and mappings, keys too: a template prints them as JSON. Raises `Refusal`."""
+    """Every text and number in lists and mappings, keys too: a template prints them as JSON. Raises `Refusal`."""
     if isinstance(value, str):
         return await passage.admit(value, param)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        admitted = await passage.admit(printed := json.dumps(value), param)
+        return value if admitted == printed else admitted
     if isinstance(value, Mapping):
-        admitted = {key: key if key in _OF_MESSAGES else await passage.admit(key, param) for key in value}
-        return {admitted[key]: await _admit_all(passage, item, param) for key, item in value.items()}
+        keys = {key: key if key in _OF_MESSAGES else await passage.admit(key, param) for key in value}
+        return {keys[key]: await _admit_all(passage, item, param) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [await _admit_all(passage, item, param) for item in value]
     return value

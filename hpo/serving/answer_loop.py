@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hpo.serving.answer import Answer
 from hpo.serving.limits import Limits
@@ -25,22 +26,36 @@ class AnswerLoop(Worker):
         self._limits = limits
         self._rows = rows
         self._waiting: deque[Answer] = deque()
+        self._coming = 0
+        """Answers that have a place in the queue and are not there yet. Used in the event loop alone."""
         self._reading: Answer | None = None
         self._written: list[Answer] = []
         """The answer of each row, from the first on."""
 
-    def check_room(self, count: int) -> None:
-        """Raise `Refusal` (503) where the queue has no room for `count` answers."""
-        if len(self._waiting) + count > self._limits.waiting_answers:
-            self.meter.refused += 1
-            raise overloaded(len(self._waiting))
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Places in the queue for `count` answers, while filters judge their prompts and until they are added.
+
+        Raises `Refusal` (503) where it is full.
+        """
+        self._check_room(len(self._waiting) + self._coming, count)
+        self._coming += count
+        try:
+            yield
+        finally:
+            self._coming -= count
 
     def add(self, answers: Sequence[Answer]) -> None:
-        """Queue answers. Raises `Refusal` (503) where there is no room for all of them."""
+        """Queue answers; what has `room` finds it. Raises `Refusal` (503) where there is none for all of them."""
         with self._changed:
-            self.check_room(len(answers))
+            self._check_room(len(self._waiting), len(answers))
             self._waiting.extend(answers)
             self._changed.notify()
+
+    def _check_room(self, waiting: int, count: int) -> None:
+        if waiting + count > self._limits.waiting_answers:
+            self.meter.refused += 1
+            raise overloaded(waiting)
 
     def _work(self) -> None:
         while self._admit():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,8 +56,10 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(shelf.close)
-        await asyncio.to_thread(watch.close)
+        closing = ThreadPoolExecutor(1, "closing")  # the threads of requests may all hang
+        for close in (watch.close, shelf.close):
+            await asyncio.get_running_loop().run_in_executor(closing, close)
+        closing.shutdown(wait=False)
 
     app = FastAPI(title="hpo serve", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.route_class = BodyRoute

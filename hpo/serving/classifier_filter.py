@@ -25,6 +25,8 @@ class ClassifierFilter(Filter):
         self._judge = Judge(release, Limits())
         self._thresholds = thresholds
         self._hold = hold
+        # All requests together fill the queue of its model and never overflow it: each waits here for its turn.
+        self._turns = asyncio.Semaphore(Limits().waiting_inputs // _TOGETHER)
         self._tokenizer = _overlapping(release)
 
     def certain(self, text: str) -> int:
@@ -34,7 +36,9 @@ class ClassifierFilter(Filter):
         likely = dict.fromkeys(self._thresholds, 0.0)
         parts = await asyncio.to_thread(self._parts, exchange.text)
         for start in range(0, len(parts), _TOGETHER):
-            for answer in (await self._judge.answer(parts[start : start + _TOGETHER])).answers:
+            async with self._turns:
+                judged = await self._judge.answer(parts[start : start + _TOGETHER])
+            for answer in judged.answers:
                 likely = {label: max(most, answer["scores"][label]) for label, most in likely.items()}
         over = [label for label, most in likely.items() if most >= self._thresholds[label]]
         text = "" if over else exchange.text

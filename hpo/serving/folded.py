@@ -88,7 +88,7 @@ def _pieces(text: str) -> list[tuple[int, int, str]]:
 def _joins(piece: str, letter: str) -> bool:
     if letter < _FIRST_THAT_JOINS or _STANDS_ALONE.match(letter) or len(piece) >= _LONGEST_PIECE:
         return False
-    if unicodedata.combining(letter):
+    if unicodedata.combining(unicodedata.normalize("NFKC", letter)[0]):  # also a mark of half width, which has no class
         return True
     together = unicodedata.normalize("NFKC", piece + letter)  # parts of a Hangul syllable, say
     return together != unicodedata.normalize("NFKC", piece) + unicodedata.normalize("NFKC", letter)

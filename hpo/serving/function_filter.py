@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import Any
 from hpo.config.serve_config import Hold
 from hpo.errors import UsageError
 from hpo.serving.filters import Exchange, Filter, Verdict, certain_by
+
+_NUMBERS = itertools.count(1)
+"""Of the files that are loaded."""
 
 
 class FunctionFilter(Filter):
@@ -35,13 +40,17 @@ class FunctionFilter(Filter):
 
 def load_function(file: Path, function: str) -> Callable[[Exchange], Any]:
     """The function of a Python file, which runs. Raises `UsageError` for one that raises or has no such function."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    # A name of its own: a file that is called `json.py` takes nobody's place, and two filters have two modules.
+    name = f"hpo filter {next(_NUMBERS)} {file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{file}: cannot be loaded; expected a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses, say, look for the names in annotations
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # it may raise anything
+        del sys.modules[name]
         raise UsageError(f"{place_of(error, file)}: {type(error).__name__}: {error}") from error
     found = getattr(module, function, None)
     if not callable(found):

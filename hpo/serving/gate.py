@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hpo.serving.filters import DECISIONS, Decision, Exchange, Filter, Verdict, as_json
 from hpo.serving.function_filter import place_of
 from hpo.serving.refusal import Refusal
+from trainers.runtime.control_tokens import BREAK
 
 _AZURES_CODE = "ResponsibleAIPolicyViolation"
 """What clients that know Azure's content filter look for."""
@@ -75,6 +76,8 @@ class Passage:
 
     async def admit(self, text: str, param: str) -> str:
         """What may pass of a text of the prompt; `param` is its key of the body. Raises `Refusal`."""
+        if self._gate:
+            text = text.replace(BREAK, "")  # the model does not see it: filters shall read what the model reads
         for one in self._gate:
             if not text.strip():
                 break

@@ -18,9 +18,13 @@ _OPEN_PATH = "/health"
 _ROLE = "hpo.role"
 
 
-def refused(refusal: Refusal) -> Response:
-    """A refusal as an answer. Its JSON is ASCII: what is quoted of a request may have no UTF-8."""
-    return Response(json.dumps(refusal.body), refusal.status, refusal.headers, "application/json")
+def refused(refusal: Refusal, *, is_read: bool = True) -> Response:
+    """A refusal as an answer. Its JSON is ASCII: what is quoted of a request may have no UTF-8.
+
+    `is_read`: whether the body has come. Nobody shall read one that is still on its way: the connection ends.
+    """
+    headers = {**refusal.headers, **({} if is_read else {"connection": "close"})}
+    return Response(json.dumps(refusal.body), refusal.status, headers, "application/json")
 
 
 async def needs_metrics(request: Request) -> None:
@@ -60,17 +64,17 @@ class Guard:
             role = self._keys.role_of(headers.get(b"authorization", b""))
             if role is None and scope["path"] != _OPEN_PATH:
                 raise Refusal(401, "the API key is missing or wrong", code="invalid_api_key")
-            body = await self._body(headers, receive)
+            most = 0 if scope["path"] == _OPEN_PATH else self._limits.body_bytes
+            body = await self._body(headers, receive, most)
         except Refusal as refusal:
-            await refused(refusal)(scope, receive, send)
+            await refused(refusal, is_read=False)(scope, receive, send)
             return
         scope[_ROLE] = role
         if body is not None:
             await self._app(scope, _replayed(body, receive), send)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body; None where the client has gone. Raises `Refusal`."""
-        most = self._limits.body_bytes
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes | None:
+        """The whole body, of at most `most` bytes; None where the client has gone. Raises `Refusal`."""
         too_large = Refusal(413, f"the body has more than {most:,} bytes", code="body_too_large")
         stated = headers.get(b"content-length", b"0")
         if not stated.isdigit() or int(stated[:20]) > most:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hpo.serving.limits import Limits
@@ -63,32 +64,42 @@ class Judge(Worker):
         self._pool: Pool[_Request] = Pool()
         self._thread.start()
 
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Places in the queue for `count` inputs while inside. Raises `Refusal` (503) where it is full."""
+        if self.meter.waiting + count > self._limits.waiting_inputs:
+            self.meter.refused += 1
+            raise overloaded(self.meter.waiting)
+        self.meter.waiting += count
+        try:
+            yield
+        finally:
+            self.meter.waiting -= count
+
     async def answer(self, inputs: Sequence[Any], release: Encoder | None = None) -> Judged:
         """The answers to the inputs of one request; `release` is the one of an adapter, where a bundle is served.
 
         Raises `Refusal` (503) where the queue is full, and `ValueError` for an input that the task does not accept.
         Cancelling it frees its place in the queue.
         """
-        if self.meter.waiting + len(inputs) > self._limits.waiting_inputs:
-            self.meter.refused += 1
-            raise overloaded(self.meter.waiting)
+        with self.room(len(inputs)):
+            return await self.answer_in_room(inputs, release)
+
+    async def answer_in_room(self, inputs: Sequence[Any], release: Encoder | None = None) -> Judged:
+        """`answer` for a request that has `room` already."""
         began = time.perf_counter()
-        self.meter.waiting += len(inputs)
+        asked = release or self._release
+        assert isinstance(asked, Encoder)  # noqa: S101  # a bundle is asked for one of its adapters
+        readings = await _read(asked, inputs)
+        request = _Request(asked, readings)
         try:
-            asked = release or self._release
-            assert isinstance(asked, Encoder)  # noqa: S101  # a bundle is asked for one of its adapters
-            readings = await _read(asked, inputs)
-            request = _Request(asked, readings)
-            try:
-                with self._changed:
-                    self._pool.add(request, [reading.tokens for reading in readings])
-                    self._changed.notify()
-                await request.done
-            finally:
-                with self._changed:
-                    self._pool.discard(request)
+            with self._changed:
+                self._pool.add(request, [reading.tokens for reading in readings])
+                self._changed.notify()
+            await request.done
         finally:
-            self.meter.waiting -= len(inputs)
+            with self._changed:
+                self._pool.discard(request)
         tokens = sum(reading.tokens for reading in readings)
         self.meter.prompt_tokens += tokens
         self.meter.finish("stop", time.perf_counter() - began)

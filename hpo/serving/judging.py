@@ -17,7 +17,7 @@ from hpo.serving.filters import as_json
 from hpo.serving.judge import Judge, Judged
 from hpo.serving.limits import Limits
 from hpo.serving.prediction_rows import log_judged
-from hpo.serving.refusal import bad_request
+from hpo.serving.refusal import bad_request, refusing
 from hpo.serving.served import Served
 from hpo.serving.watch import Watch
 from trainers.runtime.embed import Embedder
@@ -59,13 +59,12 @@ async def _judged(
     if not 0 < len(inputs) <= limits.inputs:
         raise bad_request(f"input: expected 1 to {limits.inputs} inputs, got {len(inputs)}", "input")
     began = time.perf_counter()
-    try:
-        admitted, filtered = await _admitted(served, inputs, watch)
-        judged = await engine.answer(admitted, _encoder(served))
+    with refusing("input"):
+        with engine.room(len(inputs)):
+            admitted, filtered = await _admitted(served, inputs, watch)
+            judged = await engine.answer_in_room(admitted, _encoder(served))
         if watch.log is not None:
             await _log(served, admitted, judged, watch, 1000 * (time.perf_counter() - began))
-    except ValueError as error:
-        raise bad_request(str(error), "input") from error
     return judged, filtered
 
 
@@ -77,8 +76,12 @@ async def _admitted(served: Served, inputs: Sequence[Any], watch: Watch) -> tupl
     readings = await asyncio.to_thread(release.read, inputs)
     passages = [watch.gate.passage(served.name, f"input {index}") for index in range(len(inputs))]
     asked = zip(passages, inputs, readings, strict=True)
-    admitted = await asyncio.gather(*(admit_input(one, release, *rest) for one, *rest in asked))
-    return admitted, [{"content_filter_results": as_json(one.decisions)} for one in passages]
+    try:
+        async with asyncio.TaskGroup() as group:  # with the first that is refused, the others end
+            judging = [group.create_task(admit_input(one, release, *rest)) for one, *rest in asked]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in judging], [{"content_filter_results": as_json(one.decisions)} for one in passages]
 
 
 async def _log(served: Served, inputs: Sequence[Any], judged: Judged, watch: Watch, ms: float) -> None:

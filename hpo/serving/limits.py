@@ -33,3 +33,5 @@ class Limits:
     """The most memory for the cache of a writing model; what is not used is not taken."""
     drain_seconds: int = 30
     """How long running requests may take after SIGTERM."""
+    close_seconds: int = 10
+    """How long the log and the models may take after them; then the process ends, whatever hangs."""

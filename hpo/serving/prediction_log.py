@@ -23,6 +23,8 @@ from hpo.errors import UsageError
 
 _WAITING = 4096
 """Rows that wait for the disk; more are dropped, for no request waits for it."""
+_WAITING_BYTES = 64 << 20
+"""Of those rows together: one may quote a body of 4 MiB."""
 _FILE = re.compile(r"predictions-(\d{6,})\.jsonl")
 _MB = 1 << 20
 
@@ -34,10 +36,13 @@ class PredictionLog:
         """Raises `UsageError` where its folder cannot be written to."""
         self.written = 0
         self.dropped = 0
-        """Rows that found too many others waiting, or a disk that did not take them."""
+        """Rows that found too many others waiting, or that could not be written."""
         self._spec = spec
         self._salt = secrets.token_bytes(32)
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        self._taken = self._gone = 0
+        """Bytes that were queued, and that have left the queue; each is changed in one thread alone."""
+        self._is_said = False
         self._files = _Files(Path(spec.dir), int(spec.max_mb * _MB), spec.files)
         self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
         self._thread.start()
@@ -55,12 +60,17 @@ class PredictionLog:
         """Take a row; `text` is what its hash is made of. Never waits."""
         # The salt is forgotten with the process: the hash finds equal texts of one run, and nobody can try texts out.
         hashed = hmac.new(self._salt, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()[:16]
+        row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **row, "hash": hashed}
         try:
-            self._queue.put_nowait(
-                {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **row, "hash": hashed}
-            )
+            line = json.dumps(row, default=str).encode() + b"\n"
+            if self._taken - self._gone + len(line) > _WAITING_BYTES:
+                raise queue.Full
+            self._queue.put_nowait(line)
+            self._taken += len(line)
         except queue.Full:
             self.dropped += 1
+        except (TypeError, ValueError, RecursionError) as error:  # a tool's arguments with too many levels, say
+            self._fail(error)
 
     def lines(self) -> Iterator[str]:
         """The counts as lines of Prometheus's text."""
@@ -76,15 +86,22 @@ class PredictionLog:
         self._thread.join()
 
     def _work(self) -> None:
-        while (row := self._queue.get()) is not None:
+        while (line := self._queue.get()) is not None:
             try:
-                self._files.write(json.dumps(row, default=str).encode() + b"\n")
+                self._files.write(line)
                 self.written += 1
             except OSError as error:
-                if not self.dropped:
-                    print(f"prediction log: {self._spec.dir}: {error.strerror}", file=sys.stderr, flush=True)
-                self.dropped += 1
+                self._fail(error)
+            self._gone += len(line)
         self._files.close()
+
+    def _fail(self, error: Exception) -> None:
+        """Count a row that is lost; the first one is said."""
+        self.dropped += 1
+        if not self._is_said:
+            self._is_said = True
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            print(f"prediction log: {self._spec.dir}: {reason}", file=sys.stderr, flush=True)
 
 
 class _Files:
@@ -98,7 +115,7 @@ class _Files:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._number = max(self._numbers(), default=1)
-            self._file = self._opened()
+            self._file = self._opened(self._number)
         except OSError as error:
             raise UsageError(f"{folder}: predictions cannot be written there: {error.strerror}") from error
 
@@ -116,15 +133,18 @@ class _Files:
         os.close(self._file)
 
     def _turn(self) -> None:
+        """Go on in the next file. Where that fails, the present one stays open: its descriptor must stay its own."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have moved it away
+        number = max([self._number, *self._numbers()]) + 1
+        file = self._opened(number)
         os.close(self._file)
-        self._number = max([self._number, *self._numbers()]) + 1
-        self._file = self._opened()
+        self._number, self._file = number, file
         for old in sorted(self._numbers())[: -self._most_files]:
             self._path(old).unlink(missing_ok=True)
 
-    def _opened(self) -> int:
-        """The file of the present number, which only its owner can read. Raises `OSError`."""
-        file = os.open(self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    def _opened(self, number: int) -> int:
+        """The file of a number, which only its owner can read. Raises `OSError`."""
+        file = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         os.fchmod(file, 0o600)
         return file
 

@@ -40,7 +40,8 @@ class Written(NamedTuple):
 
 def log_written(log: PredictionLog, served: Served, asked: Mapping[str, Any], written: Written, ms: float) -> None:
     """Write down an answer to a chat, or to the columns of a prompt."""
-    texts = [said["content"] for said in asked["messages"]] if "messages" in asked else asked.values()
+    is_chat = served.release.card.task == "chat"  # a column may be called `messages` too
+    texts = [said["content"] for said in asked["messages"]] if is_chat else asked.values()
     prompt = "\n".join(texts)
     row = {
         **_head(served, ms), "characters": len(prompt), "tokens": written.prompt_tokens,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -32,6 +34,17 @@ from hpo.serving.watch import make_watch
 class _Server(uvicorn.Server):
     """Uvicorn's server, which ends by itself after a signal: the first one drains, the second one does not wait."""
 
+    def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
+        super().__init__(config)
+        self._seconds = limits.drain_seconds + limits.close_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain and close. A filter's function may hang in its thread, and Python would wait for it without end."""
+        last = threading.Timer(self._seconds, _end_now)
+        last.daemon = True
+        last.start()
+        await super().shutdown(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -40,6 +53,11 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _end_now() -> None:
+    print("error: something hangs: the process ends without it", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def serve(order: Order, limits: Limits) -> None:
@@ -65,7 +83,7 @@ def serve(order: Order, limits: Limits) -> None:
             await Follower(loader, resolver, order.follow_every).run()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop, where there is one
-        runner.run(_run(_Server(config), listener, load_and_follow, resolver))
+        runner.run(_run(_Server(config, limits), listener, load_and_follow, resolver))
 
 
 async def _run(

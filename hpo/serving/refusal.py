@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +38,6 @@ class Refusal(Exception):
         """The answer's headers, besides those of every JSON."""
         if self.status == 503:
             return {"retry-after": "1"}
-        if self.status in (408, 413):  # the rest of the body is still on its way: nobody shall read it
-            return {"connection": "close"}
         # A browser asks for a password, and takes the key as one.
         return {"www-authenticate": 'Basic realm="hpo", charset="UTF-8"'} if self.status == 401 else {}
 
@@ -51,3 +50,16 @@ def overloaded(waiting: int) -> Refusal:
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> Refusal:
     """The body is wrong."""
     return Refusal(400, message, param, code)
+
+
+@contextmanager
+def refusing(param: str) -> Iterator[None]:
+    """Make a `Refusal` of what is wrong with a key of the body, also of JSON with too many levels for Python."""
+    try:
+        yield
+    except RecursionError as error:
+        raise bad_request(
+            f"{param}: has too many levels; expected fewer lists and mappings in each other", param
+        ) from error
+    except ValueError as error:
+        raise bad_request(str(error), param) from error

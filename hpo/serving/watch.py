@@ -35,10 +35,10 @@ class Watch:
             yield from self.log.lines()
 
     def close(self) -> None:
-        """End what works for them; the log is written to its end."""
-        self.gate.close()
+        """Write the log to its end, then end what works for the filters, which may hang."""
         if self.log is not None:
             self.log.close()
+        self.gate.close()
 
 
 def make_watch(config: ServeConfig) -> Watch:

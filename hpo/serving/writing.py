@@ -17,7 +17,7 @@ from hpo.serving.bodies import ChatBody, CompletionBody, WritingBody
 from hpo.serving.conversation import Asked, Conversation, EventStream
 from hpo.serving.filters import as_json
 from hpo.serving.limits import Limits
-from hpo.serving.refusal import bad_request
+from hpo.serving.refusal import bad_request, refusing
 from hpo.serving.schemas import Form
 from hpo.serving.served import Served
 from hpo.serving.shapes import Shape
@@ -35,17 +35,19 @@ async def answer_chat(served: Served, body: ChatBody, limits: Limits, watch: Wat
     release, loop = _writer(served)
     if release.card.chat_template is None:
         raise bad_request(f"{served.name} has no chat template; use /v1/completions", "model", "no_chat_template")
-    wish = _wish(body, watch)
-    loop.check_room(1)
-    wish = replace(wish, form=await _form(loop, body))
-    passage = watch.gate.passage(served.name)
-    chat = await _made(lambda: chat_of(read_input(body.chat, "messages", "chat")), "messages")
-    if watch.gate:
-        chat = await admit_chat(passage, chat)
-    ids = await _made(lambda: release.prompts.chat_ids(chat, wish.max_tokens), "messages")
+    each, wish = _choices(body, limits), _wish(body, watch)
+    with loop.room(each):
+        wish = replace(wish, form=await _form(loop, body))
+        passage = watch.gate.passage(served.name)
+        chat = await _made(lambda: chat_of(read_input(body.chat, "messages", "chat")), "messages")
+        if watch.gate:
+            with refusing("messages"):
+                chat = await admit_chat(passage, chat)
+        ids = await _made(lambda: release.prompts.chat_ids(chat, wish.max_tokens), "messages")
+        asked = [Asked(chat, passage, ids)]
+        conversation = Conversation(served, loop, release, asked, wish, each, watch)
     shape = Shape(served.name, release.tokenizer, is_chat=True, has_scores=wish.logprobs is not None)
-    asked, each = [Asked(chat, passage, ids)], _choices(body, limits)
-    return await _respond(Conversation(served, loop, release, asked, wish, each, watch), shape, body)
+    return await _respond(conversation, shape, body)
 
 
 async def answer_completion(served: Served, body: CompletionBody, limits: Limits, watch: Watch) -> Response:
@@ -54,14 +56,17 @@ async def answer_completion(served: Served, body: CompletionBody, limits: Limits
     if release.card.chat_template is not None:  # a prompt of one text could speak in every role
         raise bad_request(f"{served.name} has a chat template; use /v1/chat/completions", "model", "is_chat")
     each, wish = _choices(body, limits), _wish(body, watch)
-    if not 0 < len(body.prompts) <= limits.waiting_answers:
-        raise bad_request(f"prompt: expected 1 to {limits.waiting_answers}, got {len(body.prompts)}", "prompt")
-    loop.check_room(len(body.prompts) * each)
-    wish = replace(wish, form=await _form(loop, body))
-    wish = replace(wish, beams=_beams(release, body, wish, limits))
-    asked = await _asked(served, release, body, wish.max_tokens, watch)
+    count = len(body.prompts) * each
+    if not 0 < count <= limits.waiting_answers:
+        found = f"{len(body.prompts)} prompts with n: {each}"
+        raise bad_request(f"prompt: expected 1 to {limits.waiting_answers} answers, got {found}", "prompt")
+    with loop.room(count):
+        wish = replace(wish, form=await _form(loop, body))
+        wish = replace(wish, beams=_beams(release, body, wish, limits))
+        asked = await _asked(served, release, body, wish.max_tokens, watch)
+        conversation = Conversation(served, loop, release, asked, wish, each, watch)
     shape = Shape(served.name, release.tokenizer, is_chat=False, has_scores=wish.logprobs is not None)
-    return await _respond(Conversation(served, loop, release, asked, wish, each, watch), shape, body)
+    return await _respond(conversation, shape, body)
 
 
 async def _asked(
@@ -133,10 +138,8 @@ def _wish(body: ChatBody | CompletionBody, watch: Watch) -> Wish:
 
 async def _made(make: Callable[[], T], param: str) -> T:
     """What is made of a request, in another thread: a template may take a second. Raises `Refusal`."""
-    try:
+    with refusing(param):
         return await asyncio.to_thread(make)
-    except ValueError as error:
-        raise bad_request(str(error), param) from error
 
 
 async def _respond(conversation: Conversation, shape: Shape, body: WritingBody) -> Response:

@@ -7,14 +7,14 @@ import dataclasses
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hpo.errors import UsageError
 from hpo.serving.admission import admit_chat, chat_of
 from hpo.serving.block_list import BlockList, Phrases, read_phrases
 from hpo.serving.classifier_filter import ClassifierFilter
-from hpo.serving.filters import Exchange
+from hpo.serving.filters import Exchange, Filter
 from hpo.serving.folded import folded
 from hpo.serving.function_filter import FunctionFilter, load_function
 from hpo.serving.gate import Gate
@@ -253,6 +253,8 @@ def test_words_stay_in_their_places(encoder_release):
         if isinstance(words, list) or words.startswith("["):
             assert tags == [("a", 0), ("****", 2), ("***", 7), ("day", 11)]
         assert "very" not in str(tags)
+    hidden = server.post("/v1/classify", input=[["a", "b\ufdd0ad"]])
+    assert (hidden.status_code, "U+FDD0" in hidden.text) == (400, True)
     shorter = function(lambda exchange: exchange.redact("shorter"))
     refused = Server(Shelf([served]), watch=Watch(shorter)).post("/v1/classify", input=[["a", "day"]])
     assert (refused.status_code, refused.json()["error"]["code"]) == (500, "filter_failed")
@@ -269,6 +271,23 @@ def test_decisions_are_said_by_category(all_kinds):
     ]
     assert "content_filter_results" in whole["choices"][0]
     assert "content_filter_results" not in all_kinds.post(CHAT, model="writer", messages=user("hi")).text
+
+
+@pytest.mark.parametrize("levels", [150, 300, 480, 700, 900, 100_000])
+def test_json_of_many_levels_is_no_error_of_the_server(all_kinds, levels):
+    deep = '{"a": ' * levels + "1" + "}" * levels
+    bodies = {
+        "/v1/classify": f'{{"model": "judge", "input": [{deep}]}}',
+        "/v1/completions": f'{{"model": "plain", "prompt": {deep}}}',
+        CHAT: '{"model": "writer", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}], '
+        f'"tools": [{{"name": "b", "parameters": {deep}}}]}}',
+    }
+    for server in (all_kinds, watched(all_kinds, refuse("bad"))):
+        for path, body in bodies.items():
+            response = server.call("POST", path, content=body, headers={"content-type": "application/json"})
+            assert response.status_code in (200, 400), (path, response.text)
+    if levels == 900:
+        assert "too many levels" in response.text
 
 
 def test_an_answer_ends_where_a_filter_refuses_it(all_kinds):
@@ -327,6 +346,44 @@ def test_everything_that_a_template_prints_of_a_chat_is_judged():
     assert passed == chat_of(chats[0])
 
 
+def test_numbers_in_a_chat_are_judged():
+    """A template prints them; redacted, they are texts."""
+    number = {"function": {"name": "call", "arguments": {"phone": 5550199, "price": 2.5, "is_new": True}}}
+    tool = {"name": "call", "parameters": {"properties": {"phone": {"enum": [5550199, 7]}}}}
+    chat = chat_of(
+        {"messages": [*user("a"), {"role": "assistant", "tool_calls": [number]}, *user("b")], "tools": [tool]}
+    )
+    with pytest.raises(Refusal):
+        asyncio.run(admit_chat(refuse("5550199").passage("m"), chat))
+    passed = asyncio.run(admit_chat(redact("5550199").passage("m"), chat))
+    (call,) = passed["messages"][1]["tool_calls"]
+    assert call["function"]["arguments"] == {
+        "phone": "*******",
+        "price": 2.5,
+        "is_new": True,
+    }
+    assert passed["tools"][0]["parameters"]["properties"]["phone"]["enum"] == ["*******", 7]
+    assert asyncio.run(admit_chat(refuse("6").passage("m"), chat)) == chat
+
+
+def test_the_character_that_the_runtime_leaves_out_hides_nothing(all_kinds):
+    seen = []
+
+    def judge(exchange):
+        seen.append(exchange.text)
+        return exchange.refuse("x") if "bad" in exchange.text else exchange.allow()
+
+    server = watched(all_kinds, function(judge))
+    for path, key, hidden in [
+        (CHAT, "messages", user("b\ufdd0ad")),
+        ("/v1/completions", "prompt", "b\ufdd0ad"),
+        ("/v1/classify", "input", "b\ufdd0ad"),
+    ]:
+        response = server.post(path, **{**BODIES[path], key: hidden})
+        assert response.json()["error"]["code"] == "content_filter", path
+    assert seen == ["bad"] * 3
+
+
 def test_a_classifier_refuses_what_its_label_is_likely_of(encoder_release, all_kinds):
     release = Release.load(encoder_release())
     texts = [*CORPUS[:5], "rain"]
@@ -363,10 +420,100 @@ def test_a_classifier_reads_all_of_a_long_text(encoder_release):
     one.close()
 
 
+def test_a_classifier_judges_as_many_long_texts_as_a_request_may_have(encoder_release, all_kinds):
+    """Their parts are more than its queue holds."""
+    one = ClassifierFilter("tone", Release.load(encoder_release()), {"good": 1.0}, "answer")
+    texts = [" ".join(CORPUS)] * 512
+    assert len(one._parts(texts[0])) * len(texts) > Limits().waiting_inputs
+    response = watched(all_kinds, Gate([one])).post("/v1/classify", model="judge", input=texts)
+    assert (response.status_code, len(response.json()["data"])) == (200, 512)
+    one.close()
+
+
+class Slow(Filter):
+    """Refuses what begins with `bad` at once, and thinks without end about everything else."""
+
+    def __init__(self):
+        super().__init__("slow")
+        self.thinking = 0
+
+    def certain(self, text):
+        return len(text)
+
+    async def judge(self, exchange):
+        if exchange.text.startswith("bad"):
+            await asyncio.sleep(0.05)
+            return exchange.refuse("bad")
+        self.thinking += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.thinking -= 1
+
+
+def test_with_the_first_refusal_nothing_more_is_judged(all_kinds):
+    slow = Slow()
+
+    async def flow():
+        async with watched(all_kinds, Gate([slow])).client() as client:
+            body = {"model": "judge", "input": ["a", "bad", "b", "bad too"]}
+            response = await client.post("/v1/classify", json=body)
+            return response, slow.thinking
+
+    response, thinking = asyncio.run(flow())
+    assert (response.json()["error"]["code"], thinking) == ("content_filter", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "limits"),
+    [
+        ("/v1/classify", {"input": ["a", "b"]}, {"waiting_inputs": 5}),
+        (CHAT, {"messages": user("a"), "n": 2}, {"waiting_answers": 5}),
+        ("/v1/completions", {"prompt": ["a"], "n": 2}, {"waiting_answers": 5}),
+    ],
+)
+def test_what_is_with_the_filters_has_its_place_in_the_queue(encoder_release, chat_release, path, body, limits):
+    release = Release.load(encoder_release() if path == "/v1/classify" else chat_release())
+    if path == "/v1/completions":
+        card = dataclasses.replace(release.card, task="causal-lm", chat_template=None)
+        release = Writer(card, release.tokenizer, release.session)
+    bad = {key: value if key == "n" else user("bad") if key == "messages" else "bad" for key, value in body.items()}
+    served, slow = Served("it", release, engine_for("it", release, Limits(**limits)), {}), Slow()
+
+    async def flow():
+        async with Server(Shelf([served]), limits=Limits(**limits), watch=Watch(Gate([slow]))).client() as client:
+            judged = [asyncio.create_task(client.post(path, json=body)) for _ in range(2)]
+            while slow.thinking < (4 if path == "/v1/classify" else 2):
+                await asyncio.sleep(0.01)
+            refused = await client.post(path, json=body)
+            for task in judged:
+                task.cancel()
+            await asyncio.gather(*judged, return_exceptions=True)
+            return refused, await client.post(path, json=bad)
+
+    refused, judged = asyncio.run(flow())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
+    assert judged.json()["error"]["code"] == "content_filter"
+    served.close()
+
+
+def test_more_prompts_than_the_queue_holds_are_never_answered_later(all_kinds):
+    response = all_kinds.post("/v1/completions", model="plain", prompt=["a"] * 33, n=2)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
+    assert "expected 1 to 64 answers, got 33 prompts with n: 2" in response.text
+
+
 def test_a_function_comes_from_a_file(tmp_path):
     file = tmp_path / "rules.py"
     file.write_text("def check(exchange):\n    return exchange.refuse('x')\nother = 1\n")
     assert load_function(file, "check")(Exchange("m", "p")).decisions == {"x": "refused"}
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass Rule:\n"
+        "    category: str\n\ndef check(exchange):\n    return exchange.refuse(Rule('x').category)\nother = 1\n"
+    )
+    first, second = load_function(file, "check"), load_function(file, "check")
+    assert first(Exchange("m", "p")).decisions == {"x": "refused"}
+    assert first.__module__ != second.__module__
     for name in ("other", "none"):
         with pytest.raises(UsageError, match=f"has no function '{name}'"):
             load_function(file, name)
@@ -399,6 +546,7 @@ def test_a_block_list_is_a_file_of_phrases(tmp_path):
 
 
 @given(st.text(alphabet=st.sampled_from("aé\u0301\u1100\u1161\u11a8 각\uff76\uff9e漢\u200bB\n"), max_size=30))
+@example("a\uff9e\u0301")
 def test_folding_by_pieces_is_folding_the_whole(text):
     """But for marks that make no letter and what shows nothing."""
     seen = text.replace("\u200b", "")

@@ -84,6 +84,53 @@ def test_a_head_without_end_is_cut_off(running):
     assert answers(running)
 
 
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+BODY = b'{"model": "judge", "input": "rain"}'
+
+
+@pytest.mark.parametrize("trailer", [b"a: " + b"b" * 1000 + b"\r\n", b"b" * 1000])
+def test_trailers_without_end_are_cut_off(running, trailer):
+    with socket.create_connection(running.place) as client:
+        client.settimeout(5)
+        client.sendall(CHUNKED + b"%x\r\n%b\r\n0\r\na: " % (len(BODY), BODY))
+        with pytest.raises(ConnectionError):
+            client.sendall(trailer * 60_000)
+    assert answers(running)
+
+
+def test_a_trailer_is_no_header(running):
+    sent = HEAD.replace(b"content-type: application/json\r\n", b"") + b"transfer-encoding: chunked\r\n\r\n"
+    got = said_to(running, sent, b"%x\r\n%b\r\n0\r\ncontent-type: application/json\r\n\r\n" % (len(BODY), BODY))
+    assert got.startswith(b"HTTP/1.1 415")
+
+
+def test_a_body_in_many_small_chunks_is_answered(running):
+    text = json.dumps({"model": "judge", "input": "rain " * 4000}).encode()
+    chunks = b"".join(b"1\r\n%b\r\n" % bytes([letter]) for letter in text) + b"0\r\nx: y\r\n\r\n"
+    assert len(chunks) > 100_000
+    assert said_to(running, CHUNKED, chunks).startswith(b"HTTP/1.1 200")
+
+
+def test_requests_sent_ahead_are_no_long_head(running):
+    got = said_to(running, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 4000 + b"GET /he", pause=0.2)
+    assert got.count(b"HTTP/1.1 200") == 4000
+
+
+def test_who_is_refused_before_the_body_is_hung_up_on(encoder_release, monkeypatch):
+    monkeypatch.setenv("HPO_API_KEY", "a-key-of-20-letters-")
+    with started(Order({"judge": encoder_release()}, "127.0.0.1", 0)) as running:
+        for head in (CHUNKED, HEAD + b"content-length: 4000000\r\n\r\n"):
+            got = said_to(running, head)
+            assert got.startswith(b"HTTP/1.1 401")
+            assert b"connection: close" in got
+        health = CHUNKED.replace(b"POST /v1/classify", b"GET /health")
+        assert said_to(running, health, b"1\r\na\r\n").startswith(b"HTTP/1.1 413")
+        assert said_to(running, health.replace(b"transfer-encoding: chunked", b"content-length: 9")).startswith(
+            b"HTTP/1.1 413"
+        )
+        assert said_to(running, health, b"0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
 def test_a_head_that_dribbles_is_given_up(hurried):
     before, began = hurried.connections, time.monotonic()
     assert said_to(hurried, *(bytes([letter]) for letter in HEAD), pause=0.05) == b""

@@ -188,6 +188,23 @@ def test_words_wait_for_their_tags(encoder_release, tmp_path, labels, columns, t
         assert isinstance(found, Finding)
 
 
+def test_a_column_called_messages_makes_no_chat(chat_release, tmp_path):
+    chat = Release.load(chat_release())
+    card = dataclasses.replace(
+        chat.card, task="instruct", chat_template=None, columns=("messages",), prompt_template="Q: {messages}\nA:"
+    )
+    writer = Writer(card, chat.tokenizer, chat.session)
+    served = Served("asked", writer, engine_for("asked", writer, Limits()), {})
+    log = PredictionLog(LogSpec(str(tmp_path), texts=True))
+    server = Server(Shelf([served]), watch=Watch(log=log))
+    body = {"prompt": {"messages": "a fine film"}, "max_tokens": 2}
+    assert server.post("/v1/completions", **body).status_code == 200
+    log.close()
+    served.close()
+    (row,) = rows_in(tmp_path)
+    assert (row["messages"], row["characters"]) == ("a fine film", 11)
+
+
 def test_a_share_is_drawn(logged):
     rows, lines = logged(["judge"] * 60, share=0.25)
     assert 5 < len(rows) < 60  # 30 expected of 120, 5 standard deviations are 24
@@ -242,6 +259,62 @@ def test_a_disk_that_is_full_stops_no_request(tmp_path, monkeypatch, capfd):
     log.close()
     assert (log.written, log.dropped) == (1, 2)
     assert capfd.readouterr().err.count("No space left on device") == 1
+
+
+def test_a_log_that_cannot_turn_to_its_next_file_writes_nowhere_else(tmp_path, capfd):
+    """A descriptor that it had closed could be a client's connection by now."""
+    folder = tmp_path / "log"
+    log = PredictionLog(LogSpec(str(folder), max_mb=0.0001))
+    log.add({"number": 0}, "text")
+    while not log.written:
+        pass
+    folder.rename(tmp_path / "moved")
+    folder.touch()
+    log.add({"number": 1}, "text")
+    while not log.dropped:
+        pass
+    others = [(tmp_path / f"other {i}").open("wb") for i in range(9)]  # they take the numbers that are free
+    log.add({"number": 2}, "text")
+    while log.dropped < 2:
+        pass
+    assert [(tmp_path / f"other {i}").stat().st_size for i in range(9)] == [0] * 9
+    folder.unlink()
+    log.add({"number": 3}, "text")
+    log.close()
+    for other in others:
+        other.close()
+    assert [row["number"] for row in rows_in(folder)] == [3]
+    assert (log.written, log.dropped) == (2, 2)
+    assert capfd.readouterr().err.count("prediction log:") == 1
+
+
+def test_rows_that_wait_are_few_bytes(tmp_path, monkeypatch):
+    free = threading.Event()
+    monkeypatch.setattr("hpo.serving.prediction_log._WAITING_BYTES", 10_000)
+    log = PredictionLog(LogSpec(str(tmp_path), texts=True))
+    write = log._files.write
+    monkeypatch.setattr(log._files, "write", lambda line: free.wait(30) and write(line))
+    for _ in range(9):
+        log.add({"text": "a" * 3000}, "text")
+    assert log.dropped == 6
+    free.set()
+    while log._gone < log._taken:
+        pass
+    log.add({"text": "a" * 3000}, "text")
+    log.close()
+    assert (log.written, log.dropped) == (4, 6)
+
+
+def test_a_row_that_is_no_json_stops_nothing(tmp_path, capfd):
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    log = PredictionLog(LogSpec(str(tmp_path), texts=True))
+    log.add({"tools": deep}, "text")
+    log.add({}, "text")
+    log.close()
+    assert (log.written, log.dropped) == (1, 1)
+    assert "RecursionError" in capfd.readouterr().err
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path):

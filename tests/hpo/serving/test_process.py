@@ -8,10 +8,12 @@ import contextlib
 import json
 import signal
 import socket
+import time
 
 import httpx2
 import pytest
 
+from hpo.config.serve_config import FilterSpec, LogSpec, ServeConfig
 from hpo.errors import UsageError
 from hpo.lock import is_in_use
 from hpo.serving.keys import Keys, is_loopback, read_keys
@@ -99,6 +101,28 @@ def test_sigterm_lets_requests_end(chat_release):
             rest = "".join(lines)
         assert events(first + rest)[-1]["choices"][0]["finish_reason"] in ("stop", "length")
         assert running.process.wait(30) == 0
+
+
+def test_sigterm_waits_for_no_thread_that_hangs(encoder_release, tmp_path, capfd):
+    """What has been answered before is in the log all the same."""
+    (tmp_path / "rules.py").write_text(
+        "import time\n\ndef check(exchange):\n    if 'hang' in exchange.text:\n        time.sleep(600)\n"
+        "    return exchange.allow()\n"
+    )
+    rules = FilterSpec("function", "rules", str(tmp_path / "rules.py"), function="check")
+    config = ServeConfig((rules,), LogSpec(str(tmp_path / "log")))
+    body = json.dumps({"input": ["hang"] * 40}).encode()
+    head = f"POST /v1/classify HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    order = Order({"judge": encoder_release()}, "127.0.0.1", 0, config=config)
+    with started(order, drain_seconds=1, close_seconds=1) as running:
+        assert httpx2.post(f"{running.url}/v1/classify", json={"input": ["a", "b"]}).status_code == 200
+        with socket.create_connection(running.place) as client:
+            client.sendall(head.encode() + body)
+            time.sleep(0.5)
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(20) == 1
+    assert len((tmp_path / "log" / "predictions-000001.jsonl").read_text().splitlines()) == 2
+    assert "something hangs" in capfd.readouterr().err
 
 
 def test_a_port_that_is_taken_is_said(encoder_release, capfd):
