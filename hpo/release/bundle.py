@@ -101,6 +101,8 @@ def _refusals(part: Part, first: Part) -> list[tuple[str, str]]:
     """What is wrong with a trial beside the first one, each with what would be right."""
     spec, other = part.trial.spec, first.trial.spec
     inspection, found = part.trial.inspection, []
+    if part.trial.name.isdigit():
+        found.append(("as an adapter it would have the name of a version", f"{part.sweep}#{part.number}"))
     if not METHODS[spec.method].is_beside:
         able = ", ".join(name for name, method in METHODS.items() if method.is_beside)
         found.append((f"method {spec.method} is not expressed as thin matrices beside the base", f"one of {able}"))

@@ -43,7 +43,7 @@ class Admin:
         name = body.model
         if not name.isprintable():
             raise bad_request("model: expected printable characters", "model")
-        bundle, adapter = self._adapter(name)
+        bundle, adapter = self._adapter(name, body.adapter_folder)
         if bundle is not None:
             return await self._load_adapter(bundle, adapter, body.adapter_folder)
         if body.adapter_folder is not None:
@@ -57,38 +57,41 @@ class Admin:
         return served.entry()
 
     async def unload(self, name: str) -> dict[str, Any]:
-        """OpenAI's answer to the deletion of a model, when its last request is answered. Raises `Refusal`."""
+        """OpenAI's answer to the deletion of a model, when its last request is answered; of an adapter at once.
+
+        Raises `Refusal`.
+        """
         if self.loader.shelf.get(name) is not None:
             await self.loader.unload(name)
         else:
             self.loader.shelf.find(name)
-            bundle, adapter = self._adapter(name)
-            assert bundle is not None  # noqa: S101  # what is found and no release of its own is an adapter
+            bundle, _, adapter = name.rpartition("/")  # what is found and no release of its own is an adapter
             await self.loader.remove_adapter(bundle, adapter)
         return {"id": name, "object": "model", "deleted": True}
 
-    def _adapter(self, name: str) -> tuple[Served | None, str]:
-        """The bundle that is served and the name of an adapter of it; no bundle where the name means another thing."""
+    def _adapter(self, name: str, given: str | None) -> tuple[Served | None, str]:
+        """The bundle that is served and the name of an adapter of it; no bundle where the name means another thing.
+
+        A number that is no adapter is a version of the bundle, where no folder was given for it.
+        """
         before, _, adapter = name.rpartition("/")
         served = self.loader.shelf.get(before)
-        is_adapter = served is not None and isinstance(served.release, Bundle) and NAME_PATTERN.fullmatch(adapter)
-        return (served, adapter) if is_adapter else (None, "")
+        if served is None or not isinstance(served.release, Bundle) or not NAME_PATTERN.fullmatch(adapter):
+            return None, ""
+        if given is None and adapter.isdigit() and served.adapter(adapter) is None and not _own(served, adapter):
+            return None, ""
+        return served, adapter
 
     async def _load_adapter(self, bundle: Served, adapter: str, given: str | None) -> dict[str, Any]:
         """From the folder that was given, or from the bundle's own."""
-        if given is None:
-            assert bundle.place is not None  # noqa: S101  # the loader has put it there
-            folder: Path | None = bundle.place.folder / ADAPTERS / adapter
-        else:
-            folder = self._under_home(given)
-        if folder is None or not folder.is_dir():
+        folder = None if given is None else self._under_home(given)
+        if not (folder.is_dir() if folder is not None else given is None and _own(bundle, adapter)):
             found = f"{clipped(ascii(given or adapter))} is no adapter's folder under the home"
             raise Refusal(404, f"adapter_folder: {found}", "adapter_folder", "model_not_found")
         try:
-            await self.loader.add_adapter(bundle, adapter, folder)
+            return (await self.loader.add_adapter(bundle.name, adapter, folder)).entry()
         except HpoError as error:
             raise bad_request(str(error), "model", "model_not_loadable") from error
-        return self.loader.shelf.find(f"{bundle.name}/{adapter}").entry()
 
     def _folder(self, name: str) -> Place | None:
         """A release folder under the home; None for anything else."""
@@ -112,3 +115,8 @@ class Admin:
         if isinstance(found, str):
             raise Refusal(404, clipped(found, 500), "model", "model_not_found")
         return found
+
+
+def _own(bundle: Served, adapter: str) -> bool:
+    """Whether a bundle's own folder has the files of an adapter."""
+    return bundle.place is not None and (bundle.place.folder / ADAPTERS / adapter).is_dir()

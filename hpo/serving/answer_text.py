@@ -53,5 +53,5 @@ class AnswerText:
     def _uncertain(self, text: str) -> int:
         """How many characters at the end may still become another character, or belong to a stop string."""
         broken = len(text) - len(text.rstrip(_BROKEN))
-        sizes = range(1, max(map(len, self._held), default=0))
+        sizes = range(1, min(len(text) + 1, max(map(len, self._held))))
         return max([broken, *(n for n in sizes for stop in self._held if n < len(stop) and text.endswith(stop[:n]))])

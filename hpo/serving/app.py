@@ -153,7 +153,7 @@ def _add_admin_routes(app: FastAPI, admin: Admin) -> None:
         "/v1/models/unload", response_model=None, dependencies=[Depends(needs_admin)], responses=answers(ModelDeleted)
     )
     async def unload(body: ModelBody) -> dict[str, Any]:
-        """Unload a model; answered when its last request is answered."""
+        """Unload a model; answered when its last request is answered. An adapter's requests end after the answer."""
         return await admin.unload(body.model)
 
 

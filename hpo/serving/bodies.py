@@ -13,6 +13,8 @@ from hpo.serving.refusal import bad_request
 from hpo.serving.sampling import Sampling
 
 _Text = Annotated[str, Field(max_length=4 << 20)]
+_MOST_STOPS, _LONGEST_STOP = 4, 400
+"""Each of an answer's tokens is compared with every beginning of every stop string."""
 
 
 class Body(BaseModel):
@@ -115,15 +117,16 @@ class WritingBody(Body):
     def wish(self, max_tokens: int | None, logprobs: int | None) -> Wish:
         """What is wanted of each answer. Without a temperature an answer is greedy, as the release was measured.
 
-        Raises `Refusal` for a key that is not built, and for stop strings that are empty or too many.
+        Raises `Refusal` for a key that is not built, and for stop strings that are empty, too long or too many.
         """
         for name, values in self.harmless.items():
             given = (self.model_extra or {}).get(name)
             if given is not None and given not in values:
                 raise bad_request(f"{name} is not supported", name, "unsupported_parameter")
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(stops) > 4 or not all(stops):
-            raise bad_request("stop: expected up to 4 texts that are not empty", "stop")
+        if len(stops) > _MOST_STOPS or not all(0 < len(stop) <= _LONGEST_STOP for stop in stops):
+            found = f"expected up to {_MOST_STOPS} texts, each of 1 to {_LONGEST_STOP} characters"
+            raise bad_request(f"stop: {found}", "stop")
         temperature = self.temperature if self.temperature is not None else 0.0 if self.top_p is None else 1.0
         top_p = 1.0 if self.top_p is None else self.top_p
         return Wish(max_tokens, Sampling(temperature, top_p, self.seed), tuple(stops), logprobs)

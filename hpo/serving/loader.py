@@ -7,11 +7,13 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
+from hpo.quoting import clipped
 from hpo.serving.changes import Changes
 from hpo.serving.limits import Limits
 from hpo.serving.order import Place
 from hpo.serving.served import Served, Shelf, load_served
+from trainers.runtime.bundle import ADAPTERS
 from trainers.runtime.card import ReleaseError
 
 log = logging.getLogger("hpo.serving")
@@ -30,6 +32,9 @@ class Loader:
         self._limits = limits
         self._turn = asyncio.Lock()
         self._closing: dict[asyncio.Task[None], str] = {}
+        self._by_hand: dict[str, dict[str, Path | None]] = {}
+        """What was changed of each bundle's adapters, for its next version: the folder of one that was loaded, None for
+        one that was unloaded."""
 
     async def load_first(self, places: Mapping[str, Place]) -> None:
         """Load the models that the server begins with. Raises `HpoError`."""
@@ -57,31 +62,66 @@ class Loader:
         """Answer no more requests of that name; its model is closed afterwards."""
         async with self._turn:
             served = self.shelf.remove(name)
+            self._by_hand.pop(name, None)
         self.changes.behind.discard(name)
         if served is not None:
             log.info("%s is unloaded", served)
             self._close(served)
         await self._closed(name)
 
-    async def add_adapter(self, bundle: Served, name: str, folder: Path) -> None:
-        """Let an adapter of a bundle answer, while its others do; one of that name is replaced. Raises `HpoError`."""
-        async with self._turn:
-            try:
-                await asyncio.to_thread(bundle.engine.add_adapter, name, folder)
-            except (OSError, ReleaseError) as error:
-                self.changes.failures[bundle.name] += 1
-                raise HpoError(f"{bundle.name}/{name}: {error}") from error
-        log.info("%s/%s answers now", bundle.name, name)
+    async def add_adapter(self, bundle: str, name: str, folder: Path | None) -> Served:
+        """Let an adapter of a bundle answer, while its others do; one of that name is replaced.
 
-    async def remove_adapter(self, bundle: Served, name: str) -> None:
-        """Answer no more requests to an adapter of a bundle; those that it has begun end with it."""
+        Without a `folder` it comes from the bundle's own. Raises `HpoError`.
+        """
+        async with self._turn:  # until now another version may have taken the bundle's place
+            served = self.shelf.get(bundle)
+            if served is None or served.place is None:
+                raise UsageError(f"{bundle} is not served any more")
+            try:
+                await asyncio.to_thread(
+                    served.engine.add_adapter, name, folder or served.place.folder / ADAPTERS / name
+                )
+            except (OSError, ReleaseError) as error:
+                self.changes.failures[bundle] += 1
+                raise HpoError(f"{bundle}/{name}: {error}") from error
+            changed = self._by_hand.setdefault(bundle, {})
+            changed.pop(name, None)
+            if folder is not None:
+                changed[name] = folder
+            found = self.shelf.find(f"{bundle}/{name}")
+        log.info("%s/%s answers now", bundle, name)
+        return found
+
+    async def remove_adapter(self, bundle: str, name: str) -> None:
+        """Answer no more requests to an adapter of a bundle; those that it has begun end with it.
+
+        Raises `Refusal` for one that is not loaded.
+        """
         async with self._turn:
-            await asyncio.to_thread(bundle.engine.remove_adapter, name)
-        log.info("%s/%s is unloaded", bundle.name, name)
+            await asyncio.to_thread(self.shelf.find(f"{bundle}/{name}").engine.remove_adapter, name)
+            self._by_hand.setdefault(bundle, {})[name] = None
+        log.info("%s/%s is unloaded", bundle, name)
+
+    def _loaded(self, name: str, place: Place) -> Served:
+        """A model that answers; of a bundle with the adapters that the one before has by hand. Raises `HpoError`."""
+        new = load_served(name, place.folder, self._limits, place.version)
+        try:
+            for adapter, folder in self._by_hand.get(name, {}).items():
+                if folder is not None:
+                    new.engine.add_adapter(adapter, folder)
+                elif new.adapter(adapter) is not None:
+                    new.engine.remove_adapter(adapter)
+        except Exception as error:
+            new.close()
+            raise HpoError(
+                f"{name}/{clipped(adapter)}, which was loaded by hand: {clipped(str(error), 500)}"
+            ) from error
+        return new
 
     async def _put(self, name: str, place: Place) -> Served:
         try:
-            new = await asyncio.to_thread(load_served, name, place.folder, self._limits, place.version)
+            new = await asyncio.to_thread(self._loaded, name, place)
         except Exception as error:
             self.changes.failures[name] += 1
             if isinstance(error, HpoError):

@@ -24,6 +24,7 @@ from hpo.serving.order import Place
 from hpo.serving.refusal import Refusal, bad_request
 from hpo.serving.step_loop import StepLoop
 from hpo.serving.turn_loop import TurnLoop
+from hpo.serving.worker import answer_example
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import GENERATIVE, ReleaseError
 from trainers.runtime.encoder import Encoder
@@ -76,10 +77,17 @@ class Served:
         if not isinstance(self.release, Bundle):
             yield self
             return
-        for adapter in self.release:
-            release = self.release[adapter]
-            hashes = {**self.hashes, "release": release.card.adapter_hash}
-            yield replace(self, name=f"{self.name}/{adapter}", bundle=self.name, release=release, hashes=hashes)
+        for adapter, release in self.release.releases().items():
+            yield self._with(adapter, release)
+
+    def adapter(self, name: str) -> Self | None:
+        """The adapter of that name, of a bundle that has it now."""
+        release = self.release.releases().get(name) if isinstance(self.release, Bundle) else None
+        return None if release is None else self._with(name, release)
+
+    def _with(self, adapter: str, release: Release) -> Self:
+        hashes = {**self.hashes, "release": release.card.adapter_hash}
+        return replace(self, name=f"{self.name}/{adapter}", bundle=self.name, release=release, hashes=hashes)
 
     def close(self) -> None:
         """End its worker, and let others delete its files."""
@@ -96,22 +104,12 @@ def load_served(name: str, folder: Path, limits: Limits, version: str | None = N
         try:
             stack.callback(os.close, hold_shared(folder / "release.json"))
             release = Release.load(folder)
+            answer_example(release, folder)
         except (OSError, ReleaseError) as error:
             raise HpoError(f"{name}: {error}") from error
         hashes = _hashes(folder / "manifest.json")
-        try:
-            _answer_once(release)
-        except Exception as error:  # onnxruntime raises direct subclasses of Exception
-            found = f"{type(error).__name__}: {clipped(str(error))}"
-            raise HpoError(f"{name}: {folder} cannot answer its own example: {found}") from error
         engine = engine_for(name, release, limits)
         return Served(name, release, engine, hashes, Place(folder, version), stack.pop_all())
-
-
-def _answer_once(release: Release) -> None:
-    """The first answer is the slowest: nobody shall wait for it."""
-    for each in [release[adapter] for adapter in release] if isinstance(release, Bundle) else [release]:
-        each.predict([each.card.example], 1)
 
 
 def _hashes(manifest: Path) -> dict[str, str]:
@@ -183,20 +181,28 @@ class Shelf:
 
     def find(self, name: str | None) -> Served:
         """The model of that name, or without a name the only one. Raises `Refusal`."""
-        models = self.models()
-        names = [*models, *self._expected]
-        if name is None and len(names) == 1:
-            name = names[0]
+        if name is not None and (found := self._named(name)) is not None:
+            return found
+        names = [*self.models(), *self._expected]
         if not names:
             raise Refusal(404, "no model is loaded", "model", "model_not_found")
+        if name is None and len(names) == 1:
+            return self.find(names[0])
         if name is None:
             raise bad_request(f"model is missing; expected one of {listed(names)}", "model")
-        if name in self._expected:
-            raise Refusal(503, f"{name} is being loaded; try again later", "model", "model_loading")
-        if name not in models:
-            found = f"unknown model {clipped(ascii(name))}; expected one of {listed(names)}"
-            raise Refusal(404, found, "model", "model_not_found")
-        return models[name]
+        if not self._expected.keys().isdisjoint((name, name.rpartition("/")[0])):  # an adapter of one, perhaps
+            raise Refusal(503, f"{clipped(name)} is being loaded; try again later", "model", "model_loading")
+        problem = f"unknown model {clipped(ascii(name))}; expected one of {listed(names)}"
+        raise Refusal(404, problem, "model", "model_not_found")
+
+    def _named(self, name: str) -> Served | None:
+        """The model of exactly that name. Of every request: other models are left alone."""
+        served = self._models.get(name)
+        if served is not None and not isinstance(served.release, Bundle):
+            return served
+        before, _, adapter = name.rpartition("/")
+        bundle = self._models.get(before)
+        return None if bundle is None else bundle.adapter(adapter)
 
     def lend(self, name: str | None, scope: Scope) -> Served:
         """The model for a request, which has it until its answer has been sent. Raises `Refusal`."""

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from hpo.errors import UsageError
+from hpo.quoting import clipped
 from hpo.serving.metrics import Meter
 from trainers.runtime.bundle import Bundle
+from trainers.runtime.card import ReleaseError
 from trainers.runtime.release import Release
 
 
@@ -31,10 +33,13 @@ class Worker(ABC):
     def add_adapter(self, name: str, folder: Path) -> Release:
         """Load an adapter of a bundle while its others are served; one of that name is replaced.
 
-        The release that it makes is what requests are answered by. Raises `ReleaseError` for an adapter that is damaged
-        or of another base, and `UsageError` where no bundle is served.
+        It answers once before requests get it: one that cannot would fail the rows of others in its batch. Raises
+        `ReleaseError` for an adapter that is damaged or of another base, and `UsageError` where no bundle is served.
         """
-        return self._bundle.add(name, folder)
+        release = self._bundle.made(folder)
+        answer_example(release, folder)
+        self._bundle.put(name, release)
+        return release
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter of a bundle; requests that it has begun end with it.
@@ -59,3 +64,16 @@ class Worker(ABC):
     @abstractmethod
     def _work(self) -> None:
         """What the thread does, until `_is_closed`."""
+
+
+def answer_example(release: Release, folder: Path) -> None:
+    """Let a release answer once: the first answer is the slowest, and nobody shall wait for it.
+
+    Raises `ReleaseError` where it cannot answer.
+    """
+    try:
+        for each in release.releases().values() if isinstance(release, Bundle) else [release]:
+            each.predict([each.card.example], 1)
+    except Exception as error:  # onnxruntime raises direct subclasses of Exception
+        found = f"{type(error).__name__}: {clipped(str(error))}"
+        raise ReleaseError(f"{folder} cannot answer its own example: {found}") from error

@@ -93,6 +93,7 @@ class AdapterGraph:
     def remove(self, adapted: AdaptedSession) -> None:
         """Forget an adapter; who still holds its session may still use it."""
         with self._changing:
+            adapted.is_forgotten = True
             self._stacks = {several: stack for several, stack in self._stacks.items() if adapted not in several}
 
     def run(
@@ -119,6 +120,8 @@ class AdapterGraph:
             return known
         stack = self.side_by_side(list(dict.fromkeys(rows)))
         with self._changing:
+            if any(adapted.is_forgotten for adapted in several):
+                return stack
             self._stacks = dict([*self._stacks.items(), (several, stack)][-_MOST_STACKS:])
         return stack
 
@@ -166,6 +169,8 @@ class AdaptedSession:
         self.graph = graph
         self.adapter = adapter
         self.rank = max([1, *(_rank(name, part) for name, part in adapter.weights.items() if name.startswith(LORA))])
+        self.is_forgotten = False
+        """Then its last rows leave nothing behind."""
         self.own = graph.side_by_side([self])
         self._alone = graph.given([self])  # kept: a binding does not keep what it binds
 

@@ -34,9 +34,14 @@ class Bundle(Release):
 
     def __getitem__(self, name: str) -> Release:
         """The release that one adapter makes of the base. Raises `ValueError` for one that is not loaded."""
-        if name not in self._releases:
-            raise ValueError(f"unknown adapter {name[:100]!r}; expected one of {', '.join(list(self)[:10])}")
-        return self._releases[name]
+        releases = self.releases()
+        if name not in releases:
+            raise ValueError(f"unknown adapter {name[:100]!r}; expected one of {', '.join(list(releases)[:10])}")
+        return releases[name]
+
+    def releases(self) -> Mapping[str, Release]:
+        """What the adapters that are loaded now make of the base; adapters that come and go leave it unchanged."""
+        return self._releases
 
     def read(self, folder: Path) -> None:
         """Load the adapters that the card names from a bundle's folder. Raises `ReleaseError`."""
@@ -48,6 +53,12 @@ class Bundle(Release):
 
         Requests to the one before end with it. Raises `ReleaseError` for an adapter that is damaged or of another base.
         """
+        release = self.made(folder)
+        self.put(name, release)
+        return release
+
+    def made(self, folder: Path) -> Release:
+        """The release that an adapter makes of the base, before it has a name. Raises `ReleaseError`, as `add`."""
         from .load import kind_of  # late: it loads bundles too
 
         adapter = Adapter.read(folder)
@@ -58,11 +69,14 @@ class Bundle(Release):
         except ReleaseError as error:
             raise ReleaseError(f"{folder}: {error}") from None
         session = cast("ort.InferenceSession", adapted)
-        release = kind_of(adapter.card.task)(adapter.card, self._tokenizer_of(adapter.card), session)
-        if name in self._releases:
-            self.remove(name)
+        return kind_of(adapter.card.task)(adapter.card, self._tokenizer_of(adapter.card), session)
+
+    def put(self, name: str, release: Release) -> None:
+        """Let what `made` gave answer to a name from now on, at once in place of the one before."""
+        before = self._releases.get(name)
         self._releases = {**self._releases, name: release}
-        return release
+        if before is not None:
+            self._graph.remove(_adapted(before))
 
     def remove(self, name: str) -> None:
         """Forget an adapter; what has begun with it ends with it. Raises `ValueError` for one that is not loaded."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .card import ReleaseError
 from .inputs import read_input
 from .release import Input, Release, unknown_inputs
 from .scores import Floats
@@ -79,9 +80,16 @@ class Encoder(Release):
         """The answer to an input, made of the graph's output for each of its encodings; the ends may be padding."""
 
     def output_of(self, encodings: Sequence[Any]) -> Floats:
-        """The graph's output for texts, float32 [texts, ...]: in one call where texts share a batch."""
+        """The graph's output for texts, float32 [texts, ...]: in one call where texts share a batch.
+
+        Raises `ReleaseError` where it is not of the card's width: only the weights of an adapter show that.
+        """
         calls = [encodings] if self.tokens_per_batch else [[encoding] for encoding in encodings]
         found: list[Floats] = [self.session.run([self.output], self.padded(call))[0] for call in calls]
+        if self.width is not None and found[0].shape[-1] != self.width:
+            raise ReleaseError(
+                f"its weights give {found[0].shape[-1]} numbers; expected {self.width}, as of its labels"
+            )
         return np.concatenate(found)
 
     @cached_property

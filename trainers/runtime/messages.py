@@ -112,9 +112,8 @@ def checked(chat: object) -> tuple[list[Message], Tools]:
     return messages, tools
 
 
-def without_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
-    """Drop the oldest user message and the answers to it; None when only the last turn is left."""
+def turns_of(messages: Sequence[Message]) -> tuple[list[Message], list[int]]:
+    """The system message that stays, and where the rest may begin: after it, or at any later message of the user."""
     head = [message for message in messages[:1] if message["role"] in ("system", "developer")]
-    turns = messages[len(head) :]
-    later = [i for i, message in enumerate(turns) if message["role"] == "user" and i > 0]
-    return [*head, *turns[later[0] :]] if later else None
+    later = [i for i, message in enumerate(messages) if message["role"] == "user" and i > len(head)]
+    return head, [len(head), *later]

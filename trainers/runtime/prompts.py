@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 from .card import REWRITING, Card
 from .chat_template import ChatTemplate
 from .control_tokens import ControlTokens, template_text
-from .messages import Chat, Message, Tools, checked, without_oldest_turn
+from .messages import Chat, Message, Tools, checked, turns_of
 
 
 class Prompts:
@@ -41,12 +42,8 @@ class Prompts:
                 raise ValueError("this model has no chat template; expected the prompt as one text")
             return self.continued_ids(chat, max_new_tokens)
         messages, tools = checked([{"role": "user", "content": chat}] if isinstance(chat, str) else chat)
-        while len(ids := self._rendered(messages, tools)) > room:
-            shorter = without_oldest_turn(messages)
-            if shorter is None:
-                return self._cut_last_turn(messages, tools, room)
-            messages = shorter
-        return ids
+        ids = self._rendered(messages, tools)
+        return ids if len(ids) <= room else self._without_oldest_turns(messages, tools, room)
 
     def continued_ids(self, prompt: str, max_new_tokens: int | None = None) -> list[int]:
         """Token ids of a prompt that the model continues, cut at its beginning so that an answer fits.
@@ -103,6 +100,18 @@ class Prompts:
         apart = self._control_tokens
         text = self._template.render(apart.in_messages(messages), apart.apart(tools), asks=True)
         return apart.encode([text], add_special_tokens=False)[0].ids
+
+    def _without_oldest_turns(self, messages: Sequence[Message], tools: Tools, room: int) -> list[int]:
+        """Drop as few of the oldest turns as possible; bisected, since every try renders the rest of the chat."""
+        head, begins = turns_of(messages)
+
+        def ids_from(begin: int) -> list[int]:
+            return self._rendered([*head, *messages[begin:]], tools)
+
+        fitting = bisect_left(begins, True, lo=1, key=lambda begin: len(ids_from(begin)) <= room)
+        if fitting == len(begins):
+            return self._cut_last_turn([*head, *messages[begins[-1] :]], tools, room)
+        return ids_from(begins[fitting])
 
     @cached_property
     def _template(self) -> ChatTemplate:

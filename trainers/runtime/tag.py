@@ -45,8 +45,7 @@ class Tagger(Encoder):
         out its characters, or it shares its only token with the word before.
         """
         encoding = self.tokenizer.encode(text)
-        logits: Floats = self.session.run(["logits"], self.padded([encoding]))[0][0]
-        return logits, first_tokens(places, encoding.offsets)
+        return self.output_of([encoding])[0], first_tokens(places, encoding.offsets)
 
     def _tagged(
         self, text: str, places: Sequence[Place], logits: Floats, firsts: Mapping[int, int]

@@ -65,8 +65,9 @@ def test_an_adapter_that_answers_otherwise_is_refused(sweeps, capsys, monkeypatc
 
 def test_every_problem_is_named_at_once(sweeps, capsys, monkeypatch, tmp_path):
     home = sweeps(one={}, scaled={"method": "ia3"}, task={"task": "regression", "objective": {"metric": "mae"}})
+    home = sweeps(**{"2024": {}})
     home.sweep("one").trial(1).adapter.rmdir()
-    given = ["one#0", "one#1", "one#7", "one#0", "none", "scaled", "task", "#"]
+    given = ["one#0", "one#1", "one#7", "one#0", "none", "scaled", "task", "#", "2024"]
     ended = run_main(capsys, monkeypatch, home.dir, "bundle", "../x", *given)
     assert ended.code == 2
     for found in (
@@ -74,7 +75,8 @@ def test_every_problem_is_named_at_once(sweeps, capsys, monkeypatch, tmp_path):
         "one#1: its adapter is gone: hpo gc freed it; a trial with its adapter",
         "one#7: the sweep has no trial 7 with an adapter; expected one of 0, 1",
         "one-0: is given twice; each adapter once",
-        "none: no sweep 'none'; there are: one, scaled, task",
+        "none: no sweep 'none'; there are: 2024, one, scaled, task",
+        f"2024: as an adapter it would have the name of a version; 2024#{champion_of(home, '2024')}",
         "scaled: method ia3 is not expressed as thin matrices beside the base; one of lora, rslora, pissa",
         "task: its task is regression; text-classification, as of one-0",
     ):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
-from hpo.errors import UsageError
-from hpo.serving.admin import Admin
+from hpo.errors import HpoError, UsageError
+from hpo.lock import is_in_use
+from hpo.serving.admin import Admin, ModelBody
 from hpo.serving.limits import Limits
 from hpo.serving.loader import Loader
+from hpo.serving.order import Place
+from hpo.serving.refusal import Refusal
 from hpo.serving.resolver import Resolver
 from hpo.serving.served import Shelf, load_served
 from tests.hpo.serving.conftest import Server
@@ -115,6 +120,114 @@ def test_a_prompt_that_another_adapter_has_read_is_read_again(serve):
 
     for name, response in zip(*asyncio.run(ask()), strict=True):
         assert response.json()["choices"][0]["text"] == wanted[name]
+
+
+def test_an_adapter_is_replaced_at_once(serve, tmp_path, monkeypatch):
+    """While one takes the place of another, requests find one of the two; a list of models ends as it began."""
+    server, _, worker = serve("bert", "text-classification")
+    shelf, found = server.shelf, []
+    before = shelf.find("it/b").release
+    forget = worker._bundle._graph.remove
+    with monkeypatch.context() as patched:
+        patched.setattr(worker._bundle._graph, "remove", lambda old: found.append(shelf.find("it/b")) or forget(old))
+        worker.add_adapter("b", tmp_path / "bundle" / ADAPTERS / "b")
+    assert [served.release is before for served in found] == [False]
+    listed = shelf.get("it").models()
+    assert next(listed).name == "it/a"
+    worker.remove_adapter("b")
+    assert [served.name for served in listed] == ["it/b"]
+
+
+def test_a_name_is_found_without_a_look_at_other_models(serve, monkeypatch):
+    server, bundle, _ = serve("bert", "text-classification")
+    monkeypatch.setattr(server.shelf, "models", lambda: pytest.fail("all models were looked at"))
+    assert server.shelf.find("it/b").release.card == bundle["b"].card
+
+
+def test_adapters_of_a_bundle_that_is_loaded_come_later():
+    shelf = Shelf(expected=["it"])
+    for name in ("it", "it/a", None):
+        with pytest.raises(Refusal, match="being loaded") as refused:
+            shelf.find(name)
+        assert refused.value.status == 503
+    with pytest.raises(Refusal, match="unknown model 'its/a'") as refused:
+        shelf.find("its/a")
+    assert refused.value.status == 404
+
+
+def test_a_new_version_of_a_bundle_has_what_was_changed_by_hand(serve, tmp_path):
+    server, _, _ = serve("bert", "text-classification")
+    loader, shelf = server.admin.loader, server.shelf
+    second, third = (Place(Path(shutil.copytree(tmp_path / "bundle", tmp_path / n)), n) for n in ("2", "3"))
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "a", tmp_path / "elsewhere")
+    server.post("/v1/models/unload", model="it/b")
+    server.post("/v1/models/load", model="it/new", adapter_folder="elsewhere")
+    asyncio.run(loader.load("it", second))
+    assert list(shelf.models()) == ["it/a", "it/new"]
+    assert server.post("/v1/classify", model="it/new", input=TEXTS[0]).status_code == 200
+
+    (tmp_path / "elsewhere" / WEIGHTS).write_bytes(b"no weights")
+    with pytest.raises(HpoError, match=r"it/new, which was loaded by hand: .*/elsewhere/adapter\.npz has 10 bytes"):
+        asyncio.run(loader.load("it", third))
+    assert (shelf.get("it").place, loader.changes.failures["it"]) == (second, 1)
+    assert not is_in_use(third.folder / "release.json")
+    server.post("/v1/models/load", model="it/b")
+    server.post("/v1/models/unload", model="it/new")
+    asyncio.run(loader.load("it", third))
+    assert list(shelf.models()) == ["it/a", "it/b"]
+    asyncio.run(loader.unload("it"))
+    assert not loader._by_hand
+
+
+def test_changes_of_a_bundle_wait_for_those_before_them(serve, tmp_path):
+    server, _, old = serve("bert", "text-classification")
+    loader, admin = server.admin.loader, server.admin
+    second = Place(Path(shutil.copytree(tmp_path / "bundle", tmp_path / "second")), "3")
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "a", tmp_path / "elsewhere")
+
+    async def flow():
+        async with loader._turn:
+            twice = [asyncio.create_task(admin.unload("it/b")) for _ in range(2)]
+            await asyncio.sleep(0.1)
+        answered = await asyncio.gather(*twice, return_exceptions=True)
+        assert answered[0]["deleted"]
+        assert (type(answered[1]), answered[1].status) == (Refusal, 404)
+        await admin.load(ModelBody(model="it/b"))
+        added = ModelBody(model="it/new", adapter_folder="elsewhere")
+        return await asyncio.gather(loader.load("it", second), admin.load(added))
+
+    new, entry = asyncio.run(flow())
+    assert (entry["id"], entry["version"]) == ("it/new", "3")
+    assert server.shelf.find("it/new").engine is new.engine
+    assert new.engine is not old
+
+
+def test_a_version_of_a_bundle_is_no_adapter(serve, tmp_path, monkeypatch):
+    server, _, _ = serve("bert", "text-classification")
+    third = Place(Path(shutil.copytree(tmp_path / "bundle", tmp_path / "third")), "3")
+
+    async def places(references):
+        return {name: third if name == "it/3" else f"no released model '{name}'" for name in references}
+
+    monkeypatch.setattr(server.admin._resolver, "places", places)
+    assert server.post("/v1/models/load", model="it/3").json()["version"] == "3"
+    assert list(server.shelf.models()) == ["it/a", "it/b", "it/3/a", "it/3/b"]
+    assert server.post("/v1/models/load", model="it/4").status_code == 404
+    assert server.post("/v1/models/unload", model="it/3").status_code == 200
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "a", tmp_path / "bundle" / ADAPTERS / "3")
+    assert server.post("/v1/models/load", model="it/3").json()["root"] == "it"  # the bundle has it already
+
+
+@pytest.mark.parametrize("labels", [["negative", "positive", "third"], ["negative"]])
+def test_an_adapter_with_other_labels_than_its_weights_fails_nobody(serve, tmp_path, labels):
+    server, _, _ = serve("bert", "text-classification")
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "b", tmp_path / "wrong")
+    card = json.loads((tmp_path / "wrong" / "release.json").read_text())
+    (tmp_path / "wrong" / "release.json").write_text(json.dumps({**card, "labels": labels}))
+    refused = server.post("/v1/models/load", model="it/new", adapter_folder="wrong")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "model_not_loadable")
+    assert f"give 2 numbers; expected {len(labels)}" in refused.json()["error"]["message"]
+    assert [entry["id"] for entry in server.call("GET", "/v1/models").json()["data"]] == ["it/a", "it/b"]
 
 
 def test_a_plain_release_has_no_adapters(server, encoder_release):

@@ -164,6 +164,7 @@ def test_log_probabilities(server):
         ({"messages": user("a"), "top_p": 0}, "top_p"),
         ({"messages": user("a"), "stop": ["a"] * 5}, "stop"),
         ({"messages": user("a"), "stop": ""}, "stop"),
+        ({"messages": user("a"), "stop": ["b", "a" * 401]}, "stop"),
         ({"messages": user("a"), "response_format": {"type": "xml"}}, "response_format"),
         ({"messages": user("a"), "frequency_penalty": 0.5}, "frequency_penalty"),
     ],
@@ -222,6 +223,22 @@ def test_pieces_are_never_taken_back(release):
     assert "".join([*pieces, text.end()]) == said
     assert not any("\ufffd" in piece for piece in pieces)
     assert not any(piece.endswith(("E", "EN", "END")) for piece in pieces)
+
+
+class CountedText(str):
+    """A text that counts how often its end is looked at."""
+
+    looks = 0
+
+    def endswith(self, *given):
+        type(self).looks += 1
+        return super().endswith(*given)
+
+
+def test_no_more_of_a_stop_string_is_compared_than_there_is_text(release):
+    text = AnswerText(release.prompts, [], ("no" * 200, "x" * 400))
+    assert text._uncertain(CountedText("yes no")) == 2
+    assert CountedText.looks <= len("yes no") * len(text._held)
 
 
 def test_a_common_beginning_is_read_once(release, loop_of):

@@ -149,6 +149,7 @@ def test_adapters_come_and_go_without_another_session(learned, bundled, tmp_path
         bundle["b"]
     both = bundle.answered([(bundle["a"], reading), (b, reading)])  # its request had come before
     assert both[1] == close_to(before[0])
+    assert not bundle._graph._stacks
     again = bundle.add("c", tmp_path / "bundle" / ADAPTERS / "b")
     assert bundle.session is session
     assert again.predict(TEXTS) == before

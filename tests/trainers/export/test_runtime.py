@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, processors
 from transformers import AutoTokenizer
 
@@ -189,6 +191,38 @@ def test_a_long_chat_loses_its_oldest_turns_first(chat):
     assert "Question 0" not in text
     assert "Question 8" in text
     assert len(chat.prompts.chat_ids([SYSTEM, *turns, user("The last one?")])) <= room
+
+
+def one_turn_at_a_time(prompts, messages, room):
+    """The ids of a chat that loses its oldest turn until it fits; None where its last turn does not."""
+    while len(ids := prompts._rendered(messages, None)) > room:
+        head = [message for message in messages[:1] if message["role"] == "system"]
+        rest = messages[len(head) :]
+        later = [i for i, message in enumerate(rest) if message["role"] == "user" and i > 0]
+        if not later:
+            return None
+        messages = [*head, *rest[later[0] :]]
+    return ids
+
+
+@given(
+    roles=st.lists(st.sampled_from(["user", "assistant"]), max_size=14), has_system=st.booleans(),
+    length=st.integers(1, 30),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_as_few_turns_are_dropped_as_possible(chat, roles, has_system, length):
+    said = [{"role": role, "content": f"{i} is " + "x" * (length * (i % 3))} for i, role in enumerate(["user", *roles])]
+    messages = [*([SYSTEM] if has_system else []), *said, user("So what?")]
+    ids = chat.prompts.chat_ids(messages)
+    assert ids == (one_turn_at_a_time(chat.prompts, messages, CONTEXT - 16) or ids)
+
+
+def test_a_chat_of_many_turns_is_rendered_a_few_times(chat, monkeypatch):
+    prompts, rendered = chat.prompts, []
+    once = prompts._rendered
+    monkeypatch.setattr(prompts, "_rendered", lambda *given: rendered.append(1) or once(*given))
+    prompts.chat_ids([user("Question?"), assistant("Answer.")] * 500 + [user("The last one?")])
+    assert len(rendered) <= 12
 
 
 def test_a_long_last_turn_loses_its_beginning(chat):
