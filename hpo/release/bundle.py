@@ -93,7 +93,7 @@ def _trial(home: Home, view: StudySnapshot, number: int) -> tuple[int, float | N
     if record is None or record.state not in ("complete", "pruned") or record.result is None:
         known = [str(record.number) for record in view.records if record.state in ("complete", "pruned")]
         raise UsageError(f"the sweep has no trial {number} with an adapter; expected one of {listed(known)}")
-    origin, original = trained_in(view.name, record)
+    origin, original = trained_in(view.name, record, view.records)
     return number, record.result.value, home.sweep(origin).trial(original)
 
 

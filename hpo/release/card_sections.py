@@ -25,7 +25,9 @@ def how_good(summary: SweepSummary, manifest: Manifest, chosen: VariantVerdict) 
     """The metrics of the training and of the released variant, with intervals, and on which rows."""
     metric, rows = summary.objective.metric, manifest.data.rows
     lines = ["## How good it is", "", *table(["what", "rows", metric, "95 % interval"], _judged(summary, manifest))]
-    lines += [f"- {plain(line, 400)}" for line in (gain(summary), *verdicts(summary))]
+    is_chosen = summary.champion is not None and summary.champion.number == summary.chosen_trial
+    who = "chosen by a person" if is_chosen else "champion"
+    lines += [f"- {plain(line, 400)}" for line in (gain(summary, who), *verdicts(summary))]
     if summary.finalists is None:
         lines.append("- It was trained with one seed, and the same rows chose it and judge it: no interval is known.")
     champion, measured = summary.champion, chosen.measurement

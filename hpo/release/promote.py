@@ -84,7 +84,7 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     fetch, trained = sweep.executor.fetch, sweep.champion_paths(champion)
     parts = (trained, fetch(trained.adapter), chosen, fetch(folder / chosen.variant))
     summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete")
-    candidate = Candidate(sweep.config, sweep.inspection, champion, *parts, summary)
+    candidate = Candidate(sweep.config, sweep.inspection, champion, *parts, summary.of_release(champion))
     release = register(sweep.home, candidate)
     sweep.tracker.artifact("model_card.md", (candidate.folder / CARD_FILE).read_text(encoding="utf-8"))
     sweep.study.update_state(challenger=release)

@@ -138,6 +138,12 @@ class SweepSummary:
         """What the sealed test showed."""
         return self.finalists.test if self.finalists else None
 
+    def of_release(self, released: Champion) -> SweepSummary:
+        """The same with the numbers of the training that is released; those of the finalists are of the champion."""
+        if self.champion == released:
+            return self
+        return dataclasses.replace(self, champion=released, finalists=None, edges=[])
+
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, without numbers that JSON does not have (NaN, infinity): None."""
         plain = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}

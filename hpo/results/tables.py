@@ -47,8 +47,11 @@ def _cell(value: object) -> str:
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def gain(summary: SweepSummary) -> str:
-    """One sentence: the champion against the baseline, and against the untouched base model where it has the metric."""
+def gain(summary: SweepSummary, who: str = "champion") -> str:
+    """One sentence: the champion against the baseline, and against the untouched base model where it has the metric.
+
+    `who` is what the sentence calls the champion.
+    """
     champion, baseline = summary.champion, summary.baseline
     metric = summary.objective.metric
     if champion is None:
@@ -57,7 +60,7 @@ def gain(summary: SweepSummary) -> str:
         complete = any(trial.state == "complete" for trial in summary.trials)
         return "no champion: no complete trial keeps the constraints" if complete else "no trial is complete yet"
     is_baseline = baseline is not None and champion.number == baseline.number
-    text = f"champion: trial {champion.number}, {metric} {champion.value:.4f}"
+    text = f"{who}: trial {champion.number}, {metric} {champion.value:.4f}"
     if champion.repeat is not None:
         text += f" (repeat {champion.repeat})"
     elif baseline and baseline.value is not None and not is_baseline:

@@ -158,6 +158,13 @@ def test_another_pruner_and_budget_change_no_trial(sweep):
     assert stored_state(sweep.home.studies_db, "s").revision == 2
 
 
+@pytest.mark.parametrize("changes", [{"pruner": {"type": "median"}}, {"method": "rslora"}], ids=str)
+def test_an_edit_that_opens_a_revision_forgets_the_trial_that_a_person_chose(sweep, changes):
+    sweep.open().update_state(chosen_trial=1)
+    assert sweep.open().state.chosen_trial == 1
+    assert sweep.edit(**changes).open().state.chosen_trial is None
+
+
 def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     narrow = {"type": "float", "low": 3e-4, "high": 2e-3, "log": True}
     longer(sweep, 4, search_space=space(learning_rate=narrow)).search()
