@@ -82,7 +82,7 @@ def variants_section(summary: SweepSummary, chosen: VariantVerdict) -> list[str]
     if summary.torch:
         metric = gate_of(summary.task, summary.objective).metric
         lines += table(*variants_table(summary.torch, summary.variants, metric))
-    lines += [f"- {plain(v.variant)}, {v.word}: {plain(v.reason, 400)}" for v in summary.variants]
+    lines += [f"- {plain(v.variant)}, {v.word}: {plain(v.why, 400)}" for v in summary.variants]
     return [*lines, "", f"Released: {plain(chosen.variant)}. Times are of the machine that released it.", ""]
 
 

@@ -72,6 +72,7 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     """Export and measure the champion's variants, and register the one preferred that passed; None where none did."""
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
+    sweep.study.update_state(variants=[], variants_trial=champion.number)
     verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, wanted)
     chosen = choose(verdicts, wanted.prefer)
     if chosen is None:

@@ -130,6 +130,8 @@ class SweepSummary:
     challenger: Release | None = None
     chosen_trial: int | None = None
     """The trial that a person released instead of the champion."""
+    variants_trial: int | None = None
+    """The trial that `torch` and `variants` are of: one that a person chose, or the champion of that time."""
     champion_files: Mapping[str, str] = field(default_factory=dict)
     """Name -> path of what the champion gets wrong."""
 
@@ -190,6 +192,7 @@ def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str]
         refusal=stored.refusal,
         challenger=stored.challenger,
         chosen_trial=stored.chosen_trial,
+        variants_trial=stored.variants_trial,
         champion_files=champion_files or {},
     )
 

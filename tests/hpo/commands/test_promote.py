@@ -11,6 +11,7 @@ from hpo.commands.promote import run_promotion
 from hpo.commands.sweep import run_sweep, search
 from hpo.errors import UsageError
 from hpo.paths import Home
+from hpo.release.registry import released_folder
 from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import Killed, Said, Sweep, stopping_after
@@ -52,11 +53,14 @@ def test_the_champion_and_then_another_trial_are_released_without_training(write
     shown = run_promotion(write(lenient), home)
     assert (shown.release.trial, shown.chosen_trial, shown.state) == (best, None, "complete")
     assert tags(home) == str(best)
+    assert shown.variants_trial == best
 
     said = Said()
     shown = run_promotion(write(lenient), home, trial=other, view=said)
     assert f"promoting trial {other}: merging its adapter, exporting to ONNX" in said.lines
-    assert (shown.release.trial, shown.chosen_trial) == (other, other)
+    assert (shown.release.trial, shown.chosen_trial, shown.variants_trial) == (other, other, other)
+    card = (released_folder(home, "chosen") / "README.md").read_text()
+    assert f"- chosen by a person: trial {other}, " in card
     assert (tags(home), tags(home, "previous")) == (str(other), str(best))
     assert shown.champion.number == best  # of the sweep: the record stays what it is
 
