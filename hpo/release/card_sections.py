@@ -162,14 +162,16 @@ def use_section(name: str, card: Card) -> list[str]:
     python = "\n".join([
         "import mlflow",
         'mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")  # of the home that has it',
-        f'mlflow.pyfunc.load_model("models:/{name}@champion").predict([{card.example!r}])',
+        f'mlflow.pyfunc.load_model("models:/{name}/VERSION").predict([{card.example!r}])',
     ])  # fmt: skip
     return [
         "## How to use it", "",
         "In this folder, with numpy, tokenizers and onnxruntime (for a chat template jinja2 too):", "",
         *code(f"python -m runtime {example}", "sh"),
-        "From MLflow's registry:", "", *code(python, "python"),
-        "Over HTTP, with the path of this folder or the registered name:", "", *code(f"hpo serve {name}", "sh"),
+        f"From MLflow's registry, with the number of this version (`hpo releases {name}` shows it):", "",
+        *code(python, "python"),
+        "Over HTTP, with the path of this folder or the registered name, whose champion it serves:", "",
+        *code(f"hpo serve {name}", "sh"),
     ]  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def reproduce_section(manifest: Manifest) -> list[str]:
         "devices": ", ".join(training.devices),
         "precision": training.precision,
         "micro-batch halved": str(training.micro_batch_halvings),
-        "git commit": training.git_commit or "-",
+        "git commit at the release": training.git_commit or "-",
     }
     if environment:
         gpus = ", ".join(environment.gpus) or "-"

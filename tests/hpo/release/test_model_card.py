@@ -99,6 +99,19 @@ def test_of_a_trial_that_a_person_chose_the_card_has_its_own_numbers(facts):
     assert summary.of_release(best) is summary
 
 
+def test_a_version_that_may_never_be_champion_says_how_to_load_itself(facts):
+    text = model_card(facts)
+    assert 'load_model("models:/shared/VERSION")' in text
+    assert "@champion" not in text
+    assert "| git commit at the release |" in text
+
+
+def test_why_a_variant_was_refused_names_its_gate(facts):
+    refused = dataclasses.replace(facts.summary.variants[2], failed_gates=("max_drop",))
+    summary = dataclasses.replace(facts.summary, variants=[refused])
+    assert "; gate: max_drop" in model_card(dataclasses.replace(facts, summary=summary))
+
+
 def test_the_front_matter_is_the_hub_s(facts):
     values = yaml.safe_load(model_card(facts).split("---\n")[1])
     assert values["pipeline_tag"] == "text-classification"
