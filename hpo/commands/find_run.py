@@ -60,6 +60,9 @@ def _run_of(home: Home, sweep: str, trial: int, repeat: int | None) -> RecordedR
     """A trial of a sweep, or a repeat of a finalist; what was taken over from another trial is that trial's run."""
     stored = view_study(home.studies_db, sweep)
     record = next((record for record in stored.records if record.number == trial), None)
+    if record is None and trial <= stored.state.last_number:
+        raise UsageError(f"trial {trial} of sweep {sweep!r} is of an earlier revision: an edit of the file left its "
+                         "record out, so nothing can be compared with it")  # fmt: skip
     if record is None:
         numbers = [record.number for record in stored.records]
         known = f"it has the trials {min(numbers)} to {max(numbers)}" if numbers else "it has no trial yet"

@@ -32,7 +32,7 @@ def promote(sweep: SweepContext) -> None:
 
     It is refused when it is useless or no variant passed. A version that was registered and did not show enough
     against the champion of its name stays its challenger. Then the study's `refusal` gives the reason with the numbers.
-    A trial that is released already under the same gate is not released again.
+    A trial that is released already under the same gate and with the same model card is not released again.
     """
     champion = sweep.to_release()
     sweep.study.update_state(refusal=None)
@@ -125,6 +125,8 @@ def _is_released(sweep: SweepContext, champion: Champion) -> bool:
     if not is_registered(sweep.home, stored, sweep.view.say):
         return False
     give_back(sweep.home, stored, sweep.view.say)
+    sweep.view.say(f"trial {champion.number} is released under these terms already: version {stored.version} of "
+                   f"{stored.name!r}")  # fmt: skip
     return True
 
 
@@ -139,11 +141,12 @@ def _registered_challenger(sweep: SweepContext, champion: Champion) -> Release |
 
 
 def _is_of(sweep: SweepContext, champion: Champion, release: Release) -> bool:
-    """Whether a release is of this training, under this name and gate."""
+    """Whether a release is of this training, under this name and gate, and its model card says what the file says."""
     wanted = sweep.config.promote
     assert wanted is not None  # noqa: S101  # the caller promotes
     asked = (champion.run_id, wanted.name, wanted.max_drop, wanted.terms)
-    return (release.run_id, release.name, release.max_drop, release.terms) == asked
+    is_asked = (release.run_id, release.name, release.max_drop, release.terms) == asked
+    return is_asked and release.card in (None, wanted.said)
 
 
 def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:

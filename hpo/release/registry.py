@@ -49,6 +49,7 @@ def register(home: Home, candidate: Candidate) -> Release:
     return Release(
         name, str(version.version), f"models:/{name}/{version.version}", chosen.variant, champion.number,
         champion.run_id, card.example, candidate.config.promote.max_drop, candidate.config.promote.terms,
+        candidate.config.promote.said,
     )  # fmt: skip
 
 

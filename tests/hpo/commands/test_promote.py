@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 
 import hpo.commands.promote as command
 from hpo.commands.promote import run_promotion
 from hpo.commands.sweep import run_sweep, search
-from hpo.errors import UsageError
+from hpo.errors import RequestFailed, UsageError
 from hpo.paths import Home
+from hpo.release import registry
+from hpo.release.promote import promote
 from hpo.release.registry import released_folder
+from hpo.results.released import Release
 from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import Killed, Said, Sweep, stopping_after
@@ -116,6 +120,22 @@ def test_a_search_that_goes_on_has_not_ended(tmp_path):
     with pytest.raises(Killed):
         search(sweep.running(stopping_after(1)))
     assert sweep.open().state.search_ended_by is None
+
+
+@pytest.mark.parametrize(("card", "is_new"), [(None, False), ("", True), ("For films.\nmit", False)])
+def test_what_is_released_already_is_said_and_another_model_card_is_a_new_version(tmp_path, monkeypatch, card, is_new):
+    monkeypatch.setattr(registry, "is_registered", lambda *_: True)
+    monkeypatch.setattr(registry, "give_back", lambda *_: None)
+    sweep = Sweep(tmp_path, name="chosen", promote={"card": {"intended_use": "For films.", "licence": "mit"}})
+    sweep.search()
+    running = sweep.running()
+    champion, wanted = running.champion(), running.config.promote
+    release = Release("chosen", "7", "", "fp32", champion.number, champion.run_id, "", wanted.max_drop, "", card)
+    running.study.update_state(release=release)
+    with pytest.raises(RequestFailed, match="cannot export") if is_new else nullcontext():
+        promote(running)
+    said = f"trial {champion.number} is released under these terms already: version 7 of 'chosen'" in sweep.said.lines
+    assert said is not is_new
 
 
 def test_runs_that_were_deleted_in_mlflow_are_written_again_first(write, home, monkeypatch):

@@ -6,9 +6,10 @@ import optuna
 import pytest
 
 import hpo.study.revision
+from hpo.commands.find_run import find_run
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, UsageError
 from hpo.results.records import Attempt
 from hpo.results.released import Release
 from hpo.results.state import Change
@@ -175,6 +176,13 @@ def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     assert revision.left_out == 2
     assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
     assert study_names(sweep.home.studies_db) == ["s"]
+
+
+def test_a_trial_that_an_edit_left_out_cannot_be_reproduced(sweep):
+    longer(sweep, 4, search_space={**SPACE, "learning_rate": {**SPACE["learning_rate"], "low": 4e-4}}).open()
+    left_out = next(number for number in range(4) if number not in kept(sweep))
+    with pytest.raises(UsageError, match=f"trial {left_out} of sweep 's' is of an earlier revision: an edit"):
+        find_run(sweep.home, f"s#{left_out}")
 
 
 def test_wider_bounds_keep_every_trial(sweep):
