@@ -99,6 +99,11 @@ class Home:
         return self.dir / "registry.lock"
 
     @property
+    def bundle_lock(self) -> Path:
+        """Held while a bundle is registered, which no sweep's lock shows."""
+        return self.dir / "bundle.lock"
+
+    @property
     def artifacts(self) -> Path:
         """The files of MLflow's runs and models."""
         return self.dir / "artifacts"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.commands.preflight import WORKER, doing
+from hpo.commands.session import plain_errors
 from hpo.errors import GateRefused
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
@@ -23,20 +24,21 @@ def make_bundle(
 ) -> Mapping[str, Any]:
     """Export the bundle, compare each adapter with its merged model, and register it; what it has, as plain values.
 
-    Raises `ConfigError` with everything that cannot share one graph, and `GateRefused` where an adapter's answers are
-    not those of its merged model; then nothing is registered.
+    Raises `ConfigError` with everything that cannot share one graph and where the name's champion is no bundle, and
+    `GateRefused` where an adapter's answers are not those of its merged model; then nothing is registered.
     """
-    parts = parts_of(home, name, given)
-    with tempfile.TemporaryDirectory(prefix="hpo-bundle-") as scratch:
-        folder, log = Path(scratch, "bundle"), Path(scratch, "host.log")
-        view.say(f"exporting one base with {len(parts)} adapters as inputs; comparing each with its merged model")
-        written = _exported(parts, folder, log, worker)
-        if written.failures:
-            reasons = "; ".join(f"{adapter} {why}" for adapter, why in written.failures.items())
-            raise GateRefused(f"{name!r} was not released: {reasons}")
-        from hpo.release.bundle_registry import register_bundle  # late, for MLflow
+    with plain_errors():
+        parts = parts_of(home, name, given)
+        with tempfile.TemporaryDirectory(prefix="hpo-bundle-") as scratch:
+            folder, log = Path(scratch, "bundle"), Path(scratch, "host.log")
+            view.say(f"exporting one base with {len(parts)} adapters as inputs; comparing each with its merged model")
+            written = _exported(parts, folder, log, worker)
+            if written.failures:
+                reasons = "; ".join(f"{adapter} {why}" for adapter, why in written.failures.items())
+                raise GateRefused(f"{name!r} was not released: {reasons}")
+            from hpo.release.bundle_registry import register_bundle  # late, for MLflow
 
-        version = register_bundle(home, name, folder, parts, written.adapters)
+            version = register_bundle(home, name, folder, parts, written.adapters, view.say)
     adapters = {a.name: {"hash": a.hash, "size_mb": a.size_mb, "difference": a.difference} for a in written.adapters}
     return {"name": name, "version": version, "adapters": adapters, "seconds": written.seconds}
 

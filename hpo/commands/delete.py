@@ -27,7 +27,9 @@ def delete_release(home: Home, given: str, *, force: bool = False) -> str:
     chosen = chosen_versions(home, name, version)
     if (used := in_use(home, chosen)) and not force:
         raise UsageError(f"{listed(used)}: nothing was deleted; --force deletes it too")
-    delete_versions(home, chosen)
+    delete_versions(home, chosen, name)
+    if not chosen:
+        return f"deleted {name!r}, which had no version"
     return f"deleted {_count(len(chosen), 'version')} of {name!r}"
 
 

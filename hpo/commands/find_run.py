@@ -7,7 +7,8 @@ import re
 
 from hpo.errors import UsageError
 from hpo.paths import Home
-from hpo.quoting import quoted
+from hpo.quoting import listed, quoted
+from hpo.release.manifest import run_name
 from hpo.results.champion import choose_champion
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.study.store import view_study
@@ -41,6 +42,9 @@ def _run_of_release(home: Home, given: str) -> RecordedRun:
 
     version = version_named(home, given)
     manifest = version.manifest()
+    if manifest.adapters:
+        runs = [run_name(of["sweep"], of["trial"], of.get("repeat")) for of in manifest.adapters.values()]
+        raise UsageError(f"{given} is a bundle of several trainings; name one of them: {listed(runs)}")
     if not manifest.sweep or manifest.trial is None:
         raise UsageError(f"{given}: no sweep of hpo released it, so its training is not recorded")
     run = _run_of(home, manifest.sweep, manifest.trial, manifest.repeat)
@@ -56,6 +60,9 @@ def _run_of(home: Home, sweep: str, trial: int, repeat: int | None) -> RecordedR
     """A trial of a sweep, or a repeat of a finalist; what was taken over from another trial is that trial's run."""
     stored = view_study(home.studies_db, sweep)
     record = next((record for record in stored.records if record.number == trial), None)
+    if record is None and trial <= stored.state.last_number:
+        raise UsageError(f"trial {trial} of sweep {sweep!r} is of an earlier revision: an edit of the file left its "
+                         "record out, so nothing can be compared with it")  # fmt: skip
     if record is None:
         numbers = [record.number for record in stored.records]
         known = f"it has the trials {min(numbers)} to {max(numbers)}" if numbers else "it has no trial yet"

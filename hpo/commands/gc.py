@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from hpo.garbage import Garbage, discard, half_deleted, size_of
-from hpo.lock import is_locked, sweep_lock
+from hpo.lock import exclusive, is_locked, sweep_lock
 from hpo.paths import Home
 from hpo.release.deletion import delete_versions, files_of, registered_folders
 from hpo.release.deletion import with_alias as versions_with_alias
@@ -41,13 +41,16 @@ class Freed:
 def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]:
     """Free what nobody needs, or only say how much there is; with `releases` also versions without an alias.
 
-    Running sweeps keep everything, and no finished one can start meanwhile. After a kill, the next call frees the rest.
+    Running sweeps keep everything, and no finished one can start meanwhile; a bundle that is being registered is waited
+    for. After a kill, the next call frees the rest.
     Raises `HpoError` where a sweep cannot be read: nobody knows what it needs.
     """
     names = study_names(home.studies_db)
     running = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)}
     with ExitStack() as locks:
         if not dry_run:
+            if usable(home.mlflow_db):
+                locks.enter_context(exclusive(home.bundle_lock))
             for name in names:
                 if name not in running and home.sweep(name).lock.exists():
                     locks.enter_context(sweep_lock(home.sweep(name).lock))

@@ -25,6 +25,7 @@ from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.release.promote import promote
 from hpo.results.summary import SweepSummary
+from hpo.search.lost_runs import write_lost_runs
 from hpo.signals import terminate_as_interrupt
 from hpo.study.revision import changes_of
 from hpo.study.store import view_study
@@ -56,6 +57,7 @@ def run_promotion(
             with doing("reading data and model", paths.host_log):
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
             with open_run(specs, executor, view, Slots(1, cores())) as sweep:
+                write_lost_runs(sweep)
                 sweep.study.update_state(chosen_trial=trial)
                 promote(sweep)
                 finish_run(sweep)
@@ -74,7 +76,8 @@ def _check_ended(config: SweepConfig, home: Home, trial: int | None) -> None:
     study = view_study(home.studies_db, config.name)
     name, state = config.name, study.state
     way = f"hpo sweep {config.file} continues it"
-    if state.search_ended_by is None or (config.finalists and state.finalists is None):
+    is_under_way = state.state != "complete" and any(not record.is_over for record in study.records)
+    if is_under_way or state.search_ended_by is None or (config.finalists and state.finalists is None):
         raise UsageError(f"sweep {name!r} has not come to its end; {way}")
     if changes := changes_of(config, state.config):
         keys = ", ".join(change.key for change in changes[:5])

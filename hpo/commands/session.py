@@ -122,7 +122,7 @@ def finish_run(sweep: SweepContext) -> None:
     sweep.tracker.artifact("report.html", html_page(facts_of(study, summary)))
     if summary.torch and summary.variants:
         metric = gate_of(summary.task, summary.objective).metric
-        sweep.tracker.artifact("variants.txt", variants_text(summary.torch, summary.variants, metric))
+        sweep.tracker.artifact("variants.txt", variants_text(summary.torch, summary, metric))
     numbers, tags = {"trials": float(len(summary.trials))}, {}
     if champion := summary.champion:
         numbers[f"champion/{summary.objective.metric}"] = champion.value

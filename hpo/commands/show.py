@@ -12,15 +12,17 @@ from hpo.lock import is_locked
 from hpo.paths import Home
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import (
-    VARIANTS_TITLE,
     challenger_line,
     finalists_table,
     finalists_title,
     gain,
     leaderboard,
     notes,
+    release_line,
     saved_in_words,
+    variant_lines,
     variants_table,
+    variants_title,
     verdicts,
 )
 from hpo.study.store import study_names, unreadable, view_study
@@ -85,13 +87,11 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
     if summary.variants and summary.torch:
         metric = gate_of(summary.task, summary.objective).metric
         table = variants_table(summary.torch, summary.variants, metric)
-        view.table(VARIANTS_TITLE, *table)
-        for judged in summary.variants:
-            if not judged.passed or judged.is_close:
-                view.say(f"{judged.variant} {judged.word}: {judged.why}")
+        view.table(variants_title(summary), *table)
+        for line in variant_lines(summary):
+            view.say(line)
     if release := summary.release:
-        chosen = f", trial {release.trial} as you chose" if release.trial == summary.chosen_trial else ""
-        view.say(f"\nreleased: {release.uri} version {release.version} ({release.variant}{chosen})")
+        view.say(f"\n{release_line(summary, release)}")
     if challenger := summary.challenger:
         view.say(f"\n{challenger_line(challenger)}")
     if hints:

@@ -123,7 +123,7 @@ def score_base(sweep: SweepContext) -> None:
 def search(sweep: SweepContext) -> None:
     """Train what is not trained yet, within the budget."""
     config, study = sweep.config, sweep.study
-
+    study.update_state(search_ended_by=None)  # an edit may have given it more to do
     warm: list[Point] = []
     if config.strategy.warm_start:
         taken = take_over(sweep)

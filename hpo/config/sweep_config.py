@@ -103,6 +103,11 @@ class Promote:
         return ", ".join([*given, *chosen, *([] if self.target == "cpu" else [f"target {self.target}"])])
 
     @property
+    def said(self) -> str:
+        """What the author says in the model card; empty where that is nothing."""
+        return "\n".join(text for text in (self.card.intended_use, self.card.licence) if text)
+
+    @property
     def requirement(self) -> Require:
         """What the champion of that name is asked to yield to."""
         return "always" if self.replace else self.require

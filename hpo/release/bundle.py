@@ -14,12 +14,15 @@ from hpo.quoting import clipped, listed
 from hpo.results.champion import choose_champion
 from hpo.results.needed import is_finished, trained_in
 from hpo.results.records import StudySnapshot
+from hpo.sqlite import usable
 from hpo.study.store import view_study
 from hpo.trials.trial_files import read_spec
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial
 
+_Trained = tuple[int, int | None, float | None, TrialPaths]
+"""A trial, which of its repeats, the value, and the files."""
 _GIVEN = re.compile(r"(?P<sweep>[^#]*)(?:#(?P<trial>[0-9]+))?")
 
 
@@ -30,6 +33,8 @@ class Part:
     trial: BundledTrial
     sweep: str
     number: int
+    repeat: int | None
+    """Which of the finalist's repeats; None for the trial itself."""
     metric: str
     value: float | None
 
@@ -43,6 +48,8 @@ def parts_of(home: Home, name: str, given: Sequence[str]) -> list[Part]:
     if not NAME_PATTERN.fullmatch(name):
         found = f"{clipped(ascii(name))} is not a name"
         problems.append(Problem("NAME", found, "expected letters, digits, '.', '_' and '-'"))
+    elif other := _champion_beside_bundles(home, name):
+        problems.append(Problem("NAME", f"the champion of {name!r} is no bundle: {other}", "choose another name"))
     for one in given:
         try:
             part = _part(home, one)
@@ -58,6 +65,16 @@ def parts_of(home: Home, name: str, given: Sequence[str]) -> list[Part]:
     return parts
 
 
+def _champion_beside_bundles(home: Home, name: str) -> str | None:
+    """The champion of a name that sweeps release, which a bundle would take over without a comparison."""
+    if not usable(home.mlflow_db):
+        return None
+    from hpo.release.versions import champion_of  # late, for MLflow
+
+    champion = champion_of(home, name)
+    return None if champion is None or champion.is_bundle else str(champion)
+
+
 def _part(home: Home, given: str) -> Part:
     """Raises `HpoError` for a sweep or trial that does not exist, or has no adapter."""
     match = _GIVEN.fullmatch(given)
@@ -68,33 +85,34 @@ def _part(home: Home, given: str) -> Part:
     view = view_study(home.studies_db, sweep)
     if view.state.data is None:
         raise UsageError("the sweep has not begun to train; run hpo sweep first")
-    number, value, paths = _champion(home, view) if trial is None else _trial(home, view, int(trial))
+    number, repeat, value, paths = _champion(home, view) if trial is None else _trial(home, view, int(trial))
     if not paths.spec.is_file():
         raise HpoError(f"{paths.spec} is gone; run the sweep again under another name")
     spec = replace(read_spec(paths), dir=str(paths.dir))
     called = sweep if trial is None else f"{sweep}-{number}"
-    return Part(BundledTrial(called, spec, view.state.data), sweep, number, view.objective.metric, value)
+    return Part(BundledTrial(called, spec, view.state.data), sweep, number, repeat, view.objective.metric, value)
 
 
-def _champion(home: Home, view: StudySnapshot) -> tuple[int, float | None, TrialPaths]:
+def _champion(home: Home, view: StudySnapshot) -> _Trained:
     if not is_finished(view):
         way = f"hpo sweep continues it; {view.name}#TRIAL takes a trial as it is"
         raise UsageError(f"the sweep is not finished ({view.state.state}); {way}")
     champion = choose_champion(view.records, view.objective, view.config["constraints"], view.state.finalists)
     if champion is None:
         raise UsageError("the sweep has no champion; no complete trial meets the constraints")
-    if champion.repeat is not None:
-        return champion.number, champion.value, home.sweep(view.name).repeat(champion.number, champion.repeat)
-    return _trial(home, view, champion.number)
+    number, repeat = champion.number, champion.repeat
+    if repeat is not None:
+        return number, repeat, champion.value, home.sweep(view.name).repeat(number, repeat)
+    return _trial(home, view, number)
 
 
-def _trial(home: Home, view: StudySnapshot, number: int) -> tuple[int, float | None, TrialPaths]:
+def _trial(home: Home, view: StudySnapshot, number: int) -> _Trained:
     record = next((record for record in view.records if record.number == number), None)
     if record is None or record.state not in ("complete", "pruned") or record.result is None:
         known = [str(record.number) for record in view.records if record.state in ("complete", "pruned")]
         raise UsageError(f"the sweep has no trial {number} with an adapter; expected one of {listed(known)}")
-    origin, original = trained_in(view.name, record)
-    return number, record.result.value, home.sweep(origin).trial(original)
+    origin, original = trained_in(view.name, record, view.records)
+    return number, None, record.result.value, home.sweep(origin).trial(original)
 
 
 def _refusals(part: Part, first: Part) -> list[tuple[str, str]]:

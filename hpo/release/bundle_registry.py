@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpo.lock import exclusive
 from hpo.paths import Home
 from hpo.release.aliases import seats
 from hpo.release.bundle import Part
 from hpo.release.manifest import MANIFEST, versions_here
 from hpo.release.registry import ensure_registered, log_model
-from hpo.tracking.mlflow_places import EXPERIMENT
+from hpo.release.versions import ADAPTERS
+from hpo.tracking.mlflow_deletion import BUNDLE
+from hpo.tracking.mlflow_runs import experiment_of
 from hpo.tracking.mlflow_store import client
 from trainers.protocol.events import BundledAdapter
 from trainers.protocol.files import file_fingerprint
@@ -20,22 +23,32 @@ from trainers.runtime.card import Card
 
 
 def register_bundle(
-    home: Home, name: str, folder: Path, parts: Sequence[Part], written: Sequence[BundledAdapter]
-) -> str:
-    """Register a bundle that passed its gate as a version of `name`, and make it the champion; returns the version."""
+    home: Home, name: str, folder: Path, parts: Sequence[Part], written: Sequence[BundledAdapter],
+    say: Callable[[str], None],
+) -> str:  # fmt: skip
+    """Register a bundle that passed its gate as a version of `name`, and make it the champion; returns the version.
+
+    `hpo gc` waits meanwhile: until the version exists, its files would count as those of a release that was cut short.
+    """
+    with exclusive(home.bundle_lock):
+        return _register(home, name, folder, parts, written, say)
+
+
+def _register(
+    home: Home, name: str, folder: Path, parts: Sequence[Part], written: Sequence[BundledAdapter],
+    say: Callable[[str], None],
+) -> str:  # fmt: skip
     store = client(home)
     manifest = manifest_of(folder, parts, written)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
-    experiment = store.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None  # noqa: S101  # the sweeps have made it
-    run = store.create_run(experiment.experiment_id, run_name=f"bundle {name}", tags={"hpo.bundle": name})
+    run = store.create_run(experiment_of(store, home, say), run_name=f"bundle {name}", tags={BUNDLE: name})
     source = log_model(store, run.info.run_id, folder, Card.read(folder))
     store.set_terminated(run.info.run_id, "FINISHED")
     ensure_registered(store, name)
     described = ", ".join(part.trial.name for part in parts)
     version = str(
         store.create_model_version(
-            name, source=source, run_id=run.info.run_id, tags={"variant": "fp32", "adapters": str(len(parts))},
+            name, source=source, run_id=run.info.run_id, tags={"variant": "fp32", ADAPTERS: str(len(parts))},
             description=f"adapters on one base: {described}",
         ).version
     )  # fmt: skip
@@ -50,7 +63,7 @@ def manifest_of(folder: Path, parts: Sequence[Part], written: Sequence[BundledAd
         "variant": "fp32",
         "adapters": {
             part.trial.name: {
-                "sweep": part.sweep, "trial": part.number, part.metric: part.value,
+                "sweep": part.sweep, "trial": part.number, "repeat": part.repeat, part.metric: part.value,
                 "sha256": {"data": part.trial.inspection.fingerprint, "adapter": adapter.hash},
                 "difference": adapter.difference,
             }

@@ -35,7 +35,7 @@ class Candidate:
     folder: Path
     """The release folder of the chosen variant."""
     summary: SweepSummary
-    """Of the sweep, with the verdicts on all variants."""
+    """Of the sweep, with the verdicts on all variants; its champion is this training."""
 
     def manifest(self) -> Manifest:
         """The origin of the release: its sweep and trial, the hash of everything it was made of, and versions."""

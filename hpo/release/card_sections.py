@@ -25,7 +25,9 @@ def how_good(summary: SweepSummary, manifest: Manifest, chosen: VariantVerdict) 
     """The metrics of the training and of the released variant, with intervals, and on which rows."""
     metric, rows = summary.objective.metric, manifest.data.rows
     lines = ["## How good it is", "", *table(["what", "rows", metric, "95 % interval"], _judged(summary, manifest))]
-    lines += [f"- {plain(line, 400)}" for line in (gain(summary), *verdicts(summary))]
+    is_chosen = summary.champion is not None and summary.champion.number == summary.chosen_trial
+    who = "chosen by a person" if is_chosen else "champion"
+    lines += [f"- {plain(line, 400)}" for line in (gain(summary, who), *verdicts(summary))]
     if summary.finalists is None:
         lines.append("- It was trained with one seed, and the same rows chose it and judge it: no interval is known.")
     champion, measured = summary.champion, chosen.measurement
@@ -80,7 +82,7 @@ def variants_section(summary: SweepSummary, chosen: VariantVerdict) -> list[str]
     if summary.torch:
         metric = gate_of(summary.task, summary.objective).metric
         lines += table(*variants_table(summary.torch, summary.variants, metric))
-    lines += [f"- {plain(v.variant)}, {v.word}: {plain(v.reason, 400)}" for v in summary.variants]
+    lines += [f"- {plain(v.variant)}, {v.word}: {plain(v.why, 400)}" for v in summary.variants]
     return [*lines, "", f"Released: {plain(chosen.variant)}. Times are of the machine that released it.", ""]
 
 
@@ -160,14 +162,16 @@ def use_section(name: str, card: Card) -> list[str]:
     python = "\n".join([
         "import mlflow",
         'mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")  # of the home that has it',
-        f'mlflow.pyfunc.load_model("models:/{name}@champion").predict([{card.example!r}])',
+        f'mlflow.pyfunc.load_model("models:/{name}/VERSION").predict([{card.example!r}])',
     ])  # fmt: skip
     return [
         "## How to use it", "",
         "In this folder, with numpy, tokenizers and onnxruntime (for a chat template jinja2 too):", "",
         *code(f"python -m runtime {example}", "sh"),
-        "From MLflow's registry:", "", *code(python, "python"),
-        "Over HTTP, with the path of this folder or the registered name:", "", *code(f"hpo serve {name}", "sh"),
+        f"From MLflow's registry, with the number of this version (`hpo releases {name}` shows it):", "",
+        *code(python, "python"),
+        "Over HTTP, with the path of this folder or the registered name, whose champion it serves:", "",
+        *code(f"hpo serve {name}", "sh"),
     ]  # fmt: skip
 
 
@@ -180,7 +184,7 @@ def reproduce_section(manifest: Manifest) -> list[str]:
         "devices": ", ".join(training.devices),
         "precision": training.precision,
         "micro-batch halved": str(training.micro_batch_halvings),
-        "git commit": training.git_commit or "-",
+        "git commit at the release": training.git_commit or "-",
     }
     if environment:
         gpus = ", ".join(environment.gpus) or "-"

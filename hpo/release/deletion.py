@@ -8,10 +8,11 @@ from urllib.parse import unquote, urlparse
 
 from hpo.errors import UsageError
 from hpo.garbage import discard
-from hpo.paths import Home
+from hpo.paths import NAME_PATTERN, Home
 from hpo.quoting import listed
 from hpo.release.aliases import CHALLENGER, aliases_of, seats
 from hpo.release.versions import Version, check_name, versions_of
+from hpo.tracking.mlflow_deletion import bundle_runs, delete_for_good
 from hpo.tracking.mlflow_store import client
 
 
@@ -45,8 +46,8 @@ def with_alias(home: Home, versions: Sequence[Version]) -> list[Version]:
     return [v for v in versions if aliases_of(home, v.name).of(v.version) is not None]
 
 
-def delete_versions(home: Home, versions: Sequence[Version]) -> None:
-    """Delete versions and their files; a name without versions goes too."""
+def delete_versions(home: Home, versions: Sequence[Version], name: str | None = None) -> None:
+    """Delete versions and their files; of these and `name`, a name without versions goes too, with a bundle's runs."""
     store = client(home)
     for version in versions:
         with seats(home, version.name) as held:
@@ -54,9 +55,13 @@ def delete_versions(home: Home, versions: Sequence[Version]) -> None:
             store.delete_model_version(version.name, version.version)
         if (folder := files_of(home, version)) and folder not in registered_folders(home):
             discard(folder)
-    left = {version.name for version in versions_of(home)}
-    for name in {version.name for version in versions} - left:
-        store.delete_registered_model(name)
+    left = versions_of(home)
+    needed = {version.run_id for version in left}  # a copy that was made in MLflow has the run of its original
+    names = {version.name for version in versions} | ({name} if name else set())
+    for empty in names - {version.name for version in left}:
+        if NAME_PATTERN.fullmatch(empty):  # as a bundle's is
+            delete_for_good(home, [run for run in bundle_runs(home, empty) if run not in needed])
+        store.delete_registered_model(empty)
 
 
 def registered_folders(home: Home) -> set[Path]:

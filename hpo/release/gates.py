@@ -121,13 +121,11 @@ def _agrees(found: Agreement | None, least: float) -> bool:
 
 
 def _agreement(found: Agreement | None) -> str:
-    """The share with its interval (Wilson, 95 %): a few rows say little."""
+    """The share with its interval."""
     if found is None:
         return "agreement with torch is not known"
-    n, share, z = found.count, found.share, 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return f"{found.equal} of {n} answers are torch's, {share:.2%} ({middle - half:.2%} to {middle + half:.2%})"
+    low, high = found.interval
+    return f"{found.equal} of {found.count} answers are torch's, {found.share:.2%} ({low:.2%} to {high:.2%})"
 
 
 def _reason(objective: Objective, drop: float, max_drop: float) -> str:

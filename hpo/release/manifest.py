@@ -6,12 +6,11 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
 from hpo.config.sweep_config import SweepConfig
-from hpo.trials.environment import Environment
+from hpo.trials.environment import Environment, installed
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import file_hash
@@ -81,7 +80,7 @@ class TrainingFacts:
     """As decided, where the file says `auto`."""
     micro_batch_halvings: int = 0
     git_commit: str | None = None
-    """Of the folder of the sweep's YAML; None where it is in no repository."""
+    """Of the folder of the sweep's YAML as it was released; None where it is in no repository."""
     environment: Environment | None = None
 
     @classmethod
@@ -118,6 +117,8 @@ class Manifest:
     judged: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     """Of Python and of packages, as the release was made."""
+    adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a bundle, which is made of trials of several sweeps: adapter -> where it comes from."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -133,7 +134,7 @@ class Manifest:
         """What `hpo reproduce` calls the training that it was made of; None where no sweep released it."""
         if not self.sweep or self.trial is None:
             return None
-        return f"{self.sweep}#{self.trial}" + ("" if self.repeat is None else f".{self.repeat}")
+        return run_name(self.sweep, self.trial, self.repeat)
 
     def environment(self) -> Environment | None:
         """What it was trained with; of an earlier release the packages that made it."""
@@ -143,9 +144,14 @@ class Manifest:
         return Environment(self.versions.get("python", ""), packages)
 
 
+def run_name(sweep: str, trial: int, repeat: int | None) -> str:
+    """What `hpo reproduce` calls a training."""
+    return f"{sweep}#{trial}" + ("" if repeat is None else f".{repeat}")
+
+
 def versions_here() -> dict[str, str]:
     """Of Python and of the packages that a release is made with."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in RECORDED}}
+    return {"python": platform.python_version(), **installed(RECORDED)}
 
 
 def source_name(source: SourceRef) -> str:

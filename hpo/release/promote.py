@@ -32,7 +32,7 @@ def promote(sweep: SweepContext) -> None:
 
     It is refused when it is useless or no variant passed. A version that was registered and did not show enough
     against the champion of its name stays its challenger. Then the study's `refusal` gives the reason with the numbers.
-    A trial that is released already under the same gate is not released again.
+    A trial that is released already under the same gate and with the same model card is not released again.
     """
     champion = sweep.to_release()
     sweep.study.update_state(refusal=None)
@@ -72,6 +72,7 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     """Export and measure the champion's variants, and register the one preferred that passed; None where none did."""
     sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
+    sweep.study.update_state(variants=[], variants_trial=champion.number)
     verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, wanted)
     chosen = choose(verdicts, wanted.prefer)
     if chosen is None:
@@ -84,7 +85,7 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     fetch, trained = sweep.executor.fetch, sweep.champion_paths(champion)
     parts = (trained, fetch(trained.adapter), chosen, fetch(folder / chosen.variant))
     summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete")
-    candidate = Candidate(sweep.config, sweep.inspection, champion, *parts, summary)
+    candidate = Candidate(sweep.config, sweep.inspection, champion, *parts, summary.of_release(champion))
     release = register(sweep.home, candidate)
     sweep.tracker.artifact("model_card.md", (candidate.folder / CARD_FILE).read_text(encoding="utf-8"))
     sweep.study.update_state(challenger=release)
@@ -124,6 +125,8 @@ def _is_released(sweep: SweepContext, champion: Champion) -> bool:
     if not is_registered(sweep.home, stored, sweep.view.say):
         return False
     give_back(sweep.home, stored, sweep.view.say)
+    sweep.view.say(f"trial {champion.number} is released under these terms already: version {stored.version} of "
+                   f"{stored.name!r}")  # fmt: skip
     return True
 
 
@@ -138,11 +141,12 @@ def _registered_challenger(sweep: SweepContext, champion: Champion) -> Release |
 
 
 def _is_of(sweep: SweepContext, champion: Champion, release: Release) -> bool:
-    """Whether a release is of this training, under this name and gate."""
+    """Whether a release is of this training, under this name and gate, and its model card says what the file says."""
     wanted = sweep.config.promote
     assert wanted is not None  # noqa: S101  # the caller promotes
     asked = (champion.run_id, wanted.name, wanted.max_drop, wanted.terms)
-    return (release.run_id, release.name, release.max_drop, release.terms) == asked
+    is_asked = (release.run_id, release.name, release.max_drop, release.terms) == asked
+    return is_asked and release.card in (None, wanted.said)
 
 
 def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:

@@ -10,7 +10,6 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import mlflow
@@ -27,6 +26,7 @@ from hpo.release.ruling import Ruling
 from hpo.release.versions import Version, champion_of, check_name, version_of
 from hpo.results.released import Release
 from hpo.tracking.mlflow_store import client, quiet_mlflow
+from hpo.trials.environment import installed
 from trainers.runtime.card import Card
 
 _AGAINST = "\n\nAgainst the champion: "
@@ -49,6 +49,7 @@ def register(home: Home, candidate: Candidate) -> Release:
     return Release(
         name, str(version.version), f"models:/{name}/{version.version}", chosen.variant, champion.number,
         champion.run_id, card.example, candidate.config.promote.max_drop, candidate.config.promote.terms,
+        candidate.config.promote.said,
     )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def _save_pyfunc(model: Path, folder: Path, card: Card) -> None:
         python_model=str(_MLFLOW_MODEL),
         artifacts={"release": str(folder)},
         input_example=[card.example],
-        pip_requirements=[f"{name}=={metadata.version(name)}" for name in requirements],
+        pip_requirements=[f"{name}=={version}" for name, version in installed(requirements).items()],
     )
 
 

@@ -20,6 +20,8 @@ from hpo.release.manifest import Manifest
 from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client
 
+ADAPTERS = "adapters"
+"""Tag of a bundle: how many it has."""
 _PAGE = 1000
 
 
@@ -56,6 +58,11 @@ class Version:
     def waits(self) -> bool:
         """Whether it waits for a person."""
         return WAITS in self.tags
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is one base with adapters of several sweeps."""
+        return ADAPTERS in self.tags
 
     def folder(self) -> Path:
         """The folder of its release. Raises `HpoError` where its files are gone."""

@@ -23,7 +23,10 @@ from hpo.results.tables import (
     gain,
     leaderboard,
     notes,
+    release_line,
     saved_in_words,
+    variant_lines,
+    variants_name,
     variants_table,
     verdicts,
 )
@@ -56,6 +59,7 @@ def html_page(facts: ReportFacts) -> str:
         leaderboard=leaderboard_part(facts.summary, MOST_ROWS),
         finalists=finalists_part(facts.summary),
         variants=variants_part(facts.summary),
+        variant_lines=variant_lines(facts.summary),
         failures=[t for t in facts.summary.trials if t.state == "failed"][:20],
         importances=facts.importances,
         fewest_trials=FEWEST_TRIALS,
@@ -86,7 +90,7 @@ def released_lines(summary: SweepSummary) -> list[str]:
     """What became of the champion."""
     lines = []
     if release := summary.release:
-        lines.append(f"released: {release.uri} version {release.version} ({release.variant})")
+        lines.append(release_line(summary, release))
     if summary.challenger:
         lines.append(challenger_line(summary.challenger))
     if summary.refusal:
@@ -113,4 +117,4 @@ def variants_part(summary: SweepSummary) -> Table | None:
     if summary.torch is None or not summary.variants:
         return None
     metric = gate_of(summary.task, summary.objective).metric
-    return Table("measured on the validation rows", *variants_table(summary.torch, summary.variants, metric))
+    return Table(variants_name(summary), *variants_table(summary.torch, summary.variants, metric))

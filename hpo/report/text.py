@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hpo.report.facts import ReportFacts
 from hpo.report.page import MOST_ROWS, Table, finalists_part, leaderboard_part, released_lines, variants_part
 from hpo.results.markdown import plain, table
-from hpo.results.tables import gain, notes, saved_in_words, verdicts
+from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdicts
 
 LONGEST_LINE = 2000
 """Of a sentence, in characters."""
@@ -30,9 +30,10 @@ def markdown(facts: ReportFacts) -> str:
     if facts.importances:
         rows = [[i.dimension, f"{i.share:.2f}", f"{i.low:.2f} to {i.high:.2f}"] for i in facts.importances]
         parts += ["## Which settings matter", _table(Table("", ["setting", "share", "90 %"], rows))]
-    for title, part in (("Finalists", finalists_part(summary)), ("ONNX variants", variants_part(summary))):
-        if part is not None:
-            parts += [f"## {title}", _table(part)]
+    if (part := finalists_part(summary)) is not None:
+        parts += ["## Finalists", _table(part)]
+    if (part := variants_part(summary)) is not None:
+        parts += [f"## {part.title}", _table(part), _list(variant_lines(summary))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

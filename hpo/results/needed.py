@@ -1,4 +1,4 @@
-"""Which adapters of finished sweeps are still needed: champions, finalists, fronts, starting points. Pure."""
+"""Which adapters of finished sweeps are still needed: champions, finalists, fronts, releases, starting points. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Training = tuple[str, int]
 
 def needed_trainings(snapshots: Iterable[StudySnapshot]) -> set[Training]:
     """The trials whose adapter something needs; of a sweep that is not finished, all that it has or took over."""
-    return {trained_in(view.name, record) for view in snapshots for record in _needed(view)}
+    return {trained_in(view.name, record, view.records) for view in snapshots for record in _needed(view)}
 
 
 def starting_points(snapshots: Iterable[StudySnapshot]) -> list[Path]:
@@ -31,16 +31,22 @@ def is_finished(view: StudySnapshot) -> bool:
 def _needed(view: StudySnapshot) -> list[TrialRecord]:
     if not is_finished(view):
         return view.records
-    constraints, finalists, objectives = view.config["constraints"], view.state.finalists, view.objectives
+    state, constraints, objectives = view.state, view.config["constraints"], view.objectives
+    finalists = state.finalists
     champion = choose_champion(view.records, view.objective, constraints, finalists)
     needed = {champion.number} if champion else set()
     needed |= {contestant.trial for contestant in finalists.contestants} if finalists else set()
+    needed |= {release.trial for release in (state.release, state.challenger) if release}
+    needed |= set() if state.chosen_trial is None else {state.chosen_trial}
     if len(objectives) > 1:
         needed |= set(front(view.records, objectives, constraints))
     return [record for record in view.records if record.number in needed or not record.is_over]
 
 
-def trained_in(sweep: str, record: TrialRecord) -> Training:
-    """Where a trial was trained: here, or in the trial whose result it has."""
+def trained_in(sweep: str, record: TrialRecord, records: Iterable[TrialRecord]) -> Training:
+    """Where a trial was trained: here, in an equal one of the sweep's `records`, or in the sweep it was taken over
+    from."""
+    if record.is_duplicate:  # its twin may itself have been taken over
+        record = next((twin for twin in records if str(twin.number) == record.reused_from), record)
     origin, _, number = (record.reused_from or str(record.number)).rpartition("/")
     return origin or sweep, int(number)

@@ -90,6 +90,8 @@ class Release:
     """The gate that its variant passed: another one means that it is judged anew."""
     terms: str = ""
     """What else it was asked for, as `Promote.terms`; the same holds."""
+    card: str | None = None
+    """What the author says in its model card, as `Promote.said`; None where an earlier hpo did not write it down."""
     decision: Decision = "champion"
     """As the sweep ended. A person may have moved the alias since: the registry knows."""
     why: str = ""

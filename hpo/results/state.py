@@ -67,6 +67,8 @@ class SweepState:
     finalists: FinalistsOutcome | None = None
     torch: TorchNumbers | None = None
     variants: list[VariantVerdict] = field(default_factory=list)
+    variants_trial: int | None = None
+    """The trial that `torch` and `variants` are of; None where nobody wrote it down."""
     release: Release | None = None
     """The last version that became champion."""
     challenger: Release | None = None
@@ -95,6 +97,7 @@ class SweepState:
             base_score=self.base_score,
             torch=self.torch,
             variants=self.variants,
+            variants_trial=self.variants_trial,
             release=self.release,
             challenger=self.challenger,
         )

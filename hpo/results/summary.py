@@ -130,6 +130,8 @@ class SweepSummary:
     challenger: Release | None = None
     chosen_trial: int | None = None
     """The trial that a person released instead of the champion."""
+    variants_trial: int | None = None
+    """The trial that `torch` and `variants` are of: one that a person chose, or the champion of that time."""
     champion_files: Mapping[str, str] = field(default_factory=dict)
     """Name -> path of what the champion gets wrong."""
 
@@ -137,6 +139,12 @@ class SweepSummary:
     def test(self) -> SealedTest | None:
         """What the sealed test showed."""
         return self.finalists.test if self.finalists else None
+
+    def of_release(self, released: Champion) -> SweepSummary:
+        """The same with the numbers of the training that is released; those of the finalists are of the champion."""
+        if self.champion == released:
+            return self
+        return dataclasses.replace(self, champion=released, finalists=None, edges=[])
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, without numbers that JSON does not have (NaN, infinity): None."""
@@ -184,6 +192,7 @@ def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str]
         refusal=stored.refusal,
         challenger=stored.challenger,
         chosen_trial=stored.chosen_trial,
+        variants_trial=stored.variants_trial,
         champion_files=champion_files or {},
     )
 

@@ -47,8 +47,11 @@ def _cell(value: object) -> str:
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def gain(summary: SweepSummary) -> str:
-    """One sentence: the champion against the baseline, and against the untouched base model where it has the metric."""
+def gain(summary: SweepSummary, who: str = "champion") -> str:
+    """One sentence: the champion against the baseline, and against the untouched base model where it has the metric.
+
+    `who` is what the sentence calls the champion.
+    """
     champion, baseline = summary.champion, summary.baseline
     metric = summary.objective.metric
     if champion is None:
@@ -57,7 +60,7 @@ def gain(summary: SweepSummary) -> str:
         complete = any(trial.state == "complete" for trial in summary.trials)
         return "no champion: no complete trial keeps the constraints" if complete else "no trial is complete yet"
     is_baseline = baseline is not None and champion.number == baseline.number
-    text = f"champion: trial {champion.number}, {metric} {champion.value:.4f}"
+    text = f"{who}: trial {champion.number}, {metric} {champion.value:.4f}"
     if champion.repeat is not None:
         text += f" (repeat {champion.repeat})"
     elif baseline and baseline.value is not None and not is_baseline:
@@ -213,13 +216,30 @@ def variants_table(
     return columns, rows
 
 
-VARIANTS_TITLE = "ONNX variants: largest diff of logits, median ms of one answer"
+def variants_name(summary: SweepSummary) -> str:
+    """What the variants are called: with the trial that they are of, where that is not the champion."""
+    trial, champion = summary.variants_trial, summary.champion
+    is_other = trial is not None and (champion is None or champion.number != trial)
+    return f"ONNX variants of trial {trial}" if is_other else "ONNX variants"
 
 
-def variants_text(torch: TorchNumbers, variants: Sequence[VariantVerdict], metric: str) -> str:
+def variants_title(summary: SweepSummary) -> str:
+    """What their table is called, with what its columns hold."""
+    return f"{variants_name(summary)}: largest diff of logits, median ms of one answer"
+
+
+def variant_lines(summary: SweepSummary) -> list[str]:
+    """Of every variant that did not pass, or that the rows do not tell apart from the gate: why, and which gate."""
+    return [f"{v.variant} {v.word}: {v.why}" for v in summary.variants if not v.passed or v.is_close]
+
+
+def variants_text(torch: TorchNumbers, summary: SweepSummary, metric: str) -> str:
     """The table as aligned plain text with the reason of every verdict, for a file."""
+    variants = summary.variants
     reasons = [f"{judged.variant} {judged.word}: {judged.why}{_details(judged)}" for judged in variants]
-    return "\n".join([VARIANTS_TITLE, "", *_aligned(*variants_table(torch, variants, metric)), "", *reasons, ""])
+    return "\n".join(
+        [variants_title(summary), "", *_aligned(*variants_table(torch, variants, metric)), "", *reasons, ""]
+    )
 
 
 def _details(judged: VariantVerdict) -> str:
@@ -238,6 +258,12 @@ def _change(judged: VariantVerdict, metric: str, reference: float) -> float:
         return judged.drop if METRICS[metric].direction == "minimize" else -judged.drop
     found = judged.measurement.metrics[metric] if judged.measurement else math.nan
     return (found - reference) / abs(reference) if reference and math.isfinite(found) else 0.0
+
+
+def release_line(summary: SweepSummary, release: Release) -> str:
+    """The version that the sweep released, and whether a person chose its trial."""
+    chosen = f", trial {release.trial} as you chose" if release.trial == summary.chosen_trial else ""
+    return f"released: {release.uri} version {release.version} ({release.variant}{chosen})"
 
 
 def challenger_line(release: Release) -> str:

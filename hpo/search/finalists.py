@@ -36,6 +36,7 @@ def run_finalists(sweep: SweepContext) -> None:
     contest = contest_of(sweep, wanted.top, wanted.seeds, wanted.claim, rank)
     if before is not None and before.fingerprint == contest.fingerprint:
         return
+    sweep.study.update_state(finalists=None)  # those of before an edit: a kill must not leave them as the outcome
     sweep.view.say(_announcement(contest))
     controller = FinalistController(sweep, contest, board)
     TrialScheduler(sweep).run(controller)

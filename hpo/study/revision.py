@@ -107,7 +107,7 @@ def open_revision(
     if not _reshapes(changes):
         study = open_study(config, fingerprint_of, database, name)
         if changes:
-            study.update_state(revision=study.revision + 1)
+            study.update_state(revision=study.revision + 1, chosen_trial=None)  # what a person saw is another search
         if changes or before.config != _plain(config.resolved()):
             _describe(study, config, changes)
         return study, changes, 0

@@ -12,12 +12,19 @@ from hpo.garbage import discard
 from hpo.paths import Home
 from hpo.tracking.mlflow_store import client
 
+BUNDLE = "hpo.bundle"
+"""Tag of a run that no sweep has: the name of the bundle whose files it has."""
 _PAGE = 1000
 
 
 def runs_of(home: Home, sweep: str) -> list[str]:
     """The ids of all runs of a sweep, deleted ones too."""
     return [run.info.run_id for run in _search(home, ViewType.ALL, f"tags.`hpo.sweep` = '{sweep}'")]
+
+
+def bundle_runs(home: Home, name: str) -> list[str]:
+    """The ids of all runs of a bundle, deleted ones too."""
+    return [run.info.run_id for run in _search(home, ViewType.ALL, f"tags.`{BUNDLE}` = '{name}'")]
 
 
 def deleted_runs(home: Home) -> dict[str, str | None]:

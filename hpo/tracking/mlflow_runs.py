@@ -17,6 +17,17 @@ _PAGE = 1000
 NAMES_SHOWN = 10
 
 
+def experiment_of(client: MlflowClient, home: Home, say: Callable[[str], None]) -> str:
+    """The id of the experiment that has all runs; a missing one is created, a deleted one restored."""
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        return str(client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(found.experiment_id)
+        say(f"the experiment {EXPERIMENT!r} was deleted in MLflow: it is restored with all its runs")
+    return str(found.experiment_id)
+
+
 class SweepRuns:
     """The runs of one sweep; a run that is missing in MLflow is created again, and never ends the sweep."""
 
@@ -24,16 +35,7 @@ class SweepRuns:
         self._client = client
         self._sweep = sweep
         self._say = say
-        self._experiment_id = self._experiment(home)
-
-    def _experiment(self, home: Home) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            return str(self._client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
-        if found.lifecycle_stage == LifecycleStage.DELETED:
-            self._client.restore_experiment(found.experiment_id)
-            self._say(f"the experiment {EXPERIMENT!r} was deleted in MLflow: it is restored with all its runs")
-        return str(found.experiment_id)
+        self._experiment_id = experiment_of(client, home, say)
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Create a run and return its id."""

@@ -10,6 +10,7 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.paths import Home, SweepPaths
 from hpo.results.champion import Champion, as_champion, choose_champion
+from hpo.results.needed import trained_in
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
@@ -70,6 +71,6 @@ class SweepContext:
         return self.trial_paths(champion.number)
 
     def trial_paths(self, number: int) -> TrialPaths:
-        """Where the files of a trial lie that the search or an earlier sweep has trained."""
-        origin, _, original = (self.study.record(number).reused_from or "").rpartition("/")
-        return self.home.sweep(origin).trial(int(original)) if origin else self.paths.trial(number)
+        """Where the files of a trial lie that the search, an equal trial or an earlier sweep has trained."""
+        origin, original = trained_in(self.config.name, self.study.record(number), self.study.records())
+        return self.home.sweep(origin).trial(original)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -22,6 +22,8 @@ PACKAGES = (
     "hpo", "torch", "transformers", "peft", "safetensors", "tokenizers", "bitsandbytes", "numpy", "scipy", "optuna",
     "mlflow", "onnx", "onnxruntime",
 )  # fmt: skip
+_OTHER_BUILDS = {"onnxruntime": ("onnxruntime-gpu",)}
+"""Package -> other distributions that are installed in its place."""
 _DECIDING_FLAGS = ("avx", "amx", "fma", "f16c", "sse", "asimd", "sve", "bf16", "i8mm")
 """How the names of those CPU flags begin by which libraries choose their code."""
 
@@ -77,13 +79,20 @@ def environment_here(gpus: Sequence[str] = ()) -> Environment:
 
 @cache
 def _packages() -> tuple[tuple[str, str], ...]:
+    return tuple(installed(PACKAGES).items())
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Distribution -> version, of those of the packages that are installed: `onnxruntime` may be `onnxruntime-gpu`."""
     found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # an extra that is not installed
-    return tuple(found.items())
+    for package in packages:
+        for name in (package, *_OTHER_BUILDS.get(package, ())):
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue  # another build, or an extra that is not installed
+            break
+    return found
 
 
 @cache

@@ -49,7 +49,9 @@ class Candidate:
     @property
     def is_judged(self) -> bool:
         """Whether further rows would change nothing."""
-        return self.passed is not None or self.behind is not None or (self.rows > 0 and self.costs_too_much)
+        if self.behind is not None or (self.rows > 0 and self.costs_too_much):
+            return True
+        return self.passed is not None and not self._agreement_is_open
 
     def look(self, size: int) -> None:
         """Answer the rows up to `size`, and judge by all that are answered. Raises what a graph raises."""
@@ -71,7 +73,7 @@ class Candidate:
     @property
     def may_be_released(self) -> bool:
         """Whether it passed every gate."""
-        if not self.passed or self.costs_too_much:
+        if not self.passed or self.costs_too_much or self._agreement_is_open:
             return False
         least = self.exam.test.gate.min_agreement
         return least is None or (self.agreement is not None and self.agreement.share >= least)
@@ -86,9 +88,22 @@ class Candidate:
     @property
     def agreement(self) -> Agreement | None:
         """How many answers are torch's: of the rows answered, else of those whose logits of torch's there are."""
+        return self._agreement_of_rows or self._nearness[1]
+
+    @property
+    def _agreement_of_rows(self) -> Agreement | None:
         card, torchs = self.variant.card, self.exam.test.reference[self.exam.order[: self.rows]]
-        of_rows = agreement_of_rows(self._answered, torchs, card.task, len(card.labels))
-        return of_rows or self._nearness[1]
+        return agreement_of_rows(self._answered, torchs, card.task, len(card.labels))
+
+    @property
+    def _agreement_is_open(self) -> bool:
+        """Whether the rows do not tell on which side of `min_agreement` a variant that else passed is, and more rows
+        are left."""
+        least = self.exam.test.gate.min_agreement
+        if least is None or not self.passed or self.rows == len(self.exam.order):
+            return False
+        found = self._agreement_of_rows
+        return found is not None and found.interval[0] <= least <= found.interval[1]
 
     def judged(self) -> Judged:
         """The verdict with all numbers. Raises what a graph raises."""

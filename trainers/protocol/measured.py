@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,14 @@ class Agreement:
     def share(self) -> float:
         """From 0 to 1."""
         return self.equal / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Between which shares it may be on many more answers (Wilson, 95 %): a few say little."""
+        n, share, z = self.count, self.share, 1.96
+        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return middle - half, middle + half
 
 
 @dataclass(frozen=True)

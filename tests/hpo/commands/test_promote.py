@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 
 import hpo.commands.promote as command
 from hpo.commands.promote import run_promotion
-from hpo.commands.sweep import run_sweep
-from hpo.errors import UsageError
+from hpo.commands.sweep import run_sweep, search
+from hpo.errors import RequestFailed, UsageError
 from hpo.paths import Home
+from hpo.release import registry
+from hpo.release.promote import promote
+from hpo.release.registry import released_folder
+from hpo.results.released import Release
+from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
-from tests.hpo.builders import Said
+from tests.hpo.builders import Killed, Said, Sweep, stopping_after
 
 LEARNS = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
 POINTS = {"type": "random", "num_trials": 2, "enqueue": [{"learning_rate": 1e-2}, {"learning_rate": 1.2e-2}]}
@@ -51,11 +57,14 @@ def test_the_champion_and_then_another_trial_are_released_without_training(write
     shown = run_promotion(write(lenient), home)
     assert (shown.release.trial, shown.chosen_trial, shown.state) == (best, None, "complete")
     assert tags(home) == str(best)
+    assert shown.variants_trial == best
 
     said = Said()
     shown = run_promotion(write(lenient), home, trial=other, view=said)
     assert f"promoting trial {other}: merging its adapter, exporting to ONNX" in said.lines
-    assert (shown.release.trial, shown.chosen_trial) == (other, other)
+    assert (shown.release.trial, shown.chosen_trial, shown.variants_trial) == (other, other, other)
+    card = (released_folder(home, "chosen") / "README.md").read_text()
+    assert f"- chosen by a person: trial {other}, " in card
     assert (tags(home), tags(home, "previous")) == (str(other), str(best))
     assert shown.champion.number == best  # of the sweep: the record stays what it is
 
@@ -91,7 +100,49 @@ def test_a_pruned_trial_and_a_sweep_under_way_have_nothing_to_release(write, hom
     monkeypatch.setattr(command, "view_study", lambda *_: dataclasses.replace(study, records=pruned))
     with pytest.raises(UsageError, match="trial 1 of 'chosen' is pruned; expected a complete one"):
         run_promotion(write(False), home, trial=1)
-    halted = dataclasses.replace(study, state=dataclasses.replace(study.state, search_ended_by=None))
-    monkeypatch.setattr(command, "view_study", lambda *_: halted)
-    with pytest.raises(UsageError, match=r"sweep 'chosen' has not come to its end; hpo sweep .* continues it"):
-        run_promotion(write(False), home)
+    ended = study.state
+    running = [*study.records[:1], dataclasses.replace(study.records[1], state="running", result=None)]
+    for state, records in (
+        (dataclasses.replace(ended, search_ended_by=None), study.records),
+        (dataclasses.replace(ended, state="interrupted"), running),
+    ):
+        halted = dataclasses.replace(study, state=state, records=records)
+        monkeypatch.setattr(command, "view_study", lambda *_, halted=halted: halted)
+        with pytest.raises(UsageError, match=r"sweep 'chosen' has not come to its end; hpo sweep .* continues it"):
+            run_promotion(write(False), home)
+
+
+def test_a_search_that_goes_on_has_not_ended(tmp_path):
+    sweep = Sweep(tmp_path, search_strategy={"type": "random", "num_trials": 3})
+    sweep.search()
+    sweep.open().update_state(search_ended_by="all trials done")
+    sweep.edit(search_strategy={"type": "random", "num_trials": 5})
+    with pytest.raises(Killed):
+        search(sweep.running(stopping_after(1)))
+    assert sweep.open().state.search_ended_by is None
+
+
+@pytest.mark.parametrize(("card", "is_new"), [(None, False), ("", True), ("For films.\nmit", False)])
+def test_what_is_released_already_is_said_and_another_model_card_is_a_new_version(tmp_path, monkeypatch, card, is_new):
+    monkeypatch.setattr(registry, "is_registered", lambda *_: True)
+    monkeypatch.setattr(registry, "give_back", lambda *_: None)
+    sweep = Sweep(tmp_path, name="chosen", promote={"card": {"intended_use": "For films.", "licence": "mit"}})
+    sweep.search()
+    running = sweep.running()
+    champion, wanted = running.champion(), running.config.promote
+    release = Release("chosen", "7", "", "fp32", champion.number, champion.run_id, "", wanted.max_drop, "", card)
+    running.study.update_state(release=release)
+    with pytest.raises(RequestFailed, match="cannot export") if is_new else nullcontext():
+        promote(running)
+    said = f"trial {champion.number} is released under these terms already: version 7 of 'chosen'" in sweep.said.lines
+    assert said is not is_new
+
+
+def test_runs_that_were_deleted_in_mlflow_are_written_again_first(write, home, monkeypatch):
+    """A release is an artifact of its training's run."""
+    run_id = run_sweep(write(False), home, worker="trainers.host.fake").champion.run_id
+    delete_for_good(home, [run_id])
+    seen = []
+    monkeypatch.setattr(command, "promote", lambda sweep: seen.append(sweep.to_release().run_id))
+    run_promotion(write(False), home, worker="trainers.host.fake")
+    assert client(home).get_run(seen[0]).info.run_id != run_id

@@ -122,6 +122,17 @@ def test_a_champion_and_a_previous_one_are_not_deleted_unless_forced(registry, c
     assert "no released model" in run_main(capsys, monkeypatch, registry.dir, "delete", "shared").err
 
 
+def test_a_name_whose_versions_are_gone_goes_by_the_same_command(registry, capsys, monkeypatch):
+    """As a kill leaves it, or a person who deletes the versions in MLflow."""
+    for version in "123":
+        client(registry).delete_model_version("shared", version)
+    assert (
+        run_main(capsys, monkeypatch, registry.dir, "delete", "shared").out
+        == "deleted 'shared', which had no version\n"
+    )
+    assert "no released model" in run_main(capsys, monkeypatch, registry.dir, "delete", "shared").err
+
+
 def test_what_a_server_has_loaded_is_not_deleted_unless_forced(registry, capsys, monkeypatch):
     folder = folders(registry)["3"]
     with seats(registry, "shared") as held:

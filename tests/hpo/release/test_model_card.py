@@ -13,6 +13,7 @@ from hpo.paths import Home
 from hpo.release.licences import Licence, licence_of
 from hpo.release.manifest import BaseFacts, DataFacts, Manifest, TrainingFacts, base_name, source_name
 from hpo.release.model_card import CardFacts, Licences, model_card
+from hpo.results.champion import Champion
 from hpo.results.markdown import code, paragraphs, plain, table
 from hpo.results.released import TorchNumbers, VariantVerdict
 from hpo.trials.environment import Environment
@@ -83,6 +84,32 @@ def test_every_number_of_the_variants_is_one_of_the_sweep(facts):
     assert f"| this training | validation, 100 | {champion.value:.4f} | - |" in text
     assert f"trial {champion.number}, f1_macro {champion.value:.4f}" in text
     assert f"{baseline.value:.4f}" in text
+
+
+def test_of_a_trial_that_a_person_chose_the_card_has_its_own_numbers(facts):
+    best = facts.summary.champion
+    other = next(t for t in facts.summary.trials if t.number != best.number)
+    chosen = Champion(other.number, 0.4321, {"f1_macro": 0.4321}, {"learning_rate": 0.0123}, "run")
+    summary = dataclasses.replace(facts.summary, chosen_trial=other.number)
+    text = model_card(dataclasses.replace(facts, summary=summary.of_release(chosen)))
+    assert "| this training | validation, 100 | 0.4321 | - |" in text
+    assert f"- chosen by a person: trial {other.number}, f1_macro 0.4321" in text
+    assert "| 0.0123 |" in text
+    assert f"{best.value:.4f}" not in text.partition("## How it was searched")[0]
+    assert summary.of_release(best) is summary
+
+
+def test_a_version_that_may_never_be_champion_says_how_to_load_itself(facts):
+    text = model_card(facts)
+    assert 'load_model("models:/shared/VERSION")' in text
+    assert "@champion" not in text
+    assert "| git commit at the release |" in text
+
+
+def test_why_a_variant_was_refused_names_its_gate(facts):
+    refused = dataclasses.replace(facts.summary.variants[2], failed_gates=("max_drop",))
+    summary = dataclasses.replace(facts.summary, variants=[refused])
+    assert "; gate: max_drop" in model_card(dataclasses.replace(facts, summary=summary))
 
 
 def test_the_front_matter_is_the_hub_s(facts):

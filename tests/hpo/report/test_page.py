@@ -103,6 +103,20 @@ def test_the_page_says_and_draws_what_show_prints():
     assert found["dimensions"][2]["values"] == [8, 16]
 
 
+def test_variants_of_a_chosen_trial_and_the_release_say_whose_they_are():
+    found = {"variant": "int8", "measurement": None, "drop": None, "passed": False, "reason": "because"}
+    release = {"name": "shared", "version": "2", "uri": "models:/shared@champion", "variant": "fp32", "trial": 1,
+               "run_id": "run1"}  # fmt: skip
+    facts = facts_of(
+        trial_record(0, value=0.9), trial_record(1), variants=[{**found, "failed_gates": ["max_drop"]}],
+        torch={"metrics": {"f1_macro": 0.5}, "latency_p50_ms": 1.0}, variants_trial=1, chosen_trial=1, release=release,
+    )  # fmt: skip
+    for text in (html_page(facts), markdown(facts)):
+        assert "ONNX variants of trial 1" in text
+        assert "int8 failed: because; gate: max_drop" in text
+        assert "version 2 (fp32, trial 1 as you chose)" in text
+
+
 def test_it_loads_nothing_and_a_policy_says_so():
     elements = Elements(html_page(facts_of(*searched(12)))).found
     assert not [tag for tag, given in elements if given.get("src", "").startswith("http") or tag == "link"]

@@ -9,7 +9,18 @@ import pytest
 from hpo.config.objective import Objective
 from hpo.results.records import Attempt, StudySnapshot
 from hpo.results.summary import summarize
-from hpo.results.tables import finalists_table, gain, leaderboard, leaderboard_text, notes, variants_table, verdicts
+from hpo.results.tables import (
+    finalists_table,
+    gain,
+    leaderboard,
+    leaderboard_text,
+    notes,
+    variant_lines,
+    variants_name,
+    variants_table,
+    variants_text,
+    verdicts,
+)
 from hpo.study.stored_state import read_state
 from tests.hpo.builders import trial_record
 from trainers.protocol.codec import to_json
@@ -392,6 +403,20 @@ def test_torch_is_the_first_row_and_every_variant_has_its_verdict():
     assert [row[-1] for row in rows] == ["reference", "passed", "refused"]
     assert "tokens/s" not in columns
     assert {len(row) for row in rows} == {len(columns)}
+
+
+def test_variants_of_another_trial_than_the_champion_are_called_so():
+    torch, refused = {"metrics": {"f1_macro": 0.5}, "latency_p50_ms": 3.0}, judged("int8", passed=False)
+    given = [shown(trial_record(0, value=0.9), trial_record(3), torch=torch, variants=[refused], variants_trial=trial)
+             for trial in (3, 0, None)]  # fmt: skip
+    assert [variants_name(one) for one in given] == ["ONNX variants of trial 3", "ONNX variants", "ONNX variants"]
+    assert variants_text(given[0].torch, given[0], "f1_macro").startswith("ONNX variants of trial 3: largest diff")
+
+
+def test_what_did_not_pass_or_is_close_has_its_reason_and_its_gate():
+    close, gate = {**judged("int8"), "is_close": True}, {**judged("int4", passed=False), "failed_gates": ["max_drop"]}
+    lines = variant_lines(with_variants(judged("fp32"), close, gate))
+    assert lines == ["int8 passed, close: because", "int4 refused: because; gate: max_drop"]
 
 
 def test_tokens_per_second_are_a_column_where_they_were_measured():

@@ -285,6 +285,15 @@ def test_a_second_run_trains_and_reads_nothing_again(sweep):
     assert (given.executor.specs, given.executor.others) == ([], [])
 
 
+def test_after_an_edit_a_kill_leaves_no_earlier_outcome_behind(sweep):
+    given = sweep(POOR, BEST, GOOD, top=1)
+    assert decided(given)["champion"] == 1
+    given.edit(finalists={"top": 2, "seeds": 2})
+    with pytest.raises(Killed):
+        decided(given, stopping_after(0))
+    assert given.open().state.finalists is None
+
+
 # --- going on ------------------------------------------------------------------------------------------
 
 

@@ -6,9 +6,10 @@ import optuna
 import pytest
 
 import hpo.study.revision
+from hpo.commands.find_run import find_run
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, UsageError
 from hpo.results.records import Attempt
 from hpo.results.released import Release
 from hpo.results.state import Change
@@ -158,6 +159,13 @@ def test_another_pruner_and_budget_change_no_trial(sweep):
     assert stored_state(sweep.home.studies_db, "s").revision == 2
 
 
+@pytest.mark.parametrize("changes", [{"pruner": {"type": "median"}}, {"method": "rslora"}], ids=str)
+def test_an_edit_that_opens_a_revision_forgets_the_trial_that_a_person_chose(sweep, changes):
+    sweep.open().update_state(chosen_trial=1)
+    assert sweep.open().state.chosen_trial == 1
+    assert sweep.edit(**changes).open().state.chosen_trial is None
+
+
 def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     narrow = {"type": "float", "low": 3e-4, "high": 2e-3, "log": True}
     longer(sweep, 4, search_space=space(learning_rate=narrow)).search()
@@ -168,6 +176,13 @@ def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     assert revision.left_out == 2
     assert newest_study_name(sweep.home.studies_db, "s") == "s@2"
     assert study_names(sweep.home.studies_db) == ["s"]
+
+
+def test_a_trial_that_an_edit_left_out_cannot_be_reproduced(sweep):
+    longer(sweep, 4, search_space={**SPACE, "learning_rate": {**SPACE["learning_rate"], "low": 4e-4}}).open()
+    left_out = next(number for number in range(4) if number not in kept(sweep))
+    with pytest.raises(UsageError, match=f"trial {left_out} of sweep 's' is of an earlier revision: an edit"):
+        find_run(sweep.home, f"s#{left_out}")
 
 
 def test_wider_bounds_keep_every_trial(sweep):

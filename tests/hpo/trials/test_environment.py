@@ -5,8 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+from importlib import metadata
 
-from hpo.trials.environment import Environment, environment_here, git_commit, read_environment, write_environment
+from hpo.release.manifest import versions_here
+from hpo.trials.environment import (
+    Environment,
+    environment_here,
+    git_commit,
+    installed,
+    read_environment,
+    write_environment,
+)
 from hpo.trials.trial_files import write_spec
 from tests.hpo.builders import Sweep
 
@@ -18,6 +27,17 @@ def test_this_machine_has_packages_and_a_cpu():
     assert here.differences(here) == []
     other = dataclasses.replace(here, packages={**here.packages, "torch": "0"}, gpus=[])
     assert [d.what for d in here.differences(other)] == ["torch", "GPUs"]
+
+
+def test_a_package_may_be_installed_under_another_name(monkeypatch):
+    def version(name):
+        if name in ("onnxruntime", "jinja2"):
+            raise metadata.PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert installed(["numpy", "onnxruntime", "jinja2"]) == {"numpy": "1.2", "onnxruntime-gpu": "1.2"}
+    assert versions_here()["onnxruntime-gpu"] == "1.2"
 
 
 def test_an_attempt_that_goes_on_elsewhere_is_marked(tmp_path):

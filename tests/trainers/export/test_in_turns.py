@@ -127,6 +127,16 @@ def test_answers_that_differ_let_no_other_one_wait(judge, chat_release, monkeypa
     assert int8.slower_than is None
 
 
+@pytest.mark.parametrize(("least", "takes_all"), [(0.9, True), (0.5, False), (0.999, False)])
+def test_agreement_that_few_rows_do_not_tell_is_counted_on_more(judge, chat_release, monkeypatch, least, takes_all):
+    """15 of 16 answers are torch's: on 32 rows that is 80 % to 98 %."""
+    monkeypatch.setattr(candidate, "agreement_of_rows", lambda ours, *_: Agreement(len(ours) * 15 // 16, len(ours)))
+    [fp32] = judge({"fp32": chat_release()}, Gate("perplexity", "minimize", 0.5, min_agreement=least)).judged
+    assert fp32.passed
+    assert (fp32.measurement.rows is None) is takes_all
+    assert fp32.measurement.agreement.share == 15 / 16
+
+
 def as_if_slow(name):
     def measure_speed(variants):
         for variant in variants:

@@ -59,6 +59,10 @@ def test_every_alternative_differs_from_the_default_in_one_option():
     assert not any("threads" in options for options in alternatives(1))
 
 
+def test_no_alternative_changes_the_graph_that_the_gates_measured():
+    assert {name for options in alternatives(8) for name in options} == {"threads", "spinning", "arena"}
+
+
 def test_the_runtime_uses_them_with_as_many_cores_only():
     session = {"cores": 2, "threads": 1, "arena": False, "level": "basic", "spinning": True}
     options = session_options(2, session)
