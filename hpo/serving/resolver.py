@@ -67,7 +67,7 @@ class Resolver:
                 stdin=PIPE, stdout=PIPE, limit=_LONGEST_ANSWER, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018  # pipes
-        with suppress(ConnectionError):  # it has ended: then there is no line to read either
+        with suppress(ConnectionError, RuntimeError):  # it has ended (uvloop: RuntimeError): there is no line to read
             self._process.stdin.write(json.dumps(list(references)).encode() + b"\n")
             await self._process.stdin.drain()
         line = await self._process.stdout.readline()

@@ -98,6 +98,7 @@ def test_the_process_that_asks_is_started_again_and_ends_with_the_server(followi
 
 
 def test_the_process_that_asks_ends_when_the_server_is_stopped(following):
+    assert soon(lambda: children(following.process.pid))
     (asker,) = children(following.process.pid)
     following.process.send_signal(signal.SIGTERM)
     assert following.process.wait(30) == 0
