@@ -16,9 +16,9 @@ from hpo.cli.group import FILE, PATH, as_json_option, cli, json_line, print_json
 @as_json_option
 @click.pass_obj
 def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
-    """Release the champion of FILE's sweep, which has ended, without training.
+    """Release the champion of FILE, without training.
 
-    Exports and measures it again with the promote: settings of FILE.
+    Its sweep must have ended. It is exported and measured again, with the promote: settings of FILE.
     """
     from hpo.commands.promote import run_promotion
     from hpo.commands.show import show_sweep
@@ -40,7 +40,7 @@ def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None:
-    """Ask the released model NAME for an answer to each of TEXTS.
+    """Ask the released model NAME about TEXTS.
 
     Where an input has several columns, write it as JSON: {"text": ..., "text_pair": ...}.
     """
@@ -57,9 +57,10 @@ def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None
 @as_json_option
 @click.pass_obj
 def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None:
-    """Release the champions of finished sweeps as adapters on one base model, under NAME.
+    """Release champions of sweeps as adapters on one base.
 
-    They must share the base model and the task. Nothing is released unless each adapter answers as its merged model.
+    The sweeps have ended, and share the base model and the task. Nothing is released unless each adapter answers as its
+    merged model.
     """
     from hpo.commands.bundle import make_bundle, show_bundle
     from hpo.terminal import Silent, TerminalView
@@ -85,7 +86,7 @@ def serve(
     home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None, follow: bool, config: Path | None,
     log_predictions: Path | None,
 ) -> None:  # fmt: skip
-    """Serve released models, or release folders, over HTTP with OpenAI's API.
+    """Serve released models over HTTP with OpenAI's API.
 
     A key of role infer asks the models. A key without a role also reads /metrics. A key of role admin also loads and
     unloads models.
@@ -100,7 +101,7 @@ def serve(
 @as_json_option
 @click.pass_obj
 def releases(home: Any, name: str | None, as_json: bool) -> None:
-    """List the released versions of all models, or of NAME, with their aliases and numbers."""
+    """List released versions, their aliases and numbers."""
     from dataclasses import asdict
 
     from hpo.commands.releases import show_releases
@@ -173,7 +174,7 @@ def gc(home: Any, dry_run: bool, releases: bool, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def reproduce(home: Any, run: str, threads: int | None, as_json: bool) -> None:
-    """Train RUN again and compare: equal bits, within bounds, or what differs.
+    """Train RUN again and compare it with its record.
 
     RUN is SWEEP (its champion), SWEEP#TRIAL, SWEEP#TRIAL.REPEAT, or a release: NAME/VERSION, NAME@ALIAS.
     """

@@ -33,7 +33,10 @@ def init(file: Path, task: str | None, model: str | None, data: str | None, colu
 
 @cli.command()
 def schema() -> None:
-    """Print the JSON Schema of a sweep's YAML, for editors and other programs."""
+    """Print the JSON Schema of a sweep's YAML.
+
+    Editors and other programs check a file with it.
+    """
     from hpo.commands.schema import schema_text
 
     print_text(schema_text())
@@ -88,7 +91,7 @@ def check(home: Any, file: Path, fix: Path | None, served: tuple[Path, ...], as_
 @as_json_option
 @click.pass_obj
 def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
-    """Estimate the trials, time, memory and cost of the sweep of FILE.
+    """Estimate the trials, time, memory and cost of FILE.
 
     Measures a few training steps; takes about a minute.
     """
@@ -107,7 +110,10 @@ def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
 @click.option("--now", is_flag=True, help="Stop without new checkpoints. Work since the last ones is lost.")
 @click.pass_obj
 def stop(home: Any, name: str, now: bool) -> None:
-    """Stop the running SWEEP; its trials write checkpoints, and `hpo sweep` resumes them."""
+    """Stop the running SWEEP and keep its checkpoints.
+
+    `hpo sweep` resumes its trials.
+    """
     from hpo.commands.stop import stop_sweep
 
     print_text(stop_sweep(home, name, now=now))
@@ -135,7 +141,10 @@ def show(home: Any, name: str, as_json: bool) -> None:
 @click.option("--output", type=FILE, help="File to write; - prints it. Default: report.html in the sweep's folder.")
 @click.pass_obj
 def report(home: Any, name: str, form: Any, output: Path | None) -> None:
-    """Write SWEEP as one page: what won, how sure that is, what it cost, what to try next."""
+    """Write SWEEP as one page for people.
+
+    It says what won, how sure that is, what it cost and what to try next.
+    """
     from hpo.commands.report import report as text_of
     from hpo.commands.report import write_report
 
