@@ -143,7 +143,7 @@ def test_the_example_of_the_page_is_a_valid_configuration(read, folder):
     card = {"task": "multi-label-classification", "labels": ["toxic", "insult", "obscene"]}
     (folder / "many" / "release.json").write_text(json.dumps(card))
     assert [one.kind for one in read(example).filters] == ["block_list", "classifier", "function"]
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (code,) = re.findall(r"```python\n(import re\n.*?)```", page, re.S)
     (folder / "mail.py").write_text(code)
     check = load_function(folder / "mail.py", "check")
     for text, left in [("hello", "hello"), ("to a.b@c.de", "to [mail]"), ("the launch code", "")]:
