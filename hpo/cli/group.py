@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpo.quoting import visible
+
+if TYPE_CHECKING:
+    from hpo.results.summary import SweepSummary
+    from hpo.terminal import ProgressView
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
@@ -42,6 +46,18 @@ def json_line(value: Any, indent: int | None = None) -> str:
 def print_json(value: Any) -> None:
     """Print JSON for people to read and programs to parse."""
     print_text(json_line(value, indent=2))
+
+
+def end_sweep(summary: SweepSummary, view: ProgressView, *, as_json: bool) -> None:
+    """Show what came out. Raises `GateRefused` where a gate said no."""
+    from hpo.commands.show import show_sweep
+    from hpo.commands.sweep import raise_refusal
+
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        show_sweep(view, summary, hints=True)
+    raise_refusal(summary)
 
 
 @click.group(cls=CommandsByFile, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hpo.cli.group import FILE, PATH, as_json_option, cli, json_line, print_json, print_text
+from hpo.cli.group import FILE, PATH, as_json_option, cli, end_sweep, json_line, print_json, print_text
 
 
 @cli.command()
@@ -21,17 +21,11 @@ def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
     Its sweep must have ended. It is exported and measured again, with the promote: settings of FILE.
     """
     from hpo.commands.promote import run_promotion
-    from hpo.commands.show import show_sweep
-    from hpo.commands.sweep import raise_refusal
     from hpo.terminal import Silent, TerminalView
 
     view = Silent() if as_json else TerminalView()
     summary = run_promotion(file, home, trial=trial, view=view)
-    if as_json:
-        print_json(summary.to_json())
-    else:
-        show_sweep(view, summary, hints=True)
-    raise_refusal(summary)
+    end_sweep(summary, view, as_json=as_json)
 
 
 @cli.command()

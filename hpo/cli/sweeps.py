@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hpo.cli.group import FILE, PATH, as_json_option, cli, json_line, print_json, print_text
+from hpo.cli.group import FILE, PATH, as_json_option, cli, end_sweep, json_line, print_json, print_text
 
 
 def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
@@ -50,17 +50,12 @@ def schema() -> None:
 @click.pass_obj
 def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
     """Run or continue the sweep that FILE describes."""
-    from hpo.commands.show import show_sweep
-    from hpo.commands.sweep import raise_refusal, run_sweep
+    from hpo.commands.sweep import run_sweep
     from hpo.terminal import Silent, TerminalView
 
     view = Silent() if as_json else TerminalView()
     summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
-    if as_json:
-        print_json(summary.to_json())
-    else:
-        show_sweep(view, summary, hints=True)
-    raise_refusal(summary)
+    end_sweep(summary, view, as_json=as_json)
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from trainers.protocol.variants import Target
 VIEWS = ("mlflow", "tensorboard")
 """What `report_to` may name."""
 WITHOUT_AGREEMENT = ("regression", "text-similarity")
-"""Tasks whose answers are numbers, which are never quite the same."""
+"""These tasks answer with numbers, and two numbers are hardly ever the same."""
 _SWITCHES = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 """What YAML 1.1 takes for true and false, and YAML 1.2 for text."""
 

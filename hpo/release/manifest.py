@@ -19,7 +19,7 @@ from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
 
 MANIFEST = "manifest.json"
 RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")
-"""Packages whose versions a manifest has."""
+"""A manifest has the versions of these packages."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def promotable(name: str, folder: Path, examples: int) -> Iterator[Promotable]:
         whole = TrialSpecs(config, home, data).spec(0, config.baseline(), paths)
         settings = {**whole.settings, "evaluations": 1}
         spec = replace(whole, settings=settings, max_examples=examples, largest_budget_examples=examples)
-        _train(executor, Train((spec,), data))
+        train(executor, Train((spec,), data))
         out = folder / "out"
         exported = run_alone(executor, Export(spec, data, list(TASKS[config.task].variants["cpu"]), str(out)))
         assert isinstance(exported, Exported)
@@ -124,8 +124,8 @@ def _verdicts(name: str, given: Promotable) -> list[Row]:
     return lines
 
 
-def _train(executor: LocalExecutor, request: Train) -> None:
-    """Run it to its end."""
+def train(executor: LocalExecutor, request: Train) -> None:
+    """Run a training to its end."""
     request_id = executor.submit(request)
     while not isinstance(event := (executor.wait() or (0, None))[1], TERMINAL):
         if isinstance(event, TrialEvent) and isinstance(event.report, Evaluation):

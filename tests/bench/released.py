@@ -11,7 +11,8 @@ from hpo.demo.fetch import fetch
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.trials.calls import run_alone
-from trainers.protocol.events import TERMINAL, Evaluation, Exported, PreparedData, Trained, TrialEvent
+from tests.bench.promotion import train
+from trainers.protocol.events import Exported, PreparedData
 from trainers.protocol.requests import Export, Inspect, Train
 
 ROOT = Path(__file__).parents[2]
@@ -35,18 +36,9 @@ def release_of(sweep: str, variant: str, folder: Path, home: Home) -> Path:
         whole = TrialSpecs(config, home, data).spec(0, config.baseline(), Home(folder).sweep("bench").trial(0))
         settings = {**whole.settings, "evaluations": 1}
         spec = replace(whole, settings=settings, max_examples=_EXAMPLES, largest_budget_examples=_EXAMPLES)
-        _train(executor, Train((spec,), data))
+        train(executor, Train((spec,), data))
         exported = run_alone(executor, Export(spec, data, [variant], str(folder / sweep)))
         assert isinstance(exported, Exported), exported
     finally:
         executor.close()
     return folder / sweep / variant
-
-
-def _train(executor: LocalExecutor, request: Train) -> None:
-    """Run it to its end."""
-    request_id = executor.submit(request)
-    while not isinstance(event := (executor.wait() or (0, None))[1], TERMINAL):
-        if isinstance(event, TrialEvent) and isinstance(event.report, Evaluation):
-            executor.reply(request_id, event.trial, "go")
-    assert isinstance(event, Trained), event
