@@ -132,6 +132,14 @@ class Home:
         """The folders of all sweeps."""
         return self.dir / "sweeps"
 
+    def nights(self, name: str) -> Path:
+        """The folder of the nights of one sweep's file; see `hpo.nights`. Raises `UsageError` as `sweep` does."""
+        return self.dir / "nights" / self.sweep(name).dir.name
+
+    def ledger(self, model: str) -> Path:
+        """Every claim that nights made for a released model's name. Raises `UsageError` as `sweep` does."""
+        return self.dir / "ledgers" / f"{self.sweep(model).dir.name}.jsonl"
+
     def sweep(self, name: str) -> SweepPaths:
         """The files of one sweep. Raises `UsageError` for a name that could leave the folder."""
         if not NAME_PATTERN.fullmatch(name):
