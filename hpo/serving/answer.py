@@ -76,7 +76,7 @@ class Answer:
         self.began = self.last = time.perf_counter()
         self._wish = wish
         self._ends = frozenset(prompts.card.eos_token_ids)
-        self._forced = prompts.forced(self.most)
+        self._rules = prompts.rules(self.most)
         self._sampler = Sampler(wish.sampling, choice)
         self._form = wish.form and wish.form.begun()
         # JSON knows no template, whose next column would end it.
@@ -118,13 +118,15 @@ class Answer:
     @property
     def _reason_to_end(self) -> str:
         """Why an end-of-text token comes now: some models have one as the last of their tokens, whatever they say."""
-        return "length" if len(self.ids) in self._forced else "stop"
+        return "length" if len(self.ids) in self._rules.forced else "stop"
 
     def _next(self, logits: Floats) -> int:
-        forced = self._forced.get(len(self.ids))
+        forced = self._rules.forced.get(len(self.ids))
         if forced is not None:
             return forced
-        return self._sampler.choose(logits) if self._form is None else self._form.choose(logits, self._sampler.choose)
+        if self._form is not None:  # JSON repeats itself, and ends when it is whole
+            return self._form.choose(logits, self._sampler.choose)
+        return self._sampler.choose(self._rules.applied(logits, self.ids))
 
     def give(self, ids: Sequence[int]) -> str:
         """Take all tokens at once, with the one that ends it if there is one; returns the reason for its end."""

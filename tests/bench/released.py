@@ -27,13 +27,13 @@ _EXAMPLES = 64
 def release_of(sweep: str, variant: str, folder: Path, home: Home) -> Path:
     """The release folder of a variant. Raises `RuntimeError` where training or export fails."""
     for asset in ASSETS[sweep]:
-        fetch(asset, home.root, say=print)
+        fetch(asset, home.dir, say=print)
     config = load_config(ROOT / f"search_spaces/{sweep}.yaml", home)
     executor = LocalExecutor(folder / "host.log")
     try:
         data = run_alone(executor, Inspect(config.workload(home)))
         assert isinstance(data, PreparedData), data
-        whole = TrialSpecs(config, home, data).spec(0, config.baseline(), Home(folder).sweep("bench").trial(0))
+        whole = TrialSpecs(config, home, data).spec(0, config.baseline(), Home(folder).sweep(sweep).trial(0))
         settings = {**whole.settings, "evaluations": 1}
         spec = replace(whole, settings=settings, max_examples=_EXAMPLES, largest_budget_examples=_EXAMPLES)
         train(executor, Train((spec,), data))

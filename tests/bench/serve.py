@@ -80,9 +80,8 @@ def rows(judge: Path | None, writer: Path | None, llama: Sequence[str] | None) -
     home = Home(ROOT / "mlruns")
     with tempfile.TemporaryDirectory() as made:
         judge = judge or release_of("movie-sentiment", "fp32", Path(made), home)
-        found = _judging_rows(judge)
         writer = writer or release_of("smollm2-chat", "int8", Path(made), home)
-        return found + _writing_rows(writer, llama)
+        return _judging_rows(judge) + _writing_rows(writer, llama)
 
 
 def _judging_rows(release: Path) -> list[Row]:

@@ -120,17 +120,22 @@ def _refuse_slow(tokenizer: Any) -> None:
 
 
 def _generation(interface: ModelInterface, config: Any) -> dict[str, Any]:
-    """How answers are written: greedily, but by beams where the base model's own config says so."""
+    """How answers are written: greedily, but by beams and rules where the base model's own config says so."""
     greedy = {"strategy": "greedy", "max_new_tokens": interface.max_new_tokens}
     if interface.task != REWRITING or config is None:
         return greedy
     width, penalty = int(config.num_beams or 1), config.length_penalty
+    shortest = config.min_length or 0
+    if config.min_new_tokens:  # transformers counts the token that an answer begins after
+        shortest = 1 + int(config.min_new_tokens)
     return {
         **greedy,
         "strategy": "greedy" if width == 1 else "beams",
         "num_beams": width,
         "length_penalty": 1.0 if penalty is None else float(penalty),
         "early_stopping": config.early_stopping or False,
+        "min_length": shortest,
+        "no_repeat_ngram_size": config.no_repeat_ngram_size or 0,
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .scores import Floats, log_softmax
+from .token_rules import TokenRules
 
 _NEVER = -1e9
 """The score of what must not be chosen: beams that are still equal to the first one."""
@@ -48,12 +49,9 @@ class _Draft(NamedTuple):
 class BeamSearch:
     """One search: `take` the logits of all beams, then give the model `last`, after its cache follows `parents`."""
 
-    def __init__(self, beams: Beams, start: int, most: int, ends: Collection[int], forced: Mapping[int, int]) -> None:
-        """An answer begins after `start`, has at most `most` tokens, and ends with one of `ends`.
-
-        `forced` are tokens by their place, counted from 0.
-        """
-        self._beams, self._most, self._ends, self._forced = beams, most, frozenset(ends), forced
+    def __init__(self, beams: Beams, start: int, most: int, ends: Collection[int], rules: TokenRules) -> None:
+        """An answer begins after `start`, has at most `most` tokens by its `rules`, and ends with one of `ends`."""
+        self._beams, self._most, self._ends, self._rules = beams, most, frozenset(ends), rules
         self._open = [_Draft(0.0, ()), *[_Draft(_NEVER, ())] * (beams.width - 1)]
         self._whole: list[_Draft] = []
         self.last: npt.NDArray[np.int64] = np.full((beams.width, 1), start, dtype=np.int64)
@@ -69,7 +67,7 @@ class BeamSearch:
     def take(self, logits: Floats) -> bool:
         """Choose the next token of each beam by its logits, float32 [beams, vocabulary]; whether the search is over."""
         length, width = len(self._open[0].ids) + 1, self._beams.width
-        candidates = self._best(self._scores(logits, length - 1))
+        candidates = self._best(self._scores(logits))
         drafts = [_Draft(score, (*self._open[beam].ids, token)) for score, beam, token in candidates]
         is_whole = [draft.ids[-1] in self._ends or length == self._most for draft in drafts]
         # Candidates beyond the first `width` are there to go on with, where better ones are whole.
@@ -84,14 +82,10 @@ class BeamSearch:
         self.parents = np.array([candidates[place][1] for place in left], dtype=np.int64)
         return False
 
-    def _scores(self, logits: Floats, place: int) -> npt.NDArray[np.float64]:
+    def _scores(self, logits: Floats) -> npt.NDArray[np.float64]:
         """The score of each beam with each token after it."""
-        scores = log_softmax(logits)
-        if (token := self._forced.get(place)) is not None:
-            scores = np.full_like(scores, -np.inf)
-            scores[:, token] = 0.0
-        scores += np.array([[draft.score] for draft in self._open])
-        return scores
+        drafts = zip(log_softmax(logits), self._open, strict=True)
+        return np.array([self._rules.applied(scores, draft.ids) + draft.score for scores, draft in drafts])
 
     def _best(self, scores: npt.NDArray[np.float64]) -> list[tuple[float, int, int]]:
         """Score, beam and token of the best candidates: enough to go on when every beam ends with every end."""

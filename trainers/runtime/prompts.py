@@ -14,6 +14,7 @@ from .card import REWRITING, Card
 from .chat_template import ChatTemplate
 from .control_tokens import ControlTokens, template_text
 from .messages import Chat, Message, Tools, checked, turns_of
+from .token_rules import TokenRules
 
 
 class Prompts:
@@ -145,7 +146,13 @@ class Prompts:
             raise ValueError(f"max_new_tokens must be at least 1, got {wanted}")
         return int(min(wanted, self.card.max_length // (1 if self.card.task == REWRITING else 2)))
 
-    def forced(self, count: int) -> dict[int, int]:
-        """The tokens that an answer of at most `count` tokens always has, by their place from 0."""
+    def rules(self, count: int) -> TokenRules:
+        """What the tokens of an answer of at most `count` tokens must and must not be."""
         places = {"first": 0, "last": count - 1}
-        return {places[name]: token for name, token in self.card.forced_tokens.items()}
+        return TokenRules(
+            self.card.start_token_id,
+            frozenset(self.card.eos_token_ids),
+            {places[name]: token for name, token in self.card.forced_tokens.items()},
+            self.card.generation.get("min_length", 0),
+            self.card.generation.get("no_repeat_ngram_size", 0),
+        )

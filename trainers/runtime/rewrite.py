@@ -62,7 +62,7 @@ class Rewriter(Release):
 
     def search(self, beams: Beams, most: int) -> BeamSearch:
         """A search that is to begin for an answer of at most `most` tokens."""
-        return BeamSearch(beams, self.start, most, self.card.eos_token_ids, self.prompts.forced(most))
+        return BeamSearch(beams, self.start, most, self.card.eos_token_ids, self.prompts.rules(most))
 
     def generate(self, text: str, max_new_tokens: int | None = None) -> Iterator[int]:
         """Yield the answer's token ids one by one, decoded greedily, up to but without an end-of-text token."""
@@ -73,12 +73,12 @@ class Rewriter(Release):
 
     def greedy_tokens(self, text: str, count: int) -> Iterator[int]:
         """Yield `count` tokens, each the most likely one after those before it; an end-of-text token ends nothing."""
-        forced = self.prompts.forced(count)
+        rules, ids = self.prompts.rules(count), list[int]()
         cache, token = self.cache(self.read(self.text_ids(text))), self.start
-        for place in range(count):
+        for _ in range(count):
             (logits,) = cache.feed([token])
-            wanted = forced.get(place)
-            token = int(logits[-1].argmax()) if wanted is None else wanted
+            token = int(rules.applied(logits[-1], ids).argmax())
+            ids.append(token)
             yield token
 
     def target_ids(self, answer: str) -> list[int]:

@@ -14,6 +14,7 @@ from tests.trainers.families import build
 from trainers.export.rewriter import export_rewriter
 from trainers.runtime.beams import Beams, BeamSearch
 from trainers.runtime.release import Release
+from trainers.runtime.token_rules import TokenRules
 
 __all__ = ["copy_of"]
 
@@ -81,15 +82,20 @@ def torchs(model, release, text, count, **settings):
 
 @pytest.mark.parametrize(
     ("family", "changes"),
-    [("t5", {}), ("bart", {}), ("bart", {"forced_bos_token_id": 3, "forced_eos_token_id": 2})],
-    ids=["t5", "bart", "forced"],
-)
+    [
+        ("t5", {}), ("bart", {}), ("bart", {"forced_bos_token_id": 3, "forced_eos_token_id": 2}),
+        ("bart", {"min_length": 5, "no_repeat_ngram_size": 2}),
+        ("t5", {"min_new_tokens": 3, "no_repeat_ngram_size": 1}),
+    ],
+    ids=["t5", "bart", "forced", "rules", "new-tokens"],
+)  # fmt: skip
 def test_beams_are_those_of_transformers(random_release, family, changes):
     model, release = random_release(family, **changes)
+    counts = (6, 12) if "no_repeat_ngram_size" in changes else (1, 2, 12)  # long enough for what must come
     lengths = set()
     for number, beams in enumerate(SETTINGS):
         for text in ("what is warm", f"it is {number} dull and clever films", "a"):
-            for count in (1, 2, 12):
+            for count in counts:
                 wanted = torchs(
                     model, release, text, count, num_beams=beams.width, length_penalty=beams.length_penalty,
                     early_stopping=beams.early_stopping,
@@ -119,7 +125,7 @@ def test_a_release_that_says_nothing_of_beams_is_greedy(random_release):
 
 def test_a_beam_that_is_worse_now_may_be_the_better_answer():
     """What beams are for: the likeliest first token leads nowhere."""
-    search = BeamSearch(Beams(2), 0, 3, {0}, {})
+    search = BeamSearch(Beams(2), 0, 3, {0}, TokenRules())
     first = np.log(np.array([[0.01, 0.5, 0.45, 0.04]] * 2, dtype=np.float32))
     assert not search.take(first)
     assert (search.last.tolist(), search.parents.tolist()) == ([[1], [2]], [0, 0])
@@ -128,3 +134,23 @@ def test_a_beam_that_is_worse_now_may_be_the_better_answer():
     while not over:
         over = search.take(np.zeros((2, 4), dtype=np.float32))
     assert search.answer == [2, 0]
+
+
+@pytest.mark.parametrize("rules", [{"min_length": 9, "no_repeat_ngram_size": 2}, {"no_repeat_ngram_size": 3}])
+def test_greedy_answers_follow_the_rules_of_the_generation_config(random_release, rules):
+    model, release = random_release("bart", **rules)
+    for text in ("what is warm", "dull and clever films"):
+        wanted = torchs(model, release, text, 12)
+        assert release.written(text, 12) == wanted
+        assert len(wanted) >= rules.get("min_length", 1) - 1
+
+
+def test_without_rules_every_token_may_come():
+    scores = np.zeros(5, dtype=np.float32)
+    assert TokenRules().applied(scores, [1, 2, 1, 2]) is scores
+
+
+def test_a_run_that_was_written_is_not_written_again_and_the_start_is_part_of_runs():
+    scores = np.zeros(5, dtype=np.float32)
+    refused = np.flatnonzero(np.isinf(TokenRules(0, no_repeat_ngram_size=2).applied(scores, [1, 2, 0])))
+    assert refused.tolist() == [1]
