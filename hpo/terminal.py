@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,7 +15,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hpo.demo.assets import Asset
 from hpo.quoting import clipped, visible
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
@@ -29,8 +29,23 @@ class ProgressView(Protocol):
     def say(self, text: str) -> None:
         """Show a text, on one or several lines."""
 
-    def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None:
-        """Show that trials start: `planned` in all, `finished` before this session, `best` as the best value so far."""
+    def begin(
+        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
+    ) -> None:
+        """Show that trials start: `planned` in all, `finished` before this session, `best` as the best value so far;
+        at most `repeats` trainings of finalists come after them."""
+
+    def begin_repeats(self, most: int, metric: str) -> None:
+        """Show that finalists are trained again, at most `most` times in all."""
+
+    def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None:
+        """Show that a repeat has started; `label` says which: `3 with seed 0`. `step`, `evaluated` have its number."""
+
+    def repeat_finished(self, number: int, result: TrialResult) -> None:
+        """Show the result of a repeat."""
+
+    def doing(self, text: str) -> AbstractContextManager[None]:
+        """Show for how long something goes on."""
 
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None:
         """Show that a trial has started with these searched settings."""
@@ -61,7 +76,16 @@ class Silent(ProgressView):
     """Shows nothing: for tests and for use from Python."""
 
     def say(self, text: str) -> None: ...
-    def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None: ...
+    def begin(
+        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
+    ) -> None: ...
+    def begin_repeats(self, most: int, metric: str) -> None: ...
+    def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None: ...
+    def repeat_finished(self, number: int, result: TrialResult) -> None: ...
+    def doing(self, text: str) -> AbstractContextManager[None]:
+        self.say(text)
+        return nullcontext()
+
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None: ...
     def step(self, number: int, fraction: float, loss: float | None) -> None: ...
     def evaluated(self, number: int, fraction: float, value: float) -> None: ...
@@ -74,6 +98,7 @@ class Silent(ProgressView):
 
 @dataclass
 class _Row:
+    label: str
     params: str
     started: float
     fraction: float = 0.0
@@ -96,24 +121,45 @@ class TerminalView(ProgressView):
     _began: float = 0.0
     _best: float | None = None
     _metric: str = ""
+    _repeats: int = 0
+    """Most trainings of finalists that come after what is shown now."""
+    _are_repeats: bool = False
+    """Whether what is shown are those trainings."""
 
     def say(self, text: str) -> None:
         # Programs read piped output: do not wrap its lines.
         self.console.print(Text(visible(text)), soft_wrap=not self.console.is_terminal)
 
-    def begin(self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None) -> None:
-        self._planned, self._finished, self._began_with = planned, finished, finished
-        self._metric, self._best, self._began = metric, best, time.monotonic()
+    def begin(
+        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
+    ) -> None:
         resumed = f", {finished} already done" if finished else ""
         self.say(f"{planned} trial{'s' * (planned != 1)}{resumed}, {jobs} at a time; metric {metric}")
+        self._best, self._repeats, self._are_repeats = best, repeats, False
+        self._show(planned, finished, metric)
+
+    def begin_repeats(self, most: int, metric: str) -> None:
+        self._best, self._repeats, self._are_repeats = None, 0, True
+        self._show(most, 0, metric)
+
+    def _show(self, planned: int, finished: int, metric: str) -> None:
+        self._rows.clear()
+        self._planned, self._finished, self._began_with = planned, finished, finished
+        self._metric, self._began, self._pruned, self._failed = metric, time.monotonic(), 0, 0
         if self.console.is_terminal:
             self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True)
             self._live.start()
 
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None:
-        self._rows[number] = _Row(params_text(params), time.monotonic())
+        self._start(number, str(number), params)
+
+    def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None:
+        self._start(number, label, params)
+
+    def _start(self, number: int, label: str, params: Mapping[str, Setting]) -> None:
+        self._rows[number] = _Row(label, params_text(params), time.monotonic())
         if not self._live:
-            self.say(f"trial {number} started: {self._rows[number].params}")
+            self.say(f"trial {label} started: {self._rows[number].params}")
 
     def step(self, number: int, fraction: float, loss: float | None) -> None:
         self._rows[number].fraction = fraction
@@ -123,7 +169,7 @@ class TerminalView(ProgressView):
         self._rows[number].fraction = fraction
         self._rows[number].value = value
         if not self._live:
-            self.say(f"trial {number} {fraction:4.0%}: {self._metric} {value:.4f}")
+            self.say(f"trial {self._rows[number].label} {fraction:4.0%}: {self._metric} {value:.4f}")
 
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None:
         row = self._rows.pop(number)
@@ -131,12 +177,33 @@ class TerminalView(ProgressView):
         self._best = result.value if is_best else self._best
         self._pruned += result.state == "pruned"
         self._failed += result.state == "failed"
-        self.say(finished_line(number, result, self._metric, row.params, is_best=is_best))
+        self.say(finished_line(row.label, result, self._metric, row.params, is_best=is_best))
+
+    def repeat_finished(self, number: int, result: TrialResult) -> None:
+        row = self._rows.pop(number)
+        self._finished += 1
+        self._failed += result.state == "failed"
+        self.say(finished_line(row.label, result, self._metric, row.params, is_best=False))
 
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
         self._finished = finished
         self._pruned -= self._pruned > 0  # an earlier session may have stopped it
         self.say(f"trial {number} goes on: where it stopped, it was not surely behind trial {champion}")
+
+    @contextmanager
+    def doing(self, text: str) -> Iterator[None]:
+        if not self.console.is_terminal:
+            self.say(text)
+            yield
+            return
+        began = time.monotonic()
+
+        def render() -> Text:
+            return Text(f"{visible(text)} · {duration(time.monotonic() - began)}", style="bold", overflow="ellipsis")
+
+        with Live(console=self.console, get_renderable=render, refresh_per_second=4, transient=True):
+            yield
+        self.say(f"{text}: {duration(time.monotonic() - began)}")
 
     def tick(self) -> None:
         """Nothing to do: the live table refreshes by itself."""
@@ -169,32 +236,38 @@ class TerminalView(ProgressView):
         for column, width in (("trial", 5), ("progress", 16), ("", 4), ("loss", 6), (self._metric, 7)):
             table.add_column(_cell(column), no_wrap=True, min_width=max(width, len(column)))
         table.add_column("parameters", no_wrap=True, overflow="ellipsis")
-        for number, row in sorted(self._rows.items()):
+        for _, row in sorted(self._rows.items()):
             table.add_row(
-                str(number), ProgressBar(total=1.0, completed=row.fraction, width=16), f"{row.fraction:4.0%}",
+                row.label, ProgressBar(total=1.0, completed=row.fraction, width=16), f"{row.fraction:4.0%}",
                 "" if math.isnan(row.loss) else f"{row.loss:.3f}",
                 "" if row.value is None else f"{row.value:.4f}", _cell(row.params),
             )  # fmt: skip
         return Group(table, Text(self._status(), style="bold"))
 
     def _status(self) -> str:
-        parts = [f"{self._finished}/{self._planned} done"]
+        most = f"{self._finished} of at most {self._planned} repeats done"
+        parts = [most if self._are_repeats else f"{self._finished}/{self._planned} done"]
         if self._pruned:
             parts.append(f"{self._pruned} pruned")
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._best is not None:
             parts.append(f"best {self._best:.4f}")
-        if (eta_s := self._eta_s()) is not None:
-            parts.append(f"about {duration(eta_s)} left")
+        if (each_s := self._seconds_of_one()) is not None:
+            left = (self._planned - self._began_with - self._done) * each_s
+            parts.append(f"{'at most' if self._are_repeats else 'about'} {duration(left)} left")
+            if self._repeats:
+                parts.append(f"then at most {duration(self._repeats * each_s)} of repeats")
         return " · ".join(parts)
 
-    def _eta_s(self) -> float | None:
-        """Seconds left, from the work that this session has done so far; None before there is enough of it."""
-        done = self._finished - self._began_with + sum(row.fraction for row in self._rows.values())
-        if done < 0.3:
-            return None
-        return (time.monotonic() - self._began) * (self._planned - self._began_with - done) / done
+    @property
+    def _done(self) -> float:
+        """Trainings that this session has done, those under way by their shares."""
+        return self._finished - self._began_with + sum(row.fraction for row in self._rows.values())
+
+    def _seconds_of_one(self) -> float | None:
+        """Time from one training's end to the next one's, several of them side by side; None before that is known."""
+        return (time.monotonic() - self._began) / self._done if self._done >= 0.3 else None
 
 
 def _cell(text: str) -> Text:
@@ -202,7 +275,7 @@ def _cell(text: str) -> Text:
     return Text(clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL))
 
 
-def finished_line(number: int, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:
+def finished_line(number: int | str, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:
     """The line that stays on the terminal when a trial has ended: state, value, time and settings."""
     took = duration(result.seconds)
     if result.state == "failed":
@@ -247,45 +320,3 @@ def evaluations_line(evaluations: int, some: int, rows: int) -> str:
     if some == rows:
         return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
     return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"
-
-
-def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
-    """Show what a sweep would run, what the corners of its space need, and when it would end.
-
-    `plan` is what `hpo plan --json` prints.
-    """
-    view.say(f"{plan['trials']} trials ({plan['trials_left']} to go), {plan['repeats']} repeats of finalists; "
-             f"{plan['examples_per_trial']:,} examples per trial")  # fmt: skip
-    view.say(f"search strategy: {plan['strategy']['type']} ({plan['strategy']['why']})")
-    where = f"{plan['gpus']} GPUs" if plan["gpus"] else f"{plan['cores']} cores"
-    view.say(
-        f"{plan['jobs']} at a time on {where}, {plan['threads']} thread{'s' * (plan['threads'] != 1)} each; "
-        f"{plan['available_memory_mb'] / 1024:.1f} GB of memory free"
-    )
-    names = list(dict.fromkeys(name for probe in plan["probes"] for name in probe["params"]))
-    view.say(evaluations_line(plan["evaluations"], plan["evaluation_rows"], plan["rows"]["validation"]))
-    columns = ["point", "trainable", "memory", "adapter", "s/step", "evaluation", "trial", "evaluating", *names]
-    rows = [
-        [
-            p["point"], f"{p['trainable_parameters']:,}", f"{p['memory_mb']:.0f} MB", f"{p['adapter_mb']:.1f} MB",
-            f"{p['seconds_per_step']:.2f}", f"{p['seconds_per_evaluation']:.1f} s",
-            duration(p["trial_seconds"]), f"{p['evaluation_share']:.0%}",
-            *(setting_text(p["params"].get(name)) for name in names),
-        ]
-        for p in plan["probes"]
-    ]  # fmt: skip
-    view.table("corners of the space, measured on a few steps", columns, rows)
-    for note in plan["notes"]:
-        view.say(f"note: {note}")
-    cost = "" if plan["cost"] is None else f", cost {plan['cost']:.2f}"
-    view.say(f"\nabout {duration(plan['seconds'])} without pruning, until {plan['ends_at']} ({plan['ends_by']}){cost}")
-
-
-def show_assets(view: ProgressView, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:
-    """Show the demo models and data in a table; `fetched` says by name which are in the cache."""
-    columns = ["name", "kind", "download", "licence", "fetched", "description"]
-    rows = [
-        [a.name, a.kind, f"{a.download_mb} MB", a.licence, "yes" if fetched[a.name] else "no", a.description]
-        for a in assets.values()
-    ]
-    view.table("demo models and data", columns, rows)

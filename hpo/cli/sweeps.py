@@ -90,8 +90,8 @@ def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
 
     Measures a few training steps; takes about a minute.
     """
-    from hpo.commands.plan import make_plan
-    from hpo.terminal import Silent, TerminalView, show_plan
+    from hpo.commands.plan import make_plan, show_plan
+    from hpo.terminal import Silent, TerminalView
 
     planned = make_plan(file, home, jobs, Silent() if as_json else TerminalView())
     if as_json:
@@ -184,7 +184,8 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
     if as_json:
         print_json([asset_row(a, here[a.name]) for a in ASSETS.values()])
     else:
-        from hpo.terminal import TerminalView, show_assets
+        from hpo.commands.fetch import show_assets
+        from hpo.terminal import TerminalView
 
         show_assets(TerminalView(), ASSETS, {name: path is not None for name, path in here.items()})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hpo.results.records import StudySnapshot, void_crashes
 from hpo.results.row_parts import what_rows_show
 from hpo.search.contest import repeats_planned
 from hpo.study.store import newest_study_name, view_study
-from hpo.terminal import ProgressView
+from hpo.terminal import ProgressView, duration, evaluations_line, setting_text
 from hpo.trials.calls import run_all
 from hpo.trials.slots import available_memory_mb, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
@@ -169,3 +170,35 @@ def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:
     if left is not None and left[0] < seconds:
         return max(0.0, left[0]), left[1]
     return seconds, "all trials done"
+
+
+def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
+    """Show what a sweep would run, what the corners of its space need, and when it would end.
+
+    `plan` is what `hpo plan --json` prints.
+    """
+    view.say(f"{plan['trials']} trials ({plan['trials_left']} to go), {plan['repeats']} repeats of finalists; "
+             f"{plan['examples_per_trial']:,} examples per trial")  # fmt: skip
+    view.say(f"search strategy: {plan['strategy']['type']} ({plan['strategy']['why']})")
+    where = f"{plan['gpus']} GPUs" if plan["gpus"] else f"{plan['cores']} cores"
+    view.say(
+        f"{plan['jobs']} at a time on {where}, {plan['threads']} thread{'s' * (plan['threads'] != 1)} each; "
+        f"{plan['available_memory_mb'] / 1024:.1f} GB of memory free"
+    )
+    names = list(dict.fromkeys(name for probe in plan["probes"] for name in probe["params"]))
+    view.say(evaluations_line(plan["evaluations"], plan["evaluation_rows"], plan["rows"]["validation"]))
+    columns = ["point", "trainable", "memory", "adapter", "s/step", "evaluation", "trial", "evaluating", *names]
+    rows = [
+        [
+            p["point"], f"{p['trainable_parameters']:,}", f"{p['memory_mb']:.0f} MB", f"{p['adapter_mb']:.1f} MB",
+            f"{p['seconds_per_step']:.2f}", f"{p['seconds_per_evaluation']:.1f} s",
+            duration(p["trial_seconds"]), f"{p['evaluation_share']:.0%}",
+            *(setting_text(p["params"].get(name)) for name in names),
+        ]
+        for p in plan["probes"]
+    ]  # fmt: skip
+    view.table("corners of the space, measured on a few steps", columns, rows)
+    for note in plan["notes"]:
+        view.say(f"note: {note}")
+    cost = "" if plan["cost"] is None else f", cost {plan['cost']:.2f}"
+    view.say(f"\nabout {duration(plan['seconds'])} without pruning, until {plan['ends_at']} ({plan['ends_by']}){cost}")

@@ -113,7 +113,8 @@ def score_base(sweep: SweepContext) -> None:
         return
     workload = sweep.config.workload(sweep.home)
     devices = first_devices(sweep.inspection)
-    scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), devices))
+    with sweep.view.doing("evaluating the untouched base model"):
+        scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), devices))
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
     sweep.study.update_state(base_score=scored.metrics)
     metric = sweep.config.objective.metric
@@ -133,8 +134,9 @@ def search(sweep: SweepContext) -> None:
     controller = SearchController(sweep, proposals, repeats_planned(config))
     sweep.view.say(f"search strategy: {study.strategy.type} ({study.strategy.why})")
     sweep.view.begin(
-        config.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best
-    )
+        config.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best,
+        repeats_planned(config),
+    )  # fmt: skip
     TrialScheduler(sweep).run(controller)
     controller.end()
     sweep.view.end()

@@ -70,10 +70,11 @@ def _may_be_released(sweep: SweepContext, champion: Champion) -> bool:
 
 def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Promote) -> Release | None:
     """Export and measure the champion's variants, and register the one preferred that passed; None where none did."""
-    sweep.view.say(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX")
     folder = sweep.paths.release
     sweep.study.update_state(variants=[], variants_trial=champion.number)
-    verdicts = measure_variants(sweep, export(sweep, champion, folder), folder, wanted)
+    with sweep.view.doing(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX"):
+        exported = export(sweep, champion, folder)
+    verdicts = measure_variants(sweep, exported, folder, wanted)
     chosen = choose(verdicts, wanted.prefer)
     if chosen is None:
         numbers = "; ".join(f"{verdict.variant}: {verdict.why}" for verdict in verdicts)
@@ -186,13 +187,13 @@ def _in_turns(
     sweep: SweepContext, exported: Exported, folder: Path, objective: Objective, wanted: Promote
 ) -> list[VariantVerdict]:
     """All variants in one process, each on as many rows as its verdict needs."""
-    sweep.view.say(f"measuring {', '.join(exported.variants)} in onnxruntime, in turns")
     gate = Gate(
         objective.metric, objective.direction, wanted.max_drop, wanted.min_agreement, wanted.max_latency_ms,
         wanted.max_size_mb, wanted.prefer,
     )  # fmt: skip
     request = MeasureAll(exported.variants, str(folder), _rows(sweep), cores(), gate)
-    found = run_alone(sweep.executor, request)
+    with sweep.view.doing(f"measuring {', '.join(exported.variants)} in onnxruntime, in turns"):
+        found = run_alone(sweep.executor, request)
     assert isinstance(found, AllJudged)  # noqa: S101  # the protocol's answer to MeasureAll
     limits = Limits.of(wanted)
     verdicts = [
@@ -218,8 +219,8 @@ def _each_alone(
 
 def _alone(sweep: SweepContext, folder: Path, variant: str) -> Measurement:
     """One variant on all validation rows. Raises `RequestFailed`."""
-    sweep.view.say(f"measuring {variant} in onnxruntime")
-    measured = run_alone(sweep.executor, Measure(variant, str(folder), _rows(sweep), cores()))
+    with sweep.view.doing(f"measuring {variant} in onnxruntime"):
+        measured = run_alone(sweep.executor, Measure(variant, str(folder), _rows(sweep), cores()))
     assert isinstance(measured, Measurement)  # noqa: S101  # the protocol's answer to Measure
     return measured
 
@@ -227,7 +228,8 @@ def _alone(sweep: SweepContext, folder: Path, variant: str) -> Measurement:
 def _tune(sweep: SweepContext, folder: Path) -> None:
     """Keep session options that are faster on this machine in the release's card; without any it is released too."""
     try:
-        found = run_alone(sweep.executor, Tune(str(folder), _rows(sweep), cores()))
+        with sweep.view.doing("trying session options"):
+            found = run_alone(sweep.executor, Tune(str(folder), _rows(sweep), cores()))
     except RequestFailed as error:
         sweep.view.say(f"session options could not be tried ({error}): the defaults stay")
         return

@@ -64,8 +64,8 @@ def _compare(sweep: SweepContext, release: Release, incumbent: Version) -> Rival
     gate = gate_of(sweep.config.task, sweep.config.objective)
     old, new = incumbent.folder(), _folder_of(sweep, release)
     card = _check_comparable(sweep, old)
-    sweep.view.say(f"measuring {incumbent} and version {release.version} on the same validation rows")
-    rows = [_rows(sweep, folder, role) for folder, role in ((old, "champion"), (new, "challenger"))]
+    with sweep.view.doing(f"measuring {incumbent} and version {release.version} on the same validation rows"):
+        rows = [_rows(sweep, folder, role) for folder, role in ((old, "champion"), (new, "challenger"))]
     if len(rows[0]) != len(rows[1]):
         raise HpoError(f"they answered {len(rows[0])} and {len(rows[1])} rows")
     certifying = row_parts(sweep).certifying

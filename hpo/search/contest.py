@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from hpo.config.space import Point
 from hpo.config.sweep_config import Claim, SweepConfig
 from hpo.results.champion import ranked
 from hpo.results.race import Race
@@ -78,6 +79,10 @@ class Contest:
         """Of all repeats and the claim: other contestants, seeds or another claim make another outcome."""
         repeats = [[r.trial, r.spec.fingerprint()] for r in self.repeats]
         return fingerprint(repeats if self.claim == "recipe" else [self.claim, repeats])
+
+    def params_of(self, trial: int) -> Point:
+        """The searched settings of a contestant."""
+        return next(contestant.params for contestant in self.contestants if contestant.number == trial)
 
     def race(self, board: Scoreboard, results: Results) -> Race:
         """The race as far as `results` go."""

@@ -39,7 +39,9 @@ def run_finalists(sweep: SweepContext) -> None:
     sweep.study.update_state(finalists=None)  # those of before an edit: a kill must not leave them as the outcome
     sweep.view.say(_announcement(contest))
     controller = FinalistController(sweep, contest, board)
+    sweep.view.begin_repeats(len(contest.repeats), sweep.config.objective.metric)
     TrialScheduler(sweep).run(controller)
+    sweep.view.end()
     outcome = FinalScores(sweep, contest, board, controller.results).outcome()
     sweep.study.update_state(finalists=dataclasses.replace(outcome, test=read_test(sweep, board, outcome)))
 
@@ -79,6 +81,8 @@ class FinalistController(TrialController):
                 continue
             prepare_folder(spec, paths)
             self._sweep.meter.begin()
+            params = self._contest.params_of(repeat.trial)
+            self._sweep.view.repeat_started(spec.number, f"{repeat.trial} with seed {repeat.repeat}", params)
             return job
         return None
 
@@ -102,9 +106,12 @@ class FinalistController(TrialController):
 
     def stepped(self, job: Job, step: Step) -> None:
         self._sweep.tracker.step(job.number, step)
+        self._sweep.view.step(job.number, step.examples / job.spec.max_examples, step.loss)
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
         self._sweep.tracker.evaluation(job.number, evaluation)
+        value = evaluation.metrics[self._sweep.config.objective.metric]
+        self._sweep.view.evaluated(job.number, evaluation.fraction, value)
 
     def verdict(self, job: Job) -> Verdict:
         return "go"
@@ -128,6 +135,4 @@ class FinalistController(TrialController):
             self._sweep.meter.gpu_seconds += result.seconds
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
-        metric = self._sweep.config.objective.metric
-        value = f"{metric} {result.value:.4f}" if result.value is not None else f"{result.cause}: {result.message}"
-        self._sweep.view.say(f"trial {repeat.trial} with seed {repeat.repeat}: {value}")
+        self._sweep.view.repeat_finished(job.number, result)

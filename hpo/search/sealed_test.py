@@ -20,12 +20,12 @@ def read_test(sweep: SweepContext, board: Scoreboard, outcome: FinalistsOutcome)
     """The champion and the baseline on the test split; None without a champion."""
     if outcome.champion is None:
         return None
-    sweep.view.say("reading the sealed test split, once, for the champion and the baseline")
-    champion, champion_draws = _test_score(sweep, board, outcome.of(outcome.champion))
-    other = outcome.baseline()
-    if other is None or other.trial == outcome.champion:
-        return SealedTest(champion)
-    baseline, baseline_draws = _test_score(sweep, board, other)
+    with sweep.view.doing("reading the sealed test split, once, for the champion and the baseline"):
+        champion, champion_draws = _test_score(sweep, board, outcome.of(outcome.champion))
+        other = outcome.baseline()
+        if other is None or other.trial == outcome.champion:
+            return SealedTest(champion)
+        baseline, baseline_draws = _test_score(sweep, board, other)
     compared = compare(champion.interval, baseline.interval, champion_draws, baseline_draws)
     return SealedTest(champion, baseline, compared.against(baseline.trial))
 

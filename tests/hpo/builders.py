@@ -217,9 +217,17 @@ class Said(Silent):
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.repeats: dict[int, str] = {}
 
     def say(self, text: str) -> None:
         self.lines.append(text)
+
+    def repeat_started(self, number: int, label: str, params: Any) -> None:
+        self.repeats[number] = label
+        self.lines.append(f"trial {label} started")
+
+    def repeat_finished(self, number: int, result: TrialResult) -> None:
+        self.lines.append(f"trial {self.repeats.pop(number)} ended: {result.state}")
 
 
 def scheduler(

@@ -9,6 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from hpo.commands.fetch import show_assets
+from hpo.commands.plan import show_plan
 from hpo.commands.show import show_list, show_sweep
 from hpo.demo.assets import ASSETS
 from hpo.results.records import StudySnapshot
@@ -20,8 +22,6 @@ from hpo.terminal import (
     duration,
     finished_line,
     params_text,
-    show_assets,
-    show_plan,
 )
 from tests.hpo.builders import trial_record, trial_result
 
@@ -180,6 +180,49 @@ def test_the_status_counts_pruned_failed_and_best(terminal):
         view.trial_finished(number, result, number + 1, is_best=number == 0)
     view.end()
     assert "3/4 done · 1 pruned · 1 failed · best 0.5000 · about 0 s left" in ANSI.sub("", output())
+
+
+def test_repeats_of_finalists_are_shown_like_trials_with_a_bound_on_the_time_left(terminal):
+    view, output = terminal
+    view.begin_repeats(6, "f1_macro")
+    view.repeat_started(1_000_000, "3 with seed 0", {"lora_r": 8})
+    view.step(1_000_000, 0.5, 0.7)
+    time.sleep(0.3)
+    view.repeat_finished(1_000_000, trial_result("complete", 0.5))
+    view.end()
+    text = ANSI.sub("", output())
+    for part in (
+        "3 with seed 0",
+        "50%",
+        "1 of at most 6 repeats done · at most",
+        "trial 3 with seed 0 done: f1_macro 0.5000",
+    ):
+        assert part in text, part
+
+
+def test_the_repeats_to_come_are_part_of_what_is_left(terminal):
+    view, output = terminal
+    view.begin(4, 0, "f1_macro", 1, repeats=6)
+    view.trial_started(0, {})
+    view.step(0, 0.5, None)
+    time.sleep(0.3)
+    view.end()
+    assert re.search(r"about \d+ s left · then at most \d+ s of repeats", ANSI.sub("", output()))
+
+
+def test_what_takes_a_while_is_shown_with_its_time_and_leaves_a_line(terminal, piped):
+    view, output = terminal
+    with view.doing("exporting"):
+        time.sleep(0.3)
+        view.say("a note")
+    text = ANSI.sub("", output())
+    assert "exporting · 0 s" in text
+    assert text.rstrip().endswith("exporting: 0 s")
+    assert "a note" in text
+    plain, lines = piped
+    with pytest.raises(RuntimeError), plain.doing("exporting"):
+        raise RuntimeError
+    assert lines() == "exporting\n"
 
 
 # --- lines and numbers ---------------------------------------------------------------------------------

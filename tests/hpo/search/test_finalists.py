@@ -353,7 +353,8 @@ def test_what_happens_is_said(sweep):
     given = sweep(POOR, BEST)
     decided(given)
     assert given.said.lines[0] == "finalists: trials 1, 0; a race over at most 2 fresh seeds of each"
-    assert given.said.lines[1].startswith("trial 1 with seed 0: f1_macro 0.8")
+    assert given.said.lines[1] == "trial 1 with seed 0 started"
+    assert given.said.lines.index("trial 1 with seed 0 ended: complete") > 1
     assert given.said.lines[-1] == "reading the sealed test split, once, for the champion and the baseline"
 
 
