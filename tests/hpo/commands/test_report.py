@@ -59,6 +59,43 @@ def test_the_other_formats(home):
     assert Path(run(home, "seen", "--format", "csv").output.strip()).name == "report.csv"
 
 
+def test_several_sweeps_are_compared_in_the_home_s_own_page(home, tmp_path):
+    other = write_sweep(tmp_path, name="again", search_space=RATE, promote=False, training={"max_steps": 20})
+    run_sweep(other, home, worker="trainers.host.fake")
+    path = home.dir / "comparison.html"
+    assert run(home, "seen", "again").output == f"{path}\n"
+    assert "<h1>seen against again</h1>" in path.read_text()
+    shown = json.loads(run(home, "seen", "again", "--format", "json", "--output", "-").output)
+    assert [sweep["sweep"] for sweep in shown["sweeps"]] == ["seen", "again"]
+    assert {"key": "training.max_steps", "values": [None, 20]} in shown["changes"]
+    assert run(home, "seen", "seen", "--output", "-").output.startswith("<!doctype html>")
+    assert isinstance(run(home, "seen", "none").exception, UsageError)
+
+
+def test_workers_and_what_trains_the_champion_again_are_in_the_report(home):
+    shown = json.loads(run(home, "seen", "--format", "json", "--output", "-").output)
+    assert sorted(stint["trial"] for stint in shown["timeline"]) == list(range(12))
+    assert all(stint["phase"] <= stint["began"] <= stint["ended"] for stint in shown["timeline"])
+    assert {stint["how"] for stint in shown["timeline"]} == {"complete"}
+    champion = shown["champion"]["number"]
+    assert shown["origin"]["run"] == f"seen#{champion}"
+    assert shown["origin"]["facts"]["seed"] == "0"
+    page = run(home, "seen", "--output", "-").output
+    assert f"hpo reproduce &#39;seen#{champion}&#39;" in page
+    home.sweep("seen").timeline.unlink()
+    assert 'id="timeline"' in page
+    assert 'id="timeline"' not in run(home, "seen", "--output", "-").output
+
+
+def test_a_query_reads_every_sweep(home):
+    asked = ["--home", str(home.dir), "query"]
+    found = CliRunner().invoke(cli, [*asked, "select sweep, trials from sweeps", "--format", "csv"])
+    assert found.output == "sweep,trials\nseen,12\n"
+    columns = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).output)
+    assert {"table": "trials", "column": "learning_rate"} in columns
+    assert "1 row" in CliRunner().invoke(cli, [*asked, "select count(*) as n from evaluations"]).output
+
+
 def test_what_cannot_be_reported_is_said(home, tmp_path):
     missing = run(home, "none")
     assert isinstance(missing.exception, UsageError)
