@@ -51,8 +51,9 @@ def answer_text(answer: Answer, form: Format) -> str:
 
 def show_answer(view: ProgressView, answer: Answer) -> None:
     """The answer as a table on a terminal."""
+    view.table("", answer.columns, [[_cell(v) for v in row] for row in answer.rows])
     count = len(answer.rows)
-    view.table(f"{count:,} row{'s' * (count != 1)}", answer.columns, [[_cell(v) for v in row] for row in answer.rows])
+    view.say(f"{count:,} row{'s' * (count != 1)}")
 
 
 def _cell(value: Any) -> str:

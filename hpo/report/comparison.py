@@ -51,7 +51,7 @@ class Comparison:
         found = [
             self._varied("rows as cut and tokenized", lambda f: f.summary.data and f.summary.data.fingerprint[:12]),
             self._varied("files of the base model", lambda f: f.summary.data and f.summary.data.model_fingerprint[:12]),
-            *(self._varied(name, lambda f, n=name: f.origin and f.origin.facts.get(n)) for name in names),
+            *(Varied(name, [f.origin.facts.get(name) if f.origin else None for f in self.sweeps]) for name in names),
         ]
         return [one for one in found if any(value != one.values[0] for value in one.values)]
 

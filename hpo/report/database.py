@@ -132,11 +132,11 @@ def _trials(summary: SweepSummary, settings: Sequence[str]) -> Iterable[list[Any
             began, ended = times.get(stint.trial, (stint.began, stint.ended))
             times[stint.trial] = (min(began, stint.began), max(ended, stint.ended))
     for t in summary.trials:
-        began, ended = times.get(t.number, (None, None))
+        began_ended = times.get(t.number, (None, None))
         yield [
             summary.sweep, t.number, t.state, t.value, t.is_baseline, t.number == champion, t.revision, t.seconds,
-            t.stopped_by, t.cause, t.message, t.reused_from, t.trainable_parameters, t.adapter_mb, began, ended,
-            t.run_id, _metrics(t.metrics), *(t.params.get(name) for name in settings),
+            t.stopped_by, t.cause, t.message, t.reused_from, t.trainable_parameters, t.adapter_mb,
+            *began_ended, t.run_id, _metrics(t.metrics), *(t.params.get(name) for name in settings),
         ]  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def rows_lines(rows: RowFindings) -> list[str]:
         lines.append(f"the first {rows.rows:,} of {rows.total:,} validation rows were looked at")
     if rows.words_looked_at:
         shown = sum(s.kind == "word" for s in rows.slices)
-        none = "" if shown else "; on rows with none of them is it wrong more often than chance explains"
+        none = "" if shown else "; none marks rows that are wrong more often than chance explains"
         lines.append(f"{rows.words_looked_at:,} words were looked at{none}")
     return lines
 

@@ -37,11 +37,15 @@ function plane() {
   const y = numeric(low, high, false, ...up), x = numeric(0, Math.max(...found.map((v) => v.ms)) * 1.05, false, box.left, box.right);
   axes(svg, x, y, box);
   add(svg, "text", { x: box.right, y: height - 6, "text-anchor": "end" }, "p50 in ms, one text");
+  const named = [];
   for (const v of found) {
     const kind = v.passed === null ? " baseline" : v.passed ? " champion" : " failed";
     const dot = add(svg, "circle", { class: `point${kind}`, r: 6, cx: x.at(v.ms), cy: y.at(v.value) });
     add(dot, "title", {}, `${v.name}: ${round(v.value)}, ${round(v.ms)} ms`);
-    add(svg, "text", { class: "name", x: x.at(v.ms) + 9, y: y.at(v.value) + 4 }, v.name);
+    const place = { x: x.at(v.ms) + 9, y: y.at(v.value) + 4 };
+    while (named.some((other) => Math.abs(other.y - place.y) < 13 && Math.abs(other.x - place.x) < 60)) place.y += 13;
+    named.push(place);
+    add(svg, "text", { class: "name", ...place }, v.name);
   }
 }
 
