@@ -139,7 +139,7 @@ def report(home: Any, names: tuple[str, ...], form: Any, output: Path | None) ->
     """Write SWEEP as one page, or compare several.
 
     The page says what won, how sure that is, what it cost and what to try next. Several sweeps are compared with the
-    first one, in comparison.html of the home: what each found, what changed between them.
+    first one, in comparison.html of the home: what each found and what changed between them.
     """
     from hpo.commands.report import report as text_of
     from hpo.commands.report import write_report
