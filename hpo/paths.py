@@ -32,6 +32,11 @@ class SweepPaths:
         return self.dir / "host.log"
 
     @property
+    def timeline(self) -> Path:
+        """When each worker trained what: a line of JSON for each attempt."""
+        return self.dir / "timeline.jsonl"
+
+    @property
     def store(self) -> Path:
         """MLflow's database while it is created, in a folder of its own."""
         return self.dir / "mlflow.new"
@@ -126,6 +131,10 @@ class Home:
     def tokens(self) -> Path:
         """Prepared data in the cache, a folder for each way in which rows were cut and tokenized."""
         return self.cache / "tokens"
+
+    def comparison(self, form: str) -> Path:
+        """The report of several sweeps; `form` is the ending of its name."""
+        return self.dir / f"comparison.{form}"
 
     @property
     def sweeps(self) -> Path:

@@ -131,20 +131,42 @@ def show(home: Any, name: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("name", metavar="SWEEP")
+@click.argument("names", metavar="SWEEP...", nargs=-1, required=True)
 @click.option("--format", "form", type=click.Choice(["html", "md", "json", "csv"]), default="html", show_default=True)
 @click.option("--output", type=FILE, help="File to write; - prints it. Default: report.html in the sweep's folder.")
 @click.pass_obj
-def report(home: Any, name: str, form: Any, output: Path | None) -> None:
-    """Write SWEEP as one page for people.
+def report(home: Any, names: tuple[str, ...], form: Any, output: Path | None) -> None:
+    """Write SWEEP as one page, or compare several.
 
-    It says what won, how sure that is, what it cost and what to try next.
+    The page says what won, how sure that is, what it cost and what to try next. Several sweeps are compared with the
+    first one, in comparison.html of the home: what each found and what changed between them.
     """
     from hpo.commands.report import report as text_of
     from hpo.commands.report import write_report
 
     is_printed = str(output) == "-"
-    print_text(text_of(home, name, form).rstrip("\n") if is_printed else str(write_report(home, name, form, output)))
+    print_text(text_of(home, names, form).rstrip("\n") if is_printed else str(write_report(home, names, form, output)))
+
+
+@cli.command()
+@click.argument("sql", metavar="[SQL]", required=False)
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True)
+@as_json_option
+@click.pass_obj
+def query(home: Any, sql: str | None, form: Any, as_json: bool) -> None:
+    """Ask all sweeps, trials and evaluations in SQL.
+
+    SQL is one SELECT over the tables sweeps, trials and evaluations; without it, their columns are listed. Nothing can
+    be written.
+    """
+    from hpo.commands.query import answer_text, ask, show_answer, tables
+    from hpo.terminal import TerminalView
+
+    answer = tables(home) if sql is None else ask(home, sql)
+    if form == "table" and not as_json:
+        show_answer(TerminalView(), answer)
+    else:
+        print_text(answer_text(answer, "json" if as_json else form))
 
 
 @cli.command("list")

@@ -1,41 +1,42 @@
-"""`hpo report`: a sweep as one page, or as Markdown, JSON or CSV for other programs."""
+"""`hpo report`: a sweep as one page, or several compared, or as Markdown, JSON or CSV for other programs."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from hpo.commands.show import read_sweep
+from hpo.commands.report_facts import compare, gather
 from hpo.errors import HpoError
 from hpo.paths import Home
-from hpo.report.facts import ReportFacts, facts_of
-from hpo.report.page import html_page
-from hpo.report.text import markdown, trials_csv
-from hpo.study.store import view_study
+from hpo.report.comparison import Comparison
+from hpo.report.facts import ReportFacts
+from hpo.report.page import html_comparison, html_page
+from hpo.report.text import markdown, markdown_comparison, trials_csv
 
 Format = Literal["html", "md", "json", "csv"]
 
 
-def report(home: Home, name: str, form: Format) -> str:
-    """The report's text. Raises `UsageError` for a name that is no sweep, `HpoError` for a damaged study."""
-    facts = gather(home, name)
-    texts: dict[Format, Callable[[ReportFacts], str]] = {
-        "html": html_page, "md": markdown, "json": _json, "csv": trials_csv,
-    }  # fmt: skip
-    return texts[form](facts)
+def report(home: Home, names: Sequence[str], form: Format) -> str:
+    """The text of the report of a sweep, or of a comparison of several.
 
-
-def write_report(home: Home, name: str, form: Format, to: Path | None) -> Path:
-    """Write the report to a file, by default `report.html` (or `.md`, ...) in the sweep's folder; returns where it is.
-
-    Raises `HpoError` where that file cannot be written.
+    Raises `UsageError` for a name that is no sweep, `HpoError` for a damaged study.
     """
-    text = report(home, name, form)
-    path = to or home.sweep(name).dir / f"report.{form}"
+    names = list(dict.fromkeys(names))
+    return _of_one(gather(home, names[0]), form) if len(names) == 1 else _of_several(compare(home, names), form)
+
+
+def write_report(home: Home, names: Sequence[str], form: Format, to: Path | None) -> Path:
+    """Write the report to a file; returns where it is.
+
+    By default that is `report.html` (or `.md`, ...) in the sweep's folder, and for several `comparison.html` in the
+    home. Raises `HpoError` where the file cannot be written, and as `report` does.
+    """
+    text = report(home, names, form)
+    default = home.sweep(names[0]).dir / f"report.{form}" if len(set(names)) == 1 else home.comparison(form)
+    path = to or default
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -45,11 +46,20 @@ def write_report(home: Home, name: str, form: Format, to: Path | None) -> Path:
     return path
 
 
-def gather(home: Home, name: str) -> ReportFacts:
-    """Everything that a report shows, from the study and the champion's files."""
-    return facts_of(view_study(home.studies_db, name), read_sweep(home, name))
+def _of_one(facts: ReportFacts, form: Format) -> str:
+    texts: dict[Format, Callable[[ReportFacts], str]] = {
+        "html": html_page, "md": markdown, "json": _json, "csv": trials_csv,
+    }  # fmt: skip
+    return texts[form](facts)
 
 
-def _json(facts: ReportFacts) -> str:
-    shown = {**facts.summary.to_json(), "importances": [dataclasses.asdict(i) for i in facts.importances]}
-    return json.dumps({**shown, "config": facts.config}, indent=2) + "\n"
+def _of_several(comparison: Comparison, form: Format) -> str:
+    texts: dict[Format, Callable[[Comparison], str]] = {
+        "html": html_comparison, "md": markdown_comparison, "json": _json,
+        "csv": lambda found: trials_csv(*found.sweeps),
+    }  # fmt: skip
+    return texts[form](comparison)
+
+
+def _json(shown: ReportFacts | Comparison) -> str:
+    return json.dumps(shown.to_json(), indent=2) + "\n"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from hpo.commands.live_page import LivePage
 from hpo.config.budget import Meter
 from hpo.config.objective import gate_of
 from hpo.config.trial_specs import TrialSpecs
@@ -23,6 +24,7 @@ from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import Slots
+from hpo.trials.timeline_file import read_timeline
 
 
 @contextmanager
@@ -64,7 +66,8 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
     tracker = None
     try:
         tracker = tracker_of(specs, view, executor.fetch)
-        yield SweepContext(specs, study, tracker, executor, view, slots, meter)
+        page = LivePage(home, config.name, tracker, view.say)
+        yield SweepContext(specs, study, tracker, executor, view, slots, meter, page)
     except BaseException as error:
         try:
             note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
@@ -112,14 +115,15 @@ def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], le
 
 def finish_run(sweep: SweepContext) -> None:
     """Leaderboard and summary into MLflow; the study is written last, so a crash in between repeats this step."""
-    from hpo.report.facts import facts_of  # late: its template library would delay the first step
+    from hpo.commands.report_facts import facts_from  # late: the template library would delay the first step
     from hpo.report.page import html_page
 
     sweep.study.update_state(spent=sweep.meter.spent)
     study = view_study(sweep.home.studies_db, sweep.config.name)
-    summary = summarize(study, "complete", sweep.paths.champion_files())
+    timeline = read_timeline(sweep.paths.timeline)
+    summary = summarize(study, "complete", sweep.paths.champion_files(), timeline)
     sweep.tracker.artifact("leaderboard.txt", leaderboard_text(summary))
-    sweep.tracker.artifact("report.html", html_page(facts_of(study, summary)))
+    sweep.tracker.artifact("report.html", html_page(facts_from(sweep.home, study, summary)))
     if summary.torch and summary.variants:
         metric = gate_of(summary.task, summary.objective).metric
         sweep.tracker.artifact("variants.txt", variants_text(summary.torch, summary, metric))

@@ -10,6 +10,7 @@ from hpo.config.objective import gate_of
 from hpo.errors import HpoError
 from hpo.lock import is_locked
 from hpo.paths import Home
+from hpo.results.records import StudySnapshot
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import (
     challenger_line,
@@ -27,6 +28,7 @@ from hpo.results.tables import (
 )
 from hpo.study.store import study_names, unreadable, view_study
 from hpo.terminal import ProgressView
+from hpo.trials.timeline_file import read_timeline
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,21 @@ class UnreadableSweep:
 
 def read_sweep(home: Home, name: str) -> SweepSummary:
     """A sweep, summed up. Raises `UsageError` for a name that is none, `HpoError` for a damaged study."""
+    return read_study(home, name)[1]
+
+
+def read_study(home: Home, name: str) -> tuple[StudySnapshot, SweepSummary]:
+    """The same with the study that it is the sum of, as both are at one moment."""
     stored = view_study(home.studies_db, name)
     state: str = stored.state.state
     if is_locked(home.sweep(name).lock):
         state = "running"
     elif state == "running":  # whoever wrote that was killed
         state = "interrupted"
-    files = home.sweep(name).champion_files() if state == "complete" else {}
+    paths = home.sweep(name)
+    files = paths.champion_files() if state == "complete" else {}
     try:
-        return summarize(stored, state, files)
+        return stored, summarize(stored, state, files, read_timeline(paths.timeline))
     except (LookupError, TypeError, ValueError) as error:
         raise unreadable(name, home.studies_db, error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 from hpo.config.dimensions import Choice, Dimension
@@ -11,6 +12,10 @@ from hpo.config.objective import gate_of
 from hpo.config.space import SearchSpace
 from hpo.report.facts import ReportFacts
 from hpo.results.summary import SweepSummary, TrialSummary
+from hpo.results.timeline import phases
+
+MOST_IN_PAIRS = 3
+"""Settings of which every pair is drawn."""
 
 
 def charts(facts: ReportFacts) -> dict[str, Any]:
@@ -28,6 +33,8 @@ def charts(facts: ReportFacts) -> dict[str, Any]:
                         for i in facts.importances],
         "finalists": _finalists(summary),
         "variants": _variants(summary),
+        "pairs": _pairs(facts, names),
+        "timeline": _timeline(summary),
     }  # fmt: skip
 
 
@@ -52,7 +59,27 @@ def _trial(trial: TrialSummary, names: Sequence[str]) -> dict[str, Any]:
         "v": finite(trial.value),
         "p": [trial.params.get(name) for name in names],
         "c": [[share, finite(value)] for share, value in trial.curve],
+        **({"e": 1} if trial.stopped_by == "early_stopping" else {}),
     }
+
+
+def _pairs(facts: ReportFacts, names: Sequence[str]) -> list[list[int]]:
+    """Pairs of the settings that matter most, by their places among `names`."""
+    first = [i.dimension for i in facts.importances if i.dimension in names]
+    chosen = [*first, *(name for name in names if name not in first)][:MOST_IN_PAIRS]
+    return [[names.index(a), names.index(b)] for a, b in combinations(chosen, 2)]
+
+
+def _timeline(summary: SweepSummary) -> dict[str, Any]:
+    """Attempts in the order in which they ended, each with the place of its phase."""
+    found = phases(summary.timeline)
+    place = {phase.began: number for number, phase in enumerate(found)}
+    finals = {stint.phase for stint in summary.timeline if stint.repeat is not None}
+    return {
+        "phases": [{"began": p.began, "ended": p.ended, "workers": p.workers,
+                    "what": "finalists" if p.began in finals else "search"} for p in found],
+        "stints": [[s.trial, s.repeat, s.slot, place[s.phase], s.began, s.ended, s.how] for s in summary.timeline],
+    }  # fmt: skip
 
 
 def _finalists(summary: SweepSummary) -> list[dict[str, Any]]:

@@ -1,11 +1,16 @@
 // What all charts share: the facts, SVG elements, and scales, which give a value its place, a place its value, and ticks.
 const facts = JSON.parse(document.getElementById("facts").textContent);
-const MANY = 200; // trials from which curves become quantile bands
-const VERY_MANY = 2000; // trials from which points become densities
 const $ = (id) => document.getElementById(id);
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const round = (x) => (x === null ? "-" : typeof x === "number" ? String(Number(x.toPrecision(4))) : String(x));
-const values = (trials) => trials.map((t) => t.v).filter((v) => v !== null);
+
+// What stays while only the filter changes, made once: measuring an element makes the browser lay out the whole page.
+let kept = new Map();
+function once(key, make) {
+  if (!kept.has(key)) kept.set(key, make());
+  return kept.get(key);
+}
+const forget = () => { kept = new Map(); };
+const color = (name) => once(name, () => getComputedStyle(document.documentElement).getPropertyValue(name).trim());
 
 function add(parent, name, attributes = {}, text = null) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -16,20 +21,22 @@ function add(parent, name, attributes = {}, text = null) {
 }
 
 function canvas(host, height, label) {
+  const width = once(host, () => Math.max(host.clientWidth, 240));
   host.replaceChildren();
-  const width = Math.max(host.clientWidth, 240);
   const svg = add(host, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   return { svg, width, height };
 }
 
-function role(trial) {
-  if (trial.n === facts.champion) return " champion";
-  if (trial.n === facts.baseline) return " baseline";
-  return trial.s === "complete" ? "" : ` ${trial.s}`;
+// A bitmap below the SVG, for what would be too many elements.
+function sheet(host, width, height) {
+  const made = document.createElement("canvas"), ratio = window.devicePixelRatio || 1;
+  made.width = width * ratio;
+  made.height = height * ratio;
+  host.prepend(made);
+  const pen = made.getContext("2d");
+  pen.scale(ratio, ratio);
+  return pen;
 }
-
-const titled = (t) => `trial ${t.n} (${t.s}): ${facts.metric} ${round(t.v)}\n`
-  + facts.dimensions.map((d, i) => `${d.name} ${round(t.p[i])}`).join("\n");
 
 function quantile(sorted, q) {
   const at = (sorted.length - 1) * q, low = Math.floor(at), high = Math.ceil(at);
@@ -37,7 +44,7 @@ function quantile(sorted, q) {
 }
 
 function range(numbers) {
-  const sorted = numbers.filter(Number.isFinite).sort((a, b) => a - b);
+  const sorted = Float64Array.from(numbers.filter(Number.isFinite)).sort();
   if (!sorted.length) return [0, 1];
   const few = sorted.length < 50; // of many, a few that diverged would flatten all the others
   const low = few ? sorted[0] : Math.min(quantile(sorted, 0.02), best(sorted));
@@ -50,8 +57,9 @@ const best = (sorted) => (facts.maximize ? sorted[sorted.length - 1] : sorted[0]
 function numeric(low, high, log, from, to) {
   const f = log && low > 0 ? Math.log10 : (x) => x, inverse = log && low > 0 ? (y) => 10 ** y : (y) => y;
   const a = f(low), b = f(high);
-  const at = (v) => from + (to - from) * Math.min(1.02, Math.max(-0.02, (f(v) - a) / (b - a || 1)));
-  return { at, ends: [from, to], from: (place) => inverse(a + (b - a) * Math.min(1, Math.max(0, (place - from) / (to - from)))),
+  const share = (v) => (f(v) - a) / (b - a || 1);
+  const at = (v) => from + (to - from) * Math.min(1.02, Math.max(-0.02, share(v)));
+  return { at, share, ends: [from, to], from: (place) => inverse(a + (b - a) * Math.min(1, Math.max(0, (place - from) / (to - from)))),
     ticks: steps(a, b, log && low > 0).map((y) => [from + (to - from) * ((y - a) / (b - a || 1)), round(inverse(y))]) };
 }
 
@@ -72,19 +80,10 @@ function steps(a, b, log) {
 }
 
 function categories(names, from, to) {
-  const place = (i) => from + (to - from) * ((i + 0.5) / names.length);
-  return { at: (v) => place(names.findIndex((name) => String(name) === String(v))), names,
-    between: (a, b) => names.filter((_, i) => place(i) >= Math.min(a, b) && place(i) <= Math.max(a, b)),
-    ticks: names.map((name, i) => [place(i), round(name)]) };
-}
-
-function scaleOf(dimension, index, from, to) {
-  const seen = facts.trials.map((t) => t.p[index]).filter((v) => v !== null);
-  if (dimension.values || seen.some((v) => typeof v !== "number")) {
-    return categories(dimension.values || [...new Set(seen.map(String))], from, to);
-  }
-  const low = seen.reduce((a, b) => Math.min(a, b), Infinity), high = seen.reduce((a, b) => Math.max(a, b), -Infinity);
-  return numeric(...(low < high ? [low, high] : range([low])), dimension.log, from, to);
+  const places = new Map(names.map((name, i) => [String(name), from + (to - from) * ((i + 0.5) / names.length)]));
+  const at = (v) => places.get(String(v));
+  return { at, names, between: (a, b) => names.filter((name) => at(name) >= Math.min(a, b) && at(name) <= Math.max(a, b)),
+    ticks: names.map((name) => [at(name), round(name)]) };
 }
 
 function metricScale(numbers, from, to) {
@@ -92,8 +91,31 @@ function metricScale(numbers, from, to) {
   return numeric(low, high, low > 0 && high / low > 50, from, to);
 }
 
+// Labels that would lie over the one before are left out.
 function axes(svg, x, y, { left, right, top, bottom }) {
   add(svg, "path", { class: "axis", d: `M${left} ${top}V${bottom}H${right}`, fill: "none" });
   for (const [place, label] of y.ticks) add(svg, "text", { x: left - 6, y: place + 4, "text-anchor": "end" }, label);
-  for (const [place, label] of x.ticks) add(svg, "text", { x: place, y: bottom + 16, "text-anchor": "middle" }, label);
+  let free = -Infinity;
+  for (const [place, label] of x.ticks) {
+    const half = label.length * 3.6;
+    if (place - half < free) continue;
+    add(svg, "text", { x: place, y: bottom + 16, "text-anchor": "middle" }, label);
+    free = place + half + 4;
+  }
+}
+
+// Charts follow the width of the page, the colours of its scheme, and paper.
+function redrawn(all) {
+  let width = 0;
+  const anew = () => {
+    forget();
+    all();
+  };
+  new ResizeObserver(() => {
+    if (document.body.clientWidth !== width) {
+      width = document.body.clientWidth;
+      anew();
+    }
+  }).observe(document.body);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", anew);
 }

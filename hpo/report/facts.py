@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpo.config.space import SearchSpace, from_resolved
 from hpo.results.importance import Importance, importances
 from hpo.results.records import StudySnapshot
-from hpo.results.summary import SweepSummary
+from hpo.results.row_findings import RowFindings
+from hpo.results.summary import SweepSummary, finite_only
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The champion's training: what trains it again, and what its numbers depend on."""
+
+    run: str
+    """As `hpo reproduce` takes it."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Seed, threads, machine and packages by their names; empty where an earlier hpo did not record them."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +40,34 @@ class ReportFacts:
     """The champion's, worst first; empty where they were not written."""
     confusion_svg: str | None
     """Where the task has one label a row."""
+    rows: RowFindings | None = None
+    """None before the sweep has ended, and where the rows are not kept."""
+    origin: Origin | None = None
+    """None without a champion."""
+    as_of: str | None = None
+    """Of a sweep that runs: the local time at which this was read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As `hpo report --format json` prints it: what `hpo show --json` has, and what only the report has."""
+        return {
+            **self.summary.to_json(),
+            "importances": [dataclasses.asdict(i) for i in self.importances],
+            "config": self.config,
+            "rows": self.rows and finite_only(dataclasses.asdict(self.rows)),
+            "origin": self.origin and dataclasses.asdict(self.origin),
+        }
 
 
-def facts_of(study: StudySnapshot, summary: SweepSummary) -> ReportFacts:
+def facts_of(
+    study: StudySnapshot, summary: SweepSummary, rows: RowFindings | None = None, origin: Origin | None = None,
+    as_of: str | None = None,
+) -> ReportFacts:  # fmt: skip
     """The facts of a sweep; the champion's worst rows and confusion are read from its files, where it has them."""
     files, space = summary.champion_files, from_resolved(study.config["search_space"])
-    rows = [json.loads(line) for line in (_text(files, "worst_examples.jsonl") or "").splitlines()]
+    worst = [json.loads(line) for line in (_text(files, "worst_examples.jsonl") or "").splitlines()]
     found = importances(study.records, space, summary.objective)
-    return ReportFacts(summary, study.config, space, found, rows, _text(files, "confusion_matrix.svg"))
+    confusion = _text(files, "confusion_matrix.svg")
+    return ReportFacts(summary, study.config, space, found, worst, confusion, rows, origin, as_of)
 
 
 def _text(files: Mapping[str, str], name: str) -> str | None:

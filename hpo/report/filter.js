@@ -23,17 +23,32 @@ function test(part) {
   return (t) => of(t) !== null && compare(of(t));
 }
 
+// What the filter keeps of an axis, as two places from above; equal ones where it keeps all of it.
+function keptRange(column, top, bottom) {
+  const found = conditions().map((part) => CONDITION.exec(part) || []).filter(([, name]) => name === column.name);
+  if (column.scale.names) {
+    const places = found.flatMap(([, , , value]) => value.split("|").map((name) => column.scale.at(name.trim()))).filter(Number.isFinite);
+    return places.length ? [Math.min(...places) - 2, Math.max(...places) + 2] : [0, 0];
+  }
+  const bound = (sign) => found.filter(([, , given]) => given[0] === sign).map(([, , , value]) => column.scale.at(Number(value)));
+  const lowest = bound(">"), highest = bound("<");
+  return lowest.length || highest.length ? [Math.max(top, ...highest), Math.min(bottom, ...lowest)] : [0, 0];
+}
+
 function keep(column, began, ended) {
-  const kept = conditions().filter((part) => (CONDITION.exec(part) || [])[1] !== column.name).map((part) => part.trim());
-  if (Math.abs(began - ended) > 4) kept.push(...between(column, Math.min(began, ended), Math.max(began, ended)));
-  $("query").value = kept.join("; ");
+  const others = conditions().filter((part) => (CONDITION.exec(part) || [])[1] !== column.name).map((part) => part.trim());
+  if (Math.abs(began - ended) > 4) others.push(...between(column, Math.min(began, ended), Math.max(began, ended)));
+  $("query").value = others.join("; ");
   draw();
 }
 
 // An end at the end of the axis bounds nothing: values that the axis cuts off stay.
 function between(column, upper, lower) {
   const { scale, name } = column;
-  if (scale.names) return [`${name} = ${scale.between(upper, lower).join("|")}`];
+  if (scale.names) {
+    const inside = scale.between(upper, lower);
+    return inside.length ? [`${name} = ${inside.join("|")}`] : [];
+  }
   const bound = (place) => Number(scale.from(place).toPrecision(6));
   const [bottom, top] = scale.ends;
   return [...(lower < bottom ? [`${name} >= ${bound(lower)}`] : []), ...(upper > top ? [`${name} <= ${bound(upper)}`] : [])];
@@ -46,11 +61,14 @@ function draw() {
   const shown = isClear ? facts.trials.filter((trial) => tests.every((holds) => holds(trial))) : facts.trials;
   $("shown").textContent = isClear ? `${shown.length} of ${facts.trials.length} trials` : "not understood: all are shown";
   const numbers = new Set(shown.map((t) => String(t.n)));
-  for (const row of document.querySelectorAll("#leaderboard tbody tr")) row.hidden = !numbers.has(row.dataset.trial);
+  for (const [row, number] of rowsOfTable()) if (row.hidden === numbers.has(number)) row.hidden = !row.hidden;
   curves(shown);
   scatter(shown);
+  pairs(shown);
   parallel(shown);
 }
+
+const rowsOfTable = () => once("rows", () => [...document.querySelectorAll("#leaderboard tbody tr")].map((row) => [row, row.dataset.trial]));
 
 function sortable(table) {
   const body = table.tBodies[0];
@@ -76,16 +94,10 @@ function all() {
   if (facts.importances.length) importances();
   if ($("intervals") && facts.finalists.length) intervals();
   if ($("plane") && facts.variants.length) plane();
+  if ($("timeline")) timeline();
 }
 
 sortable($("leaderboard"));
 $("filter").addEventListener("submit", (event) => event.preventDefault());
 $("query").addEventListener("input", draw);
-let width = 0;
-new ResizeObserver(() => {
-  if (document.body.clientWidth !== width) {
-    width = document.body.clientWidth;
-    all();
-  }
-}).observe(document.body);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
+redrawn(all);

@@ -1,56 +1,51 @@
-"""The report as one HTML file that needs no network: text and tables from a template, charts by its scripts."""
+"""The report as one HTML file that needs no network: text and tables from templates, charts by scripts."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 
-from hpo.config.objective import gate_of
 from hpo.report.charts import charts
+from hpo.report.comparison import Comparison
+from hpo.report.comparison_charts import comparison_charts
+from hpo.report.comparison_parts import answers_part, changes_part, leads_lines, tops_part
 from hpo.report.facts import ReportFacts
-from hpo.results.importance import FEWEST_TRIALS
-from hpo.results.summary import SweepSummary
-from hpo.results.tables import (
-    challenger_line,
-    finalists_table,
-    finalists_title,
-    gain,
-    leaderboard,
-    notes,
-    release_line,
-    saved_in_words,
-    variant_lines,
-    variants_name,
-    variants_table,
-    verdicts,
+from hpo.report.parts import (
+    MOST_ROWS,
+    data_lines,
+    data_part,
+    finalists_part,
+    importances_part,
+    labels_part,
+    leaderboard_part,
+    origin_part,
+    released_lines,
+    reproducing_line,
+    rows_lines,
+    slices_part,
+    variants_part,
+    workers_line,
+    workers_part,
 )
+from hpo.results.importance import FEWEST_TRIALS
+from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdicts
 
 HERE = Path(__file__).parent
-SCRIPTS = ("drawing.js", "charts.js", "filter.js")
-MOST_ROWS = 500
-"""Of the leaderboard, best first: further down nobody reads rows."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and rows as the terminal shows them."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+SCRIPTS = ("drawing.js", "density.js", "charts.js", "still.js", "filter.js")
+COMPARING_SCRIPTS = ("drawing.js", "comparison.js")
 
 
 def html_page(facts: ReportFacts) -> str:
     """The whole page. Whatever a person wrote (labels, texts, names) is escaped by the template."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_read("page.html"))
-    return template.render(
+    return _templates().get_template("page.html").render(
+        title=f"{facts.summary.sweep}: {facts.summary.objective.metric}",
+        facts=facts,
         summary=facts.summary,
         answer=gain(facts.summary),
         verdicts=verdicts(facts.summary),
@@ -61,17 +56,50 @@ def html_page(facts: ReportFacts) -> str:
         variants=variants_part(facts.summary),
         variant_lines=variant_lines(facts.summary),
         failures=[t for t in facts.summary.trials if t.state == "failed"][:20],
-        importances=facts.importances,
+        importances=importances_part(facts),
         fewest_trials=FEWEST_TRIALS,
-        worst_rows=facts.worst_rows,
+        workers=workers_part(facts.summary),
+        workers_line=workers_line(facts.summary),
+        rows_lines=rows_lines(facts.rows) if facts.rows else [],
+        slices=slices_part(facts.rows) if facts.rows else None,
         confusion=_as_image(facts.confusion_svg),
+        data=data_part(facts),
+        labels=labels_part(facts),
+        data_lines=data_lines(facts),
+        origin=origin_part(facts),
+        reproducing=reproducing_line(facts),
         config=json.dumps(facts.config, indent=2),
-        charts=_for_script(charts(facts)),
-        style=_read("page.css"),
-        script="\n".join(_read(name) for name in SCRIPTS),
-    )
+        **_page(charts(facts), SCRIPTS),
+    )  # fmt: skip
 
 
+def html_comparison(comparison: Comparison) -> str:
+    """Several sweeps on one page."""
+    return _templates().get_template("comparison.html").render(
+        title=" against ".join(comparison.names),
+        names=comparison.names,
+        answers=[(facts.summary.sweep, gain(facts.summary)) for facts in comparison.sweeps],
+        cautions=comparison.cautions,
+        leads=leads_lines(comparison),
+        table_of_answers=answers_part(comparison),
+        changes=changes_part(comparison),
+        tops=tops_part(comparison),
+        **_page(comparison_charts(comparison), COMPARING_SCRIPTS),
+    )  # fmt: skip
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def _page(drawn: Any, scripts: Sequence[str]) -> dict[str, str]:
+    """What the frame around every page needs."""
+    script = "\n".join(_read(name) for name in scripts)
+    return {"charts": _for_script(drawn), "style": _read("page.css"), "script": script}
+
+
+@cache
 def _read(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
@@ -84,37 +112,3 @@ def _for_script(value: Any) -> str:
 def _as_image(svg: str | None) -> str | None:
     """An SVG as the address of an image: as one it runs no script and loads nothing."""
     return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
-def released_lines(summary: SweepSummary) -> list[str]:
-    """What became of the champion."""
-    lines = []
-    if release := summary.release:
-        lines.append(release_line(summary, release))
-    if summary.challenger:
-        lines.append(challenger_line(summary.challenger))
-    if summary.refusal:
-        lines.append(f"not released: {summary.refusal}")
-    return lines
-
-
-def leaderboard_part(summary: SweepSummary, limit: int) -> Table:
-    """The best trials."""
-    columns, rows = leaderboard(summary, limit)
-    more = len(summary.trials) - len(rows)
-    return Table(f"best {len(rows):,} of {len(summary.trials):,} trials" if more else "all trials", columns, rows)
-
-
-def finalists_part(summary: SweepSummary) -> Table | None:
-    """None in a sweep without them."""
-    if summary.finalists is None:
-        return None
-    return Table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))
-
-
-def variants_part(summary: SweepSummary) -> Table | None:
-    """None where nothing was exported."""
-    if summary.torch is None or not summary.variants:
-        return None
-    metric = gate_of(summary.task, summary.objective).metric
-    return Table(variants_name(summary), *variants_table(summary.torch, summary.variants, metric))

@@ -6,9 +6,28 @@ import csv
 import io
 from collections.abc import Sequence
 
+from hpo.report.comparison import Comparison
+from hpo.report.comparison_parts import answers_part, changes_part, leads_lines, tops_part
 from hpo.report.facts import ReportFacts
-from hpo.report.page import MOST_ROWS, Table, finalists_part, leaderboard_part, released_lines, variants_part
-from hpo.results.markdown import plain, table
+from hpo.report.parts import (
+    MOST_ROWS,
+    Table,
+    data_lines,
+    data_part,
+    finalists_part,
+    importances_part,
+    labels_part,
+    leaderboard_part,
+    origin_part,
+    released_lines,
+    reproducing_line,
+    rows_lines,
+    slices_part,
+    variants_part,
+    workers_line,
+    workers_part,
+)
+from hpo.results.markdown import code, plain, table
 from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdicts
 
 LONGEST_LINE = 2000
@@ -26,30 +45,60 @@ def markdown(facts: ReportFacts) -> str:
         _list([*saved_in_words(summary.savings), *notes(summary)]),
         "## Trials",
         _table(leaderboard_part(summary, MOST_ROWS)),
+        *_section("Which settings matter", importances_part(facts)),
+        *_section("Finalists", finalists_part(summary)),
     ]
-    if facts.importances:
-        rows = [[i.dimension, f"{i.share:.2f}", f"{i.low:.2f} to {i.high:.2f}"] for i in facts.importances]
-        parts += ["## Which settings matter", _table(Table("", ["setting", "share", "90 %"], rows))]
-    if (part := finalists_part(summary)) is not None:
-        parts += ["## Finalists", _table(part)]
-    if (part := variants_part(summary)) is not None:
-        parts += [f"## {part.title}", _table(part), _list(variant_lines(summary))]
+    if (variants := variants_part(summary)) is not None:
+        parts += [*_section(variants.title, variants), _list(variant_lines(summary))]
+    if facts.rows:
+        parts += [*_section("Rows", slices_part(facts.rows)), _list(rows_lines(facts.rows))]
+    if (line := workers_line(summary)) is not None:
+        parts += [*_section("Workers", workers_part(summary)), _list([line])]
+    parts += [*_section("Data", data_part(facts)), *_section("Labels", labels_part(facts)), _list(data_lines(facts))]
+    if (command := reproducing_line(facts)) is not None:
+        parts += ["## How to reproduce it", "\n".join(code(command, "sh")).strip()]
+        parts += _section("Environment", origin_part(facts))
+    return _joined(parts)
+
+
+def markdown_comparison(comparison: Comparison) -> str:
+    """The same of several sweeps."""
+    return _joined([
+        f"# {plain(' against '.join(comparison.names), LONGEST_LINE)}",
+        _list([f"{facts.summary.sweep}: {gain(facts.summary)}" for facts in comparison.sweeps]),
+        _list([*leads_lines(comparison), *comparison.cautions]),
+        *_section("What each found", answers_part(comparison)),
+        *_section("What changed", changes_part(comparison)),
+        *_section("The best trials", tops_part(comparison)),
+    ])  # fmt: skip
+
+
+def trials_csv(*sweeps: ReportFacts) -> str:
+    """A row for each trial, in the order of their numbers, with every metric and setting in full precision.
+
+    Of several sweeps, the first column has the sweep's name.
+    """
+    trials = [(facts.summary.sweep, trial) for facts in sweeps for trial in facts.summary.trials]
+    params = list(dict.fromkeys(name for _, trial in trials for name in trial.params))
+    metrics = list(dict.fromkeys(name for _, trial in trials for name in trial.metrics))
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    is_several = len(sweeps) > 1
+    writer.writerow([*["sweep"] * is_several, "trial", "state", "value", "seconds", "cause", *params, *metrics])
+    for sweep, trial in trials:
+        settings = [trial.params.get(name) for name in params]
+        measured = [trial.metrics.get(name) for name in metrics]
+        known = [trial.number, trial.state, trial.value, trial.seconds, trial.cause]
+        writer.writerow([*[sweep] * is_several, *known, *settings, *measured])
+    return lines.getvalue()
+
+
+def _joined(parts: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def trials_csv(facts: ReportFacts) -> str:
-    """A row for each trial, in the order of their numbers, with every metric and setting in full precision."""
-    trials = facts.summary.trials
-    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["trial", "state", "value", "seconds", "cause", *params, *metrics])
-    for trial in trials:
-        settings = [trial.params.get(name) for name in params]
-        measured = [trial.metrics.get(name) for name in metrics]
-        writer.writerow([trial.number, trial.state, trial.value, trial.seconds, trial.cause, *settings, *measured])
-    return lines.getvalue()
+def _section(title: str, part: Table | None) -> list[str]:
+    return [] if part is None or not part.rows else [f"## {plain(title)}", _table(part)]
 
 
 def _list(lines: Sequence[str]) -> str:

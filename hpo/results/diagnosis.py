@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.config.objective import Objective
-from hpo.quoting import clipped
+from hpo.quoting import clipped, listed
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import LORA_METHODS
@@ -118,7 +118,6 @@ def collected(trials: Iterable[tuple[int, Sequence[Advice]]]) -> list[str]:
             by_kind.setdefault(one.kind, []).append((number, one))
     lines = []
     for kind, found in by_kind.items():
-        numbers = ", ".join(str(number) for number, _ in found)
-        which = f"trial{'s' * (len(found) > 1)} {numbers}"
+        which = f"trial{'s' * (len(found) > 1)} {listed(number for number, _ in found)}"
         lines.append(f"{kind} in {which}: {found[0][1].found}; try {found[0][1].to_try}")
     return lines

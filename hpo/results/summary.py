@@ -20,6 +20,7 @@ from hpo.results.records import Attempt, StudySnapshot, TrialRecord
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.savings import Savings, savings
 from hpo.results.state import Revision
+from hpo.results.timeline import Stint
 from trainers.protocol.codec import from_json, to_json, to_plain, to_record
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
@@ -134,6 +135,8 @@ class SweepSummary:
     """The trial that `torch` and `variants` are of: one that a person chose, or the champion of that time."""
     champion_files: Mapping[str, str] = field(default_factory=dict)
     """Name -> path of what the champion gets wrong."""
+    timeline: Sequence[Stint] = ()
+    """Every attempt at a training; empty for sweeps of before it was recorded."""
 
     @property
     def test(self) -> SealedTest | None:
@@ -149,19 +152,21 @@ class SweepSummary:
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, without numbers that JSON does not have (NaN, infinity): None."""
         plain = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {name: _finite(value) for name, value in {**plain, "test": to_plain(self.test)}.items()}
+        return {name: finite_only(value) for name, value in {**plain, "test": to_plain(self.test)}.items()}
 
 
-def _finite(value: Any) -> Any:
+def finite_only(value: Any) -> Any:
     """A value without the numbers that JSON does not have: a metric beside the objective may be NaN."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite_only(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite_only(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str] | None = None) -> SweepSummary:
+def summarize(
+    view: StudySnapshot, state: str, champion_files: Mapping[str, str] | None = None, timeline: Sequence[Stint] = ()
+) -> SweepSummary:
     """A study as read back, summed up; `state` is the sweep's as the caller found it."""
     stored, records = view.state, sorted(view.records, key=lambda r: r.number)
     constraints = view.config["constraints"]
@@ -194,6 +199,7 @@ def summarize(view: StudySnapshot, state: str, champion_files: Mapping[str, str]
         chosen_trial=stored.chosen_trial,
         variants_trial=stored.variants_trial,
         champion_files=champion_files or {},
+        timeline=timeline,
     )
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from hpo.config.objective import Objective
+from hpo.quoting import listed
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
 from hpo.results.released import ListedVersion, Release, TorchNumbers, VariantVerdict
@@ -185,7 +186,7 @@ def notes(summary: SweepSummary) -> list[str]:
         lines.append("the champion rests on one seed; finalists: {top: 3, seeds: 3} would tell it from luck")
     lines += collected((trial.number, trial.advice) for trial in summary.trials)
     if summary.pareto_front:
-        lines.append(f"Pareto front: trials {', '.join(map(str, summary.pareto_front))}")
+        lines.append(f"Pareto front: trials {listed(summary.pareto_front)}")
     used = summary.spent
     cost = f", cost {used.cost:.2f}" if used.cost is not None else ""
     gpu = f", {used.gpu_hours:.2f} GPU hours" if used.gpu_hours else ""

@@ -74,7 +74,7 @@ class FinalistController(TrialController):
             paths = self._sweep.paths.repeat(repeat.trial, repeat.repeat)
             run_id = self._sweep.tracker.start_repeat(spec, repeat.trial, repeat.repeat)
             self._run_ids[spec.number] = run_id
-            job = Job(spec, paths, slot)
+            job = Job(spec, paths, slot, repeat=(repeat.trial, repeat.repeat))
             if result := finished_on_disk(spec, paths):
                 self._sweep.tracker.finish_trial(spec.number, result, paths)
                 self.results[repeat.trial, repeat.repeat] = (result, run_id)

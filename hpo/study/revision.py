@@ -15,6 +15,7 @@ from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.quoting import quoted
+from hpo.results.changes import differences
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import Change, Revision
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
@@ -29,14 +30,6 @@ _PLACES = ("model.source", "model.revision", "model.adapter", "data.train", "dat
 _UNTOUCHED = ("promote", "trials", "report_to", *(f"training.{name}" for name in CHANGE_NO_RESULT), *_PLACES)
 """Changes that no trial depends on and that open no revision."""
 _FREE = ("search_space", "constraints")
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[Change]:
-    """Every leaf in which two configs (plain values) differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [d for key in keys for d in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [Change(path, old, new)]
 
 
 def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:

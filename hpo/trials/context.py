@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo.config.budget import Meter
 from hpo.config.sweep_config import SweepConfig
@@ -14,6 +14,7 @@ from hpo.results.needed import trained_in
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
+from hpo.trials.observer import Observer, Unobserved
 from hpo.trials.slots import Slots
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
@@ -30,6 +31,7 @@ class SweepContext:
     view: ProgressView
     slots: Slots
     meter: Meter
+    observer: Observer = field(default_factory=Unobserved)
 
     @property
     def config(self) -> SweepConfig:

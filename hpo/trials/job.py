@@ -29,6 +29,8 @@ class Job:
     """The trial's own clock."""
     resumed_from: int | None = None
     stopped_for: StopReason | None = None
+    repeat: tuple[int, int] | None = None
+    """Of a repeat of a finalist: its trial and which repeat."""
 
     @property
     def number(self) -> int:

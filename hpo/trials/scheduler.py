@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hpo.errors import SweepError
 from hpo.results.records import Attempt
+from hpo.results.timeline import Stint
 from hpo.signals import StopWish, stop_wish
 from hpo.trials.calls import data_error
 from hpo.trials.context import SweepContext
@@ -40,6 +41,8 @@ class _Running:
     jobs: dict[int, Job]
     """Trial -> its job, of those that have not ended."""
     heard_at: float
+    began: float
+    """Seconds since 1970."""
     is_hung: bool = False
     is_given_up: bool = False
     """It did not pause in time, and is being killed."""
@@ -55,6 +58,8 @@ class TrialScheduler:
         self._retry_policy = sweep.config.retry_policy
         self._trial_minutes = sweep.config.budget.trial_minutes
         self._view = sweep.view
+        self._observer = sweep.observer
+        self._began = time.time()
         self._running: dict[int, _Running] = {}
         self._waiting: list[Job] = []
         """Jobs to try again, each alone, once their slot is free."""
@@ -78,6 +83,7 @@ class TrialScheduler:
                 else:
                     self._handle(controller, *message)
                 self._watch(controller)
+                self._observer.looked()
             if self._wish.is_made:
                 raise KeyboardInterrupt
 
@@ -129,7 +135,7 @@ class TrialScheduler:
             write_environment(environment, job.spec, job.paths)
             write_spec(job.spec, job.paths)
             job.resumed_from, job.stopped_for = None, None
-        running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic())
+        running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic(), time.time())
         self._running[self._executor.submit(Train(tuple(job.spec for job in jobs), self._inspection))] = running
 
     # --- listening ---------------------------------------------------------------------------------------
@@ -166,6 +172,7 @@ class TrialScheduler:
                 self._executor.reply(request_id, job.number, controller.verdict(job))
         elif isinstance(report, TrialResult):
             del running.jobs[job.number]
+            self._attempted(running, job, report.state)
             controller.finished(job, as_stopped(job, report))
         else:
             del running.jobs[job.number]
@@ -184,8 +191,10 @@ class TrialScheduler:
             failed = Failed("timeout", f"no progress for {minutes} (trials.stall_minutes)")
         elif job.stopped_for and failed.cause == "timeout":
             what = "trial_minutes" if job.stopped_for == "trial_minutes" else "the sweep's budget"
+            self._attempted(running, job, failed.cause)
             controller.finished(job, failure(job, Failed("timeout", f"{what} ended before its first evaluation")))
             return
+        self._attempted(running, job, failed.cause)
         attempt = Attempt(failed.cause, failed.message, job.seconds, job.resumed_from, job.spec.micro_batch_halvings)
         micro_batch_halvings = halvings_of_next_attempt(failed, job.spec, job.attempts, self._retry_policy.retries)
         if micro_batch_halvings is None:
@@ -198,6 +207,12 @@ class TrialScheduler:
             job.spec = dataclasses.replace(job.spec, micro_batch_halvings=micro_batch_halvings)
             controller.retrying(job)
             self._waiting.append(job)
+
+    def _attempted(self, running: _Running, job: Job, how: str) -> None:
+        """An attempt has ended, as the timeline keeps it."""
+        trial, repeat = job.repeat or (job.number, None)
+        times = (self._began, running.began, time.time())
+        self._observer.attempted(Stint(trial, repeat, running.slot, self._slots.jobs, *times, how))
 
     def _watch(self, controller: TrialController) -> None:
         """What time brings: a wish to stop, a spent budget, a trial over its minutes, a hung one."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hpo.errors import HpoError
-from hpo.executors.base import Fetch
+from hpo.executors.base import Fetch, here
 from hpo.results.confusion_svg import confusion_svg
 from hpo.results.error_analysis import confusion, example, worst_rows
 from trainers.metrics.table import ROW_RESULTS, Rows
@@ -21,6 +22,8 @@ from trainers.protocol.trial_spec import TrialSpec
 
 LOG_TAIL_LINES = 20
 T = TypeVar("T")
+Row = dict[str, Any]
+"""A row of the data as the tokens' folder has it."""
 
 
 def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
@@ -132,18 +135,32 @@ def write_examples(
         (folder / "confusion_matrix.svg").write_text(confusion_svg(matrix.labels, matrix.counts), encoding="utf-8")
 
 
-def _validation_rows(inspection: PreparedData, numbers: Sequence[int], fetch: Fetch) -> dict[int, dict[str, Any]]:
+def _validation_rows(inspection: PreparedData, numbers: Sequence[int], fetch: Fetch) -> dict[int, Row]:
     """Some rows as the tokens' folder has them; token ids as text, where the model's folder has a tokenizer's file."""
     wanted = set(numbers)
     with fetch(Path(inspection.tokens_dir, "validation.jsonl")).open(encoding="utf-8") as lines:
         rows = {n: json.loads(line) for n, line in enumerate(lines) if n in wanted}
-    tokenizer_file = fetch(Path(inspection.model_dir, "tokenizer.json"))
-    if not tokenizer_file.exists() or not any("input_ids" in row for row in rows.values()):
-        return rows
-    from tokenizers import Tokenizer  # late: only tasks that predict tokens need it
+    readable = reader_of(inspection, fetch)
+    return {n: readable(row) for n, row in rows.items()}
 
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    return {n: {"text": tokenizer.decode(row["input_ids"], skip_special_tokens=False)} for n, row in rows.items()}
+
+def reader_of(inspection: PreparedData, fetch: Fetch = here) -> Callable[[Row], Row]:
+    """What makes a row of the tokens' folder one that a person reads: token ids become text, where the model's folder
+    has a tokenizer's file."""
+    tokenizer_file = fetch(Path(inspection.model_dir, "tokenizer.json"))
+
+    @cache
+    def tokenizer() -> Any:
+        from tokenizers import Tokenizer  # late: only tasks that predict tokens need it
+
+        return Tokenizer.from_file(str(tokenizer_file))
+
+    def readable(row: Row) -> Row:
+        if "input_ids" not in row or not tokenizer_file.exists():
+            return row
+        return {"text": tokenizer().decode(row["input_ids"], skip_special_tokens=False)}
+
+    return readable
 
 
 def log_tail(paths: TrialPaths, fetch: Fetch) -> str:

@@ -9,6 +9,7 @@ python -m tests.bench first-step  from `hpo sweep` to the first optimizer step o
 python -m tests.bench neighbour   two-threaded work beside one busy process, threads spinning and passive (a minute)
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench release     released variants against torch: latencies, F1, tokens a second (ten minutes)
+python -m tests.bench report      pages of 200 and 10,000 trials: written, weighed, shown and filtered (half a minute)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
@@ -66,6 +67,12 @@ def _serve_rows(given: argparse.Namespace) -> list[Row]:
     return serve.rows(given.judge, given.writer, rival if all(rival) else None)
 
 
+def _report_rows() -> list[Row]:
+    from tests.bench import report  # with the tests that it draws its pages from
+
+    return report.rows()
+
+
 def _release_rows() -> list[Row]:
     from tests.bench import release
 
@@ -86,6 +93,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "pruning": lambda given: pruning.rows(given.examples),
     "race": lambda _: race.rows(),
+    "report": lambda _: _report_rows(),
     "rules": lambda _: rules.rows(),
     "schedules": lambda _: schedules.rows(),
     "sampling": lambda given: sampling.rows(given.strategies),

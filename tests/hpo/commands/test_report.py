@@ -9,11 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from hpo.cli.main import cli
+from hpo.commands import live_page
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
-from tests.hpo.builders import RATE, write_sweep
+from hpo.report import page
+from hpo.report.page import html_page
+from tests.hpo.builders import RATE, Said, write_sweep
 
 
 @pytest.fixture
@@ -59,6 +62,58 @@ def test_the_other_formats(home):
     assert Path(run(home, "seen", "--format", "csv").output.strip()).name == "report.csv"
 
 
+def test_several_sweeps_are_compared_in_the_home_s_own_page(home, tmp_path):
+    other = write_sweep(tmp_path, name="again", search_space=RATE, promote=False, training={"max_steps": 20})
+    run_sweep(other, home, worker="trainers.host.fake")
+    path = home.dir / "comparison.html"
+    assert run(home, "seen", "again").output == f"{path}\n"
+    assert "<h1>seen against again</h1>" in path.read_text()
+    shown = json.loads(run(home, "seen", "again", "--format", "json", "--output", "-").output)
+    assert [sweep["sweep"] for sweep in shown["sweeps"]] == ["seen", "again"]
+    assert {"key": "training.max_steps", "values": [None, 20]} in shown["changes"]
+    assert run(home, "seen", "seen", "--output", "-").output.startswith("<!doctype html>")
+    assert isinstance(run(home, "seen", "none").exception, UsageError)
+
+
+def test_workers_and_what_trains_the_champion_again_are_in_the_report(home):
+    shown = json.loads(run(home, "seen", "--format", "json", "--output", "-").output)
+    assert sorted(stint["trial"] for stint in shown["timeline"]) == list(range(12))
+    assert all(stint["phase"] <= stint["began"] <= stint["ended"] for stint in shown["timeline"])
+    assert {stint["how"] for stint in shown["timeline"]} == {"complete"}
+    champion = shown["champion"]["number"]
+    assert shown["origin"]["run"] == f"seen#{champion}"
+    assert shown["origin"]["facts"]["seed"] == "0"
+    shown_page = run(home, "seen", "--output", "-").output
+    assert f"hpo reproduce &#39;seen#{champion}&#39;" in shown_page
+    home.sweep("seen").timeline.unlink()
+    assert 'id="timeline"' in shown_page
+    assert 'id="timeline"' not in run(home, "seen", "--output", "-").output
+
+
+def test_the_page_beside_the_run_is_written_while_the_sweep_runs(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_page, "EVERY_S", 0.0)
+    monkeypatch.setattr(live_page, "SHARE", 1e9)
+    written = []
+    monkeypatch.setattr(page, "html_page", lambda facts: written.append(facts) or html_page(facts))
+    file = write_sweep(tmp_path, name="live", search_space=RATE, promote=False, search_strategy={"num_trials": 3})
+    said = Said()
+    run_sweep(file, home, worker="trainers.host.fake", view=said)
+    *during, last = written
+    assert {facts.summary.state for facts in during} == {"running"}
+    assert during[-1].as_of
+    assert last.summary.state == "complete"
+    assert not [line for line in said.lines if "refreshed" in line]
+
+
+def test_a_query_reads_every_sweep(home):
+    asked = ["--home", str(home.dir), "query"]
+    found = CliRunner().invoke(cli, [*asked, "select sweep, trials from sweeps", "--format", "csv"])
+    assert found.output == "sweep,trials\nseen,12\n"
+    columns = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).output)
+    assert {"table": "trials", "column": "learning_rate"} in columns
+    assert "1 row" in CliRunner().invoke(cli, [*asked, "select count(*) as n from evaluations"]).output
+
+
 def test_what_cannot_be_reported_is_said(home, tmp_path):
     missing = run(home, "none")
     assert isinstance(missing.exception, UsageError)
@@ -73,6 +128,6 @@ def test_the_parent_run_of_mlflow_has_the_page(home):
 
     store = client(home)
     (parent,) = store.search_runs(["1"], "tags.`hpo.sweep` = 'seen' and attributes.run_name = 'seen'")
-    page = Path(store.download_artifacts(parent.info.run_id, "report.html")).read_text()
-    assert page.startswith("<!doctype html>")
-    assert "seen: f1_macro" in page
+    stored = Path(store.download_artifacts(parent.info.run_id, "report.html")).read_text()
+    assert stored.startswith("<!doctype html>")
+    assert "seen: f1_macro" in stored

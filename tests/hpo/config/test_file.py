@@ -22,7 +22,7 @@ from hpo.paths import Home
 from hpo.pruning.patient import Patient
 from hpo.pruning.percentile import Median, Percentile
 from hpo.pruning.table import RULES
-from hpo.study.revision import differences
+from hpo.results.changes import differences
 from tests.hpo.builders import INSPECTION, make_config, write_sweep
 from trainers.protocol.catalog import METHOD, METHODS, RESOURCES, TASKS, canonical_settings, default_settings
 from trainers.protocol.codec import from_json, to_json

@@ -38,8 +38,10 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._send(f"{domain}.enable")
 
-    def open(self, url: str, width: int) -> None:
-        """Show a page, so many pixels wide."""
+    def open(self, url: str, width: int, *, is_dark: bool = False) -> None:
+        """Show a page, so many pixels wide, to a person who likes it light or dark."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        self._send("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
         self._send("Emulation.setDeviceMetricsOverride", **size)
         self._send("Page.navigate", url=url)

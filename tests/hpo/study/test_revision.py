@@ -10,11 +10,12 @@ from hpo.commands.find_run import find_run
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
 from hpo.errors import ConfigError, UsageError
+from hpo.results.changes import differences
 from hpo.results.records import Attempt
 from hpo.results.released import Release
 from hpo.results.state import Change
 from hpo.results.summary import summarize
-from hpo.study.revision import changes_of, differences, open_revision
+from hpo.study.revision import changes_of, open_revision
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
 from trainers.protocol.events import Evaluation

@@ -7,6 +7,7 @@ import os
 import signal
 from collections import deque
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -18,8 +19,10 @@ from hpo.executors.inline import InlineExecutor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.records import Attempt
+from hpo.results.timeline import Stint
 from hpo.terminal import Silent
 from hpo.trials.job import Job
+from hpo.trials.observer import Unobserved
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.builders import INSPECTION, evaluation, make_config, scheduler
@@ -284,6 +287,27 @@ def test_what_would_only_happen_again_is_given_up_at_once(job, cause):
     run(Executor(Script([Failed(cause, "why")])), books)
     assert books.results[0].cause == cause
     assert books.attempts[0] == []
+
+
+def test_every_attempt_is_observed_with_its_worker_and_its_end(job):
+    class Observed(Unobserved):
+        stints: ClassVar[list[Stint]] = []
+
+        def attempted(self, stint):
+            self.stints.append(stint)
+
+    under_way = scheduler(Executor(Script([step(0), Failed("crash", "why")], whole(0.1, 0.2))), Slots(1, 1), PATIENCE)
+    under_way._observer = Observed()
+    repeat = dataclasses.replace(job(1), repeat=(7, 2))
+    under_way.run(Books([job(0)]))
+    assert [(s.trial, s.repeat, s.slot, s.workers, s.how) for s in Observed.stints] == [
+        (0, None, 0, 1, "crash"), (0, None, 0, 1, "complete"),
+    ]  # fmt: skip
+    first, second = Observed.stints
+    assert first.phase <= first.began <= first.ended <= second.began <= second.ended
+    under_way._executor = Executor(Script(of={1: [whole(0.1)]}))
+    under_way.run(Books([repeat]))
+    assert (Observed.stints[2].trial, Observed.stints[2].repeat) == (7, 2)
 
 
 def test_a_retry_that_succeeds_ends_as_if_nothing_had_been(job):

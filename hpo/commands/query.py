@@ -1,0 +1,79 @@
+"""`hpo query`: sweeps, trials and evaluations asked in SQL, which can read them and write nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+
+from hpo.commands.show import read_study
+from hpo.errors import HpoError, UsageError
+from hpo.paths import Home
+from hpo.report.database import Answer, Database
+from hpo.results.markdown import table
+from hpo.study.store import study_names
+from hpo.terminal import ProgressView
+
+Format = Literal["json", "csv", "md"]
+
+
+def ask(home: Home, question: str) -> Answer:
+    """The answer to one SELECT over every sweep that can be read. Raises `UsageError` for anything else."""
+    return _database(home).ask(question)
+
+
+def tables(home: Home) -> Answer:
+    """What there is to ask for: a row for each column."""
+    found = _database(home).tables
+    return Answer(["table", "column"], [[name, column] for name, columns in found.items() for column in columns])
+
+
+def _database(home: Home) -> Database:
+    """Sweeps whose records are damaged are left out, as long as any can be read: `hpo list` says why."""
+    found, problems = [], []
+    for name in study_names(home.studies_db):
+        try:
+            found.append(read_study(home, name))
+        except HpoError as error:
+            problems.append(str(error))
+    if problems and not found:
+        raise HpoError("\n".join(problems[:10]))
+    return Database(found)
+
+
+def answer_text(answer: Answer, form: Format) -> str:
+    """The answer for another program, or as Markdown. Raises `UsageError` where JSON cannot hold it."""
+    texts: dict[Format, Callable[[Answer], str]] = {"json": _json, "csv": _csv, "md": _markdown}
+    return texts[form](answer)
+
+
+def show_answer(view: ProgressView, answer: Answer) -> None:
+    """The answer as a table on a terminal."""
+    view.table("", answer.columns, [[_cell(v) for v in row] for row in answer.rows])
+    count = len(answer.rows)
+    view.say(f"{count:,} row{'s' * (count != 1)}")
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _json(answer: Answer) -> str:
+    if len(set(answer.columns)) < len(answer.columns):
+        raise UsageError("query: two columns have one name, which JSON cannot hold; give one another name with AS")
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    return json.dumps(rows, indent=2).replace("\x7f", "\\u007f")
+
+
+def _csv(answer: Answer) -> str:
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows(answer.rows)
+    return lines.getvalue().rstrip("\n")
+
+
+def _markdown(answer: Answer) -> str:
+    return "\n".join(table(answer.columns, [[_cell(value) for value in row] for row in answer.rows])).rstrip()

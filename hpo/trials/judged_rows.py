@@ -1,0 +1,80 @@
+"""The validation rows of a sweep with what its champion and its baseline made of each, as far as they are kept."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hpo.errors import HpoError
+from hpo.executors.base import here
+from hpo.paths import Home
+from hpo.results.champion import Champion
+from hpo.results.needed import trained_in
+from hpo.results.records import StudySnapshot
+from hpo.results.row_findings import JudgedRows
+from hpo.trials.trial_files import read_result, reader_of, rows_of_result
+from trainers.metrics.table import Rows
+from trainers.protocol.files import TrialPaths
+
+MOST_ROWS = 20_000
+"""That are looked at: enough for every slice, and read in a second."""
+
+
+def judged_rows(home: Home, view: StudySnapshot, champion: Champion) -> JudgedRows | None:
+    """None where the rows, or the champion's results of them, are not on this disk (any more)."""
+    data = view.state.data
+    if data is None or not data.tokens_dir:
+        return None
+    # By its name: the home may have been moved.
+    file = home.tokens / Path(data.tokens_dir).name / "validation.jsonl"
+    mine = _kept(training_paths(home, view, champion.number, champion.repeat))
+    if mine is None or not file.exists():
+        return None
+    inputs = _first_rows(file)
+    if len(mine) < len(inputs):
+        return None
+    baseline = _baseline(home, view, champion)
+    if baseline is not None and len(baseline) != len(mine):
+        baseline = None
+    cut = len(inputs)
+    task, labels = str(view.config["task"]), data.labels
+    other = None if baseline is None else baseline[:cut]
+    return JudgedRows(task, labels, inputs, mine[:cut], other, len(mine), reader_of(data))
+
+
+def training_paths(home: Home, view: StudySnapshot, trial: int, repeat: int | None) -> TrialPaths:
+    """The files of a training of a stored sweep: of a finalist's repeat, or of a trial, wherever it was trained."""
+    if repeat is not None:
+        return home.sweep(view.name).repeat(trial, repeat)
+    record = next(record for record in view.records if record.number == trial)
+    origin, number = trained_in(view.name, record, view.records)
+    return home.sweep(origin).trial(number)
+
+
+def _baseline(home: Home, view: StudySnapshot, champion: Champion) -> Rows | None:
+    """Of the baseline's repeat with the champion's seed where there is one, else of the search's own training."""
+    number = view.state.baseline
+    if number is None or number == champion.number:
+        return None
+    same_seed = None if champion.repeat is None else _kept(home.sweep(view.name).repeat(number, champion.repeat))
+    return _kept(training_paths(home, view, number, None)) if same_seed is None else same_seed
+
+
+def _kept(paths: TrialPaths) -> Rows | None:
+    """None for a training that has not ended, has no value, or whose rows were freed."""
+    try:
+        result = read_result(paths)
+        return rows_of_result(paths, result, here) if result.state == "complete" else None
+    except OSError:
+        return None
+
+
+def _first_rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in islice(lines, MOST_ROWS)]
+    except (OSError, ValueError) as error:
+        what = f"{file} cannot be read ({str(error)[:100]})"
+        raise HpoError(f"{what}; remove its folder: hpo prepares the data again") from error

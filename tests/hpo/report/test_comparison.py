@@ -1,0 +1,97 @@
+"""Several sweeps beside each other: what each found, what changed, and when values do not compare."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import html
+import io
+import json
+
+from hpo.report.comparison import Comparison, Lead
+from hpo.report.comparison_charts import comparison_charts
+from hpo.report.facts import Origin
+from hpo.report.page import html_comparison
+from hpo.report.text import markdown_comparison, trials_csv
+from hpo.results.changes import varied
+from hpo.results.outcome import Comparison as Difference
+from hpo.results.released import Rivalry
+from hpo.results.tables import gain
+from tests.hpo.builders import INSPECTION
+from tests.hpo.report.test_page import HOSTILE, Elements, drawn, facts_of, searched
+
+LEAD = Lead("new", "old", Rivalry("f1_macro", 0.80, 0.83, 500, Difference(0.03, 0.01, 0.05, 0.004)))
+
+
+def sweep(name, count=12, config=None, data=INSPECTION, torch="2.8"):
+    facts = facts_of(*searched(count))
+    summary = dataclasses.replace(facts.summary, sweep=name, data=data)
+    origin = Origin(f"{name}#1", {"torch": torch, "seed": "0"})
+    return dataclasses.replace(
+        facts, summary=summary, config={**facts.config, "name": name, **(config or {})}, origin=origin
+    )
+
+
+OLD, NEW = sweep("old"), sweep("new", 30, {"training": {"max_steps": 200}, "method": "dora"}, torch="2.9")
+
+
+def test_what_changed_is_every_key_that_is_not_the_same_everywhere():
+    first, second = {"name": "a", "t": {"x": 1, "y": 2}}, {"name": "b", "t": {"x": 1, "y": 3}, "z": None}
+    third = {"name": "c", "t": {"x": 5, "y": 2}, "w": [1]}
+    found = {change.key: list(change.values) for change in varied([first, second, third])}
+    assert found == {"t.y": [2, 3, 2], "t.x": [1, 1, 5], "w": [None, None, [1]]}
+
+
+def test_changes_are_those_of_files_data_and_environment():
+    other = dataclasses.replace(INSPECTION, fingerprint="2" * 64)
+    changed = {c.key: list(c.values) for c in Comparison([OLD, NEW, sweep("third", data=other)], []).changes}
+    assert changed["method"] == [None, "dora", None]
+    assert changed["torch"] == ["2.8", "2.9", "2.8"]
+    assert changed["rows as cut and tokenized"] == ["1" * 12, "1" * 12, "2" * 12]
+    assert "seed" not in changed
+    assert "name" not in changed
+
+
+def test_it_says_where_values_do_not_compare():
+    other = dataclasses.replace(INSPECTION, fingerprint="2" * 64)
+    assert Comparison([OLD, NEW], [LEAD]).cautions == []
+    (caution,) = Comparison([OLD, sweep("new", data=other)], []).cautions
+    assert "different validation rows" in caution
+    assert Comparison([OLD, sweep("new", data=other)], [LEAD]).cautions == []
+    running = dataclasses.replace(NEW, summary=dataclasses.replace(NEW.summary, state="running"))
+    assert Comparison([OLD, running], []).cautions == ["not at their end: new"]
+
+
+def test_every_format_has_each_answer_and_the_lead():
+    comparison = Comparison([OLD, NEW], [LEAD])
+    lead = "new against old: f1_macro +0.0300 (+0.0100 to +0.0500 on the same 500 rows, p 0.004), better beyond noise"
+    page = html_comparison(comparison)
+    for text in (html.unescape(page), markdown_comparison(comparison)):
+        assert gain(OLD.summary) in text
+        assert gain(NEW.summary) in text
+        assert lead in text
+    shown = json.loads(json.dumps(comparison.to_json()))
+    assert [s["champion"]["value"] for s in shown["sweeps"]] == [
+        OLD.summary.champion.value, NEW.summary.champion.value,
+    ]  # fmt: skip
+    assert shown["leads"][0]["found"]["lead"]["difference"] == 0.03
+    rows = list(csv.DictReader(io.StringIO(trials_csv(*comparison.sweeps))))
+    assert [(row["sweep"], int(row["trial"])) for row in rows] == [
+        *(("old", n) for n in range(12)), *(("new", n) for n in range(30)),
+    ]  # fmt: skip
+
+
+def test_what_is_drawn_is_what_show_prints():
+    found = comparison_charts(Comparison([OLD, NEW], []))["sweeps"][1]
+    trials = NEW.summary.to_json()["trials"]
+    best = [max(t["value"] for t in trials[:n] if t["state"] == "complete") for n, _ in found["best"]]
+    assert [value for _, value in found["best"]] == best
+    assert found["best"][-1][1] == found["value"] == NEW.summary.champion.value
+    assert drawn(html_comparison(Comparison([OLD, NEW], [])))["sweeps"][1] == json.loads(json.dumps(found))
+
+
+def test_names_are_text():
+    page = html_comparison(Comparison([sweep(HOSTILE), NEW], []))
+    elements = Elements(page).found
+    assert [tag for tag, _ in elements].count("script") == 2
+    assert not [given for tag, given in elements if "onerror" in given]
