@@ -136,5 +136,5 @@ def _has_frozen(last: NightRecord, seen: Mapping[str, object], files: NightFiles
 def _frozen_again(last: NightRecord, version: str) -> Facts:
     """The facts of rows that are as in another night: none came, none went, none changed."""
     facts = facts_of(last, "freeze")
-    none = {name: dict.fromkeys(facts[name], 0) for name in ("added", "gone", "relabelled") if name in facts}
+    none: Facts = {name: dict.fromkeys(facts[name], 0) for name in ("added", "gone", "relabelled") if name in facts}
     return {**facts, **none, "version": version, "since": last.night.version, "notes": []}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpo.config.sweep_config import SweepConfig
@@ -17,7 +17,7 @@ _MAGIC = re.compile(r"[*?\[]")
 def sources_now(config: SweepConfig) -> str | None:
     """A hash of path, size, inode and times of every file that the rows come from; None where that says nothing: a
     source of the hub without a commit, or a file that is not there."""
-    found = []
+    found: list[Sequence[object]] = []
     for source in config.data.sources().values():
         if source.is_hub:
             if not _COMMIT.fullmatch(source.revision or ""):
