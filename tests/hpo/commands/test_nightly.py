@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from hpo.cli.main import cli
-from hpo.commands.nightly import exit_code_of, real_steps, run_nightly
+from hpo.commands.night_steps import real_steps
+from hpo.commands.nightly import exit_code_of, run_nightly
 from hpo.commands.show import read_sweep
 from hpo.errors import UsageError
 from hpo.nights.lock import night_lock
