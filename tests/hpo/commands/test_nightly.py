@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +27,8 @@ from tests.hpo.builders import RATE, Killed, Said, write_sweep
 
 ROOT = Path(__file__).parents[3]
 SWEEP = {
-    "search_space": RATE, "promote": False, "pruner": {"type": "none"}, "nightly": {"tz": "Europe/Berlin"},
+    "search_space": RATE, "promote": False, "pruner": {"type": "none"},
+    "nightly": {"tz": "Europe/Berlin", "keep": {"nights": 1}},
     "search_strategy": {"type": "random", "num_trials": 4}, "training": {"max_examples": 100, "evaluations": 1},
 }  # fmt: skip
 UNCHANGED = """
@@ -85,11 +87,14 @@ def test_nights_on_growing_data_one_of_them_killed(tmp_path, home_with_store):
     assert second.trials[1].params == first.champion.params  # tried again, not taken over
     assert not any("/" in (trial.reused_from or "") for trial in second.trials)
 
+    assert ran.record.step("keep").facts["deleted"] == ["movies-2026-11-28"]
+    assert [record.date[-2:] for record in NightFiles(home.nights("movies")).all()] == ["28", "29", "30"]
+
     def run(*arguments):
         return CliRunner().invoke(cli, ["--home", str(home.dir), *arguments])
 
-    assert "movies-2026-11-30" in run("list").output
-    assert "movies-2026-11-28 (complete)" in run("show", "movies-2026-11-28").output
+    assert re.findall(r"movies-\S+", run("list").output) == ["movies-2026-11-30"]
+    assert "movies-2026-11-30 (complete)" in run("show", "movies-2026-11-30").output
     assert json.loads(run("report", "movies-2026-11-30", "--format", "json", "--output", "-").output)
 
 
