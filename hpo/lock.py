@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +31,12 @@ def sweep_lock(path: Path) -> Iterator[int]:
 
     Raises `SweepError` when another process holds it.
     """
-    fd = _locked(path)
+    fd = taken_lock(path)
+    if fd is None:
+        owner = path.read_text().partition("\n")[0] if path.exists() else ""
+        raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})")
     try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        write_owner(fd)
         yield fd
     finally:
         os.close(fd)
@@ -106,19 +108,42 @@ def _remove_folder(lock: Path) -> None:
         lock.parent.rmdir()
 
 
-def _locked(path: Path) -> int:
-    """A file descriptor that holds the lock of the file that is at `path` now."""
+def taken_lock(path: Path) -> int | None:
+    """A file descriptor that holds the lock of the file that is at `path` now; None where another process holds it.
+
+    Orphans of a process that has ended are waited for, up to `ORPHANS_END_WITHIN_S` seconds.
+    """
+    return _locked(path, _acquire)
+
+
+def waited_lock(path: Path) -> int:
+    """A file descriptor that holds the lock of the file that is at `path` now, however long others hold it."""
+    fd = _locked(path, _wait)
+    assert fd is not None  # noqa: S101  # `_wait` never gives up
+    return fd
+
+
+def write_owner(fd: int, more: str = "") -> None:
+    """Write this process into the lock file that it holds, and what readers may know besides."""
+    text = f"{os.getpid()}\n{more}".encode()
+    os.pwrite(fd, text, 0)
+    os.ftruncate(fd, len(text))
+
+
+def _locked(path: Path, acquire: Callable[[int], bool]) -> int | None:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _acquire(fd, path)
+            is_taken = acquire(fd)
         except BaseException:
             os.close(fd)
             raise
-        if _is_at(fd, path):
+        if is_taken and _is_at(fd, path):
             return fd
-        os.close(fd)  # it was removed while this process waited for it
+        os.close(fd)  # another process has it, or it was removed while this one waited for it
+        if not is_taken:
+            return None
 
 
 def _is_at(fd: int, path: Path) -> bool:
@@ -126,13 +151,19 @@ def _is_at(fd: int, path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(fd), path.stat())
 
 
-def _acquire(fd: int, path: Path) -> None:
+def _acquire(fd: int) -> bool:
+    """Take the lock, or return False where a living process holds it, or orphans do not end."""
     deadline = time.monotonic() + ORPHANS_END_WITHIN_S
     while not _take(fd):
-        owner = _owner(fd)
-        if _is_alive(owner) or time.monotonic() > deadline:
-            raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})")
+        if _is_alive(_owner(fd)) or time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
+    return True
+
+
+def _wait(fd: int) -> bool:
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return True
 
 
 def _take(fd: int) -> bool:
@@ -145,7 +176,7 @@ def _take(fd: int) -> bool:
 
 
 def _owner(fd: int) -> str:
-    return os.pread(fd, 32, 0).decode().strip()
+    return os.pread(fd, 32, 0).decode(errors="replace").partition("\n")[0].strip()
 
 
 def _is_alive(pid: str) -> bool:

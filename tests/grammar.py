@@ -15,6 +15,7 @@ from hpo.config.extra_metrics import GENERATION, METRICS_KEY
 from hpo.config.file import METHOD_KEY, NAME, SEED
 from hpo.config.keys import Group, Key, Text
 from hpo.config.model_and_data import DATA, MODEL, SOURCE
+from hpo.config.nightly import NIGHTLY
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
 from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
@@ -100,6 +101,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "numbers": lambda: table("key of a rule | meaning", [(name, key.help) for name, key in NUMBERS.items()]),
     "budget": lambda: keys(rows(BUDGET, "budget.")),
     "finalists": lambda: keys(rows([FINALISTS]), rows(FINALISTS.keys, "finalists.")),
+    "nightly": lambda: keys(rows(NIGHTLY.keys, "nightly.")),
     "rest": lambda: keys(
         rows([NAME, METHOD_KEY]), rows(TRIALS.keys, "trials."), rows([PROMOTE]), rows(PROMOTE.keys, "promote."),
         rows([REPORT_TO, SEED]),

@@ -59,6 +59,26 @@ def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json:
 
 
 @cli.command()
+@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
+@click.option("--tz", metavar="ZONE", help="Time zone of the nights, e.g. Europe/Berlin. Default: nightly.tz.")
+@click.option("--always", is_flag=True, help="Run the sweep even if nothing has changed.")
+@as_json_option
+@click.pass_obj
+def nightly(home: Any, files: tuple[Path, ...], tz: str | None, always: bool, as_json: bool) -> None:
+    """Run tonight's sweep of each FILE, once.
+
+    A scheduler may call it as often as it likes: what is done is not done again, what was cut short continues.
+    """
+    from hpo.commands.nightly import exit_code_of, run_nightly
+    from hpo.terminal import Silent, TerminalView
+
+    found = run_nightly(files, home, tz=tz, always=always, view=Silent() if as_json else TerminalView())
+    if as_json:
+        print_json([nights.to_json() for nights in found])
+    sys.exit(exit_code_of(found))
+
+
+@cli.command()
 @click.argument("file", type=FILE)
 @click.option("--fix", metavar="OUT", type=PATH, help="Write a clean copy of the data to OUT.")
 @click.option("--served", metavar="LOG", type=PATH, multiple=True, help="Compare prediction logs with the data.")

@@ -62,6 +62,19 @@ def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]
     return [_freed(kind, [garbage for garbage in found if garbage.kind == kind]) for kind in kinds]
 
 
+def free_losing_trials(home: Home, name: str) -> int:
+    """Free adapters and checkpoints of one finished sweep's losing trials; returns how many bytes they had.
+
+    Raises `SweepError` where the sweep runs, `HpoError` where a sweep cannot be read.
+    """
+    with sweep_lock(home.sweep(name).lock):
+        sweeps = [view_study(home.studies_db, other) for other in study_names(home.studies_db)]
+        found = [one for one in _of_trials(home, sweeps, {view.name for view in sweeps} - {name}) if one.size_bytes]
+        for garbage in found:
+            garbage.free()
+    return sum(garbage.size_bytes for garbage in found)
+
+
 def show_freed(view: ProgressView, freed: Sequence[Freed], *, dry_run: bool) -> None:
     """Show how much of each kind was freed, or would be."""
     if not freed:

@@ -20,6 +20,7 @@ from hpo.commands.session import finish_run, open_run, plain_errors
 from hpo.commands.show import read_sweep
 from hpo.config.file import load_config
 from hpo.config.space import Point
+from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import GateRefused
 from hpo.lock import sweep_lock
@@ -56,8 +57,16 @@ def run_sweep(
     says why; see `raise_refusal`. Raises `ConfigError` (then nothing was written), `SweepError`, and `Interrupted` on
     Ctrl-C, after which the same call continues.
     """
+    return run_sweep_of(load_config(file, home), home, jobs=jobs, threads=threads, view=view, worker=worker)
+
+
+def run_sweep_of(
+    config: SweepConfig, home: Home, *, jobs: int | None = None, threads: int | None = None,
+    view: ProgressView | None = None, worker: str = WORKER,
+) -> SweepSummary:  # fmt: skip
+    """The same for a config that need not be what its file says, as that of one night. Raises the same."""
     view = view or Silent()
-    config = at_its_clock(load_config(file, home), home)
+    config = at_its_clock(config, home)
     check_edit(config, home)
     paths = home.sweep(config.name)
     try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from hpo.config.keys import Described, Group, Number, Whole, read_all
 from hpo.config.yaml_source import Section
 
-_TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9]"
+TIME_OF_DAY = "([01]?[0-9]|2[0-3]):[0-5][0-9]"
+"""`06:00` or `6:00`, as a regular expression."""
 COST = (
     Number("per_hour", None, "price of an hour of wall time; alone it only makes the cost shown", above=0),
     Number("max", None, "most cost; needs `per_hour`", above=0),
@@ -19,7 +20,7 @@ BUDGET = (
     Whole("trials", None, "most trials, whatever `num_trials` or the grid says", low=1),
     Number("hours", None, "wall time of all sessions together, each from its first training on", above=0),
     Described("until", None, 'a time of day, `"06:00"`: the first one after the session began',
-              described={"type": ["string", "null"], "pattern": f"^{_TIME_OF_DAY}$"}),
+              described={"type": ["string", "null"], "pattern": f"^{TIME_OF_DAY}$"}),
     Number("gpu_hours", None, "what trials on GPUs took, added up", above=0),
     Group("cost", None, "what wall time costs", keys=COST),
     Number("trial_minutes", None,
@@ -131,7 +132,7 @@ def _time_of_day(section: Section) -> str | None:
     value = section.optional("until", expected := 'a time of day, e.g. "06:00"')
     if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(_TIME_OF_DAY, value):
+    if not isinstance(value, str) or not re.fullmatch(TIME_OF_DAY, value):
         section.got(value, f"expected {expected}", "until")
         return None
     return value.rjust(5, "0")

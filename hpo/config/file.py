@@ -11,6 +11,7 @@ from hpo.config.checks import check_together
 from hpo.config.extra_metrics import parse_generation, parse_metrics
 from hpo.config.keys import SWEEP_NAME, Described, OneOf, Whole
 from hpo.config.model_and_data import parse_data, parse_model
+from hpo.config.nightly import parse_nightly
 from hpo.config.objective import parse_constraints, parse_objectives
 from hpo.config.pruner import parse_pruner
 from hpo.config.small_sections import parse_finalists, parse_name, parse_promote, parse_report_to, parse_retry_policy
@@ -75,6 +76,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         retry_policy=parse_retry_policy(root),
         promote=parse_promote(root, name, task),
         report_to=parse_report_to(root),
+        nightly=parse_nightly(root),
         seed=SEED.read(root),
         written=root.written,
         max_length_is_given="max_length" in training or "max_length" in space.dimensions,

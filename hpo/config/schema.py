@@ -15,6 +15,7 @@ from hpo.config.extra_metrics import GENERATION, METRICS_KEY
 from hpo.config.file import METHOD_KEY, NAME, SEED, TASK
 from hpo.config.keys import Described, Group, Key
 from hpo.config.model_and_data import DATA, MODEL
+from hpo.config.nightly import NIGHTLY
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import DEFAULT, NUMBERS, PRUNER
 from hpo.config.setting_schema import COMMON, space_group, training_group
@@ -50,6 +51,7 @@ def sweep_keys() -> tuple[Key, ...]:
         TRIALS,
         PROMOTE,
         REPORT_TO,
+        NIGHTLY,
         SEED,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice, Dimension
+from hpo.config.nightly import Nightly
 from hpo.config.objective import Objective
 from hpo.config.pruner import PrunerConfig
 from hpo.config.space import Point, SearchSpace
@@ -140,6 +141,8 @@ class SweepConfig:
     seed: int
     report_to: tuple[str, ...] = ()
     """Views that are written beside MLflow's."""
+    nightly: Nightly | None = None
+    """How `hpo nightly` runs it; None where the file does not say."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold your own functions."""
     max_length_is_given: bool = True
@@ -298,6 +301,7 @@ class SweepConfig:
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
+            **({"nightly": asdict(self.nightly)} if self.nightly else {}),
             # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
             **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }

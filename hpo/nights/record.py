@@ -16,7 +16,7 @@ from trainers.protocol.files import write_atomically
 
 StepName = Literal["freeze", "look", "decide", "sweep", "certify", "promote", "keep", "report", "signal"]
 """In this order: today's rows are frozen; looked at; is there anything to do; the search; old and new release answer
-the same rows; the alias; what is kept and freed; the night's page; whoever waits for it is told."""
+the same rows; the alias; what is kept and freed; the night's page; whoever waits for it hears of it."""
 NightState = Literal["running", "complete", "skipped", "failed", "missed"]
 """`skipped`: nothing had changed. `missed`: it was never begun, or it was given up, with the reason."""
 ENDED: tuple[NightState, ...] = ("complete", "skipped", "failed", "missed")
@@ -103,6 +103,10 @@ class NightFiles:
         """What happened in one night, as a page for people."""
         return self.dir / f"{night.date.isoformat()}.html"
 
+    def failure(self, night: Night) -> Path:
+        """Where a step of one night failed as nobody expected, for whoever reports it."""
+        return self.dir / f"{night.date.isoformat()}.error.txt"
+
     def write(self, record: NightRecord) -> None:
         """Write a record in one piece: a reader sees the old one or the new one. Raises `OSError`."""
         path = self.record(record.night)
@@ -114,9 +118,14 @@ class NightFiles:
         path = self.record(night)
         return _read(path) if path.exists() else None
 
-    def all(self) -> list[NightRecord]:
-        """Every record, the oldest first. Raises `SweepError` for a damaged one."""
-        return [_read(path) for path in sorted(self.dir.glob("*.json")) if _DATE.fullmatch(path.stem)]
+    def all(self, since: datetime.date = datetime.date.min) -> list[NightRecord]:
+        """Every record, or those from a date on with the one before, the oldest first.
+
+        Raises `SweepError` for a damaged one.
+        """
+        found = [path for path in sorted(self.dir.glob("*.json")) if _DATE.fullmatch(path.stem)]
+        older = sum(path.stem < since.isoformat() for path in found)
+        return [_read(path) for path in found[max(0, older - 1) :]]
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")

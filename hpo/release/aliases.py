@@ -78,6 +78,10 @@ class Seats:
             return
         self._set(CHALLENGER, version)
 
+    def judged(self, version: str) -> None:
+        """Note that a version waits for nobody any more: it was judged without a person."""
+        self._store.delete_model_version_tag(self._name, version, WAITS)
+
     def forget(self, version: str) -> None:
         """Take a version out of the record before it is deleted, so that no deleted one is taken for a champion."""
         if self._store.get_registered_model(self._name).tags.get(_KNOWN) == version:

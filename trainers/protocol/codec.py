@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -70,11 +71,15 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+_hints = functools.cache(typing.get_type_hints)
+"""Name -> type of a dataclass's fields; working them out takes longer than reading a record."""
 _KINDS: Mapping[Any, tuple[type, ...]] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
 """Container -> what JSON has for it; a tuple may come from `to_json` too."""
 
 
 def _parse(hint: Any, data: Any) -> Any:
+    if hint is Any or type(data) is hint:
+        return data
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _parse_union(typing.get_args(hint), data)
@@ -94,7 +99,7 @@ def _parse(hint: Any, data: Any) -> Any:
         return data
     if hint is float and isinstance(data, int):
         return float(data)
-    if hint is not Any and not isinstance(data, hint):
+    if not isinstance(data, hint):
         raise ValueError(f"expected {hint.__name__}, got {data!r}")
     return data
 
@@ -111,7 +116,7 @@ def _parse_union(options: tuple[Any, ...], data: Any) -> Any:
 def _parse_dataclass(cls: Any, data: Any) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"expected the fields of {cls.__name__}, got {data!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     found = {}
     for field in dataclasses.fields(cls):
         earlier = field.metadata.get("was")

@@ -1,0 +1,88 @@
+"""Which nights a call has to run, continue or close, so that none is lost and their order is kept. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from hpo.config.nightly import Missed
+from hpo.nights.night import Night, nights_between
+from hpo.nights.record import NightRecord
+
+MOST_MISSED = 366
+"""Nights in a row that are noted as missed: a longer gap is a clock that was wrong."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A night, and what becomes of it."""
+
+    night: Night
+    what: Literal["run", "finish", "close"]
+    """`run` continues at the step that it was in, or that failed; `finish` does what comes after its end; `close` ends
+    it as missed."""
+    why: str = ""
+
+
+def agenda(
+    records: Sequence[NightRecord], tonight: Night, missed: Missed, ends: Callable[[Night], datetime.datetime],
+    now: datetime.datetime,
+) -> list[Due]:  # fmt: skip
+    """What is due, the earliest night first, and tonight's last.
+
+    `records` are all of this name; those of later dates, which a wrong clock left, count for nothing. `ends` is when a
+    night's window is over.
+    """
+    known = {record.night: record for record in records if record.night <= tonight}
+    found = [due for night in _nights(sorted(known), tonight) if (due := _of_past(night, known, missed))]
+    own = _of_tonight(tonight, known.get(tonight), missed, ends(tonight), now)
+    return [*found, own] if own else found
+
+
+def is_settled(record: NightRecord) -> bool:
+    """Whether nothing of a night is left to do: it has ended, and whoever waits for it knows."""
+    return record.is_over and (record.step("signal") is not None or not record.began)
+
+
+def has_result(record: NightRecord) -> bool:
+    """Whether its sweep has ended, so that what is left is about its release."""
+    return record.step("sweep") is not None
+
+
+def _nights(known: Sequence[Night], tonight: Night) -> list[Night]:
+    """Every night from the first that is known to the one before tonight."""
+    found = list(known)
+    for earlier, later in pairwise([*known, tonight]):
+        found += nights_between(earlier, later)[-MOST_MISSED:]
+    return sorted(night for night in found if night < tonight)
+
+
+def _of_past(night: Night, known: dict[Night, NightRecord], missed: Missed) -> Due | None:
+    record = known.get(night)
+    if record is None:
+        is_last = night > max(known)
+        return Due(night, "run") if missed == "all" and is_last else Due(night, "close", "no call came in this night")
+    if record.is_over:
+        return None if is_settled(record) else Due(night, "finish")
+    if has_result(record) or missed == "all":
+        return Due(night, "run")
+    return Due(night, "close", "it was cut short without a result, and a later night has begun")
+
+
+def _of_tonight(
+    night: Night, record: NightRecord | None, missed: Missed, end: datetime.datetime, now: datetime.datetime
+) -> Due | None:
+    is_late = missed == "skip" and now >= end
+    over = f"its window was over at {end.astimezone(now.tzinfo):%H:%M}"
+    if record is None:
+        return Due(night, "close", f"{over}, before a call came") if is_late else Due(night, "run")
+    if record.state == "failed" and not is_late:
+        return Due(night, "run")
+    if record.is_over:
+        return None if is_settled(record) else Due(night, "finish")
+    if is_late and not has_result(record):
+        return Due(night, "close", f"{over}, before it had a result")
+    return Due(night, "run")

@@ -1,0 +1,140 @@
+"""Whether there is anything to do tonight: what a night was asked and of which rows, compared with the night before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hpo.config.sweep_config import SweepConfig
+from hpo.nights.agenda import has_result
+from hpo.nights.record import NightFiles, NightRecord
+from hpo.nights.sources import model_now, sources_now
+from hpo.nights.steps import Act, Facts, Outcome, Tonight, facts_of
+from hpo.quoting import listed
+from hpo.trials.environment import environment_here
+from trainers.protocol.codec import fingerprint, from_json, to_json
+
+_OTHERWISE = ("name", "code", "nightly", "trials", "report_to")
+"""What no result depends on, or what counts by itself."""
+_PLACES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a night was asked, besides its rows."""
+
+    sections: dict[str, str]
+    """Of the file, each as a hash; without where the rows lie, which count by what they hold."""
+    model: str
+    code: list[str]
+    """Hashes of your own functions."""
+    packages: dict[str, str]
+
+    def changed_since(self, before: Asked) -> list[str]:
+        """What is not as it was, in words."""
+        names = [name for name in self.sections if self.sections[name] != before.sections.get(name)]
+        new = [name for name in {**before.packages, **self.packages}
+               if self.packages.get(name) != before.packages.get(name)]  # fmt: skip
+        found = {
+            f"{listed(names)} in the file": bool(names),
+            "the base model": self.model != before.model,
+            "your own code": self.code != before.code,
+            f"packages ({listed(new)})": bool(new),
+        }
+        return [what for what, is_new in found.items() if is_new]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Whether the sweep runs, and why."""
+
+    run: bool
+    why: str
+    asked: Asked
+
+
+def asked_now(config: SweepConfig) -> Asked:
+    """What the file asks tonight."""
+    resolved = {name: part for name, part in config.resolved().items() if name not in _OTHERWISE}
+    resolved["data"] = {name: part for name, part in resolved["data"].items() if name not in _PLACES}
+    here = environment_here()
+    sections = {name: fingerprint(part)[:16] for name, part in resolved.items()}
+    return Asked(sections, model_now(config), list(config.code), {"python": here.python, **here.packages})
+
+
+def decide(tonight: Tonight) -> Outcome:
+    """End the night where rows, file, model, code and packages are as in the last night that has a result."""
+    asked = asked_now(tonight.config)
+    decided = _decided(asked, tonight)
+    return Outcome(decided.why, to_json(decided), None if decided.run else "skipped")
+
+
+def _decided(asked: Asked, tonight: Tonight) -> Decided:
+    last = last_settled(tonight.earlier)
+    if last is None:
+        return Decided(True, "no night before has a result", asked)
+    before = from_json(Decided, facts_of(last, "decide")).asked
+    changed = asked.changed_since(before)
+    if tonight.facts("freeze").get("sha256") != facts_of(last, "freeze").get("sha256"):
+        changed.insert(0, "the rows")
+    if changed:
+        return Decided(True, f"changed since {last.night}: {listed(changed)}", asked)
+    if tonight.frame.always:
+        return Decided(True, f"nothing has changed since {last.night}, but --always is given", asked)
+    return Decided(False, f"nothing has changed since {last.night}", asked)
+
+
+def last_settled(records: Sequence[NightRecord]) -> NightRecord | None:
+    """The newest of some nights, the oldest of which comes first, that has a result, or whose rows had one already."""
+    return next((record for record in reversed(records) if _is_settled(record)), None)
+
+
+def _is_settled(record: NightRecord) -> bool:
+    return record.state == "skipped" or (record.state == "complete" and has_result(record))
+
+
+def unless_unchanged(freeze: Act) -> Act:
+    """`freeze`, or the rows that the last night froze, where the files are the same and it was asked the same.
+
+    Nothing heavy is imported then, so that a night with nothing to do ends at once.
+    """
+
+    def act(tonight: Tonight) -> Outcome:
+        # Before the rows are read: a file that is written meanwhile is another one tomorrow.
+        seen = {"sources": sources_now(tonight.config), "asked": to_json(asked_now(tonight.config))}
+        last = next((record for record in reversed(tonight.earlier) if record.step("freeze")), None)
+        if last and _has_frozen(last, seen, tonight.frame.files):
+            return Outcome(f"the files are as in {last.night}", _frozen_again(last, tonight.night.version))
+        outcome = freeze(tonight)
+        return Outcome(outcome.said, {**outcome.facts, **seen}, outcome.ends)
+
+    return act
+
+
+def unless_looked(look: Act) -> Act:
+    """`look`, or what an earlier night saw in the same rows."""
+
+    def act(tonight: Tonight) -> Outcome:
+        rows = tonight.facts("freeze").get("sha256")
+        for record in reversed(tonight.earlier):
+            if record.step("look") and record.state in ("complete", "skipped"):
+                if rows is not None and facts_of(record, "freeze").get("sha256") == rows:
+                    return Outcome(f"the rows are as in {record.night}", facts_of(record, "look"))
+                break
+        return look(tonight)
+
+    return act
+
+
+def _has_frozen(last: NightRecord, seen: Mapping[str, object], files: NightFiles) -> bool:
+    """Whether a night that came to its end has frozen these very files, and its rows are still there."""
+    facts = facts_of(last, "freeze")
+    is_seen = seen["sources"] is not None and all(facts.get(name) == value for name, value in seen.items())
+    return is_seen and last.state in ("complete", "skipped") and (files.data / str(facts.get("sha256"))).is_dir()
+
+
+def _frozen_again(last: NightRecord, version: str) -> Facts:
+    """The facts of rows that are as in another night: none came, none went, none changed."""
+    facts = facts_of(last, "freeze")
+    none: Facts = {name: dict.fromkeys(facts[name], 0) for name in ("added", "gone", "relabelled") if name in facts}
+    return {**facts, **none, "version": version, "since": last.night.version, "notes": []}

@@ -1,0 +1,172 @@
+"""Runs the nights of one file: each step once and in its order, continued where a kill has left it."""
+
+from __future__ import annotations
+
+import datetime
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hpo.errors import HpoError, Interrupted, SweepError
+from hpo.nights.agenda import Due, agenda, is_settled
+from hpo.nights.night import Night, night_at
+from hpo.nights.record import NightRecord, NightState, Step, StepName
+from hpo.nights.steps import AFTER, WORK, Frame, Outcome, Steps, Tonight
+from hpo.nights.zone import window_end
+
+NIGHTS_READ_FOR_ONE_KEPT = 2
+"""Earlier nights that steps are given, for each that is kept: in some nights nothing had changed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a night failed, and the exit code that says so."""
+
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A night that a call worked on, as it ended."""
+
+    record: NightRecord
+    failure: Failure | None = None
+    """What went wrong in this call."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Runs what is due of the nights of one name."""
+
+    frame: Frame
+    steps: Steps
+
+    def run(self) -> list[Ran]:
+        """Run, continue or close the nights that are due; the caller holds their lock.
+
+        Raises `SweepError` for a damaged record, and lets pass what stops the process (`Interrupted`).
+        """
+        frame, cutoff, until = self.frame, self.frame.nightly.cutoff_time, self.frame.config.budget.until
+        now = frame.now().astimezone(frame.zone)
+        tonight = night_at(frame.config.name, now, frame.zone, cutoff)
+
+        def ends(night: Night) -> datetime.datetime:
+            return window_end(night, until, cutoff, frame.zone)
+
+        since = tonight.date - datetime.timedelta(days=NIGHTS_READ_FOR_ONE_KEPT * frame.nightly.keep.nights)
+        known = {record.night: record for record in frame.files.all(since)}
+        done = []
+        for due in agenda(list(known.values()), tonight, frame.nightly.missed, ends, now):
+            earlier = [known[night] for night in sorted(known) if night < due.night]
+            done.append(self._do(due, known.get(due.night), earlier))
+            known[due.night] = done[-1].record
+        return done
+
+    def _do(self, due: Due, known: NightRecord | None, earlier: Sequence[NightRecord]) -> Ran:
+        night, zone = due.night, str(self.frame.zone)
+        new = NightRecord(night.name, night.date.isoformat(), zone, str(self.frame.config.file))
+        tonight = Tonight(self.frame, known or new, earlier)
+        if due.what == "close":
+            tonight = _with(tonight, self._ended(tonight.record, "missed", due.why))
+            self.frame.say(f"{due.night} is missed: {due.why}")
+            return self._after(tonight, None) if tonight.record.began else Ran(tonight.record)
+        if due.what == "finish":
+            return self._after(tonight, None)
+        return self._run(tonight)
+
+    def _run(self, tonight: Tonight) -> Ran:
+        before = tonight.record
+        tonight = _with(tonight, self._write(_begun(before, self._time())))
+        self.frame.say(f"{tonight.night}: {'continues' if before.began else 'begins'}")
+        for line in self.steps.started(tonight):
+            self.frame.say(line)
+        failure = None
+        for name in WORK:
+            if tonight.record.step(name) is not None:
+                continue
+            tonight, failure = self._work(tonight, name)
+            if tonight.record.is_over:
+                break
+        if failure and is_settled(before) and before.reason == failure.reason:  # whoever waits for it knows that
+            return Ran(self._write(before), failure)
+        return self._after(tonight, failure)
+
+    def _work(self, tonight: Tonight, name: StepName) -> tuple[Tonight, Failure | None]:
+        """One step, written down together with the end of the night where it is its last."""
+        began, found = self._time(), self._try(tonight, name)
+        if isinstance(found, Failure):
+            self.frame.say(f"{tonight.night} has failed: {found.reason}")
+            return _with(tonight, self._ended(tonight.record, "failed", found.reason)), found
+        record = tonight.record.with_step(self._step(name, began, found))
+        state = found.ends or ("complete" if name == WORK[-1] else None)
+        if state is None:
+            return _with(tonight, self._write(record)), None
+        failure = Failure(found.said, HpoError.exit_code) if state == "failed" else None
+        return _with(tonight, self._ended(record, state, found.said if found.ends else "")), failure
+
+    def _after(self, tonight: Tonight, failure: Failure | None) -> Ran:
+        """The report and the signals. One that fails does not keep the other one from being tried."""
+        for name in AFTER:
+            if tonight.record.step(name) is not None:
+                continue
+            began, found = self._time(), self._try(tonight, name)
+            if isinstance(found, Failure):
+                self.frame.say(found.reason)
+                failure, found = failure or found, Outcome(f"failed: {found.reason}", {"failed": True})
+            tonight = _with(tonight, self._write(tonight.record.with_step(self._step(name, began, found))))
+        return Ran(tonight.record, failure)
+
+    def _try(self, tonight: Tonight, name: StepName) -> Outcome | Failure:
+        """What came of a step. Whatever goes wrong, it must not go unsaid: nobody watches a night."""
+        try:
+            outcome = self.steps.act(name)(tonight)
+        except Interrupted:
+            raise
+        except HpoError as error:
+            return Failure(f"{name}: {error}", error.exit_code)
+        except OSError as error:  # a full disk, say
+            return Failure(f"{name}: {error}", SweepError.exit_code)
+        except Exception as error:  # noqa: BLE001  # of ours: the night says so, and the others run
+            path = self.frame.files.failure(tonight.night)
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            return Failure(f"{name}: unexpected {type(error).__name__}: {error} (see {path})", SweepError.exit_code)
+        self.frame.say(f"{name}: {outcome.said}")
+        return outcome
+
+    def _step(self, name: StepName, began: str, outcome: Outcome) -> Step:
+        return Step(name, began, self._time(), outcome.said, outcome.facts)
+
+    def _ended(self, record: NightRecord, state: NightState, reason: str) -> NightRecord:
+        return self._write(replace(record, state=state, reason=reason, ended=self._time()))
+
+    def _write(self, record: NightRecord) -> NightRecord:
+        self.frame.files.write(record)
+        return record
+
+    def _time(self) -> str:
+        return self.frame.now().astimezone(self.frame.zone).isoformat(timespec="seconds")
+
+
+def _with(tonight: Tonight, record: NightRecord) -> Tonight:
+    return replace(tonight, record=record)
+
+
+def _begun(record: NightRecord, now: str) -> NightRecord:
+    """The record of a night that runs. One that failed is reported again at its end; where it failed before anything
+    was decided, it begins again with the rows as they are now."""
+    is_new = record.state == "failed" and record.step("decide") is None
+    steps = [] if is_new else [step for step in record.steps if step.name not in AFTER]
+    return replace(record, state="running", began=record.began or now, ended="", reason="", steps=steps)
+
+
+def regression(record: NightRecord) -> str:
+    """What a night found to be worse than before, in words; empty where that is nothing.
+
+    A gate refused tonight's release, or tonight's release is worse than the champion beyond noise.
+    """
+    for name in ("sweep", "certify"):
+        step = record.step(name)
+        if step and (found := step.facts.get("regression")):
+            return str(found)
+    return ""

@@ -1,0 +1,91 @@
+"""What of earlier nights is freed once the alias has its place: sweeps, rows, losing trials. Records and pages stay."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hpo.errors import UsageError
+from hpo.garbage import discard
+from hpo.nights.night import Night
+from hpo.nights.record import NightFiles
+from hpo.nights.steps import Outcome, Tonight, facts_of
+from hpo.quoting import listed
+from trainers.protocol.codec import to_json
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where sweeps lie, and how they go."""
+
+    names: Callable[[], Sequence[str]]
+    """All sweeps that there are."""
+    delete: Callable[[str], object]
+    """Deletes a sweep. Raises `UsageError` where an alias, a server or another sweep needs it."""
+    free_losers: Callable[[str], int]
+    """Frees adapters and checkpoints of a sweep's losing trials; returns how many bytes they had."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What retention did."""
+
+    deleted: list[str]
+    """Sweeps of nights."""
+    stays: dict[str, str]
+    """Sweep -> why it was not deleted."""
+    rows: list[str]
+    """Hashes of frozen rows that were deleted."""
+    freed_bytes: int
+    """Of losing trials."""
+
+
+def keep(tonight: Tonight, shelf: Shelf) -> Outcome:
+    """Free what `nightly.keep` does not keep. After a kill the next call frees the rest."""
+    wanted, files = tonight.frame.nightly.keep, tonight.frame.files
+    nights = _with_sweep(files, tonight.night.name, shelf.names())
+    deleted, stays = [], {}
+    for night in nights[: -wanted.nights]:
+        try:
+            shelf.delete(night.sweep)
+            deleted.append(night.sweep)
+        except UsageError as error:
+            stays[night.sweep] = str(error)
+    left = [night for night in nights if night.sweep not in deleted]
+    rows = _free_rows(tonight, left, nights[-wanted.nights :]) if nights else []
+    freed = shelf.free_losers(tonight.night.sweep) if wanted.checkpoints == "best" else 0
+    kept = Kept(deleted, stays, rows, freed)
+    return Outcome(_in_words(kept), to_json(kept))
+
+
+def _with_sweep(files: NightFiles, name: str, sweeps: Sequence[str]) -> list[Night]:
+    """The nights of a name that have a record and a sweep, the oldest first."""
+    found = []
+    for sweep in sweeps:
+        try:
+            night = Night(name, datetime.date.fromisoformat(sweep.removeprefix(f"{name}-")))
+        except ValueError:
+            continue  # of another name
+        if night.sweep == sweep and files.record(night).exists():
+            found.append(night)
+    return sorted(found)
+
+
+def _free_rows(tonight: Tonight, with_sweep: Sequence[Night], kept: Sequence[Night]) -> list[str]:
+    """Delete the frozen rows that neither a sweep needs nor a night has that is no older than those which are kept."""
+    files = tonight.frame.files
+    records = [record for night in with_sweep if (record := files.read(night))]
+    records += [record for record in [*tonight.earlier, tonight.record] if record.night >= kept[0]]
+    needed = {str(facts_of(record, "freeze").get("sha256")) for record in records}
+    doomed = [path for path in sorted(files.data.glob("[0-9a-f]*")) if path.name not in needed]
+    for path in doomed:
+        discard(path)
+    return [path.name for path in doomed]
+
+
+def _in_words(kept: Kept) -> str:
+    parts = [f"deleted {listed(kept.deleted)}"] if kept.deleted else []
+    parts += [f"{listed(kept.stays)} stays, because something needs it"] if kept.stays else []
+    parts += [f"freed {kept.freed_bytes / 1e6:,.1f} MB of losing trials"] if kept.freed_bytes else []
+    return "; ".join(parts) or "nothing to free"

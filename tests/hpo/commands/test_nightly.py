@@ -1,0 +1,143 @@
+"""`hpo nightly`: real sweeps of the fake trainer, killed and continued; several files, a lock, exit codes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hpo.cli.main import cli
+from hpo.commands.night_steps import real_steps
+from hpo.commands.nightly import exit_code_of, run_nightly
+from hpo.commands.show import read_sweep
+from hpo.errors import UsageError
+from hpo.nights.lock import night_lock
+from hpo.nights.record import NightFiles
+from hpo.nights.steps import Outcome
+from hpo.paths import Home
+from hpo.terminal import Silent
+from tests.hpo.builders import RATE, Killed, Said, write_sweep
+
+ROOT = Path(__file__).parents[3]
+SWEEP = {
+    "search_space": RATE, "promote": False, "pruner": {"type": "none"},
+    "nightly": {"tz": "Europe/Berlin", "keep": {"nights": 1}},
+    "search_strategy": {"type": "random", "num_trials": 4}, "training": {"max_examples": 100, "evaluations": 1},
+}  # fmt: skip
+UNCHANGED = """
+import datetime, sys
+from pathlib import Path
+from hpo.commands.nightly import run_nightly
+from hpo.paths import Home
+now = datetime.datetime(2026, 11, 30, 1, tzinfo=datetime.UTC)
+(found,) = run_nightly([Path(sys.argv[1])], Home(Path(sys.argv[2])), now=lambda: now)
+print(found.nights[0].record.state, *sorted({module.split(".")[0] for module in sys.modules}))
+"""
+
+
+def at(day, hour=1):
+    moment = datetime.datetime(2026, 11, day, hour, tzinfo=datetime.UTC)
+    return lambda: moment
+
+
+def nights(home, *files, now, steps=None, **options):
+    """What a call did, with the fake trainer, and what it said."""
+    said = Said()
+    steps = steps or real_steps(said, "trainers.host.fake")
+    return run_nightly(files, home, view=said, now=now, steps=steps, **options), said.lines
+
+
+def test_nights_on_growing_data_one_of_them_killed(tmp_path, home_with_store):
+    home, file = Home(home_with_store), write_sweep(tmp_path, name="movies", **SWEEP)
+
+    def dies(tonight):
+        raise Killed
+
+    with pytest.raises(Killed):
+        nights(home, file, now=at(29), steps=replace(real_steps(Silent(), "trainers.host.fake"), certify=dies))
+    first = read_sweep(home, "movies-2026-11-28")
+    assert (first.state, len(first.trials)) == ("complete", 4)
+    found, said = nights(home, file, now=at(29, 3))
+    assert exit_code_of(found) == 0
+    (ran,) = found[0].nights
+    assert [step.name for step in ran.record.steps][-3:] == ["keep", "report", "signal"]
+    assert not [line for line in said if line.startswith("trial ")]  # the search was over
+    assert "the night 2026-11-28 of 'movies': continues" in said
+
+    found, said = nights(home, file, now=at(29, 5))
+    assert (found[0].nights, said) == ([], ["movies: tonight's run has ended already: nothing to do"])
+
+    command = [sys.executable, "-c", UNCHANGED, str(file), str(home.dir)]
+    state, *loaded = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    assert state == "skipped"
+    assert not set(loaded) & {"torch", "mlflow", "optuna", "transformers"}
+
+    (tmp_path / "train.jsonl").write_text("ten more rows\n")
+    found, said = nights(home, file, now=at(30, 20))  # the evening of the 30th: its own night
+    (ran,) = found[0].nights
+    assert (ran.record.date, ran.record.state) == ("2026-11-30", "complete")
+    second = read_sweep(home, "movies-2026-11-30")
+    assert second.trials[1].params == first.champion.params  # tried again, not taken over
+    assert not any("/" in (trial.reused_from or "") for trial in second.trials)
+
+    assert ran.record.step("keep").facts["deleted"] == ["movies-2026-11-28"]
+    assert [record.date[-2:] for record in NightFiles(home.nights("movies")).all()] == ["28", "29", "30"]
+
+    def run(*arguments):
+        return CliRunner().invoke(cli, ["--home", str(home.dir), *arguments])
+
+    assert re.findall(r"movies-\S+", run("list").output) == ["movies-2026-11-30"]
+    assert "movies-2026-11-30 (complete)" in run("show", "movies-2026-11-30").output
+    assert json.loads(run("report", "movies-2026-11-30", "--format", "json", "--output", "-").output)
+
+
+def test_a_file_that_fails_does_not_stop_the_others_and_the_gravest_exit_code_counts(tmp_path, home):
+    home = Home(home)
+    files = [write_sweep(tmp_path / name, name=name, **SWEEP) for name in ("fails", "regresses", "works")]
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("task: text-clasification\n")
+    long = write_sweep(tmp_path / "long", name="x" * 90, **SWEEP)
+    steps = real_steps(Silent(), "trainers.host.fake")
+
+    def swept(tonight):
+        if tonight.config.name == "fails":
+            raise ZeroDivisionError("a bug")
+        return Outcome("done", {"regression": "no variant passed" if tonight.config.name == "regresses" else ""})
+
+    steps = replace(steps, sweep=swept, keep=lambda tonight: Outcome("nothing to free"))
+    found, said = nights(home, *files, bad, long, now=at(29), steps=steps)
+    assert [one.exit_code for one in found] == [1, 3, 0, 2, 2]
+    assert [[ran.record.state for ran in one.nights] for one in found] == [
+        ["failed"],
+        ["complete"],
+        ["complete"],
+        [],
+        [],
+    ]
+    assert "at most 89 characters" in str(found[4].error)
+    assert exit_code_of(found) == 1
+    assert [exit_code_of(found[1:]), exit_code_of(found[1:3]), exit_code_of(found[2:3])] == [2, 3, 0]
+    assert json.dumps([one.to_json() for one in found])
+    assert any(line.startswith("error: ") for line in said)
+
+
+def test_whoever_comes_second_learns_who_is_at_it_and_exits_with_0(tmp_path, home):
+    file = write_sweep(tmp_path, name="movies", **SWEEP)
+    with night_lock(NightFiles(Home(home).nights("movies")).lock, at(29), waits=False):
+        done = CliRunner().invoke(cli, ["--home", str(home), "nightly", str(file)])
+    assert done.exit_code == 0
+    assert "movies: its nights are run by process " in done.output
+
+
+def test_a_wrong_zone_is_refused_before_anything_runs(tmp_path, home):
+    file = write_sweep(tmp_path, name="movies", **SWEEP)
+    with pytest.raises(UsageError, match="--tz 'Berlin'"):
+        nights(Home(home), file, now=at(29), tz="Berlin")
+    assert not home.exists()

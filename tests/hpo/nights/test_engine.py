@@ -1,0 +1,210 @@
+"""Nights under a simulated clock: none twice, none lost, each step once and in order, whatever kills and repeats."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+
+import pytest
+
+from hpo.errors import ConfigError, Interrupted, Problem, SweepError
+from hpo.nights import record as records_on_disk
+from hpo.nights.engine import regression
+from hpo.nights.lock import Held
+from hpo.nights.night import Night
+from hpo.nights.steps import AFTER, WORK, Outcome
+from tests.hpo.builders import Killed
+from tests.hpo.nights.nightly_world import FIRST, ORDER, World, one_o_clock
+
+ONE_DAY = datetime.timedelta(days=1)
+NIGHT = FIRST + 9 * ONE_DAY
+SKIPPED = ["freeze", "look", "decide", *AFTER]
+KILLS = [
+    ("freeze", "before"), ("look", "after"), ("decide", "before"), ("sweep", "before"), ("sweep", "after"),
+    ("certify", "after"), ("promote", "after"), ("keep", "before"), ("report", "after"), ("signal", "before"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting_for_the_disk(monkeypatch):
+    """No machine is killed here, and files that replace others are written to the disk at once."""
+
+    def write(path, text):
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+
+    monkeypatch.setattr(records_on_disk, "write_atomically", write)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def steps_of(record):
+    return [step.name for step in record.steps]
+
+
+def refused(world, moment):
+    with pytest.raises(Held):
+        world.call(moment)
+
+
+def test_a_year_of_nights(tmp_path):
+    world = World(tmp_path, keep={"nights": 5})  # so many records are not read every night
+    dates = [FIRST + day * ONE_DAY for day in range(365)]
+    missed = set(dates[20:120:10])
+    doubled = set(dates[125:215:10]) | {datetime.date(2026, 10, 24)}  # the night in which clocks go back
+    killed = dict(zip(dates[220:280:6], KILLS, strict=True))
+    unchanged = set(dates[310:340])
+    forsaken = set(list(killed)[::2])  # no second call comes in these nights
+    world.rows = lambda date: str(dates[309] if date in unchanged else date)
+
+    for date in dates:
+        if date in missed:
+            continue
+        world.kill = killed.get(date)
+        if date in killed:
+            with pytest.raises(Killed):
+                world.call(one_o_clock(date))
+            if date not in forsaken:
+                world.call(one_o_clock(date, minute=30))
+            continue
+        if date in doubled:
+            world.during["sweep"] = lambda date=date: refused(world, one_o_clock(date, 2, 40))
+        world.call(one_o_clock(date, 2, 30))  # a time that two nights of the year have twice or not at all
+        world.during.clear()
+        if date in doubled:
+            assert world.call(one_o_clock(date, 2, 30, fold=1)) == []
+
+    records = world.files.all()
+    assert [record.date for record in records] == [date.isoformat() for date in dates]
+    state = {record.night.date: record.state for record in records}
+    without_result = {date for date in forsaken if ORDER.index(killed[date][0]) <= ORDER.index("sweep")}
+    assert {date for date in dates if state[date] == "missed"} == missed | without_result
+    assert {date for date in dates if state[date] == "skipped"} == unchanged
+    assert {state[date] for date in set(dates) - missed - without_result - unchanged} == {"complete"}
+    for night in records:
+        wanted = {"complete": list(ORDER), "skipped": SKIPPED}.get(night.state)
+        assert wanted is None or steps_of(night) == wanted, night.date
+    cut_off = {(date, step) for date, (step, when) in killed.items() if when == "after"}
+    assert {effect for effect in world.effects if world.effects.count(effect) > 1} == cut_off - {
+        (date, step) for date, step in cut_off if date in without_result and step not in AFTER
+    }
+    in_order = [(date, ORDER.index(step)) for date, step in dict.fromkeys(world.effects)]
+    assert in_order == sorted(in_order)
+    assert [date for date, _ in world.signals] == [date for date in dates if date not in missed]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ORDER)
+def test_a_night_killed_at_any_step_continues_there(world, step, when):
+    world.kill = (step, when)
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT))
+    assert not world.signals or (step, when) == ("signal", "after")
+    (ran,) = world.call(one_o_clock(NIGHT, 3))
+    assert (ran.record.state, ran.failure, steps_of(ran.record)) == ("complete", None, list(ORDER))
+    assert ran.record.began.startswith("2026-01-11T01:00")
+    again = [name for name in ORDER if world.effects.count((NIGHT, name)) > 1]
+    assert again == ([step] if when == "after" else [])
+    assert world.call(one_o_clock(NIGHT, 5)) == []
+
+
+def test_a_failed_night_says_so_and_is_tried_again_from_the_step_that_failed(world):
+    def fails():
+        raise SweepError("the disk is full")
+
+    world.during["certify"] = fails
+    (ran,) = world.call(one_o_clock(NIGHT))
+    assert (ran.record.state, ran.record.reason) == ("failed", "certify: the disk is full")
+    assert (ran.failure.exit_code, world.signals) == (1, [(NIGHT, "failed")])
+    (ran,) = world.call(one_o_clock(NIGHT, 2))  # nobody is woken twice by the same news
+    assert (ran.failure.exit_code, world.signals) == (1, [(NIGHT, "failed")])
+    del world.during["certify"]
+    (ran,) = world.call(one_o_clock(NIGHT, 3))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+    assert world.signals == [(NIGHT, "failed"), (NIGHT, "complete")]
+    assert world.effects.count((NIGHT, "sweep")) == 1
+    world.during["freeze"] = fails
+    world.call(one_o_clock(NIGHT + ONE_DAY))
+    del world.during["freeze"]
+    world.call(one_o_clock(NIGHT + 2 * ONE_DAY))  # a failed night of another date has ended
+    assert [record.state for record in world.files.all()] == ["complete", "failed", "complete"]
+
+
+def test_rows_that_stop_a_night_are_read_again_by_the_next_call(world):
+    stopped = Outcome("no row has the label good", {"stops": "no row has the label good"}, "failed")
+    world.outcomes["look"] = stopped
+    (ran,) = world.call(one_o_clock(NIGHT))
+    assert (ran.record.state, ran.record.reason, ran.failure.exit_code) == ("failed", stopped.said, 1)
+    assert steps_of(ran.record) == ["freeze", "look", *AFTER]
+    world.outcomes.clear()
+    (ran,) = world.call(one_o_clock(NIGHT, 2))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+    assert world.effects.count((NIGHT, "freeze")) == 2
+
+
+def test_every_kind_of_failure_has_its_exit_code_and_an_unexpected_one_its_traceback(world):
+    errors = [
+        (ConfigError([Problem("a.yaml:3: data", "no rows")]), 2, "look: 1 problem\n  a.yaml:3: data: no rows"),
+        (OSError(28, "No space left on device"), 1, "look: [Errno 28] No space left on device"),
+        (ZeroDivisionError("a bug"), 1, "look: unexpected ZeroDivisionError: a bug (see "),
+    ]
+    for hour, (error, code, reason) in enumerate(errors):
+        world.during["look"] = lambda error=error: (_ for _ in ()).throw(error)
+        (ran,) = world.call(one_o_clock(NIGHT, hour))
+        assert (ran.record.state, ran.failure.exit_code) == ("failed", code)
+        assert ran.record.reason.startswith(reason)
+    assert "nightly_world.py" in world.files.failure(Night("movies", NIGHT)).read_text()
+
+
+def test_an_interruption_fails_no_night(world):
+    def stops():
+        raise Interrupted("interrupted; the same command continues")
+
+    world.during["sweep"] = stops
+    with pytest.raises(Interrupted):
+        world.call(one_o_clock(NIGHT))
+    del world.during["sweep"]
+    assert world.record(NIGHT).state == "running"
+    (ran,) = world.call(one_o_clock(NIGHT, 2))
+    assert ran.record.state == "complete"
+
+
+def test_a_report_that_fails_keeps_no_signal_back_and_no_model(world):
+    def fails():
+        raise SweepError("no such template")
+
+    world.during["report"] = fails
+    (ran,) = world.call(one_o_clock(NIGHT))
+    assert (ran.record.state, ran.failure.exit_code) == ("complete", 1)
+    assert ran.record.step("report").said == "failed: report: no such template"
+    assert world.signals == [(NIGHT, "complete")]
+
+
+def test_a_night_that_was_given_up_is_reported_too(world):
+    world.kill = ("sweep", "before")
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT))
+    closed, tonight = world.call(one_o_clock(NIGHT + ONE_DAY))
+    assert closed.record.reason == "it was cut short without a result, and a later night has begun"
+    assert steps_of(closed.record) == ["freeze", "look", "decide", *AFTER]
+    assert (tonight.record.state, steps_of(tonight.record)) == ("complete", [*WORK, *AFTER])
+    assert world.signals == [(NIGHT, "missed"), (NIGHT + ONE_DAY, "complete")]
+
+
+def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insists(world):
+    world.rows = lambda date: "the same"
+    states = [world.call(one_o_clock(NIGHT + day * ONE_DAY))[0].record.state for day in range(3)]
+    assert states == ["complete", "skipped", "skipped"]
+    (ran,) = world.call(one_o_clock(NIGHT + 3 * ONE_DAY), always=True)
+    assert ran.record.state == "complete"
+    # No result depends on how nights are run.
+    world.config = replace(world.config, nightly=replace(world.config.nightly, warm_start=3))
+    (ran,) = world.call(one_o_clock(NIGHT + 4 * ONE_DAY))
+    assert ran.record.reason == "nothing has changed since the night 2026-01-13 of 'movies'"
+    (world.home.dir.parent / "model" / "config.json").write_text('{"another": 1}')
+    (ran,) = world.call(one_o_clock(NIGHT + 5 * ONE_DAY))
+    assert "the base model" in ran.record.step("decide").said
+    assert regression(ran.record) == ""

@@ -1,0 +1,177 @@
+"""The steps of a night by themselves: what is not done again, who gets the alias, what is kept, what is tried first."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+
+import pytest
+
+from hpo.errors import UsageError
+from hpo.nights.alias import promote, rule
+from hpo.nights.decide import asked_now, unless_looked, unless_unchanged
+from hpo.nights.keep import Shelf, keep
+from hpo.nights.night_sweep import night_sweep
+from hpo.nights.record import NightRecord, Step
+from hpo.nights.steps import Frame, Outcome, Tonight
+from hpo.paths import Home
+from hpo.release.aliases import WAITS, Aliases, aliases_of, seats
+from hpo.tracking.mlflow_store import client
+from tests.hpo.builders import RATE, Sweep
+from tests.hpo.nights.nightly_world import BERLIN, World
+
+FIRST = datetime.date(2026, 5, 1)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path, keep={"nights": 2})
+
+
+def night(world, day, state="running", **facts):
+    """A record with steps that left these facts."""
+    date = (FIRST + datetime.timedelta(days=day)).isoformat()
+    steps = [Step(name, "", "", "", given) for name, given in facts.items()]
+    return NightRecord("movies", date, "Europe/Berlin", "movies.yaml", state, began="b", steps=steps)
+
+
+def tonight(world, record, *earlier, now=datetime.datetime(2026, 5, 9, 1, tzinfo=BERLIN)):
+    frame = Frame(world.config, world.home, world.files, BERLIN, lambda: now, world.said.append, 0)
+    return Tonight(frame, record, earlier)
+
+
+# --- what is not done again ----------------------------------------------------------------------------
+
+
+def test_rows_are_frozen_again_only_where_a_file_or_what_is_asked_has_changed(world, tmp_path):
+    calls = []
+
+    def freeze(given):
+        calls.append(given.night)
+        return Outcome("frozen", {"sha256": "a1", "version": given.night.version, "added": {"train": 9}})
+
+    step = unless_unchanged(freeze)
+    before = night(world, 0, "complete", freeze=step(tonight(world, night(world, 0))).facts)
+    (world.files.data / "a1").mkdir(parents=True)
+    again = step(tonight(world, night(world, 1), before))
+    assert (again.said, len(calls)) == ("the files are as in the night 2026-05-01 of 'movies'", 1)
+    assert again.facts["version"] == "movies@2026-05-02"
+    assert (again.facts["added"], again.facts["sha256"]) == ({"train": 0}, "a1")
+    step(tonight(world, night(world, 1), replace(before, state="failed")))
+    assert len(calls) == 2
+    (tmp_path / "train.jsonl").write_text("ten more rows\n")
+    step(tonight(world, night(world, 1), before))
+    assert len(calls) == 3
+
+
+def test_what_is_asked_names_what_has_changed(world):
+    asked = asked_now(world.config)
+    other = replace(asked_now(replace(world.config, seed=7, code=("f",))), packages={**asked.packages, "torch": "9"})
+    assert other.changed_since(asked) == ["seed in the file", "your own code", "packages (torch)"]
+    assert asked_now(replace(world.config, nightly=None)).changed_since(asked) == []
+
+
+def test_the_same_rows_are_looked_at_once(world):
+    step = unless_looked(lambda given: Outcome("looked", {"shift": ["much"]}))
+    before = night(world, 0, "skipped", freeze={"sha256": "a1"}, look={"shift": ["little"]})
+    assert step(tonight(world, night(world, 1, freeze={"sha256": "a1"}), before)).facts == {"shift": ["little"]}
+    assert step(tonight(world, night(world, 1, freeze={"sha256": "b2"}), before)).facts == {"shift": ["much"]}
+
+
+# --- the alias -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("certified", "approve", "champion", "seat"),
+    [
+        ({"decision": "promote", "old_version": "1"}, "auto", "1", "champion"),
+        ({"decision": "promote", "old_version": "1"}, "auto", "2", "waits"),  # a person moved it meanwhile
+        ({"decision": "promote", "old_version": None}, "auto", "2", "waits"),
+        ({"decision": "keep"}, "auto", "1", "challenger"),
+        ({"decision": "ask"}, "auto", "1", "waits"),
+        ({"decision": "ask"}, "auto", None, "waits"),
+        ({"decision": "promote", "old_version": None}, "auto", None, "champion"),
+        ({}, "auto", None, "champion"),
+        ({}, "ask", None, "waits"),
+        ({}, "auto", "1", "challenger"),
+    ],
+)
+def test_what_was_certified_decides_who_sits_where(certified, approve, champion, seat):
+    assert rule(certified, approve, champion)[0] == seat
+
+
+def test_the_alias_moves_once_and_nobody_who_is_kept_waits(world, home_with_store):
+    world.home = Home(home_with_store)
+    store = client(world.home)
+    store.create_registered_model("movies")
+    for _ in range(3):
+        store.create_model_version("movies", source="file:///nowhere")
+
+    def ends(version, decision, old):
+        with seats(world.home, "movies") as held:
+            held.challenge(version, waits=True)  # as the night's sweep leaves it
+        swept, certified = {"model": "movies", "version": version}, {"decision": decision, "old_version": old}
+        record = night(world, 0, sweep=swept, certify=certified)
+        return [promote(tonight(world, record)).facts for _ in range(2)]  # killed once
+
+    for facts in ends("1", "promote", None):
+        assert (facts["seat"], facts["promoted"], facts["previous"]) == ("champion", True, None)
+    assert [facts["seat"] for facts in ends("2", "keep", "1")] == ["challenger", "challenger"]
+    assert WAITS not in store.get_model_version("movies", "2").tags
+    assert [facts["previous"] for facts in ends("3", "promote", "1")] == ["1", "1"]
+    assert aliases_of(world.home, "movies") == Aliases("3", "1")
+    assert promote(tonight(world, night(world, 0, sweep={"version": None}))).facts == {"promoted": False}
+
+
+# --- what is kept --------------------------------------------------------------------------------------
+
+
+def test_older_nights_go_with_their_rows_but_what_is_needed_and_every_record_stay(world):
+    nights = [night(world, day, "complete", freeze={"sha256": f"a{day}"}, sweep={}) for day in range(5)]
+    for record in nights:
+        world.files.write(record)
+        (world.files.data / record.step("freeze").facts["sha256"]).mkdir(parents=True)
+    (world.files.data / "f00").mkdir()
+    sweeps = [*(record.night.sweep for record in nights), "movies-2026-01-01", "other-2026-05-01", "movies"]
+
+    def delete(sweep):
+        if sweep == "movies-2026-05-02":
+            raise UsageError("version 1 has an alias")
+        sweeps.remove(sweep)
+
+    shelf = Shelf(lambda: list(sweeps), delete, lambda sweep: 2_000_000)
+    found = keep(tonight(world, nights[-1], *nights[:-1]), shelf)
+    assert found.facts["deleted"] == ["movies-2026-05-01", "movies-2026-05-03"]
+    assert found.facts["stays"] == {"movies-2026-05-02": "version 1 has an alias"}
+    assert found.facts["rows"] == ["a0", "a2", "f00"]
+    assert found.said.endswith("freed 2.0 MB of losing trials")
+    assert sorted(path.name for path in world.files.data.iterdir()) == ["a1", "a3", "a4"]
+    assert len(world.files.all()) == 5
+    assert "movies-2026-01-01" in sweeps  # it has no record: a person's own
+    assert keep(tonight(world, nights[-1], *nights[:-1]), shelf).facts["deleted"] == []
+
+
+# --- the sweep -----------------------------------------------------------------------------------------
+
+
+def test_the_night_s_sweep_is_the_file_s_with_the_champions_of_earlier_nights_first(world, tmp_path, database):
+    searched = {"search_space": RATE, "pruner": {"type": "none"}, "training": {"max_examples": 100}}
+    file = Sweep(tmp_path, database, name="movies", budget={"until": "06:00"}, **searched)
+    database = file.home.studies_db
+    for day, rate in enumerate((1e-3, 1e-4, 1e-3)):
+        strategy = {"num_trials": 2, "type": "random", "enqueue": [{"learning_rate": rate}]}
+        Sweep(tmp_path, database, name=f"movies-2026-05-0{day + 1}", search_strategy=strategy, **searched).search()
+    file.edit(search_strategy={"num_trials": 8, "enqueue": [{"learning_rate": 5e-2}]})
+    world.config, world.home = replace(file.config, nightly=world.config.nightly), file.home
+    nights = [night(world, day, "complete", sweep={}) for day in range(4)]  # the last one's sweep is gone
+    found = night_sweep(tonight(world, night(world, 7), *nights), world.config)
+    assert found.name == "movies-2026-05-08"
+    assert (found.promote.name, found.promote.approve) == ("movies", "ask")
+    rates = [point["learning_rate"] for point in found.strategy.enqueue]
+    assert rates[:2] == [5e-2, 1e-3]
+    assert len(rates) == len(set(rates)) == 3
+    assert found.budget.until == datetime.datetime(2026, 5, 9, 6, tzinfo=BERLIN).astimezone().strftime("%H:%M")
+    few = replace(world.config, strategy=replace(world.config.strategy, num_trials=2))
+    assert len(night_sweep(tonight(world, night(world, 7), *nights), few).strategy.enqueue) == 2
+    world.config = replace(world.config, nightly=replace(world.config.nightly, warm_start=0))
+    assert len(night_sweep(tonight(world, night(world, 7), *nights), world.config).strategy.enqueue) == 1
