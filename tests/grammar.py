@@ -15,6 +15,7 @@ from hpo.config.extra_metrics import GENERATION, METRICS_KEY
 from hpo.config.file import METHOD_KEY, NAME, SEED
 from hpo.config.keys import Group, Key, Text
 from hpo.config.model_and_data import DATA, MODEL, SOURCE
+from hpo.config.notify import NOTIFY_KEYS, WEBHOOK
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
 from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
@@ -103,6 +104,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "rest": lambda: keys(
         rows([NAME, METHOD_KEY]), rows(TRIALS.keys, "trials."), rows([PROMOTE]), rows(PROMOTE.keys, "promote."),
         rows([REPORT_TO, SEED]),
+    ),
+    "notify": lambda: keys(
+        rows(NOTIFY_KEYS, "notify."), rows(WEBHOOK.keys, "notify.webhook."),
     ),
 }  # fmt: skip
 """Name of a table in the page -> what it holds."""
