@@ -185,12 +185,18 @@ def _chosen(schedulers: Sequence[Scheduler], times: CronTimes, tz: str | None, n
     for scheduler in schedulers:
         if tz is None or is_machine_zone(tz, now.year) or scheduler.knows_zones():
             return scheduler
-    other = as_on_machine(times, str(tz), now.year)
-    way = (
-        f"write --cron {quoted(other)} without --tz, and nightly: {{tz: {tz}}} in the file: a second call in one night "
-        "finds nothing to do" if other else "give the times of this machine's zone, without --tz"
-    )  # fmt: skip
-    raise UsageError(f"the cron of this machine does not know time zones, and {tz} is not its own; {way}")
+    raise UsageError(f"the cron of this machine does not know time zones, and {tz} is not its own; "
+                     + _way_without_zones(times, str(tz), now.year))  # fmt: skip
+
+
+def _way_without_zones(times: CronTimes, tz: str, year: int) -> str:
+    """What a person can do whose cron knows no time zones."""
+    if (other := as_on_machine(times, tz, year)) is None:
+        return "give the times of this machine's zone, without --tz"
+    return (
+        f"write --cron {quoted(other)} without --tz, and nightly: {{tz: {tz}}} in the file; in each season one of "
+        "these is that time there, and a second call in one night finds nothing to do"
+    )
 
 
 def _remove(key: tuple[str, str], schedulers: Sequence[Scheduler]) -> list[str]:

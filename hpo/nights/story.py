@@ -146,9 +146,8 @@ def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> lis
         lines.append(f"tonight's model against the champion: {lead.get('difference', 0):+.4f} ({spread})")
     if isinstance(test := certified.get("test"), Mapping):
         lines.append(_test_in_words(test))
-    for step in _DECIDING:
-        if (found := record.step(step)) is not None and found.said not in lines:
-            lines.append(found.said)
+    said = [found.said for step in _DECIDING if (found := record.step(step))]
+    lines += [text for i, text in enumerate(said) if not any(text in later for later in said[i + 1 :])]
     if missing := certified.get("no_baseline"):
         lines.append(f"no baseline: {missing}")
     return lines

@@ -79,8 +79,8 @@ def test_a_cron_without_time_zones_is_said_to_be_one(machine, file, home):
     refused = run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Europe/Berlin")
     assert str(refused.exception) == (
         "the cron of this machine does not know time zones, and Europe/Berlin is not its own; write --cron "
-        "'0 0,23 * * *' without --tz, and nightly: {tz: Europe/Berlin} in the file: a second call in one night finds "
-        "nothing to do"
+        "'0 0,23 * * *' without --tz, and nightly: {tz: Europe/Berlin} in the file; in each season one of these is "
+        "that time there, and a second call in one night finds nothing to do"
     )
     assert "no such time zone" in str(run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Berlin").exception)
     assert not (machine / "tab").exists()

@@ -48,5 +48,5 @@ def kept(date: str = "2026-11-29", regressions: Any = (), **certify: Any) -> Nig
         certify={"decision": "keep", "model": "movies", "metric": "f1_macro", "old": measured(0.87),
                  "new": measured(0.80), "baseline": None, "e_value": 0.4, "threshold": 1900.0, "tests_so_far": 4,
                  "regressions": list(regressions), "said": "not certified", **certify},
-        promote={"promoted": False, "said": "version 4 of 'movies' stays the challenger"},
+        promote={"promoted": False, "said": "version 4 of 'movies' stays the challenger: not certified"},
     )  # fmt: skip

@@ -97,6 +97,12 @@ class Tags(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href") or name.startswith("on")]
 
 
+def test_what_the_last_step_repeats_is_said_once():
+    answer = story_of(kept()).answer
+    assert answer[-1] == "version 4 of 'movies' stays the challenger: not certified"
+    assert "not certified" not in answer
+
+
 def test_the_page_says_the_same_in_this_order_and_needs_no_network():
     page = night_page(promoted("2026-11-29"), [promoted()])
     titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
