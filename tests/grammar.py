@@ -106,7 +106,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         rows([REPORT_TO, SEED]),
     ),
     "notify": lambda: keys(
-        rows(NOTIFY_KEYS, "notify."), rows(WEBHOOK.keys, "notify.webhook."),
+        rows(NOTIFY_KEYS, "nightly.notify."), rows(WEBHOOK.keys, "nightly.notify.webhook."),
     ),
 }  # fmt: skip
 """Name of a table in the page -> what it holds."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import SweepError
-from hpo.nights.story import odds, threshold_of
+from hpo.nights.story import odds, threshold_of, times
 
 _CERTIFIED = ("promote", "certified")
 """Decisions of a claim that held."""
@@ -30,7 +30,7 @@ class Claims:
         if not self.claims:
             return f"ledger of {self.model}: no claim yet"
         needed = f"; the last one needed evidence {odds(self.next_to_prove)}" if self.next_to_prove else ""
-        readings = f"; the sealed test was read {_times(self.test_readings)}" if self.test_readings else ""
+        readings = f"; the sealed test was read {times(self.test_readings)}" if self.test_readings else ""
         return f"ledger of {self.model}: {self.claims:,} claims, {self.certified:,} certified{needed}{readings}"
 
 
@@ -52,7 +52,3 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise SweepError(f"{path} cannot be read: {error}") from error
     return [line for line in found if isinstance(line, dict)]
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"

@@ -144,8 +144,8 @@ def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> lis
     if isinstance(lead := certified.get("lead"), Mapping):
         spread = f"{lead.get('low', 0):+.4f} to {lead.get('high', 0):+.4f}"
         lines.append(f"tonight's model against the champion: {lead.get('difference', 0):+.4f} ({spread})")
-    if isinstance(test := certified.get("test"), Mapping):
-        lines.append(_test_in_words(test))
+    if (test := _test_in_words(certified)) is not None:
+        lines.append(test)
     said = [found.said for step in _DECIDING if (found := record.step(step))]
     lines += [text for i, text in enumerate(said) if not any(text in later for later in said[i + 1 :])]
     if missing := certified.get("no_baseline"):
@@ -178,12 +178,19 @@ def odds(e_value: float) -> str:
     return f"1 : {e_value:,.0f}" if e_value >= 10 else f"1 : {e_value:.1f}"
 
 
-def _test_in_words(test: Mapping[str, Any]) -> str:
-    """What the sealed test showed, and how often it has been read."""
-    said = [f"{who} {found}" for who in ("new", "old") if (found := estimate_of(test.get(who)))]
-    number = _number(test.get("number"))
-    counted = f" (reading {number:.0f} of this name)" if number else ""
-    return f"the sealed test was read{counted}" + (f": {test.get('metric', '')} {', '.join(said)}" if said else "")
+def _test_in_words(certified: Mapping[str, Any]) -> str | None:
+    """What the sealed test showed tonight, and how often nights have read it; None where none has."""
+    found, count = certified.get("test"), _number(certified.get("test_readings"))
+    test = found if isinstance(found, Mapping) else {}
+    values = ", ".join(f"{who} {value}" for who in ("new", "old") if (value := estimate_of(test.get(who))))
+    shown = f": {test.get('metric', '')} {values}" if values else ""
+    often = f"; nights of this name have read it {times(int(count))}" if count else ""
+    return f"sealed test{shown or ' not read tonight'}{often}" if shown or often else None
+
+
+def times(count: int) -> str:
+    """`once`, or `3 times`."""
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _cost(swept: Mapping[str, Any], record: NightRecord) -> str:

@@ -14,7 +14,7 @@ from hpo.nights.intervals_svg import Mark, rows_svg
 from hpo.nights.page import night_page, night_text
 from hpo.nights.record import Step
 from hpo.nights.story import evidence_in_words, story_of
-from tests.hpo.nights.records import kept, night, promoted
+from tests.hpo.nights.records import kept, measured, night, promoted
 
 HOSTILE = "</style><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -95,6 +95,17 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.names.append(tag)
         self.addresses += [value for name, value in attrs if name in ("src", "href") or name.startswith("on")]
+
+
+def test_readings_of_the_sealed_test_are_counted():
+    test = {"metric": "f1_macro", "new": measured(0.87), "old": measured(0.85), "number": 2}
+    assert (
+        "sealed test: f1_macro new 0.8700 (0.8600 to 0.8800), old 0.8500 (0.8400 to 0.8600); nights of this name have "
+        "read it 2 times" in story_of(promoted(test=test, test_readings=2)).answer
+    )
+    assert (
+        "sealed test not read tonight; nights of this name have read it once" in story_of(kept(test_readings=1)).answer
+    )
 
 
 def test_what_the_last_step_repeats_is_said_once():
