@@ -29,7 +29,7 @@ class CommandChannel:
         """Run the program to its end. Raises `Undelivered` where it cannot be started, exits with another code than 0,
         or runs longer than its limit; then it is ended with all that it started."""
         seconds = min(self.command.seconds, left_s)
-        night = json.dumps({**payload(delivery), "text": delivery.message.text}).encode()
+        night = json.dumps({**payload(delivery), "text": delivery.message.text}).encode() + b"\n"
         with tempfile.TemporaryFile() as said:
             try:
                 process = subprocess.Popen(
