@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from hpo.config.notify import Secret
 from hpo.nights.delivery import Environment, Undelivered
-from hpo.nights.http_post import post
+from hpo.nights.http_post import check_address, post
 from hpo.nights.record import NightRecord
 from hpo.nights.secrets import read_secret, without
 
@@ -22,6 +22,7 @@ def beat(
 ) -> None:
     """Send one beat. Raises `Undelivered`; nothing is kept, since a late success would be a false one."""
     address = read_secret(heartbeat, environment)
+    check_address(address)
     try:
         post(beat_address(address, kind, record), text.encode()[:_MOST_BYTES], {"Content-Type": "text/plain"}, limit_s)
     except Undelivered as error:

@@ -40,7 +40,7 @@ def post(address: str, body: bytes, headers: Mapping[str, str], limit_s: float) 
 
     Raises `Undelivered`, at the latest after `limit_s` seconds. The address is in no message, for it may be a secret.
     """
-    _check(address)
+    check_address(address)
     found = queue.SimpleQueue[Undelivered | None]()
 
     def work() -> None:
@@ -68,7 +68,8 @@ def _post(address: str, body: bytes, headers: Mapping[str, str], limit_s: float)
         return Undelivered(_words(error, limit_s), may_pass=isinstance(error, (OSError, HTTPException)))
 
 
-def _check(address: str) -> None:
+def check_address(address: str) -> None:
+    """Raises `Undelivered` for what is not an http or https address."""
     try:
         parts = urlsplit(address)
         is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -220,6 +220,8 @@ def test_heartbeats_are_those_of_healthchecks(receiver, files):
     assert len({run for *_, run in paths}) == 1
     assert one.got[-1][2] == b"the night 2026-11-28 of movies: failed: the disk is full"
     assert beat_address("https://h/a/?x=1", "fail", record).startswith("https://h/a/fail?x=1&rid=")
+    (said,) = signals(files, notify, {"BEAT": "http://["}.get).start(record)
+    assert said.endswith("its address is not an http or https address")
     one.answers = [500, 500]
     (said,) = all_of_them.start(record)
     assert said.startswith(
