@@ -149,6 +149,16 @@ class Home:
         """Every claim that nights made for a released model's name. Raises `UsageError` as `sweep` does."""
         return self.dir / "ledgers" / f"{self.sweep(model).dir.name}.jsonl"
 
+    @property
+    def schedule_log(self) -> Path:
+        """What scheduled nights print."""
+        return self.dir / "schedule.log"
+
+    @property
+    def schedule_lock(self) -> Path:
+        """Held while the user's crontab is read and replaced."""
+        return self.dir / "schedule.lock"
+
     def sweep(self, name: str) -> SweepPaths:
         """The files of one sweep. Raises `UsageError` for a name that could leave the folder."""
         if not NAME_PATTERN.fullmatch(name):

@@ -16,6 +16,7 @@ from hpo.config.file import METHOD_KEY, NAME, SEED
 from hpo.config.keys import Group, Key, Text
 from hpo.config.model_and_data import DATA, MODEL, SOURCE
 from hpo.config.nightly import NIGHTLY
+from hpo.config.notify import NOTIFY, NOTIFY_KEYS, WEBHOOK
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
 from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
@@ -101,10 +102,13 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "numbers": lambda: table("key of a rule | meaning", [(name, key.help) for name, key in NUMBERS.items()]),
     "budget": lambda: keys(rows(BUDGET, "budget.")),
     "finalists": lambda: keys(rows([FINALISTS]), rows(FINALISTS.keys, "finalists.")),
-    "nightly": lambda: keys(rows(NIGHTLY.keys, "nightly.")),
+    "nightly": lambda: keys(rows([key for key in NIGHTLY.keys if key is not NOTIFY], "nightly.")),
     "rest": lambda: keys(
         rows([NAME, METHOD_KEY]), rows(TRIALS.keys, "trials."), rows([PROMOTE]), rows(PROMOTE.keys, "promote."),
         rows([REPORT_TO, SEED]),
+    ),
+    "notify": lambda: keys(
+        rows(NOTIFY_KEYS, "nightly.notify."), rows(WEBHOOK.keys, "nightly.notify.webhook."),
     ),
 }  # fmt: skip
 """Name of a table in the page -> what it holds."""

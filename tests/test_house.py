@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -177,11 +178,19 @@ def test_documented_defaults_are_the_catalogs():
         assert rows[name] == default, name
 
 
+def every_command(group, before=""):
+    """Each command by its words; a group's own commands follow it."""
+    for name, command in group.commands.items():
+        yield before + name, command
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{before}{name} ")
+
+
 def test_every_command_and_option_is_in_the_readme():
     from hpo.cli.main import cli
 
     readme = (ROOT / "README.md").read_text()
-    for name, command in cli.commands.items():
+    for name, command in every_command(cli):
         assert f"hpo {name}" in readme, name
         for parameter in command.params:
             for option in parameter.opts:
@@ -203,7 +212,8 @@ def test_every_command_in_the_readme_exists():
         if words[0] == "make":
             assert words[1] in targets, words
             continue
-        command = cli.commands[words[1]]
+        names = dict(every_command(cli))
+        command = names.get(" ".join(words[1:3])) or names[words[1]]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options | {"--home"}, words
         assert all((ROOT / word).exists() for word in words if word.startswith("search_spaces/")), words

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hpo.nights.decide import decide, unless_looked, unless_unchanged
 from hpo.nights.sources import sources_now
 from hpo.nights.steps import Outcome, Steps, Tonight
 from hpo.terminal import ProgressView
+from trainers.protocol.files import write_atomically
+
+if TYPE_CHECKING:
+    from hpo.nights.signals import Signals
 
 WORKER = "trainers.host.dispatch"
 """The module that trial hosts answer requests with."""
@@ -25,7 +30,7 @@ def real_steps(view: ProgressView, worker: str = WORKER) -> Steps:
         keep=keep,
         report=report,
         signal=signal,
-        started=lambda tonight: [],
+        started=started,
     )
 
 
@@ -48,13 +53,34 @@ def certify(tonight: Tonight) -> Outcome:
 
 
 def report(tonight: Tonight) -> Outcome:
-    """What happened, in a line."""
-    return Outcome(f"{tonight.night} is {tonight.record.state}")
+    """The night's page."""
+    from hpo.nights.page import night_page
+
+    path = tonight.frame.files.page(tonight.night)
+    write_atomically(path, night_page(tonight.record, tonight.earlier))
+    return Outcome(f"the night's page is {path}", {"page": str(path)})
 
 
 def signal(tonight: Tonight) -> Outcome:
-    """Nobody waits for it."""
-    return Outcome("nobody waits for the night")
+    """Messages and the last heartbeat."""
+    from hpo.nights.page import night_text
+
+    signals = _signals(tonight)
+    said = signals.send(tonight.record, night_text(tonight.record))
+    said += signals.end(tonight.record)
+    return Outcome("; ".join(said) or "nobody waits for the night")
+
+
+def started(tonight: Tonight) -> list[str]:
+    """The first heartbeat."""
+    return [] if tonight.frame.nightly.notify is None else _signals(tonight).start(tonight.record)
+
+
+def _signals(tonight: Tonight) -> Signals:
+    from hpo.nights.signals import Signals
+
+    frame = tonight.frame
+    return Signals(frame.nightly.notify, frame.files, frame.now)
 
 
 def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:

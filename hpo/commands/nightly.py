@@ -13,7 +13,8 @@ from hpo.config.file import load_config
 from hpo.config.nightly import Nightly
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, GateRefused, HpoError, Interrupted, Problem, SweepError
-from hpo.nights.engine import Engine, Ran, regression
+from hpo.nights.alerts import regressions_of
+from hpo.nights.engine import Engine, Ran
 from hpo.nights.lock import Held, night_lock
 from hpo.nights.record import NightFiles
 from hpo.nights.steps import Frame, Steps
@@ -46,12 +47,12 @@ class FileNights:
         if self.error:
             return self.error.exit_code
         failures = [ran.failure.exit_code for ran in self.nights if ran.failure]
-        regressions = [GateRefused.exit_code for ran in self.nights if regression(ran.record)]
+        regressions = [GateRefused.exit_code for ran in self.nights if regressions_of(ran.record)]
         return _gravest([*failures, *regressions])
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo nightly --json` prints it."""
-        nights = [{**to_json(ran.record), "regression": regression(ran.record)} for ran in self.nights]
+        nights = [{**to_json(ran.record), "regressions": regressions_of(ran.record)} for ran in self.nights]
         return {
             "file": str(self.file), "name": self.name, "nights": nights, "held_by": self.held_by,
             "problem": str(self.error) if self.error else "", "exit_code": self.exit_code,

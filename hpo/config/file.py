@@ -76,7 +76,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         retry_policy=parse_retry_policy(root),
         promote=parse_promote(root, name, task),
         report_to=parse_report_to(root),
-        nightly=parse_nightly(root),
+        nightly=parse_nightly(root, file.parent),
         seed=SEED.read(root),
         written=root.written,
         max_length_is_given="max_length" in training or "max_length" in space.dimensions,

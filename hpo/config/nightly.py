@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from hpo.config.budget import TIME_OF_DAY
 from hpo.config.keys import Described, Group, Number, OneOf, Whole, read_all
+from hpo.config.notify import NOTIFY, Notify, parse_notify
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 
@@ -50,6 +52,7 @@ NIGHTLY = Group(
               low=0, high=100),
         Number("error_budget", 0.05, "share of wrong promotions that all nights together may reach", above=0, below=1),
         KEEP,
+        NOTIFY,
     ),
 )  # fmt: skip
 
@@ -75,6 +78,8 @@ class Nightly:
     error_budget: float = 0.05
     """Of all claims of one model's name together."""
     keep: Keep = field(default_factory=Keep)
+    notify: Notify | None = None
+    """None where nobody waits for a night."""
 
     @property
     def cutoff_time(self) -> datetime.time:
@@ -82,8 +87,8 @@ class Nightly:
         return datetime.time.fromisoformat(self.cutoff)
 
 
-def parse_nightly(root: Section) -> Nightly | None:
-    """Read `nightly:`; None where the file has none."""
+def parse_nightly(root: Section, folder: Path) -> Nightly | None:
+    """Read `nightly:`, with files of secrets below the YAML's `folder`; None where the file has none."""
     if root.raw("nightly") is None:
         return None
     section = root.section("nightly")
@@ -91,7 +96,9 @@ def parse_nightly(root: Section) -> Nightly | None:
     kept = Keep(**read_all(keep, KEEP.keys))
     keep.finish()
     given: dict[str, Any] = read_all(section, NIGHTLY.keys)
-    nightly = Nightly(tz=_zone(section), cutoff=_cutoff(section), keep=kept, **given)
+    nightly = Nightly(
+        tz=_zone(section), cutoff=_cutoff(section), keep=kept, notify=parse_notify(section, folder), **given
+    )
     section.finish()
     return nightly
 

@@ -9,7 +9,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.nights.agenda import has_result
 from hpo.nights.record import NightFiles, NightRecord
 from hpo.nights.sources import model_now, sources_now
-from hpo.nights.steps import Act, Facts, Outcome, Tonight, facts_of
+from hpo.nights.steps import Act, Facts, Outcome, Tonight
 from hpo.quoting import listed
 from hpo.trials.environment import environment_here
 from trainers.protocol.codec import fingerprint, from_json, to_json
@@ -73,9 +73,9 @@ def _decided(asked: Asked, tonight: Tonight) -> Decided:
     last = last_settled(tonight.earlier)
     if last is None:
         return Decided(True, "no night before has a result", asked)
-    before = from_json(Decided, facts_of(last, "decide")).asked
+    before = from_json(Decided, last.facts("decide")).asked
     changed = asked.changed_since(before)
-    if tonight.facts("freeze").get("sha256") != facts_of(last, "freeze").get("sha256"):
+    if tonight.facts("freeze").get("sha256") != last.facts("freeze").get("sha256"):
         changed.insert(0, "the rows")
     if changed:
         return Decided(True, f"changed since {last.night}: {listed(changed)}", asked)
@@ -118,8 +118,8 @@ def unless_looked(look: Act) -> Act:
         rows = tonight.facts("freeze").get("sha256")
         for record in reversed(tonight.earlier):
             if record.step("look") and record.state in ("complete", "skipped"):
-                if rows is not None and facts_of(record, "freeze").get("sha256") == rows:
-                    return Outcome(f"the rows are as in {record.night}", facts_of(record, "look"))
+                if rows is not None and record.facts("freeze").get("sha256") == rows:
+                    return Outcome(f"the rows are as in {record.night}", record.facts("look"))
                 break
         return look(tonight)
 
@@ -128,13 +128,13 @@ def unless_looked(look: Act) -> Act:
 
 def _has_frozen(last: NightRecord, seen: Mapping[str, object], files: NightFiles) -> bool:
     """Whether a night that came to its end has frozen these very files, and its rows are still there."""
-    facts = facts_of(last, "freeze")
+    facts = last.facts("freeze")
     is_seen = seen["sources"] is not None and all(facts.get(name) == value for name, value in seen.items())
     return is_seen and last.state in ("complete", "skipped") and (files.data / str(facts.get("sha256"))).is_dir()
 
 
 def _frozen_again(last: NightRecord, version: str) -> Facts:
     """The facts of rows that are as in another night: none came, none went, none changed."""
-    facts = facts_of(last, "freeze")
+    facts = last.facts("freeze")
     none: Facts = {name: dict.fromkeys(facts[name], 0) for name in ("added", "gone", "relabelled") if name in facts}
     return {**facts, **none, "version": version, "since": last.night.version, "notes": []}

@@ -158,15 +158,3 @@ def _begun(record: NightRecord, now: str) -> NightRecord:
     is_new = record.state == "failed" and record.step("decide") is None
     steps = [] if is_new else [step for step in record.steps if step.name not in AFTER]
     return replace(record, state="running", began=record.began or now, ended="", reason="", steps=steps)
-
-
-def regression(record: NightRecord) -> str:
-    """What a night found to be worse than before, in words; empty where that is nothing.
-
-    A gate refused tonight's release, or tonight's release is worse than the champion beyond noise.
-    """
-    for name in ("sweep", "certify"):
-        step = record.step(name)
-        if step and (found := step.facts.get("regression")):
-            return str(found)
-    return ""

@@ -10,7 +10,7 @@ from hpo.errors import UsageError
 from hpo.garbage import discard
 from hpo.nights.night import Night
 from hpo.nights.record import NightFiles
-from hpo.nights.steps import Outcome, Tonight, facts_of
+from hpo.nights.steps import Outcome, Tonight
 from hpo.quoting import listed
 from trainers.protocol.codec import to_json
 
@@ -77,7 +77,7 @@ def _free_rows(tonight: Tonight, with_sweep: Sequence[Night], kept: Sequence[Nig
     files = tonight.frame.files
     records = [record for night in with_sweep if (record := files.read(night))]
     records += [record for record in [*tonight.earlier, tonight.record] if record.night >= kept[0]]
-    needed = {str(facts_of(record, "freeze").get("sha256")) for record in records}
+    needed = {str(record.facts("freeze").get("sha256")) for record in records}
     doomed = [path for path in sorted(files.data.glob("[0-9a-f]*")) if path.name not in needed]
     for path in doomed:
         discard(path)

@@ -69,6 +69,11 @@ class NightRecord:
         """The outcome of a step; None while it is not over."""
         return next((step for step in self.steps if step.name == name), None)
 
+    def facts(self, name: StepName) -> dict[str, Any]:
+        """What a step left behind; empty where it has not happened."""
+        step = self.step(name)
+        return step.facts if step else {}
+
     def with_step(self, step: Step) -> NightRecord:
         """The record with one more step."""
         return dataclasses.replace(self, steps=[*self.steps, step])

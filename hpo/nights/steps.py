@@ -84,7 +84,7 @@ class Tonight:
 
     def facts(self, name: StepName) -> Facts:
         """What a step of this night left behind; empty where it has not happened."""
-        return facts_of(self.record, name)
+        return self.record.facts(name)
 
 
 Act = Callable[[Tonight], Outcome]
@@ -111,9 +111,3 @@ class Steps:
         """The step of that name."""
         found: Act = getattr(self, name)
         return found
-
-
-def facts_of(record: NightRecord, name: StepName) -> Facts:
-    """What a step left behind; empty where it has not happened."""
-    step = record.step(name)
-    return step.facts if step else {}

@@ -9,7 +9,7 @@ import pytest
 
 from hpo.errors import ConfigError, Interrupted, Problem, SweepError
 from hpo.nights import record as records_on_disk
-from hpo.nights.engine import regression
+from hpo.nights.alerts import regressions_of
 from hpo.nights.lock import Held
 from hpo.nights.night import Night
 from hpo.nights.steps import AFTER, WORK, Outcome
@@ -207,4 +207,4 @@ def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insist
     (world.home.dir.parent / "model" / "config.json").write_text('{"another": 1}')
     (ran,) = world.call(one_o_clock(NIGHT + 5 * ONE_DAY))
     assert "the base model" in ran.record.step("decide").said
-    assert regression(ran.record) == ""
+    assert regressions_of(ran.record) == []

@@ -1,0 +1,122 @@
+"""`hpo nights`: what happened, night by night: states, the metric's trend, promotions, cost, and the ledger."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpo.errors import UsageError
+from hpo.nights.certificate import model_of
+from hpo.nights.claims import Claims, claims_of
+from hpo.nights.estimates import Estimate
+from hpo.nights.night import Night
+from hpo.nights.page import night_text
+from hpo.nights.record import NightFiles, NightRecord
+from hpo.nights.story import Story, story_of
+from hpo.paths import Home
+from hpo.quoting import listed, quoted
+from hpo.terminal import ProgressView
+from trainers.protocol.codec import to_json
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_BARS = 60
+
+
+@dataclass(frozen=True)
+class History:
+    """The nights of one name, and the ledgers of the models that they released."""
+
+    name: str
+    stories: Sequence[Story]
+    """The oldest first."""
+    ledgers: Sequence[Claims]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `hpo nights NAME --json` prints it."""
+        return {
+            "name": self.name,
+            "nights": [story.to_json() for story in self.stories],
+            "ledgers": [to_json(claims) for claims in self.ledgers],
+        }
+
+
+def read_history(home: Home, name: str) -> History:
+    """Everything that is known of the nights of a name. Raises `UsageError` where there are none, `SweepError` for a
+    damaged file."""
+    records = _records(home, name)
+    stories = [story_of(record) for record in records]
+    models = list(dict.fromkeys(model_of(record) for record in records if record.step("certify")))
+    return History(name, stories, [claims_of(model, home.ledger(model)) for model in models])
+
+
+def read_night(home: Home, name: str, date: str) -> NightRecord:
+    """One night. Raises `UsageError` where there is no such night, `SweepError` for a damaged file."""
+    try:
+        night = Night(name, datetime.date.fromisoformat(date))
+    except ValueError:
+        raise UsageError(f"{quoted(date)} is not a date; expected YYYY-MM-DD, e.g. 2026-11-28") from None
+    records = _records(home, name)
+    if night not in (known := {record.night: record for record in records}):
+        dates = listed(record.date for record in reversed(records))
+        raise UsageError(f"no night {date} of {name!r}; there are: {dates}")
+    return known[night]
+
+
+def show_night(view: ProgressView, record: NightRecord) -> None:
+    """Show what happened in one night."""
+    view.say(night_text(record))
+
+
+def show_history(view: ProgressView, home: Home, history: History) -> None:
+    """Show the nights in a table, the newest last, and below it the trend and the ledgers."""
+    columns = ["night", "state", "metric", "champion", "95 %", "promoted", "cost"]
+    view.table(f"nights of {history.name}", columns, [_row(story) for story in history.stories])
+    view.say("")
+    for line in [*_trend(history.stories), *(claims.in_words() for claims in history.ledgers)]:
+        view.say(line)
+    last = history.stories[-1]
+    for alert in last.alerts:
+        view.say(f"ALERT of {last.date}: {alert}")
+    page = NightFiles(home.nights(history.name)).page(Night(last.name, datetime.date.fromisoformat(last.date)))
+    if page.exists():
+        view.say(f"the last report: {page}")
+
+
+def _records(home: Home, name: str) -> list[NightRecord]:
+    records = NightFiles(home.nights(name)).all()
+    if not records:
+        folder = home.nights(name).parent
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+        there = f"there are: {listed(names)}" if names else "no night has run yet; hpo nightly FILE runs one"
+        raise UsageError(f"no nights of {name!r}; {there}")
+    return records
+
+
+def _row(story: Story) -> list[str]:
+    found = story.champion
+    interval = f"{found.low:.4f} to {found.high:.4f}" if found and found.low != found.high else "-"
+    value = f"{found.value:.4f}" if found else "-"
+    flag = " !" if story.alerts else ""
+    return [
+        story.date, story.word + flag, story.metric or "-", value, interval, "yes" if story.is_promoted else "-",
+        story.cost or "-",
+    ]  # fmt: skip
+
+
+def _trend(stories: Sequence[Story]) -> list[str]:
+    """The champion's metric over the nights that measured the last one's; one line, or none before there are two."""
+    metric = next((story.metric for story in reversed(stories) if story.champion), "")
+    found = [story.champion for story in stories if story.champion and story.metric == metric]
+    if len(found) < 2:
+        return []
+    first, last = found[0], found[-1]
+    change = f"{last.value - first.value:+.4f} since the first of {len(found):,} nights"
+    return [f"{metric} of the champion: {_bars(found[-_MOST_BARS:])}  {last}; {change}"]
+
+
+def _bars(found: Sequence[Estimate]) -> str:
+    low, high = min(e.value for e in found), max(e.value for e in found)
+    span = high - low or 1.0
+    return "".join(_BARS[round((e.value - low) / span * (len(_BARS) - 1))] for e in found)

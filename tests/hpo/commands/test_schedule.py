@@ -1,0 +1,127 @@
+"""`hpo schedule`, with a throwaway crontab: what is added, listed and removed, and what runs in the foreground."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from hpo.cli.main import cli
+from hpo.commands.schedule import run_schedule
+from hpo.errors import ConfigError, UsageError
+from hpo.nights.record import NightFiles
+from hpo.paths import Home
+from tests.hpo.builders import write_sweep
+from tests.hpo.nights.records import night
+
+CRONTAB = """#!/bin/sh
+case "$1" in
+  -l) cat "$HOME/tab" 2>/dev/null || { echo "no crontab for me" >&2; exit 1; } ;;
+  -) cat > "$HOME/tab.new" && mv "$HOME/tab.new" "$HOME/tab" ;;
+  *) echo "usage" >&2; exit 1 ;;
+esac
+"""
+MINE = b"# my own\nMAILTO=me\n5 5 * * * backup --to 50\\% caf\xe9\n"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine in UTC whose crontab is a file, and which has no systemd."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "crontab").write_text(CRONTAB)
+    (programs / "systemctl").write_text("#!/bin/sh\nexit 1\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield tmp_path
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write_sweep(tmp_path, name="seen", promote=False)
+
+
+def run(home, *words):
+    return CliRunner().invoke(cli, ["--home", str(home), "schedule", *map(str, words)])
+
+
+def test_a_file_is_added_changed_listed_and_removed(machine, file, home):
+    tab = machine / "tab"
+    tab.write_bytes(MINE)
+    added = run(home, "add", file, "--cron", "0 1 * * *")
+    assert f"{file} runs by your crontab at '0 1 * * *', next on" in added.output
+    assert f"its output goes to {home}/schedule.log" in added.output
+    assert tab.read_bytes().startswith(MINE)
+    assert f"0 1 * * * HPO_HOME={home} {sys.executable} -P -m hpo nightly {file} >>" in tab.read_text("latin-1")
+    assert run(home, "add", file, "--cron", "30 2 * * 1-5", "--tz", "Etc/UTC").exit_code == 0
+    (listed,) = json.loads(run(home, "list", "--json").output)
+    assert (listed["file"], listed["cron"], listed["tz"]) == (str(file), "30 2 * * 1-5", "Etc/UTC")
+    assert "30 2 * * 1-5" in run(home, "list").output
+    other = home.with_name("other")
+    assert "nothing is scheduled in this home" in str(run(other, "remove", file).exception)
+    assert run(home, "remove", file).output == f"{file} is not in your crontab any more\n"
+    assert tab.read_bytes() == MINE
+    assert "nothing is scheduled; try" in run(home, "list").output
+    assert isinstance(run(home, "remove", file).exception, UsageError)
+
+
+def test_a_cron_without_time_zones_is_said_to_be_one(machine, file, home):
+    refused = run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Europe/Berlin")
+    assert str(refused.exception) == (
+        "the cron of this machine does not know time zones, and Europe/Berlin is not its own; write --cron "
+        "'0 0,23 * * *' without --tz, and nightly: {tz: Europe/Berlin} in the file; in each season one of these is "
+        "that time there, and a second call in one night finds nothing to do"
+    )
+    assert "no such time zone" in str(run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Berlin").exception)
+    assert not (machine / "tab").exists()
+    (machine / "bin/systemctl").write_text("#!/bin/sh\nexit 0\n")
+    by_systemd = run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Europe/Berlin")
+    assert "runs by your systemd timers" in by_systemd.output
+    assert "loginctl enable-linger" in by_systemd.output
+    assert run(home, "remove", file).output == f"{file} is not in your systemd timers any more\n"
+
+
+def test_what_could_never_run_is_refused(machine, file, home, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("taks: 1\n")
+    assert isinstance(run(home, "add", bad, "--cron", "0 1 * * *").exception, ConfigError)
+    assert "has 2 fields" in str(run(home, "add", file, "--cron", "0 1").exception)
+    for name in ("crontab", "systemctl"):
+        (machine / "bin" / name).unlink()
+    refused = run(home, "add", file, "--cron", "0 1 * * *")
+    assert "neither crontab nor systemd" in str(refused.exception)
+
+
+def test_in_the_foreground_a_night_that_was_cut_short_continues_first(file, home):
+    NightFiles(Home(home).nights("seen")).write(night(state="running"))
+    clock, calls, said = [datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC)], [], []
+
+    def sleep(seconds):
+        clock[0] += datetime.timedelta(seconds=seconds)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    def call(argv):
+        calls.append(argv)
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        run_schedule(Home(home), [file], "0 1 * * *", "Europe/Berlin", said.append, lambda: clock[0], sleep, call)
+    assert calls[0][1:] == ["-P", "-m", "hpo", "--home", str(home), "nightly", str(file), "--tz", "Europe/Berlin"]
+    assert said == [
+        "a night was cut short; it continues now",
+        "hpo nightly ended with 1",
+        "the next night is due on 2026-11-29 at 01:00 (CET)",
+        "hpo nightly ended with 1",
+        "the next night is due on 2026-11-30 at 01:00 (CET)",
+    ]

@@ -1,0 +1,89 @@
+"""The section `notify`: every kind of receiver, every problem at once, and no secret in any message."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+
+from hpo.config.notify import NOTIFY, Command, Notify, Secret, Smtp, Webhook, parse_notify
+from hpo.config.yaml_source import load
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The section of a text, and its problems, one line each."""
+
+    def read(text):
+        path = tmp_path / "a.yaml"
+        path.write_text(text)
+        root = load(path)
+        found = parse_notify(root, tmp_path)
+        root.finish()
+        return found, [str(problem).replace(f"{tmp_path}/", "") for problem in root.problems]
+
+    return read
+
+
+def test_every_receiver(read, tmp_path):
+    found, problems = read(
+        "notify:\n"
+        "  on: [promotion, failure]\n"
+        "  webhook: [file:hook, {address: env:HOOK, signing_key: file:/run/key}]\n"
+        "  smtp: {host: mail, security: tls, user: me, password: env:PASS, from: a@b, to: [c@d, e@f]}\n"
+        "  command: [./tell, --night]\n"
+        "  command_seconds: 5\n"
+        "  heartbeat: file:beat\n"
+        "  give_up_days: 0.5\n"
+    )
+    assert not problems
+    assert found == Notify(
+        ("failure", "promotion"),
+        (Webhook(Secret("file", f"{tmp_path}/hook")), Webhook(Secret("env", "HOOK"), Secret("file", "/run/key"))),
+        Smtp("mail", 465, "tls", "me", Secret("env", "PASS"), "a@b", ("c@d", "e@f")),
+        Command(("./tell", "--night"), str(tmp_path), 5.0),
+        Secret("file", f"{tmp_path}/beat"),
+        0.5,
+    )
+    assert read("x-a: 1")[0] is None
+    assert read("notify: {}")[0] == Notify()
+    assert read("notify: {webhook: env:A, smtp: {host: h, from: a@b, to: c@d}}")[0].smtp.port == 587
+
+
+def test_every_problem_at_once_and_no_secret_in_any(read):
+    _, problems = read(
+        "notify:\n"
+        "  on: [promoted]\n"
+        "  webhook:\n"
+        "    - https://hooks.example.org/SECRET\n"
+        "    - {addres: env:A}\n"
+        "    - {address: env:A, signing_key: SECRET}\n"
+        "  smtp: {host: mail, security: none, password: env:P, from: nobody, to: []}\n"
+        "  command: ./tell\n"
+        "  heartbeat: env:A-SECRET\n"
+        "  sms: 1\n"
+    )
+    assert "SECRET" not in "".join(problems)
+    assert [line.partition(": ")[2] for line in problems] == [
+        "notify.heartbeat: is not the name of an environment variable; expected env: and letters, digits and _",
+        "notify.on: got 'promoted'; did you mean 'promotion'?",
+        "notify.webhook: is not the place of a secret; write the secret to a file or into the environment, and here "
+        "file:PATH or env:NAME",
+        "notify.webhook.addres: unknown key; did you mean 'address'?",
+        "notify.webhook.address: is missing; expected file:PATH or env:NAME",
+        "notify.webhook.signing_key: is not the place of a secret; write the secret to a file or into the environment, "
+        "and here file:PATH or env:NAME",
+        "notify.smtp.to: got []; expected an address, or a list of at most 20",
+        "notify.smtp.from: got 'nobody'; expected an address: name@example.org",
+        "notify.smtp.password: is given without user; give both, or neither",
+        "notify.smtp.security: is none, but there is a password; expected starttls or tls",
+        "notify.command: got './tell'; expected a list: the program, then its arguments",
+        "notify.sms: unknown key; known: command_seconds, heartbeat, give_up_days, on, webhook, smtp, command",
+    ]
+
+
+def test_the_schema_takes_what_the_file_may_say():
+    check = jsonschema.Draft202012Validator(NOTIFY.shape())
+    given = {"webhook": ["file:a", {"address": "env:A"}], "command": ["a"], "on": ["end"], "heartbeat": "file:b"}
+    assert check.is_valid(given)
+    assert check.is_valid({"webhook": "env:A"})
+    assert not check.is_valid({"heartbeat": "https://example.org"})
