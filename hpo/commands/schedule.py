@@ -21,6 +21,7 @@ from hpo.nights.entry import Entry
 from hpo.nights.foreground import call_program, run_at
 from hpo.nights.record import NightFiles
 from hpo.nights.user_timers import UserTimers
+from hpo.nights.zone import zone_named
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
 from hpo.signals import terminate_as_interrupt
@@ -167,7 +168,7 @@ def _chosen(schedulers: Sequence[Scheduler], times: CronTimes, tz: str | None, n
         raise UsageError("this machine has neither crontab nor systemd for this user; in a container, let "
                          "`hpo schedule run` be its program")  # fmt: skip
     for scheduler in schedulers:
-        if tz is None or is_machinezone_named(tz, now.year) or scheduler.knows_zones():
+        if tz is None or is_machine_zone(tz, now.year) or scheduler.knows_zones():
             return scheduler
     raise UsageError(f"the cron of this machine does not know time zones, and {tz} is not its own; "
                      + _way_without_zones(times, str(tz), now.year))  # fmt: skip
