@@ -16,7 +16,7 @@ from hpo.errors import UsageError
 from hpo.given_path import given_path
 from hpo.lock import exclusive
 from hpo.nights.cron_table import Crontab
-from hpo.nights.cron_times import CronTimes, as_on_machine
+from hpo.nights.cron_times import CronTimes, as_on_machine, is_machine_zone
 from hpo.nights.entry import Entry
 from hpo.nights.foreground import call_program, run_at
 from hpo.nights.record import NightFiles
