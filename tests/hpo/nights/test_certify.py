@@ -43,7 +43,7 @@ def nights(tmp_path, home_with_store, database):
         executor = Recording(answering)
         studies = database
 
-        def run(self, day, quality, seed, finalists=True, release=None, worker=answering, **promote):
+        def run(self, day, quality, seed, finalists=True, release=None, has_baseline=False, **promote):
             """Certify what the night of that day has released."""
             self.night = Night("movies", datetime.date(2026, 11, day))
             self.sweep = Sweep(
@@ -52,16 +52,17 @@ def nights(tmp_path, home_with_store, database):
             )  # fmt: skip
             self.studies = self.home.studies_db
             self.sweep.inspection = DATA
-            self.sweep.search()
+            if has_baseline:
+                self.sweep.search()
             made = release or registered(self.home, self.night.sweep, quality, seed)
             self.made = dataclasses.replace(made, trial=1)
             study = self.sweep.open()
             study.update_state(challenger=self.made, data=DATA)
             study.close()
-            return self.again(worker)
+            return self.again()
 
-        def again(self, worker=answering):
-            self.executor = Recording(worker)
+        def again(self):
+            self.executor = Recording(answering)
             return certify(self.executor, self.sweep.config, self.home, self.night, self.ledger)
 
         def crown(self):
@@ -73,7 +74,7 @@ def nights(tmp_path, home_with_store, database):
 @pytest.fixture
 def after_the_first(nights):
     """Nights of a name whose champion is right on 0.88 of the rows."""
-    nights.first = nights.run(1, 0.88, 1)
+    nights.first = nights.run(1, 0.88, 1, has_baseline=True)
     nights.crown()
     return nights
 
@@ -92,8 +93,9 @@ def test_a_better_version_is_certified_and_one_that_ties_is_not(after_the_first)
     nights = after_the_first
     tie = nights.run(2, 0.88, 2)
     assert (tie.decision, tie.test, tie.regressions) == ("keep", None, [])
+    assert (tie.baseline, tie.no_baseline) == (None, "the sweep has no baseline")
     assert abs(tie.lead.difference) < 0.08
-    better = nights.run(3, 0.99, 3)
+    better = nights.run(3, 0.99, 3, has_baseline=True)
     assert better.decision == "promote"
     assert better.why.startswith("certified: the share of right rows, each label counted alike: e-value ")
     assert better.e_value >= better.threshold == pytest.approx(1 / better.level)
@@ -128,7 +130,7 @@ def test_what_became_worse_beyond_noise_is_said(after_the_first):
     folder = Path(nights.home.artifacts).glob("**/answers.npy")
     for file in folder:  # the rows of today are harder than those on which the champion was released
         shutil.copy(release_folder(nights.home.dir / file.parts[-4], 0.3, 9) / "answers.npy", file)
-    fallen = nights.run(3, 0.3, 5)
+    fallen = nights.run(3, 0.3, 5, has_baseline=True)
     assert (
         "the champion is worse than in the night that released it, movies@2026-11-01: f1_macro" in fallen.regressions[0]
     )
