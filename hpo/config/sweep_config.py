@@ -145,6 +145,8 @@ class SweepConfig:
     """How `hpo nightly` runs it; None where the file does not say."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold your own functions."""
+    keeps_test_sealed: bool = False
+    """Whether the finals leave the sealed test alone: a night reads it when it promotes, and not every night."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)

@@ -12,6 +12,7 @@ python -m tests.bench release     released variants against torch: latencies, F1
 python -m tests.bench report      pages of 200 and 10,000 trials: written, weighed, shown and filtered (half a minute)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
+python -m tests.bench nights      simulated years of nights: false promotions, and how soon a gain is found (minutes)
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
@@ -31,6 +32,7 @@ from tests.bench import (
     first_step,
     makespan,
     neighbour,
+    nights,
     promotion,
     pruning,
     race,
@@ -96,6 +98,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "report": lambda _: _report_rows(),
     "rules": lambda _: rules.rows(),
     "schedules": lambda _: schedules.rows(),
+    "nights": lambda given: nights.rows(given.years),
     "sampling": lambda given: sampling.rows(given.strategies),
     "first-step": lambda _: first_step.rows(),
     "neighbour": lambda _: neighbour.rows(),
@@ -115,6 +118,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
+    parser.add_argument("--years", type=int, default=200, help="in nights, of each kind (default: 200)")
     parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")
     parser.add_argument("--steps", type=int, default=40, help="in steps, precision and layout (default: 40)")
     parser.add_argument("--judge", type=Path, help="in serve, a classifier's release folder (default: made here)")

@@ -278,6 +278,13 @@ def test_the_test_split_is_read_once_for_champion_and_baseline_after_everything_
     assert [request.spec.seed for request in requests] == [1 + repeat for repeat in read]
 
 
+def test_a_sweep_may_leave_the_test_split_sealed(sweep):
+    given = sweep(POOR, BEST)
+    given.config = dataclasses.replace(given.config, keeps_test_sealed=True)
+    outcome = decided(given)
+    assert (outcome["champion"], outcome["test"], scores(given)) == (1, None, [])
+
+
 def test_a_second_run_trains_and_reads_nothing_again(sweep):
     given = sweep(POOR, BEST)
     first = decided(given)
