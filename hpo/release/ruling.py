@@ -88,6 +88,8 @@ def _folder_of(sweep: SweepContext, release: Release) -> Path:
 def _check_comparable(sweep: SweepContext, folder: Path) -> Card:
     """The card of another release. Raises `HpoError` where its numbers on these rows would say nothing."""
     card = Card.read(folder)
+    if card.adapters and not card.champion:
+        raise HpoError("it is a bundle of several trainings")
     if card.task != sweep.config.task:
         raise HpoError(f"it is a model for {card.task}")
     if card.task in (*GENERATIVE, REWRITING) and _base_of(folder) != sweep.inspection.model_fingerprint:

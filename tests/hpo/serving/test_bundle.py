@@ -25,6 +25,7 @@ from tests.trainers.conftest import family_workload
 from tests.trainers.export.test_bundle import TEXTS, bundled, close_to, learned
 from trainers.runtime.adapters import WEIGHTS
 from trainers.runtime.bundle import ADAPTERS
+from trainers.runtime.release import Release
 
 __all__ = ["bundled", "family_workload", "learned"]
 
@@ -148,6 +149,26 @@ def test_rows_of_different_lengths_and_adapters_share_a_step(serve):
         for ids, (_, name), found in zip(written, rows, logits, strict=True):
             ids.append(token)
             assert np.abs(found - bundle[name].token_logits(ids)[-1]).max() < 1e-4
+
+
+def test_a_bundle_with_a_champion_answers_by_its_own_name(serve, tmp_path):
+    _, bundle, _ = serve("bert", "text-classification")
+    folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / "released"))
+    card = json.loads((folder / "release.json").read_text())
+    (folder / "release.json").write_text(json.dumps({**card, "champion": "b"}))
+    release = Release.load(folder)
+    assert release.predict(TEXTS) == close_to(bundle["b"].predict(TEXTS))
+    asked = json.dumps({"adapter": "a", "input": TEXTS[0]})
+    assert release.predict([asked]) == close_to(bundle["a"].predict(TEXTS[:1]))
+    served = load_served("it", folder, Limits())
+    server = Server(Shelf([served]))
+    try:
+        assert list(server.shelf.models()) == ["it/a", "it"]
+        for name, adapter in (("it", "b"), ("it/b", "b"), ("it/a", "a")):
+            found = server.post("/v1/classify", model=name, input=TEXTS[0]).json()["data"][0]
+            assert {**found, "index": None} == close_to({**bundle[adapter].predict(TEXTS[:1])[0], "index": None})
+    finally:
+        server.shelf.close()
 
 
 def test_an_adapter_is_replaced_at_once(serve, tmp_path, monkeypatch):
