@@ -59,6 +59,10 @@ class SweepPaths:
         """The files of one repeat of a finalist; `index` counts its fresh seeds from 0."""
         return TrialPaths(self.dir / "finalists" / f"{trial:04d}-seed-{index}")
 
+    def repeats(self, trial: int) -> list[TrialPaths]:
+        """The files of all repeats that a finalist has."""
+        return [TrialPaths(folder) for folder in sorted((self.dir / "finalists").glob(f"{trial:04d}-seed-*"))]
+
     def trial(self, number: int) -> TrialPaths:
         """The files of one trial of the search."""
         return TrialPaths(self.dir / "trials" / f"{number:04d}")

@@ -42,7 +42,7 @@ def _run_of_release(home: Home, given: str) -> RecordedRun:
 
     version = version_named(home, given)
     manifest = version.manifest()
-    if manifest.adapters:
+    if manifest.adapters and not manifest.sweep:
         runs = [run_name(of["sweep"], of["trial"], of.get("repeat")) for of in manifest.adapters.values()]
         raise UsageError(f"{given} is a bundle of several trainings; name one of them: {listed(runs)}")
     if not manifest.sweep or manifest.trial is None:

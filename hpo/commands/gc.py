@@ -17,9 +17,10 @@ from hpo.release.versions import versions_of
 from hpo.results.needed import is_finished, needed_trainings, starting_points
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.sqlite import usable
-from hpo.study.store import study_names, view_study
+from hpo.study.store import left_out_trials, study_names, view_study
 from hpo.terminal import ProgressView
 from hpo.tracking.mlflow_deletion import delete_for_good, deleted_runs, run_folder
+from trainers.protocol.files import TrialPaths
 
 LOSERS = "adapters and checkpoints of losing trials"
 VARIANTS = "ONNX variants that were not released"
@@ -99,24 +100,33 @@ def _all_garbage(
 
 
 def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
-    """What finished sweeps keep of trials that nobody needs, and their variants beside the released one."""
+    """What finished sweeps keep of trials that nobody needs, and their variants beside the released one.
+
+    Trials that an edit of the file left out are no part of the sweep any more; their numbers never come back.
+    """
     needed, starts = needed_trainings(sweeps), starting_points(sweeps)
     for view in sweeps:
         if not is_finished(view) or view.name in running:
             continue
         yield _of_files(VARIANTS, [home.sweep(view.name).release])
-        for record in view.records:
-            files = _heavy_files(home, view.name, record)
+        found = {record.number: _heavy_files(home, view.name, record) for record in view.records}
+        for record in left_out_trials(home.studies_db, view.name):
+            repeats = [file for repeat in home.sweep(view.name).repeats(record.number) for file in _heavy(repeat)]
+            found[record.number] = [*_heavy_files(home, view.name, record), *repeats]
+        for number, files in found.items():
             is_start = any(file in (start, *start.parents) for file in files for start in starts)
-            if (view.name, record.number) not in needed and not is_start:
+            if (view.name, number) not in needed and not is_start:
                 yield _of_files(LOSERS, files)
 
 
 def _heavy_files(home: Home, sweep: str, record: TrialRecord) -> list[Path]:
     """A trial's adapter, here and in MLflow, its checkpoints and per-row results; its numbers stay."""
-    paths = home.sweep(sweep).trial(record.number)
     copies = [run_folder(home, record.run_id) / "artifacts" / "adapter"] if record.run_id else []
-    return [paths.adapter, *copies, paths.checkpoints, paths.rows(0).parent]
+    return [*_heavy(home.sweep(sweep).trial(record.number)), *copies]
+
+
+def _heavy(paths: TrialPaths) -> list[Path]:
+    return [paths.adapter, paths.checkpoints, paths.rows(0).parent]
 
 
 def _prepared_data(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:

@@ -22,7 +22,8 @@ def intent_of(config: SweepConfig) -> Intent:
     if config.promote is not None:
         release = "asked" if config.promote_is_given else "if possible"
     target = config.promote.target if config.promote else "cpu"
-    return Intent(list(plans.values()), list(config.space.dimensions), release, target)
+    as_adapters = config.promote is not None and config.promote.is_adapters
+    return Intent(list(plans.values()), list(config.space.dimensions), release, target, as_adapters)
 
 
 def _is_read(name: str, method: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Text, Value, Whole, read_all
-from hpo.config.sweep_config import Approve, AuthorSays, Finalists, Promote, Require, RetryPolicy
+from hpo.config.promotion import Approve, AuthorSays, Promote, ReleasedAs, Require
+from hpo.config.sweep_config import Finalists, RetryPolicy
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
@@ -54,6 +55,12 @@ PROMOTE = Group(
     shown="true", short=("boolean",),
     keys=(
         Described("name", None, "name in the model registry", shown="the sweep's", described=SWEEP_NAME),
+        OneOf("as", "merged",
+              "the adapter becomes part of the weights (`merged`), or stays a small file beside the base model, which "
+              "is exported once in fp32 (`adapters`; see `hpo bundle`)",
+              choices=get_args(ReleasedAs)),
+        Whole("top", 0, "with `as: adapters`, how many of the best other complete trials become adapters too",
+              low=0, high=100),
         Number("max_drop", 0.01,
                "largest worsening of the metric against PyTorch, as a share of its value, that a variant may show; it "
                "is measured on as many validation rows as show that with an error of at most 1 %, else on all",
@@ -122,7 +129,7 @@ def parse_retry_policy(root: Section) -> RetryPolicy:
 
 def promote_by_default(name: str) -> Promote:
     """What an empty `promote:` means."""
-    return Promote(name, **{key.name: key.default for key in PROMOTE.keys if isinstance(key, Value)})
+    return Promote.of(name, AuthorSays(), {key.name: key.default for key in PROMOTE.keys if isinstance(key, Value)})
 
 
 def parse_promote(root: Section, name: str, task: str) -> Promote | None:
@@ -133,7 +140,7 @@ def parse_promote(root: Section, name: str, task: str) -> Promote | None:
     card = section.section("card")
     said = AuthorSays(**read_all(card, CARD.keys))
     card.finish()
-    promote = Promote(promoted, card=said, **read_all(section, PROMOTE.keys))
+    promote = Promote.of(promoted, said, read_all(section, PROMOTE.keys))
     if promote.replace and "require" in section and promote.require != "always":
         section.problem(f"conflicts with require: {promote.require}", "true means require: always", "replace")
     if promote.min_agreement is not None and task in WITHOUT_AGREEMENT:
@@ -141,6 +148,10 @@ def parse_promote(root: Section, name: str, task: str) -> Promote | None:
                         "min_agreement")  # fmt: skip
     if task in TASKS and not TASKS[task].variants[promote.target]:
         section.problem(f"is {promote.target}, but releases of {task} are made for cpu alone", "write cpu", "target")
+    if promote.target != "cpu" and promote.is_adapters:
+        section.problem(f"is {promote.target}, but as: adapters is made for cpu alone", "write cpu", "target")
+    if promote.top and not promote.is_adapters:
+        section.problem(f"is {promote.top}, but a merged release holds one trial", "write as: adapters too", "top")
     section.finish()
     return promote
 

@@ -11,6 +11,7 @@ from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice, Dimension
 from hpo.config.nightly import Nightly
 from hpo.config.objective import Objective
+from hpo.config.promotion import Promote
 from hpo.config.pruner import PrunerConfig
 from hpo.config.space import Point, SearchSpace
 from hpo.config.strategy import SearchStrategy
@@ -18,23 +19,15 @@ from hpo.config.yaml_reader import Written
 from hpo.paths import Home
 from trainers.metrics.table import needs_generation
 from trainers.protocol.events import Decision, PreparedData
-from trainers.protocol.requests import Prefer
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 from trainers.protocol.trial_spec import DataRef, Generation, ModelRef, Workload
-from trainers.protocol.variants import Target
 
-KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method")
+KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "method", "promote")
 """Sections of the file that a trainer's finding may name as its place."""
 
 
 Claim = Literal["recipe", "adapter"]
 """What is said to be better: settings, whatever the seed, or the one adapter that they made."""
-
-
-Require = Literal["better", "not_worse", "always"]
-"""What a challenger must show against the champion of its name."""
-Approve = Literal["auto", "ask", "when_close"]
-"""Who gives the alias `champion` to a challenger: the rule, a person, or a person only where the rows do not tell."""
 
 COST_OF_EVALUATION = 0.4
 """What a token costs in an evaluation, in times of what it costs in training: 0.37 (MiniLM), measured by `hpo plan`."""
@@ -64,54 +57,6 @@ class RetryPolicy:
     """Attempts after the first one that a crash or an interruption may cost."""
     stall_minutes: float
     """A trial that makes no progress for so long is hung."""
-
-
-@dataclass(frozen=True)
-class AuthorSays:
-    """What only a person knows of a release, for its model card; None where the file does not say it."""
-
-    intended_use: str | None = None
-    licence: str | None = None
-
-
-@dataclass(frozen=True)
-class Promote:
-    """How the champion is released."""
-
-    name: str
-    max_drop: float
-    """Largest worsening of the metric a variant may show, as a share of torch's own value."""
-    replace: bool = False
-    """The earlier spelling of `require: always`."""
-    allow_useless: bool = False
-    """Release a champion that is no better than always answering with the mean or the most frequent label."""
-    require: Require = "better"
-    approve: Approve = "auto"
-    card: AuthorSays = AuthorSays()
-    min_agreement: float | None = None
-    """Smallest share of answers that must be torch's."""
-    max_latency_ms: float | None = None
-    max_size_mb: float | None = None
-    prefer: Prefer = "latency"
-    target: Target = "cpu"
-
-    @property
-    def terms(self) -> str:
-        """What a release was asked for besides `max_drop`; empty where nothing was."""
-        limits = {name: getattr(self, name) for name in ("min_agreement", "max_latency_ms", "max_size_mb")}
-        given = [f"{name} {limit:g}" for name, limit in limits.items() if limit is not None]
-        chosen = [] if self.prefer == "latency" else [f"prefer {self.prefer}"]
-        return ", ".join([*given, *chosen, *([] if self.target == "cpu" else [f"target {self.target}"])])
-
-    @property
-    def said(self) -> str:
-        """What the author says in the model card; empty where that is nothing."""
-        return "\n".join(text for text in (self.card.intended_use, self.card.licence) if text)
-
-    @property
-    def requirement(self) -> Require:
-        """What the champion of that name is asked to yield to."""
-        return "always" if self.replace else self.require
 
 
 @dataclass(frozen=True)
@@ -300,7 +245,7 @@ class SweepConfig:
             "budget": asdict(self.budget),
             "finalists": self.finalists.resolved() if self.finalists else None,
             "trials": asdict(self.retry_policy),
-            "promote": asdict(self.promote) if self.promote else None,
+            "promote": self.promote.resolved() if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
             **({"nightly": asdict(self.nightly)} if self.nightly else {}),

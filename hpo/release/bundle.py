@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hpo.errors import ConfigError, HpoError, Problem, UsageError
 from hpo.paths import NAME_PATTERN, Home
@@ -18,6 +19,7 @@ from hpo.sqlite import usable
 from hpo.study.store import view_study
 from hpo.trials.trial_files import read_spec
 from trainers.protocol.catalog import METHODS
+from trainers.protocol.events import BundledAdapter
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial
 
@@ -63,6 +65,18 @@ def parts_of(home: Home, name: str, given: Sequence[str]) -> list[Part]:
     if problems:
         raise ConfigError(problems)
     return parts
+
+
+def origins(parts: Sequence[Part], written: Sequence[BundledAdapter]) -> dict[str, dict[str, Any]]:
+    """Where each adapter comes from, and how far it is from its merged model: for a manifest."""
+    return {
+        part.trial.name: {
+            "sweep": part.sweep, "trial": part.number, "repeat": part.repeat, part.metric: part.value,
+            "sha256": {"data": part.trial.inspection.fingerprint, "adapter": adapter.hash},
+            "difference": adapter.difference,
+        }
+        for part, adapter in zip(parts, written, strict=True)
+    }  # fmt: skip
 
 
 def _champion_beside_bundles(home: Home, name: str) -> str | None:

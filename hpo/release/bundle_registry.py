@@ -10,7 +10,7 @@ from typing import Any
 from hpo.lock import exclusive
 from hpo.paths import Home
 from hpo.release.aliases import seats
-from hpo.release.bundle import Part
+from hpo.release.bundle import Part, origins
 from hpo.release.manifest import MANIFEST, versions_here
 from hpo.release.registry import ensure_registered, log_model
 from hpo.release.versions import ADAPTERS
@@ -61,14 +61,7 @@ def manifest_of(folder: Path, parts: Sequence[Part], written: Sequence[BundledAd
     """Where each adapter comes from, the hashes of everything, and what was compared."""
     return {
         "variant": "fp32",
-        "adapters": {
-            part.trial.name: {
-                "sweep": part.sweep, "trial": part.number, "repeat": part.repeat, part.metric: part.value,
-                "sha256": {"data": part.trial.inspection.fingerprint, "adapter": adapter.hash},
-                "difference": adapter.difference,
-            }
-            for part, adapter in zip(parts, written, strict=True)
-        },
+        "adapters": origins(parts, written),
         "sha256": {
             "base": parts[0].trial.inspection.model_fingerprint,
             "onnx": file_fingerprint(folder.glob("*.onnx*")),

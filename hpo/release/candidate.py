@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Candidate:
     """The release folder of the chosen variant."""
     summary: SweepSummary
     """Of the sweep, with the verdicts on all variants; its champion is this training."""
+    adapters: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a release whose adapters lie beside the base: where each comes from, the champion's first; else empty."""
 
     def manifest(self) -> Manifest:
         """The origin of the release: its sweep and trial, the hash of everything it was made of, and versions."""
@@ -61,6 +64,7 @@ class Candidate:
             measured=self.measured(),
             judged={"drop": self.chosen.drop, "reason": self.chosen.reason, "rows": self.chosen.rows},
             versions=versions_here(),
+            adapters=dict(self.adapters),
         )
 
     def _training(self) -> TrainingFacts:

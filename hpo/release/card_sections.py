@@ -86,6 +86,23 @@ def variants_section(summary: SweepSummary, chosen: VariantVerdict) -> list[str]
     return [*lines, "", f"Released: {plain(chosen.variant)}. Times are of the machine that released it.", ""]
 
 
+def adapters_section(manifest: Manifest, card: Card) -> list[str]:
+    """The adapters beside the base, where there are any: trials, their values, and who answers what names none."""
+    if not manifest.adapters:
+        return []
+    metric = manifest.training.metric
+    body = [
+        [name, str(of["trial"]), _number(of, metric), f"{of['difference']:.1g}", of["sha256"]["adapter"][:12]]
+        for name, of in manifest.adapters.items()
+    ]
+    columns = ["adapter", "trial", f"{metric}, validation", "difference from merged", "SHA-256 begins with"]
+    return [
+        "## Adapters on one base", "", *table(columns, body),
+        f"{plain(card.champion)} answers inputs that name no adapter, and is what was measured above. The others are "
+        "called by their names; each was compared with its merged model alone.", "",
+    ]  # fmt: skip
+
+
 def how_searched(config: SweepConfig, summary: SweepSummary) -> list[str]:
     """Space, strategy, trials and budget of the sweep, and what it chose."""
     states = [trial.state for trial in summary.trials]

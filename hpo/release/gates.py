@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.config.objective import Objective
-from hpo.config.sweep_config import Promote
+from hpo.config.promotion import Promote
 from hpo.results.released import VariantVerdict
 from trainers.protocol.events import Judged, Measurement
 from trainers.protocol.measured import Agreement

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpo.config.sweep_config import SweepConfig
 from hpo.release.card_sections import (
+    adapters_section,
     data_section,
     how_good,
     how_searched,
@@ -72,6 +73,7 @@ def model_card(facts: CardFacts) -> str:
         *_what_it_is_not(facts),
         *how_good(summary, manifest, facts.chosen),
         *variants_section(summary, facts.chosen),
+        *adapters_section(manifest, facts.card),
         *how_searched(facts.config, summary),
         *data_section(manifest.data, facts.config, summary.data),
         *use_section(facts.name, facts.card),
@@ -127,7 +129,7 @@ def _what_it_is(facts: CardFacts) -> list[str]:
         f"# {plain(facts.name)}",
         "",
         f"{base}, fine-tuned for {config.task} with {plain(manifest.training.method)} on {rows:,} training rows, and "
-        f"exported to ONNX ({plain(manifest.variant)}). It gives: {gives[0].lower()}{gives[1:]}",
+        f"exported to ONNX ({_form(manifest)}). It gives: {gives[0].lower()}{gives[1:]}",
         "",
         "## Intended use",
         "",
@@ -139,6 +141,10 @@ def _what_it_is(facts: CardFacts) -> list[str]:
         more = f" and {len(card.labels) - _MOST_LABELS:,} more" if len(card.labels) > _MOST_LABELS else ""
         lines += [f"Labels: {names}{more}.", ""]
     return lines
+
+
+def _form(manifest: Manifest) -> str:
+    return plain(manifest.variant) + (", its adapter beside the base" if manifest.adapters else "")
 
 
 def _what_it_is_not(facts: CardFacts) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpo.config.objective import Objective, gate_of
-from hpo.config.sweep_config import Promote
+from hpo.config.promotion import Promote
 from hpo.errors import RequestFailed
+from hpo.release.adapters import adapters_of, champion_spec
+from hpo.release.bundle import origins
 from hpo.release.candidate import Candidate
 from hpo.release.challenge import refuse_useless
 from hpo.release.gates import Limits, apply_gate, choose, failed, verdict_of
@@ -22,8 +25,7 @@ from hpo.trials.slots import cores
 from trainers.protocol.catalog import TASKS
 from trainers.protocol.events import AllJudged, Exported, Measurement
 from trainers.protocol.measured import Tuned
-from trainers.protocol.requests import Export, Gate, Measure, MeasureAll, Tune
-from trainers.protocol.trial_spec import TrialSpec
+from trainers.protocol.requests import BundledTrial, Export, Gate, Measure, MeasureAll, Tune
 
 
 def promote(sweep: SweepContext) -> None:
@@ -70,10 +72,11 @@ def _may_be_released(sweep: SweepContext, champion: Champion) -> bool:
 
 def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Promote) -> Release | None:
     """Export and measure the champion's variants, and register the one preferred that passed; None where none did."""
-    folder = sweep.paths.release
+    folder, parts = sweep.paths.release, adapters_of(sweep, champion, wanted)
+    ways = "exporting its base to ONNX, with adapters as inputs" if parts else "merging its adapter, exporting to ONNX"
     sweep.study.update_state(variants=[], variants_trial=champion.number)
-    with sweep.view.doing(f"promoting trial {champion.number}: merging its adapter, exporting to ONNX"):
-        exported = export(sweep, champion, folder)
+    with sweep.view.doing(f"promoting trial {champion.number}: {ways}"):
+        exported = export(sweep, champion, folder, [part.trial for part in parts])
     verdicts = measure_variants(sweep, exported, folder, wanted)
     chosen = choose(verdicts, wanted.prefer)
     if chosen is None:
@@ -84,9 +87,10 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     from hpo.release.registry import register  # late, for MLflow
 
     fetch, trained = sweep.executor.fetch, sweep.champion_paths(champion)
-    parts = (trained, fetch(trained.adapter), chosen, fetch(folder / chosen.variant))
-    summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete")
-    candidate = Candidate(sweep.config, sweep.inspection, champion, *parts, summary.of_release(champion))
+    files = (trained, fetch(trained.adapter), chosen, fetch(folder / chosen.variant))
+    summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete").of_release(champion)
+    adapters = origins(parts, exported.adapters)
+    candidate = Candidate(sweep.config, sweep.inspection, champion, *files, summary, adapters)
     release = register(sweep.home, candidate)
     sweep.tracker.artifact("model_card.md", (candidate.folder / CARD_FILE).read_text(encoding="utf-8"))
     sweep.study.update_state(challenger=release)
@@ -150,24 +154,23 @@ def _is_of(sweep: SweepContext, champion: Champion, release: Release) -> bool:
     return is_asked and release.card in (None, wanted.said)
 
 
-def export(sweep: SweepContext, champion: Champion, folder: Path) -> Exported:
-    """Merge the champion's adapter in fp32 and write the task's ONNX variants, in a child of the trial host."""
+def export(
+    sweep: SweepContext, champion: Champion, folder: Path, adapters: Sequence[BundledTrial] = ()
+) -> Exported:  # fmt: skip
+    """Merge the champion's adapter in fp32 and write the task's ONNX variants, in a child of the trial host.
+
+    With `adapters`, the first of which is the champion's, one variant is written, which has them beside its base.
+    """
     assert sweep.config.promote is not None  # noqa: S101  # the caller promotes
     target = sweep.config.promote.target
     if folder.exists():
         shutil.rmtree(folder)
-    variants = list(TASKS[sweep.config.task].variants[target])
-    request = Export(champion_spec(sweep, champion), sweep.inspection, variants, str(folder), target)
+    variants = ["fp32"] if adapters else list(TASKS[sweep.config.task].variants[target])
+    spec = champion_spec(sweep, champion)
+    request = Export(spec, sweep.inspection, variants, str(folder), target, tuple(adapters))
     exported = run_alone(sweep.executor, request)
     assert isinstance(exported, Exported)  # noqa: S101  # the protocol's answer to Export
     return exported
-
-
-def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
-    """The specification that the champion was trained with; a finalist's repeat has its own seed."""
-    paths = sweep.champion_paths(champion)
-    seed = None if champion.repeat is None else sweep.config.seed + 1 + champion.repeat
-    return sweep.specs.spec(champion.number, champion.params, paths, seed=seed)
 
 
 def measure_variants(sweep: SweepContext, exported: Exported, folder: Path, wanted: Promote) -> list[VariantVerdict]:

@@ -23,7 +23,7 @@ from hpo.release.candidate import Candidate
 from hpo.release.licences import Licence, licence_of
 from hpo.release.model_card import CARD_FILE, CardFacts, Licences, model_card
 from hpo.release.ruling import Ruling
-from hpo.release.versions import Version, champion_of, check_name, version_of
+from hpo.release.versions import ADAPTERS, Version, champion_of, check_name, version_of
 from hpo.results.released import Release
 from hpo.tracking.mlflow_store import client, quiet_mlflow
 from hpo.trials.environment import installed
@@ -43,7 +43,10 @@ def register(home: Home, candidate: Candidate) -> Release:
     ensure_registered(store, name)
     version = store.create_model_version(
         name, source=source, run_id=champion.run_id,
-        tags={"variant": chosen.variant, "sweep": candidate.config.name, "trial": str(champion.number)},
+        tags={
+            "variant": chosen.variant, "sweep": candidate.config.name, "trial": str(champion.number),
+            **({ADAPTERS: str(len(card.adapters))} if card.adapters else {}),
+        },
         description=chosen.reason,
     )  # fmt: skip
     return Release(

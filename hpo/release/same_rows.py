@@ -42,6 +42,8 @@ class SameRows:
     def check_comparable(self, folder: Path) -> Card:
         """The card of another release. Raises `HpoError` where its numbers on these rows would say nothing."""
         card = Card.read(folder)
+        if card.adapters and not card.champion:
+            raise HpoError("it is a bundle of several trainings")
         if card.task != self.task:
             raise HpoError(f"it is a model for {card.task}")
         if card.task in (*GENERATIVE, REWRITING) and _base_of(folder) != self.prepared.model_fingerprint:

@@ -21,7 +21,7 @@ from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client
 
 ADAPTERS = "adapters"
-"""Tag of a bundle: how many it has."""
+"""Tag of one base with adapters: how many it has."""
 _PAGE = 1000
 
 
@@ -61,8 +61,8 @@ class Version:
 
     @property
     def is_bundle(self) -> bool:
-        """Whether it is one base with adapters of several sweeps."""
-        return ADAPTERS in self.tags
+        """Whether it is one base with adapters of several sweeps; a sweep's own adapters are that sweep's release."""
+        return ADAPTERS in self.tags and self.sweep is None
 
     def folder(self) -> Path:
         """The folder of its release. Raises `HpoError` where its files are gone."""

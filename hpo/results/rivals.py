@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from hpo.config.objective import Objective
-from hpo.config.sweep_config import Approve, Require
+from hpo.config.promotion import Approve, Require
 from hpo.results.gaps import gap, scores
 from hpo.results.released import Decision, Rivalry
 from trainers.metrics.table import Rows

@@ -73,21 +73,26 @@ class Served:
         return f"{clipped(self.name)}{version} ({self.release.card.task}, {self.release.card.variant})"
 
     def models(self) -> Iterator[Self]:
-        """What requests may name: itself, or of a bundle each adapter as `NAME/ADAPTER`, all with one worker."""
+        """What requests may name: itself, or of a bundle each adapter as `NAME/ADAPTER`, all with one worker.
+
+        The champion of a bundle that has one is named as the bundle itself.
+        """
         if not isinstance(self.release, Bundle):
             yield self
             return
         for adapter, release in self.release.releases().items():
             yield self._with(adapter, release)
 
-    def adapter(self, name: str) -> Self | None:
-        """The adapter of that name, of a bundle that has it now."""
+    def adapter(self, name: str = "") -> Self | None:
+        """The adapter of that name, of a bundle that has it now; without a name its champion."""
+        name = name or self.release.card.champion
         release = self.release.releases().get(name) if isinstance(self.release, Bundle) else None
         return None if release is None else self._with(name, release)
 
     def _with(self, adapter: str, release: Release) -> Self:
         hashes = {**self.hashes, "release": release.card.adapter_hash}
-        return replace(self, name=f"{self.name}/{adapter}", bundle=self.name, release=release, hashes=hashes)
+        name = self.name if adapter == self.release.card.champion else f"{self.name}/{adapter}"
+        return replace(self, name=name, bundle=self.name, release=release, hashes=hashes)
 
     def close(self) -> None:
         """End its worker, and let others delete its files."""
@@ -198,8 +203,8 @@ class Shelf:
     def _named(self, name: str) -> Served | None:
         """The model of exactly that name. Of every request: other models are left alone."""
         served = self._models.get(name)
-        if served is not None and not isinstance(served.release, Bundle):
-            return served
+        if served is not None and (found := served.adapter() if isinstance(served.release, Bundle) else served):
+            return found
         before, _, adapter = name.rpartition("/")
         bundle = self._models.get(before)
         return None if bundle is None else bundle.adapter(adapter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,10 @@ class Slots(Protocol):
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` tokens of one row over another."""
+        ...
+
+    def free(self, row: int) -> None:
+        """Forget what a row has, where that sets memory free."""
         ...
 
 
@@ -85,10 +89,33 @@ class InPlaceSlots(Slots):
         for cache in self._caches.values():
             cache[target, :, :length] = cache[source, :, :length]
 
+    def free(self, row: int) -> None:
+        """Nothing: the row's memory is for its next sequence."""
+
+
+class _Kept(NamedTuple):
+    """Where the keys and values of one sequence are: in one row of arrays that a call took or gave back."""
+
+    arrays: Mapping[str, Floats]
+    """Each [rows, heads, tokens, size of a head]."""
+    row: int
+    start: int
+    length: int
+    """It has the tokens from `start` on, so many."""
+
+    def is_at(self, row: int, length: int) -> bool:
+        """Whether it is this row of its arrays, and ends at their right edge with so many tokens."""
+        width = next(iter(self.arrays.values())).shape[2]
+        return (self.row, self.start, self.length) == (row, width - length, length)
+
 
 class AppendedSlots(Slots):
-    """For graphs that give back past and present as one longer array, and know one length for all rows: each row is
-    read in a call of its own."""
+    """For graphs that give back past and present as one longer array, and know one length for all rows.
+
+    Rows of different lengths share a call: they end at the right edge of one array, and the mask leaves out what is to
+    the left of a shorter one. What a call gives back is the past of the next one, as long as its rows stay the same.
+    When one joins or leaves, they are laid out anew. The graph itself copies as much in every step.
+    """
 
     def __init__(self, session: Any, rows: int) -> None:
         """`session` is onnxruntime's."""
@@ -100,28 +127,55 @@ class AppendedSlots(Slots):
             for value in session.get_inputs()
             if value.name.startswith(PAST)
         }
-        self._rows: list[Mapping[str, Floats]] = [empty] * rows
+        self._empty = _Kept(empty, row=0, start=0, length=0)
+        self._rows = [self._empty] * rows
 
     def run(
         self, first: int, ids: npt.NDArray[np.int64], lengths: Sequence[int], sessions: Sequence[Any] = ()
     ) -> Floats:
-        by = sessions or [self._session] * len(lengths)
-        found = [self._run(by[row], first + row, ids[row : row + 1], length) for row, length in enumerate(lengths)]
-        return np.concatenate(found)
-
-    def _run(self, session: Any, row: int, ids: npt.NDArray[np.int64], length: int) -> Floats:
-        after = length + ids.shape[1]
-        mask, positions = np.ones((1, after), dtype=np.int64), np.arange(length, after, dtype=np.int64)[None]
-        feed = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-        past = {name: kept[:, :, :length] for name, kept in self._rows[row].items()}
-        given = {name: feed[name] for name in feed.keys() & self._wanted} | past
-        found = dict(zip(self._outputs, session.run(self._outputs, given), strict=True))
+        rows, tokens = ids.shape
+        after = np.asarray(lengths, dtype=np.int64) + tokens
+        mask = (np.arange(-after.max(), 0) >= -after[:, None]).astype(np.int64)
+        feed = {"input_ids": ids, "attention_mask": mask, "position_ids": after[:, None] + np.arange(-tokens, 0)}
+        given = {name: feed[name] for name in feed.keys() & self._wanted}
+        given |= self._past(self._rows[first : first + rows], lengths)
+        if sessions:
+            outputs = sessions[0].graph.run(given, sessions, self._outputs)
+        else:
+            outputs = self._session.run(self._outputs, given)
+        found = dict(zip(self._outputs, outputs, strict=True))
         logits: Floats = found.pop("logits")
-        self._rows[row] = {name.replace(PRESENT, PAST): values for name, values in found.items()}
+        present = {name.replace(PRESENT, PAST): values for name, values in found.items()}
+        width = int(after.max())
+        kept = [_Kept(present, row, width - int(length), int(length)) for row, length in enumerate(after)]
+        self._rows[first : first + rows] = kept
         return logits
 
+    def _past(self, kept: Sequence[_Kept], lengths: Sequence[int]) -> Mapping[str, Floats]:
+        """The first tokens of these rows, side by side."""
+        arrays, places = kept[0].arrays, list(enumerate(lengths))
+        are_all = len(kept) == len(next(iter(arrays.values())))
+        if are_all and all(one.arrays is arrays and one.is_at(*at) for one, at in zip(kept, places, strict=True)):
+            return arrays
+        longest, past = max(lengths), {}
+        for name, empty in self._empty.arrays.items():
+            past[name] = np.zeros((len(kept), empty.shape[1], longest, empty.shape[3]), dtype=np.float32)
+            for one, (row, length) in zip(kept, places, strict=True):
+                part = one.arrays[name][one.row, :, one.start : one.start + length]
+                past[name][row, :, longest - length :] = part
+        return past
+
     def copy(self, source: int, target: int, length: int) -> None:
-        self._rows[target] = {name: kept[:, :, :length] for name, kept in self._rows[source].items()}
+        self._rows[target] = self._rows[source]._replace(length=length)
+
+    def free(self, row: int) -> None:
+        self._rows[row] = self._empty
+
+
+def bytes_per_row(release: Writer | Bundle) -> int:
+    """The most memory of one row. A cache that is given back longer is there twice during a call."""
+    times = 2 if release.card.cache == "appended" else 1
+    return times * bytes_per_token(release.session) * release.card.max_length
 
 
 def bytes_per_token(session: Any) -> int:

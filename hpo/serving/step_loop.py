@@ -18,7 +18,7 @@ from hpo.serving.answer import Answer
 from hpo.serving.answer_loop import AnswerLoop
 from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal
-from hpo.serving.slots import bytes_per_token, slots_for
+from hpo.serving.slots import bytes_per_row, slots_for
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.write import Writer
 
@@ -31,8 +31,7 @@ class StepLoop(AnswerLoop):
     """Writes the answers of one model, or of all adapters of a bundle, all at once."""
 
     def __init__(self, release: Writer | Bundle, limits: Limits) -> None:
-        capacity = release.card.max_length
-        affordable = limits.cache_bytes // (bytes_per_token(release.session) * capacity) - 1
+        affordable = limits.cache_bytes // bytes_per_row(release) - 1
         super().__init__(release, max(1, min(limits.rows, affordable)), limits)
         self._slots = slots_for(release, self._rows + 1)
         self._read: list[int] = []
@@ -84,6 +83,7 @@ class StepLoop(AnswerLoop):
         if row < len(self._written):
             self._slots.copy(len(self._written), row, _length(last))
             self._written[row] = last
+        self._slots.free(len(self._written))
 
     def _fail(self, error: Refusal) -> None:
         super()._fail(error)

@@ -15,6 +15,7 @@ from hpo.serving.filters import Filter
 from hpo.serving.function_filter import FunctionFilter, load_function
 from hpo.serving.gate import Gate
 from hpo.serving.prediction_log import PredictionLog
+from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.classify import Classifier
 from trainers.runtime.release import Release
@@ -59,6 +60,8 @@ def _filter(spec: FilterSpec) -> Filter:
     try:
         hold_shared(path / "release.json")  # as of a served model: `hpo delete` and `hpo gc` leave it alone
         release = Release.load(path)
+        if isinstance(release, Bundle):
+            release = release.champion or release
     except (OSError, ReleaseError) as error:
         raise HpoError(f"{spec.name}: {error}") from error
     if not isinstance(release, Classifier):

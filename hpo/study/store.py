@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import HpoError, UsageError
 from hpo.remedies import first_line, way_on
-from hpo.results.records import StudySnapshot
+from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.study.stored_state import LaterFormat, read_state
@@ -56,10 +56,31 @@ def view_study(database: Path, name: str) -> StudySnapshot:
         names = study_names(database)
         known = f"there are: {', '.join(names)}" if names else "there are none yet"
         raise UsageError(f"no sweep {name!r}; {known}")
+    (view,) = _snapshots(database, name, [newest])
+    return view
+
+
+def left_out_trials(database: Path, name: str) -> list[TrialRecord]:
+    """Trials of a sweep's earlier revisions that its newest one does not have: an edit of the file left them out.
+
+    Raises `HpoError` where a revision cannot be read.
+    """
+    *earlier, newest = _snapshots(database, name, _revisions(database)[name])
+    known = {record.number for record in newest.records}
+    found = {record.number: record for view in earlier for record in view.records}  # as the last one had it
+    return [record for number, record in found.items() if number not in known]
+
+
+def _snapshots(database: Path, name: str, studies: Iterable[str]) -> list[StudySnapshot]:
+    """Revisions of a sweep. Raises `HpoError` where one cannot be read."""
+    found = []
     with _readable(database), _readable_records(name, database), _opened(database, to_write=False) as opened:
-        study = optuna.load_study(study_name=newest, storage=opened)
-        state = read_state(study.user_attrs)
-        return StudySnapshot(name, state, read_trials(study.get_trials(deepcopy=False), state.run_ids))
+        for study_name in studies:
+            study = optuna.load_study(study_name=study_name, storage=opened)
+            state = read_state(study.user_attrs)
+            records = read_trials(study.get_trials(deepcopy=False), state.run_ids)
+            found.append(StudySnapshot(name, state, records))
+    return found
 
 
 def study_names(database: Path) -> list[str]:

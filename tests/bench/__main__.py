@@ -16,6 +16,7 @@ python -m tests.bench nights      simulated years of nights: false promotions, a
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
+python -m tests.bench adapters    rows of several adapters in one call against each alone (minutes)
 python -m tests.bench serve       `hpo serve` beside raw onnxruntime and llama.cpp's server (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
@@ -81,6 +82,12 @@ def _release_rows() -> list[Row]:
     return release.rows()
 
 
+def _adapter_rows() -> list[Row]:
+    from tests.bench import adapters
+
+    return adapters.rows()
+
+
 def _layout_rows(count: int) -> list[Row]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
     from tests.bench import layout
@@ -104,6 +111,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "neighbour": lambda _: neighbour.rows(),
     "promotion": lambda _: promotion.rows(),
     "release": lambda _: _release_rows(),
+    "adapters": lambda _: _adapter_rows(),
     "no-signal": lambda given: _no_signal_rows(given.sweeps),
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),

@@ -1,46 +1,85 @@
-"""Adapters on one base against a merged model: time in turns, in one process with one thread, at the data's lengths.
+"""Adapters on one base: rows of several in one call, against each row alone and against a merged model, in turns.
 
-python -m tests.bench.adapters BUNDLE MERGED TEXTS    folders of a bundle and of a plain release, and a text a line
+A model that judges answers texts in batches; one that writes gives each of four answers its next tokens. What is shown
+is the median of rounds, each a share of the same round's reference, with quartiles in brackets.
+
+python -m tests.bench.adapters BUNDLE [MERGED TEXTS]    folders of a bundle and of a plain release, and a text a line
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from hpo.paths import Home
+from hpo.serving.slots import slots_for
+from tests.bench.released import ROOT, bundle_of
+from tests.bench.tables import Row, show
 from trainers.runtime.bundle import Bundle
+from trainers.runtime.card import GENERATIVE
 from trainers.runtime.encoder import Encoder, batches
 from trainers.runtime.release import Release
+from trainers.runtime.write import Writer
 
 ROUNDS = 7
 TEXTS = 96
+ADAPTERS = 4
+STEPS = 8
+"""Tokens that each answer gets in a round."""
+PROMPTS = (16, 40, 64, 96)
+"""Tokens before each of the answers."""
+WRITING_THREADS = 2
+
+Contestants = Mapping[str, Callable[[], object]]
+
+
+def rows() -> list[Row]:
+    """Of both demo models, with adapters that are trained here for a few steps."""
+    home, found = Home(ROOT / "mlruns"), []
+    for sweep in ("movie-sentiment", "smollm2-chat"):
+        with tempfile.TemporaryDirectory() as folder:
+            bundle, merged, validation = bundle_of(sweep, ADAPTERS, Path(folder), home)
+            lines = validation.read_text(encoding="utf-8").split("\n")[:-1]
+            texts = [row["text"] for row in map(json.loads, lines) if "text" in row]
+            found += _rows_of(bundle, merged, texts)
+    return found
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the time of each contestant as a share of the merged model's, the median of rounds in turns."""
-    bundle, merged = (Release.load(Path(folder), 1) for folder in arguments[:2])
+    """The same of folders that there are."""
+    folders = [Path(folder) for folder in arguments[:2]]
+    texts = [text for file in arguments[2:] for text in Path(file).read_text(encoding="utf-8").splitlines()]
+    show(_rows_of(folders[0], folders[1] if folders[1:] else None, texts))
+
+
+def _rows_of(bundle_folder: Path, merged_folder: Path | None, texts: Sequence[str]) -> list[Row]:
+    writes = Release.load(bundle_folder, 1).card.task in GENERATIVE
+    threads = WRITING_THREADS if writes else 1
+    bundle, merged = (None if f is None else Release.load(f, threads) for f in (bundle_folder, merged_folder))
     assert isinstance(bundle, Bundle)
+    if writes:
+        assert merged is None or isinstance(merged, Writer)
+        return _writing_rows(bundle, merged)
     assert isinstance(merged, Encoder)
-    texts = Path(arguments[2]).read_text(encoding="utf-8").splitlines()[:TEXTS]
+    return _judging_rows(bundle, merged, texts[:TEXTS])
+
+
+def _judging_rows(bundle: Bundle, merged: Encoder, texts: Sequence[str]) -> list[Row]:
+    found = []
     for kind, some, limit in (("batches of 512 tokens", texts, 512), ("one text at a time", texts[:16], 0)):
         contestants = {"merged": _alone(merged, some, limit)}
-        for name in bundle:
-            contestants[f"{name} alone"] = _alone(bundle[name], some, limit)
+        for name in list(bundle)[:1]:
+            contestants[f"{kind}: one adapter, of merged"] = _alone(bundle[name], some, limit)
         if limit:
-            contestants[f"{len(list(bundle))} adapters mixed"] = _mixed(bundle, some, limit)
-        seconds = _in_turns(contestants)
-        print(kind, flush=True)
-        for name, times in seconds.items():
-            shares = np.array(times) / np.array(seconds["merged"])
-            low, middle, high = np.percentile(shares, [25, 50, 75])
-            print(
-                f"  {name:32} {middle:.2f} of the time ({low:.2f} to {high:.2f}), {1 / middle:.2f} of the throughput",
-                flush=True,
-            )
+            contestants[f"{kind}: {len(list(bundle))} adapters mixed, of merged"] = _mixed(bundle, some, limit)
+        found += _shares(contestants, "merged")
+    return found
 
 
 def _alone(release: Release, texts: Sequence[str], limit: int) -> Callable[[], object]:
@@ -62,7 +101,49 @@ def _mixed(bundle: Bundle, texts: Sequence[str], limit: int) -> Callable[[], obj
     return lambda: [bundle.answered([rows[i] for i in batch]) for batch in cut]
 
 
-def _in_turns(contestants: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def _writing_rows(bundle: Bundle, merged: Writer | None) -> list[Row]:
+    """The time of a step of four answers, of that of four steps of one each."""
+    names = [list(bundle)[number % len(list(bundle))] for number in range(len(PROMPTS))]
+    mixed, same = ([bundle[name].session for name in some] for some in (names, names[:1] * len(names)))
+    four = "steps of 4 answers"
+    each = [_steps(bundle, PROMPTS[row : row + 1], mixed[row : row + 1]) for row in range(len(PROMPTS))]
+    contestants = {
+        "alone": lambda: [steps() for steps in each],
+        f"{four} by {len(set(names))} adapters, of each alone": _steps(bundle, PROMPTS, mixed),
+        f"{four} by one adapter, of each alone": _steps(bundle, PROMPTS, same),
+    }
+    if merged is not None:
+        contestants[f"{four} by a merged model, of each alone"] = _steps(merged, PROMPTS, [])
+    return _shares(contestants, "alone")
+
+
+def _steps(release: Bundle | Writer, prompts: Sequence[int], sessions: Sequence[object]) -> Callable[[], object]:
+    """A few steps of answers after prompts of these lengths, from the same place each time."""
+    slots, known = slots_for(release, len(prompts) + 1), np.random.default_rng(0)
+    for row, length in enumerate(prompts):
+        ids = known.integers(100, 1000, (1, length))
+        slots.run(len(prompts), ids, [0], sessions[row : row + 1])
+        slots.copy(len(prompts), row, length)
+
+    def run() -> None:
+        for step in range(STEPS):
+            slots.run(0, np.full((len(prompts), 1), 100 + step), [length + step for length in prompts], sessions)
+
+    return run
+
+
+def _shares(contestants: Contestants, reference: str) -> list[Row]:
+    """The time of each contestant as a share of the reference's."""
+    seconds = _in_turns(contestants)
+    found = []
+    for name, times in seconds.items():
+        if name != reference:
+            low, middle, high = np.percentile(np.array(times) / np.array(seconds[reference]), [25, 50, 75])
+            found.append(Row(name, f"{middle:.2f} ({low:.2f}-{high:.2f})"))
+    return found
+
+
+def _in_turns(contestants: Contestants) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(ROUNDS + 1):
         for name, run in contestants.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.trials.calls import run_alone
 from tests.bench.promotion import train
-from trainers.protocol.events import Exported, PreparedData
-from trainers.protocol.requests import Export, Inspect, Train
+from trainers.protocol.events import BundleExported, Exported, PreparedData
+from trainers.protocol.requests import BundledTrial, Export, ExportBundle, Inspect, Train
+from trainers.protocol.trial_spec import TrialSpec
 
 ROOT = Path(__file__).parents[2]
 ASSETS = {
@@ -26,6 +29,29 @@ _EXAMPLES = 64
 
 def release_of(sweep: str, variant: str, folder: Path, home: Home) -> Path:
     """The release folder of a variant. Raises `RuntimeError` where training or export fails."""
+    with _trained(sweep, 1, folder, home) as (executor, data, (spec,)):
+        return _merged(executor, data, spec, variant, folder / sweep)
+
+
+def bundle_of(sweep: str, adapters: int, folder: Path, home: Home) -> tuple[Path, Path, Path]:
+    """A bundle of adapters that differ by their seeds, the first one merged, and the validation rows.
+
+    Raises `RuntimeError` where training or export fails.
+    """
+    with _trained(sweep, adapters, folder, home) as (executor, data, specs):
+        trials = tuple(BundledTrial(f"seed-{spec.number}", spec, data) for spec in specs)
+        made = run_alone(executor, ExportBundle(trials, str(folder / "bundle")))
+        assert isinstance(made, BundleExported), made
+        assert not made.failures, made.failures
+        merged = _merged(executor, data, specs[0], "fp32", folder / sweep)
+    return folder / "bundle", merged, Path(data.tokens_dir) / "validation.jsonl"
+
+
+@contextmanager
+def _trained(
+    sweep: str, trials: int, folder: Path, home: Home
+) -> Iterator[tuple[LocalExecutor, PreparedData, list[TrialSpec]]]:  # fmt: skip
+    """Trials of a sweep's baseline, each with another seed, and an executor that still runs."""
     for asset in ASSETS[sweep]:
         fetch(asset, home.dir, say=print)
     config = load_config(ROOT / f"search_spaces/{sweep}.yaml", home)
@@ -33,12 +59,18 @@ def release_of(sweep: str, variant: str, folder: Path, home: Home) -> Path:
     try:
         data = run_alone(executor, Inspect(config.workload(home)))
         assert isinstance(data, PreparedData), data
-        whole = TrialSpecs(config, home, data).spec(0, config.baseline(), Home(folder).sweep(sweep).trial(0))
-        settings = {**whole.settings, "evaluations": 1}
-        spec = replace(whole, settings=settings, max_examples=_EXAMPLES, largest_budget_examples=_EXAMPLES)
-        train(executor, Train((spec,), data))
-        exported = run_alone(executor, Export(spec, data, [variant], str(folder / sweep)))
-        assert isinstance(exported, Exported), exported
+        specs, paths = [], Home(folder).sweep(sweep)
+        for number in range(trials):
+            made = TrialSpecs(config, home, data).spec(number, config.baseline(), paths.trial(number), seed=number)
+            settings = {**made.settings, "evaluations": 1}
+            specs.append(replace(made, settings=settings, max_examples=_EXAMPLES, largest_budget_examples=_EXAMPLES))
+            train(executor, Train((specs[-1],), data))
+        yield executor, data, specs
     finally:
         executor.close()
-    return folder / sweep / variant
+
+
+def _merged(executor: LocalExecutor, data: PreparedData, spec: TrialSpec, variant: str, folder: Path) -> Path:
+    exported = run_alone(executor, Export(spec, data, [variant], str(folder)))
+    assert isinstance(exported, Exported), exported
+    return folder / variant

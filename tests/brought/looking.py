@@ -31,8 +31,15 @@ def workload_of(folder: Path, task: str, tmp: Path, max_length: int = 32, **chan
     return Workload(task, ModelRef(str(folder)), data, max_length, "fp32", str(tmp / "cache"), **changes)
 
 
-def look(work: Workload, *plans: MethodPlan, release: Any = "no", searched: list[str] | None = None) -> PreparedData:
-    return inspect(Inspect(work, Intent(list(plans) or [plan(work.task)], searched or [], release)))
+def look(
+    work: Workload,
+    *plans: MethodPlan,
+    release: Any = "no",
+    searched: list[str] | None = None,
+    as_adapters: bool = False,
+) -> PreparedData:
+    intent = Intent(list(plans) or [plan(work.task)], searched or [], release, as_adapters=as_adapters)
+    return inspect(Inspect(work, intent))
 
 
 def findings(work: Workload, *plans: MethodPlan, **asked: Any) -> list[str]:

@@ -290,6 +290,33 @@ def test_where_some_methods_can_be_released_the_others_are_named(models, tmp_pat
     assert f"only a champion of method dora or lora can be released: {told}" in found.notes
 
 
+@pytest.mark.parametrize(
+    ("family", "plans", "found"),
+    [
+        ("bert", [("lora", {}), ("ia3", {})], "promote.as: method ia3 is not expressed as thin matrices"),
+        ("t5", [("lora", {})], "promote.as: no graph of T5ForConditionalGeneration takes adapters for text-to-text"),
+        ("olmo", [("rslora", {})], "promote.as: OlmoForCausalLM has no ONNX export"),
+        ("qwen2", [("lora", {})], "promote.as: no graph of Qwen2ForCausalLM takes adapters for causal-lm"),
+        ("llama", [("lora", {"modules_to_save": "embed_tokens,lm_head"})],
+         "training.modules_to_save: model.embed_tokens is a Embedding; linear layers and norms"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_an_adapter_beside_its_base_is_refused_before_the_first_trial(
+    models, tmp_path, family, plans, found
+):
+    task = {"bert": "text-classification", "t5": "text-to-text"}.get(family, "causal-lm")
+    asked = [plan(task, method, **settings) for method, settings in plans]
+    work = workload_of(models(family), task, tmp_path)
+    (line,) = findings(work, *asked, release="asked", as_adapters=True)
+    assert line.startswith(found)
+
+
+def test_what_can_be_an_adapter_beside_its_base_is_not(models, tmp_path):
+    asked = [plan("text-classification", method) for method in ("lora", "pissa", "olora")]
+    work = workload_of(models("bert"), "text-classification", tmp_path)
+    assert look(work, *asked, release="asked", as_adapters=True).unreleasable == {}
+
+
 def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, models, home):
     training = {"max_examples": 16, "evaluations": 1}
     path = write_yaml("chat", model=str(models("qwen2")), method="prompt", search_space={}, training=training)

@@ -27,7 +27,7 @@ from trainers.model.base import Base
 from trainers.model.beside import Beside, full_parts
 from trainers.model.load import load_base, merge_apart, part_head
 from trainers.model.source import load_tokenizer
-from trainers.prepare.release_routes import routes, why_unreleasable
+from trainers.prepare.release_routes import adapter_route, why_no_adapter
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import BundledAdapter, BundleExported, Finding
 from trainers.protocol.files import TrialPaths
@@ -38,8 +38,6 @@ from trainers.runtime.card import GENERATIVE, SIMILARITY, Card
 
 _ADAPTERS, _RANK = 3, 5
 """Sizes to trace with: an axis of the size of another one would be taken for it."""
-_ROUTES = ("traced encoder", "traced embedding", "traced decoder")
-"""Routes whose graphs can have adapters as inputs."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,9 @@ def export_bundle(request: ExportBundle) -> BundleExported:
         raise ExportError(f"{type(base.model).__name__} could not be exported: {first_line(error)}") from error
     longest = max((one.interface for one in learned), key=lambda interface: interface.max_length)
     names = tuple(one.name for one in learned)
-    card = write_release(out_dir, "fp32", replace(longest, labels=(), adapters=names), parts)
+    labels = longest.labels if request.champion else ()  # trials of one sweep have the same
+    shown = replace(longest, labels=labels, adapters=names, champion=request.champion)
+    card = write_release(out_dir, "fp32", shown, parts)
     for one in learned:
         _write_adapter(out_dir / ADAPTERS / one.name, one, own, card)
     differences, failures = compare_bundle(out_dir, {one.name: one.reference for one in learned})
@@ -101,11 +101,11 @@ def _learned_of(trial: BundledTrial) -> _Learned:
     spec = trial.spec
     base = _loaded(trial)
     architecture, task = type(base.model).__name__, spec.workload.task
-    taken = [route for route in routes(task, architecture, spec.method) if route.name in _ROUTES]
-    if not taken:
-        found = why_unreleasable(task, architecture, spec.method) or f"no graph of {architecture} takes adapters"
-        raise DataProblem([Finding("model", found, f"one that {' or '.join(_ROUTES)} exports")])
-    interface = replace(interface_of(base, spec.workload, trial.inspection.max_length), route=taken[0].name)
+    route = adapter_route(task, architecture, spec.method)
+    if route is None:
+        found = str(why_no_adapter(task, architecture, spec.method))
+        raise DataProblem([Finding("model", found, "a model and a method of which a graph takes adapters")])
+    interface = replace(interface_of(base, spec.workload, trial.inspection.max_length), route=route.name)
     beside, merged = merge_apart(base, spec, TrialPaths(Path(spec.dir)).adapter)
     reference = reference_of(merged, task, Path(trial.inspection.tokens_dir), base.pad_id)
     return _Learned(trial.name, beside, replace(interface, cache="appended"), reference)
@@ -197,7 +197,7 @@ def _write_adapter(folder: Path, one: _Learned, own: Any, base: Card) -> None:
     card = replace(
         base, labels=tuple(shown.labels), max_length=shown.max_length, columns=tuple(shown.columns),
         prompt_template=shown.prompt_template, after_answer=shown.after_answer, is_followed=shown.is_followed,
-        adapters=(), adapter_hash=hashlib.sha256(file.getvalue()).hexdigest(),
+        adapters=(), champion="", adapter_hash=hashlib.sha256(file.getvalue()).hexdigest(),
         files={WEIGHTS: len(file.getvalue())},
     )  # fmt: skip
     write_last(folder / "release.json", to_json(card))

@@ -13,7 +13,7 @@ import torch
 
 from trainers.data.tokens import Tokens
 from trainers.export.encoder import rows_for
-from trainers.export.parity import Logits, outputs_of, padded, run_in_two, unit_of
+from trainers.export.parity import Logits, outputs_of, padded, run_in_two, run_step, unit_of
 from trainers.runtime.adapters import AdaptedSession, AdapterGraph
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import GENERATIVE, SIMILARITY
@@ -77,7 +77,7 @@ def compare_bundle(
     found: dict[str, list[tuple[float, str]]] = {name: [] for name in references}
     for name, reference in references.items():
         found[name] += _alone(sessions[name], reference, has_cache=bundle.card.task in GENERATIVE)
-    for name, difference in _mixed(sessions, references):
+    for name, difference in _mixed(sessions, references, has_cache=bundle.card.task in GENERATIVE):
         found[name].append((difference, "a batch mixed with other adapters"))
     worst = {name: max(of_adapter, key=_nan_last) for name, of_adapter in found.items()}
     return {name: difference for name, (difference, _) in worst.items()}, {
@@ -108,9 +108,12 @@ def _alone(session: Any, reference: Reference, *, has_cache: bool) -> Iterator[t
 
 
 def _mixed(
-    sessions: Mapping[str, AdaptedSession], references: Mapping[str, Reference]
+    sessions: Mapping[str, AdaptedSession], references: Mapping[str, Reference], *, has_cache: bool
 ) -> Iterator[tuple[str, float]]:  # fmt: skip
-    """Batches in which neighbours have different adapters; every adapter gets every random row once."""
+    """Batches in which neighbours have different adapters; every adapter gets every random row once.
+
+    With a cache the rows' last tokens are also read together, after what each has read by itself.
+    """
     names = list(references)
     for shift in range(len(names)):
         first = references[names[0]]
@@ -120,6 +123,18 @@ def _mixed(
         for (name, place), ours in zip(asked, outputs, strict=True):
             wanted = references[name].wanted[place]
             yield name, _difference(ours[..., : wanted.shape[-1]], wanted)
+        if has_cache:
+            yield from _stepped(sessions, references, [(name, n) for name, n in asked if len(first.rows[n]) > 1])
+
+
+def _stepped(
+    sessions: Mapping[str, AdaptedSession], references: Mapping[str, Reference], asked: Sequence[tuple[str, int]]
+) -> Iterator[tuple[str, float]]:
+    """A step of rows of different adapters and lengths; `asked` has each row's adapter, and its place."""
+    each = [sessions[name] for name, _ in asked]
+    rows = [references[name].rows[place] for name, place in asked]
+    for (name, place), ours in zip(asked, run_step(_Mix(each[0].graph, each), rows, each), strict=True):
+        yield name, _difference(ours, references[name].wanted[place][-1:])
 
 
 @dataclass(frozen=True)

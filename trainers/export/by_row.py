@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trainers.model.beside import is_norm
+from trainers.model.methods.targets import is_norm
 
 
 class Chosen:

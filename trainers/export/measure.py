@@ -18,6 +18,7 @@ from trainers.export.answers import Answers, answers_of
 from trainers.export.nearness import agreement_of_logits, max_logit_diff
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Measurement
+from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import CLASSIFYING, Card
 from trainers.runtime.load import load
 
@@ -85,12 +86,14 @@ class Variant:
         cls, folder: Path, rows: Path, threads: int | None, labels: Sequence[str] | None = None,
         tuned: Mapping[str, Any] | None = None,
     ) -> Variant:  # fmt: skip
-        """`tuned` are session options in place of the card's.
+        """`tuned` are session options in place of the card's. Of a bundle its champion is measured.
 
         Raises `ReleaseError` for a folder that cannot be loaded, and `ValueError` for one that cannot answer.
         """
         began = time.perf_counter()
         release = load(folder, threads, tuned)
+        if isinstance(release, Bundle):
+            release = release.champion or release
         seconds = time.perf_counter() - began
         release.predict([release.card.example], max_new_tokens=1)
         with rows.open(encoding="utf-8") as lines:  # `splitlines` would also split at U+2028 and similar

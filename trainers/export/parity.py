@@ -25,8 +25,8 @@ def check_parity(
 ) -> None:
     """Compare the graph in `folder` with `torch_logits`, which gives a row's logits, [tokens, vocabulary].
 
-    Rows have at most `longest` tokens. They are padded on the right, and with `pads_left` on the left too. Raises
-    `ExportError` with the largest difference.
+    Rows have at most `longest` tokens. They are padded on the right, and with `pads_left` on the left too, also in the
+    cache. Raises `ExportError` with the largest difference.
     """
     session = session_of(folder / GRAPH)
     rows = [row[:longest] for row in random_rows(vocabulary)]
@@ -36,6 +36,10 @@ def check_parity(
     for side in ("right", "left")[: 2 if pads_left else 1]:
         for found, logits in zip(run_rows(session, rows, side), wanted, strict=True):
             compare(found, logits, f"a batch padded on the {side}")
+    if pads_left:
+        long = [number for number, row in enumerate(rows) if len(row) > 1]
+        for number, found in zip(long, run_step(session, [rows[number] for number in long]), strict=True):
+            compare(found, wanted[number][-1:], "a step of rows of different lengths")
     compare(run_in_two(session, rows[-1]), wanted[-1][len(rows[-1]) // 2 :], "the second half of a row, with a cache")
 
 
@@ -120,6 +124,23 @@ def run_in_two(session: Any, row: list[int]) -> Logits:
     past = {name.replace(PRESENT, PAST): value for name, value in first.items() if name != "logits"}
     logits: Logits = outputs_of(session, ids[:, half:], mask, past)["logits"][0]
     return logits
+
+
+def run_step(session: Any, rows: Sequence[list[int]], each: Sequence[Any] = ()) -> list[Logits]:
+    """Logits of each row's last token, [1, vocabulary], all in one call after what each has read by itself.
+
+    So answers are written together. `each` are the sessions that read one row, where those differ.
+    """
+    read = [
+        outputs_of(one, np.asarray([row[:-1]], dtype=np.int64), np.ones((1, len(row) - 1), dtype=np.int64), {})
+        for row, one in zip(rows, each or [session] * len(rows), strict=True)
+    ]
+    width, past = max(map(len, rows)) - 1, {}
+    for name in read[0].keys() - {"logits"}:
+        parts = [np.pad(of[name], [(0, 0), (0, 0), (width - of[name].shape[2], 0), (0, 0)]) for of in read]
+        past[name.replace(PRESENT, PAST)] = np.concatenate(parts)
+    last, (_, mask) = np.asarray([row[-1:] for row in rows], dtype=np.int64), padded(rows, "left")
+    return list(outputs_of(session, last, mask, past)["logits"])
 
 
 def outputs_of(session: Any, ids: Any, mask: Any, past: dict[str, Any]) -> dict[str, Any]:

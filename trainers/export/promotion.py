@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainers.data.sources import DataProblem
 from trainers.data.tokens import Tokens
+from trainers.export.bundle import export_bundle
 from trainers.export.in_turns import Torch, judge_in_turns
 from trainers.export.measure import LATENCY_CALLS, measure
+from trainers.export.release import ExportError
 from trainers.export.variants import write_variants
 from trainers.model.base import Base
 from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
-from trainers.protocol.events import AllJudged, Exported, Measurement
+from trainers.protocol.events import AllJudged, BundledAdapter, Exported, Measurement
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.measured import Agreement
-from trainers.protocol.requests import Export, Measure, MeasureAll
+from trainers.protocol.requests import BundledTrial, Export, ExportBundle, Measure, MeasureAll
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.runtime.card import GENERATIVE
 from trainers.tasks.table import TASKS
@@ -34,7 +37,8 @@ REFERENCE_TOKENS = 512
 def export(base: Base, request: Export) -> Exported:
     """Put the adapter on in float32, write every variant that can be exported, and compute torch's metrics.
 
-    A variant that cannot be exported is in `failures` of the answer, with the reason.
+    Where the request names adapters, there is one variant: the base with them beside it. A variant that cannot be
+    exported is in `failures` of the answer, with the reason.
     """
     from trainers.model.source import load_tokenizer
     from trainers.training.evaluation import score_model
@@ -46,7 +50,11 @@ def export(base: Base, request: Export) -> Exported:
     tokens_dir = Path(request.inspection.tokens_dir)
     base.model = _trained(base, request.spec)
     tokenizer = load_tokenizer(Path(request.inspection.model_dir), workload.model.trust_remote_code)
-    done, failures = write_variants(base, tokenizer, request, out_dir)
+    if request.adapters:
+        adapters, failures = _write_adapters(request.adapters, out_dir / "fp32")
+        done = [] if failures else ["fp32"]
+    else:
+        adapters, (done, failures) = [], write_variants(base, tokenizer, request, out_dir)
     targets = TASKS[workload.task].targets
     validation = Tokens(tokens_dir, "validation", targets)
     reference = _reference_rows if targets == "row" else _reference_tokens
@@ -55,7 +63,17 @@ def export(base: Base, request: Export) -> Exported:
     latency_p50_ms = _latency_p50_ms(base, validation, timed_rows)
     metrics, results = score_model(base, tokens_dir, "cpu", precision="fp32")
     np.save(out_dir / REFERENCE_RESULTS, results, allow_pickle=False)
-    return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms)
+    return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms, adapters)
+
+
+def _write_adapters(trials: tuple[BundledTrial, ...], folder: Path) -> tuple[list[BundledAdapter], dict[str, str]]:
+    """Write the base with these adapters beside it; they, or why the folder may not be released."""
+    try:
+        made = export_bundle(ExportBundle(trials, str(folder), champion=trials[0].name))
+    except (DataProblem, ExportError) as error:
+        return [], {"fp32": str(error)}
+    wrong = "; ".join(f"{adapter} {why}" for adapter, why in made.failures.items())
+    return made.adapters, {"fp32": wrong} if wrong else {}
 
 
 def _trained(base: Base, spec: TrialSpec) -> Any:

@@ -46,6 +46,7 @@ class ModelInterface:
     start_token_id: int | None = None
     forced_tokens: Mapping[str, int] = field(default_factory=dict)
     adapters: Sequence[str] = ()
+    champion: str = ""
     target: str = "cpu"
     attention: str = ""
 
@@ -91,6 +92,7 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         start_token_id=interface.start_token_id,
         forced_tokens=dict(interface.forced_tokens),
         adapters=tuple(interface.adapters),
+        champion=interface.champion,
         target=interface.target,
         attention=interface.attention,
         files={name: (variant_dir / name).stat().st_size for name in (*present, *code)},

@@ -11,8 +11,7 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 
 from trainers.data.sources import DataProblem
-from trainers.model.methods.targets import is_linear
-from trainers.protocol.events import Finding
+from trainers.model.methods.targets import not_by_row
 
 _WRAPPED = "base_model.model."
 _NAME = "default"
@@ -57,16 +56,10 @@ def full_modules(model: torch.nn.Module) -> list[str]:
 
 def full_parts(model: torch.nn.Module, names: Sequence[str]) -> Parts:
     """What these layers of a plain model hold. Raises `DataProblem` with every one that no graph can choose by row."""
-    layers = {name: model.get_submodule(name) for name in names}
-    wrong = [
-        Finding("training.modules_to_save", f"{name} is a {type(layer).__name__}", "linear layers and norms")
-        for name, layer in layers.items()
-        if not (is_linear(layer) or is_norm(layer))
-    ]
-    if wrong:
+    if wrong := not_by_row(model, names):
         raise DataProblem(wrong)
     with torch.no_grad():
-        return {name: _full_part(layer) for name, layer in layers.items()}
+        return {name: _full_part(model.get_submodule(name)) for name in names}
 
 
 def _full_part(layer: Any) -> Mapping[str, torch.Tensor]:
@@ -76,9 +69,3 @@ def _full_part(layer: Any) -> Mapping[str, torch.Tensor]:
         "weight": weight.contiguous().clone(),
         "bias": torch.zeros(weight.shape[-1]) if bias is None else bias.clone(),
     }
-
-
-def is_norm(layer: torch.nn.Module) -> bool:
-    """Whether a layer scales what it has normed by its weight. Gemma's scales by 1 more."""
-    kind = type(layer).__name__
-    return isinstance(layer, torch.nn.LayerNorm) or (kind.endswith("RMSNorm") and not kind.startswith("Gemma"))

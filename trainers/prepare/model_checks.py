@@ -22,13 +22,14 @@ from trainers.model.methods.targets import (
     key_value_layers,
     modules_in_full,
     new_modules_of,
+    not_by_row,
     ranks_of,
     shared_head,
     shared_with,
     target_modules,
 )
 from trainers.model.source import BaseFiles, first_line, positions_of
-from trainers.prepare.release_routes import why_unreleasable
+from trainers.prepare.release_routes import why_no_adapter, why_unreleasable
 from trainers.protocol.catalog import METHODS
 from trainers.protocol.events import Finding
 from trainers.protocol.model_folder import named
@@ -70,11 +71,12 @@ def look_at_model(
     positions = positions_of(skeleton.model)
     plans = [plan for plan in intent.plans if not refused[plan.method]]
     max_length, too_long = _max_length(workload, plans, positions)
-    findings += in_their_place(intent, [*too_long, *module_findings(skeleton, plans)])
+    findings += in_their_place(intent, [*too_long, *module_findings(skeleton, plans, intent)])
     architecture = type(skeleton.model).__name__
     methods = dict.fromkeys(plan.method for plan in plans)
-    reasons = {method: why_unreleasable(workload.task, architecture, method) for method in methods}
-    unreleasable = {method: why for method, why in reasons.items() if why}
+    why = why_no_adapter if intent.as_adapters else why_unreleasable
+    reasons = {method: why(workload.task, architecture, method) for method in methods}
+    unreleasable = {method: reason for method, reason in reasons.items() if reason}
     refusal, notes = _release(intent, unreleasable, sorted(set(methods) - set(unreleasable)))
     findings += [*refusal, *_target_findings(intent)]
     looked_at = dataclasses.replace(
@@ -162,8 +164,8 @@ def machine_findings(intent: Intent) -> list[Finding]:
 # --- names of modules -------------------------------------------------------------------------------------
 
 
-def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[Finding]:
-    """Findings for modules that the plans name but the model does not have, each once."""
+def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan], intent: Intent) -> list[Finding]:
+    """Findings for modules that the plans name and the model does not have, or that no release can hold, each once."""
     findings: list[Finding] = []
     model, new = skeleton.model, skeleton.new_modules
 
@@ -178,6 +180,7 @@ def module_findings(skeleton: Skeleton, plans: Iterable[MethodPlan]) -> list[Fin
         if plan.method in LORA_METHODS:
             full, target, ranks = (_text(plan, n) for n in ("modules_to_save", "target_modules", "rank_pattern"))
             in_full = looked(partial(modules_in_full, full, model, new)) or new
+            findings += not_by_row(model, in_full) if intent.as_adapters else []
             if layers := looked(partial(target_modules, str(target), model, in_full)):
                 looked(partial(ranks_of, ranks, layers))
         for find in LAYER_FINDERS.get(plan.method, ()):
@@ -275,6 +278,8 @@ def _release(intent: Intent, unreleasable: dict[str, str], able: list[str]) -> t
     if intent.release == "no" or not unreleasable:
         return [], []
     reasons = "; ".join(dict.fromkeys(unreleasable.values()))
+    if intent.as_adapters:
+        return [Finding("promote.as", reasons, "write as: merged, or choose another model or method")], []
     if able:
         return [], [f"only a champion of method {' or '.join(able)} can be released: {reasons}"]
     if intent.release == "asked":

@@ -37,6 +37,8 @@ class Route:
     """Methods that do not merge, but whose parts can stay beside the weights in this graph."""
     appends_cache: bool = False
     """Whether its graph gives back a longer cache, instead of writing into the one that it is given."""
+    takes_adapters: bool = False
+    """Whether its graph can have the weights of adapters as inputs."""
 
     def takes(self, task: str, architecture: str) -> bool:
         """Whether it is for models of this task and class."""
@@ -49,9 +51,9 @@ class Route:
 
 ROUTES = (
     Route("builder", GENERATIVE, variants.WRITING, _BUILT),
-    Route("traced decoder", GENERATIVE, variants.WRITING, _TRACED, ("adapter", "prompt", "prefix"), True),
-    Route("traced encoder", CLASSIFYING, variants.READING, None, ("adapter",)),
-    Route("traced embedding", (SIMILARITY,), variants.READING, None, ("adapter",)),
+    Route("traced decoder", GENERATIVE, variants.WRITING, _TRACED, ("adapter", "prompt", "prefix"), True, True),
+    Route("traced encoder", CLASSIFYING, variants.READING, None, ("adapter",), takes_adapters=True),
+    Route("traced embedding", (SIMILARITY,), variants.READING, None, ("adapter",), takes_adapters=True),
     Route("traced encoder-decoder", (REWRITING,), variants.REWRITING, _REWRITING, ("adapter",), True),
 )
 """All routes, in the order in which they are tried: the first whose graph has torch's numbers is used."""
@@ -70,3 +72,19 @@ def why_unreleasable(task: str, architecture: str, method: str) -> str | None:
         return f"no route to ONNX keeps what method {method} trains beside the weights of {architecture}"
     known = sorted({name for route in ROUTES if task in route.tasks for name in route.architectures or ()})
     return f"{architecture} has no ONNX export with a KV cache; these have one: {', '.join(known)}"
+
+
+def adapter_route(task: str, architecture: str, method: str) -> Route | None:
+    """The route whose graph takes what the method trains as an adapter beside the base; None where there is none."""
+    fitting = [route for route in routes(task, architecture, method) if route.takes_adapters]
+    return fitting[0] if fitting and METHODS[method].is_beside else None
+
+
+def why_no_adapter(task: str, architecture: str, method: str) -> str | None:
+    """Why a champion can never be released as an adapter beside its base, or None."""
+    if adapter_route(task, architecture, method):
+        return None
+    if not METHODS[method].is_beside:
+        able = ", ".join(name for name, known in METHODS.items() if known.is_beside)
+        return f"method {method} is not expressed as thin matrices beside the base; these are: {able}"
+    return why_unreleasable(task, architecture, method) or f"no graph of {architecture} takes adapters for {task}"

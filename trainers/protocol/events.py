@@ -274,6 +274,8 @@ class Exported:
     """Variant -> why it could not be written."""
     seconds: float
     latency_p50_ms: float
+    adapters: list[BundledAdapter] = field(default_factory=list)
+    """Those beside the base, where the adapter was not merged."""
 
 
 @dataclass(frozen=True)

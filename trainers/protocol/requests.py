@@ -39,6 +39,8 @@ class Intent:
     release: Literal["no", "if possible", "asked"] = "no"
     """`asked`: the YAML says `promote:`, so a champion that can never be released is an error."""
     target: Target = "cpu"
+    as_adapters: bool = False
+    """Whether the champion stays an adapter beside its base; then every method of the space must be able to."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,15 @@ class Train:
 
 
 @dataclass(frozen=True)
+class BundledTrial:
+    """A trial whose adapter becomes part of a bundle, under a name."""
+
+    name: str
+    spec: TrialSpec
+    inspection: PreparedData
+
+
+@dataclass(frozen=True)
 class Export:
     """Merge a trial's adapter in fp32, write the ONNX variants and torch's own numbers beside them."""
 
@@ -127,15 +138,9 @@ class Export:
     variants: list[str]
     dir: str
     target: Target = "cpu"
-
-
-@dataclass(frozen=True)
-class BundledTrial:
-    """A trial whose adapter becomes part of a bundle, under a name."""
-
-    name: str
-    spec: TrialSpec
-    inspection: PreparedData
+    adapters: tuple[BundledTrial, ...] = ()
+    """In place of a merged graph: the base exported once, with these as adapters; the first one is `spec`'s, and
+    `variants` is fp32 alone."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,8 @@ class ExportBundle:
     trials: tuple[BundledTrial, ...]
     """Of one task and one base model, each with a method that is beside its base."""
     dir: str
+    champion: str = ""
+    """The adapter that answers what names none; empty where each input must name one."""
 
 
 @dataclass(frozen=True)

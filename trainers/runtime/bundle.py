@@ -39,6 +39,11 @@ class Bundle(Release):
             raise ValueError(f"unknown adapter {name[:100]!r}; expected one of {', '.join(list(releases)[:10])}")
         return releases[name]
 
+    @property
+    def champion(self) -> Release | None:
+        """What answers inputs that name no adapter; None where each must name one, and while it is not loaded."""
+        return self._releases.get(self.card.champion)
+
     def releases(self) -> Mapping[str, Release]:
         """What the adapters that are loaded now make of the base; adapters that come and go leave it unchanged."""
         return self._releases
@@ -107,8 +112,9 @@ class Bundle(Release):
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
         """Answer each input, in order: a mapping of `adapter` (its name) and `input`, or that as JSON text.
 
-        What `input` is, and the answer, are those of the adapter (see `Release.predict`). Raises `ValueError` for an
-        adapter that is not loaded, and for an input that it does not accept.
+        What `input` is, and the answer, are those of the adapter (see `Release.predict`). Where the bundle has a
+        champion, any other input is for that one. Raises `ValueError` for an adapter that is not loaded, and for an
+        input that it does not accept.
         """
         if isinstance(inputs, str):
             raise ValueError("expected a list of inputs, got one text")
@@ -117,11 +123,14 @@ class Bundle(Release):
     def _asked(self, given: object, where: str) -> tuple[Release, Input]:
         """The release that an input is for, and what it is asked."""
         read = parsed_json(given) if isinstance(given, str) else given
-        if not isinstance(read, Mapping) or set(read) != {"adapter", "input"} or not isinstance(read["adapter"], str):
+        if isinstance(read, Mapping) and set(read) == {"adapter", "input"} and isinstance(read["adapter"], str):
+            release, given = self[read["adapter"]], read["input"]
+        elif self.champion is not None:
+            release = self.champion
+        else:
             names = ", ".join(list(self)[:10])
             raise ValueError(f"{where}: expected a mapping of adapter (one of {names}) and input")
-        release = self[read["adapter"]]
-        return release, read_input(read["input"], where, release.card.task)
+        return release, read_input(given, where, release.card.task)
 
     def _tokenizer_of(self, card: Card) -> Tokenizer:
         """The base's tokenizer, cut where this adapter was trained to read."""

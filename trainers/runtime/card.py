@@ -63,6 +63,8 @@ class Card:
     """Of `text-to-text`: the token that is always the `first` or the `last` one of an answer."""
     adapters: tuple[str, ...] = ()
     """Of a bundle: names of its adapters, which are folders below `adapters/` with a card each; else empty."""
+    champion: str = ""
+    """Of a bundle that a sweep released: the adapter that answers what names none. Its labels are the card's."""
     adapter_hash: str = ""
     """Of an adapter: SHA-256 of its weights. What is remembered of answers is remembered by it, not by a name."""
     target: str = "cpu"
@@ -78,7 +80,7 @@ class Card:
     @property
     def example(self) -> str:
         """An example of an input, as text."""
-        if self.adapters:
+        if self.adapters and not self.champion:
             return json.dumps({"adapter": self.adapters[0], "input": "some text"})
         return "some text" if len(self.columns) <= 1 else json.dumps(dict.fromkeys(self.columns, "some text"))
 

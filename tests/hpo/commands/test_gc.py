@@ -16,7 +16,7 @@ from hpo.release.versions import versions_of
 from hpo.study.store import view_study
 from hpo.tracking.mlflow_deletion import deleted_runs, runs_of
 from hpo.tracking.mlflow_store import client
-from tests.brought.test_stores import run_main, swept
+from tests.brought.test_stores import SWEEP, run_main, swept
 from tests.hpo.builders import Killed
 from tests.hpo.release.rivals import registered
 
@@ -105,6 +105,24 @@ def test_an_adapter_that_another_sweep_started_from_is_kept(swept_home, tmp_path
     monkeypatch.setattr("hpo.commands.gc.starting_points", lambda sweeps: [heavy(home, loser)[0]])
     assert freed(home)[LOSERS].count == 1
     assert heavy(home, loser)[0].exists()
+
+
+def test_trials_that_an_edit_left_out_lose_their_adapters_unless_another_sweep_has_them(
+    swept_home, tmp_path, monkeypatch
+):
+    home = swept_home
+    files = {number: heavy(home, number) for number in range(3)}
+    repeat = home.sweep("sweep").repeat(0, 0).adapter
+    repeat.mkdir(parents=True)
+    (repeat / "adapter_model.safetensors").write_bytes(b"x" * 1000)
+    edited = {**SWEEP["training"], "batch_size": 4}
+    swept(tmp_path, home.dir, search_strategy={"type": "random", "num_trials": 1}, training=edited)
+    assert [record.number for record in view_study(home.studies_db, "sweep").records] == [3]
+    monkeypatch.setattr("hpo.commands.gc.needed_trainings", lambda sweeps: {("sweep", 1), ("sweep", 3)})
+    assert freed(home)[LOSERS].count == 2
+    assert [number for number, paths in files.items() if any(path.exists() for path in paths)] == [1]
+    assert not repeat.exists()
+    assert not freed(home)
 
 
 def test_prepared_data_and_variants_that_nobody_needs(swept_home):

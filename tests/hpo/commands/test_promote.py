@@ -8,17 +8,23 @@ from contextlib import nullcontext
 import pytest
 
 import hpo.commands.promote as command
+from hpo.commands.find_run import find_run
+from hpo.commands.predict import predict
 from hpo.commands.promote import run_promotion
 from hpo.commands.sweep import run_sweep, search
-from hpo.errors import RequestFailed, UsageError
+from hpo.errors import ConfigError, RequestFailed, UsageError
 from hpo.paths import Home
 from hpo.release import registry
+from hpo.release.bundle import parts_of
 from hpo.release.promote import promote
 from hpo.release.registry import released_folder
-from hpo.results.released import Release
+from hpo.release.versions import versions_of
+from hpo.results.released import Release as Registered
 from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import Killed, Said, Sweep, stopping_after
+from trainers.runtime.card import Card
+from trainers.runtime.release import Release
 
 LEARNS = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
 POINTS = {"type": "random", "num_trials": 2, "enqueue": [{"learning_rate": 1e-2}, {"learning_rate": 1.2e-2}]}
@@ -73,6 +79,36 @@ def test_the_champion_and_then_another_trial_are_released_without_training(write
     assert again.release == shown.release
     assert not [line for line in said.lines if line.startswith("promoting")]
     assert len(again.trials) == 2
+
+
+def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, home):
+    wanted = {"max_drop": 0.9, "as": "adapters", "top": 1}
+    ended = run_sweep(write(wanted), home)
+    best, folder = ended.champion.number, released_folder(home, "chosen")
+    names = [f"trial-{number}" for number in (best, 1 - best)]
+    card = Card.read(folder)
+    assert (list(card.adapters), card.champion, ended.release.trial, ended.release.variant) == (
+        names, names[0], best, "fp32",
+    )  # fmt: skip
+    assert [verdict.word for verdict in ended.variants] == ["passed"]
+    bundle, texts = Release.load(folder), ["a fine film", "a dull plot"]
+    assert [a["label"] for a in predict(home, "chosen", texts)] == [a["label"] for a in bundle[names[0]].predict(texts)]
+    assert bundle[names[0]].predict(texts) != bundle[names[1]].predict(texts)
+    (version,) = versions_of(home, "chosen")
+    manifest = version.manifest()
+    assert {name: of["trial"] for name, of in manifest.adapters.items()} == {names[0]: best, names[1]: 1 - best}
+    assert find_run(home, "chosen/1").name == f"chosen#{best}"
+    assert "## Adapters on one base" in (folder / "README.md").read_text()
+    with pytest.raises(ConfigError, match="the champion of 'chosen' is no bundle: version 1 of sweep 'chosen'"):
+        parts_of(home, "chosen", ["chosen"])
+    said = Said()
+    assert run_sweep(write(wanted), home, view=said).release == ended.release
+    assert f"trial {best} is released under these terms already: version 1 of 'chosen'" in said.lines
+
+    merged = run_promotion(write({"max_drop": 0.9}), home, trial=1 - best)  # against the adapter that is champion
+    assert merged.release.rivalry.metric == "f1_macro"
+    assert merged.release.rivalry.champion == pytest.approx(manifest.measured["metrics"]["f1_macro"])
+    assert Card.read(released_folder(home, "chosen")).adapters == ()
 
 
 def test_the_command_asks_for_a_release_where_the_file_does_not(write, home):
@@ -130,7 +166,7 @@ def test_what_is_released_already_is_said_and_another_model_card_is_a_new_versio
     sweep.search()
     running = sweep.running()
     champion, wanted = running.champion(), running.config.promote
-    release = Release("chosen", "7", "", "fp32", champion.number, champion.run_id, "", wanted.max_drop, "", card)
+    release = Registered("chosen", "7", "", "fp32", champion.number, champion.run_id, "", wanted.max_drop, "", card)
     running.study.update_state(release=release)
     with pytest.raises(RequestFailed, match="cannot export") if is_new else nullcontext():
         promote(running)

@@ -978,6 +978,12 @@ def test_what_a_task_s_answers_or_releases_cannot_be_is_refused(refused):
     ]
     [problem] = refused(SMALLEST.replace("text-classification", "chat") + "promote: {target: cuda}\n")
     assert problem == "sweep.yaml:4: promote.target: is cuda, but releases of chat are made for cpu alone; write cpu"
+    assert refused(SMALLEST + "promote: {top: 2}\n") == [
+        "sweep.yaml:4: promote.top: is 2, but a merged release holds one trial; write as: adapters too"
+    ]
+    assert refused(SMALLEST + "promote: {as: adapters, target: cuda}\n") == [
+        "sweep.yaml:4: promote.target: is cuda, but as: adapters is made for cpu alone; write cpu"
+    ]
 
 
 def test_resolved_has_every_default_filled_in(tmp_path):
@@ -994,7 +1000,7 @@ def test_resolved_has_every_default_filled_in(tmp_path):
     promote = {"name": "sweep", "max_drop": 0.01, "replace": False, "allow_useless": False, "require": "better",
                "approve": "auto", "card": {"intended_use": None, "licence": None}, "min_agreement": None,
                "max_latency_ms": None, "max_size_mb": None,
-               "prefer": "latency", "target": "cpu"}  # fmt: skip
+               "prefer": "latency", "target": "cpu", "as": "merged", "top": 0}  # fmt: skip
     assert resolved["promote"] == promote
 
 

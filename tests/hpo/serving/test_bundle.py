@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpo.errors import HpoError, UsageError
@@ -18,11 +19,13 @@ from hpo.serving.order import Place
 from hpo.serving.refusal import Refusal
 from hpo.serving.resolver import Resolver
 from hpo.serving.served import Shelf, load_served
+from hpo.serving.slots import slots_for
 from tests.hpo.serving.conftest import Server
 from tests.trainers.conftest import family_workload
 from tests.trainers.export.test_bundle import TEXTS, bundled, close_to, learned
 from trainers.runtime.adapters import WEIGHTS
 from trainers.runtime.bundle import ADAPTERS
+from trainers.runtime.release import Release
 
 __all__ = ["bundled", "family_workload", "learned"]
 
@@ -107,19 +110,65 @@ def test_what_is_no_adapter_is_refused(serve, tmp_path, body, status, code):
     assert server.post("/v1/classify", model="it/a", input=TEXTS[0]).status_code == 200
 
 
-def test_a_prompt_that_another_adapter_has_read_is_read_again(serve):
-    server, bundle, _ = serve("gpt2", "causal-lm")
-    prompt = "the film is good and"
-    wanted = {name: bundle[name].predict([prompt], 6)[0]["text"] for name in bundle}
+def test_answers_of_different_adapters_are_those_alone_and_written_in_one_call(serve, monkeypatch):
+    """Prompts begin alike: what another adapter has read of one is read again."""
+    server, bundle, loop = serve("gpt2", "causal-lm")
+    asked = [("ab"[i % 2], "the film is good and"[: 20 - 3 * (i // 4)], 3 + 2 * i) for i in range(6)]
+    graph, together = loop._served._graph, []
+    run = graph.run
+    monkeypatch.setattr(graph, "run", lambda feed, rows, *rest: together.append(set(rows)) or run(feed, rows, *rest))
 
     async def ask():
         async with server.client() as client:
-            names = ["a", "b", "a", "b", "a", "b"]
-            bodies = [{"model": f"it/{name}", "prompt": prompt, "max_tokens": 6} for name in names]
-            return names, await asyncio.gather(*(client.post("/v1/completions", json=body) for body in bodies))
+            bodies = [{"model": f"it/{name}", "prompt": prompt, "max_tokens": most} for name, prompt, most in asked]
+            return await asyncio.gather(*(client.post("/v1/completions", json=body) for body in bodies))
 
-    for name, response in zip(*asyncio.run(ask()), strict=True):
-        assert response.json()["choices"][0]["text"] == wanted[name]
+    for (name, prompt, most), response in zip(asked, asyncio.run(ask()), strict=True):
+        (wanted,) = bundle[name].predict([prompt], most)
+        assert response.json()["choices"][0]["text"] == wanted["text"]
+    assert max(map(len, together)) == 2
+
+
+def test_rows_of_different_lengths_and_adapters_share_a_step(serve):
+    """Each row's logits are those that it has alone, whatever its neighbours are, also after one has left."""
+    _, bundle, _ = serve("gpt2", "causal-lm")
+    rows = [([5, 6, 7, 8, 9], "a"), ([11, 12], "b"), ([9, 8, 7, 6, 5, 4, 3, 2], "b"), ([5], "a")]
+    slots = slots_for(bundle, len(rows) + 1)
+    for row, (ids, name) in enumerate(rows):
+        slots.run(4, np.asarray([ids], dtype=np.int64), [0], [bundle[name].session])
+        slots.copy(4, row, len(ids))
+    written = [[*ids] for ids, _ in rows]
+    for step in range(6):
+        if step == 3:  # the second one leaves, and the last one moves there
+            slots.copy(3, 1, len(written[3]))
+            slots.free(3)
+            written[1], rows[1] = written.pop(), rows.pop()
+        lengths, token = [len(ids) for ids in written], 20 + step
+        sessions = [bundle[name].session for _, name in rows]
+        logits = slots.run(0, np.full((len(rows), 1), token), lengths, sessions)[:, 0]
+        for ids, (_, name), found in zip(written, rows, logits, strict=True):
+            ids.append(token)
+            assert np.abs(found - bundle[name].token_logits(ids)[-1]).max() < 1e-4
+
+
+def test_a_bundle_with_a_champion_answers_by_its_own_name(serve, tmp_path):
+    _, bundle, _ = serve("bert", "text-classification")
+    folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / "released"))
+    card = json.loads((folder / "release.json").read_text())
+    (folder / "release.json").write_text(json.dumps({**card, "champion": "b"}))
+    release = Release.load(folder)
+    assert release.predict(TEXTS) == close_to(bundle["b"].predict(TEXTS))
+    asked = json.dumps({"adapter": "a", "input": TEXTS[0]})
+    assert release.predict([asked]) == close_to(bundle["a"].predict(TEXTS[:1]))
+    served = load_served("it", folder, Limits())
+    server = Server(Shelf([served]))
+    try:
+        assert list(server.shelf.models()) == ["it/a", "it"]
+        for name, adapter in (("it", "b"), ("it/b", "b"), ("it/a", "a")):
+            found = server.post("/v1/classify", model=name, input=TEXTS[0]).json()["data"][0]
+            assert {**found, "index": None} == close_to({**bundle[adapter].predict(TEXTS[:1])[0], "index": None})
+    finally:
+        server.shelf.close()
 
 
 def test_an_adapter_is_replaced_at_once(serve, tmp_path, monkeypatch):

@@ -56,6 +56,26 @@ def is_linear(module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
 
 
+def is_norm(layer: torch.nn.Module) -> bool:
+    """Whether a layer scales what it has normed by its weight. Gemma's scales by 1 more."""
+    kind = type(layer).__name__
+    return isinstance(layer, torch.nn.LayerNorm) or (kind.endswith("RMSNorm") and not kind.startswith("Gemma"))
+
+
+def not_by_row(model: torch.nn.Module, modules: Collection[str]) -> list[Finding]:
+    """A finding for each layer in these modules that no graph can choose by row, being neither linear nor a norm."""
+    layers = {
+        f"{name}.{inner}".rstrip("."): layer
+        for name in modules
+        for inner, layer in model.get_submodule(name).named_modules()
+    }
+    return [
+        Finding("training.modules_to_save", f"{name} is a {type(layer).__name__}", "linear layers and norms")
+        for name, layer in layers.items()
+        if next(layer.parameters(recurse=False), None) is not None and not (is_linear(layer) or is_norm(layer))
+    ]
+
+
 def straighten(model: torch.nn.Module) -> None:
     """Replace GPT-2's transposed linear layers with ordinary ones that compute the same, in place."""
     for parent in list(model.modules()):
