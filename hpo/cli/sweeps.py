@@ -147,6 +147,23 @@ def report(home: Any, name: str, form: Any, output: Path | None) -> None:
     print_text(text_of(home, name, form).rstrip("\n") if is_printed else str(write_report(home, name, form, output)))
 
 
+@cli.command()
+@click.argument("names", metavar="[SWEEP]...", nargs=-1)
+@as_json_option
+@click.pass_obj
+def sync(home: Any, names: tuple[str, ...], as_json: bool) -> None:
+    """Copy runs to the tracking server of MLFLOW_TRACKING_URI.
+
+    Without SWEEP: those of all sweeps. Only what the server lacks is sent.
+    """
+    from hpo.commands.sync import raise_waiting, said, sync_sweeps
+
+    synced = sync_sweeps(home, names, lambda sweep: None if as_json else print_text(said(sweep)))
+    if as_json:
+        print_json([sweep.to_json() for sweep in synced])
+    raise_waiting(synced)
+
+
 @cli.command("list")
 @as_json_option
 @click.pass_obj
