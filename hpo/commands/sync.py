@@ -103,7 +103,8 @@ def _synced(home: Home, name: str, url: str, down: str | None) -> tuple[SyncedSw
         problem = _delivered(delivery) if is_mine and down is None else None
         if problem is not None and not isinstance(problem, Forbidden):
             down = f"{url} {problem}"
-        problems = [f"{url} {problem}" if problem else down] if is_mine and (problem or down) else []
+        reason = f"{url} {problem}" if problem else down
+        problems = [reason] if is_mine and reason else []
         sweep = SyncedSweep(
             name, url, delivery.total, len(delivery.sent_runs), delivery.sent_files, delivery.waiting,
             (*problems, *delivery.refusals), busy=not is_mine,
