@@ -51,6 +51,13 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock while inside and yield True, or yield False where another process holds it."""
+    with path.open("w") as file:
+        yield _take(file.fileno())
+
+
 def hold_shared(path: Path) -> int:
     """Say that this process uses a file, as others may too, until it ends; returns the file descriptor that says so."""
     fd = os.open(path, os.O_RDONLY)

@@ -42,6 +42,21 @@ class SweepPaths:
         return self.dir / "mlflow.new"
 
     @property
+    def remote_ledger(self) -> Path:
+        """What a tracking server has of the sweep, in SQLite; see `hpo.tracking.remote_ledger`."""
+        return self.dir / "remote.db"
+
+    @property
+    def remote_lock(self) -> Path:
+        """Held by the process that copies the sweep's runs to a tracking server."""
+        return self.dir / "remote.lock"
+
+    @property
+    def remote_log(self) -> Path:
+        """What that process prints when it runs beside the sweep."""
+        return self.dir / "remote.log"
+
+    @property
     def release(self) -> Path:
         """ONNX variants of the champion, one folder each."""
         return self.dir / "release"

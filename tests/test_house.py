@@ -92,7 +92,8 @@ def test_the_sweep_process_never_loads_torch():
 def test_commands_that_write_no_run_do_without_mlflow():
     """It takes two seconds to import: `hpo show` and every error of a file come before it."""
     loaded = python(
-        "import sys\nfrom hpo.commands import sweep, plan, check, stop\nprint(*{m.split('.')[0] for m in sys.modules})"
+        "import sys\nfrom hpo.commands import sweep, plan, check, stop, sync\n"
+        "print(*{m.split('.')[0] for m in sys.modules})"
     )
     assert "optuna" in loaded.split()
     assert "mlflow" not in loaded.split()

@@ -189,6 +189,23 @@ def query(home: Any, sql: str | None, form: Any, as_json: bool) -> None:
         print_text(answer_text(answer, "json" if as_json else form))
 
 
+@cli.command()
+@click.argument("names", metavar="[SWEEP]...", nargs=-1)
+@as_json_option
+@click.pass_obj
+def sync(home: Any, names: tuple[str, ...], as_json: bool) -> None:
+    """Copy runs to the tracking server of MLFLOW_TRACKING_URI.
+
+    Without SWEEP: those of all sweeps. Only what the server lacks is sent.
+    """
+    from hpo.commands.sync import raise_waiting, said, sync_sweeps
+
+    synced = sync_sweeps(home, names, lambda sweep: None if as_json else print_text(said(sweep)))
+    if as_json:
+        print_json([sweep.to_json() for sweep in synced])
+    raise_waiting(synced)
+
+
 @cli.command("list")
 @as_json_option
 @click.pass_obj

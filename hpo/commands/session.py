@@ -22,6 +22,7 @@ from hpo.study.store import view_study
 from hpo.study.study import STUDY_ERRORS, Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
+from hpo.tracking.remote import copied_to_server
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import Slots
 from hpo.trials.timeline_file import read_timeline
@@ -54,7 +55,10 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: Slots) -> Iterator[SweepContext]:
-    """The study and its MLflow view, from here on written by this process alone; closed however the sweep ends."""
+    """The study and its MLflow view, from here on written by this process alone; closed however the sweep ends.
+
+    Meanwhile the runs are also copied to a tracking server, where the environment names one.
+    """
     config, home = specs.config, specs.home
     study, changes, left_out = open_revision(config, specs.fingerprint, home.studies_db)
     say_revision(view, study, changes, left_out)
@@ -64,20 +68,21 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
     )  # fmt: skip
     meter = Meter(config.budget, study.state.spent, time.time)
     tracker = None
-    try:
-        tracker = tracker_of(specs, view, executor.fetch)
-        page = LivePage(home, config.name, tracker, view.say)
-        yield SweepContext(specs, study, tracker, executor, view, slots, meter, page)
-    except BaseException as error:
+    with copied_to_server(home, config.name, view.say):
         try:
-            note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
-        except store_errors() as second:  # the first error is the one to tell
-            view.say(f"how it ended could not be written down: {first_line(second)}")
-        raise
-    else:
-        study.update_state(spent=meter.spent)
-    finally:
-        study.close()
+            tracker = tracker_of(specs, view, executor.fetch)
+            page = LivePage(home, config.name, tracker, view.say)
+            yield SweepContext(specs, study, tracker, executor, view, slots, meter, page)
+        except BaseException as error:
+            try:
+                note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
+            except store_errors() as second:  # the first error is the one to tell
+                view.say(f"how it ended could not be written down: {first_line(second)}")
+            raise
+        else:
+            study.update_state(spent=meter.spent)
+        finally:
+            study.close()
 
 
 def tracker_of(specs: TrialSpecs, view: ProgressView, fetch: Fetch = here) -> RunTracker:

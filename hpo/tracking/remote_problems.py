@@ -1,0 +1,108 @@
+"""Why a request to a tracking server failed, in plain words, and whether a later attempt may succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+import requests
+from mlflow.exceptions import MlflowException, RestException
+
+from hpo.quoting import clipped
+
+_MAY_PASS_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_LOGIN = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_TLS = "MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"
+
+
+class RemoteProblem(Exception):
+    """A request that failed; its text says why, as the end of a sentence that begins with the server."""
+
+
+class Unavailable(RemoteProblem):
+    """The server does nothing now: a later attempt may succeed."""
+
+
+class Silent(Unavailable):
+    """The server does not answer: each further attempt would take as long again."""
+
+
+class NotAllowed(Unavailable):
+    """The server does not accept the login: no attempt of this process will succeed."""
+
+
+class Forbidden(NotAllowed):
+    """The server does not let this login write there; elsewhere it may."""
+
+
+class Refused(RemoteProblem):
+    """The server refuses this one request; others may succeed."""
+
+
+class Missing(Refused):
+    """The server does not have what the request is about."""
+
+
+@contextmanager
+def plain_problems() -> Iterator[None]:
+    """What MLflow's client raises, as a `RemoteProblem`."""
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        raise problem_of(error) from error
+
+
+def problem_of(error: MlflowException | requests.RequestException) -> RemoteProblem:
+    """The problem behind an error of MLflow's client, which wraps those of `requests`."""
+    cause = error if isinstance(error, requests.RequestException) else error.__cause__ or error.__context__
+    if isinstance(cause, requests.RequestException):
+        answer = cause.response
+        return _of_connection(cause) if answer is None else _of_status(answer.status_code, _first_line(answer.text))
+    if isinstance(error, RestException) or error.get_http_status_code() != HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _of_status(error.get_http_status_code(), _first_line(error.message))
+    return Unavailable(f"gave an answer that MLflow's client cannot read: {_first_line(error.message)}")
+
+
+def _of_status(status: int, message: str) -> RemoteProblem:
+    words = f"answered {status} ({_phrase(status)})"
+    if status == HTTPStatus.UNAUTHORIZED:
+        return NotAllowed(f"{words}: {_LOGIN}")
+    if status == HTTPStatus.FORBIDDEN:
+        return Forbidden(f"{words}: this login may not write there")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _MAY_PASS_LATER:
+        return Unavailable(words)
+    kind = Missing if status == HTTPStatus.NOT_FOUND else Refused
+    return kind(f"{words}: {message}" if message else words)
+
+
+def _of_connection(cause: requests.RequestException) -> RemoteProblem:
+    if isinstance(cause, requests.exceptions.RetryError):  # the only one that MLflow's client raises for a status
+        found = next((status for status in HTTPStatus if f"too many {status} error responses" in str(cause)), None)
+        return Unavailable("answered with an error" if found is None else f"answered {found} ({_phrase(found)})")
+    if isinstance(cause, requests.exceptions.SSLError):
+        return Unavailable(f"has no certificate that this machine trusts: {_TLS}")
+    for inner in _chain(cause):
+        if isinstance(inner, TimeoutError):
+            return Silent("does not answer")
+        if isinstance(inner, OSError) and inner.strerror:
+            return Unavailable(f"cannot be reached ({inner.strerror})")
+    return Unavailable("cannot be reached" if isinstance(cause, requests.ConnectionError) else "gave half an answer")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those below it: `requests` and urllib3 each wrap the system's own."""
+    inner: object = error
+    seen: list[object] = []
+    while isinstance(inner, BaseException) and inner not in seen:
+        yield inner
+        seen.append(inner)
+        inner = getattr(inner, "reason", None) or inner.__cause__ or inner.__context__
+
+
+def _first_line(text: str) -> str:
+    return clipped(next(iter(text.strip().splitlines()), ""))
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "an unknown status"
