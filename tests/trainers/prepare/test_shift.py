@@ -27,14 +27,14 @@ def rows(drawn, count, more=(), positive=0.5):
 
 
 def test_nights_without_change_raise_an_alarm_as_rarely_as_said():
-    nights = 60
+    nights = 40
     drawn = random.Random(0)
     alarms = 0
     for _ in range(nights):
         found = compare_groups({"added": (rows(drawn, 120), rows(drawn, 40))})
         alarms += bool(found.shifts)
     assert FALSE_ALARMS == 0.01
-    assert alarms <= 3  # more than 3 of 60 at 1 in 100: 1 in 300
+    assert alarms <= 2  # more than 2 of 40 at 1 in 100: 1 in 130
 
 
 def test_a_classifier_guesses_where_there_is_nothing_to_tell_apart():
@@ -43,8 +43,8 @@ def test_a_classifier_guesses_where_there_is_nothing_to_tell_apart():
         separation(*([one.asked.said for one in rows(drawn, count).values()] for count in (80, 40))) for _ in range(40)
     ]
     assert abs(np.mean([one.auc for one in separated]) - 0.5) < 0.02
-    assert sum(one.p_value < 0.05 for one in separated) <= 6
-    assert sum(one.low <= 0.5 <= one.high for one in separated) >= 33
+    assert sum(one.p_value < 0.05 for one in separated) <= 5
+    assert sum(one.low <= 0.5 <= one.high for one in separated) >= 35
 
 
 def test_a_classifier_sees_a_topic_that_no_single_word_shows():
