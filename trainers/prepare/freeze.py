@@ -23,7 +23,8 @@ from trainers.prepare.frozen_rows import About, Indexed, content_hash, differenc
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Given, read_given
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.events import Finding, FrozenRows
+from trainers.protocol.events import Finding
+from trainers.protocol.frozen_facts import FrozenRows
 from trainers.protocol.requests import Freeze
 from trainers.protocol.trial_spec import DataRef
 from trainers.tasks.base import Task
@@ -79,7 +80,7 @@ def freeze(request: Freeze) -> FrozenRows:
     files.write(frozen.standing)
     written = {split: list(_rows(frozen.splits[split])) for split in SPLITS}
     digest, folder = write_rows(Path(request.folder), written, index, About(task.name, rows, labels, is_running_text))
-    notes += [*given.notes, *_notes(task, data, frozen, rows, before and before.rule)]
+    notes += [*given.notes, *_notes(task, data, frozen, rows, before.rule if before else None)]
     if since.taken_from_train:
         notes.append(f"{since.taken_from_train:,} rows that were trained on before are held out now, as the files say")
     return FrozenRows(

@@ -123,8 +123,11 @@ def difference(before: Iterable[Indexed], now: Iterable[Indexed]) -> RowDifferen
             gone[split] += len(contents)
         elif split == "train" != later[key][0]:
             taken += 1
-    by_split = ({split: counts[split] for split in SPLITS} for counts in (added, gone, relabelled))
-    return RowDifference(*by_split, taken)
+    return RowDifference(_by_split(added), _by_split(gone), _by_split(relabelled), taken)
+
+
+def _by_split(counts: Mapping[str, int]) -> dict[str, int]:
+    return {split: counts.get(split, 0) for split in SPLITS}
 
 
 def _by_input(rows: Iterable[Indexed]) -> dict[str, tuple[str, list[str]]]:
