@@ -200,8 +200,10 @@ def _notes(task: Task, data: DataRef, frozen: _Frozen, rows: Mapping[str, int], 
     """How many rows each split has, and what was decided about them."""
     shares = frozen.standing.rule.shares
     counts = ", ".join(f"{split} {rows[split]:,}" for split in SPLITS)
-    drawn = ", ".join(f"{shares[split]:.3g} of what is left for {split}" for split in HELD_OUT if split in shares)
-    notes = [f"rows: {counts}" + (f"; drawn by the hash of a row's input: about {drawn}" if drawn else "")]
+    of = {"test": "", "validation": " of the others" if "test" in shares else ""}
+    drawn = ", ".join(f"{shares[split]:.3g}{of[split]} for {split}" for split in HELD_OUT if split in shares)
+    what = "passages" if any(part.is_passage for parts in frozen.splits.values() for part in parts) else "rows"
+    notes = [f"{what}: {counts}" + (f"; drawn by the hash of the input: about {drawn}" if drawn else "")]
     notes += _of_no_effect(data, before) if before else []
     if frozen.repeats:
         others = len(contradictions(task, [(repeat.row, repeat.kept) for repeat in frozen.repeats]))
