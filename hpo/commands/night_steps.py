@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hpo.executors.base import Executor
 from hpo.nights.decide import decide, unless_looked, unless_unchanged
-from hpo.nights.sources import sources_now
 from hpo.nights.steps import Outcome, Steps, Tonight
 from hpo.terminal import ProgressView
+from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import write_atomically
 
 if TYPE_CHECKING:
+    from hpo.nights.data import FrozenData
     from hpo.nights.signals import Signals
 
 WORKER = "trainers.host.dispatch"
@@ -21,76 +26,113 @@ WORKER = "trainers.host.dispatch"
 def real_steps(view: ProgressView, worker: str = WORKER) -> Steps:
     """The steps, in their order."""
     return Steps(
-        freeze=unless_unchanged(read_rows),
-        look=unless_looked(look),
+        freeze=unless_unchanged(partial(freeze, worker=worker)),
+        look=unless_looked(partial(look, worker=worker)),
         decide=decide,
-        sweep=lambda tonight: sweep(tonight, view, worker),
-        certify=certify,
+        sweep=partial(sweep, view=view, worker=worker),
+        certify=partial(certify, worker=worker),
         promote=promote,
         keep=keep,
         report=report,
         signal=signal,
-        started=started,
+        started=lambda tonight: signals(tonight).start(tonight.record),
     )
 
 
-def read_rows(tonight: Tonight) -> Outcome:
-    """The rows of the file's sources as they are now, by their content."""
-    return Outcome("the rows are read where they lie", {"sha256": sources_now(tonight.config)})
+@contextmanager
+def night_host(tonight: Tonight, worker: str) -> Iterator[Executor]:
+    """A trial host that keeps the lock of the nights, for what is asked outside of a sweep."""
+    from hpo.commands.session import plain_errors
+    from hpo.executors.local import LocalExecutor
+    from hpo.executors.restarting import RestartingExecutor
+
+    log, fds = tonight.frame.files.dir / "host.log", [tonight.frame.lock_fd]
+    executor = RestartingExecutor(lambda: LocalExecutor(log, worker, keep_fds=fds))
+    try:
+        with plain_errors():
+            yield executor
+    finally:
+        executor.close()
 
 
-def look(tonight: Tonight) -> Outcome:
-    """The sweep checks its rows before its first trial."""
-    return Outcome("the sweep checks its rows")
+def freeze(tonight: Tonight, worker: str) -> Outcome:
+    """The rows as they are now, each on its side for ever."""
+    from hpo.nights.data import freeze as freeze_rows
+
+    with night_host(tonight, worker) as executor:
+        frozen = freeze_rows(executor, tonight.config, tonight.home, tonight.night)
+    return Outcome(frozen.said(), to_json(frozen))
 
 
-def certify(tonight: Tonight) -> Outcome:
-    """The sweep has compared its release with the champion on the same rows."""
-    swept = tonight.facts("sweep")
-    decision = {"waits": "promote", "champion": "promote", "refused": "keep"}.get(str(swept.get("ruling")), "nothing")
-    why = str(swept.get("why") or "")
-    return Outcome(why or f"nothing to compare: {decision}", {"decision": decision, "why": why})
+def look(tonight: Tonight, worker: str) -> Outcome:
+    """Checks of the rows, and how they differ from the night before."""
+    from hpo.nights.data import frozen_before
+    from hpo.nights.data import look as look_at
+
+    before = frozen_before(tonight.frame.files, tonight.night)
+    with night_host(tonight, worker) as executor:
+        seen = look_at(executor, tonight.config, tonight.home, frozen_rows(tonight), before)
+    said = seen.stops or "; ".join(seen.shift) or "nothing unusual"
+    return Outcome(said, to_json(seen), "failed" if seen.stops else None)
+
+
+def frozen_rows(tonight: Tonight) -> FrozenData:
+    """What this night has frozen; a home may have been moved since."""
+    from hpo.nights.data import FrozenData
+
+    frozen = from_json(FrozenData, tonight.facts("freeze"))
+    return replace(frozen, folder=str(tonight.frame.files.data / frozen.sha256))
+
+
+def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:
+    """The search on the frozen rows, under the night's own name, and the release of its champion as a challenger."""
+    from hpo.commands.sweep import run_sweep_of
+    from hpo.nights.data import frozen_config
+    from hpo.nights.night_sweep import night_sweep, said_of_sweep, sweep_facts
+
+    config = night_sweep(tonight, frozen_config(tonight.config, frozen_rows(tonight), tonight.night))
+    facts = sweep_facts(run_sweep_of(config, tonight.home, view=view, worker=worker))
+    return Outcome(said_of_sweep(facts), facts)
+
+
+def certify(tonight: Tonight, worker: str) -> Outcome:
+    """Champion and challenger, as released, on the same rows of tonight; a claim is written into the ledger."""
+    if tonight.config.promote is None or tonight.facts("sweep").get("version") is None:
+        return Outcome("there is no release to certify", {"decision": "nothing"})
+    from hpo.nights.certify import certify as certified_by
+    from hpo.nights.data import frozen_config
+    from hpo.nights.ledger import Ledger
+
+    config = frozen_config(tonight.config, frozen_rows(tonight), tonight.night)
+    ledger = Ledger(tonight.home.ledger(tonight.config.promote.name), tonight.frame.nightly.error_budget)
+    with night_host(tonight, worker) as executor:
+        found = certified_by(executor, config, tonight.home, tonight.night, ledger)
+    return Outcome(found.why, to_json(found))
 
 
 def report(tonight: Tonight) -> Outcome:
     """The night's page."""
     from hpo.nights.page import night_page
 
-    path = tonight.frame.files.page(tonight.night)
-    write_atomically(path, night_page(tonight.record, tonight.earlier))
-    return Outcome(f"the night's page is {path}", {"page": str(path)})
+    page = tonight.frame.files.page(tonight.night)
+    write_atomically(page, night_page(tonight.record, tonight.earlier))
+    return Outcome(str(page))
+
+
+def signals(tonight: Tonight) -> Signals:
+    """Whoever the file wants to hear of its nights."""
+    from hpo.nights.signals import Signals
+
+    return Signals(tonight.frame.nightly.notify, tonight.frame.files, tonight.frame.now)
 
 
 def signal(tonight: Tonight) -> Outcome:
-    """Messages and the last heartbeat."""
+    """Messages, and the heartbeat of the end."""
     from hpo.nights.page import night_text
 
-    signals = _signals(tonight)
-    said = signals.send(tonight.record, night_text(tonight.record))
-    said += signals.end(tonight.record)
-    return Outcome("; ".join(said) or "nobody waits for the night")
-
-
-def started(tonight: Tonight) -> list[str]:
-    """The first heartbeat."""
-    return [] if tonight.frame.nightly.notify is None else _signals(tonight).start(tonight.record)
-
-
-def _signals(tonight: Tonight) -> Signals:
-    from hpo.nights.signals import Signals
-
-    frame = tonight.frame
-    return Signals(frame.nightly.notify, frame.files, frame.now)
-
-
-def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:
-    """The search under the night's own name, and the release of its champion as a challenger."""
-    from hpo.commands.sweep import run_sweep_of
-    from hpo.nights.night_sweep import night_sweep, said_of_sweep, sweep_facts
-
-    summary = run_sweep_of(night_sweep(tonight, tonight.config), tonight.home, view=view, worker=worker)
-    facts = sweep_facts(summary)
-    return Outcome(said_of_sweep(facts), facts)
+    sender = signals(tonight)
+    lines = [*sender.send(tonight.record, night_text(tonight.record)), *sender.end(tonight.record)]
+    return Outcome("; ".join(lines) or "nobody waits for the night")
 
 
 def promote(tonight: Tonight) -> Outcome:

@@ -27,6 +27,7 @@ from trainers.protocol.requests import (
     Check,
     Export,
     ExportBundle,
+    Freeze,
     Import,
     Inspect,
     Load,
@@ -86,6 +87,10 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         from trainers.prepare.check import check
 
         yield check(request)
+    elif isinstance(request, Freeze):
+        from trainers.prepare.freeze import freeze
+
+        yield freeze(request)
     elif isinstance(request, Load):
         yield _load(request)
     elif isinstance(request, Score):

@@ -19,6 +19,7 @@ from trainers.host.in_turn import in_turn
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import (
     PAUSED,
+    Checked,
     Evaluation,
     Event,
     Failed,
@@ -32,7 +33,7 @@ from trainers.protocol.events import (
     TrialResult,
 )
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import STOPPED_BY, Import, Inspect, Load, Request, Score, Train, Verdict
+from trainers.protocol.requests import STOPPED_BY, Check, Freeze, Import, Inspect, Load, Request, Score, Train, Verdict
 from trainers.protocol.trial_spec import TrialSpec
 
 ROWS = {"train": 1000, "validation": 100, "test": 100}
@@ -44,6 +45,10 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
     """Answer a request, as `trainers.host.dispatch.work` does."""
     if isinstance(request, Inspect):
         yield _inspect(request)
+    elif isinstance(request, Check):
+        yield Checked(findings=[], splits={}, examples=[], notes=[], max_length=0)
+    elif isinstance(request, Freeze):
+        yield _freeze(request)
     elif isinstance(request, (Import, Load)):
         yield Loaded(parameters=1, seconds=0.0)
     elif isinstance(request, Train):
@@ -63,6 +68,17 @@ def _inspect(request: Inspect) -> Event:
         fingerprint=fingerprint(train),
         model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],
     )  # fmt: skip
+
+
+def _freeze(request: Freeze) -> Event:
+    """Rows are really frozen: that needs no model."""
+    from trainers.data.formats.base import DataProblem
+    from trainers.prepare.freeze import freeze
+
+    try:
+        return freeze(request)
+    except DataProblem as problem:
+        return Failed("data", str(problem), problem.findings)
 
 
 def train(spec: TrialSpec) -> Generator[TrialReport, Verdict | None, None]:

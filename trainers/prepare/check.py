@@ -18,6 +18,7 @@ from trainers.prepare.data_findings import Tokenized, label_counts
 from trainers.prepare.notes import Seen, notes_on
 from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
 from trainers.prepare.served import compare_served
+from trainers.prepare.shift import compare_nights
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Checked, Finding, Piece, Rendered, SplitFacts
 from trainers.protocol.requests import Check
@@ -50,7 +51,8 @@ def check(request: Check) -> Checked:
     if request.clean_dir is not None and not findings:
         copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked)
     served = compare_served(made, base.tokenizer, request.served) if request.served else None
-    return Checked(findings, facts, examples, notes, base.max_length, copy, served)
+    since = None if request.before is None else compare_nights(made, Path(request.before))
+    return Checked(findings, facts, examples, notes, base.max_length, copy, served, since)
 
 
 def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:

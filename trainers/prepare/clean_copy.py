@@ -28,14 +28,14 @@ def clean_copy(
     `folder` must not exist; a rename creates it complete. Raises `DataProblem` for values that JSON cannot represent.
     """
     named = {name: [row.row for row in kept[name]] for name in SPLITS if name in given.splits}
-    if findings := [finding for rows in named.values() for finding in _not_json(rows)]:
+    if findings := [finding for rows in named.values() for finding in not_json(rows)]:
         raise DataProblem(findings)
     _write(folder, named)
     dropped = [row for name in named for row in _dropped(name, given, repeats)]
     return CleanCopy(str(folder), {name: len(rows) for name, rows in named.items()}, dropped, list(marked))
 
 
-def _not_json(rows: Sequence[Row]) -> Iterator[Finding]:
+def not_json(rows: Sequence[Row]) -> Iterator[Finding]:
     """A finding at the first row of each column with values that JSON cannot represent, such as dates or bytes."""
     reported: set[str] = set()
     for row in rows:

@@ -7,7 +7,7 @@ sources ─► rows ─► without duplicates ─► train, validation, test ─
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainers.data.running_text import cut_off_end
@@ -129,6 +129,8 @@ def read_given(task: Task, data: DataRef) -> Given:
         else:
             if not rows and not unsound:
                 given.findings.append(Finding(str(source), "is empty", "expected at least a few rows"))
+        if data.is_running_text:
+            rows = [replace(row, is_document=True) for row in rows]
         checked[name] = [(row, task.check(row, data.columns)) for row in rows]
         given.unsound[name] = unsound
     settled = task.settle([c for _, c in checked["train"] if not isinstance(c, Finding)], data)

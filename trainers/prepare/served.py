@@ -11,6 +11,7 @@ from trainers.prepare.drift import Difference, beyond_chance, longer, shares, wo
 from trainers.prepare.prepared import Prepared
 from trainers.prepare.served_log import OUTSIDE, Asked, Prediction, asked_of, read_logs
 from trainers.protocol.served_facts import ServedFacts, Shift, ShiftKind
+from trainers.tasks.base import Task
 
 RARE = 3
 """A token that the training rows have fewer times than this is rare."""
@@ -53,15 +54,15 @@ def _labels(made: Prepared, rows: Sequence[Prediction]) -> list[Difference]:
     """The labels of training rows, and those that were predicted; a row may have several."""
     if not made.labels:
         return []
-    before = Counter(label for row in made.splits["train"] for label in _labels_of(made, row))
+    before = Counter(label for row in made.splits["train"] for label in labels_of(made.task, row))
     after = Counter(label for row in rows for label in row.labels)
     return shares(before, after, (len(made.splits["train"]), len(rows)))
 
 
-def _labels_of(made: Prepared, row: Placed[Any]) -> set[str]:
-    """The labels of a training row; of words the names of the entities, as predictions have them."""
-    given = {label for label in made.task.labels([row.example]) if label != OUTSIDE}
-    if made.task.targets != "token":
+def labels_of(task: Task, row: Placed[Any]) -> set[str]:
+    """The labels of a row of data; of words the names of the entities, as predictions have them."""
+    given = {label for label in task.labels([row.example]) if label != OUTSIDE}
+    if task.targets != "token":
         return given
     return {label.removeprefix(label[:2]) if label[:2] in _TAG_MARKS else label for label in given}
 

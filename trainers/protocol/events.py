@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.protocol.catalog import Family
+from trainers.protocol.frozen_facts import FrozenRows, NightShift
 from trainers.protocol.measured import Agreement, Tuned
 from trainers.protocol.served_facts import ServedFacts
 
@@ -191,6 +192,8 @@ class Checked:
     """Only where there are no findings."""
     served: ServedFacts | None = None
     """Only where prediction logs were given."""
+    since: NightShift | None = None
+    """Only where an earlier night was given."""
 
 
 @dataclass(frozen=True)
@@ -365,11 +368,11 @@ class Trained:
 
 
 Event = (
-    TrialEvent | Trained | PreparedData | Checked | Loaded | Scored | Probed | Exported | BundleExported | Measurement
-    | AllJudged | Tuned | Failed
+    TrialEvent | Trained | PreparedData | Checked | FrozenRows | Loaded | Scored | Probed | Exported | BundleExported
+    | Measurement | AllJudged | Tuned | Failed
 )  # fmt: skip
 
 TERMINAL = (
-    Trained, PreparedData, Checked, Loaded, Scored, Probed, Exported, BundleExported, Measurement, AllJudged, Tuned,
-    Failed,
+    Trained, PreparedData, Checked, FrozenRows, Loaded, Scored, Probed, Exported, BundleExported, Measurement,
+    AllJudged, Tuned, Failed,
 )  # fmt: skip

@@ -7,7 +7,7 @@ events whose last one is terminal.
     Check   ─► Checked         Load   ─► Loaded    ExportBundle ─► BundleExported
     Probe   ─► Probed          Score  ─► Scored    Measure      ─► Measurement    any of them ─► Failed
                                                    MeasureAll   ─► AllJudged
-                                                   Tune         ─► Tuned
+    Freeze  ─► FrozenRows                          Tune         ─► Tuned
 
 A `Train` request holds one trial or several. What happens to one of them comes as a `TrialEvent` with its number:
 

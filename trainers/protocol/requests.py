@@ -66,6 +66,21 @@ class Check:
     intent: Intent = field(default_factory=Intent)
     served: list[str] = field(default_factory=list)
     """Prediction logs of a server, which are compared with the training rows."""
+    before: str | None = None
+    """The frozen rows of an earlier night, where these rows are frozen too, to compare both."""
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Read the rows of all sources as they are now, give each its side for ever, and write them as JSON Lines."""
+
+    workload: Workload
+    folder: str
+    """Where frozen rows lie, those of each content in a folder of their own."""
+    standing: str
+    """The folder with what decides sides in every night: the rule, and the rows that were ever held out."""
+    before: str | None = None
+    """The frozen rows of an earlier night, to count the difference."""
 
 
 @dataclass(frozen=True)
@@ -218,5 +233,6 @@ class Tune:
 
 
 Request = (
-    Import | Inspect | Check | Load | Score | Probe | Train | Export | ExportBundle | Measure | MeasureAll | Tune
+    Import | Inspect | Check | Freeze | Load | Score | Probe | Train | Export | ExportBundle | Measure | MeasureAll
+    | Tune
 )  # fmt: skip

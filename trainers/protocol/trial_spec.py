@@ -61,6 +61,8 @@ class DataRef:
     """What one text of a `.txt` file is, for causal-lm: its `file`, `paragraph`, `line`, or what a separator parts."""
     label_names: list[str] = field(default_factory=list)
     """Of labels or tags that the data holds as numbers, in their order from 0; empty where it has names itself."""
+    is_running_text: bool = False
+    """Whether rows of any format are running text, as those of `.txt` files always are: none is a duplicate."""
 
     def without_places(self) -> dict[str, Any]:
         """How the rows are read and cut, as plain values, without where they lie. A default that came later is left
@@ -72,6 +74,8 @@ class DataRef:
             del content["documents"]
         if not self.label_names:
             del content["label_names"]
+        if not self.is_running_text:
+            del content["is_running_text"]
         return content
 
     def sources(self) -> dict[str, SourceRef]:

@@ -93,6 +93,13 @@ class Task(Protocol):
         """Findings about all training rows together, such as a single class."""
         ...
 
+    def input_of(self, row: Keyed[Any]) -> Hashable:
+        """What a row gives the model before the answer, as a text or texts in tuples; None for running text.
+
+        Rows with equal inputs are never on two sides of a split, whatever their answers are.
+        """
+        return row.key
+
     def answer(self, example: Any) -> Hashable:
         """The answer to learn for an example; None for a task that learns the input itself."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trainers.data.sources import DataProblem, Row
@@ -38,6 +38,9 @@ class Chat(NextToken):
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Conversation] | Finding:
         found = read_conversation(row, columns)
         return found if isinstance(found, Finding) else Keyed(found, key=found.key, stratum=None)
+
+    def input_of(self, row: Keyed[Conversation]) -> Hashable:
+        return row.example.asked
 
     def check_all(self, train: Sequence[Keyed[Conversation]], where: str) -> list[Finding]:
         return []

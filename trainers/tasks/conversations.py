@@ -31,6 +31,14 @@ class Conversation:
         """A text that is equal for equal conversations."""
         return json.dumps(self.messages if self.tools is None else [self.tools, self.messages])
 
+    @property
+    def asked(self) -> str:
+        """A text that is equal for conversations that differ only in what the assistant says; where nobody else says
+        anything, `key`."""
+        others = [message for message in self.messages if message["role"] != "assistant"]
+        is_asked = any(message["role"] != "system" for message in others)
+        return json.dumps(others) if is_asked else self.key
+
 
 def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Finding:
     """The conversation of a row, or the finding why it cannot be learned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,11 @@ class Instruct(NextToken):
         missing = tuple(name for name in asked if name not in row.values)
         made = Instruction(tuple(before), tuple(after), missing)
         return Keyed(made, key=(made.prompt.strip(), made.answer.strip()), stratum=None)
+
+    def input_of(self, row: Keyed[Instruction]) -> Hashable:
+        """The columns before the answer, so that another wording of the template changes no input."""
+        asked = tuple(piece.text.strip() for piece in row.example.before if not piece.is_literal)
+        return asked or row.example.answer.strip()
 
     def check_all(self, train: Sequence[Keyed[Instruction]], where: str) -> list[Finding]:
         """A finding for each column of the template that no row has."""

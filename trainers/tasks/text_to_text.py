@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,9 @@ class TextToText(NextToken):
         if isinstance(wanted, Finding):
             return wanted
         return Keyed(Pair(given, wanted), key=(given.strip(), wanted.strip()), stratum=None)
+
+    def input_of(self, row: Keyed[Pair]) -> Hashable:
+        return row.example.input.strip()
 
     def check_all(self, train: Sequence[Keyed[Pair]], where: str) -> list[Finding]:
         return []

@@ -23,6 +23,7 @@ from hpo.nights.record import NightFiles
 from hpo.nights.steps import Outcome
 from hpo.paths import Home
 from hpo.terminal import Silent
+from tests.conftest import reviews, write_jsonl
 from tests.hpo.builders import RATE, Killed, Said, write_sweep
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +57,7 @@ def nights(home, *files, now, steps=None, **options):
 
 def test_nights_on_growing_data_one_of_them_killed(tmp_path, home_with_store):
     home, file = Home(home_with_store), write_sweep(tmp_path, name="movies", **SWEEP)
+    write_jsonl(tmp_path / "train.jsonl", reviews(300))
 
     def dies(tonight):
         raise Killed
@@ -79,7 +81,7 @@ def test_nights_on_growing_data_one_of_them_killed(tmp_path, home_with_store):
     assert state == "skipped"
     assert not set(loaded) & {"torch", "mlflow", "optuna", "transformers"}
 
-    (tmp_path / "train.jsonl").write_text("ten more rows\n")
+    write_jsonl(tmp_path / "train.jsonl", reviews(310))
     found, said = nights(home, file, now=at(30, 20))  # the evening of the 30th: its own night
     (ran,) = found[0].nights
     assert (ran.record.date, ran.record.state) == ("2026-11-30", "complete")
@@ -106,12 +108,23 @@ def test_a_file_that_fails_does_not_stop_the_others_and_the_gravest_exit_code_co
     long = write_sweep(tmp_path / "long", name="x" * 90, **SWEEP)
     steps = real_steps(Silent(), "trainers.host.fake")
 
+    def done(tonight):
+        return Outcome("done")
+
     def swept(tonight):
         if tonight.config.name == "fails":
             raise ZeroDivisionError("a bug")
         return Outcome("done", {"regression": "no variant passed" if tonight.config.name == "regresses" else ""})
 
-    steps = replace(steps, sweep=swept, keep=lambda tonight: Outcome("nothing to free"))
+    steps = replace(
+        steps,
+        freeze=done,
+        look=done,
+        sweep=swept,
+        certify=done,
+        report=done,
+        keep=lambda tonight: Outcome("nothing to free"),
+    )
     found, said = nights(home, *files, bad, long, now=at(29), steps=steps)
     assert [one.exit_code for one in found] == [1, 3, 0, 2, 2]
     assert [[ran.record.state for ran in one.nights] for one in found] == [

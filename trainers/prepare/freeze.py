@@ -1,0 +1,224 @@
+"""Freeze: today's rows as files, each row on the side that it has for ever, whatever comes and goes around it.
+
+sources ─► rows ─► side by the hash of the input ─► without duplicates ─► JSON Lines, in a folder named by their hash
+                   held out once: held out for ever
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.data.formats.base import MAX_NAMES, DataProblem, cut, places
+from trainers.data.passages import passages
+from trainers.data.sides import HELD_OUT, Input, Rule, Standing, StandingFiles, hash_of, rule_for
+from trainers.data.split_names import named_splits
+from trainers.data.splits import SPLITS, Placed, Repeat, drop_duplicates
+from trainers.prepare.clean_copy import not_json
+from trainers.prepare.frozen_rows import About, Indexed, content_hash, difference, read_index, write_rows
+from trainers.prepare.notes import contradictions
+from trainers.prepare.prepared import Given, read_given
+from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.events import Finding
+from trainers.protocol.frozen_facts import FrozenRows
+from trainers.protocol.requests import Freeze
+from trainers.protocol.trial_spec import DataRef
+from trainers.tasks.base import Task
+from trainers.tasks.instruct import parse_template
+from trainers.tasks.table import TASKS
+
+_ALL_COLUMNS = ("chat", "token-classification")
+"""Tasks that read columns which `data` does not name, such as tools or nested annotations."""
+_MORE_ROWS = "more rows, or files of their own for validation and test under data"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A row, or a passage of running text, with what it is recognised by."""
+
+    input: Input
+    row: Placed[Any]
+    """Of a passage the document."""
+    values: dict[str, Any]
+    """What is kept of it: other columns may change from night to night and decide nothing."""
+    is_passage: bool = False
+    number: int = 0
+    """Of a passage in its document."""
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """Everything that is to be written."""
+
+    standing: Standing
+    splits: dict[str, list[_Part]]
+    repeats: list[Repeat[Any]]
+
+
+def freeze(request: Freeze) -> FrozenRows:
+    """Read all rows and write them on their sides. Raises `DataProblem` with every finding; then nothing is written."""
+    workload = request.workload
+    task = TASKS[workload.task].at(workload.clock)
+    data, notes = named_splits(workload.data)
+    given = read_given(task, data)
+    if findings := [*given.findings, *given.row_findings()]:
+        raise DataProblem(findings)
+    files = StandingFiles(Path(request.standing))
+    before = files.read()
+    frozen = _on_their_sides(task, data, given, before)
+    labels = _labels(task, frozen.splits)
+    if findings := [*_empty(frozen), *_not_learned(task, frozen.splits, labels), *_not_written(frozen)]:
+        raise DataProblem(findings)
+    index = [Indexed(s, part.input.hash, content_hash(part.values)) for s in SPLITS for part in frozen.splits[s]]
+    since = difference([] if request.before is None else read_index(Path(request.before)), index)
+    rows = {split: len(frozen.splits[split]) for split in SPLITS}
+    is_running_text = any(part.is_passage for parts in frozen.splits.values() for part in parts)
+    files.write(frozen.standing)
+    written = {split: list(_rows(frozen.splits[split])) for split in SPLITS}
+    digest, folder = write_rows(Path(request.folder), written, index, About(task.name, rows, labels, is_running_text))
+    notes += [*given.notes, *_notes(task, data, frozen, rows, before.rule if before else None)]
+    if since.taken_from_train:
+        notes.append(f"{since.taken_from_train:,} rows that were trained on before are held out now, as the files say")
+    return FrozenRows(
+        digest, str(folder), rows, labels, since.added, since.gone, since.relabelled, is_running_text, notes
+    )
+
+
+def _on_their_sides(task: Task, data: DataRef, given: Given, before: Standing | None) -> _Frozen:
+    """Every row once, on its side; rows of the sources of validation and test stay there."""
+    columns = None if task.name in _ALL_COLUMNS else _columns(task, data)
+    parts = {split: [one for row in rows for one in _parts(task, row, columns)] for split, rows in given.splits.items()}
+    different = len({part.input.hash for part in parts["train"]})
+    documents = [row for row in given.splits["train"] if row.row.is_document]
+    counted = len(documents) if len(documents) == len(given.splits["train"]) else different
+    sizes = {"validation": data.validation_size, "test": data.test_size}
+    rule, findings = rule_for(sizes, data.seed, counted, list(given.splits), before.rule if before else None)
+    if findings:
+        raise DataProblem(findings)
+    standing = Standing(rule, dict(before.held_out) if before else {})
+    sides = standing.sides((part.input, split) for split, many in parts.items() for part in many)
+    placed: dict[str, list[_Part]] = {split: [] for split in SPLITS}
+    for split in reversed(SPLITS):
+        for part in parts.get(split, ()):
+            placed[sides[part.input.hash]].append(part)
+    kept, repeats = drop_duplicates({split: [part.row for part in many] for split, many in placed.items()})
+    left = {split: {id(row) for row in rows} for split, rows in kept.items()}
+    splits = {split: [part for part in many if id(part.row) in left[split]] for split, many in placed.items()}
+    if not CATALOG[task.name].makes_blocks:  # there the rows before and after one are its context
+        splits = {s: sorted(many, key=lambda part: (part.input.hash, str(part.row.key))) for s, many in splits.items()}
+    standing.hold_out(sides)
+    return _Frozen(standing, splits, repeats)
+
+
+def _parts(task: Task, row: Placed[Any], columns: Sequence[str] | None) -> Iterator[_Part]:
+    """A row, or a document's passages."""
+    if row.row.is_document and CATALOG[task.name].makes_blocks:
+        for number, passage in enumerate(passages(row.example.text)):
+            yield _Part(passage.input, row, {"text": passage.text}, is_passage=True, number=number)
+    else:
+        values = {name: one for name, one in row.row.values.items() if columns is None or name in columns}
+        yield _Part(Input(hash_of(task.input_of(row))), row, values)
+
+
+def _rows(parts: Sequence[_Part]) -> Iterator[dict[str, Any]]:
+    """The rows to write: passages that follow one another in a document are one row again."""
+    joined: list[_Part] = []
+    for part in parts:
+        if joined and not (part.row is joined[-1].row and part.number == joined[-1].number + 1):
+            yield _one_text(joined)
+            joined = []
+        if part.is_passage:
+            joined.append(part)
+        else:
+            yield part.values
+    if joined:
+        yield _one_text(joined)
+
+
+def _one_text(parts: Sequence[_Part]) -> dict[str, Any]:
+    return {"text": "".join(part.values["text"] for part in parts)}
+
+
+def _columns(task: Task, data: DataRef) -> list[str]:
+    """The columns that a task reads."""
+    if task.name == "instruct":
+        return [name for _, name in parse_template(data.columns["text_template"]) if name is not None]
+    return list(data.columns.values())
+
+
+def _labels(task: Task, splits: Mapping[str, Sequence[_Part]]) -> dict[str, dict[str, int]]:
+    """Split -> label -> rows that have it."""
+    counts = {
+        split: Counter(label for part in parts for label in task.labels([part.row.example]))
+        for split, parts in splits.items()
+    }
+    return {split: dict(sorted(many.items())) for split, many in counts.items()}
+
+
+def _empty(frozen: _Frozen) -> list[Finding]:
+    """Findings for splits without a row."""
+    rows = sum(map(len, frozen.splits.values()))
+    shares = frozen.standing.rule.shares
+    drawn = {split: f" by a share of {shares[split]:.3g}" if split in shares else "" for split in HELD_OUT}
+    return [
+        Finding(f"data.{split}", f"none of {rows:,} rows is in {split}{drawn.get(split, '')}", _MORE_ROWS)
+        for split in SPLITS
+        if not frozen.splits[split]
+    ]
+
+
+def _not_learned(
+    task: Task, splits: Mapping[str, Sequence[_Part]], labels: Mapping[str, Mapping[str, int]]
+) -> list[Finding]:
+    """A finding for each held-out split with labels that no training row has."""
+    findings = []
+    for split in HELD_OUT:
+        unknown = [label for label in labels[split] if label not in labels["train"]] if splits["train"] else []
+        said = []
+        for label in unknown[:MAX_NAMES]:
+            at = [part.row.row.where for part in splits[split] if label in task.labels([part.row.example])]
+            said.append(f"{cut(label)} ({places(at)})")
+        if unknown:
+            more = f" and {len(unknown) - MAX_NAMES:,} more" if len(unknown) > MAX_NAMES else ""
+            found = f"labels that no training row has: {', '.join(said)}{more}"
+            remedy = "more rows with them (the side of a row follows from its input and stays), or none"
+            findings.append(Finding(f"data.{split}", found, remedy))
+    return findings
+
+
+def _not_written(frozen: _Frozen) -> list[Finding]:
+    """Findings for columns with values that JSON cannot represent."""
+    parts = [part for split in SPLITS for part in frozen.splits[split]]
+    return list(not_json([dataclasses.replace(part.row.row, values=part.values) for part in parts]))
+
+
+def _notes(task: Task, data: DataRef, frozen: _Frozen, rows: Mapping[str, int], before: Rule | None) -> list[str]:
+    """How many rows each split has, and what was decided about them."""
+    shares = frozen.standing.rule.shares
+    counts = ", ".join(f"{split} {rows[split]:,}" for split in SPLITS)
+    of = {"test": "", "validation": " of the others" if "test" in shares else ""}
+    drawn = ", ".join(f"{shares[split]:.3g}{of[split]} for {split}" for split in HELD_OUT if split in shares)
+    what = "passages" if any(part.is_passage for parts in frozen.splits.values() for part in parts) else "rows"
+    notes = [f"{what}: {counts}" + (f"; drawn by the hash of the input: about {drawn}" if drawn else "")]
+    notes += _of_no_effect(data, before) if before else []
+    if frozen.repeats:
+        others = len(contradictions(task, [(repeat.row, repeat.kept) for repeat in frozen.repeats]))
+        differ = f"; {others:,} of them have a different answer from the row that is kept" if others else ""
+        notes.append(f"{len(frozen.repeats):,} duplicate rows dropped{differ}")
+    return notes
+
+
+def _of_no_effect(data: DataRef, before: Rule) -> list[str]:
+    """Notes on what the file says otherwise than in the night in which it was decided."""
+    now = {"validation_size": data.validation_size, "test_size": data.test_size, "split_seed": data.seed}
+    then = {**{f"{split}_size": size for split, size in before.asked.items()}, "split_seed": before.seed}
+    return [
+        f"data.{key} is {now[key]:g} and was {was:g} when rows were first drawn: what was drawn then stays; a sweep of "
+        "another name draws again"
+        for key, was in then.items()
+        if now[key] != was
+    ]

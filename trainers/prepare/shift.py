@@ -1,0 +1,149 @@
+"""How rows have moved since an earlier night: those added and those gone, against the rows that there were"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.data.formats.base import cut
+from trainers.data.passages import passages
+from trainers.data.sides import hash_of
+from trainers.data.splits import SPLITS, Placed
+from trainers.prepare.drift import Difference, beyond_chance, longer, shares, words
+from trainers.prepare.prepared import Prepared, read_given
+from trainers.prepare.separation import Separation, separation
+from trainers.prepare.served import SHOWN, labels_of
+from trainers.prepare.served_log import Asked, asked_of
+from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.frozen_facts import Moved, NightShift, RowShift, What
+from trainers.protocol.trial_spec import SourceRef
+
+FALSE_ALARMS = 0.01
+"""The share of nights that report a shift although nothing has moved; all comparisons of a night together."""
+FEWEST = 25
+"""Fewer rows on one side say nothing."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    asked: Asked
+    labels: frozenset[str]
+
+
+Rows = Mapping[str, _Seen]
+"""Hash of the input, or of a passage -> the row."""
+
+
+def compare_nights(made: Prepared, before: Path) -> NightShift:
+    """Rows of now against those in the folder of an earlier night. Raises `DataProblem` where it cannot be read."""
+    sources = {split: SourceRef(str(before / f"{split}.jsonl")) for split in SPLITS}
+    earlier = _seen(made, read_given(made.task, made.data.with_sources(sources)).splits)
+    now = _seen(made, made.splits)
+    stayed = _all_but(earlier, now, is_in=True)
+    groups: dict[Moved, tuple[Rows, Rows]] = {
+        "added": (earlier, _all_but(now, earlier)),
+        "gone": (stayed, _all_but(earlier, now)),
+    }
+    return compare_groups(groups)
+
+
+def compare_groups(groups: Mapping[Moved, tuple[Rows, Rows]]) -> NightShift:
+    """What differs beyond chance in each pair of groups."""
+    enough = {moved: pair for moved, pair in groups.items() if min(map(len, pair)) >= FEWEST}
+    families: dict[tuple[Moved, What], list[Difference]] = {}
+    separated: dict[Moved, Separation] = {}
+    for moved, (first, second) in enough.items():
+        separated[moved] = separation(_said(first), _said(second))
+        families.update({(moved, what): found for what, found in _compared(first, second, separated[moved]).items()})
+    shifts = [
+        _shift(moved, what, one, separated[moved])
+        for (moved, what), family in beyond_chance(families, FALSE_ALARMS).items()
+        for one in family
+    ]
+    return NightShift({moved: len(second) for moved, (_, second) in groups.items()}, shifts, _notes(shifts, groups))
+
+
+def _seen(made: Prepared, splits: Mapping[str, Sequence[Placed[Any]]]) -> dict[str, _Seen]:
+    found = {}
+    for row in (row for split in SPLITS for row in splits[split]):
+        if row.row.is_document and CATALOG[made.task.name].makes_blocks:
+            for passage in passages(row.example.text):
+                found[hash_of(passage.text)] = _Seen(Asked(passage.text, passage.text), frozenset())
+        else:
+            asked = asked_of(row.row.values, made.data.columns, made.task.name)
+            found[hash_of(made.task.input_of(row))] = _Seen(asked, frozenset(labels_of(made.task, row)))
+    return found
+
+
+def _all_but(rows: Rows, others: Rows, *, is_in: bool = False) -> dict[str, _Seen]:
+    """The rows that are not among the others; with `is_in` those that are."""
+    return {key: row for key, row in rows.items() if (key in others) == is_in}
+
+
+def _compared(first: Rows, second: Rows, separated: Separation) -> dict[What, list[Difference]]:
+    counts = [Counter(label for row in group.values() for label in row.labels) for group in (first, second)]
+    lengths = [[len(row.asked.whole) for row in group.values()] for group in (first, second)]
+    return {
+        "length": [longer("characters", *lengths)],
+        "label": shares(counts[0], counts[1], (len(first), len(second))),
+        "word": words(_said(first), _said(second)),
+        "classifier": [Difference("area under the curve", 0.5, separated.auc, separated.auc - 0.5, separated.p_value)],
+    }
+
+
+def _said(rows: Rows) -> list[str]:
+    return [row.asked.said for row in rows.values()]
+
+
+def _shift(moved: Moved, what: What, one: Difference, separated: Separation) -> RowShift:
+    bounds = (separated.low, separated.high) if what == "classifier" else (None, None)
+    return RowShift(moved, what, one.name, one.before, one.after, one.p_value, *bounds)
+
+
+def _notes(shifts: Sequence[RowShift], groups: Mapping[Moved, tuple[Rows, Rows]]) -> list[str]:
+    """The shifts in sentences; where there is none, what that means."""
+    notes = [
+        f"{len(second):,} rows are {moved}: too few to compare, {FEWEST} would do"
+        for moved, (_, second) in groups.items()
+        if 0 < len(second) < FEWEST
+    ]
+    for moved in groups:
+        mine = [shift for shift in shifts if shift.rows == moved]
+        notes += [_LINES[shift.what].format(r=f"rows {moved}", s=shift) for shift in mine if shift.what in _LINES]
+        notes += [_label_line(shift) for shift in _largest(mine, "label")]
+        notes += _word_lines(moved, [shift for shift in mine if shift.what == "word"])
+    if not shifts and any(len(second) >= FEWEST for _, second in groups.values()):
+        notes.append(f"nothing has moved beyond chance ({1 / FALSE_ALARMS:.0f} nights without change give one alarm)")
+    return notes
+
+
+_LINES: Mapping[What, str] = {
+    "length": "{r} have another length: their median is {s.after:g} {s.name}, and {s.before:g} for the others",
+    "classifier": "a classifier tells {r} from the others: area under the curve {s.after:.2f} ({s.low:.2f} to "
+    "{s.high:.2f}; 0.5 is no difference)",
+}
+
+
+def _label_line(shift: RowShift) -> str:
+    return f"label {cut(shift.name)}: {shift.after:.0%} of rows {shift.rows}, and {shift.before:.0%} of the others"
+
+
+def _largest(shifts: Sequence[RowShift], what: What) -> list[RowShift]:
+    mine = [shift for shift in shifts if shift.what == what]
+    return sorted(mine, key=lambda shift: -abs(shift.after - shift.before))[:SHOWN]
+
+
+def _word_lines(moved: Moved, shifts: Sequence[RowShift]) -> list[str]:
+    lines = []
+    for how, some in (
+        ("more", [shift for shift in shifts if shift.after > shift.before]),
+        ("less", [shift for shift in shifts if shift.after < shift.before]),
+    ):
+        shown = [f"{cut(one.name)} ({one.after:.1%}, {one.before:.1%} of the others)" for one in some[:SHOWN]]
+        more = f" and {len(some) - SHOWN:,} more" if len(some) > SHOWN else ""
+        if some:
+            lines.append(f"words that come {how} often in rows {moved}: {', '.join(shown)}{more}")
+    return lines

@@ -1,0 +1,64 @@
+"""What `Freeze` wrote, and what `Check` says of frozen rows against those of an earlier night"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Moved = Literal["added", "gone"]
+"""Rows that only the later night has, or only the earlier one: either may differ from the rows of the earlier night."""
+What = Literal["length", "label", "word", "classifier"]
+
+
+@dataclass(frozen=True)
+class FrozenRows:
+    """Rows as they are from now on, in a folder that is named by their hash.
+
+    Rows of running text are counted in passages of a few thousand characters.
+    """
+
+    sha256: str
+    dir: str
+    rows: dict[str, int]
+    """Split -> rows; likewise below."""
+    labels: dict[str, dict[str, int]]
+    """Split -> label -> rows that have it; empty without labels."""
+    added: dict[str, int]
+    """Rows whose input the earlier night did not have; all of them without an earlier night."""
+    gone: dict[str, int]
+    """By the split that they had."""
+    relabelled: dict[str, int]
+    """Rows of the same input with another label or answer."""
+    is_running_text: bool
+    """As in `DataRef`."""
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class RowShift:
+    """One thing that differs beyond chance between rows of one night and those of an earlier one."""
+
+    rows: Moved
+    what: What
+    name: str
+    """Of the label or word."""
+    before: float
+    """Medians of lengths, shares of rows with the label or word, of the earlier night's rows; 0.5 for `classifier`."""
+    after: float
+    """Of the rows that are added or gone; for `classifier` the area under the curve."""
+    p_value: float
+    """Corrected for everything that was compared."""
+    low: float | None = None
+    """Of `classifier`: bounds of the area (95 %)."""
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class NightShift:
+    """How rows differ from those of an earlier night."""
+
+    compared: dict[Moved, int]
+    """Rows that were compared; too few say nothing."""
+    shifts: list[RowShift] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """The same in sentences."""
