@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hpo.config.sweep_config import Approve
+from hpo.config.promotion import Approve
 from hpo.nights.steps import Facts, Outcome, Tonight
 from trainers.protocol.codec import to_json
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hpo.config.objective import gate_of
-from hpo.config.sweep_config import Promote, SweepConfig
+from hpo.config.promotion import Promote
+from hpo.config.sweep_config import SweepConfig
 from hpo.errors import HpoError
 from hpo.executors.base import Executor
 from hpo.nights.baseline import baseline_answers
