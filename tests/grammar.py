@@ -17,7 +17,7 @@ from hpo.config.keys import Group, Key, Text
 from hpo.config.model_and_data import DATA, MODEL, SOURCE
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
-from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
+from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
 from hpo.config.strategy import STRATEGY
 from hpo.pruning.table import RULES
@@ -102,7 +102,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "finalists": lambda: keys(rows([FINALISTS]), rows(FINALISTS.keys, "finalists.")),
     "rest": lambda: keys(
         rows([NAME, METHOD_KEY]), rows(TRIALS.keys, "trials."), rows([PROMOTE]), rows(PROMOTE.keys, "promote."),
-        rows([REPORT_TO, SEED]),
+        rows([REPORT_TO, EXPERIMENT, SEED]),
     ),
 }  # fmt: skip
 """Name of a table in the page -> what it holds."""

@@ -18,7 +18,7 @@ from hpo.config.model_and_data import DATA, MODEL
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import DEFAULT, NUMBERS, PRUNER
 from hpo.config.setting_schema import COMMON, space_group, training_group
-from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
+from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
 from hpo.config.strategy import STRATEGY
 from hpo.pruning.table import RULES
@@ -50,6 +50,7 @@ def sweep_keys() -> tuple[Key, ...]:
         TRIALS,
         PROMOTE,
         REPORT_TO,
+        EXPERIMENT,
         SEED,
     )  # fmt: skip
 

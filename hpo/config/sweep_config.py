@@ -140,6 +140,8 @@ class SweepConfig:
     seed: int
     report_to: tuple[str, ...] = ()
     """Views that are written beside MLflow's."""
+    experiment: str | None = None
+    """MLflow's experiment that several sweeps share; None for one of the sweep's own."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold your own functions."""
     max_length_is_given: bool = True
@@ -298,6 +300,7 @@ class SweepConfig:
             "promote": asdict(self.promote) if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
+            **({"experiment": self.experiment} if self.experiment else {}),
             # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
             **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }
