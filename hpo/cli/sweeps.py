@@ -194,13 +194,13 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 @click.argument("name", metavar="SWEEP", required=False)
 @click.option("--port", type=click.IntRange(1, 65534), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--optuna", is_flag=True, help="Serve Optuna's dashboard on the next port.")
-@click.option("--browser/--no-browser", default=None, help="Open the page. Default: where there is a screen.")
+@click.option("--no-browser", is_flag=True, help="Only print the links, also where there is a screen.")
 @click.pass_obj
-def ui(home: Any, name: str | None, port: int, optuna: bool, browser: bool | None) -> None:
+def ui(home: Any, name: str | None, port: int, optuna: bool, no_browser: bool) -> None:
     """Serve MLflow's UI on this machine, at SWEEP's comparison.
 
     Without SWEEP it opens on the one that ran last.
     """
     from hpo.commands.ui import has_browser, serve_ui
 
-    serve_ui(home, port, name, optuna=optuna, browser=has_browser() if browser is None else browser)
+    serve_ui(home, port, name, optuna=optuna, browser=has_browser() and not no_browser)

@@ -33,6 +33,7 @@ from hpo.tracking.mlflow_places import (
 HOST = "127.0.0.1"
 PORT = 5000
 _MOST_LINKS = 10
+_RUN_DASHBOARD = "import sys, optuna_dashboard as o; o.run_server(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
 _STARTS_WITHIN_S = 120.0
 _ENDS_WITHIN_S = 5.0
 
@@ -119,10 +120,7 @@ def _dashboard(home: Home, port: int) -> list[str]:
         raise UsageError("--optuna: optuna-dashboard is not installed; pip install optuna-dashboard")
     if not usable(home.studies_db, to_write=False):
         raise UsageError(f"--optuna: there are no studies at {home.studies_db}; run a sweep first")
-    return [
-        sys.executable, "-m", "optuna_dashboard", f"sqlite:///file:{home.studies_db}?mode=ro&uri=true",
-        "--host", HOST, "--port", str(port),
-    ]  # fmt: skip
+    return [sys.executable, "-c", _RUN_DASHBOARD, f"sqlite:///file:{home.studies_db}?mode=ro&uri=true", HOST, str(port)]
 
 
 @contextmanager

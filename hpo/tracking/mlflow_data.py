@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -39,5 +40,5 @@ def _input(data: DataRef, prepared: PreparedData, split: str, digest: str) -> Da
     return DatasetInput(dataset, [InputTag("mlflow.data.context", _CONTEXTS[split])])
 
 
-def _given(values: dict[str, object]) -> dict[str, object]:
+def _given(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None and value != {}}

@@ -36,7 +36,7 @@ def _sample(file: Path, gpus: Gpus, over: threading.Event) -> None:
         began, cpu = time.monotonic(), time.process_time()
         is_over = over.wait(EVERY_S)
         seconds = max(time.monotonic() - began, 1e-3)
-        sample = {
+        sample: dict[str, float | list[dict[str, float]]] = {
             "time_ms": int(time.time() * 1000),
             "cpu_percent": round(100 * (time.process_time() - cpu) / seconds / usable_cores(), 1),
             "memory_mb": round(rss_mb(), 1),
