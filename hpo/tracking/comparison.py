@@ -68,7 +68,7 @@ def _columns(space: SearchSpace, objectives: Sequence[Objective]) -> dict[str, A
     metrics = [f"metrics.`{_best(objective)}`" for objective in objectives]
     params = [f"params.`{safe_name(name)}`" for name in space.dimensions]
     shown = list(dict.fromkeys([*metrics, *params, _STATE, "metrics.`seconds`"]))
-    return {"selectedColumns": shown, "columnOrder": [_NAME, *shown], "columnWidths": {_NAME: 320}}
+    return {"selectedColumns": shown, "columnOrder": [_NAME, *shown], "columnWidths": {_NAME: 250}}
 
 
 def _charts(space: SearchSpace, objectives: Sequence[Objective]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ NAMES = (
     ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
     ".map(row => row.querySelector('a')?.textContent)"
 )
-HEADERS = "[...document.querySelectorAll('.ag-header-cell')].map(cell => cell.textContent)"
+HEADERS = "[...document.querySelectorAll('.ag-header-cell')].map(cell => cell.textContent.trim())"
 
 
 @pytest.fixture
