@@ -110,7 +110,7 @@ def assert_mlflow_is_equal(sweep: dict[str, Any], home: Path) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("hpo")
+    experiment = client.get_experiment_by_name("chaos")
     runs = client.search_runs([experiment.experiment_id], "tags.`hpo.sweep` = 'chaos'")
     assert [r for r in runs if r.info.status == "RUNNING"] == []
     found = {int(r.data.tags["hpo.trial"]): r for r in runs if "hpo.trial" in r.data.tags}

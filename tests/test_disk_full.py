@@ -99,7 +99,7 @@ def assert_complete_once(command, home):
     assert all(len(t["curve"]) == EVALUATIONS for t in shown["trials"])
     assert len(list((home / "sweeps" / "sweep" / "trials").glob("*/result.json"))) == TRIALS
     client = tracking.client(Home(home))
-    experiment = client.get_experiment_by_name("hpo")
+    experiment = client.get_experiment_by_name("sweep")
     runs = client.search_runs([experiment.experiment_id])
     children = {run.data.tags["hpo.trial"]: run for run in runs if "hpo.trial" in run.data.tags}
     assert len(runs) == TRIALS + 1 == len(children) + 1

@@ -37,7 +37,7 @@ def runs_of(name: str, home: Path) -> tuple[Any, list[Any]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("hpo")
+    experiment = client.get_experiment_by_name(name)
     return client, list(client.search_runs([experiment.experiment_id], f"tags.`hpo.sweep` = '{name}'"))
 
 
@@ -363,7 +363,7 @@ def assert_nothing_runs(home: Path) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("hpo").experiment_id])
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert not [r.info.run_id for r in runs if r.info.status == "RUNNING"]
 
 

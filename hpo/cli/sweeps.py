@@ -141,13 +141,14 @@ def stop(home: Any, name: str, now: bool) -> None:
 def show(home: Any, name: str, as_json: bool) -> None:
     """Show the leaderboard, champion and release of SWEEP."""
     from hpo.commands.show import read_sweep, show_sweep
+    from hpo.commands.ui import comparison_link
     from hpo.terminal import TerminalView
 
     summary = read_sweep(home, name)
     if as_json:
         print_json(summary.to_json())
     else:
-        show_sweep(TerminalView(), summary, hints=False)
+        show_sweep(TerminalView(), summary, hints=False, link=comparison_link(home, name))
 
 
 @cli.command()
@@ -250,10 +251,16 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
+@click.argument("name", metavar="SWEEP", required=False)
+@click.option("--port", type=click.IntRange(1, 65534), default=5000, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--optuna", is_flag=True, help="Serve Optuna's dashboard on the next port.")
+@click.option("--no-browser", is_flag=True, help="Only print the links, also where there is a screen.")
 @click.pass_obj
-def ui(home: Any, port: int) -> None:
-    """Serve MLflow's UI for this home, on this machine only."""
-    from hpo.commands.ui import serve_ui
+def ui(home: Any, name: str | None, port: int, optuna: bool, no_browser: bool) -> None:
+    """Serve MLflow's UI on this machine, at SWEEP's comparison.
 
-    serve_ui(home, port)
+    Without SWEEP it opens on the one that ran last.
+    """
+    from hpo.commands.ui import has_browser, serve_ui
+
+    serve_ui(home, port, name, optuna=optuna, browser=has_browser() and not no_browser)

@@ -14,7 +14,7 @@ from hpo.release.deletion import chosen_versions, delete_versions, in_use, with_
 from hpo.release.versions import Version, versions_of
 from hpo.sqlite import usable
 from hpo.study.store import delete_sweep, study_names, view_study
-from hpo.tracking.mlflow_deletion import delete_for_good, runs_of
+from hpo.tracking.mlflow_deletion import delete_experiment_of, delete_for_good, runs_of
 
 
 def delete_release(home: Home, given: str, *, force: bool = False) -> str:
@@ -54,6 +54,8 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
         delete_versions(home, versions)
         run_ids = runs_of(home, name) if has_store else []
         delete_for_good(home, run_ids)
+        if has_store:
+            delete_experiment_of(home, name)
         discard(home.events(name, 0).parent)
         for entry in paths.dir.iterdir():
             if entry != paths.lock:

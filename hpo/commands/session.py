@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from hpo.commands.live_page import LivePage
 from hpo.config.budget import Meter
 from hpo.config.objective import gate_of
+from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
@@ -24,6 +26,7 @@ from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
 from hpo.tracking.remote import copied_to_server
 from hpo.trials.context import SweepContext
+from hpo.trials.environment import git_commit
 from hpo.trials.slots import Slots
 from hpo.trials.timeline_file import read_timeline
 
@@ -87,7 +90,7 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
 
 def tracker_of(specs: TrialSpecs, view: ProgressView, fetch: Fetch = here) -> RunTracker:
     """MLflow's tracker, or one that writes the other views of `report_to` too."""
-    given = (specs.home, specs.config, specs.prepared, view.say, fetch)
+    given = (specs.home, specs.config, specs.prepared, view.say, fetch, origin_of(specs.config))
     # Imported late: MLflow takes two seconds, which no other command and no error needs.
     if "tensorboard" not in specs.config.report_to:
         from hpo.tracking.mlflow_tracker import Tracker
@@ -96,6 +99,14 @@ def tracker_of(specs: TrialSpecs, view: ProgressView, fetch: Fetch = here) -> Ru
     from hpo.tracking.tensorboard import TensorBoardTracker
 
     return TensorBoardTracker(*given)
+
+
+def origin_of(config: SweepConfig) -> dict[str, str]:
+    """Tags of a run that say where it comes from: file, host, and the git commit around the file."""
+    tags = {"mlflow.source.name": config.file.name, "mlflow.source.type": "LOCAL", "hpo.host": platform.node()}
+    if commit := git_commit(config.file.resolve().parent):
+        tags["mlflow.source.git.commit"] = commit
+    return tags
 
 
 def note_end(study: Study, tracker: RunTracker | None, meter: Meter, *, is_wish: bool) -> None:
@@ -119,7 +130,7 @@ def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], le
 
 
 def finish_run(sweep: SweepContext) -> None:
-    """Leaderboard and summary into MLflow; the study is written last, so a crash in between repeats this step."""
+    """Leaderboard and report into MLflow; the study is written last, so a crash in between repeats this step."""
     from hpo.commands.report_facts import facts_from  # late: the template library would delay the first step
     from hpo.report.page import html_page
 
@@ -127,14 +138,11 @@ def finish_run(sweep: SweepContext) -> None:
     study = view_study(sweep.home.studies_db, sweep.config.name)
     timeline = read_timeline(sweep.paths.timeline)
     summary = summarize(study, "complete", sweep.paths.champion_files(), timeline)
+    facts = facts_from(sweep.home, study, summary)
     sweep.tracker.artifact("leaderboard.txt", leaderboard_text(summary))
-    sweep.tracker.artifact("report.html", html_page(facts_from(sweep.home, study, summary)))
+    sweep.tracker.artifact("report.html", html_page(facts))
     if summary.torch and summary.variants:
         metric = gate_of(summary.task, summary.objective).metric
         sweep.tracker.artifact("variants.txt", variants_text(summary.torch, summary, metric))
-    numbers, tags = {"trials": float(len(summary.trials))}, {}
-    if champion := summary.champion:
-        numbers[f"champion/{summary.objective.metric}"] = champion.value
-        tags = {"hpo.champion": str(champion.number), "hpo.champion_run": champion.run_id}
-    sweep.tracker.finish_sweep(numbers, tags)
+    sweep.tracker.finish_sweep(facts)
     sweep.study.update_state(state="complete")

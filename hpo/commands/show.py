@@ -83,8 +83,9 @@ def _read_or_problem(home: Home, name: str) -> SweepSummary | UnreadableSweep:
         return UnreadableSweep(name, str(error))
 
 
-def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> None:
-    """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands."""
+def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
+    """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands, and `link`
+    where MLflow shows it."""
     view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
     view.say(f"\n{gain(summary)}")
     if summary.finalists:
@@ -102,6 +103,8 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
         view.say(f"\n{release_line(summary, release)}")
     if challenger := summary.challenger:
         view.say(f"\n{challenger_line(challenger)}")
+    if link:
+        view.say(f"\nin MLflow, while hpo ui runs: {link}")
     if hints:
         view.say("\nnext:")
         view.say(f"  hpo show {summary.sweep}")
@@ -111,7 +114,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool) -> Non
             view.say(f"  hpo serve {release.name}")
         if challenger:
             view.say(f"  hpo approve {challenger.name}")
-        view.say("  hpo ui")
+        view.say(f"  hpo ui {summary.sweep}")
 
 
 def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequence[str] = ()) -> None:

@@ -1,30 +1,167 @@
-"""MLflow's own UI on the home's store, on loopback."""
+"""`hpo ui`: MLflow's own UI on the home's store, opened on the comparison of a sweep; Optuna's dashboard beside it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
+import subprocess
 import sys
+import time
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 
-from hpo.errors import UsageError
+from hpo.config.space import from_resolved
+from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
+from hpo.quoting import listed
+from hpo.signals import terminate_as_interrupt
 from hpo.sqlite import usable
-from hpo.tracking.mlflow_places import follow_move
+from hpo.study.store import view_study
+from hpo.tracking.comparison import link, saved_view, view_tag
+from hpo.tracking.mlflow_places import (
+    SweepExperiment,
+    experiment_at_once,
+    experiment_tag,
+    experiments_of_sweeps,
+    follow_move,
+    set_experiment_tag,
+)
 
 HOST = "127.0.0.1"
+PORT = 5000
+_MOST_LINKS = 10
+_RUN_DASHBOARD = "import sys, optuna_dashboard as o; o.run_server(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+_STARTS_WITHIN_S = 120.0
+_ENDS_WITHIN_S = 5.0
 
 
-def serve_ui(home: Home, port: int) -> None:
-    """Replace this process by MLflow's server. Raises `UsageError` when there is no store yet."""
+def serve_ui(home: Home, port: int, sweep: str | None, *, optuna: bool, browser: bool) -> None:
+    """Serve until Ctrl-C; with `browser` the comparison is opened, with `optuna` its dashboard is on the next port.
+
+    Raises `UsageError` where there is no store yet or no such sweep, `HpoError` where MLflow's server ends by itself.
+    """
     if not usable(home.mlflow_db):
         raise UsageError(f"nothing to show yet: there is no store at {home.mlflow_db}; run a sweep first")
     follow_move(home)
-    print(f"MLflow UI on http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
-    command = [
+    shown = _chosen(home, sweep)
+    for experiment in shown:
+        _arrange(home, experiment)
+    commands = [_mlflow(home, port), *([_dashboard(home, port + 1)] if optuna else [])]
+    print("MLflow's UI starts, which takes some seconds", flush=True)
+    with _running(commands) as servers:
+        if _answers(port, servers[0]):
+            print("\n".join(_lines(port, shown, optuna=optuna)), flush=True)
+            if browser and shown:
+                webbrowser.open(link(f"http://{HOST}:{port}/", shown[0].id, shown[0].sweep))
+        if code := servers[0].wait():
+            raise HpoError(f"MLflow's server has ended with exit code {code}; is another program on port {port}?")
+
+
+def comparison_link(home: Home, sweep: str) -> str | None:
+    """Where `hpo ui` shows a sweep; None where MLflow does not have it, or a person has deleted its experiment."""
+    found = experiment_at_once(home, sweep)
+    return link(f"http://{HOST}:{PORT}/", found.id, sweep) if found and found.is_active else None
+
+
+def _chosen(home: Home, sweep: str | None) -> list[SweepExperiment]:
+    """The sweeps to link to, the one that ran last first; deleted experiments come back when their sweeps go on."""
+    found = [experiment for experiment in experiments_of_sweeps(home) if experiment.is_active]
+    if sweep is None:
+        return found
+    chosen = [experiment for experiment in found if experiment.sweep == sweep]
+    if not chosen:
+        known = f"there are: {listed([experiment.sweep for experiment in found])}" if found else "there are none yet"
+        raise UsageError(f"no sweep {sweep!r} in MLflow; {known}")
+    return chosen
+
+
+def _arrange(home: Home, experiment: SweepExperiment) -> None:
+    """Make the view of a sweep again where it lacks one: an earlier hpo made none, or a person deleted it."""
+    tag = view_tag(experiment.sweep)
+    if experiment_tag(home, experiment, tag) is not None:
+        return
+    try:
+        study = view_study(home.studies_db, experiment.sweep)
+    except HpoError as problem:
+        print(f"the comparison of {experiment.sweep} is not arranged: {problem}", file=sys.stderr, flush=True)
+        return
+    space = from_resolved(study.config["search_space"])
+    made_ms = int(time.time() * 1000)
+    set_experiment_tag(home, experiment, tag, saved_view(experiment.sweep, space, study.objectives, made_ms))
+
+
+def _lines(port: int, shown: Sequence[SweepExperiment], *, optuna: bool) -> Iterator[str]:
+    address = f"http://{HOST}:{port}/"
+    yield f"MLflow UI on {address.rstrip('/')} (Ctrl-C ends it)"
+    if optuna:
+        yield f"Optuna's dashboard on http://{HOST}:{port + 1}"
+    for experiment in shown[:_MOST_LINKS]:
+        yield f"{experiment.sweep}: {link(address, experiment.id, experiment.sweep)}"
+    if shown:
+        yield f"charts of {shown[0].sweep}: {link(address, shown[0].id, shown[0].sweep, charts=True)}"
+    if len(shown) > _MOST_LINKS:
+        yield f"and {len(shown) - _MOST_LINKS} more sweeps: hpo ui SWEEP links to one"
+
+
+def _mlflow(home: Home, port: int) -> list[str]:
+    return [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
         "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
         "--uvicorn-opts", "--log-level warning",
     ]  # fmt: skip
-    os.environ.update(
-        {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
-    )
-    os.execv(sys.executable, command)  # noqa: S606  # our own interpreter with a fixed argument list
+
+
+def _dashboard(home: Home, port: int) -> list[str]:
+    """Optuna's dashboard on the studies, which it cannot write: the sweep's own process alone does."""
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        raise UsageError("--optuna: optuna-dashboard is not installed; pip install optuna-dashboard")
+    if not usable(home.studies_db, to_write=False):
+        raise UsageError(f"--optuna: there are no studies at {home.studies_db}; run a sweep first")
+    return [sys.executable, "-c", _RUN_DASHBOARD, f"sqlite:///file:{home.studies_db}?mode=ro&uri=true", HOST, str(port)]
+
+
+@contextmanager
+def _running(commands: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Servers that end with this process: at Ctrl-C, at SIGTERM, and when the first of them ends."""
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+    servers: list[subprocess.Popen[bytes]] = []
+    with terminate_as_interrupt():
+        try:
+            # What they say goes to stderr: on stdout are the links.
+            for command in commands:
+                servers.append(subprocess.Popen(command, env={**os.environ, **quiet}, stdout=2, process_group=0))
+            yield servers
+        except KeyboardInterrupt:
+            return
+        finally:
+            for server in servers:
+                _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server with its children: MLflow's own one is a child, which may still be starting."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(_ENDS_WITHIN_S)
+
+
+def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
+    """Whether MLflow answers, once it does; False where it has ended, or needs too long."""
+    began = time.monotonic()
+    while server.poll() is None and time.monotonic() - began < _STARTS_WITHIN_S:
+        with closing(HTTPConnection(HOST, port, timeout=5)) as connection, suppress(OSError, HTTPException):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return True
+        time.sleep(0.2)
+    return False
+
+
+def has_browser() -> bool:
+    """Whether this machine has a screen to open a page on: a browser of the terminal would take the terminal."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -14,7 +14,14 @@ from hpo.config.model_and_data import parse_data, parse_model
 from hpo.config.nightly import parse_nightly
 from hpo.config.objective import parse_constraints, parse_objectives
 from hpo.config.pruner import parse_pruner
-from hpo.config.small_sections import parse_finalists, parse_name, parse_promote, parse_report_to, parse_retry_policy
+from hpo.config.small_sections import (
+    parse_experiment,
+    parse_finalists,
+    parse_name,
+    parse_promote,
+    parse_report_to,
+    parse_retry_policy,
+)
 from hpo.config.space import parse_space
 from hpo.config.strategy import parse_strategy
 from hpo.config.sweep_config import SweepConfig
@@ -77,6 +84,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         promote=parse_promote(root, name, task),
         report_to=parse_report_to(root),
         nightly=parse_nightly(root, file.parent),
+        experiment=parse_experiment(root),
         seed=SEED.read(root),
         written=root.written,
         max_length_is_given="max_length" in training or "max_length" in space.dimensions,

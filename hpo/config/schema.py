@@ -19,7 +19,7 @@ from hpo.config.nightly import NIGHTLY
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import DEFAULT, NUMBERS, PRUNER
 from hpo.config.setting_schema import COMMON, space_group, training_group
-from hpo.config.small_sections import FINALISTS, PROMOTE, REPORT_TO, TRIALS
+from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
 from hpo.config.strategy import STRATEGY
 from hpo.pruning.table import RULES
@@ -52,6 +52,7 @@ def sweep_keys() -> tuple[Key, ...]:
         PROMOTE,
         REPORT_TO,
         NIGHTLY,
+        EXPERIMENT,
         SEED,
     )  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""The short sections that say how a sweep runs and ends: `finalists`, `trials`, `promote`, `report_to`."""
+"""The short sections that say how a sweep runs, ends and is shown: `finalists`, `trials`, `promote`, `report_to`,
+`experiment`."""
 
 from __future__ import annotations
 
@@ -100,6 +101,11 @@ REPORT_TO = Described(
     "always written and may be named too",
     shown="[]", described={"type": ["array", "null"], "items": {"enum": list(VIEWS)}},
 )  # fmt: skip
+EXPERIMENT = Described(
+    "experiment", None,
+    "MLflow experiment that this sweep shares with all others that name it; a sweep that has runs stays where they are",
+    shown="one of its own", described={**SWEEP_NAME, "type": ["string", "null"]},
+)  # fmt: skip
 
 
 def parse_name(section: Section, default: str) -> str:
@@ -168,6 +174,14 @@ def parse_report_to(root: Section) -> tuple[str, ...]:
         if name not in VIEWS:
             root.got(name, did_you_mean(str(name), VIEWS), "report_to")
     return tuple(name for name in VIEWS if name in given)
+
+
+def parse_experiment(root: Section) -> str | None:
+    """Read `experiment:`; None where the sweep has one of its own."""
+    name = root.text("experiment", None)
+    if name is not None and not NAME_PATTERN.fullmatch(name):
+        root.got(name, "expected letters, digits, '.', '_' and '-'", "experiment")
+    return name
 
 
 def _switched(root: Section, key: str) -> Section | None:

@@ -88,6 +88,8 @@ class SweepConfig:
     """Views that are written beside MLflow's."""
     nightly: Nightly | None = None
     """How `hpo nightly` runs it; None where the file does not say."""
+    experiment: str | None = None
+    """MLflow's experiment that several sweeps share; None for one of the sweep's own."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold your own functions."""
     keeps_test_sealed: bool = False
@@ -249,6 +251,7 @@ class SweepConfig:
             "seed": self.seed,
             "report_to": list(self.report_to),
             **({"nightly": asdict(self.nightly)} if self.nightly else {}),
+            **({"experiment": self.experiment} if self.experiment else {}),
             # Only where there is any: an edit of such a file leaves trials out that ran the code as it was before.
             **({"code": [digest[:12] for digest in self.code]} if self.code else {}),
         }

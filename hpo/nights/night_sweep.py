@@ -35,6 +35,7 @@ def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
         budget=replace(config.budget, until=_until(tonight)) if config.budget.until else config.budget,
         promote=promote and replace(promote, approve="ask"),
         finalists=config.finalists or UNTRAINED,
+        experiment=config.experiment or config.name,  # nights are compared with each other
         keeps_test_sealed=True,
     )
 

@@ -13,6 +13,7 @@ from hpo.quoting import listed
 from hpo.release.aliases import CHALLENGER, aliases_of, seats
 from hpo.release.versions import Version, check_name, versions_of
 from hpo.tracking.mlflow_deletion import bundle_runs, delete_for_good
+from hpo.tracking.mlflow_places import forget_models
 from hpo.tracking.mlflow_store import client
 
 
@@ -55,6 +56,7 @@ def delete_versions(home: Home, versions: Sequence[Version], name: str | None = 
             store.delete_model_version(version.name, version.version)
         if (folder := files_of(home, version)) and folder not in registered_folders(home):
             discard(folder)
+            forget_models(home, source=version.source)
     left = versions_of(home)
     needed = {version.run_id for version in left}  # a copy that was made in MLflow has the run of its original
     names = {version.name for version in versions} | ({name} if name else set())

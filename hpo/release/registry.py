@@ -21,6 +21,7 @@ from hpo.paths import Home
 from hpo.release.aliases import CHALLENGER, CHAMPION, aliases_of, seats
 from hpo.release.candidate import Candidate
 from hpo.release.licences import Licence, licence_of
+from hpo.release.logged_model import log_as_model
 from hpo.release.model_card import CARD_FILE, CardFacts, Licences, model_card
 from hpo.release.ruling import Ruling
 from hpo.release.versions import ADAPTERS, Version, champion_of, check_name, version_of
@@ -49,6 +50,7 @@ def register(home: Home, candidate: Candidate) -> Release:
         },
         description=chosen.reason,
     )  # fmt: skip
+    log_as_model(home, store, version, {name: str(value) for name, value in champion.params.items()})
     return Release(
         name, str(version.version), f"models:/{name}/{version.version}", chosen.variant, champion.number,
         champion.run_id, card.example, candidate.config.promote.max_drop, candidate.config.promote.terms,

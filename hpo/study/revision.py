@@ -27,7 +27,10 @@ from trainers.protocol.settings import CHANGE_NO_RESULT, FIELDS
 # hold is compared by hash.)
 _INCOMPARABLE = ("task", "model.trust_remote_code", "data", "objective", "metrics", "generation", "seed")
 _PLACES = ("model.source", "model.revision", "model.adapter", "data.train", "data.validation", "data.test")
-_UNTOUCHED = ("promote", "trials", "report_to", "nightly", *(f"training.{name}" for name in CHANGE_NO_RESULT), *_PLACES)
+_UNTOUCHED = (
+    "promote", "trials", "report_to", "experiment", "nightly", *(f"training.{name}" for name in CHANGE_NO_RESULT),
+    *_PLACES,
+)  # fmt: skip
 """Changes that no trial depends on and that open no revision."""
 _FREE = ("search_space", "constraints")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hpo.results.records import TrialRecord
 from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.trial_spec import TrialSpec
+
+if TYPE_CHECKING:
+    from hpo.report.facts import ReportFacts  # late where it is used: its libraries would delay the first step
 
 
 class RunTracker(Protocol):
@@ -55,8 +58,8 @@ class RunTracker(Protocol):
         """Put the files of a folder beside the sweep's run."""
         ...
 
-    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        """Record the summary of the whole sweep, and close its run."""
+    def finish_sweep(self, facts: ReportFacts) -> None:
+        """Record the champion and all that a report says, and close the sweep's run."""
         ...
 
     def abandon(self, status: str) -> None:
@@ -87,5 +90,5 @@ class Untracked(RunTracker):
 
     def artifact(self, name: str, text: str) -> None: ...
     def artifacts(self, folder: Path) -> None: ...
-    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None: ...
+    def finish_sweep(self, facts: ReportFacts) -> None: ...
     def abandon(self, status: str) -> None: ...

@@ -10,6 +10,7 @@ from mlflow.entities import LifecycleStage, ViewType
 
 from hpo.garbage import discard
 from hpo.paths import Home
+from hpo.tracking.mlflow_places import SWEEP_TAG, forget_models
 from hpo.tracking.mlflow_store import client
 
 BUNDLE = "hpo.bundle"
@@ -38,8 +39,20 @@ def delete_for_good(home: Home, run_ids: Collection[str]) -> None:
     for run_id in run_ids:
         if store.get_run(run_id).info.lifecycle_stage != LifecycleStage.DELETED:
             store.delete_run(run_id)
+        forget_models(home, run_id=run_id)
         discard(run_folder(home, run_id))
         store._tracking_client.store._hard_delete_run(run_id)  # MLflow has no public call for it
+
+
+def delete_experiment_of(home: Home, sweep: str) -> None:
+    """Delete the experiment that a deleted sweep had to itself; one in which a person has put other runs stays."""
+    store = client(home)
+    for found in store.search_experiments(ViewType.ALL, filter_string=f"tags.`{SWEEP_TAG}` = '{sweep}'"):
+        if store.search_runs([found.experiment_id], run_view_type=ViewType.ALL, max_results=1):
+            continue
+        if found.lifecycle_stage != LifecycleStage.DELETED:
+            store.delete_experiment(found.experiment_id)
+        store._tracking_client.store._hard_delete_experiment(found.experiment_id)  # MLflow has no public call for it
 
 
 def run_folder(home: Home, run_id: str) -> Path:

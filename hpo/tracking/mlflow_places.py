@@ -1,20 +1,56 @@
-"""The absolute paths of files in MLflow's database, which must follow a home that is moved."""
+"""MLflow's database read and changed without MLflow: paths that follow a home, and which experiment a sweep has."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+from contextlib import closing
+from dataclasses import dataclass
 
 from hpo.lock import exclusive
 from hpo.paths import Home
-from hpo.sqlite import opened
+from hpo.sqlite import opened, usable
 
 EXPERIMENT = "hpo"
+"""The experiment of bundles, and of all sweeps that began before each had one of its own."""
+SWEEP_TAG = "hpo.sweep"
+"""Tag of a run, and of an experiment that one sweep has to itself: the sweep's name."""
+SHARED_TAG = "hpo.shared"
+"""Tag of an experiment that several sweeps share."""
 _PLACES = (
     ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
     ("model_versions", "source"), ("model_versions", "storage_location"),
 )  # fmt: skip
 """Tables and columns of MLflow 3 that contain paths of files. MLflow has no call to change them."""
+_OF_MODELS = (
+    ("logged_model_metrics", "model_id"), ("logged_model_params", "model_id"), ("logged_model_tags", "model_id"),
+    ("inputs", "destination_id"), ("logged_models", "model_id"),
+)  # fmt: skip
+"""Tables of MLflow 3 about logged models; that of the models themselves is the last."""
+_OURS = """
+SELECT artifact_location FROM experiments AS e WHERE artifact_location LIKE 'file:%' AND (
+    name = ? OR EXISTS (SELECT 1 FROM experiment_tags AS t WHERE t.experiment_id = e.experiment_id AND key IN (?, ?))
+    OR EXISTS (SELECT 1 FROM runs AS r JOIN tags USING (run_uuid) WHERE r.experiment_id = e.experiment_id AND key = ?)
+) LIMIT 1"""
+"""The place of any experiment that has runs of ours, whatever a person has called it since."""
+_OF_RUNS = """
+SELECT t.value, CAST(e.experiment_id AS TEXT), e.lifecycle_stage = 'active' FROM tags AS t
+JOIN runs AS r USING (run_uuid) JOIN experiments AS e ON e.experiment_id = r.experiment_id
+WHERE t.key = ? AND t.value = COALESCE(?, t.value) GROUP BY t.value, e.experiment_id
+ORDER BY MAX(r.start_time) DESC"""
+_OF_TAG = """
+SELECT value, CAST(experiment_id AS TEXT), lifecycle_stage = 'active' FROM experiment_tags
+JOIN experiments USING (experiment_id) WHERE key = ? AND value = ?"""
+
+
+@dataclass(frozen=True)
+class SweepExperiment:
+    """The experiment that has the runs of a sweep."""
+
+    sweep: str
+    id: str
+    is_active: bool
+    """False where a person has deleted it."""
 
 
 def follow_move(home: Home) -> None:
@@ -40,5 +76,76 @@ def follow_move(home: Home) -> None:
 
 def _recorded_place(store: sqlite3.Connection) -> str | None:
     """The URI of the artifacts' folder in MLflow's database; None before the first sweep."""
-    row = store.execute("SELECT artifact_location FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
-    return row[0] if row and row[0] and row[0].startswith("file:") else None
+    row = store.execute(_OURS, (EXPERIMENT, SWEEP_TAG, SHARED_TAG, SWEEP_TAG)).fetchone()
+    return str(row[0]) if row else None
+
+
+def experiments_of_sweeps(home: Home, sweep: str | None = None) -> list[SweepExperiment]:
+    """The experiment of each sweep, or of one; the sweep that ran last comes first. Empty before the first sweep.
+
+    It is the experiment that has the sweep's runs, deleted ones too, whatever a person calls it.
+    """
+    if not usable(home.mlflow_db, to_write=False):
+        return []
+    with opened(home.mlflow_db) as store:
+        return _experiments(store, sweep)
+
+
+def experiment_of_sweep(home: Home, sweep: str) -> SweepExperiment | None:
+    """The experiment that has the runs of a sweep; None where there is none yet."""
+    return next(iter(experiments_of_sweeps(home, sweep)), None)
+
+
+def experiment_at_once(home: Home, sweep: str) -> SweepExperiment | None:
+    """The same without waiting for a lock; None also where the database cannot be read now."""
+    try:
+        with closing(sqlite3.connect(f"file:{home.mlflow_db}?mode=ro", timeout=0.5, uri=True)) as store:
+            return next(iter(_experiments(store, sweep)), None)
+    except sqlite3.Error:
+        return None  # whoever opens MLflow hears why
+
+
+def _experiments(store: sqlite3.Connection, sweep: str | None) -> list[SweepExperiment]:
+    rows = store.execute(_OF_RUNS, (SWEEP_TAG, sweep)).fetchall()
+    if not rows and sweep is not None:  # made just before a crash, or its runs were deleted for good
+        rows = store.execute(_OF_TAG, (SWEEP_TAG, sweep)).fetchall()
+    found = {name: SweepExperiment(name, number, bool(active)) for name, number, active in reversed(rows)}
+    return list(reversed(found.values()))
+
+
+def experiment_tag(home: Home, experiment: SweepExperiment, key: str) -> str | None:
+    """A tag of an experiment; None where it has none."""
+    with opened(home.mlflow_db) as store:
+        query = "SELECT value FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+        row = store.execute(query, (experiment.id, key)).fetchone()
+    return str(row[0]) if row else None
+
+
+def set_experiment_tag(home: Home, experiment: SweepExperiment, key: str, value: str) -> None:
+    """Write a tag of an experiment as MLflow does, without its two seconds of import."""
+    with opened(home.mlflow_db) as store:
+        query = "INSERT OR REPLACE INTO experiment_tags (experiment_id, key, value) VALUES (?, ?, ?)"
+        store.execute(query, (experiment.id, key, value))
+
+
+def forget_params(home: Home, run_id: str) -> None:
+    """Remove the parameters of a run, which MLflow never lets go: a sweep that goes on may have another champion."""
+    with opened(home.mlflow_db) as store:
+        store.execute("DELETE FROM params WHERE run_uuid = ?", (run_id,))
+
+
+def place_model(home: Home, model_id: str, source: str) -> None:
+    """Have a logged model's files be those at `source`: MLflow would keep a second copy of them."""
+    with opened(home.mlflow_db) as store:
+        store.execute("UPDATE logged_models SET artifact_location = ? WHERE model_id = ?", (source, model_id))
+
+
+def forget_models(home: Home, *, run_id: str = "", source: str = "") -> None:
+    """Remove the logged models of a run, or those whose files are at `source`; the files are the caller's."""
+    chosen = "SELECT model_id FROM logged_models WHERE source_run_id = ? OR artifact_location = ?"
+    with opened(home.mlflow_db) as store:
+        store.execute("BEGIN IMMEDIATE")
+        for table, column in _OF_MODELS:
+            query = f"DELETE FROM {table} WHERE {column} IN ({chosen})"  # noqa: S608  # names from `_OF_MODELS`
+            store.execute(query, (run_id, source))
+        store.execute("COMMIT")

@@ -8,38 +8,22 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, ViewType
 
-from hpo.paths import Home
-from hpo.tracking.mlflow_places import EXPERIMENT
-
-# The UI then opens on training runs, not on traces of a language model.
-_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _PAGE = 1000
 NAMES_SHOWN = 10
-
-
-def experiment_of(client: MlflowClient, home: Home, say: Callable[[str], None]) -> str:
-    """The id of the experiment that has all runs; a missing one is created, a deleted one restored."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        return str(client.create_experiment(EXPERIMENT, home.artifacts.as_uri(), tags=_TRAINING))
-    if found.lifecycle_stage == LifecycleStage.DELETED:
-        client.restore_experiment(found.experiment_id)
-        say(f"the experiment {EXPERIMENT!r} was deleted in MLflow: it is restored with all its runs")
-    return str(found.experiment_id)
 
 
 class SweepRuns:
     """The runs of one sweep; a run that is missing in MLflow is created again, and never ends the sweep."""
 
-    def __init__(self, client: MlflowClient, home: Home, sweep: str, say: Callable[[str], None]) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, sweep: str, say: Callable[[str], None]) -> None:
         self._client = client
         self._sweep = sweep
         self._say = say
-        self._experiment_id = experiment_of(client, home, say)
+        self.experiment_id = experiment_id
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Create a run and return its id."""
-        return str(self._client.create_run(self._experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+        return str(self._client.create_run(self.experiment_id, run_name=name, tags=dict(tags)).info.run_id)
 
     def find(self, **tags: str) -> str | None:
         """The id of a run with these `hpo.` tags, or None; a deleted run is restored.
@@ -88,7 +72,7 @@ class SweepRuns:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id], " and ".join([*clauses, query] if query else clauses), view,
+                [self.experiment_id], " and ".join([*clauses, query] if query else clauses), view,
                 max_results=most or _PAGE, page_token=token,
             )  # fmt: skip
             runs += page

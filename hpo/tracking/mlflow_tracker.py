@@ -7,16 +7,14 @@ examples seen, so that trials with different batch sizes line up.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.config.sweep_config import SweepConfig
@@ -25,16 +23,28 @@ from hpo.paths import Home
 from hpo.results.records import TrialRecord
 from hpo.tracking import curves
 from hpo.tracking.metric_names import safe_name
+from hpo.tracking.mlflow_data import dataset_inputs
+from hpo.tracking.mlflow_experiments import experiment_for
+from hpo.tracking.mlflow_files import files_of
+from hpo.tracking.mlflow_parent import ParentRun
 from hpo.tracking.mlflow_runs import SweepRuns
 from hpo.tracking.mlflow_store import client
+from hpo.tracking.system_metrics import system_metrics
+from hpo.tracking.trial_settings import parameters, repeat_name, trial_name
+from hpo.tracking.writer import Writer
 from trainers.protocol.events import Evaluation, PreparedData, Step, TrialResult
 from trainers.protocol.files import TrialPaths
+from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import TrialSpec
+
+if TYPE_CHECKING:
+    from hpo.report.facts import ReportFacts
 
 TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
 """The errors of MLflow and SQLAlchemy when the database cannot be written."""
 _BATCH = 1000  # the most metrics that MLflow accepts at once
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+"""A pruned trial ended as it should, and `hpo.state` says how; KILLED is one that was interrupted."""
 
 
 class Tracker:
@@ -42,92 +52,60 @@ class Tracker:
 
     def __init__(
         self, home: Home, config: SweepConfig, inspection: PreparedData,
-        say: Callable[[str], None] = lambda text: None, fetch: Fetch = here,
+        say: Callable[[str], None] = lambda text: None, fetch: Fetch = here, origin: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """`say` gets a message about everything that was deleted in MLflow and is written again.
 
-        `fetch` is that of the sweep's executor.
+        `fetch` is that of the sweep's executor; `origin` are tags of every run that say where the sweep runs.
         """
         self._client = client(home)
         self._config = config
         self._fetch = fetch
         self._inspection = inspection
-        self._all_runs = SweepRuns(self._client, home, config.name, say)
+        self._origin = origin or {}
+        experiment_id = experiment_for(self._client, home, config.name, config.experiment, say)
+        self._all_runs = SweepRuns(self._client, experiment_id, config.name, say)
+        self._writer = Writer()
         self._runs: dict[int, str] = {}
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
         self._summarized: dict[int, float] = {}
         """Trial -> its seconds, where its run has final numbers: a session was killed right after writing them, or the
         trial was stopped and goes on."""
-        self._renamed: dict[str, str] = {}
-        """Names in MLflow -> names of the metrics, where they differ."""
-        self.parent_id = self._parent()
-        self._client.update_run(self.parent_id, status="RUNNING")
-        self._describe_sweep()
+        self._parent = ParentRun(self._client, home, config, self._all_runs, self._origin)
+        self._parent.describe(inspection)
 
-    def _parent(self) -> str:
-        if found := self._all_runs.find(kind="sweep"):
-            return found
-        tags = {"hpo.sweep": self._config.name, "hpo.kind": "sweep", "hpo.task": self._config.task}
-        made = self._all_runs.create(self._config.name, tags)
-        self._all_runs.adopt_children(made)
-        return made
+    @property
+    def parent_id(self) -> str:
+        """The id of the sweep's own run."""
+        return self._parent.id
+
+    def settle(self) -> None:
+        """Wait until all that was given is written. Raises what the first write raised that failed."""
+        self._writer.settle()
 
     def gone(self, run_ids: Collection[str]) -> set[str]:
         """The ids of this sweep's runs that are permanently deleted; deleted runs that still exist are restored."""
         return self._all_runs.gone(run_ids)
 
-    def _describe_sweep(self) -> None:
-        config = self._config
-        params = _flatten({k: v for k, v in config.resolved().items() if k != "name"})
-        self._describe_once(self.parent_id, params)
-        self._write(self.parent_id, "config.json", json.dumps(config.resolved(), indent=2))
-        self._artifacts(self.parent_id).log_artifact(str(config.file))
-
-    def _describe_once(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Write a run's parameters and data set, unless it has them: parameters cannot be changed."""
-        run = self._client.get_run(run_id)
-        if not run.inputs.dataset_inputs:
-            self._client.log_inputs(run_id, [self._dataset()])
-        if not run.data.params:
-            self._client.log_batch(run_id, params=[Param(safe_name(n), v) for n, v in params.items()])
-
-    def _dataset(self) -> DatasetInput:
-        train = self._config.data.train
-        where = {"uri": train.source, "config": train.config, "revision": train.revision, "split": train.split}
-        profile = {"rows": self._inspection.rows, "duplicates_dropped": self._inspection.duplicates}
-        dataset = Dataset(
-            name=Path(train.source).name,
-            digest=self._inspection.fingerprint[:32],
-            source_type="hub" if train.is_hub else "local",
-            source=json.dumps({name: value for name, value in where.items() if value is not None}),
-            profile=json.dumps(profile),
-        )
-        return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-
     # --- trials ------------------------------------------------------------------------------------
 
     def start_trial(self, spec: TrialSpec, record: TrialRecord, *, is_baseline: bool) -> str:
         """Create a trial's run, or continue the run that it had before an interruption; return the run's id."""
+        self.settle()
         run_id = self._all_runs.living(record.run_id) or self._all_runs.find(
             kind="trial", spec=spec.fingerprint(), trial=str(spec.number)
         )
         if run_id:
             self._adopt(run_id, spec)
         else:
-            searched = ", ".join(
-                f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in record.params.items()
-            )
-            tags = {
-                "mlflow.parentRunId": self.parent_id, "mlflow.note.content": searched or "default configuration",
-                "hpo.sweep": self._config.name, "hpo.kind": "trial", "hpo.trial": str(spec.number),
-                "hpo.spec": spec.fingerprint(), "hpo.baseline": str(is_baseline).lower(),
-                "hpo.revision": str(record.revision),
-            }  # fmt: skip
+            name = trial_name(spec.number, self._config.planned_trials(), record.params, is_baseline=is_baseline)
+            tags = {"hpo.trial": str(spec.number), "hpo.baseline": str(is_baseline).lower(),
+                    "hpo.revision": str(record.revision)}  # fmt: skip
             if record.reused_from is not None:
                 tags["hpo.reused_from"] = record.reused_from
-            run_id = self._all_runs.create(f"{self._config.name}-{spec.number:03d}", tags)
-        self._take(spec, run_id)
+            run_id = self._create("trial", name, spec, tags)
+        self._take(spec, record.params, run_id)
         return run_id
 
     def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
@@ -135,17 +113,23 @@ class Tracker:
 
         `spec.number` identifies the repeat only while it runs; `trial` and `repeat` identify it afterwards.
         """
+        self.settle()
         run_id = self._all_runs.find(kind="repeat", spec=spec.fingerprint())
         if run_id:
             self._adopt(run_id, spec)
         else:
-            tags = {
-                "mlflow.parentRunId": self.parent_id, "hpo.sweep": self._config.name, "hpo.kind": "repeat",
-                "hpo.repeats": str(trial), "hpo.spec": spec.fingerprint(),
-            }  # fmt: skip
-            run_id = self._all_runs.create(f"{self._config.name}-{trial:03d}-seed-{repeat}", tags)
-        self._take(spec, run_id)
+            name = repeat_name(trial, self._config.planned_trials(), repeat)
+            run_id = self._create("repeat", name, spec, {"hpo.repeats": str(trial)})
+        searched = {n: v for n, v in spec.settings.items() if n in self._config.space.dimensions}
+        self._take(spec, {**searched, "seed": spec.seed}, run_id)
         return run_id
+
+    def _create(self, kind: str, name: str, spec: TrialSpec, tags: Mapping[str, str]) -> str:
+        common = {
+            "mlflow.parentRunId": self.parent_id, "hpo.sweep": self._config.name, "hpo.kind": kind,
+            "hpo.spec": spec.fingerprint(), "hpo.settings": json.dumps(curves.settings_of(spec)),
+        }  # fmt: skip
+        return self._all_runs.create(name, {**self._origin, **common, **tags})
 
     def _adopt(self, run_id: str, spec: TrialSpec) -> None:
         """Continue a run of an earlier session, and note what it has: MLflow would store repeated values twice."""
@@ -154,8 +138,14 @@ class Tracker:
         if (seconds := self._client.get_run(run_id).data.metrics.get("seconds")) is not None:
             self._summarized[spec.number] = seconds
 
-    def _take(self, spec: TrialSpec, run_id: str) -> None:
-        self._describe_once(run_id, {name: str(value) for name, value in curves.settings_of(spec).items()})
+    def _take(self, spec: TrialSpec, point: Mapping[str, Setting], run_id: str) -> None:
+        """Write a run's parameters and data sets, unless it has them: parameters cannot be changed."""
+        run = self._client.get_run(run_id)
+        if not run.inputs.dataset_inputs:
+            self._client.log_inputs(run_id, dataset_inputs(self._config.data, self._inspection))
+        if not run.data.params:
+            given = {name: value for name, value in parameters(self._config, point).items() if value is not None}
+            self._client.log_batch(run_id, params=[Param(safe_name(n), str(v)) for n, v in given.items()])
         self._runs[spec.number] = run_id
         self._pending[spec.number] = []
 
@@ -185,40 +175,33 @@ class Tracker:
         if examples <= self._logged_up_to.get(number, -1):
             return  # a resumed trial repeats what the run already has, and MLflow would store it twice
         now = int(time.time() * 1000)
-        named = self._named(values)
+        named = self._parent.named(values)
         self._pending[number] += [Metric(name, value, now, examples) for name, value in named.items()]
 
-    def _named(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Values by names that MLflow accepts; `metric_names.json` of the parent run maps these to the metrics."""
-        named = {safe_name(name): value for name, value in values.items()}
-        renamed = {safe: name for safe, name in zip(named, values, strict=True) if safe != name}
-        if not renamed.keys() <= self._renamed.keys():
-            self._renamed |= renamed
-            self._write(self.parent_id, "metric_names.json", json.dumps(self._renamed, indent=2))
-        return named
-
     def _flush(self, number: int) -> None:
+        """Have the pending metrics written: a trial waits for the verdict on its evaluation, and not for MLflow."""
         pending, self._pending[number] = self._pending[number], []
-        for start in range(0, len(pending), _BATCH):
-            self._client.log_batch(self._runs[number], metrics=pending[start : start + _BATCH])
+        self._writer.soon(partial(self._write, self._runs[number], pending))
+
+    def _write(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
     def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
-        """Write the trial's best metrics, its files and its final status."""
+        """Write the trial's best metrics, what it used of the machine, its files and its final status."""
         run_id = self._runs[number]
         self._flush(number)
+        self.settle()
         numbers = {**curves.best_of(result), "seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb,
                    "trainable_parameters": float(result.trainable_parameters),
                    "adapter_mb": result.adapter_mb}  # fmt: skip
-        if self._summarized.get(number) == result.seconds:
-            numbers = {}
         now = int(time.time() * 1000)
+        if self._summarized.get(number) != result.seconds:
+            metrics = [Metric(name, value, now, 0) for name, value in self._parent.named(numbers).items()]
+            self._write(run_id, [*metrics, *system_metrics(self._fetch(paths.usage))])
         tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, now, 0) for name, value in self._named(numbers).items()],
-            tags=[RunTag(name, value) for name, value in tags.items() if value],
-        )
-        files = self._artifacts(run_id)
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items() if value])
+        files = files_of(self._client, run_id)
         for path in (paths.spec, paths.result, self._fetch(paths.log)):
             if path.exists():
                 files.log_artifact(str(path))
@@ -233,56 +216,32 @@ class Tracker:
     def pause_trial(self, number: int) -> None:
         """Close the run of a trial that will be continued."""
         self._flush(number)
+        self.settle()
         self._client.set_terminated(self._runs.pop(number), "KILLED")
         del self._pending[number]
 
     # --- the sweep ---------------------------------------------------------------------------------
 
     def best_so_far(self, finished: int, value: float) -> None:
-        """Write the best value so far to the parent run; the x axis is the number of finished trials."""
-        name = safe_name(f"best_so_far/{self._config.objective.metric}")
-        self._client.log_metric(self.parent_id, name, value, step=finished)
+        """Write the best value after `finished` trials to the parent run."""
+        self.settle()
+        self._parent.best_so_far(finished, value)
 
     def artifact(self, name: str, text: str) -> None:
         """Attach a text as a file to the sweep's run."""
-        self._write(self.parent_id, name, text)
+        self._parent.put(name, text)
 
     def artifacts(self, folder: Path) -> None:
         """Attach a folder's files to the sweep's run."""
-        self._artifacts(self.parent_id).log_artifacts(str(folder))
+        self._parent.put_folder(folder)
 
-    def _artifacts(self, run_id: str) -> ArtifactRepository:
-        """The store of a run's files. The client is not used: it keeps a queue and threads for every run, forever."""
-        return get_artifact_repository(self._client.get_run(run_id).info.artifact_uri)
-
-    def _write(self, run_id: str, name: str, text: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, name)
-            path.write_text(text, encoding="utf-8")
-            self._artifacts(run_id).log_artifact(str(path))
-
-    def finish_sweep(self, summary: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        """Write the sweep's final numbers and tags to its run, and close it as FINISHED."""
-        now = int(time.time() * 1000)
-        self._client.log_batch(
-            self.parent_id,
-            metrics=[Metric(safe_name(name), value, now, 0) for name, value in summary.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
-        )
-        self._client.set_terminated(self.parent_id, "FINISHED")
+    def finish_sweep(self, facts: ReportFacts) -> None:
+        """Write the champion and all that the report says to the sweep's run, and close it."""
+        self.settle()
+        self._parent.finish(facts)
 
     def abandon(self, status: str) -> None:
         """Close all open runs with `status` after an interruption or an error, so that no run stays RUNNING."""
+        self.settle()
         for run_id in [*self._runs.values(), self.parent_id]:
             self._client.set_terminated(run_id, status)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as MLflow parameters: dotted names, and texts cut at MLflow's limit of 6,000 characters."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        elif value is not None:
-            flat[f"{prefix}{key}"] = str(value)[:6000]
-    return flat

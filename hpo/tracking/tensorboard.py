@@ -35,9 +35,9 @@ class TensorBoardTracker(Tracker):
 
     def __init__(
         self, home: Home, config: SweepConfig, inspection: PreparedData,
-        say: Callable[[str], None] = lambda text: None, fetch: Fetch = here,
+        say: Callable[[str], None] = lambda text: None, fetch: Fetch = here, origin: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(home, config, inspection, say, fetch)
+        super().__init__(home, config, inspection, say, fetch, origin)
         self._home = home
         self._sweep = config.name
         self._files: dict[int, EventFile] = {}

@@ -70,7 +70,7 @@ def swept(folder: Path, home: Path, **changes):
 
 def runs_of(home: Path):
     store = client(Home(home))
-    experiment = store.get_experiment_by_name("hpo")
+    experiment = store.get_experiment_by_name("sweep")
     return store, list(store.search_runs([experiment.experiment_id]))
 
 
@@ -145,6 +145,7 @@ def test_each_label_has_a_metric_of_its_own_in_mlflow_and_its_name_beside_it(hom
     run_id = begin(tracker, spec)
     metrics = {"f1_macro": 0.5, **{f"f1/{label}": number / 10 for number, label in enumerate(LABELS)}}
     tracker.evaluation(0, dataclasses.replace(evaluation(0, 1.0, 0.5), metrics=metrics))
+    tracker.settle()
     found = tracker._client.get_run(run_id).data.metrics
     path = tracker._client.download_artifacts(tracker.parent_id, "metric_names.json", str(tmp_path))
     names = json.loads(Path(path).read_text())
@@ -229,7 +230,7 @@ def test_a_home_that_was_moved_is_found_whole_and_nothing_is_written_where_it_wa
     assert not home_with_store.exists()
     assert_mlflow_has_all(moved, shown)
     store, runs = runs_of(moved)
-    assert store.get_experiment_by_name("hpo").artifact_location == (moved / "artifacts").as_uri()
+    assert store.get_experiment_by_name("sweep").artifact_location == (moved / "artifacts").as_uri()
     for run in runs:
         assert run.info.artifact_uri.startswith((moved / "artifacts").as_uri())
         if run.data.tags["hpo.kind"] == "trial":
@@ -355,7 +356,7 @@ def test_studies_that_are_no_database_are_refused_in_one_message(tmp_path, how, 
 def test_a_store_that_is_no_database_is_refused_in_one_message(tmp_path, how, arguments, capsys, monkeypatch):
     (tmp_path / "home").mkdir()
     spoil(tmp_path / "home" / "mlflow.db", how)
-    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("MLflow's server was started"))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("MLflow's server was started"))
     said = run_main(capsys, monkeypatch, tmp_path / "home", *arguments)
     assert said.code == 1
     assert said.err.count("\n") == 1

@@ -103,11 +103,13 @@ def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
         yield probe(base, request.spec, Path(request.inspection.tokens_dir))
     elif isinstance(request, Train):
         from trainers.training.loop import train
+        from trainers.training.usage import sampled
 
         spec = request.spec
         _use(spec.device)
         base = _prepared(spec.workload, request.inspection, spec.threads)
-        yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
+        with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices):
+            yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
     elif isinstance(request, Export):
         from trainers.export.promotion import export
 

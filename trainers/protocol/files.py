@@ -50,6 +50,11 @@ class TrialPaths:
         return self.dir / "trial.log"
 
     @property
+    def usage(self) -> Path:
+        """What its process used of the machine, a line of JSON for each sample, over all attempts."""
+        return self.dir / "usage.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """One folder per checkpoint, named by its step; only whole ones have such a name."""
         return self.dir / "checkpoints"

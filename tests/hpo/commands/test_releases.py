@@ -223,6 +223,7 @@ def test_a_deletion_that_was_killed_goes_on(swept_home, tmp_path, monkeypatch, s
 
 def assert_gone(home, runs):
     assert study_names(home.studies_db) == []
+    assert client(home).get_experiment_by_name("sweep") is None
     assert runs_of(home, "sweep") == []
     assert not [run for run in runs if (home.artifacts / run).exists()]
     assert not home.sweep("sweep").dir.exists()

@@ -52,9 +52,9 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, expression: str) -> None:
-        """Wait until an expression is true. Raises `AssertionError` where it takes half a minute."""
-        end = time.monotonic() + _WAIT_S
+    def until(self, expression: str, within_s: float = _WAIT_S) -> None:
+        """Wait until an expression is true. Raises `AssertionError` where it takes longer."""
+        end = time.monotonic() + within_s
         while not self.of(expression):
             assert time.monotonic() < end, f"not in time: {expression}"
             time.sleep(0.05)

@@ -16,7 +16,8 @@ from hpo.paths import Home
 from hpo.results.records import TrialRecord
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
-from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_result
+from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_record, trial_result
+from tests.hpo.report.test_page import facts_of
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.events import Step
 
@@ -58,6 +59,7 @@ def test_every_step_between_two_evaluations_is_kept(store):
     for step in range(1, 702):  # two metrics each: more than MLflow takes at once
         tracker.step(0, Step(step, step, 1.0 / step, 1e-3, 0.0))
     tracker.evaluation(0, evaluation(0, 1.0, 0.5))
+    tracker.settle()
     assert len(history(tracker, run_id, "train/loss")) == 701
     assert [value for _, value in history(tracker, run_id, "validation/f1_macro")] == [0.5]
 
@@ -71,7 +73,7 @@ def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
     orphan = tracker._all_runs.create("orphan", tags)
     assert begin(tracker, other) == orphan
     run = tracker._client.get_run(orphan)
-    assert run.data.params["lora_r"] == str(other.settings["lora_r"])
+    assert run.data.params == {"learning_rate": "0.001"}  # what was searched; the rest is at its default
     assert run.inputs.dataset_inputs
 
 
@@ -104,6 +106,7 @@ def test_labels_that_mlflow_cannot_name_are_written_all_the_same(store):
     run_id = begin(tracker, spec)
     odd = dataclasses.replace(evaluation(0, 1.0, 0.5), metrics={"f1_macro": 0.5, "f1/C++ (don't, no)": 0.25})
     tracker.evaluation(8, odd)
+    tracker.settle()
     assert 0.25 in tracker._client.get_run(run_id).data.metrics.values()
 
 
@@ -199,6 +202,7 @@ def test_another_attempt_in_the_same_session_repeats_nothing(store):
     for examples in (18, 25):  # steps are told twice a second, so not the same ones
         step(examples)
     tracker.evaluation(30, dataclasses.replace(evaluation(1, 1.0, 0.5), examples=25))
+    tracker.settle()
     assert [step for step, _ in history(tracker, run_id, "train/loss")] == [5, 10, 18, 25]
     assert history(tracker, run_id, "validation/f1_macro") == [(10, 0.4), (25, 0.5)]
 
@@ -210,6 +214,7 @@ def test_an_attempt_from_the_beginning_repeats_nothing_either(store):
         for examples in (5, 10, 15):
             tracker.step(31, Step(examples, examples, loss, 1e-3, 0.0))
     tracker.evaluation(31, dataclasses.replace(evaluation(0, 1.0, 0.4), examples=15))
+    tracker.settle()
     assert history(tracker, run_id, "train/loss") == [(5, 0.6), (10, 0.6), (15, 0.6)]
 
 
@@ -228,7 +233,7 @@ def test_a_trial_that_was_not_trained_has_its_result_all_the_same(store):
 @pytest.mark.parametrize(
     ("number", "result", "status", "cause"),
     [
-        (33, trial_result("pruned", 0.5), "KILLED", None),
+        (33, trial_result("pruned", 0.5), "FINISHED", None),  # KILLED looks like an accident
         (34, trial_result("failed", None, cause="oom"), "FAILED", "oom"),
     ],
 )
@@ -291,3 +296,60 @@ def test_a_kill_while_the_store_is_made_leaves_nothing_in_the_way(tmp_path):
     assert not home.mlflow_db.exists()
     assert client(home).search_experiments()
     assert sorted(path.name for path in home.dir.iterdir()) == ["mlflow.db", "mlflow.lock"]
+
+
+def test_each_split_is_a_data_set_by_what_it_holds(store, tmp_path):
+    hashes = {"train": "2" * 64, "validation": "3" * 64, "test": "4" * 64}
+    prepared = dataclasses.replace(INSPECTION, split_hashes=hashes, rows={"train": 5, "validation": 3, "test": 0})
+    tracker = Tracker(store[0], make_config(tmp_path, name="splits"), prepared)
+    given = tracker._client.get_run(tracker.parent_id).inputs.dataset_inputs
+    assert {(each.tags[0].value, each.dataset.digest, json.loads(each.dataset.profile)["rows"]) for each in given} == {
+        ("training", "2" * 32, 5), ("validation", "3" * 32, 3),
+    }  # fmt: skip
+
+
+def test_what_a_trial_used_of_the_machine_is_there_by_the_clock(store):
+    home, config, _ = store
+    tracker, paths = Tracker(home, config, INSPECTION), home.sweep(config.name).trial(41)
+    run_id = begin(tracker, spec_of(store, 41))
+    gpu = {"percent": 90.0, "memory_mb": 2048.0, "power_w": 300.5}
+    samples = [{"time_ms": 1000 * i, "cpu_percent": 50.0 + i, "memory_mb": 100.0, "gpus": [gpu]} for i in range(2)]
+    paths.dir.mkdir(parents=True)
+    paths.usage.write_text("\n".join(map(json.dumps, samples)) + '\n{"time_ms": 3')  # a kill cut the last one
+    tracker.finish_trial(41, trial_result("complete", 0.5), paths)
+    assert history(tracker, run_id, "system/cpu_utilization_percentage") == [(0, 50.0), (1, 51.0)]
+    metrics = tracker._client.get_run(run_id).data.metrics
+    assert metrics["system/gpu_0_power_usage_watts"] == 300.5
+    assert metrics["system/system_memory_usage_megabytes"] == 100.0
+
+
+def test_a_run_says_where_it_comes_from_and_what_all_its_settings_are(store):
+    origin = {"mlflow.source.git.commit": "c0ffee", "hpo.host": "here"}
+    tracker = Tracker(*store[:2], INSPECTION, origin=origin)
+    run = tracker._client.get_run(begin(tracker, spec_of(store, 42)))
+    for described in (run, parent_of(tracker)):
+        assert origin.items() <= described.data.tags.items()
+    assert json.loads(run.data.tags["hpo.settings"])["lora_r"] == 8
+    assert run.info.run_name == "#042 lr=1.0e-03"
+    assert {file.path for file in tracker._client.list_artifacts(tracker.parent_id)} >= {"config.yaml", "file"}
+
+
+def parent_of(tracker):
+    return tracker._client.get_run(tracker.parent_id)
+
+
+def test_the_sweep_s_run_has_the_champion_and_a_page_for_people(store):
+    """And forgets the settings of a champion that another one has beaten: MLflow itself would keep them."""
+    tracker = Tracker(*store[:2], INSPECTION)
+    for rate in (1e-3, 1e-2):
+        champion = trial_record(1, value=0.5, params={"learning_rate": rate}, metrics={"f1_macro": 0.5, "f1/C#": 0.25})
+        tracker.finish_sweep(facts_of(trial_record(0, value=0.4, params={"learning_rate": 0.1}), champion))
+        tracker.artifact("report.html", "<!doctype html>")
+    run = parent_of(tracker)
+    assert (run.info.status, run.data.params) == ("FINISHED", {"learning_rate": "0.01"})
+    assert (run.data.metrics["champion/f1_macro"], run.data.metrics["champion/f1/C_x23_"]) == (0.5, 0.25)
+    page = run.data.tags["mlflow.note.content"]
+    assert page.startswith("**champion: trial 1, f1_macro 0.5000")
+    assert "[comparison](#/experiments/" in page
+    assert f"/runs/{tracker.parent_id}/artifacts/report.html" in page
+    assert "| trial |" in page

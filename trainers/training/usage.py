@@ -1,0 +1,47 @@
+"""What a trial's process uses of the machine, sampled by a thread beside the training: CPU, memory, GPUs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainers.memory import rss_mb
+from trainers.runtime.cores import usable_cores
+from trainers.training.nvml import Gpus
+
+EVERY_S = 10.0
+"""A sample takes a tenth of a millisecond on a CPU, and about one with GPUs."""
+
+
+@contextmanager
+def sampled(file: Path, devices: Sequence[str]) -> Iterator[None]:
+    """While inside, add a sample to `file` every `EVERY_S` seconds, and one at the end."""
+    over = threading.Event()
+    thread = threading.Thread(target=_sample, args=(file, Gpus(devices), over), name="usage", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _sample(file: Path, gpus: Gpus, over: threading.Event) -> None:
+    is_over = False
+    while not is_over:
+        began, cpu = time.monotonic(), time.process_time()
+        is_over = over.wait(EVERY_S)
+        seconds = max(time.monotonic() - began, 1e-3)
+        sample: dict[str, float | list[dict[str, float]]] = {
+            "time_ms": int(time.time() * 1000),
+            "cpu_percent": round(100 * (time.process_time() - cpu) / seconds / usable_cores(), 1),
+            "memory_mb": round(rss_mb(), 1),
+        }
+        if found := gpus.sample():
+            sample["gpus"] = found
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(sample) + "\n")
