@@ -188,6 +188,13 @@ def test_the_manifest_names_what_the_release_was_made_of(classifier):
     assert manifest["trial"] == sweep["champion"]["number"]
     assert all(len(digest) == 64 for digest in manifest["sha256"].values())
     assert manifest["sha256"]["data"] == sweep["data"]["fingerprint"]
+    client, runs = runs_of("tiny", home)
+    (model,) = client.search_logged_models([runs[0].info.experiment_id])
+    assert model.source_run_id == sweep["champion"]["run_id"]
+    assert model.artifact_location == client.get_model_version("tiny", sweep["release"]["version"]).source
+    champion = next(run for run in runs if run.info.run_id == model.source_run_id)
+    assert [output.model_id for output in champion.outputs.model_outputs] == [model.model_id]
+    assert champion.data.metrics["system/system_memory_usage_megabytes"] > 10
     assert not [p for p in home.rglob("*") if p.suffix in (".pkl", ".pickle", ".bin", ".pt", ".pth")]
 
 
