@@ -43,7 +43,7 @@ class SweepPaths:
 
     @property
     def remote_ledger(self) -> Path:
-        """What a tracking server has of the sweep, in SQLite; see `hpo.tracking.remote_ledger`."""
+        """What a tracking server has of the sweep, in SQLite; see `hpo.tracking.remote.ledger`."""
         return self.dir / "remote.db"
 
     @property

@@ -17,7 +17,7 @@ from trainers.protocol.files import write_atomically
 
 if TYPE_CHECKING:
     from hpo.nights.data import FrozenData
-    from hpo.nights.signals import Signals
+    from hpo.notices.signals import Signals
 
 WORKER = "trainers.host.dispatch"
 """The module that trial hosts answer requests with."""
@@ -99,9 +99,9 @@ def certify(tonight: Tonight, worker: str) -> Outcome:
     """Champion and challenger, as released, on the same rows of tonight; a claim is written into the ledger."""
     if tonight.config.promote is None or tonight.facts("sweep").get("version") is None:
         return Outcome("there is no release to certify", {"decision": "nothing"})
-    from hpo.nights.certify import certify as certified_by
+    from hpo.certify.certify import certify as certified_by
+    from hpo.certify.ledger import Ledger
     from hpo.nights.data import frozen_config
-    from hpo.nights.ledger import Ledger
 
     config = frozen_config(tonight.config, frozen_rows(tonight), tonight.night)
     ledger = Ledger(tonight.home.ledger(tonight.config.promote.name), tonight.frame.nightly.error_budget)
@@ -121,7 +121,7 @@ def report(tonight: Tonight) -> Outcome:
 
 def signals(tonight: Tonight) -> Signals:
     """Whoever the file wants to hear of its nights."""
-    from hpo.nights.signals import Signals
+    from hpo.notices.signals import Signals
 
     return Signals(tonight.frame.nightly.notify, tonight.frame.files, tonight.frame.now)
 

@@ -15,15 +15,15 @@ from hpo.config.file import load_config
 from hpo.errors import UsageError
 from hpo.given_path import given_path
 from hpo.lock import exclusive
-from hpo.nights.cron_table import Crontab
-from hpo.nights.cron_times import CronTimes, as_on_machine, is_machine_zone
-from hpo.nights.entry import Entry
-from hpo.nights.foreground import call_program, run_at
 from hpo.nights.record import NightFiles
-from hpo.nights.user_timers import UserTimers
 from hpo.nights.zone import zone_named
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
+from hpo.schedules.cron_table import Crontab
+from hpo.schedules.cron_times import CronTimes, as_on_machine, is_machine_zone
+from hpo.schedules.entry import Entry
+from hpo.schedules.foreground import call_program, run_at
+from hpo.schedules.user_timers import UserTimers
 from hpo.signals import terminate_as_interrupt
 from hpo.terminal import ProgressView
 from trainers.protocol.codec import to_json

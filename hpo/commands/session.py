@@ -24,7 +24,7 @@ from hpo.study.store import view_study
 from hpo.study.study import STUDY_ERRORS, Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
-from hpo.tracking.remote import copied_to_server
+from hpo.tracking.remote.live_copy import copied_to_server
 from hpo.trials.context import SweepContext
 from hpo.trials.environment import git_commit
 from hpo.trials.slots import Slots

@@ -14,11 +14,11 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.study.store import study_names
-from hpo.tracking.remote_server import VARIABLE, TrackingServer
+from hpo.tracking.remote.server import VARIABLE, TrackingServer
 
 if TYPE_CHECKING:
-    from hpo.tracking.remote_delivery import Delivery
-    from hpo.tracking.remote_problems import Unavailable
+    from hpo.tracking.remote.delivery import Delivery
+    from hpo.tracking.remote.problems import Unavailable
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 4.0
@@ -95,8 +95,8 @@ def raise_waiting(synced: Sequence[SyncedSweep]) -> None:
 
 def _synced(home: Home, name: str, url: str, down: str | None) -> tuple[SyncedSweep, str | None]:
     """A sweep copied, and why the server is down: then it is not asked about the next sweep."""
-    from hpo.tracking.remote_delivery import opened_delivery  # late: MLflow takes two seconds, which no error needs
-    from hpo.tracking.remote_problems import Forbidden
+    from hpo.tracking.remote.delivery import opened_delivery  # late: MLflow takes two seconds, which no error needs
+    from hpo.tracking.remote.problems import Forbidden
 
     home.sweep(name).dir.mkdir(parents=True, exist_ok=True)
     with held_if_free(home.sweep(name).remote_lock) as is_mine, opened_delivery(home, name, url) as delivery:
@@ -114,7 +114,7 @@ def _synced(home: Home, name: str, url: str, down: str | None) -> tuple[SyncedSw
 
 def _delivered(delivery: Delivery) -> Unavailable | None:
     """Deliver everything that the server takes; why it takes nothing more, or None."""
-    from hpo.tracking.remote_problems import NotAllowed, Silent, Unavailable
+    from hpo.tracking.remote.problems import NotAllowed, Silent, Unavailable
 
     wait_s, written = 0.0, 0
     while True:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hpo.nights.evidence import e_value, is_ahead
-from hpo.nights.ledger import level, target
+from hpo.certify.evidence import e_value, is_ahead
+from hpo.certify.ledger import level, target
 from tests.bench.tables import Row
 
 NIGHTS, YEARS = 365, 200

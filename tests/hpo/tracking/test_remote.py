@@ -23,21 +23,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag, ViewType
 
 import hpo.commands.sync as sync
-import hpo.tracking.remote
+import hpo.tracking.remote.live_copy
 from hpo.cli.main import cli
 from hpo.commands.sweep import run_sweep
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.sqlite import opened
-from hpo.tracking import remote_process
+from hpo.tracking.remote import process as remote_process
 from hpo.tracking.mlflow_store import client
-from hpo.tracking.remote_delivery import Delivery
-from hpo.tracking.remote_ledger import opened_ledger
-from hpo.tracking.remote_problems import Unavailable
-from hpo.tracking.remote_server import VARIABLE, TrackingServer
-from hpo.tracking.remote_source import RunSource
-from hpo.tracking.remote_store import COPY_OF, RemoteStore
-from hpo.tracking.remote_text import Names
+from hpo.tracking.remote.delivery import Delivery
+from hpo.tracking.remote.ledger import opened_ledger
+from hpo.tracking.remote.problems import Unavailable
+from hpo.tracking.remote.server import VARIABLE, TrackingServer
+from hpo.tracking.remote.source import RunSource
+from hpo.tracking.remote.store import COPY_OF, RemoteStore
+from hpo.tracking.remote.text import Names
 from tests.hpo.builders import RATE, Said, write_sweep
 from tests.hpo.tracking.unsteady import unsteady
 
@@ -222,7 +222,7 @@ def test_a_sweep_is_copied_while_it_runs(tmp_path, mlflow_database, server, logi
     """The address has the password, as some people write it; nothing that is written or said has it."""
     monkeypatch.setenv(VARIABLE, f"http://anna:{IN_URL}@{server}/")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
-    monkeypatch.setattr(hpo.tracking.remote, "LAST_S", 120.0)  # a busy machine is slow for a moment
+    monkeypatch.setattr(hpo.tracking.remote.live_copy, "LAST_S", 120.0)  # a busy machine is slow for a moment
     home, said = Home(tmp_path / "home"), Said()
     home.dir.mkdir()
     shutil.copy(mlflow_database, home.mlflow_db)

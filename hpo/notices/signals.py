@@ -1,0 +1,99 @@
+"""Whoever waits for a night hears of it: heartbeats while it runs, then messages through the outbox."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hpo.config.notify import Notify
+from hpo.nights.alerts import FAILED, events_of
+from hpo.nights.record import NightFiles, NightRecord
+from hpo.notices.delivery import Channel, Delivery, Environment, Message, Undelivered, delivery_id
+from hpo.notices.heartbeat import Beat, beat
+from hpo.notices.mail import MailChannel
+from hpo.notices.outbox import Outbox, Patience, deliver
+from hpo.notices.program import CommandChannel
+from hpo.notices.webhook import WebhookChannel
+from trainers.protocol.codec import to_json
+
+BEAT_TRIES = 2
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the file's `notify:` asks for, if anything. Each method returns what to say of it, in sentences."""
+
+    notify: Notify | None
+    files: NightFiles
+    now: Callable[[], datetime.datetime]
+    """A moment that knows its time zone."""
+    environment: Environment = os.environ.get
+    patience: Patience = field(default_factory=Patience)
+
+    def start(self, record: NightRecord) -> list[str]:
+        """The heartbeat of a night that begins or continues."""
+        return self._beat("start", record, f"the night {record.date} of {record.name} begins")
+
+    def end(self, record: NightRecord) -> list[str]:
+        """The heartbeat of a night that is over."""
+        end = f"{record.state}: {record.reason}".removesuffix(": ")
+        kind: Beat = "fail" if record.state in FAILED else "success"
+        return self._beat(kind, record, f"the night {record.date} of {record.name}: {end}")
+
+    def send(self, record: NightRecord, text: str) -> list[str]:
+        """Write down what is to be sent of a night, and try that and all that waits from earlier nights.
+
+        `text` is the night's in plain words; its first line is the subject. Raises `OSError`, `SweepError`.
+        """
+        if self.notify is None:
+            return []
+        outbox, channels, now = Outbox(self.files.outbox), self._channels(self.notify), self.now()
+        events = events_of(record)
+        if set(events) & set(self.notify.on):
+            message = Message(
+                record.name, record.date, text.partition("\n")[0], text, list(events), to_json(record),
+                str(self.files.page(record.night)),
+            )  # fmt: skip
+            for channel in channels:
+                identity = delivery_id(message, channel.name, f"{record.state} {record.reason}")
+                outbox.put(Delivery(identity, channel.name, now.isoformat(timespec="seconds"), message))
+        give_up_after = datetime.timedelta(days=self.notify.give_up_days)
+        return deliver(outbox, channels, now, give_up_after, self.patience)
+
+    def _channels(self, notify: Notify) -> list[Channel]:
+        found: list[Channel] = []
+        for index, webhook in enumerate(notify.webhooks):
+            name, limit_s = _numbered("webhook", index), self.patience.limit_s
+            found.append(WebhookChannel(name, webhook, self.environment, self.now, limit_s))
+        if notify.smtp:
+            for index, to in enumerate(notify.smtp.to):
+                name, limit_s = _numbered("smtp", index), self.patience.limit_s
+                found.append(MailChannel(name, notify.smtp, to, self.environment, limit_s))
+        if notify.command:
+            found.append(CommandChannel("command", notify.command))
+        return found
+
+    def _beat(self, kind: Beat, record: NightRecord, text: str) -> list[str]:
+        """Send a heartbeat, twice where the first one fails; what is said of it where both do."""
+        if self.notify is None or self.notify.heartbeat is None:
+            return []
+        trouble = ""
+        for attempt in range(BEAT_TRIES):
+            try:
+                beat(self.notify.heartbeat, self.environment, kind, record, text, self.patience.limit_s)
+            except Undelivered as error:
+                trouble = str(error)
+                if not error.may_pass:
+                    break
+                if attempt + 1 < BEAT_TRIES:
+                    time.sleep(self.patience.pause_s)
+            else:
+                return []
+        return [f"the heartbeat did not get the {kind} of the night {record.date}: {trouble}"]
+
+
+def _numbered(kind: str, index: int) -> str:
+    return kind if index == 0 else f"{kind}-{index + 1}"
