@@ -92,8 +92,8 @@ class SweepConfig:
     """MLflow's experiment that several sweeps share; None for one of the sweep's own."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold your own functions."""
-    keeps_test_sealed: bool = False
-    """Whether the finals leave the sealed test alone: a night reads it when it promotes, and not every night."""
+    is_certified_later: bool = False
+    """Whether a night decides on its release, after the sweep: until then the sealed test is left alone."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)

@@ -27,16 +27,15 @@ def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
     have not chosen it. Only finals part those rows, so a file without any has finals of adapters, which train nothing.
     The test stays sealed until a promotion is certified.
     """
-    promote, points = config.promote, earlier_champions(tonight, config)
+    points = earlier_champions(tonight, config)
     return replace(
         config,
         name=tonight.night.sweep,
         strategy=replace(config.strategy, enqueue=(*config.strategy.enqueue, *points)),
         budget=replace(config.budget, until=_until(tonight)) if config.budget.until else config.budget,
-        promote=promote and replace(promote, approve="ask"),
         finalists=config.finalists or UNTRAINED,
         experiment=config.experiment or config.name,  # nights are compared with each other
-        keeps_test_sealed=True,
+        is_certified_later=True,
     )
 
 

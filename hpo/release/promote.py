@@ -101,8 +101,12 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
 def challenge(sweep: SweepContext, release: Release) -> None:
     """Let a registered version take the alias `champion`, or leave it as the challenger with the reason."""
     from hpo.release.registry import seat  # late, for MLflow
-    from hpo.release.ruling import rule_on
+    from hpo.release.ruling import Ruling, rule_on
 
+    if sweep.config.is_certified_later:
+        seated = seat(sweep.home, release, lambda _: Ruling("waits", ""))
+        sweep.study.update_state(challenger=seated)
+        return
     seated = seat(sweep.home, release, lambda incumbent: rule_on(sweep, release, incumbent))
     if seated.decision == "champion":
         if seated.why:

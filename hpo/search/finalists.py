@@ -43,7 +43,7 @@ def run_finalists(sweep: SweepContext) -> None:
     TrialScheduler(sweep).run(controller)
     sweep.view.end()
     outcome = FinalScores(sweep, contest, board, controller.results).outcome()
-    test = None if sweep.config.keeps_test_sealed else read_test(sweep, board, outcome)
+    test = None if sweep.config.is_certified_later else read_test(sweep, board, outcome)
     sweep.study.update_state(finalists=dataclasses.replace(outcome, test=test))
 
 

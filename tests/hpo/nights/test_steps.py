@@ -166,7 +166,7 @@ def test_the_night_s_sweep_is_the_file_s_with_the_champions_of_earlier_nights_fi
     nights = [night(world, day, "complete", sweep={}) for day in range(4)]  # the last one's sweep is gone
     found = night_sweep(tonight(world, night(world, 7), *nights), world.config)
     assert found.name == "movies-2026-05-08"
-    assert (found.promote.name, found.promote.approve) == ("movies", "ask")
+    assert (found.promote.name, found.is_certified_later) == ("movies", True)
     rates = [point["learning_rate"] for point in found.strategy.enqueue]
     assert rates[:2] == [5e-2, 1e-3]
     assert len(rates) == len(set(rates)) == 3

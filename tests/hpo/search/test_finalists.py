@@ -280,7 +280,7 @@ def test_the_test_split_is_read_once_for_champion_and_baseline_after_everything_
 
 def test_a_sweep_may_leave_the_test_split_sealed(sweep):
     given = sweep(POOR, BEST)
-    given.config = dataclasses.replace(given.config, keeps_test_sealed=True)
+    given.config = dataclasses.replace(given.config, is_certified_later=True)
     outcome = decided(given)
     assert (outcome["champion"], outcome["test"], scores(given)) == (1, None, [])
 

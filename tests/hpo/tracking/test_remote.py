@@ -29,8 +29,8 @@ from hpo.commands.sweep import run_sweep
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.sqlite import opened
-from hpo.tracking.remote import process as remote_process
 from hpo.tracking.mlflow_store import client
+from hpo.tracking.remote import process as remote_process
 from hpo.tracking.remote.delivery import Delivery
 from hpo.tracking.remote.ledger import opened_ledger
 from hpo.tracking.remote.problems import Unavailable
