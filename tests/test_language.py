@@ -169,8 +169,11 @@ def test_what_a_person_reads_is_plain(wing):
 PAGES = (
     "README.md",
     "hpo/README.md",
+    "hpo/cli/README.md",
+    "hpo/nights/README.md",
     "hpo/release/README.md",
     "hpo/serving/README.md",
+    "hpo/tracking/README.md",
     "trainers/README.md",
     "search_spaces/README.md",
     "docker/README.md",
