@@ -105,7 +105,9 @@ def run(engine: Engine, folder: Path) -> Measured:
     else:
         study = open_study(config, specs.fingerprint, None)
     tracker = Tracker(home, config, inspection) if engine.tracked else Untracked()
-    ended, sweep_mb, host_mb = [], [], []
+    ended: list[float] = []
+    sweep_mb: list[float] = []
+    host_mb: list[float] = []
     host = executor._host.pid if isinstance(executor, LocalExecutor) else None
 
     class Watch(Silent):

@@ -23,7 +23,7 @@ from trainers.model.base import Base
 from trainers.model.load import load_base
 from trainers.protocol.events import PreparedData
 from trainers.protocol.trial_spec import TrialSpec
-from trainers.runtime import usable_cores
+from trainers.runtime.cores import usable_cores
 from trainers.training.trainer import Trainer
 
 SMOLLM2 = CASES["SmolLM2-8"]

@@ -62,7 +62,7 @@ def command(folder: Path, name: str, points: list[dict[str, Any]], examples: int
 
 def repeat(folder: Path, name: str, shown: dict[str, Any], examples: int) -> float:
     """Mean macro-F1 of the champion's point with fresh seeds."""
-    values = []
+    values: list[float] = []
     for seed in range(1, SEEDS + 1):
         config = sweep([shown["champion"]["params"]], examples, EVALUATIONS, seed=seed)
         config |= {"name": f"repeat-{seed}", "search_space": {}, "search_strategy": {}}

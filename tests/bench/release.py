@@ -85,7 +85,7 @@ def _in_turns(calls: Timed) -> dict[str, list[float]]:
     for turn in range(TURNS + 1):
         for name, call in calls.items():
             call()
-            times = []
+            times: list[float] = []
             began = time.perf_counter()
             while not times or (len(times) < 20 and time.perf_counter() - began < 0.3):
                 start = time.perf_counter()
@@ -135,4 +135,4 @@ def _decoder_call(release: Release, prompt: list[int]) -> Callable[[], object]:
 def _generate(model: torch.nn.Module, prompt: list[int]) -> object:
     ids = torch.tensor([prompt])
     lengths = {"max_new_tokens": TOKENS, "min_new_tokens": TOKENS}
-    return model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, **lengths)  # type: ignore[operator]
+    return model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, **lengths)

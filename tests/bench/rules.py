@@ -162,8 +162,9 @@ class _Replay:
         number = next(self.queue, None)
         if number is None and self._noise and self.complete:
             number = second_chance(self._noise, self._peers, self._stopped, self._champion())
-            self._stopped -= {number}
-            self._gone_on |= {number} - {None}
+            if number is not None:
+                self._stopped.discard(number)
+                self._gone_on.add(number)
         return number
 
     def _champion(self) -> int:

@@ -171,7 +171,7 @@ def _write(place: Place, asked: Sequence[str]) -> float:
     written = [json.loads(body)["usage"]["completion_tokens"] for body in answers.bodies]
     if answers.failed or 2 * sum(written) < TOKENS * len(asked):
         raise RuntimeError(f"expected {TOKENS} tokens in each answer, got {written}")
-    return answers.seconds * TOKENS * len(asked) / sum(written)
+    return float(answers.seconds * TOKENS * len(asked) / sum(written))
 
 
 @contextmanager
