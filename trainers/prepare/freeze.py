@@ -117,7 +117,7 @@ def _on_their_sides(task: Task, data: DataRef, given: Given, before: Standing | 
 
 
 def _by_content(part: _Part) -> tuple[str, str]:
-    return part.input.hash, content_hash(part.values)
+    return part.input.hash, repr(part.values)  # not as JSON, which has no words for some values: that is a finding
 
 
 def _parts(task: Task, row: Placed[Any], columns: Sequence[str] | None) -> Iterator[_Part]:
