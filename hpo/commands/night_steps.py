@@ -8,8 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hpo.errors import HpoError
 from hpo.executors.base import Executor
-from hpo.nights.decide import decide, unless_looked, unless_unchanged
+from hpo.nights.decide import asked_now, decide, has_other_sources, unless_looked, unless_unchanged
 from hpo.nights.steps import Outcome, Steps, Tonight
 from hpo.terminal import ProgressView
 from trainers.protocol.codec import from_json, to_json
@@ -36,7 +37,21 @@ def real_steps(view: ProgressView, worker: str = WORKER) -> Steps:
         report=report,
         signal=signal,
         started=lambda tonight: signals(tonight).start(tonight.record),
+        is_outdated=is_outdated,
     )
+
+
+def is_outdated(tonight: Tonight) -> bool:
+    """Whether a failed night begins again: its rows or its file have changed, and no trial has a result to lose.
+
+    With a result the sweep goes on with its rows: data that only grows would begin it anew after each failure.
+    """
+    from hpo.nights.night_sweep import has_results
+
+    try:
+        return has_other_sources(tonight) and not has_results(tonight.home, tonight.night.sweep)
+    except (HpoError, OSError):
+        return False  # the step that is tried again meets the same, and says it
 
 
 @contextmanager
@@ -86,25 +101,32 @@ def frozen_rows(tonight: Tonight) -> FrozenData:
 
 def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:
     """The search on the frozen rows, under the night's own name, and the release of its champion as a challenger."""
+    from hpo.commands.delete import delete_whole_sweep
     from hpo.commands.sweep import run_sweep_of
     from hpo.nights.data import frozen_config
-    from hpo.nights.night_sweep import night_sweep, said_of_sweep, sweep_facts
+    from hpo.nights.night_sweep import is_leftover, night_sweep, said_of_sweep, sweep_facts
 
+    asked = asked_now(tonight.config)  # before the sweep: who edits the file meanwhile asks the next night
     config = night_sweep(tonight, frozen_config(tonight.config, frozen_rows(tonight), tonight.night))
+    if is_leftover(tonight.home, config):
+        delete_whole_sweep(tonight.home, config.name)
     facts = sweep_facts(run_sweep_of(config, tonight.home, view=view, worker=worker))
-    return Outcome(said_of_sweep(facts), facts)
+    return Outcome(said_of_sweep(facts), {**facts, "asked": to_json(asked)})
 
 
 def certify(tonight: Tonight, worker: str) -> Outcome:
     """Champion and challenger, as released, on the same rows of tonight; a claim is written into the ledger."""
-    if tonight.config.promote is None or tonight.facts("sweep").get("version") is None:
+    promote, swept = tonight.config.promote, tonight.facts("sweep")
+    if promote is None or swept.get("version") is None:
         return Outcome("there is no release to certify", {"decision": "nothing"})
     from hpo.certify.certify import certify as certified_by
     from hpo.certify.ledger import Ledger
     from hpo.nights.data import frozen_config
 
-    config = frozen_config(tonight.config, frozen_rows(tonight), tonight.night)
-    ledger = Ledger(tonight.home.ledger(tonight.config.promote.name), tonight.frame.nightly.error_budget)
+    # Under the release's own name: who has edited it since means the next night.
+    released = replace(tonight.config, promote=replace(promote, name=str(swept["model"])))
+    config = frozen_config(released, frozen_rows(tonight), tonight.night)
+    ledger = Ledger(tonight.home.ledger(str(swept["model"])), tonight.frame.nightly.error_budget)
     with night_host(tonight, worker) as executor:
         found = certified_by(executor, config, tonight.home, tonight.night, ledger)
     return Outcome(found.why, to_json(found))

@@ -66,6 +66,32 @@ def check_name(config: SweepConfig) -> None:
         raise ConfigError([Problem(config.written.where(("name",)), found, f"at most {LONGEST_NAME} characters")])
 
 
+def check_file(config: SweepConfig, nights: NightFiles, home: Home) -> None:
+    """Raises `ConfigError` where another file runs the nights of this name: the second one's would never be run.
+
+    A file that is gone, or has another name now, has given its name away.
+    """
+    last = nights.all(datetime.date.max)
+    other = Path(last[-1].file) if last else config.file
+    if (
+        not other.is_absolute()
+        or not other.exists()
+        or other.samefile(config.file)
+        or not _has_name(other, config, home)
+    ):
+        return
+    found = f"the nights of {config.name!r} are run from {other}"
+    remedy = "give one of the two files another name, or move that file away if this one takes its place"
+    raise ConfigError([Problem(config.written.where(("name",)), found, remedy)])
+
+
+def _has_name(other: Path, config: SweepConfig, home: Home) -> bool:
+    try:
+        return load_config(other, home).name == config.name
+    except ConfigError:  # whoever corrects it will run its nights again
+        return True
+
+
 def exit_code_of(found: Sequence[FileNights]) -> int:
     """That of the whole call: 1 where a night failed, else 2 where a file is wrong, else 3 for a regression, else 0."""
     return _gravest(nights.exit_code for nights in found)
@@ -115,6 +141,7 @@ def _run_file(
             return now().astimezone(zone)
 
         with night_lock(nights.lock, local, waits=nightly.overlap == "queue") as lock_fd:
+            check_file(config, nights, home)
             frame = Frame(config, home, nights, zone, local, view.say, lock_fd, always)
             ran = Engine(frame, steps).run()
     except Held as held:

@@ -69,7 +69,7 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
         state="running", clock=config.clock, precision=config.decision, data=specs.prepared,
         evaluation_rows=config.evaluation_rows(specs.prepared),
     )  # fmt: skip
-    meter = Meter(config.budget, study.state.spent, time.time)
+    meter = Meter(config.budget, study.state.spent, time.time, config.ends_at)
     tracker = None
     with copied_to_server(home, config.name, view.say):
         try:

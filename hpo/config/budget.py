@@ -62,6 +62,8 @@ class Meter:
     before: Spent
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    ends_at: float | None = None
+    """The moment that `budget.until` stands for, where it was fixed before this session opened."""
     gpu_seconds: float = 0.0
     opened: float = field(init=False)
     began: float | None = None
@@ -100,7 +102,8 @@ class Meter:
             most_s = budget.cost_max / budget.cost_per_hour * 3600
             bounds.append((most_s - spent.seconds, f"cost.max: {budget.cost_max:g}"))
         if budget.until is not None:
-            bounds.append((next_time(budget.until, self.opened) - self.clock(), f"until: {budget.until}"))
+            end = next_time(budget.until, self.opened) if self.ends_at is None else self.ends_at
+            bounds.append((end - self.clock(), f"until: {budget.until}"))
         return min(bounds, default=None)
 
 

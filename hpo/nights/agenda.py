@@ -79,7 +79,8 @@ def _of_tonight(
     over = f"its window was over at {end.astimezone(now.tzinfo):%H:%M}"
     if record is None:
         return Due(night, "close", f"{over}, before a call came") if is_late else Due(night, "run")
-    if record.state == "failed" and not is_late:
+    was_never_begun = record.state == "missed" and not record.began  # said by a clock that was ahead
+    if (record.state == "failed" or was_never_begun) and not is_late:
         return Due(night, "run")
     if record.is_over:
         return None if is_settled(record) else Due(night, "finish")

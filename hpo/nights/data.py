@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
-import hashlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +17,6 @@ from hpo.quoting import listed, quoted
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import Checked
-from trainers.protocol.files import file_hash
 from trainers.protocol.frozen_facts import FrozenRows
 from trainers.protocol.requests import Check, Freeze
 from trainers.protocol.trial_spec import SourceRef
@@ -159,45 +154,3 @@ def _vanished(frozen: FrozenData, before: FrozenData | None) -> str | None:
         f"labels that rows of {before.version} have, and no row has now: {listed(lost)}; a complete source, or another "
         "name for the sweep where they are gone for good"
     )
-
-
-def sources_digest(config: SweepConfig) -> str | None:
-    """SHA-256 of the names and contents of all local source files: equal ones need not be read again.
-
-    None where that says nothing: a source is on the hub, or has no file. Costs one pass over the files, and imports
-    nothing heavy.
-    """
-    digest = hashlib.sha256()
-    for role, source in config.data.sources().items():
-        files = [] if source.is_hub else sorted(_files(source))
-        if not files:
-            return None
-        for file in files:
-            try:
-                content = file_hash(file)
-            except OSError:
-                return None  # reading the rows says what is wrong with the file
-            digest.update(f"{role}\0{source.split}\0{file}\0{content}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def _files(source: SourceRef) -> Iterator[Path]:
-    """Every file of a source, also those that turn out to hold no rows."""
-    given = [Path(file) for file in source.files] or [Path(source.source)]
-    if not given[0].exists():
-        given = [Path(match) for match in glob.iglob(source.source, recursive=True)]
-    for path in given:
-        yield from _below(path) if path.is_dir() else [path] if path.is_file() else []
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden; links are followed, none in a circle."""
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(parent))
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in seen
-        ]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))

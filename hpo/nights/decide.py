@@ -73,7 +73,7 @@ def _decided(asked: Asked, tonight: Tonight) -> Decided:
     last = last_settled(tonight.earlier)
     if last is None:
         return Decided(True, "no night before has a result", asked)
-    before = from_json(Decided, last.facts("decide")).asked
+    before = asked_of(last)
     changed = asked.changed_since(before)
     if tonight.facts("freeze").get("sha256") != last.facts("freeze").get("sha256"):
         changed.insert(0, "the rows")
@@ -82,6 +82,12 @@ def _decided(asked: Asked, tonight: Tonight) -> Decided:
     if tonight.frame.always:
         return Decided(True, f"nothing has changed since {last.night}, but --always is given", asked)
     return Decided(False, f"nothing has changed since {last.night}", asked)
+
+
+def asked_of(record: NightRecord) -> Asked:
+    """What a night that is settled was asked: its sweep, where the file was edited between a failure and the result."""
+    swept = record.facts("sweep").get("asked")
+    return from_json(Asked, swept) if swept else from_json(Decided, record.facts("decide")).asked
 
 
 def last_settled(records: Sequence[NightRecord]) -> NightRecord | None:
@@ -101,7 +107,7 @@ def unless_unchanged(freeze: Act) -> Act:
 
     def act(tonight: Tonight) -> Outcome:
         # Before the rows are read: a file that is written meanwhile is another one tomorrow.
-        seen = {"sources": sources_now(tonight.config), "asked": to_json(asked_now(tonight.config))}
+        seen = _seen_now(tonight.config)
         last = next((record for record in reversed(tonight.earlier) if record.step("freeze")), None)
         if last and _has_frozen(last, seen, tonight.frame.files):
             return Outcome(f"the files are as in {last.night}", _frozen_again(last, tonight.night.version))
@@ -112,18 +118,30 @@ def unless_unchanged(freeze: Act) -> Act:
 
 
 def unless_looked(look: Act) -> Act:
-    """`look`, or what an earlier night saw in the same rows."""
+    """`look`, or what an earlier night that was asked the same saw in the same rows, which have not moved since."""
 
     def act(tonight: Tonight) -> Outcome:
-        rows = tonight.facts("freeze").get("sha256")
+        frozen = tonight.facts("freeze")
         for record in reversed(tonight.earlier):
             if record.step("look") and record.state in ("complete", "skipped"):
-                if rows is not None and record.facts("freeze").get("sha256") == rows:
-                    return Outcome(f"the rows are as in {record.night}", record.facts("look"))
+                before = record.facts("freeze")
+                if frozen and all(before.get(name) == frozen.get(name) for name in ("sha256", "asked")):
+                    return Outcome(f"the rows are as in {record.night}", {**record.facts("look"), "shift": []})
                 break
         return look(tonight)
 
     return act
+
+
+def has_other_sources(tonight: Tonight) -> bool:
+    """Whether the file or the files of its rows have changed since this night froze them, as far as that is known."""
+    frozen, now = tonight.facts("freeze"), _seen_now(tonight.config)
+    known = [name for name in now if frozen.get(name) is not None and now[name] is not None]
+    return any(frozen[name] != now[name] for name in known)
+
+
+def _seen_now(config: SweepConfig) -> Facts:
+    return {"sources": sources_now(config), "asked": to_json(asked_now(config))}
 
 
 def _has_frozen(last: NightRecord, seen: Mapping[str, object], files: NightFiles) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hpo.errors import HpoError, Interrupted, SweepError
-from hpo.nights.agenda import Due, agenda, is_settled
+from hpo.nights.agenda import Due, agenda, has_result, is_settled
 from hpo.nights.night import Night, night_at
 from hpo.nights.record import NightRecord, NightState, Step, StepName
 from hpo.nights.steps import AFTER, WORK, Frame, Outcome, Steps, Tonight
@@ -65,8 +65,8 @@ class Engine:
 
     def _do(self, due: Due, known: NightRecord | None, earlier: Sequence[NightRecord]) -> Ran:
         night, zone = due.night, str(self.frame.zone)
-        new = NightRecord(night.name, night.date.isoformat(), zone, str(self.frame.config.file))
-        tonight = Tonight(self.frame, known or new, earlier)
+        new = NightRecord(night.name, night.date.isoformat(), zone, str(self.frame.config.file.absolute()))
+        tonight = Tonight(self.frame, known or new, earlier, self.frame.now())
         if due.what == "close":
             tonight = _with(tonight, self._ended(tonight.record, "missed", due.why))
             self.frame.say(f"{due.night} is missed: {due.why}")
@@ -76,10 +76,11 @@ class Engine:
         return self._run(tonight)
 
     def _run(self, tonight: Tonight) -> Ran:
-        before = tonight.record
-        tonight = _with(tonight, self._write(_begun(before, self._time())))
-        self.frame.say(f"{tonight.night}: {'continues' if before.began else 'begins'}")
-        for line in self.steps.started(tonight):
+        before, was_failed = tonight.record, tonight.record.state == "failed"
+        begins_again = was_failed and not has_result(before) and self._begins_again(tonight)
+        tonight = _with(tonight, self._write(_begun(before, self._time(), begins_again=begins_again)))
+        self.frame.say(f"{tonight.night}: {_how(before, begins_again=begins_again)}")
+        for line in self.steps.started(tonight) if not was_failed else ():
             self.frame.say(line)
         failure = None
         for name in WORK:
@@ -91,6 +92,10 @@ class Engine:
         if failure and is_settled(before) and before.reason == failure.reason:  # whoever waits for it knows that
             return Ran(self._write(before), failure)
         return self._after(tonight, failure)
+
+    def _begins_again(self, tonight: Tonight) -> bool:
+        """Whether rows are read again: nothing was decided about those of the failure, or there are others now."""
+        return tonight.record.step("decide") is None or self.steps.is_outdated(tonight)
 
     def _work(self, tonight: Tonight, name: StepName) -> tuple[Tonight, Failure | None]:
         """One step, written down together with the end of the night where it is its last."""
@@ -152,9 +157,13 @@ def _with(tonight: Tonight, record: NightRecord) -> Tonight:
     return replace(tonight, record=record)
 
 
-def _begun(record: NightRecord, now: str) -> NightRecord:
-    """The record of a night that runs. One that failed is reported again at its end; where it failed before anything
-    was decided, it begins again with the rows as they are now."""
-    is_new = record.state == "failed" and record.step("decide") is None
-    steps = [] if is_new else [step for step in record.steps if step.name not in AFTER]
+def _how(record: NightRecord, *, begins_again: bool) -> str:
+    if begins_again:
+        return "begins again, with the file and the rows as they are now"
+    return "continues" if record.began else "begins"
+
+
+def _begun(record: NightRecord, now: str, *, begins_again: bool) -> NightRecord:
+    """The record of a night that runs. One that failed is reported again at its end."""
+    steps = [] if begins_again else [step for step in record.steps if step.name not in AFTER]
     return replace(record, state="running", began=record.began or now, ended="", reason="", steps=steps)

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.garbage import discard
 from hpo.nights.night import Night
 from hpo.nights.record import NightFiles
@@ -22,9 +22,10 @@ class Shelf:
     names: Callable[[], Sequence[str]]
     """All sweeps that there are."""
     delete: Callable[[str], object]
-    """Deletes a sweep. Raises `UsageError` where an alias, a server or another sweep needs it."""
+    """Deletes a sweep. Raises `UsageError` where an alias, a server or another sweep needs it, another `HpoError` where
+    that fails."""
     free_losers: Callable[[str], int]
-    """Frees adapters and checkpoints of a sweep's losing trials; returns how many bytes they had."""
+    """Frees adapters and checkpoints of a sweep's losing trials; returns how many bytes they had. Raises `HpoError`."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,33 @@ class Kept:
     """Hashes of frozen rows that were deleted."""
     freed_bytes: int
     """Of losing trials."""
+    failed: list[str]
+    """What could not be done, and why: the next night tries it again."""
 
 
 def keep(tonight: Tonight, shelf: Shelf) -> Outcome:
-    """Free what `nightly.keep` does not keep. After a kill the next call frees the rest."""
+    """Free what `nightly.keep` does not keep. After a kill the next call frees the rest.
+
+    What cannot be freed fails no night: its version has the alias already.
+    """
     wanted, files = tonight.frame.nightly.keep, tonight.frame.files
     nights = _with_sweep(files, tonight.night.name, shelf.names())
-    deleted, stays = [], {}
+    deleted, stays, failed, freed = [], {}, [], 0
     for night in nights[: -wanted.nights]:
         try:
             shelf.delete(night.sweep)
             deleted.append(night.sweep)
         except UsageError as error:
             stays[night.sweep] = str(error)
+        except (HpoError, OSError) as error:
+            failed.append(f"{night.sweep} could not be deleted: {error}")
     left = [night for night in nights if night.sweep not in deleted]
     rows = _free_rows(tonight, left, nights[-wanted.nights :]) if nights else []
-    freed = shelf.free_losers(tonight.night.sweep) if wanted.checkpoints == "best" else 0
-    kept = Kept(deleted, stays, rows, freed)
+    try:
+        freed = shelf.free_losers(tonight.night.sweep) if wanted.checkpoints == "best" else 0
+    except (HpoError, OSError) as error:
+        failed.append(f"losing trials could not be freed: {error}")
+    kept = Kept(deleted, stays, rows, freed, failed)
     return Outcome(_in_words(kept), to_json(kept))
 
 
@@ -88,4 +99,5 @@ def _in_words(kept: Kept) -> str:
     parts = [f"deleted {listed(kept.deleted)}"] if kept.deleted else []
     parts += [f"{listed(kept.stays)} stays, because something needs it"] if kept.stays else []
     parts += [f"freed {kept.freed_bytes / 1e6:,.1f} MB of losing trials"] if kept.freed_bytes else []
+    parts += kept.failed
     return "; ".join(parts) or "nothing to free"

@@ -111,12 +111,17 @@ def _locked(path: Path, now: Clock, *, waits: bool) -> int:
 
 
 def _this_process(now: datetime.datetime) -> Holder:
-    return Holder(os.getpid(), socket.gethostname(), boot_id(), now.isoformat(), (now + LEASE).isoformat())
+    return Holder(os.getpid(), socket.gethostname(), boot_id(), now.isoformat(), _lease_end(now))
+
+
+def _lease_end(now: datetime.datetime) -> str:
+    """In UTC: a sum of local times would be an hour off where clocks go back."""
+    return (now.astimezone(datetime.UTC) + LEASE).isoformat()
 
 
 def _renew(fd: int, holder: Holder, now: Clock, ended: threading.Event) -> None:
     while not ended.wait(RENEWED_EVERY_S):
-        _write(fd, Holder(holder.pid, holder.host, holder.boot, holder.since, (now() + LEASE).isoformat()))
+        _write(fd, Holder(holder.pid, holder.host, holder.boot, holder.since, _lease_end(now())))
 
 
 def _write(fd: int, holder: Holder) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hpo.config.sweep_config import Finalists, SweepConfig
+from hpo.errors import ConfigError
 from hpo.nights.agenda import has_result
 from hpo.nights.steps import Facts, Tonight
 from hpo.nights.zone import session_end
 from hpo.paths import Home
 from hpo.results.champion import choose_champion
 from hpo.results.summary import SweepSummary
-from hpo.study.store import study_names, view_study
+from hpo.study.revision import changes_of
+from hpo.study.store import stored_state, study_names, view_study
 from trainers.protocol.settings import Setting
 
 UNTRAINED = Finalists(top=3, seeds=3, claim="adapter")
@@ -21,7 +24,7 @@ UNTRAINED = Finalists(top=3, seeds=3, claim="adapter")
 
 
 def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
-    """The sweep that this night runs; `config` is the file's, or has tonight's frozen rows in place of the file's.
+    """The sweep that this night runs; `config` is the file's, under the night's name and on tonight's frozen rows.
 
     What it releases waits as the challenger: whether it becomes champion is certified after the sweep, on rows that
     have not chosen it. Only finals part those rows, so a file without any has finals of adapters, which train nothing.
@@ -30,20 +33,18 @@ def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
     points = earlier_champions(tonight, config)
     return replace(
         config,
-        name=tonight.night.sweep,
         strategy=replace(config.strategy, enqueue=(*config.strategy.enqueue, *points)),
-        budget=replace(config.budget, until=_until(tonight)) if config.budget.until else config.budget,
         finalists=config.finalists or UNTRAINED,
-        experiment=config.experiment or config.name,  # nights are compared with each other
+        experiment=config.experiment or tonight.config.name,  # nights are compared with each other
         is_certified_later=True,
+        ends_at=_window_end(tonight) if config.budget.until else None,
     )
 
 
-def _until(tonight: Tonight) -> str:
-    """The end of the window as this machine's clock shows it, which budgets go by."""
+def _window_end(tonight: Tonight) -> float:
+    """In seconds since the epoch; it stays, however long data is read before the first trial."""
     frame, until = tonight.frame, tonight.config.budget.until
-    end = session_end(frame.now(), until, frame.nightly.cutoff_time, frame.zone)
-    return end.astimezone().strftime("%H:%M")
+    return session_end(tonight.since, until, frame.nightly.cutoff_time, frame.zone).timestamp()
 
 
 def earlier_champions(tonight: Tonight, config: SweepConfig) -> list[Mapping[str, Setting]]:
@@ -71,6 +72,34 @@ def _champion_point(home: Home, sweep: str, config: SweepConfig) -> dict[str, Se
     champion = choose_champion(view.records, view.objective, view.config["constraints"], view.state.finalists)
     params = champion.params if champion else {}
     return {name: value for name, value in params.items() if name in dimensions and dimensions[name].contains(value)}
+
+
+def has_results(home: Home, sweep: str) -> bool:
+    """Whether a trial of a sweep has a result. Raises `HpoError` where the sweep cannot be read."""
+    if sweep not in study_names(home.studies_db):
+        return False
+    records = view_study(home.studies_db, sweep).records
+    return any(record.result is not None and record.result.value is not None for record in records)
+
+
+def is_leftover(home: Home, config: SweepConfig) -> bool:
+    """Whether a night's sweep was begun on other rows, or is asked now what would not compare, and has no result yet:
+    then it is in the way, and nothing of it is worth keeping. Raises `HpoError` where it cannot be read."""
+    stored = stored_state(home.studies_db, config.name)
+    if stored is None or has_results(home, config.name):
+        return False
+    if _rows_of(stored.config["data"]["train"]["source"]) != _rows_of(config.data.train.source):
+        return True
+    try:
+        changes_of(config, stored.config)
+    except ConfigError:
+        return True
+    return False
+
+
+def _rows_of(source: str) -> str:
+    """The hash of frozen rows, which their folder is named by; the home may have been moved."""
+    return Path(source).parent.name
 
 
 def sweep_facts(summary: SweepSummary) -> Facts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +13,6 @@ from trainers.protocol.codec import fingerprint
 from trainers.protocol.trial_spec import SourceRef
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_MAGIC = re.compile(r"[*?\[]")
 
 
 def sources_now(config: SweepConfig) -> str | None:
@@ -42,18 +43,28 @@ def _files_of(source: SourceRef) -> Iterator[Path]:
         yield from map(Path, source.files)
         return
     place = Path(source.source)
-    if place.exists() or not _MAGIC.search(place.name):
+    if place.exists() or not glob.has_magic(str(place)):
         yield from _below(place)
         return
-    for match in sorted(place.parent.glob(place.name)):
-        yield from _below(match)
+    for match in map(Path, sorted(glob.glob(str(place), recursive=True))):
+        if not ("**" in place.parts and match.is_dir()):  # its files match by themselves
+            yield from _below(match)
 
 
 def _below(place: Path) -> Iterator[Path]:
-    if place.is_dir():
-        yield from sorted(path for path in place.rglob("*") if path.is_file())
-    else:
+    """The file, or all files below a folder that are not hidden; links are followed, and no folder twice in a loop."""
+    if not place.is_dir():
         yield place
+        return
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(place, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith((".", "__")) and os.path.realpath(os.path.join(parent, name)) not in seen
+        ]
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _stats(files: Iterator[Path]) -> list[list[object]] | None:

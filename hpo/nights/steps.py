@@ -66,6 +66,8 @@ class Tonight:
     """With the steps so far."""
     earlier: Sequence[NightRecord]
     """Those of earlier dates, the oldest first."""
+    since: datetime.datetime
+    """When this call began to work on it."""
 
     @property
     def night(self) -> Night:
@@ -105,7 +107,11 @@ class Steps:
     report: Act
     signal: Act
     started: Callable[[Tonight], Sequence[str]]
-    """Called whenever a night begins or continues, before its first step; returns what to say, and never raises."""
+    """Called whenever a night begins or continues, before its first step; returns what to say, and never raises. Not
+    called for a failed night that is tried again: whoever waits for it may hear nothing of its end."""
+    is_outdated: Callable[[Tonight], bool]
+    """Whether a failed night without a result begins again with its first step: what it was asked or its rows have
+    changed. Never raises."""
 
     def act(self, name: StepName) -> Act:
         """The step of that name."""

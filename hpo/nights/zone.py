@@ -57,12 +57,17 @@ def session_end(
 
 
 def _next(time_of_day: datetime.time, after: datetime.datetime, zone: datetime.tzinfo) -> datetime.datetime:
-    """The first moment after another one at which clocks of a zone show a time of day; where clocks go back, the
-    earlier of the two."""
+    """The first moment after another one at which clocks of a zone show a time of day.
+
+    Where clocks go back, each of the two counts; where they leave it out, the moment at which they would have shown it.
+    """
     day = after.astimezone(zone).date()
     dates = (day, day + datetime.timedelta(days=1), day + datetime.timedelta(days=2))
-    moments = (
-        datetime.datetime.combine(date, time_of_day.replace(fold=fold), zone).astimezone(datetime.UTC)
-        for date in dates for fold in (0, 1)
-    )  # fmt: skip
-    return min(moment for moment in moments if moment > after)
+    found = []
+    for date in dates:
+        first, second = (
+            datetime.datetime.combine(date, time_of_day.replace(fold=fold), zone).astimezone(datetime.UTC)
+            for fold in (0, 1)
+        )
+        found += [first, max(first, second)]  # of a time that is left out, the second one is an hour early
+    return min(moment for moment in found if moment > after)

@@ -103,12 +103,12 @@ class StandingFiles:
         return self.dir / "held-out.txt"
 
     def read(self) -> Standing | None:
-        """None before the first rows are frozen. Raises `DataProblem` for a damaged file."""
+        """None before the first rows are frozen. Raises `DataProblem` for a damaged file, and for lost rows."""
         if not self.rule.exists():
             return None
         try:
             rule = from_file(Rule, self.rule.read_text(encoding="utf-8"))
-            lines = self.held_out.read_text(encoding="utf-8").splitlines() if self.held_out.exists() else []
+            lines = self.held_out.read_text(encoding="utf-8").splitlines()
             return Standing(rule, {line[2:]: _SPLIT_OF[line[0]] for line in lines})
         except (OSError, ValueError, LookupError) as error:
             found = f"cannot be read: {error!s:.100}"

@@ -92,6 +92,8 @@ def _on_their_sides(task: Task, data: DataRef, given: Given, before: Standing | 
     """Every row once, on its side; rows of the sources of validation and test stay there."""
     columns = None if task.name in _ALL_COLUMNS else _columns(task, data)
     parts = {split: [one for row in rows for one in _parts(task, row, columns)] for split, rows in given.splits.items()}
+    if not CATALOG[task.name].makes_blocks:  # of several answers to one input, one is kept: the same in every order
+        parts = {split: sorted(many, key=_by_content) for split, many in parts.items()}
     different = len({part.input.hash for part in parts["train"]})
     documents = [row for row in given.splits["train"] if row.row.is_document]
     counted = len(documents) if len(documents) == len(given.splits["train"]) else different
@@ -112,6 +114,10 @@ def _on_their_sides(task: Task, data: DataRef, given: Given, before: Standing | 
         splits = {s: sorted(many, key=lambda part: (part.input.hash, str(part.row.key))) for s, many in splits.items()}
     standing.hold_out(sides)
     return _Frozen(standing, splits, repeats)
+
+
+def _by_content(part: _Part) -> tuple[str, str]:
+    return part.input.hash, repr(part.values)  # not as JSON, which has no words for some values: that is a finding
 
 
 def _parts(task: Task, row: Placed[Any], columns: Sequence[str] | None) -> Iterator[_Part]:

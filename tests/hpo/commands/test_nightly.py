@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from hpo.cli.main import cli
+from hpo.commands import sweep as sweeping
 from hpo.commands.night_steps import real_steps
 from hpo.commands.nightly import exit_code_of, run_nightly
 from hpo.commands.show import read_sweep
-from hpo.errors import UsageError
+from hpo.errors import SweepError, UsageError
 from hpo.nights.lock import night_lock
 from hpo.nights.record import NightFiles
 from hpo.nights.steps import Outcome
@@ -139,6 +140,47 @@ def test_a_file_that_fails_does_not_stop_the_others_and_the_gravest_exit_code_co
     assert [exit_code_of(found[1:]), exit_code_of(found[1:3]), exit_code_of(found[2:3])] == [2, 3, 0]
     assert json.dumps([one.to_json() for one in found])
     assert any(line.startswith("error: ") for line in said)
+
+
+def test_a_second_file_of_one_name_is_refused_until_the_first_one_gives_it_away(tmp_path, home):
+    first, second = (write_sweep(tmp_path / name, name="movies", **SWEEP) for name in ("first", "second"))
+    steps = replace(real_steps(Silent(), "trainers.host.fake"), freeze=lambda tonight: Outcome("stops", {}, "skipped"))
+
+    def called(*files, day=29):
+        return [one.exit_code for one in nights(Home(home), *files, now=at(day), steps=steps)[0]]
+
+    found, _ = nights(Home(home), first, second, now=at(28), steps=steps)
+    assert [one.exit_code for one in found] == [0, 2]
+    assert f"the nights of 'movies' are run from {first}; give one of the two files another name" in str(found[1].error)
+    assert "name: " in str(found[1].error)
+    assert called(second, first) == [2, 0]
+    link = tmp_path / "first" / "link.yaml"
+    link.symlink_to(first)
+    assert called(link) == [0]  # the same file by another path
+    write_sweep(tmp_path / "first", name="films", **SWEEP)
+    assert called(second, first) == [0, 0]
+    (tmp_path / "second").rename(tmp_path / "moved")
+    assert called(tmp_path / "moved" / "sweep.yaml", day=30) == [0]
+
+
+def test_a_night_that_failed_for_its_rows_begins_again_with_those_that_a_person_has_corrected(
+    tmp_path, home_with_store, monkeypatch
+):
+    home, file = Home(home_with_store), write_sweep(tmp_path, name="movies", **SWEEP)
+    write_jsonl(tmp_path / "train.jsonl", reviews(300))
+    with monkeypatch.context() as patched:
+        patched.setattr(sweeping, "search", lambda sweep: (_ for _ in ()).throw(SweepError("no trial succeeded")))
+        found, _ = nights(home, file, now=at(29))
+        assert found[0].nights[0].record.reason == "sweep: no trial succeeded"
+        before = found[0].nights[0].record.facts("freeze")["sha256"]
+    write_jsonl(tmp_path / "train.jsonl", reviews(310))
+    file = write_sweep(tmp_path, **{**SWEEP, "name": "movies", "seed": 7})
+    write_jsonl(tmp_path / "train.jsonl", reviews(310))
+    found, _ = nights(home, file, now=at(29, 3))
+    (ran,) = found[0].nights
+    assert (ran.record.state, ran.failure) == ("complete", None)
+    assert ran.record.facts("freeze")["sha256"] != before
+    assert len(read_sweep(home, "movies-2026-11-28").trials) == 4
 
 
 def test_whoever_comes_second_learns_who_is_at_it_and_exits_with_0(tmp_path, home):

@@ -313,6 +313,7 @@ def test_until_is_the_first_such_time_after_the_session_began_not_after_now(zone
     clock.advance(HOUR)
     assert meter.exhausted() == "until: 06:00"
     assert Meter(Budget(until="06:00"), meter.spent, clock).exhausted() is None  # the next night
+    assert Meter(Budget(until="06:00"), meter.spent, clock, clock.now - 1).exhausted() == "until: 06:00"  # fixed before
 
 
 def test_without_a_bound_it_never_ends(clock):

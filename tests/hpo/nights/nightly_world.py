@@ -42,6 +42,10 @@ class World:
         """What else happens in a step; it may raise."""
         self.outcomes: dict[StepName, Outcome] = {}
         """What comes of a step, where that is not what mostly does."""
+        self.is_outdated = False
+        """Whether what a failed night has frozen is corrected."""
+        self.starts: list[datetime.date] = []
+        """Of the nights whose beginning somebody hears of."""
 
     def now(self) -> datetime.datetime:
         """A second later each time."""
@@ -63,7 +67,11 @@ class World:
     def steps(self) -> Steps:
         """The real decision, and fakes for all else."""
         acts = {name: self._act(name) for name in ORDER}
-        return Steps(**acts, started=lambda tonight: [])
+        return Steps(**acts, started=self._started, is_outdated=lambda tonight: self.is_outdated)
+
+    def _started(self, tonight: Tonight) -> list[str]:
+        self.starts.append(tonight.night.date)
+        return []
 
     def _act(self, name: StepName) -> Callable[[Tonight], Outcome]:
         def act(tonight: Tonight) -> Outcome:

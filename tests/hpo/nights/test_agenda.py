@@ -55,6 +55,7 @@ def due(records, missed="latest", hour=1, tonight=5):
         ([on(FAILED, 4)], ["5 run"], ["5 run"], ["5 run"]),
         ([on(FAILED, 5)], ["5 run"], ["5 run"], ["5 run"]),
         ([on(DONE, 5), on(DONE, 9)], [], [], []),  # the clock was wrong once
+        ([on(MISSED, 5), on(DONE, 9)], ["5 run"], ["5 run"], ["5 run"]),
     ],
 )
 def test_what_is_due(records, latest, every, skip):
@@ -69,6 +70,7 @@ def test_what_is_due(records, latest, every, skip):
         ([on(WITH_RESULT, 5)], ["5 run"], ["5 run"]),
         ([on(FAILED, 5)], ["5 run"], []),
         ([on(UNSAID, 5)], ["5 run"], ["5 finish"]),
+        ([on(MISSED, 5)], ["5 run"], []),
     ],
 )
 def test_what_is_due_after_the_window(records, late, skip):
@@ -89,6 +91,7 @@ def test_a_clock_that_was_years_off_fills_no_disk():
         ("2026-10-25T01:30+02:00", "02:30", "2026-10-25T02:30+02:00"),  # the first of the two
         ("2026-10-25T02:30+02:00", "02:30", "2026-10-25T02:30+01:00"),
         ("2026-03-29T01:30+01:00", "02:30", "2026-03-29T03:30+02:00"),  # no clock shows 02:30
+        ("2026-03-29T00:30+01:00", "02:30", "2026-03-29T03:30+02:00"),
     ],
 )
 def test_work_ends_with_the_window_or_where_the_next_night_begins(now, until, end):

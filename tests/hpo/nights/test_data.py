@@ -16,9 +16,10 @@ from hpo.commands.preflight import inspect
 from hpo.config.file import load_config
 from hpo.errors import ConfigError
 from hpo.executors.inline import InlineExecutor
-from hpo.nights.data import FrozenData, freeze, frozen_before, frozen_config, look, sources_digest
+from hpo.nights.data import FrozenData, freeze, frozen_before, frozen_config, look
 from hpo.nights.night import Night
 from hpo.nights.record import NightFiles, NightRecord, Step
+from hpo.nights.sources import sources_now
 from hpo.paths import Home
 from tests.conftest import FILLER, GOOD, reviews, write_jsonl
 from trainers.host import dispatch
@@ -135,18 +136,31 @@ def test_running_text_is_frozen_and_inspected(tmp_path, write_yaml):
     assert look(setup.executor, setup.config, setup.home, frozen, frozen).stops is None
 
 
-def test_equal_sources_are_known_without_reading_rows(setup, tmp_path):
-    first = sources_digest(setup.config)
-    assert first == sources_digest(setup.config) is not None
+def test_files_that_are_the_same_are_known_without_reading_rows(setup, tmp_path):
+    def now(**sources):
+        refs = {split: SourceRef(str(source)) for split, source in sources.items()}
+        return sources_now(replace(setup.config, data=setup.config.data.with_sources(refs)))
+
+    first = now()
+    assert first == now() is not None
     write_jsonl(setup.source, ROWS[:161])
-    assert sources_digest(setup.config) not in (first, None)
-    folder = replace(setup.config, data=setup.config.data.with_sources({"train": SourceRef(str(tmp_path))}))
-    pattern = replace(setup.config, data=folder.data.with_sources({"train": SourceRef(f"{tmp_path}/*.jsonl")}))
-    (tmp_path / "circle").symlink_to(tmp_path)
-    assert None not in (sources_digest(folder), sources_digest(pattern))
-    for nowhere in ("someone/reviews", f"{tmp_path}/nothing-*.csv"):
-        gone = replace(setup.config, data=setup.config.data.with_sources({"test": SourceRef(nowhere)}))
-        assert sources_digest(gone) is None
+    assert now() not in (first, None)
+    folder, elsewhere = tmp_path / "rows", tmp_path / "elsewhere"
+    (folder / "deep").mkdir(parents=True)
+    elsewhere.mkdir()
+    (folder / "circle").symlink_to(folder)
+    (folder / "linked").symlink_to(elsewhere)
+    write_jsonl(folder / "a.jsonl", ROWS[:2])
+    for place in (folder, f"{folder}/**/*.jsonl", f"{folder}/*"):
+        for new in (folder / "deep" / "b.jsonl", elsewhere / "c.jsonl"):
+            before = now(train=place)
+            write_jsonl(new, ROWS[:2])
+            assert now(train=place) not in (before, None), (place, new)
+            new.unlink()
+    before = now(train=folder)
+    (folder / ".c.swp").touch()  # nobody reads what is hidden
+    assert now(train=folder) == before
+    assert [now(test="someone/reviews"), now(test=f"{tmp_path}/nothing-*.csv")] == [None, None]
 
 
 def test_nothing_heavy_is_imported():

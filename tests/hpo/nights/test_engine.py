@@ -208,3 +208,37 @@ def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insist
     (ran,) = world.call(one_o_clock(NIGHT + 5 * ONE_DAY))
     assert "the base model" in ran.record.step("decide").said
     assert regressions_of(ran.record) == []
+
+
+def test_a_night_that_failed_in_its_sweep_begins_again_where_a_person_has_corrected_what_it_froze(world):
+    def fails():
+        raise SweepError("no trial succeeded")
+
+    world.during["sweep"] = fails
+    world.call(one_o_clock(NIGHT))
+    world.call(one_o_clock(NIGHT, 2))
+    assert world.effects.count((NIGHT, "freeze")) == 1
+    world.is_outdated = True
+    del world.during["sweep"]
+    world.during["certify"] = fails
+    (ran,) = world.call(one_o_clock(NIGHT, 3))
+    assert "the night 2026-01-10 of 'movies': begins again, with the file and the rows as they are now" in world.said
+    assert (world.effects.count((NIGHT, "freeze")), steps_of(ran.record)[-3:]) == (2, ["sweep", *AFTER])
+    world.call(one_o_clock(NIGHT, 4))  # it has a result: that is brought to its end
+    assert world.effects.count((NIGHT, "freeze")) == 2
+
+
+def test_nobody_hears_of_a_beginning_whose_end_is_no_news(world):
+    world.during["sweep"] = lambda: (_ for _ in ()).throw(SweepError("the disk is full"))
+    for hour in (1, 2, 3):
+        world.call(one_o_clock(NIGHT, hour))
+    assert (world.starts, world.signals) == ([NIGHT], [(NIGHT, "failed")])
+
+
+def test_nights_that_a_clock_that_was_ahead_called_missed_are_run(world):
+    world.call(one_o_clock(NIGHT))
+    world.call(one_o_clock(NIGHT + 3 * ONE_DAY))
+    assert world.record(NIGHT + ONE_DAY).state == "missed"
+    (ran,) = world.call(one_o_clock(NIGHT + ONE_DAY))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+    assert world.starts == [NIGHT, NIGHT + 3 * ONE_DAY, NIGHT + ONE_DAY]

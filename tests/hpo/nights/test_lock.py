@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -97,3 +98,11 @@ def test_whoever_queues_comes_next_and_a_held_lease_is_renewed(lock, monkeypatch
         assert not came.wait(0.05)
     waiting.join(10)
     assert came.is_set()
+
+
+@pytest.mark.parametrize(("minute", "fold"), [(10, 1), (58, 0)])
+def test_a_lease_is_as_long_as_ever_where_clocks_go_back(lock, minute, fold):
+    moment = datetime.datetime(2026, 10, 25, 2, minute, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
+    with night_lock(lock, lambda: moment, waits=False):
+        until = datetime.datetime.fromisoformat(holder_of(lock).until)
+        assert until - moment.astimezone(datetime.UTC) == LEASE

@@ -7,11 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from hpo.errors import UsageError
+from hpo.certify import certify as certifying
+from hpo.certify.certify import Certified
+from hpo.commands import night_steps
+from hpo.commands import sweep as sweeping
+from hpo.errors import SweepError, UsageError
 from hpo.nights.alias import promote, rule
-from hpo.nights.decide import asked_now, unless_looked, unless_unchanged
+from hpo.nights.decide import Decided, asked_now, decide, has_other_sources, unless_looked, unless_unchanged
 from hpo.nights.keep import Shelf, keep
-from hpo.nights.night_sweep import night_sweep
+from hpo.nights.night_sweep import is_leftover, night_sweep
 from hpo.nights.record import NightRecord, Step
 from hpo.nights.steps import Frame, Outcome, Tonight
 from hpo.paths import Home
@@ -19,6 +23,8 @@ from hpo.release.aliases import WAITS, Aliases, aliases_of, seats
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import RATE, Sweep
 from tests.hpo.nights.nightly_world import BERLIN, World
+from trainers.protocol.codec import to_json
+from trainers.protocol.trial_spec import SourceRef
 
 FIRST = datetime.date(2026, 5, 1)
 
@@ -37,7 +43,7 @@ def night(world, day, state="running", **facts):
 
 def tonight(world, record, *earlier, now=datetime.datetime(2026, 5, 9, 1, tzinfo=BERLIN)):
     frame = Frame(world.config, world.home, world.files, BERLIN, lambda: now, world.said.append, 0)
-    return Tonight(frame, record, earlier)
+    return Tonight(frame, record, earlier, now)
 
 
 # --- what is not done again ----------------------------------------------------------------------------
@@ -73,9 +79,37 @@ def test_what_is_asked_names_what_has_changed(world):
 
 def test_the_same_rows_are_looked_at_once(world):
     step = unless_looked(lambda given: Outcome("looked", {"shift": ["much"]}))
-    before = night(world, 0, "skipped", freeze={"sha256": "a1"}, look={"shift": ["little"]})
-    assert step(tonight(world, night(world, 1, freeze={"sha256": "a1"}), before)).facts == {"shift": ["little"]}
-    assert step(tonight(world, night(world, 1, freeze={"sha256": "b2"}), before)).facts == {"shift": ["much"]}
+    seen = {"shift": ["little"], "notes": ["n"]}
+    before = night(world, 0, "skipped", freeze={"sha256": "a1", "asked": "x"}, look=seen)
+
+    def looked(**frozen):
+        return step(tonight(world, night(world, 1, freeze=frozen), before)).facts
+
+    assert looked(sha256="a1", asked="x") == {"shift": [], "notes": ["n"]}  # the same rows have not moved
+    assert looked(sha256="b2", asked="x") == {"shift": ["much"]}
+    assert looked(sha256="a1", asked="a longer max_length") == {"shift": ["much"]}
+
+
+def test_a_night_is_compared_with_what_the_sweep_before_was_asked(world):
+    then = Decided(True, "", replace(asked_now(world.config), model="another"))
+    before = night(world, 0, "complete", freeze={"sha256": "a1"}, decide=to_json(then), sweep={"trials": 4})
+    tried = tonight(world, night(world, 1, freeze={"sha256": "a1"}), before)
+    assert decide(tried).said == f"changed since {before.night}: the base model"
+    swept = {"trials": 4, "asked": to_json(asked_now(world.config))}  # edited after a failure
+    before = night(world, 0, "complete", freeze={"sha256": "a1"}, decide=to_json(then), sweep=swept)
+    assert decide(replace(tried, earlier=[before])).ends == "skipped"
+
+
+def test_rows_or_a_file_that_were_corrected_are_noticed(world, tmp_path):
+    step = unless_unchanged(lambda given: Outcome("frozen", {"sha256": "a1"}))
+    record = night(world, 0, "failed", freeze=step(tonight(world, night(world, 0))).facts)
+    assert not has_other_sources(tonight(world, record))
+    assert not has_other_sources(tonight(world, night(world, 0, "failed", freeze={"sources": None})))  # nobody knows
+    (tmp_path / "train.jsonl").write_text("a corrected row\n")
+    assert has_other_sources(tonight(world, record))
+    record = night(world, 0, "failed", freeze=step(tonight(world, night(world, 0))).facts)
+    world.config = replace(world.config, seed=7)
+    assert has_other_sources(tonight(world, record))
 
 
 # --- the alias -----------------------------------------------------------------------------------------
@@ -151,6 +185,24 @@ def test_older_nights_go_with_their_rows_but_what_is_needed_and_every_record_sta
     assert keep(tonight(world, nights[-1], *nights[:-1]), shelf).facts["deleted"] == []
 
 
+def test_what_cannot_be_freed_is_said_and_fails_no_night(world):
+    nights = [night(world, day, "complete", freeze={"sha256": f"a{day}"}, sweep={}) for day in range(4)]
+    for record in nights:
+        world.files.write(record)
+
+    def fails(sweep):
+        raise SweepError("hpo gc is at work") if sweep.endswith("1") else OSError("read-only")
+
+    shelf = Shelf(lambda: [record.night.sweep for record in nights], fails, fails)
+    found = keep(tonight(world, nights[-1], *nights[:-1]), shelf)
+    assert found.facts["failed"] == [
+        "movies-2026-05-01 could not be deleted: hpo gc is at work",
+        "movies-2026-05-02 could not be deleted: read-only",
+        "losing trials could not be freed: read-only",
+    ]
+    assert "losing trials could not be freed: read-only" in found.said
+
+
 # --- the sweep -----------------------------------------------------------------------------------------
 
 
@@ -165,13 +217,67 @@ def test_the_night_s_sweep_is_the_file_s_with_the_champions_of_earlier_nights_fi
     world.config, world.home = replace(file.config, nightly=world.config.nightly), file.home
     nights = [night(world, day, "complete", sweep={}) for day in range(4)]  # the last one's sweep is gone
     found = night_sweep(tonight(world, night(world, 7), *nights), world.config)
-    assert found.name == "movies-2026-05-08"
     assert (found.promote.name, found.is_certified_later) == ("movies", True)
     rates = [point["learning_rate"] for point in found.strategy.enqueue]
     assert rates[:2] == [5e-2, 1e-3]
     assert len(rates) == len(set(rates)) == 3
-    assert found.budget.until == datetime.datetime(2026, 5, 9, 6, tzinfo=BERLIN).astimezone().strftime("%H:%M")
+    assert (found.budget.until, found.ends_at) == (
+        "06:00",
+        datetime.datetime(2026, 5, 9, 6, tzinfo=BERLIN).timestamp(),
+    )
     few = replace(world.config, strategy=replace(world.config.strategy, num_trials=2))
     assert len(night_sweep(tonight(world, night(world, 7), *nights), few).strategy.enqueue) == 2
     world.config = replace(world.config, nightly=replace(world.config.nightly, warm_start=0))
     assert len(night_sweep(tonight(world, night(world, 7), *nights), world.config).strategy.enqueue) == 1
+
+
+NONE = {"rows": {}, "labels": {}, "added": {}, "gone": {}, "relabelled": {}}
+FROZEN = {"version": "movies@2026-05-08", "sha256": "a1", "folder": "", **NONE}
+
+
+def test_nights_share_an_experiment_and_end_with_the_window_in_which_they_began(world, monkeypatch):
+    class Swept(Exception):
+        pass
+
+    def swept(config, *args, **kwargs):
+        raise Swept(config)
+
+    monkeypatch.setattr(sweeping, "run_sweep_of", swept)
+    given = tonight(world, night(world, 7, freeze=FROZEN))
+    until = datetime.datetime(2026, 5, 9, 6, tzinfo=BERLIN)
+    slow = replace(given.frame, now=lambda: until + datetime.timedelta(minutes=5))  # rows were read meanwhile
+    with pytest.raises(Swept) as found:
+        night_steps.sweep(replace(given, frame=slow), world.said, "worker")
+    (config,) = found.value.args
+    assert (config.name, config.experiment, config.ends_at) == ("movies-2026-05-08", "movies", until.timestamp())
+    assert config.data.train.source.endswith("a1/train.jsonl")
+
+
+def test_a_release_is_certified_under_its_own_name_whatever_the_file_says_since(world, monkeypatch):
+    asked = []
+
+    def certified(executor, config, home, night, ledger):
+        asked.append((config.promote.name, ledger.path.stem))
+        return Certified("keep", "")
+
+    monkeypatch.setattr(certifying, "certify", certified)
+    world.files.dir.mkdir(parents=True)
+    record = night(world, 7, freeze=FROZEN, sweep={"version": "3", "model": "earlier"})
+    night_steps.certify(tonight(world, record), "trainers.host.fake")
+    assert asked == [("earlier", "earlier")]
+
+
+def test_a_sweep_without_a_result_is_in_the_way_where_it_ran_on_other_rows(world, tmp_path, database):
+    def on(rows, **changes):
+        config = replace(sweep.config, **changes)
+        return replace(config, data=config.data.with_sources({"train": SourceRef(f"/home/data/{rows}/train.jsonl")}))
+
+    sweep = Sweep(tmp_path, database, name="movies-2026-05-08")
+    assert not is_leftover(sweep.home, sweep.config)
+    first = sweep.config = on("a1")
+    sweep.open().close()
+    assert not is_leftover(sweep.home, first)
+    assert is_leftover(sweep.home, on("b2"))
+    assert is_leftover(sweep.home, on("a1", seed=7))
+    sweep.search()
+    assert not is_leftover(sweep.home, on("b2"))

@@ -86,6 +86,9 @@ def test_rule_and_rows_are_read_as_they_were_written(tmp_path):
     files.held_out.write_text("x nonsense\n")
     with pytest.raises(DataProblem, match="cannot be read"):
         files.read()
+    files.held_out.unlink()
+    with pytest.raises(DataProblem, match="No such file"):  # and not: nothing was ever held out
+        files.read()
 
 
 words = st.text("abcdefgh ", min_size=0, max_size=60)

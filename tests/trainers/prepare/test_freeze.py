@@ -106,6 +106,12 @@ def test_the_same_rows_in_another_order_are_the_same_data(nights):
     assert [path.name for path in (nights.folder / "data").iterdir()] == [first.sha256]
 
 
+def test_the_same_of_several_answers_is_kept_in_every_order(nights):
+    other = [{**row, "label": "negative" if row["label"] == "positive" else "positive"} for row in REVIEWS]
+    first, second = nights.run(train=[*REVIEWS, *other]), nights.run(train=[*other, *REVIEWS])
+    assert first.sha256 == second.sha256
+
+
 def test_rows_of_a_held_out_file_stay_there_and_never_come_back_to_train(nights):
     own = REVIEWS[:20]
     first = nights.run(train=REVIEWS, validation=own)
