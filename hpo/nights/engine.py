@@ -61,6 +61,8 @@ class Engine:
             earlier = [known[night] for night in sorted(known) if night < due.night]
             done.append(self._do(due, known.get(due.night), earlier))
             known[due.night] = done[-1].record
+        if not done:
+            self._idle()
         return done
 
     def _do(self, due: Due, known: NightRecord | None, earlier: Sequence[NightRecord]) -> Ran:
@@ -68,12 +70,25 @@ class Engine:
         new = NightRecord(night.name, night.date.isoformat(), zone, str(self.frame.config.file))
         tonight = Tonight(self.frame, known or new, earlier)
         if due.what == "close":
-            tonight = _with(tonight, self._ended(tonight.record, "missed", due.why))
-            self.frame.say(f"{due.night} is missed: {due.why}")
-            return self._after(tonight, None) if tonight.record.began else Ran(tonight.record)
+            return self._close(tonight, due)
         if due.what == "finish":
             return self._after(tonight, None)
         return self._run(tonight)
+
+    def _idle(self) -> None:
+        for line in self.steps.idle(self.frame):
+            self.frame.say(line)
+
+    def _close(self, tonight: Tonight, due: Due) -> Ran:
+        """End a night as missed, and tell it. One that no call came to is written down with its report: killed before
+        that, it is closed once more."""
+        record = replace(tonight.record, state="missed", reason=due.why, ended=self._time())
+        if not due.is_told:
+            return Ran(self._write(record))
+        if record.began:
+            self._write(record)
+        self.frame.say(f"{due.night} is missed: {due.why}")
+        return self._after(_with(tonight, record), None)
 
     def _run(self, tonight: Tonight) -> Ran:
         before = tonight.record
@@ -89,6 +104,7 @@ class Engine:
             if tonight.record.is_over:
                 break
         if failure and is_settled(before) and before.reason == failure.reason:  # whoever waits for it knows that
+            self._idle()
             return Ran(self._write(before), failure)
         return self._after(tonight, failure)
 
@@ -106,14 +122,20 @@ class Engine:
         return _with(tonight, self._ended(record, state, found.said if found.ends else "")), failure
 
     def _after(self, tonight: Tonight, failure: Failure | None) -> Ran:
-        """The report and the signals. One that fails does not keep the other one from being tried."""
+        """The report and the signals. One that fails does not keep the other one from being tried.
+
+        Signals that failed are not written down as a step: the next call tries them again.
+        """
         for name in AFTER:
             if tonight.record.step(name) is not None:
                 continue
             began, found = self._time(), self._try(tonight, name)
             if isinstance(found, Failure):
                 self.frame.say(found.reason)
-                failure, found = failure or found, Outcome(f"failed: {found.reason}", {"failed": True})
+                failure = failure or found
+                if name == "signal":
+                    break
+                found = Outcome(f"failed: {found.reason}", {"failed": True})
             tonight = _with(tonight, self._write(tonight.record.with_step(self._step(name, began, found))))
         return Ran(tonight.record, failure)
 

@@ -106,6 +106,8 @@ class Steps:
     signal: Act
     started: Callable[[Tonight], Sequence[str]]
     """Called whenever a night begins or continues, before its first step; returns what to say, and never raises."""
+    idle: Callable[[Frame], Sequence[str]]
+    """Called where no night is due, for signals that wait; returns what to say."""
 
     def act(self, name: StepName) -> Act:
         """The step of that name."""

@@ -35,6 +35,7 @@ class World:
         """What the steps did, in order; what a kill kept from being written down is done again."""
         self.signals: list[tuple[datetime.date, str]] = []
         """Night and state, of each signal."""
+        self.idle_calls = 0
         self.rows: Callable[[datetime.date], str] = str
         self.kill: tuple[StepName, str] | None = None
         """A step, and whether it is killed `before` it does anything or `after`."""
@@ -42,6 +43,11 @@ class World:
         """What else happens in a step; it may raise."""
         self.outcomes: dict[StepName, Outcome] = {}
         """What comes of a step, where that is not what mostly does."""
+
+    def idle(self) -> list[str]:
+        """Counts the calls in which no night was due."""
+        self.idle_calls += 1
+        return []
 
     def now(self) -> datetime.datetime:
         """A second later each time."""
@@ -63,7 +69,7 @@ class World:
     def steps(self) -> Steps:
         """The real decision, and fakes for all else."""
         acts = {name: self._act(name) for name in ORDER}
-        return Steps(**acts, started=lambda tonight: [])
+        return Steps(**acts, started=lambda tonight: [], idle=lambda frame: self.idle())
 
     def _act(self, name: StepName) -> Callable[[Tonight], Outcome]:
         def act(tonight: Tonight) -> Outcome:
