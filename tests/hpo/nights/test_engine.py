@@ -224,6 +224,20 @@ def test_signals_that_fail_are_tried_again_and_what_waits_also_where_nothing_is_
     assert world.idle_calls == 1
 
 
+def test_a_disk_that_runs_full_silences_no_signal_and_the_next_call_continues(world, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        world.during["sweep"] = lambda: disk.setattr(records_on_disk, "write_atomically", full)
+        (ran,) = world.call(one_o_clock(NIGHT))
+    assert (world.signals, ran.failure.exit_code) == ([(NIGHT, "failed")], 1)
+    assert "cannot be written: [Errno 28] No space left" in ran.record.reason
+    world.during.clear()
+    (ran,) = world.call(one_o_clock(NIGHT, 2))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+
+
 def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insists(world):
     world.rows = lambda date: "the same"
     states = [world.call(one_o_clock(NIGHT + day * ONE_DAY))[0].record.state for day in range(3)]
