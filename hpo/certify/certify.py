@@ -143,7 +143,7 @@ class _Trial:
             why = f"version {self.new.version} cannot be compared with the champion, {self.old} ({error})"
             if self.wanted.requirement == "always":
                 return self._decided(found, "yes", f"{why}; the file says require: always")
-            return replace(found, why=f"{why}; hpo approve {self.wanted.name} makes it the champion")
+            return replace(found, why=f"{why}; hpo approve {self.wanted.name}/{self.new.version} makes it the champion")
         seen = replace(seen, old=old)
         found = replace(
             found, old=seen.measured(old), lead=seen.lead(new, old).comparison(1),
@@ -221,12 +221,7 @@ class _Trial:
         )
 
     def _counted(self, found: Certified) -> Certified:
-        """With what the ledger holds now; a reading of the test that the night's finals have made is counted first."""
-        finals, night = self.study.state.finalists, self.night.version
-        if finals is not None and finals.test is not None:
-            mean = finals.test.champion.interval
-            new, metric = Measured(mean.mean, mean.low, mean.high), self.config.objective.metric
-            self.ledger.read(SealedReading(night, "finalists", self.same.prepared.rows["test"], metric, None, new))
+        """With what the ledger holds now."""
         claims, readings = self.ledger.claims(), self.ledger.readings()
         certified = sum(claim.is_certified for claim in claims)
         return replace(found, tests_so_far=len(claims), certified_so_far=certified, test_readings=len(readings))

@@ -5,6 +5,9 @@ budget * share(t) * (1 + claims certified before), and certified where its e-val
 expected share of false ones among all certified claims, over all nights ever, is at most the budget, however the claims
 depend on each other; and nights do depend, because they share rows. A night without a claim costs nothing.
 
+Of the claims that were certified against one champion, one counts: a gain that a person has not approved yet is claimed
+anew each night. That makes levels smaller, never larger, so what e-LOND promises still holds.
+
 A ledger is a file of JSON lines, which only grows. A night has one line of each kind, found by its key: a night that is
 killed before its line repeats its work, and one that is killed after it finds the line. So none is counted twice.
 """
@@ -96,12 +99,12 @@ class SealedReading:
 
     night: str
     by: Literal["finalists", "promotion"]
-    """Who read it: the finals of the night's sweep, or a promotion that was certified."""
+    """Who read it: a promotion that was certified; in ledgers of earlier versions also the finals of a sweep."""
     rows: int
     metric: str
     old: Measured | None
     new: Measured | None
-    """None where only the sweep knows its values."""
+    """None where finals read it."""
     number: int = 0
     """Which reading of this name it is, from 1."""
     format: int = RECORD_FORMAT
@@ -152,7 +155,7 @@ class Ledger:
         def tested(lines: Sequence[Line]) -> Claim:
             before = [line for line in lines if isinstance(line, Claim)]
             number = len(before) + 1
-            at = level(self.budget, number, sum(one.is_certified for one in before))
+            at = level(self.budget, number, len({one.old for one in before if one.is_certified}))
             found = evidence(target(self.budget, number))
             return dataclasses.replace(claim, e_value=found, number=number, level=at, is_certified=found >= 1 / at)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hpo.errors import HpoError
 from hpo.executors.base import Executor
 from hpo.nights.decide import asked_now, decide, has_other_sources, unless_looked, unless_unchanged
-from hpo.nights.steps import Outcome, Steps, Tonight
+from hpo.nights.steps import Frame, Outcome, Steps, Tonight
 from hpo.terminal import ProgressView
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import write_atomically
@@ -36,8 +36,9 @@ def real_steps(view: ProgressView, worker: str = WORKER) -> Steps:
         keep=keep,
         report=report,
         signal=signal,
-        started=lambda tonight: signals(tonight).start(tonight.record),
+        started=lambda tonight: signals(tonight.frame).start(tonight.record),
         is_outdated=is_outdated,
+        idle=retry_signals,
     )
 
 
@@ -141,20 +142,28 @@ def report(tonight: Tonight) -> Outcome:
     return Outcome(str(page))
 
 
-def signals(tonight: Tonight) -> Signals:
+def signals(frame: Frame) -> Signals:
     """Whoever the file wants to hear of its nights."""
     from hpo.notices.signals import Signals
 
-    return Signals(tonight.frame.nightly.notify, tonight.frame.files, tonight.frame.now)
+    return Signals(frame.nightly.notify, frame.files, frame.now)
 
 
 def signal(tonight: Tonight) -> Outcome:
-    """Messages, and the heartbeat of the end."""
+    """The heartbeat of the end, which needs no disk, then the messages."""
     from hpo.nights.page import night_text
 
-    sender = signals(tonight)
-    lines = [*sender.send(tonight.record, night_text(tonight.record)), *sender.end(tonight.record)]
+    sender = signals(tonight.frame)
+    lines = sender.end(tonight.record)
+    lines += sender.send(tonight.record, night_text(tonight.record))
     return Outcome("; ".join(lines) or "nobody waits for the night")
+
+
+def retry_signals(frame: Frame) -> list[str]:
+    """What earlier nights could not deliver; where nothing waits, nothing is imported."""
+    if not any(frame.files.outbox.glob("*.json")):
+        return []
+    return signals(frame).retry()
 
 
 def promote(tonight: Tonight) -> Outcome:

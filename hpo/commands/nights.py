@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo.certify.claims import Claims, claims_of
 from hpo.errors import UsageError
 from hpo.nights.certificate import model_of
-from hpo.nights.claims import Claims, claims_of
 from hpo.nights.estimates import Estimate
 from hpo.nights.night import Night
 from hpo.nights.page import night_text

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from hpo.commands.nightly import check_name
 from hpo.config.file import load_config
+from hpo.config.sweep_config import SweepConfig
 from hpo.errors import UsageError
 from hpo.given_path import given_path
 from hpo.lock import exclusive
@@ -61,7 +63,7 @@ def add_schedule(home: Home, file: Path, cron: str, tz: str | None, now: Clock =
     what is asked.
     """
     times, zone = CronTimes.parse(cron), zone_named(tz)
-    load_config(file, home)
+    _nightly_config(file, home)
     entry = Entry(_absolute(file), times.text, tz, str(home.dir), sys.executable, str(home.schedule_log))
     schedulers = _schedulers()
     chosen = _chosen(schedulers, times, tz, now())
@@ -123,7 +125,7 @@ def run_schedule(
     `ConfigError` for a file that no night could run.
     """
     times, zone = CronTimes.parse(cron), zone_named(tz)
-    names = [load_config(file, home).name for file in files]
+    names = [_nightly_config(file, home).name for file in files]
     nightly = ["nightly", *map(_absolute, files), *(["--tz", tz] if tz else [])]
     command = [sys.executable, "-P", "-m", "hpo", "--home", str(home.dir), *nightly]
 
@@ -136,6 +138,13 @@ def run_schedule(
             say("a night was cut short; it continues now")
             nights()
         run_at(times, zone, now, sleep, nights, say)
+
+
+def _nightly_config(file: Path, home: Home) -> SweepConfig:
+    """The sweep of a file. Raises `ConfigError` for one that no night could run."""
+    config = load_config(file, home)
+    check_name(config)
+    return config
 
 
 def _is_cut_short(home: Home, name: str) -> bool:

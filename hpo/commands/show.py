@@ -113,7 +113,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: 
             view.say(f"  hpo predict {release.name} {shlex.quote(release.example or 'some text')}")
             view.say(f"  hpo serve {release.name}")
         if challenger:
-            view.say(f"  hpo approve {challenger.name}")
+            view.say(f"  hpo approve {challenger.name}/{challenger.version}")
         view.say(f"  hpo ui {summary.sweep}")
 
 

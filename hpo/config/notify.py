@@ -141,7 +141,7 @@ HEARTBEAT = SecretKey(
     "the address of a check at healthchecks.io, or of a service that works like it: `/start` and `/fail` are appended",
 )  # fmt: skip
 GIVE_UP_DAYS = Number(
-    "give_up_days", 3, "for so many days a delivery that failed is tried again, by each night that follows", above=0,
+    "give_up_days", 3, "for so many days a delivery that failed is tried again, by each call that follows", above=0,
     most=365,
 )  # fmt: skip
 NOTIFY_KEYS: tuple[Key, ...] = (ON, WEBHOOK, SMTP, COMMAND, COMMAND_SECONDS, HEARTBEAT, GIVE_UP_DAYS)
@@ -243,8 +243,10 @@ def _smtp(section: Section, folder: Path) -> Smtp | None:
             mail.problem("is missing", "expected " + ("the name of a server" if name == "host" else "an address"), name)
     if values["from"] is not None and not _ADDRESS.fullmatch(values["from"]):
         mail.got(values["from"], "expected an address: name@example.org", "from")
-    if values["password"] and not values["user"]:
-        mail.problem("is given without user", "give both, or neither", "password")
+    given = [name for name in ("user", "password") if mail.raw(name) is not None]
+    if len(given) == 1:
+        other = "user" if given == ["password"] else "password"
+        mail.problem(f"is given without {other}", "give both, or neither", *given)
     if values["password"] and values["security"] == "none":
         mail.problem("is none, but there is a password", "expected starttls or tls", "security")
     return Smtp(

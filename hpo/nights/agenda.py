@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, zip_longest
 from typing import Literal
 
 from hpo.config.nightly import Missed
@@ -25,6 +25,8 @@ class Due:
     """`run` continues at the step that it was in, or that failed; `finish` does what comes after its end; `close` ends
     it as missed."""
     why: str = ""
+    is_told: bool = True
+    """Whether somebody hears of a night that no call came to: of several in a row, only the last one is reported."""
 
 
 def agenda(
@@ -37,14 +39,14 @@ def agenda(
     night's window is over.
     """
     known = {record.night: record for record in records if record.night <= tonight}
-    found = [due for night in _nights(sorted(known), tonight) if (due := _of_past(night, known, missed))]
+    found = _told([due for night in _nights(sorted(known), tonight) if (due := _of_past(night, known, missed))], known)
     own = _of_tonight(tonight, known.get(tonight), missed, ends(tonight), now)
     return [*found, own] if own else found
 
 
 def is_settled(record: NightRecord) -> bool:
     """Whether nothing of a night is left to do: it has ended, and whoever waits for it knows."""
-    return record.is_over and (record.step("signal") is not None or not record.began)
+    return record.is_over and (record.step("signal") is not None or not (record.began or record.steps))
 
 
 def has_result(record: NightRecord) -> bool:
@@ -58,6 +60,27 @@ def _nights(known: Sequence[Night], tonight: Night) -> list[Night]:
     for earlier, later in pairwise([*known, tonight]):
         found += nights_between(earlier, later)[-MOST_MISSED:]
     return sorted(night for night in found if night < tonight)
+
+
+def _told(found: Sequence[Due], known: Mapping[Night, NightRecord]) -> list[Due]:
+    """The same, where the last night of each gap speaks for all of it."""
+    told: list[Due] = []
+    silent = 0
+    for due, later in zip_longest(found, found[1:]):
+        if not _is_gap(due, known):
+            told.append(due)
+        elif later is not None and _is_gap(later, known) and not nights_between(due.night, later.night):
+            told.append(replace(due, is_told=False))
+            silent += 1
+        else:
+            before = f", nor in the {'one' if silent == 1 else f'{silent:,}'} before it" if silent else ""
+            told.append(replace(due, why=due.why + before))
+            silent = 0
+    return told
+
+
+def _is_gap(due: Due, known: Mapping[Night, NightRecord]) -> bool:
+    return due.what == "close" and due.night not in known
 
 
 def _of_past(night: Night, known: dict[Night, NightRecord], missed: Missed) -> Due | None:

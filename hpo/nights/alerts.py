@@ -33,5 +33,5 @@ def alerts_of(record: NightRecord) -> list[str]:
 def regressions_of(record: NightRecord) -> list[str]:
     """What the steps of a night found to be worse than before, beyond noise, in sentences."""
     swept, certified = record.facts("sweep"), record.facts("certify")
-    found = [swept.get("regression"), certified.get("regression"), *(certified.get("regressions") or [])]
+    found = [swept.get("regression"), *(certified.get("regressions") or [])]
     return list(dict.fromkeys(str(line) for line in found if line))

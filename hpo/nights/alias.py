@@ -72,7 +72,7 @@ def promote(tonight: Tonight) -> Outcome:
 def _outcome(seated: Seated) -> Outcome:
     said = {
         "champion": "is the champion",
-        "waits": f"waits for your approval (hpo approve {seated.model})",
+        "waits": f"waits for your approval (hpo approve {seated.model}/{seated.version})",
         "challenger": "stays the challenger",
     }[seated.seat]
     return Outcome(f"version {seated.version} of {seated.model!r} {said}: {seated.why}", to_json(seated))

@@ -23,11 +23,10 @@ def model_of(record: NightRecord) -> str:
 
 def is_promoted(record: NightRecord) -> bool:
     """Whether a night gave the alias of the champion to another version."""
-    is_decided = record.facts("certify").get("decision") == "promote"
-    return record.state == "complete" and bool(record.facts("promote").get("promoted", is_decided))
+    return bool(record.facts("promote").get("promoted"))  # also where a later step failed: the alias has moved
 
 
 def champion_of(record: NightRecord) -> Estimate | None:
     """Who is champion in the morning, as it was measured in that night."""
     old, new = measured_of(record, "old"), measured_of(record, "new")
-    return new if is_promoted(record) else old or new
+    return new if is_promoted(record) else old

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.nights.agenda import Due, agenda, has_result, is_settled
 from hpo.nights.night import Night, night_at
-from hpo.nights.record import NightRecord, NightState, Step, StepName
+from hpo.nights.record import NightRecord, Step, StepName
 from hpo.nights.steps import AFTER, WORK, Frame, Outcome, Steps, Tonight
 from hpo.nights.zone import window_end
 
@@ -61,6 +61,8 @@ class Engine:
             earlier = [known[night] for night in sorted(known) if night < due.night]
             done.append(self._do(due, known.get(due.night), earlier))
             known[due.night] = done[-1].record
+        if not done:
+            self._idle()
         return done
 
     def _do(self, due: Due, known: NightRecord | None, earlier: Sequence[NightRecord]) -> Ran:
@@ -68,12 +70,25 @@ class Engine:
         new = NightRecord(night.name, night.date.isoformat(), zone, str(self.frame.config.file.absolute()))
         tonight = Tonight(self.frame, known or new, earlier, self.frame.now())
         if due.what == "close":
-            tonight = _with(tonight, self._ended(tonight.record, "missed", due.why))
-            self.frame.say(f"{due.night} is missed: {due.why}")
-            return self._after(tonight, None) if tonight.record.began else Ran(tonight.record)
+            return self._close(tonight, due)
         if due.what == "finish":
             return self._after(tonight, None)
         return self._run(tonight)
+
+    def _idle(self) -> None:
+        for line in self.steps.idle(self.frame):
+            self.frame.say(line)
+
+    def _close(self, tonight: Tonight, due: Due) -> Ran:
+        """End a night as missed, and tell it. One that no call came to is written down with its report: killed before
+        that, it is closed once more."""
+        record = replace(tonight.record, state="missed", reason=due.why, ended=self._time())
+        if not due.is_told:
+            return Ran(self._write(record))
+        if record.began:
+            self._write(record)
+        self.frame.say(f"{due.night} is missed: {due.why}")
+        return self._after(_with(tonight, record), None)
 
     def _run(self, tonight: Tonight) -> Ran:
         before, was_failed = tonight.record, tonight.record.state == "failed"
@@ -90,7 +105,9 @@ class Engine:
             if tonight.record.is_over:
                 break
         if failure and is_settled(before) and before.reason == failure.reason:  # whoever waits for it knows that
-            return Ran(self._write(before), failure)
+            self._write(before)
+            self._idle()
+            return Ran(before, failure)
         return self._after(tonight, failure)
 
     def _begins_again(self, tonight: Tonight) -> bool:
@@ -101,25 +118,42 @@ class Engine:
         """One step, written down together with the end of the night where it is its last."""
         began, found = self._time(), self._try(tonight, name)
         if isinstance(found, Failure):
-            self.frame.say(f"{tonight.night} has failed: {found.reason}")
-            return _with(tonight, self._ended(tonight.record, "failed", found.reason)), found
+            return self._failed(tonight, found)
         record = tonight.record.with_step(self._step(name, began, found))
         state = found.ends or ("complete" if name == WORK[-1] else None)
-        if state is None:
-            return _with(tonight, self._write(record)), None
-        failure = Failure(found.said, HpoError.exit_code) if state == "failed" else None
-        return _with(tonight, self._ended(record, state, found.said if found.ends else "")), failure
+        if state is not None:
+            record = replace(record, state=state, reason=found.said if found.ends else "", ended=self._time())
+        if (unwritten := self._unwritten(record)) is not None:
+            return self._failed(tonight, unwritten)
+        return _with(tonight, record), Failure(found.said, HpoError.exit_code) if state == "failed" else None
+
+    def _failed(self, tonight: Tonight, failure: Failure) -> tuple[Tonight, Failure]:
+        """A night that has failed. Where that cannot be written down, whoever waits hears of it all the same, and the
+        next call continues."""
+        self.frame.say(f"{tonight.night} has failed: {failure.reason}")
+        record = replace(tonight.record, state="failed", reason=failure.reason, ended=self._time())
+        if (unwritten := self._unwritten(record)) is not None:
+            self.frame.say(unwritten.reason)
+        return _with(tonight, record), failure
 
     def _after(self, tonight: Tonight, failure: Failure | None) -> Ran:
-        """The report and the signals. One that fails does not keep the other one from being tried."""
+        """The report and the signals. One that fails does not keep the other one from being tried.
+
+        Signals that failed are not written down as a step: the next call tries them again.
+        """
         for name in AFTER:
             if tonight.record.step(name) is not None:
                 continue
             began, found = self._time(), self._try(tonight, name)
             if isinstance(found, Failure):
                 self.frame.say(found.reason)
-                failure, found = failure or found, Outcome(f"failed: {found.reason}", {"failed": True})
-            tonight = _with(tonight, self._write(tonight.record.with_step(self._step(name, began, found))))
+                failure = failure or found
+                if name == "signal":
+                    break
+                found = Outcome(f"failed: {found.reason}", {"failed": True})
+            tonight = _with(tonight, tonight.record.with_step(self._step(name, began, found)))
+            unwritten = self._unwritten(tonight.record)
+            failure = failure or unwritten
         return Ran(tonight.record, failure)
 
     def _try(self, tonight: Tonight, name: StepName) -> Outcome | Failure:
@@ -133,17 +167,30 @@ class Engine:
         except OSError as error:  # a full disk, say
             return Failure(f"{name}: {error}", SweepError.exit_code)
         except Exception as error:  # noqa: BLE001  # of ours: the night says so, and the others run
-            path = self.frame.files.failure(tonight.night)
-            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-            return Failure(f"{name}: unexpected {type(error).__name__}: {error} (see {path})", SweepError.exit_code)
+            where = self._traceback(tonight.night, error)
+            return Failure(f"{name}: unexpected {type(error).__name__}: {error} ({where})", SweepError.exit_code)
         self.frame.say(f"{name}: {outcome.said}")
         return outcome
 
     def _step(self, name: StepName, began: str, outcome: Outcome) -> Step:
         return Step(name, began, self._time(), outcome.said, outcome.facts)
 
-    def _ended(self, record: NightRecord, state: NightState, reason: str) -> NightRecord:
-        return self._write(replace(record, state=state, reason=reason, ended=self._time()))
+    def _traceback(self, night: Night, error: Exception) -> str:
+        """Where it can be read."""
+        path = self.frame.files.failure(night)
+        try:
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        except OSError as full:
+            return f"its traceback cannot be written: {full}"
+        return f"see {path}"
+
+    def _unwritten(self, record: NightRecord) -> Failure | None:
+        """Why a record could not be written down, on a full disk say; None where it was."""
+        try:
+            self._write(record)
+        except OSError as error:
+            return Failure(f"the record of the night cannot be written: {error}", SweepError.exit_code)
+        return None
 
     def _write(self, record: NightRecord) -> NightRecord:
         self.frame.files.write(record)

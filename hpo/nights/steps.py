@@ -112,6 +112,8 @@ class Steps:
     is_outdated: Callable[[Tonight], bool]
     """Whether a failed night without a result begins again with its first step: what it was asked or its rows have
     changed. Never raises."""
+    idle: Callable[[Frame], Sequence[str]]
+    """Called where no night is due, for signals that wait; returns what to say."""
 
     def act(self, name: StepName) -> Act:
         """The step of that name."""

@@ -14,13 +14,8 @@ from hpo.nights.record import NightRecord, StepName
 from hpo.terminal import duration
 from trainers.protocol.codec import to_json
 
-DECISIONS: Mapping[str, str] = {
-    "promote": "promoted",
-    "ask": "waits for you",
-    "keep": "kept the champion",
-    "nothing": "nothing to decide",
-}
-"""What a night came to, by the decision of the step that certifies."""
+SEATS: Mapping[str, str] = {"champion": "promoted", "waits": "waits for you", "challenger": "kept the champion"}
+"""What a night came to, by the seat of its release."""
 STATES: Mapping[str, str] = {
     "skipped": "nothing had changed",
     "failed": "FAILED",
@@ -29,6 +24,8 @@ STATES: Mapping[str, str] = {
 }
 _DECIDING: tuple[StepName, ...] = ("certify", "promote")
 SPLITS = ("train", "validation", "test")
+MOST_ODDS = 1_000_000
+"""Evidence grows with the number of rows without end, and says no more to anybody."""
 WHO = ("old", "new", "baseline")
 """The champion before the night, the night's own model, and what its sweep began with."""
 
@@ -82,7 +79,7 @@ def story_of(record: NightRecord) -> Story:
     certified = facts.get("certify", {})
     metric = metric_of(record)
     measured = [(who, found) for who in WHO if (found := measured_of(record, who))]
-    word = _word(record, str(certified.get("decision") or "nothing"))
+    word = _word(record)
     return Story(
         record.name, record.date, record.state, word, _headline(record, word, metric, dict(measured)),
         is_promoted(record), alerts_of(record), _changed(facts, record), _answer(record, certified, word),
@@ -91,12 +88,10 @@ def story_of(record: NightRecord) -> Story:
     )  # fmt: skip
 
 
-def _word(record: NightRecord, decision: str) -> str:
+def _word(record: NightRecord) -> str:
     if record.state != "complete":
         return STATES[record.state]
-    if decision == "promote" and not is_promoted(record):  # the step that moves the alias did not
-        decision = "keep"
-    return DECISIONS.get(decision, decision)
+    return SEATS.get(str(record.facts("promote").get("seat")), "nothing to decide")
 
 
 def _headline(record: NightRecord, word: str, metric: str, measured: Mapping[str, Estimate]) -> str:
@@ -155,26 +150,21 @@ def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> lis
 
 def evidence_in_words(certified: Mapping[str, Any]) -> str | None:
     """`evidence 1 : 340, needed 1 : 1,250`, with what that means; None where nothing was claimed."""
-    e_value, needed = _number(certified.get("e_value")), threshold_of(certified)
+    e_value, needed = _number(certified.get("e_value")), _number(certified.get("threshold"))
     if e_value is None:
         return None
     line = f"evidence {odds(e_value)}" + (f", needed {odds(needed)}" if needed else "")
     if e_value > 1:
-        line += f" (a model that is no better gets as much in at most 1 of {e_value:,.0f} nights)"
-    claims = _number(certified.get("tests_so_far", certified.get("number")))
+        often = "less than" if e_value > MOST_ODDS else "at most"
+        line += f" (a model that is no better gets as much in {often} 1 of {min(e_value, MOST_ODDS):,.0f} nights)"
+    claims = _number(certified.get("tests_so_far"))
     return line + (f"; claim {claims:.0f} of this name" if claims else "")
 
 
-def threshold_of(claim: Mapping[str, Any]) -> float | None:
-    """The evidence that a claim needs, also where only its level is known."""
-    threshold, level = _number(claim.get("threshold")), _number(claim.get("level"))
-    if threshold is not None and threshold > 0:
-        return threshold
-    return 1 / level if level else None
-
-
 def odds(e_value: float) -> str:
-    """`1 : 340`; below 10 with a digit more."""
+    """`1 : 340`; below 10 with a digit more, and above `MOST_ODDS` only that it is more."""
+    if e_value > MOST_ODDS:
+        return f"more than 1 : {MOST_ODDS:,}"
     return f"1 : {e_value:,.0f}" if e_value >= 10 else f"1 : {e_value:.1f}"
 
 
@@ -217,9 +207,9 @@ def _links(record: NightRecord, facts: Mapping[StepName, Mapping[str, Any]]) -> 
         return {}
     sweep = str(facts["sweep"].get("sweep") or record.night.sweep)
     found = {"the sweep's report": f"hpo report {sweep}", "the ledger and all nights": f"hpo nights {record.name}"}
-    certified = facts.get("certify", {})
-    if certified.get("decision") == "ask":
-        found["to promote it"] = f"hpo approve {model_of(record)}"
+    seated = facts.get("promote", {})
+    if seated.get("seat") == "waits":
+        found["to promote it"] = f"hpo approve {seated['model']}/{seated['version']}"
     if is_promoted(record):
         found["to take it back"] = f"hpo rollback {model_of(record)}"
     return found

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from http.client import HTTPException, HTTPMessage
 from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from hpo.notices.delivery import Undelivered
@@ -23,7 +23,12 @@ from hpo.quoting import clipped, visible
 MAY_PASS = (408, 425, 429)
 """Refusals that a second try may not meet; so are all from 500 on."""
 AGENT = "hpo"
+_MOST_READ = 4000
+"""Bytes of an answer that refuses."""
 _SHORTEST_TOKEN = 8
+"""Characters of a name in a path that may be a secret."""
+_SHORTEST_VALUE = 4
+"""The same of a value in a query."""
 
 
 class _StayHere(HTTPRedirectHandler):
@@ -87,10 +92,13 @@ def _refused(error: HTTPError, address: str) -> Undelivered:
             why = f"it answered {error.code}, a redirect, which is not followed: write the new address"
             return Undelivered(why, may_pass=False)
         try:
-            said = visible(" ".join(error.read(300).decode("utf-8", "replace").split()))
+            body = error.read(_MOST_READ)
         except (OSError, HTTPException):
-            said = ""
-    said = clipped(without(said, _parts(address)))
+            body = b""
+    said = without(body.decode("utf-8", "replace"), _parts(address))  # before it is cut: half a secret is not found
+    if len(body) == _MOST_READ:
+        said = said[: -len(address)]
+    said = clipped(visible(" ".join(said.split())))
     return Undelivered(
         f"it answered {error.code}" + (f": {said}" if said else ""),
         may_pass=error.code >= 500 or error.code in MAY_PASS,
@@ -98,9 +106,15 @@ def _refused(error: HTTPError, address: str) -> Undelivered:
 
 
 def _parts(address: str) -> list[str]:
-    """What of an address may be a secret: all of it, its path, and each long name in that."""
-    path = urlsplit(address).path.strip("/")
-    return [address, path, *(name for name in path.split("/") if len(name) >= _SHORTEST_TOKEN)]
+    """What of an address may be a secret: all of it, its path and query, each long name in the one and value in the
+    other; as written, and decoded."""
+    parts = urlsplit(address)
+    path, query = parts.path.strip("/"), parts.query
+    names = [name for name in path.split("/") if len(name) >= _SHORTEST_TOKEN]
+    values = [pair.partition("=")[2] or pair for pair in query.split("&")]
+    values = [value for value in values if len(value) >= _SHORTEST_VALUE]
+    written = [address, path, query, *names, *values]
+    return [*written, *map(unquote, written), *map(unquote_plus, values)]
 
 
 def _words(error: Exception, limit_s: float) -> str:

@@ -1,8 +1,8 @@
-"""Deliveries on disk until they have arrived: tried a few times in a call, and again by the next call, for some days.
+"""Deliveries on disk until they have arrived: tried a few times in a call, and again by each next one, for some days.
 
 A receiver that hangs holds nobody up: each has a thread of its own, and the night waits for all of them together, for a
 bounded time. What was not answered by then counts as not delivered. If it arrived all the same, the next call sends it
-again with the same id.
+again with the same id. A file that cannot be read or written keeps no other delivery back.
 """
 
 from __future__ import annotations
@@ -59,10 +59,16 @@ class Outbox:
         if not any(self._path(delivery, place).exists() for place in ("", "sent", "given-up")):
             self._write(delivery)
 
-    def waiting(self) -> list[Delivery]:
-        """What has not arrived, the oldest first. Raises `SweepError` for a damaged file."""
-        found = [_read(path) for path in self.dir.glob("*.json")]
-        return sorted(found, key=lambda delivery: datetime.datetime.fromisoformat(delivery.created))
+    def waiting(self) -> tuple[list[Delivery], list[str]]:
+        """What has not arrived, the oldest first, and what is wrong with files that cannot be read, in sentences."""
+        found, damaged = [], []
+        for path in sorted(self.dir.glob("*.json")):
+            try:
+                delivery = from_file(Delivery, path.read_text(encoding="utf-8"))
+                found.append((datetime.datetime.fromisoformat(delivery.created), delivery))
+            except (OSError, ValueError) as error:
+                damaged.append(f"{path} cannot be read: {error}; move the file away")
+        return [delivery for _, delivery in sorted(found, key=lambda pair: pair[0])], damaged
 
     def keep(self, attempt: Attempt) -> Delivery:
         """Write down that an attempt failed. Raises `OSError`."""
@@ -89,26 +95,46 @@ class Outbox:
 
 
 def deliver(
-    outbox: Outbox, channels: Sequence[Channel], now: datetime.datetime, give_up_after: datetime.timedelta,
-    patience: Patience,
+    outbox: Outbox, fresh: Sequence[Delivery], channels: Sequence[Channel], now: datetime.datetime,
+    give_up_after: datetime.timedelta, patience: Patience,
 ) -> list[str]:  # fmt: skip
-    """Try everything that waits, and return what came of it, in sentences. Raises `OSError`, `SweepError`."""
-    waiting, said = outbox.waiting(), []
-    for attempt in _attempts(waiting, channels, patience):
-        delivery = attempt.delivery
-        if not attempt.trouble:
-            outbox.move(delivery, "sent")
-            said.append(f"{delivery.channel} has the night {delivery.message.date}")
-            continue
-        kept = outbox.keep(attempt)
-        if now - datetime.datetime.fromisoformat(kept.created) < give_up_after:
-            said.append(f"{kept.channel} does not have the night {kept.message.date}: {kept.trouble}; the next call "
-                        "tries again")  # fmt: skip
-        else:
-            outbox.move(kept, "given-up")
-            said.append(f"{kept.channel} never got the night {kept.message.date}: {kept.trouble}; given up after "
-                        f"{give_up_after.total_seconds() / 86400:g} days and {kept.calls} calls")  # fmt: skip
+    """Write `fresh` down, try it and everything that waits, and return what came of it, in sentences.
+
+    What cannot be written down is sent all the same; then this raises `SweepError`, so that the next call sends what is
+    not known to have arrived.
+    """
+    unwritten, troubles = [], []
+    for delivery in fresh:
+        try:
+            outbox.put(delivery)
+        except OSError as error:
+            unwritten.append(delivery)
+            troubles.append(f"{delivery.channel}: {error}")
+    waiting, said = outbox.waiting()
+    for attempt in _attempts([*waiting, *unwritten], channels, patience):
+        try:
+            said.append(_noted(outbox, attempt, now, give_up_after))
+        except OSError as error:
+            troubles.append(f"{attempt.delivery.channel}: {error}")
+    if troubles:
+        raise SweepError("; ".join([*said, f"{outbox.dir} cannot be written: {'; '.join(dict.fromkeys(troubles))}"]))
     return said
+
+
+def _noted(outbox: Outbox, attempt: Attempt, now: datetime.datetime, give_up_after: datetime.timedelta) -> str:
+    """Write down what came of a delivery, and say it. Raises `OSError`."""
+    delivery = attempt.delivery
+    if not attempt.trouble:
+        outbox.move(delivery, "sent")
+        return f"{delivery.channel} has the night {delivery.message.date}"
+    kept = outbox.keep(attempt)
+    if now - datetime.datetime.fromisoformat(kept.created) < give_up_after:
+        return f"{kept.channel} does not have the night {kept.message.date}: {kept.trouble}; the next call tries again"
+    outbox.move(kept, "given-up")
+    return (
+        f"{kept.channel} never got the night {kept.message.date}: {kept.trouble}; given up after "
+        f"{give_up_after.total_seconds() / 86400:g} days and {kept.calls} calls"
+    )
 
 
 def _attempts(waiting: Sequence[Delivery], channels: Sequence[Channel], patience: Patience) -> Iterator[Attempt]:
@@ -164,10 +190,3 @@ def _try(channel: Channel, delivery: Delivery, patience: Patience, deadline: flo
         else:
             return ""
     return trouble
-
-
-def _read(path: Path) -> Delivery:
-    try:
-        return from_file(Delivery, path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SweepError(f"{path} cannot be read: {error}; move the file away") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpo.config.notify import Notify
@@ -46,25 +46,35 @@ class Signals:
     def send(self, record: NightRecord, text: str) -> list[str]:
         """Write down what is to be sent of a night, and try that and all that waits from earlier nights.
 
-        `text` is the night's in plain words; its first line is the subject. Raises `OSError`, `SweepError`.
+        `text` is the night's in plain words; its first line is the subject. Raises `SweepError` where the outbox cannot
+        be written.
         """
-        if self.notify is None:
-            return []
-        outbox, channels, now = Outbox(self.files.outbox), self._channels(self.notify), self.now()
-        events = events_of(record)
-        if set(events) & set(self.notify.on):
-            message = Message(
-                record.name, record.date, text.partition("\n")[0], text, list(events), to_json(record),
-                str(self.files.page(record.night)),
-            )  # fmt: skip
-            for channel in channels:
-                identity = delivery_id(message, channel.name, f"{record.state} {record.reason}")
-                outbox.put(Delivery(identity, channel.name, now.isoformat(timespec="seconds"), message))
-        give_up_after = datetime.timedelta(days=self.notify.give_up_days)
-        return deliver(outbox, channels, now, give_up_after, self.patience)
+        events, now = events_of(record), self.now().isoformat(timespec="seconds")
+        if self.notify is None or not set(events) & set(self.notify.on):
+            return self.retry()
+        message = Message(
+            record.name, record.date, text.partition("\n")[0], text, list(events), to_json(record),
+            str(self.files.page(record.night)),
+        )  # fmt: skip
+        end = f"{record.state} {record.reason}"
+        return self.retry([
+            Delivery(delivery_id(message, channel.name, end), channel.name, now, message)
+            for channel in self._channels()
+        ])  # fmt: skip
 
-    def _channels(self, notify: Notify) -> list[Channel]:
+    def retry(self, fresh: Sequence[Delivery] = ()) -> list[str]:
+        """Try all that waits from earlier, also for a receiver that the file has no more: that is given up in the end.
+
+        `fresh` is what comes new. Raises `SweepError` where the outbox cannot be written.
+        """
+        give_up_after = datetime.timedelta(days=(self.notify or Notify()).give_up_days)
+        outbox = Outbox(self.files.outbox)
+        return deliver(outbox, fresh, self._channels(), self.now(), give_up_after, self.patience)
+
+    def _channels(self) -> list[Channel]:
         found: list[Channel] = []
+        if (notify := self.notify) is None:
+            return found
         for index, webhook in enumerate(notify.webhooks):
             name, limit_s = _numbered("webhook", index), self.patience.limit_s
             found.append(WebhookChannel(name, webhook, self.environment, self.now, limit_s))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpo.config.objective import Objective, gate_of
@@ -99,14 +100,16 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
 
 
 def challenge(sweep: SweepContext, release: Release) -> None:
-    """Let a registered version take the alias `champion`, or leave it as the challenger with the reason."""
-    from hpo.release.registry import seat  # late, for MLflow
-    from hpo.release.ruling import Ruling, rule_on
+    """Let a registered version take the alias `champion`, or leave it as the challenger with the reason.
 
+    One that a night decides on gets no alias here: an earlier one may be the challenger and wait for a person.
+    """
     if sweep.config.is_certified_later:
-        seated = seat(sweep.home, release, lambda _: Ruling("waits", ""))
-        sweep.study.update_state(challenger=seated)
+        sweep.study.update_state(challenger=replace(release, decision="waits"))
         return
+    from hpo.release.registry import seat  # late, for MLflow
+    from hpo.release.ruling import rule_on
+
     seated = seat(sweep.home, release, lambda incumbent: rule_on(sweep, release, incumbent))
     if seated.decision == "champion":
         if seated.why:

@@ -61,15 +61,14 @@ class UserTimers:
         before = {unit_name(entry): entry for entry in self.entries()}
         for name in before.keys() - wanted.keys():
             self._must("disable", "--now", f"{name}.timer")
-            for path in (self.folder / f"{name}.timer", self.folder / f"{name}.service"):
+            for path in (self.folder / f"{name}.service", self.folder / f"{name}.timer"):  # found again by the timer
                 path.unlink(missing_ok=True)
-        changed = [name for name, entry in wanted.items() if before.get(name) != entry]
-        for name in changed:
+        for name in (name for name, entry in wanted.items() if before.get(name) != entry):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / f"{name}.service", service(wanted[name]))
             write_atomically(self.folder / f"{name}.timer", timer(wanted[name]))
         self._must("daemon-reload")
-        for name in changed:
+        for name in wanted:  # also those whose files are there: a kill may have come before systemd knew them
             self._must("enable", "--now", f"{name}.timer")
             self._must("restart", f"{name}.timer")  # one that ran before still has its old times
 

@@ -116,7 +116,8 @@ def _notes(shifts: Sequence[RowShift], groups: Mapping[Moved, tuple[Rows, Rows]]
         notes += [_label_line(shift) for shift in _largest(mine, "label")]
         notes += _word_lines(moved, [shift for shift in mine if shift.what == "word"])
     if not shifts and any(len(second) >= FEWEST for _, second in groups.values()):
-        notes.append(f"nothing has moved beyond chance ({1 / FALSE_ALARMS:.0f} nights without change give one alarm)")
+        once = f"a false alarm comes about once in {1 / FALSE_ALARMS:.0f} nights"
+        notes.append(f"nothing differs more than by chance ({once})")
     return notes
 
 

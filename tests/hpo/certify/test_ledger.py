@@ -39,6 +39,14 @@ def test_a_claim_is_certified_where_its_e_value_reaches_one_over_its_level(ledge
     assert ledger.claims() == [first, second, third]
 
 
+def test_a_gain_over_one_champion_that_is_certified_each_night_counts_once(ledger):
+    for night in (1, 2, 3):
+        assert settled(ledger, night, lambda target: 2 * target).is_certified
+    fourth = settled(ledger, 4, lambda target: 2 * target, old="2")
+    fifth = settled(ledger, 5)
+    assert (fourth.level, fifth.level) == (pytest.approx(2 * 0.05 * share(4)), pytest.approx(3 * 0.05 * share(5)))
+
+
 def test_a_night_makes_one_claim_however_often_it_is_run(ledger):
     before = settled(ledger, 1, 5.0)
     assert settled(ledger, 1, 1e9, new="3") == before

@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from hpo.certify.ledger import Claim, Ledger, SealedReading
 from hpo.cli.main import cli
 from hpo.errors import SweepError, UsageError
 from hpo.nights.record import NightFiles
@@ -27,14 +28,13 @@ def home(tmp_path):
     ):
         files.write(record)
     files.page(record.night).write_text("page")
-    claims = [
-        {"kind": "claim", "e_value": 1340.0, "level": 0.0008, "is_certified": True},
-        {"kind": "standing"},
-        {"kind": "test", "number": 1},
-        {"kind": "claim", "e_value": 0.4, "level": 1 / 1900, "is_certified": False},
-    ]
-    home.ledger("movies").parent.mkdir()
-    home.ledger("movies").write_text("".join(f"{json.dumps(line)}\n" for line in claims) + '{"cut sh')
+    ledger = Ledger(home.ledger("movies"))
+    for date, e_value in (("2026-11-27", 1340.0), ("2026-11-29", 0.4)):
+        claim = Claim(f"movies@{date}", f"movies-{date}", "1", "2", 1000, "right rows")
+        ledger.settle(claim, lambda target, e_value=e_value: e_value)
+    ledger.read(SealedReading("movies@2026-11-27", "promotion", 500, "f1_macro", None, None))
+    with ledger.path.open("a") as file:
+        file.write('{"cut sh')
     return home
 
 
@@ -50,7 +50,7 @@ def test_history_trend_and_ledger(home):
     assert "kept the champion !" in text
     assert "f1_macro of the champion: ▁█▆  0.8700 (0.8600 to 0.8800); +0.0200 since the first of 3 nights" in text
     assert (
-        "ledger of movies: 2 claims, 1 certified; the last one needed evidence 1 : 1,900; the sealed test was read once"
+        "ledger of movies: 2 claims, 1 certified; the last one needed evidence 1 : 356; the sealed test was read once"
         in text
     )
     assert "ALERT of 2026-11-29: regression: worse than before" in text

@@ -82,7 +82,9 @@ def test_a_cron_without_time_zones_is_said_to_be_one(machine, file, home):
         "'0 0,23 * * *' without --tz, and nightly: {tz: Europe/Berlin} in the file; in each season one of these is "
         "that time there, and a second call in one night finds nothing to do"
     )
-    assert "no such time zone" in str(run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Berlin").exception)
+    assert "expected the name of a time" in str(
+        run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Berlin").exception
+    )
     assert not (machine / "tab").exists()
     (machine / "bin/systemctl").write_text("#!/bin/sh\nexit 0\n")
     by_systemd = run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Europe/Berlin")
@@ -95,6 +97,9 @@ def test_what_could_never_run_is_refused(machine, file, home, tmp_path):
     bad = tmp_path / "bad.yaml"
     bad.write_text("taks: 1\n")
     assert isinstance(run(home, "add", bad, "--cron", "0 1 * * *").exception, ConfigError)
+    long = write_sweep(tmp_path / "long", name="x" * 90, promote=False)
+    assert "at most 89 characters" in str(run(home, "add", long, "--cron", "0 1 * * *").exception)
+    assert "at most 89 characters" in str(run(home, "run", long, "--cron", "0 1 * * *").exception)
     assert "has 2 fields" in str(run(home, "add", file, "--cron", "0 1").exception)
     for name in ("crontab", "systemctl"):
         (machine / "bin" / name).unlink()

@@ -87,3 +87,8 @@ def test_the_schema_takes_what_the_file_may_say():
     assert check.is_valid(given)
     assert check.is_valid({"webhook": "env:A"})
     assert not check.is_valid({"heartbeat": "https://example.org"})
+
+
+def test_a_user_without_a_password_would_not_sign_in(read):
+    (problem,) = read("notify: {smtp: {host: h, user: me, from: a@b, to: c@d}}")[1]
+    assert "notify.smtp.user: is given without password; give both, or neither" in problem

@@ -35,6 +35,7 @@ class World:
         """What the steps did, in order; what a kill kept from being written down is done again."""
         self.signals: list[tuple[datetime.date, str]] = []
         """Night and state, of each signal."""
+        self.idle_calls = 0
         self.rows: Callable[[datetime.date], str] = str
         self.kill: tuple[StepName, str] | None = None
         """A step, and whether it is killed `before` it does anything or `after`."""
@@ -46,6 +47,11 @@ class World:
         """Whether what a failed night has frozen is corrected."""
         self.starts: list[datetime.date] = []
         """Of the nights whose beginning somebody hears of."""
+
+    def idle(self) -> list[str]:
+        """Counts the calls in which no night was due."""
+        self.idle_calls += 1
+        return []
 
     def now(self) -> datetime.datetime:
         """A second later each time."""
@@ -67,7 +73,7 @@ class World:
     def steps(self) -> Steps:
         """The real decision, and fakes for all else."""
         acts = {name: self._act(name) for name in ORDER}
-        return Steps(**acts, started=self._started, is_outdated=lambda tonight: self.is_outdated)
+        return Steps(**acts, started=self._started, is_outdated=lambda tonight: self.is_outdated, idle=lambda frame: self.idle())
 
     def _started(self, tonight: Tonight) -> list[str]:
         self.starts.append(tonight.night.date)

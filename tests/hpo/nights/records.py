@@ -35,11 +35,14 @@ def promoted(date: str = "2026-11-28", new: float = 0.88, old: float | None = 0.
                  "new": measured(new), "baseline": measured(0.8), "e_value": 1340.2, "threshold": 1250.0,
                  "tests_so_far": 3, "lead": {"difference": 0.02, "low": 0.01, "high": 0.03}, "regressions": [],
                  "said": "certified: accuracy", **certify},
-        promote={"promoted": True, "said": "version 3 of 'movies' is the champion"},
+        promote={"model": "movies", "version": "3", "seat": "champion", "promoted": True,
+                 "said": "version 3 of 'movies' is the champion"},
     )  # fmt: skip
 
 
-def kept(date: str = "2026-11-29", regressions: Any = (), **certify: Any) -> NightRecord:
+def kept(
+    date: str = "2026-11-29", regressions: Any = (), seat: str = "challenger", **certify: Any
+) -> NightRecord:  # fmt: skip
     """A night whose model is not the better one."""
     return night(
         date,
@@ -48,5 +51,6 @@ def kept(date: str = "2026-11-29", regressions: Any = (), **certify: Any) -> Nig
         certify={"decision": "keep", "model": "movies", "metric": "f1_macro", "old": measured(0.87),
                  "new": measured(0.80), "baseline": None, "e_value": 0.4, "threshold": 1900.0, "tests_so_far": 4,
                  "regressions": list(regressions), "said": "not certified", **certify},
-        promote={"promoted": False, "said": "version 4 of 'movies' stays the challenger: not certified"},
+        promote={"model": "movies", "version": "4", "seat": seat, "promoted": False,
+                 "said": "version 4 of 'movies' stays the challenger: not certified"},
     )  # fmt: skip

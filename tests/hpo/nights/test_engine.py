@@ -93,7 +93,7 @@ def test_a_year_of_nights(tmp_path):
     }
     in_order = [(date, ORDER.index(step)) for date, step in dict.fromkeys(world.effects)]
     assert in_order == sorted(in_order)
-    assert [date for date, _ in world.signals] == [date for date in dates if date not in missed]
+    assert [date for date, _ in world.signals] == dates
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -192,6 +192,50 @@ def test_a_night_that_was_given_up_is_reported_too(world):
     assert steps_of(closed.record) == ["freeze", "look", "decide", *AFTER]
     assert (tonight.record.state, steps_of(tonight.record)) == ("complete", [*WORK, *AFTER])
     assert world.signals == [(NIGHT, "missed"), (NIGHT + ONE_DAY, "complete")]
+
+
+def test_a_gap_is_told_once_also_after_a_kill(world):
+    world.call(one_o_clock(NIGHT))
+    world.kill = ("report", "before")
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT + 31 * ONE_DAY))
+    world.kill = ("signal", "before")
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT + 31 * ONE_DAY, 2))
+    last = NIGHT + 30 * ONE_DAY
+    assert steps_of(world.record(last)) == ["report"]
+    world.call(one_o_clock(NIGHT + 31 * ONE_DAY, 3))
+    assert world.signals == [(NIGHT, "complete"), (last, "missed"), (NIGHT + 31 * ONE_DAY, "complete")]
+    assert [record.state for record in world.files.all()] == ["complete", *["missed"] * 30, "complete"]
+    assert world.record(last).reason.startswith("no call came in this night")
+
+
+def test_signals_that_fail_are_tried_again_and_what_waits_also_where_nothing_is_due(world):
+    def fails():
+        raise SweepError("the outbox cannot be written")
+
+    world.during["signal"] = fails
+    (ran,) = world.call(one_o_clock(NIGHT))
+    assert (ran.record.state, ran.failure.exit_code, steps_of(ran.record)) == ("complete", 1, [*WORK, "report"])
+    del world.during["signal"]
+    (ran,) = world.call(one_o_clock(NIGHT, 2))
+    assert (ran.failure, world.signals, world.idle_calls) == (None, [(NIGHT, "complete")], 0)
+    assert world.call(one_o_clock(NIGHT, 3)) == []
+    assert world.idle_calls == 1
+
+
+def test_a_disk_that_runs_full_silences_no_signal_and_the_next_call_continues(world, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        world.during["sweep"] = lambda: disk.setattr(records_on_disk, "write_atomically", full)
+        (ran,) = world.call(one_o_clock(NIGHT))
+    assert (world.signals, ran.failure.exit_code) == ([(NIGHT, "failed")], 1)
+    assert "cannot be written: [Errno 28] No space left" in ran.record.reason
+    world.during.clear()
+    (ran,) = world.call(one_o_clock(NIGHT, 2))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
 
 
 def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insists(world):

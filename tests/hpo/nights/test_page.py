@@ -71,7 +71,11 @@ def test_the_text_of_a_promotion():
         (night(state="missed", reason="no call came"), "MISSED", ["the night is missed: no call came"],
          ["end", "failure"]),
         (promoted(old=None), "promoted; f1_macro 0.8800", [], ["end", "promotion"]),
-        (kept(decision="ask", old=None), "waits for you; f1_macro 0.8000", [], ["end"]),
+        (kept(decision="ask", seat="waits", old=None), "waits for you; f1_macro 0.8000", [], ["end"]),
+        (kept(decision="promote", seat="waits", old=None), "waits for you; f1_macro 0.8000", [], ["end"]),
+        (dataclasses.replace(promoted(), state="failed", reason="keep: the disk is full"),
+         "FAILED; f1_macro 0.8800, champion before 0.8600", ["the night is failed: keep: the disk is full"],
+         ["end", "failure", "promotion"]),
     ],
 )  # fmt: skip
 def test_how_a_night_ended_and_what_somebody_should_look_at(record, headline, alerts, events):
@@ -81,8 +85,19 @@ def test_how_a_night_ended_and_what_somebody_should_look_at(record, headline, al
     assert events_of(record) == events
 
 
-def test_weak_evidence_and_a_level_alone():
-    assert evidence_in_words({"e_value": 0.4, "level": 0.001}) == "evidence 1 : 0.4, needed 1 : 1,000"
+def test_a_version_that_waits_is_approved_by_its_number_and_one_that_is_no_champion_is_not_called_one():
+    waits = story_of(kept(decision="promote", seat="waits", old=None))
+    assert waits.links["to promote it"] == "hpo approve movies/4"
+    assert waits.champion is None
+    assert "to promote it" not in story_of(kept(decision="ask")).links
+
+
+def test_weak_evidence_and_evidence_beyond_all_measure():
+    assert evidence_in_words({"e_value": 0.4, "threshold": 1000.0}) == "evidence 1 : 0.4, needed 1 : 1,000"
+    assert evidence_in_words({"e_value": 6.7e164, "threshold": 1250.0}) == (
+        "evidence more than 1 : 1,000,000, needed 1 : 1,250 (a model that is no better gets as much in less than 1 of "
+        "1,000,000 nights)"
+    )
     assert evidence_in_words({"decision": "nothing"}) is None
 
 

@@ -11,6 +11,7 @@ import socketserver
 import ssl
 import threading
 import time
+import urllib.parse
 from dataclasses import replace
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ from hpo.config.notify import Command, Notify, Secret, Smtp, Webhook
 from hpo.errors import SweepError
 from hpo.nights.page import night_page, night_text
 from hpo.nights.record import NightFiles
+from hpo.notices import outbox
 from hpo.notices.heartbeat import beat_address
 from hpo.notices.outbox import Patience
 from hpo.notices.signals import Signals
@@ -36,6 +38,7 @@ class Receiver:
 
     def __init__(self, answers=()):
         self.got, self.answers, self.released = [], list(answers), threading.Event()
+        self.says = lambda path: f"you are {path}"
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +53,7 @@ class Receiver:
                 if code == 302:
                     self.send_header("Location", f"{outer.address}/elsewhere")
                 self.end_headers()
-                self.wfile.write(b"you are " + self.path.encode())
+                self.wfile.write(outer.says(self.path).encode())
 
             def log_message(self, *_):
                 """Quiet."""
@@ -225,7 +228,7 @@ def test_heartbeats_are_those_of_healthchecks(receiver, files):
     one.answers = [500, 500]
     (said,) = all_of_them.start(record)
     assert said.startswith(
-        "the heartbeat did not get the start of the night 2026-11-28: it answered 500: you are /...?rid="
+        "the heartbeat did not get the start of the night 2026-11-28: it answered 500: you are /...?..."
     )
 
 
@@ -354,8 +357,52 @@ def test_mail_goes_to_each_address_over_a_checked_connection(mail_server, certif
     assert page.get_filename() == "2026-11-28.html"
 
 
-def test_a_damaged_delivery_is_named(files):
+def test_a_damaged_delivery_is_named_and_holds_no_other_back(receiver, files):
+    notify, environment = hook(receiver())
     files.outbox.mkdir(parents=True)
     (files.outbox / "a.json").write_text("{")
-    with pytest.raises(SweepError, match=r"outbox/a\.json cannot be read"):
-        signals(files, Notify(), {}.get).send(promoted(), "t")
+    said = signals(files, notify, environment).send(promoted(), "t")
+    assert "outbox/a.json cannot be read" in said[0]
+    assert said[1:] == ["webhook has the night 2026-11-28"]
+
+
+def test_a_full_disk_keeps_no_message_back_and_is_said(receiver, files, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    one = receiver()
+    notify, environment = hook(one)
+    with monkeypatch.context() as disk:
+        disk.setattr(outbox, "write_atomically", full)
+        with pytest.raises(SweepError, match=r"outbox cannot be written: webhook: .* No space left on device"):
+            signals(files, notify, environment).send(promoted(), "t")
+    assert len(one.got) == 1
+    assert signals(files, notify, environment).send(promoted(), "t") == ["webhook has the night 2026-11-28"]
+    assert len({headers["webhook-id"] for _, headers, _ in one.got}) == 1
+
+
+def test_what_waits_is_tried_without_a_night_and_given_up_where_notify_is_gone(receiver, files):
+    one = receiver(*[500] * 3)
+    notify, environment = hook(one)
+    signals(files, notify, environment).send(promoted(), "t")
+    gone = signals(files, None, environment).retry()
+    assert gone == [
+        "webhook does not have the night 2026-11-28: notify has no such receiver any more; the next call tries again"
+    ]
+    later = NOON + datetime.timedelta(days=3)
+    assert signals(files, notify, environment).retry() == ["webhook has the night 2026-11-28"]
+    one.answers = [500] * 3
+    signals(files, notify, environment).send(kept(), "t")
+    (given_up,) = signals(files, None, environment, later).send(kept("2026-12-02"), "t")
+    assert given_up.startswith("webhook never got the night 2026-11-29: notify has no such receiver any more; given up")
+
+
+def test_a_secret_in_a_query_is_masked_as_written_and_decoded_also_where_the_answer_is_cut(receiver, files):
+    one = receiver(*[403] * 3)
+    notify, environment = hook(one, path="/a?chat=1&token=T0K%2FEN+9")
+    echoes = (str, urllib.parse.unquote_plus, lambda path: " " * 3991 + urllib.parse.unquote_plus(path)[-8:])
+    for day, one.says in enumerate(echoes, 1):
+        (said, *_) = signals(files, notify, environment).send(promoted(f"2026-11-0{day}"), "t")
+        assert "it answered 403" in said
+        assert "T0K" not in said
+    assert "T0K" not in "".join(path.read_text() for path in files.outbox.rglob("*.json"))

@@ -22,9 +22,12 @@ def contest(tmp_path, home_with_store):
     class Contest:
         home = Home(home_with_store)
 
-        def release(self, quality, seed=0, sweep="second", again=None, promote=None, measure=measuring, **card):
+        def release(
+            self, quality, seed=0, sweep="second", again=None, promote=None, measure=measuring, of_a_night=False, **card
+        ):  # fmt: skip
             """Register a version (or take one of before) and let it challenge; returns the state of its sweep."""
             self.sweep = Sweep(tmp_path, name=sweep, search_space={}, promote={"name": "shared", **(promote or {})})
+            self.sweep.config = dataclasses.replace(self.sweep.config, is_certified_later=of_a_night)
             rows = {**INSPECTION.rows, "validation": ROWS}
             self.sweep.inspection = dataclasses.replace(INSPECTION, rows=rows, labels=list(LABELS))
             self.made = again or registered(self.home, sweep, quality, seed, **card)
@@ -103,6 +106,13 @@ def test_the_file_may_ask_a_person(contest):
     state = contest.release(0, again=contest.made, promote={"approve": "ask"})  # the sweep goes on: it knows
     assert (state.release.version, state.challenger) == ("2", None)
     assert not contest.measured
+
+
+def test_a_night_s_release_leaves_the_alias_to_one_that_waits_and_is_compared_with_nobody(contest):
+    contest.release(0.97, 2, promote={"approve": "ask"})
+    state = contest.release(0.5, 3, sweep="third", of_a_night=True)
+    assert contest.aliases == Aliases("1", None, "2")
+    assert (state.challenger.version, state.refusal, contest.measured) == ("3", None, [])
 
 
 def test_a_first_release_waits_too_where_a_person_is_asked(contest, tmp_path):

@@ -165,8 +165,19 @@ def test_timers_are_made_replaced_and_removed(tmp_path):
     assert (tmp_path / "calls").read_text().splitlines() == [
         f"--user disable --now {unit_name(second)}.timer",
         "--user daemon-reload",
+        f"--user enable --now {name}.timer",
+        f"--user restart {name}.timer",
     ]
     assert sorted(path.name for path in timers.folder.iterdir()) == [f"{name}.service", f"{name}.timer"]
+
+
+def test_a_timer_that_systemd_refused_is_enabled_by_the_same_command_again(tmp_path):
+    refuses = program(tmp_path / "refuses", 'case "$*" in *enable*) echo "Failed to connect" >&2; exit 1;; esac')
+    with pytest.raises(HpoError, match=r"enable --now .* failed: Failed to connect"):
+        UserTimers(refuses, tmp_path / "units").write([entry()])
+    works = program(tmp_path / "works", f'echo "$@" >> {tmp_path}/calls')
+    UserTimers(works, tmp_path / "units").write([entry()])
+    assert f"--user enable --now {unit_name(entry())}.timer" in (tmp_path / "calls").read_text()
 
 
 def test_in_the_foreground_a_night_runs_at_each_time_and_a_clock_that_jumps_runs_it_once():

@@ -75,7 +75,7 @@ def test_what_has_moved_is_said_with_its_size():
     ("count", "note"),
     [
         (FEWEST - 1, f"{FEWEST - 1} rows are added: too few to compare, {FEWEST} would do"),
-        (60, "nothing has moved beyond chance (100 nights without change give one alarm)"),
+        (60, "nothing differs more than by chance (a false alarm comes about once in 100 nights)"),
         (0, None),
     ],
 )
