@@ -73,7 +73,9 @@ class World:
     def steps(self) -> Steps:
         """The real decision, and fakes for all else."""
         acts = {name: self._act(name) for name in ORDER}
-        return Steps(**acts, started=self._started, is_outdated=lambda tonight: self.is_outdated, idle=lambda frame: self.idle())
+        return Steps(
+            **acts, started=self._started, is_outdated=lambda tonight: self.is_outdated, idle=lambda frame: self.idle()
+        )
 
     def _started(self, tonight: Tonight) -> list[str]:
         self.starts.append(tonight.night.date)
