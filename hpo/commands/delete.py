@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hpo.commands.aliases import split_name
 from hpo.errors import UsageError
 from hpo.garbage import discard
-from hpo.lock import is_locked, remove_unheld, sweep_lock
+from hpo.lock import held_if_free, is_locked, remove_unheld, sweep_lock
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.release.deletion import chosen_versions, delete_versions, in_use, with_alias
@@ -36,8 +36,8 @@ def delete_release(home: Home, given: str, *, force: bool = False) -> str:
 def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
     """Delete a sweep: its released versions, MLflow runs, study and files; returns what to say.
 
-    After a kill, the same command continues. Raises `UsageError` for one that does not exist or runs and, without
-    `force`, for one that a release or another sweep needs.
+    After a kill, the same command continues. Raises `UsageError` for one that does not exist, runs or is being copied
+    to a server and, without `force`, for one that a release or another sweep needs.
     """
     paths = home.sweep(name)
     names = study_names(home.studies_db)
@@ -46,7 +46,10 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
         raise UsageError(f"no sweep {name!r}; {known}")
     if is_locked(paths.lock):
         raise UsageError(f"sweep {name!r} is running: nothing was deleted; hpo stop {name} stops it")
-    with sweep_lock(paths.lock):
+    with sweep_lock(paths.lock), held_if_free(paths.remote_lock) as is_still:
+        if not is_still:
+            raise UsageError(f"sweep {name!r}: its runs are being copied to a server: nothing was deleted; "
+                             "wait for the end of hpo sync, or end it")  # fmt: skip
         has_store = usable(home.mlflow_db)
         versions = [v for v in versions_of(home) if v.sweep == name] if has_store else []
         if not force:

@@ -52,8 +52,21 @@ class LivePage(Observer):
             took = self._clock() - began
             self._due = began + max(EVERY_S, took / SHARE)
 
-    def _write(self) -> None:
-        from hpo.commands.report_facts import gather  # late: the template library would delay the first step
+    def ended(self, state: str) -> None:
+        """Write the page once more where the sweep has ended before its time, so that it does not say "running".
+
+        What goes wrong is said.
+        """
+        try:
+            self._write(state)
+        except Exception as error:  # noqa: BLE001  # the sweep's own end is what counts
+            self._say(f"report.html does not show how the sweep ended: {error}")
+
+    def _write(self, state: str | None = None) -> None:
+        """`state`: of a sweep that has ended and still holds its lock."""
+        from hpo.commands.report_facts import facts_from  # late: the template library would delay the first step
+        from hpo.commands.show import read_study
         from hpo.report.page import html_page
 
-        self._tracker.artifact("report.html", html_page(gather(self._home, self._sweep)))
+        study, summary = read_study(self._home, self._sweep, state)
+        self._tracker.artifact("report.html", html_page(facts_from(self._home, study, summary)))

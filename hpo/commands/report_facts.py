@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
 from hpo.commands.show import read_study
+from hpo.errors import HpoError
 from hpo.paths import Home
 from hpo.release.manifest import run_name
 from hpo.report.comparison import Comparison, Lead
@@ -33,26 +35,30 @@ def gather(home: Home, name: str) -> ReportFacts:
 
 def facts_from(home: Home, study: StudySnapshot, summary: SweepSummary) -> ReportFacts:
     """The same of a sweep that is read already. Rows are looked at once it has ended: they are its champion's."""
-    return _facts(home, study, summary, _judged(home, study, summary))
+    return _facts(home, study, *_judged(home, study, summary))
 
 
 def compare(home: Home, names: Sequence[str]) -> Comparison:
     """Several sweeps, and their champions against the first one's where both answered the same rows."""
-    read = [read_study(home, name) for name in names]
-    judged = [_judged(home, study, summary) for study, summary in read]
-    facts = [_facts(home, study, summary, rows) for (study, summary), rows in zip(read, judged, strict=True)]
+    studies, summaries = zip(*(read_study(home, name) for name in names), strict=True)
+    judged = [_judged(home, study, summary) for study, summary in zip(studies, summaries, strict=True)]
+    facts = [_facts(home, study, *found) for study, found in zip(studies, judged, strict=True)]
     leads = []
     for place in range(1, len(names)):
-        found = _rivalry(read[0][0], judged[0], read[place][0], judged[place])
+        found = _rivalry(studies[0], judged[0][1], studies[place], judged[place][1])
         if found is not None:
             leads.append(Lead(names[place], names[0], found))
     return Comparison(facts, leads)
 
 
-def _judged(home: Home, study: StudySnapshot, summary: SweepSummary) -> JudgedRows | None:
+def _judged(home: Home, study: StudySnapshot, summary: SweepSummary) -> tuple[SweepSummary, JudgedRows | None]:
+    """The champion's rows; none where they cannot be read, and the summary says so."""
     if summary.champion is None or summary.state != "complete":
-        return None
-    return judged_rows(home, study, summary.champion)
+        return summary, None
+    try:
+        return summary, judged_rows(home, study, summary.champion)
+    except HpoError as error:
+        return dataclasses.replace(summary, unread=[*summary.unread, f"no findings of rows: {error}"]), None
 
 
 def _facts(home: Home, study: StudySnapshot, summary: SweepSummary, judged: JudgedRows | None) -> ReportFacts:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from hpo.commands.live_page import LivePage
 from hpo.config.budget import Meter
@@ -16,8 +18,9 @@ from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
 from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
+from hpo.results.records import StudySnapshot
 from hpo.results.state import Change
-from hpo.results.summary import summarize
+from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import leaderboard_text, variants_text
 from hpo.study.revision import open_revision
 from hpo.study.store import view_study
@@ -28,7 +31,10 @@ from hpo.tracking.remote.live_copy import copied_to_server
 from hpo.trials.context import SweepContext
 from hpo.trials.environment import git_commit
 from hpo.trials.slots import Slots
-from hpo.trials.timeline_file import read_timeline
+from hpo.trials.timeline_file import timeline_or_why
+
+if TYPE_CHECKING:
+    from hpo.report.facts import ReportFacts
 
 
 @contextmanager
@@ -70,22 +76,26 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
         evaluation_rows=config.evaluation_rows(specs.prepared),
     )  # fmt: skip
     meter = Meter(config.budget, study.state.spent, time.time, config.ends_at)
-    tracker = None
-    with copied_to_server(home, config.name, view.say):
-        try:
-            tracker = tracker_of(specs, view, executor.fetch)
-            page = LivePage(home, config.name, tracker, view.say)
-            yield SweepContext(specs, study, tracker, executor, view, slots, meter, page)
-        except BaseException as error:
+    tracker = page = None
+    try:
+        with copied_to_server(home, config.name, view.say):
             try:
-                note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
-            except store_errors() as second:  # the first error is the one to tell
-                view.say(f"how it ended could not be written down: {first_line(second)}")
-            raise
-        else:
-            study.update_state(spent=meter.spent)
-        finally:
-            study.close()
+                tracker = tracker_of(specs, view, executor.fetch)
+                page = LivePage(home, config.name, tracker, view.say)
+                yield SweepContext(specs, study, tracker, executor, view, slots, meter, page)
+            except BaseException as error:
+                try:
+                    note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
+                except store_errors() as second:  # the first error is the one to tell
+                    view.say(f"how it ended could not be written down: {first_line(second)}")
+                else:
+                    if page and study.state.state != "complete":
+                        page.ended(study.state.state)
+                raise
+            else:
+                study.update_state(spent=meter.spent)
+    finally:
+        study.close()
 
 
 def tracker_of(specs: TrialSpecs, view: ProgressView, fetch: Fetch = here) -> RunTracker:
@@ -129,18 +139,34 @@ def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], le
     view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
 
 
-def finish_run(sweep: SweepContext) -> None:
-    """Leaderboard and report into MLflow; the study is written last, so a crash in between repeats this step."""
+def facts_and_page(
+    sweep: SweepContext, study: StudySnapshot, summary: SweepSummary
+) -> tuple[ReportFacts, str | None]:  # fmt: skip
+    """What the report shows, and the report. Nothing that goes wrong with it ends a sweep that has its champion: it is
+    said, and the facts are then those of the study alone."""
     from hpo.commands.report_facts import facts_from  # late: the template library would delay the first step
+    from hpo.report.facts import facts_of
     from hpo.report.page import html_page
 
+    facts = None
+    try:
+        facts = facts_from(sweep.home, study, summary)
+        return facts, html_page(facts)
+    except Exception as error:  # noqa: BLE001  # see above
+        sweep.view.say(f"note: the sweep's report.html is not written: {first_line(error)}")
+    return facts or facts_of(study, dataclasses.replace(summary, champion_files={})), None
+
+
+def finish_run(sweep: SweepContext) -> None:
+    """Leaderboard and report into MLflow; the study is written last, so a crash in between repeats this step."""
     sweep.study.update_state(spent=sweep.meter.spent)
     study = view_study(sweep.home.studies_db, sweep.config.name)
-    timeline = read_timeline(sweep.paths.timeline)
-    summary = summarize(study, "complete", sweep.paths.champion_files(), timeline)
-    facts = facts_from(sweep.home, study, summary)
+    files, timeline = sweep.paths.champion_files(), timeline_or_why(sweep.paths.timeline)
+    summary = summarize(study, "complete", files, *timeline)
     sweep.tracker.artifact("leaderboard.txt", leaderboard_text(summary))
-    sweep.tracker.artifact("report.html", html_page(facts))
+    facts, page = facts_and_page(sweep, study, summary)
+    if page:
+        sweep.tracker.artifact("report.html", page)
     if summary.torch and summary.variants:
         metric = gate_of(summary.task, summary.objective).metric
         sweep.tracker.artifact("variants.txt", variants_text(summary.torch, summary, metric))

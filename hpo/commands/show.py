@@ -28,7 +28,7 @@ from hpo.results.tables import (
 )
 from hpo.study.store import study_names, unreadable, view_study
 from hpo.terminal import ProgressView
-from hpo.trials.timeline_file import read_timeline
+from hpo.trials.timeline_file import timeline_or_why
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,17 @@ def read_sweep(home: Home, name: str) -> SweepSummary:
     return read_study(home, name)[1]
 
 
-def read_study(home: Home, name: str) -> tuple[StudySnapshot, SweepSummary]:
-    """The same with the study that it is the sum of, as both are at one moment."""
+def read_study(home: Home, name: str, state: str | None = None) -> tuple[StudySnapshot, SweepSummary]:
+    """The same with the study that it is the sum of, as both are at one moment; `state` is given by who knows it."""
     stored = view_study(home.studies_db, name)
-    state: str = stored.state.state
-    if is_locked(home.sweep(name).lock):
-        state = "running"
-    elif state == "running":  # whoever wrote that was killed
-        state = "interrupted"
     paths = home.sweep(name)
+    if state is None and is_locked(paths.lock):
+        state = "running"
+    elif state is None:  # whoever wrote that it runs was killed
+        state = "interrupted" if stored.state.state == "running" else stored.state.state
     files = paths.champion_files() if state == "complete" else {}
     try:
-        return stored, summarize(stored, state, files, read_timeline(paths.timeline))
+        return stored, summarize(stored, state, files, *timeline_or_why(paths.timeline))
     except (LookupError, TypeError, ValueError) as error:
         raise unreadable(name, home.studies_db, error) from error
 

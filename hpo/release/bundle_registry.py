@@ -14,8 +14,8 @@ from hpo.release.bundle import Part, origins
 from hpo.release.manifest import MANIFEST, versions_here
 from hpo.release.registry import ensure_registered, log_model
 from hpo.release.versions import ADAPTERS
-from hpo.tracking.mlflow_deletion import BUNDLE
 from hpo.tracking.mlflow_experiments import bundle_experiment
+from hpo.tracking.mlflow_places import BUNDLE_TAG
 from hpo.tracking.mlflow_store import client
 from trainers.protocol.events import BundledAdapter
 from trainers.protocol.files import file_fingerprint
@@ -41,7 +41,7 @@ def _register(
     store = client(home)
     manifest = manifest_of(folder, parts, written)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
-    run = store.create_run(bundle_experiment(store, home, say), run_name=f"bundle {name}", tags={BUNDLE: name})
+    run = store.create_run(bundle_experiment(store, home, say), run_name=f"bundle {name}", tags={BUNDLE_TAG: name})
     source = log_model(store, run.info.run_id, folder, Card.read(folder))
     store.set_terminated(run.info.run_id, "FINISHED")
     ensure_registered(store, name)

@@ -28,11 +28,13 @@ class Varied:
 
 
 def varied(configs: Sequence[Mapping[str, Any]]) -> list[Varied]:
-    """The keys in which any of the configs differs from the first, but for the name, which is always another."""
-    first = {key: value for key, value in configs[0].items() if key != "name"}
-    found: dict[str, list[Any]] = {}
-    for place, config in enumerate(configs[1:], 1):
-        other = {key: value for key, value in config.items() if key != "name"}
-        for change in differences(first, other):
-            found.setdefault(change.key, [change.old] * len(configs))[place] = change.new
-    return [Varied(key, values) for key, values in found.items()]
+    """The keys that are not the same in all configs, but for the name, which is always another."""
+    return _varied([{key: value for key, value in config.items() if key != "name"} for config in configs], "")
+
+
+def _varied(values: Sequence[Any], path: str) -> list[Varied]:
+    """The leaves below `path` that differ; where only some of the configs have a section, it is one leaf."""
+    if all(isinstance(value, dict) for value in values):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return [v for key in keys for v in _varied([value.get(key) for value in values], f"{path}.{key}".lstrip("."))]
+    return [] if all(value == values[0] for value in values) else [Varied(path, values)]

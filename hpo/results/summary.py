@@ -137,6 +137,8 @@ class SweepSummary:
     """Name -> path of what the champion gets wrong."""
     timeline: Sequence[Stint] = ()
     """Every attempt at a training; empty for sweeps of before it was recorded."""
+    unread: Sequence[str] = ()
+    """Why something is missing here, or in the report: each of a file that cannot be read."""
 
     @property
     def test(self) -> SealedTest | None:
@@ -165,8 +167,9 @@ def finite_only(value: Any) -> Any:
 
 
 def summarize(
-    view: StudySnapshot, state: str, champion_files: Mapping[str, str] | None = None, timeline: Sequence[Stint] = ()
-) -> SweepSummary:
+    view: StudySnapshot, state: str, champion_files: Mapping[str, str] | None = None, timeline: Sequence[Stint] = (),
+    unread: Sequence[str] = (),
+) -> SweepSummary:  # fmt: skip
     """A study as read back, summed up; `state` is the sweep's as the caller found it."""
     stored, records = view.state, sorted(view.records, key=lambda r: r.number)
     constraints = view.config["constraints"]
@@ -200,6 +203,7 @@ def summarize(
         variants_trial=stored.variants_trial,
         champion_files=champion_files or {},
         timeline=timeline,
+        unread=unread,
     )
 
 

@@ -187,6 +187,7 @@ def notes(summary: SweepSummary) -> list[str]:
     lines += collected((trial.number, trial.advice) for trial in summary.trials)
     if summary.pareto_front:
         lines.append(f"Pareto front: trials {listed(summary.pareto_front)}")
+    lines += summary.unread
     used = summary.spent
     cost = f", cost {used.cost:.2f}" if used.cost is not None else ""
     gpu = f", {used.gpu_hours:.2f} GPU hours" if used.gpu_hours else ""

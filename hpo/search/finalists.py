@@ -77,6 +77,8 @@ class FinalistController(TrialController):
             self._run_ids[spec.number] = run_id
             job = Job(spec, paths, slot, repeat=(repeat.trial, repeat.repeat))
             if result := finished_on_disk(spec, paths):
+                for evaluation in result.evaluations:  # those that a killed session had not written
+                    self._sweep.tracker.evaluation(spec.number, evaluation)
                 self._sweep.tracker.finish_trial(spec.number, result, paths)
                 self.results[repeat.trial, repeat.repeat] = (result, run_id)
                 continue

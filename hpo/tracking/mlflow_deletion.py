@@ -10,11 +10,10 @@ from mlflow.entities import LifecycleStage, ViewType
 
 from hpo.garbage import discard
 from hpo.paths import Home
-from hpo.tracking.mlflow_places import SWEEP_TAG, forget_models
+from hpo.tracking.comparison import view_tag
+from hpo.tracking.mlflow_places import BUNDLE_TAG, SWEEP_TAG, forget_experiment_tag, forget_models
 from hpo.tracking.mlflow_store import client
 
-BUNDLE = "hpo.bundle"
-"""Tag of a run that no sweep has: the name of the bundle whose files it has."""
 _PAGE = 1000
 
 
@@ -25,7 +24,7 @@ def runs_of(home: Home, sweep: str) -> list[str]:
 
 def bundle_runs(home: Home, name: str) -> list[str]:
     """The ids of all runs of a bundle, deleted ones too."""
-    return [run.info.run_id for run in _search(home, ViewType.ALL, f"tags.`{BUNDLE}` = '{name}'")]
+    return [run.info.run_id for run in _search(home, ViewType.ALL, f"tags.`{BUNDLE_TAG}` = '{name}'")]
 
 
 def deleted_runs(home: Home) -> dict[str, str | None]:
@@ -45,8 +44,10 @@ def delete_for_good(home: Home, run_ids: Collection[str]) -> None:
 
 
 def delete_experiment_of(home: Home, sweep: str) -> None:
-    """Delete the experiment that a deleted sweep had to itself; one in which a person has put other runs stays."""
+    """Delete the experiment that a deleted sweep had to itself; one in which a person has put other runs stays, without
+    the view of the sweep."""
     store = client(home)
+    forget_experiment_tag(home, view_tag(sweep))
     for found in store.search_experiments(ViewType.ALL, filter_string=f"tags.`{SWEEP_TAG}` = '{sweep}'"):
         if store.search_runs([found.experiment_id], run_view_type=ViewType.ALL, max_results=1):
             continue

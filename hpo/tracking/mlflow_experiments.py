@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 
 from hpo.paths import Home
-from hpo.tracking.mlflow_places import EXPERIMENT, SHARED_TAG, SWEEP_TAG, experiment_of_sweep
+from hpo.tracking.mlflow_places import EXPERIMENT, SHARED_TAG, SWEEP_TAG, experiment_of_sweep, shared_experiment_id
 
 # The UI then opens on training runs, not on traces of a language model.
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -32,7 +32,8 @@ def experiment_for(
 
 def shared_experiment(client: MlflowClient, home: Home, name: str, say: Callable[[str], None]) -> str:
     """The id of an experiment for several sweeps, or for bundles; a missing one is created, a deleted one restored."""
-    found = client.get_experiment_by_name(name)
+    known = shared_experiment_id(home, name)  # by its tag: its name may be another
+    found = client.get_experiment(known) if known else client.get_experiment_by_name(name)
     # Files of another experiment, say of MLflow's own `Default`, would lie outside the home.
     if found is not None and found.artifact_location == home.artifacts.as_uri():
         return _alive(client, found, say)

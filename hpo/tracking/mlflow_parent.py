@@ -17,6 +17,7 @@ from hpo.paths import Home
 from hpo.tracking.comparison import saved_view, view_tag
 from hpo.tracking.metric_names import safe_name
 from hpo.tracking.mlflow_data import dataset_inputs
+from hpo.tracking.mlflow_deletion import run_folder
 from hpo.tracking.mlflow_files import files_of, put_text
 from hpo.tracking.mlflow_places import forget_params
 from hpo.tracking.mlflow_runs import SweepRuns
@@ -24,6 +25,8 @@ from trainers.protocol.events import PreparedData
 
 if TYPE_CHECKING:
     from hpo.report.facts import ReportFacts
+
+_NAMES = "metric_names.json"
 
 
 class ParentRun:
@@ -37,9 +40,9 @@ class ParentRun:
         self._home = home
         self._config = config
         self._experiment_id = runs.experiment_id
-        self._renamed: dict[str, str] = {}
-        """Names in MLflow -> names of the metrics, where they differ."""
         self.id = runs.find(kind="sweep") or self._created(runs)
+        self._renamed = self._names_before()
+        """Names in MLflow -> names of the metrics, where they differ."""
         self._client.update_run(self.id, status="RUNNING")
         for name, value in origin.items():
             self._client.set_tag(self.id, name, value)
@@ -71,8 +74,16 @@ class ParentRun:
         renamed = {safe: name for safe, name in zip(named, values, strict=True) if safe != name}
         if not renamed.keys() <= self._renamed.keys():
             self._renamed |= renamed
-            self.put("metric_names.json", json.dumps(self._renamed, indent=2))
+            self.put(_NAMES, json.dumps(self._renamed, indent=2))
         return named
+
+    def _names_before(self) -> dict[str, str]:
+        """What an earlier session wrote; nothing where a person has changed the file to something else."""
+        try:
+            found = json.loads((run_folder(self._home, self.id) / "artifacts" / _NAMES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def put(self, name: str, text: str) -> None:
         """Put a text as a file beside the run."""

@@ -15,6 +15,10 @@ EXPERIMENT = "hpo"
 """The experiment of bundles, and of all sweeps that began before each had one of its own."""
 SWEEP_TAG = "hpo.sweep"
 """Tag of a run, and of an experiment that one sweep has to itself: the sweep's name."""
+BUNDLE_TAG = "hpo.bundle"
+"""Tag of a run that no sweep has: the name of the bundle whose files it has."""
+COPY_TAG = "hpo.copy_of"
+"""Tag of a run or model on a tracking server: its id in the home that it comes from. By it, a copy is found again."""
 SHARED_TAG = "hpo.shared"
 """Tag of an experiment that several sweeps share."""
 _PLACES = (
@@ -29,10 +33,10 @@ _OF_MODELS = (
 """Tables of MLflow 3 about logged models; that of the models themselves is the last."""
 _OURS = """
 SELECT artifact_location FROM experiments AS e WHERE artifact_location LIKE 'file:%' AND (
-    name = ? OR EXISTS (SELECT 1 FROM experiment_tags AS t WHERE t.experiment_id = e.experiment_id AND key IN (?, ?))
-    OR EXISTS (SELECT 1 FROM runs AS r JOIN tags USING (run_uuid) WHERE r.experiment_id = e.experiment_id AND key = ?)
+    EXISTS (SELECT 1 FROM experiment_tags AS t WHERE t.experiment_id = e.experiment_id AND key IN (?, ?)) OR EXISTS (
+    SELECT 1 FROM runs AS r JOIN tags USING (run_uuid) WHERE r.experiment_id = e.experiment_id AND key IN (?, ?))
 ) LIMIT 1"""
-"""The place of any experiment that has runs of ours, whatever a person has called it since."""
+"""The place of any experiment of ours, whatever its name is now; one named `hpo` may be of another program."""
 _OF_RUNS = """
 SELECT t.value, CAST(e.experiment_id AS TEXT), e.lifecycle_stage = 'active' FROM tags AS t
 JOIN runs AS r USING (run_uuid) JOIN experiments AS e ON e.experiment_id = r.experiment_id
@@ -41,6 +45,9 @@ ORDER BY MAX(r.start_time) DESC"""
 _OF_TAG = """
 SELECT value, CAST(experiment_id AS TEXT), lifecycle_stage = 'active' FROM experiment_tags
 JOIN experiments USING (experiment_id) WHERE key = ? AND value = ?"""
+_SHARED = """
+SELECT CAST(experiment_id AS TEXT) FROM experiment_tags JOIN experiments USING (experiment_id)
+WHERE key = ? AND value = ? AND artifact_location = ? ORDER BY lifecycle_stage = 'active' DESC, experiment_id LIMIT 1"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def follow_move(home: Home) -> None:
 
 def _recorded_place(store: sqlite3.Connection) -> str | None:
     """The URI of the artifacts' folder in MLflow's database; None before the first sweep."""
-    row = store.execute(_OURS, (EXPERIMENT, SWEEP_TAG, SHARED_TAG, SWEEP_TAG)).fetchone()
+    row = store.execute(_OURS, (SWEEP_TAG, SHARED_TAG, SWEEP_TAG, BUNDLE_TAG)).fetchone()
     return str(row[0]) if row else None
 
 
@@ -113,6 +120,13 @@ def _experiments(store: sqlite3.Connection, sweep: str | None) -> list[SweepExpe
     return list(reversed(found.values()))
 
 
+def shared_experiment_id(home: Home, name: str) -> str | None:
+    """The id of the experiment that was made for all who share `name`, which may be deleted or renamed; else None."""
+    with opened(home.mlflow_db) as store:
+        row = store.execute(_SHARED, (SHARED_TAG, name, home.artifacts.as_uri())).fetchone()
+    return str(row[0]) if row else None
+
+
 def experiment_tag(home: Home, experiment: SweepExperiment, key: str) -> str | None:
     """A tag of an experiment; None where it has none."""
     with opened(home.mlflow_db) as store:
@@ -126,6 +140,12 @@ def set_experiment_tag(home: Home, experiment: SweepExperiment, key: str, value:
     with opened(home.mlflow_db) as store:
         query = "INSERT OR REPLACE INTO experiment_tags (experiment_id, key, value) VALUES (?, ?, ?)"
         store.execute(query, (experiment.id, key, value))
+
+
+def forget_experiment_tag(home: Home, key: str) -> None:
+    """Remove a tag from every experiment that has it."""
+    with opened(home.mlflow_db) as store:
+        store.execute("DELETE FROM experiment_tags WHERE key = ?", (key,))
 
 
 def forget_params(home: Home, run_id: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, ViewType
 
+from hpo.tracking.mlflow_places import COPY_TAG
+
 _PAGE = 1000
 NAMES_SHOWN = 10
 
@@ -65,7 +67,7 @@ class SweepRuns:
         return [str(run.info.run_id) for run in runs]
 
     def _search(self, view: int, tags: Mapping[str, str], most: int | None = None, query: str = "") -> list[Any]:
-        """The runs of this sweep with these tags, newest first."""
+        """The runs of this sweep with these tags, newest first, without copies that a server on this store has made."""
         wanted = {"sweep": self._sweep, **tags}
         clauses = [f"tags.`hpo.{name}` = '{value}'" for name, value in wanted.items()]
         runs: list[Any] = []
@@ -75,7 +77,7 @@ class SweepRuns:
                 [self.experiment_id], " and ".join([*clauses, query] if query else clauses), view,
                 max_results=most or _PAGE, page_token=token,
             )  # fmt: skip
-            runs += page
+            runs += [run for run in page if COPY_TAG not in run.data.tags]
             token = page.token
-            if most or not token:
+            if not token or (most and len(runs) >= most):
                 return runs

@@ -120,7 +120,8 @@ class Tracker:
         else:
             name = repeat_name(trial, self._config.planned_trials(), repeat)
             run_id = self._create("repeat", name, spec, {"hpo.repeats": str(trial)})
-        searched = {n: v for n, v in spec.settings.items() if n in self._config.space.dimensions}
+        settings = {**spec.settings, "method": spec.method}
+        searched = {n: v for n, v in settings.items() if n in self._config.space.dimensions}
         self._take(spec, {**searched, "seed": spec.seed}, run_id)
         return run_id
 
@@ -242,6 +243,8 @@ class Tracker:
 
     def abandon(self, status: str) -> None:
         """Close all open runs with `status` after an interruption or an error, so that no run stays RUNNING."""
-        self.settle()
-        for run_id in [*self._runs.values(), self.parent_id]:
-            self._client.set_terminated(run_id, status)
+        try:
+            self.settle()
+        finally:
+            for run_id in [*self._runs.values(), self.parent_id]:
+                self._client.set_terminated(run_id, status)

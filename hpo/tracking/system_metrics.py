@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Metric
 
@@ -16,14 +18,23 @@ _GPU_NAMES = {
 
 def system_metrics(usage: Path) -> list[Metric]:
     """The samples that a trial's process wrote (see `trainers/training/usage.py`); none where it wrote none."""
-    lines = usage.read_text(encoding="utf-8").splitlines() if usage.exists() else []
-    # A kill may have cut the last line of an attempt.
-    samples = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-    return [metric for step, sample in enumerate(samples) for metric in _of_sample(sample, step)]
+    return [metric for step, sample in enumerate(_samples(usage)) for metric in _of_sample(sample, step)]
 
 
-def _of_sample(sample: dict[str, float | list[dict[str, float]]], step: int) -> list[Metric]:
+def _samples(usage: Path) -> Iterator[dict[str, Any]]:
+    """Whole samples: a kill cuts the last line of an attempt, to which earlier trainers added the next attempt's."""
+    lines = usage.read_text(encoding="utf-8", errors="replace").splitlines() if usage.exists() else []
+    for line in lines:
+        try:
+            sample = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(sample, dict) and "time_ms" in sample:
+            yield sample
+
+
+def _of_sample(sample: Mapping[str, Any], step: int) -> list[Metric]:
     values = {name: sample[ours] for ours, name in _NAMES.items() if ours in sample}
-    for number, gpu in enumerate(sample.get("gpus", [])):  # type: ignore[arg-type]  # a list where it is there
+    for number, gpu in enumerate(sample.get("gpus", [])):
         values |= {f"gpu_{number}_{name}": gpu[ours] for ours, name in _GPU_NAMES.items() if ours in gpu}
     return [Metric(f"system/{name}", value, sample["time_ms"], step) for name, value in values.items()]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hpo.config.sweep_config import SweepConfig
 from trainers.protocol.catalog import METHOD, default_settings
-from trainers.protocol.settings import Setting
+from trainers.protocol.settings import FIELDS, Setting
 
 _SHORT = {
     "learning_rate": "lr", "lora_r": "r", "lora_alpha": "alpha", "alpha_ratio": "alpha/r", "lora_dropout": "dropout",
@@ -29,8 +29,12 @@ def set_by_file(config: SweepConfig) -> dict[str, Setting]:
 
 
 def parameters(config: SweepConfig, point: Mapping[str, Setting]) -> dict[str, Setting]:
-    """A trial's parameters: its point, and what the file sets for all trials. A setting at its default is none."""
-    return {**set_by_file(config), **point}
+    """A trial's parameters: its point, and what the file sets of all that the trial's method reads. A setting at its
+    default is none, and neither is one that only other trials search."""
+    method = str(point.get("method", config.method))
+    read = {"method", *(name for name, field in FIELDS.items() if not field.methods or method in field.methods)}
+    given = {name: v for name, v in set_by_file(config).items() if name in read and name not in config.space.dimensions}
+    return {**given, **point}
 
 
 def trial_name(number: int, planned: int, point: Mapping[str, Setting], *, is_baseline: bool) -> str:

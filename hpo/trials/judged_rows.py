@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from hpo.results.records import StudySnapshot
 from hpo.results.row_findings import JudgedRows
 from hpo.trials.trial_files import read_result, reader_of, rows_of_result
 from trainers.metrics.table import Rows
+from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
 
 MOST_ROWS = 20_000
@@ -41,7 +43,15 @@ def judged_rows(home: Home, view: StudySnapshot, champion: Champion) -> JudgedRo
     cut = len(inputs)
     task, labels = str(view.config["task"]), data.labels
     other = None if baseline is None else baseline[:cut]
-    return JudgedRows(task, labels, inputs, mine[:cut], other, len(mine), reader_of(data))
+    return JudgedRows(task, labels, inputs, mine[:cut], other, len(mine), reader_of(_here(home, data)))
+
+
+def _here(home: Home, data: PreparedData) -> PreparedData:
+    """The same with the model's folder where it is today: below the cache, which moves with its home."""
+    was, model = Path(data.tokens_dir).parent.parent, Path(data.model_dir)  # `home.cache` of then
+    if not model.is_absolute() or not model.is_relative_to(was):
+        return data
+    return dataclasses.replace(data, model_dir=str(home.cache / model.relative_to(was)))
 
 
 def training_paths(home: Home, view: StudySnapshot, trial: int, repeat: int | None) -> TrialPaths:
@@ -69,6 +79,9 @@ def _kept(paths: TrialPaths) -> Rows | None:
         return rows_of_result(paths, result, here) if result.state == "complete" else None
     except OSError:
         return None
+    except (ValueError, EOFError) as error:  # of NumPy
+        raise HpoError(f"the per-row results in {paths.dir} cannot be read ({str(error)[:100]}); "
+                       "bring back a copy of them, or remove them") from error  # fmt: skip
 
 
 def _first_rows(file: Path) -> list[dict[str, Any]]:

@@ -203,6 +203,10 @@ class Repeated(Untracked):
     def __init__(self) -> None:
         self.started: list[tuple[int, int]] = []
         self.ended: list[tuple[int, str]] = []
+        self.evaluated: set[int] = set()
+
+    def evaluation(self, number, evaluation):
+        self.evaluated.add(number)
 
     def start_repeat(self, spec: TrialSpec, trial: int, repeat: int) -> str:
         self.started.append((trial, repeat))

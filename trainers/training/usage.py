@@ -44,4 +44,4 @@ def _sample(file: Path, gpus: Gpus, over: threading.Event) -> None:
         if found := gpus.sample():
             sample["gpus"] = found
         with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(sample) + "\n")
+            lines.write("\n" + json.dumps(sample))  # the line end first: a line that a kill cut stays alone

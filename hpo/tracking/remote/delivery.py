@@ -14,11 +14,12 @@ from hpo.sqlite import opened
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.remote.copies import Lost, RunCopies
 from hpo.tracking.remote.ledger import Entry, Ledger, opened_ledger
-from hpo.tracking.remote.problems import Missing, Refused, Unavailable
+from hpo.tracking.remote.problems import Missing, OwnStore, Refused, Unavailable
 from hpo.tracking.remote.source import LocalFile, LocalRun, RunSource
 from hpo.tracking.remote.store import RemoteStore
 
 _LOSES = "has lost runs that it had"
+_OWN = "has this home's own store: nothing is to be copied; let MLFLOW_TRACKING_URI name another server, or none"
 
 
 class Delivery:
@@ -76,11 +77,27 @@ class Delivery:
                 raise Unavailable(_LOSES) from None
 
     def _check_server(self) -> None:
-        """Raises `Lost` where the server no longer has the first of the runs that it had; asked once."""
-        first = next((run.run_id for run in self._runs if run.run_id in self._entries), None)
-        if first and not self._is_checked:
-            self._place(first)
+        """Raises `OwnStore`, and `Lost` where the server no longer has the first run that it had; asked once."""
+        if self._is_checked or not self._runs:
+            return
+        if self._store.has(self._runs[0].run_id, self._source.sweep):
+            raise OwnStore(_OWN)
+        if first := next((run for run in self._runs if run.run_id in self._entries), None):
+            with self._unless_gone(first):
+                self._place(first.run_id)
         self._is_checked = True
+
+    @contextmanager
+    def _unless_gone(self, run: LocalRun) -> Iterator[None]:
+        """Pass over what the home's own store raises about a run that somebody deletes meanwhile."""
+        try:
+            yield
+        except MlflowException:
+            there = self._source.runs()
+            if run in there:
+                raise
+            ids = {found.run_id for found in there}
+            self._runs = [known for known in self._runs if known.run_id in ids]
 
     def _deliver_records(self) -> None:
         before = -1
@@ -94,15 +111,12 @@ class Delivery:
             self._refused.setdefault("experiment", f"{self._store.url} {refused}")
 
     def _deliver(self, run: LocalRun) -> None:
+        is_whole = False
         try:
-            is_whole = self._copies.update(run.run_id)
+            with self._unless_gone(run):
+                is_whole = self._copies.update(run.run_id)
         except Refused as refused:
             self._refused[run.version] = f"{self._store.url} {refused}"
-            return
-        except MlflowException:  # of the home's own store
-            if any(found.run_id == run.run_id for found in self._source.runs()):
-                raise
-            return  # somebody has deleted the run meanwhile
         if is_whole:
             self._settle(run, records=run.version)
 
@@ -114,8 +128,11 @@ class Delivery:
                 yield from self._files_of(run)
 
     def _files_of(self, run: LocalRun) -> Iterator[None]:
-        is_whole = True
-        for owner, place, file in self._unsent_files(run):
+        unsent = None
+        with self._unless_gone(run):
+            unsent = self._unsent_files(run)
+        is_whole = unsent is not None
+        for owner, place, file in unsent or []:
             key = f"{owner} {file.path} {file.stamp}"
             if key not in self._refused and self._put(key, owner, place, file):
                 yield

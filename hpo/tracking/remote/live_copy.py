@@ -33,8 +33,11 @@ def copied_to_server(home: Home, sweep: str, say: Callable[[str], None]) -> Iter
     if server is None:
         yield
         return
+    process = _started(home, sweep, server, say)
+    if process is None:
+        yield
+        return
     say(f"runs are copied to {server.url} too")
-    process = _started(home, sweep, server)
     relay = threading.Thread(target=_relay, args=(process, say), daemon=True)
     relay.start()
     try:
@@ -58,15 +61,22 @@ def _server(say: Callable[[str], None]) -> TrackingServer | None:
         return None
 
 
-def _started(home: Home, sweep: str, server: TrackingServer) -> subprocess.Popen[str]:
+def _started(
+    home: Home, sweep: str, server: TrackingServer, say: Callable[[str], None]
+) -> subprocess.Popen[str] | None:  # fmt: skip
+    """The process; None where it cannot start, for want of memory, say: the sweep goes on without it."""
     log: Path = home.sweep(sweep).remote_log
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "hpo.tracking.remote.process", str(home.dir), sweep, str(LAST_S)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True,
-            env={**os.environ, **server.for_mlflow(os.environ)},
-            start_new_session=True,  # Ctrl-C is for the sweep, with which the process ends
-        )  # fmt: skip
+    try:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "hpo.tracking.remote.process", str(home.dir), sweep, str(LAST_S)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True,
+                env={**os.environ, **server.for_mlflow(os.environ)},
+                start_new_session=True,  # Ctrl-C is for the sweep, with which the process ends
+            )  # fmt: skip
+    except OSError as error:
+        say(f"note: no run is copied to {server.url} now: {error}; hpo sync {sweep} copies them later")
+        return None
 
 
 def _relay(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:

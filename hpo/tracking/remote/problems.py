@@ -32,6 +32,10 @@ class NotAllowed(Unavailable):
     """The server does not accept the login: no attempt of this process will succeed."""
 
 
+class OwnStore(NotAllowed):
+    """The server has the very store that is to be copied: each copy would be one more run to copy."""
+
+
 class Forbidden(NotAllowed):
     """The server does not let this login write there; elsewhere it may."""
 

@@ -17,7 +17,7 @@ from typing import TextIO
 from hpo.lock import held_if_free
 from hpo.paths import Home
 from hpo.tracking.remote.delivery import Delivery, opened_delivery
-from hpo.tracking.remote.problems import NotAllowed, Unavailable
+from hpo.tracking.remote.problems import NotAllowed, OwnStore, Unavailable
 from hpo.tracking.remote.server import VARIABLE
 
 _LOOKS_EVERY_S = 1.0
@@ -96,9 +96,8 @@ class Courier:
     def _failed(self, problem: Unavailable) -> bool:
         """Say so the first time, and wait; False where no further attempt is worth it."""
         if not self._has_failed:
-            self._say(
-                f"note: {self._url} {problem}: the runs wait in the home; hpo sync {self._sweep} copies them later"
-            )
+            later = f": the runs wait in the home; hpo sync {self._sweep} copies them later"
+            self._say(f"note: {self._url} {problem}{'' if isinstance(problem, OwnStore) else later}")
         self._has_failed = True
         if self._has_ended.is_set() or isinstance(problem, NotAllowed):
             return False

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from hpo.paths import Home
+from hpo.tracking.mlflow_places import COPY_TAG
 
 PARENT = "mlflow.parentRunId"
 VERSIONS = "mlflow.modelVersions"
@@ -27,8 +30,10 @@ _RUNS = f"""
 SELECT r.run_uuid, p.value FROM runs r
 JOIN tags s ON s.run_uuid = r.run_uuid AND s.key = 'hpo.sweep' AND s.value = ?
 LEFT JOIN tags p ON p.run_uuid = r.run_uuid AND p.key = '{PARENT}'
-WHERE r.lifecycle_stage = 'active' ORDER BY p.value IS NOT NULL, r.start_time, r.run_uuid
-"""  # noqa: S608  # a name of our own
+WHERE r.lifecycle_stage = 'active'
+AND NOT EXISTS (SELECT 1 FROM tags c WHERE c.run_uuid = r.run_uuid AND c.key = '{COPY_TAG}')
+ORDER BY p.value IS NOT NULL, r.start_time, r.run_uuid
+"""  # noqa: S608  # names of our own
 _FACTS = (
     "SELECT run_uuid, name, status, end_time FROM runs WHERE run_uuid IN ({})",
     "SELECT run_uuid, key, value FROM tags WHERE run_uuid IN ({}) ORDER BY run_uuid, key",
@@ -75,7 +80,7 @@ class RunSource:
     def __init__(self, home: Home, sweep: str, connection: sqlite3.Connection, client: MlflowClient) -> None:
         """`connection` is one to the database that `client` uses, and stays open as long as this."""
         self._home = home
-        self._sweep = sweep
+        self.sweep = sweep
         self._connection = connection
         self.client = client
         self._seen: int | None = None
@@ -87,7 +92,7 @@ class RunSource:
 
     def runs(self) -> list[LocalRun]:
         """All runs of the sweep that nobody has deleted, parents first, then in the order in which they began."""
-        ids = [run_id for run_id, _ in self._rows(_RUNS, self._sweep)]
+        ids = [run_id for run_id, _ in self._rows(_RUNS, self.sweep)]
         return [run for start in range(0, len(ids), _AT_ONCE) for run in self._described(ids[start : start + _AT_ONCE])]
 
     def _described(self, ids: Sequence[str]) -> Iterator[LocalRun]:
@@ -127,7 +132,7 @@ class RunSource:
         rows = self._rows(
             "SELECT t.tag_value, CAST(m.experiment_id AS TEXT), m.model_id FROM logged_model_tags t"
             " JOIN logged_models m USING (model_id) JOIN tags s ON s.run_uuid = m.source_run_id"
-            " WHERE t.tag_key = ? AND s.key = 'hpo.sweep' AND s.value = ?", VERSIONS, self._sweep,
+            " WHERE t.tag_key = ? AND s.key = 'hpo.sweep' AND s.value = ?", VERSIONS, self.sweep,
         )  # fmt: skip
         named = [(json.loads(versions), experiment, model) for versions, experiment, model in rows]
         return {(v["name"], v["version"]): (experiment, model) for found, experiment, model in named for v in found}
@@ -145,8 +150,13 @@ class RunSource:
         folder = Path(unquote(urlsplit(place).path))
         if not folder.resolve().is_relative_to(self._home.artifacts.resolve()):
             return []
-        found = (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.is_symlink())
-        return [LocalFile.at(file, folder) for file in found if file.resolve().is_relative_to(folder.resolve())]
+        below = sorted(Path(within, name) for within, _, names in os.walk(folder) for name in names)
+        found = []
+        for file in below:
+            if file.is_file() and not file.is_symlink() and file.resolve().is_relative_to(folder.resolve()):
+                with suppress(FileNotFoundError):  # it may be deleted at any moment
+                    found.append(LocalFile.at(file, folder))
+        return found
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         return self._connection.execute(query, values).fetchall()

@@ -25,11 +25,10 @@ from mlflow.entities import (
 )
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from hpo.tracking.remote.problems import Refused, plain_problems
+from hpo.tracking.mlflow_places import COPY_TAG
+from hpo.tracking.remote.problems import Missing, Refused, plain_problems
 from hpo.tracking.remote.source import LocalFile
 
-COPY_OF = "hpo.copy_of"
-"""Tag of a run or model on a tracking server: its id in the home that it comes from. By it, a copy is found again."""
 _THROUGH_SERVER = ("mlflow-artifacts", "http", "https")
 
 Point = tuple[int, int, str]
@@ -88,12 +87,12 @@ class RemoteStore:
     def copies(self, experiment_id: str, local: str) -> list[Run]:
         """The copies of a run of the home: one, or two where the server answered too late; those that live first."""
         with plain_problems():
-            runs = self._client.search_runs([experiment_id], f"tags.`{COPY_OF}` = '{local}'", ViewType.ALL)
+            runs = self._client.search_runs([experiment_id], f"tags.`{COPY_TAG}` = '{local}'", ViewType.ALL)
         return sorted(runs, key=lambda run: (run.info.lifecycle_stage == LifecycleStage.DELETED, run.info.run_id))
 
     def create(self, experiment_id: str, local: Run, tags: Mapping[str, str]) -> Run:
         """Create the copy of a run, with these tags."""
-        marked = {**tags, COPY_OF: local.info.run_id}
+        marked = {**tags, COPY_TAG: local.info.run_id}
         with self._writing():
             return self._client.create_run(experiment_id, local.info.start_time, marked, local.info.run_name)
 
@@ -101,6 +100,13 @@ class RemoteStore:
         """A run with all that it has. Raises `Missing` where there is none, also not a deleted one."""
         with plain_problems():
             return self._client.get_run(run_id)
+
+    def has(self, run_id: str, sweep: str) -> bool:
+        """Whether there is a run of that very id and sweep, which is no copy: then this server has the home's store."""
+        try:
+            return self.read(run_id).data.tags.get("hpo.sweep") == sweep
+        except Missing:
+            return False
 
     def revive(self, run: Run) -> None:
         """Restore a run that a person has deleted, and its experiment."""
@@ -139,13 +145,13 @@ class RemoteStore:
     def model_copies(self, experiment_id: str, local: str) -> list[LoggedModel]:
         """The copies of a logged model of the home."""
         with plain_problems():
-            return list(self._client.search_logged_models([experiment_id], f"tags.`{COPY_OF}` = '{local}'"))
+            return list(self._client.search_logged_models([experiment_id], f"tags.`{COPY_TAG}` = '{local}'"))
 
     def create_model(self, experiment_id: str, local: LoggedModel, run_id: str, tags: Mapping[str, str]) -> LoggedModel:
         """Create the copy of a logged model, as one of the run `run_id`."""
         with self._writing():
             return self._client.create_logged_model(
-                experiment_id, local.name, run_id, {**tags, COPY_OF: local.model_id}, local.params, local.model_type
+                experiment_id, local.name, run_id, {**tags, COPY_TAG: local.model_id}, local.params, local.model_type
             )
 
     def read_model(self, model_id: str) -> LoggedModel:

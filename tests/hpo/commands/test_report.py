@@ -12,7 +12,7 @@ from hpo.cli.main import cli
 from hpo.commands import live_page
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, Interrupted, UsageError
 from hpo.paths import Home
 from hpo.report import page
 from hpo.report.page import html_page
@@ -103,6 +103,42 @@ def test_the_page_beside_the_run_is_written_while_the_sweep_runs(home, tmp_path,
     assert during[-1].as_of
     assert last.summary.state == "complete"
     assert not [line for line in said.lines if "refreshed" in line]
+
+
+def test_a_page_that_cannot_be_made_ends_no_sweep(home_with_store, tmp_path, monkeypatch):
+    def broken(facts):
+        raise ValueError("no page")
+
+    monkeypatch.setattr(page, "html_page", broken)
+    file = write_sweep(tmp_path, name="live", search_space=RATE, promote=False, search_strategy={"num_trials": 3})
+    said = Said()
+    run_sweep(file, Home(home_with_store), worker="trainers.host.fake", view=said)
+    assert read_sweep(Home(home_with_store), "live").state == "complete"
+    assert "note: the sweep's report.html is not written: no page" in said.lines
+
+
+def test_the_page_beside_the_run_says_how_the_sweep_was_interrupted(home_with_store, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(page, "html_page", lambda facts: written.append(facts) or html_page(facts))
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live_page.LivePage, "looked", interrupted)
+    file = write_sweep(tmp_path, name="live", search_space=RATE, promote=False, search_strategy={"num_trials": 3})
+    with pytest.raises(Interrupted):
+        run_sweep(file, Home(home_with_store), worker="trainers.host.fake")
+    assert [facts.summary.state for facts in written] == ["interrupted"]
+
+
+def test_a_timeline_that_another_program_wrote_in_is_none(home):
+    home.sweep("seen").timeline.write_text('{"of": "another"}')
+    shown_page = run(home, "seen", "--output", "-").output
+    assert 'id="timeline"' not in shown_page
+    assert "is no attempt at a trial" in shown_page
+    assert read_sweep(home, "seen").timeline == []
+    found = CliRunner().invoke(cli, ["--home", str(home.dir), "query", "select sweep from sweeps", "--format", "csv"])
+    assert found.output == "sweep\nseen\n"
 
 
 def test_a_query_reads_every_sweep(home):

@@ -13,7 +13,7 @@ from hpo.report.comparison_charts import comparison_charts
 from hpo.report.facts import Origin
 from hpo.report.page import html_comparison
 from hpo.report.text import markdown_comparison, trials_csv
-from hpo.results.changes import varied
+from hpo.results.changes import Varied, varied
 from hpo.results.outcome import Comparison as Difference
 from hpo.results.released import Rivalry
 from hpo.results.tables import gain
@@ -40,6 +40,8 @@ def test_what_changed_is_every_key_that_is_not_the_same_everywhere():
     third = {"name": "c", "t": {"x": 5, "y": 2}, "w": [1]}
     found = {change.key: list(change.values) for change in varied([first, second, third])}
     assert found == {"t.y": [2, 3, 2], "t.x": [1, 1, 5], "w": [None, None, [1]]}
+    sections = [{"f": {"top": 3}}, {"f": None}, {"f": {"top": 5}}]
+    assert varied(sections) == [Varied("f", [{"top": 3}, None, {"top": 5}])]
 
 
 def test_changes_are_those_of_files_data_and_environment():

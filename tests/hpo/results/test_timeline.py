@@ -6,7 +6,7 @@ import pytest
 
 from hpo.errors import HpoError
 from hpo.results.timeline import Stint, idle_share, phases, workers
-from hpo.trials.timeline_file import note_attempt, read_timeline
+from hpo.trials.timeline_file import note_attempt, read_timeline, timeline_or_why
 
 
 def stint(trial, slot, began, ended, phase=0.0, workers=2, repeat=None, how="complete"):
@@ -46,3 +46,6 @@ def test_the_file_keeps_every_attempt_and_a_kill_in_a_line_costs_that_line(tmp_p
     path.write_text('{"later": 1}')
     with pytest.raises(HpoError, match="move the file away"):
         read_timeline(path)
+    assert timeline_or_why(path)[0] == []
+    path.write_bytes(b"\xff")
+    assert "move the file away" in timeline_or_why(path)[1][0]

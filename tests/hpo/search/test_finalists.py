@@ -314,7 +314,7 @@ def test_after_an_interruption_finished_repeats_are_not_trained_again(sweep, don
     outcome = decided(given, tracker=tracker)
     assert len(given.executor.specs) == 2 - done
     assert outcome["champion"] == 1
-    assert len(tracker.started) == len(tracker.ended) == 2
+    assert len(tracker.started) == len(tracker.ended) == len(tracker.evaluated) == 2
     assert [len(c["repeats"]) for c in outcome["contestants"]] == [1, 1]
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from hpo.commands.delete import delete_whole_sweep
 from hpo.commands.ui import comparison_link
+from hpo.errors import UsageError
+from hpo.lock import held_if_free
 from hpo.paths import Home
-from hpo.tracking.mlflow_places import experiment_of_sweep, experiment_tag, experiments_of_sweeps
+from hpo.tracking.mlflow_places import COPY_TAG, experiment_of_sweep, experiment_tag, experiments_of_sweeps
+from hpo.tracking.mlflow_runs import SweepRuns
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
 from tests.hpo.builders import INSPECTION, make_config
@@ -81,3 +85,42 @@ def test_a_renamed_experiment_follows_a_moved_home(tracked, tmp_path, capsys):
     (run,) = client(moved).search_runs([experiment_of_sweep(moved, "one").id])
     assert run.info.artifact_uri.startswith(moved.artifacts.as_uri())
     assert "the home has moved" in capsys.readouterr().err
+
+
+def test_a_shared_experiment_is_found_whatever_its_name_is(tracked):
+    """`Default` is taken, so the sweeps that name it share another; and a person may rename that."""
+    assert [tracked(name, experiment="Default") for name in ("one", "two")] == ["Default (2)", "Default (2)"]
+    store = client(tracked.home)
+    store.rename_experiment(experiment_of_sweep(tracked.home, "one").id, "called otherwise")
+    assert tracked("three", experiment="Default") == "called otherwise"
+    store.delete_experiment(experiment_of_sweep(tracked.home, "one").id)
+    assert tracked("four", experiment="Default") == "called otherwise"
+
+
+def test_an_experiment_of_somebody_else_does_not_say_where_the_home_was(tracked, tmp_path, capsys):
+    place = (tmp_path / "theirs").as_uri()
+    theirs = client(tracked.home).create_experiment("hpo", place)
+    tracked("one")
+    assert client(tracked.home).get_experiment(theirs).artifact_location == place
+    assert "the home has moved" not in capsys.readouterr().err
+
+
+def test_a_copy_on_the_home_s_own_store_is_no_run_of_the_sweep(tracked):
+    tracked("one")
+    store, found = client(tracked.home), experiment_of_sweep(tracked.home, "one").id
+    (run,) = store.search_runs([found])
+    copy = store.create_run(found, tags={**run.data.tags, COPY_TAG: run.info.run_id})
+    tracked("one")
+    assert {r.info.run_id: r.info.status for r in store.search_runs([found])}[copy.info.run_id] == "RUNNING"
+    assert SweepRuns(store, found, "one", print).find(kind="sweep") == run.info.run_id
+
+
+def test_a_deleted_sweep_is_no_view_of_a_shared_experiment(tracked):
+    for name in ("one", "two"):
+        tracked(name, experiment="team")
+        tracked.home.sweep(name).dir.mkdir(parents=True)
+    with held_if_free(tracked.home.sweep("one").remote_lock), pytest.raises(UsageError, match="are being copied"):
+        delete_whole_sweep(tracked.home, "one")
+    delete_whole_sweep(tracked.home, "one")
+    tags = client(tracked.home).get_experiment_by_name("team").tags
+    assert [tag for tag in tags if "ViewState" in tag] == ["mlflow.sharedViewState.two"]

@@ -7,7 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -278,6 +280,39 @@ def test_what_a_trial_gets_wrong_lies_beside_its_result_and_the_champion_s_on_th
         assert "worst_examples.jsonl" in [artifact.path for artifact in tracker._client.list_artifacts(run)]
 
 
+def test_a_write_that_failed_leaves_no_hole_and_closes_the_runs(store, monkeypatch):
+    """The next session goes on from the last evaluation that is written: one after a hole would hide it."""
+    tracker = Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec_of(store, 46))
+    write = tracker._write
+    broken = iter([OSError("no space left")])
+
+    def failing(*given):
+        for error in broken:
+            raise error
+        write(*given)
+
+    monkeypatch.setattr(tracker, "_write", failing)
+    release = threading.Event()
+    tracker._writer.soon(release.wait)
+    for index in range(2):
+        tracker.evaluation(46, evaluation(index, (index + 1) / 2, 0.4))
+    release.set()
+    with pytest.raises(OSError, match="no space left"):
+        tracker.abandon("FAILED")
+    assert history(tracker, run_id, "validation/f1_macro") == []
+    assert tracker._client.get_run(run_id).info.status == "FAILED"
+    assert parent_of(tracker).info.status == "FAILED"
+
+
+def test_names_of_labels_are_kept_when_a_sweep_goes_on(store):
+    for label in ("f1/C#", "f1/C++"):
+        tracker = Tracker(*store[:2], INSPECTION)
+        tracker._parent.named({label: 0.5})
+    path = tracker._client.download_artifacts(tracker.parent_id, "metric_names.json")
+    assert {"f1/C#", "f1/C++"} <= set(json.loads(Path(path).read_text()).values())
+
+
 def test_no_run_stays_open_when_a_sweep_is_abandoned(store):
     tracker = Tracker(*store[:2], INSPECTION)
     runs = [begin(tracker, spec_of(store, number)) for number in (38, 39)]
@@ -315,7 +350,8 @@ def test_what_a_trial_used_of_the_machine_is_there_by_the_clock(store):
     gpu = {"percent": 90.0, "memory_mb": 2048.0, "power_w": 300.5}
     samples = [{"time_ms": 1000 * i, "cpu_percent": 50.0 + i, "memory_mb": 100.0, "gpus": [gpu]} for i in range(2)]
     paths.dir.mkdir(parents=True)
-    paths.usage.write_text("\n".join(map(json.dumps, samples)) + '\n{"time_ms": 3')  # a kill cut the last one
+    cut = '{"time_ms": 3, "gpus": [{"percent": 9}'  # by a kill; the next attempt of an earlier hpo went on in that line
+    paths.usage.write_text("\n".join([cut + json.dumps(samples[0]), *map(json.dumps, samples), cut]))
     tracker.finish_trial(41, trial_result("complete", 0.5), paths)
     assert history(tracker, run_id, "system/cpu_utilization_percentage") == [(0, 50.0), (1, 51.0)]
     metrics = tracker._client.get_run(run_id).data.metrics

@@ -29,14 +29,16 @@ from hpo.commands.sweep import run_sweep
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.sqlite import opened
+from hpo.tracking.mlflow_deletion import delete_for_good
+from hpo.tracking.mlflow_places import COPY_TAG
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.remote import process as remote_process
 from hpo.tracking.remote.delivery import Delivery
 from hpo.tracking.remote.ledger import opened_ledger
-from hpo.tracking.remote.problems import Unavailable
+from hpo.tracking.remote.problems import OwnStore, Unavailable
 from hpo.tracking.remote.server import VARIABLE, TrackingServer
-from hpo.tracking.remote.source import RunSource
-from hpo.tracking.remote.store import COPY_OF, RemoteStore
+from hpo.tracking.remote.source import LocalFile, RunSource
+from hpo.tracking.remote.store import RemoteStore
 from hpo.tracking.remote.text import Names
 from tests.hpo.builders import RATE, Said, write_sweep
 from tests.hpo.tracking.unsteady import unsteady
@@ -185,7 +187,7 @@ def contents(store, experiment):
     return {
         run.info.run_name: {
             "state": (run.info.status, run.info.start_time, run.info.end_time or None),
-            "tags": {key: named(value) for key, value in run.data.tags.items() if key != COPY_OF},
+            "tags": {key: named(value) for key, value in run.data.tags.items() if key != COPY_TAG},
             "params": run.data.params,
             "metrics": {name: history(store, run, name) for name in run.data.metrics},
             "data": [(d.dataset.to_dictionary(), [t.value for t in d.tags]) for d in run.inputs.dataset_inputs],
@@ -390,8 +392,8 @@ def test_a_copy_that_was_deleted_renamed_or_doubled_there_goes_on(home, sweep, o
     there, store = MlflowClient(database), client(home)
     experiment = experiment_of(there, f"the {sweep}")
     running = next(run for run in runs_of(home, sweep) if run.data.tags.get("hpo.trial") == "2")
-    (copy,) = there.search_runs([experiment.experiment_id], f"tags.`{COPY_OF}` = '{running.info.run_id}'")
-    late = there.create_run(experiment.experiment_id, 0, {COPY_OF: running.info.run_id}, "answered too late")
+    (copy,) = there.search_runs([experiment.experiment_id], f"tags.`{COPY_TAG}` = '{running.info.run_id}'")
+    late = there.create_run(experiment.experiment_id, 0, {COPY_TAG: running.info.run_id}, "answered too late")
     there.rename_experiment(experiment.experiment_id, "ours")
     there.delete_run(copy.info.run_id)
     store.log_metric(running.info.run_id, "loss", 7.0, 9999, 99)
@@ -400,6 +402,64 @@ def test_a_copy_that_was_deleted_renamed_or_doubled_there_goes_on(home, sweep, o
     assert there.get_run(late.info.run_id).info.lifecycle_stage == "deleted"
     there.rename_experiment(experiment.experiment_id, f"the {sweep}")
     assert_same(home, f"the {sweep}", there)
+
+
+def test_a_server_on_the_home_s_own_store_gets_nothing(home, sweep, own_folder):
+    store = Mortal(f"sqlite:///{home.mlflow_db}")
+    with opened(home.mlflow_db) as runs, opened_ledger(own_folder.remote_ledger, "here") as ledger:
+        delivery = Delivery(store, RunSource(home, sweep, runs, client(home)), ledger)
+        with pytest.raises(OwnStore, match="this home's own store"):
+            delivery.records()
+    assert (len(runs_of(home, sweep)), store.written) == (4, 0)
+
+
+def test_a_copy_that_such_a_server_once_made_is_not_copied(home, sweep, own_folder, database):
+    run = runs_of(home, sweep)[0]
+    client(home).create_run(run.info.experiment_id, tags={**run.data.tags, COPY_TAG: run.info.run_id})
+    assert deliver(home, sweep, Mortal(database)).total == 4
+
+
+@pytest.mark.parametrize("call", ["get_run", "get_logged_model"])
+def test_a_run_that_is_deleted_for_good_meanwhile_is_passed_over(home, sweep, own_folder, database, monkeypatch, call):
+    """Its records are there already when it goes, just before its files are looked at."""
+    store, (best,) = client(home), (run for run in runs_of(home, sweep) if run.data.tags.get("hpo.trial") == "1")
+    with opened(home.mlflow_db) as runs, opened_ledger(own_folder.remote_ledger, "there") as ledger:
+        delivery = Delivery(Mortal(database), RunSource(home, sweep, runs, store), ledger)
+        delivery.records()
+        asked = getattr(store, call)
+
+        def gone(given):
+            monkeypatch.undo()
+            delete_for_good(home, [best.info.run_id])
+            return asked(given)
+
+        delivery._runs.sort(key=lambda run: run.run_id != best.info.run_id)
+        monkeypatch.setattr(store, call, gone)
+        for _ in delivery.files():
+            pass
+        assert (delivery.total, delivery.waiting) == (3, 0)
+
+
+def test_files_that_vanish_while_they_are_looked_at_are_left_out(home, sweep, monkeypatch):
+    run = next(run for run in runs_of(home, sweep) if run.data.tags.get("hpo.trial") == "2")
+    at = LocalFile.at
+
+    def gone(file, folder):
+        file.unlink()
+        return at(file, folder)
+
+    monkeypatch.setattr(LocalFile, "at", gone)
+    with opened(home.mlflow_db) as runs:
+        assert RunSource(home, sweep, runs, client(home)).files(run.info.artifact_uri) == []
+
+
+def test_a_courier_that_cannot_start_ends_no_sweep(home, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1")
+    said = []
+    with hpo.tracking.remote.live_copy.copied_to_server(home, "without-a-folder", said.append):
+        pass
+    (line,) = said
+    assert line.startswith("note: no run is copied to http://127.0.0.1:1 now: ")
 
 
 def test_a_parameter_that_has_changed_at_home_is_a_tag_there(home, sweep, own_folder, database):
@@ -411,7 +471,7 @@ def test_a_parameter_that_has_changed_at_home_is_a_tag_there(home, sweep, own_fo
     deliver(home, sweep, Mortal(database))
     there = MlflowClient(database)
     experiment = experiment_of(there, f"the {sweep}").experiment_id
-    (copy,) = there.search_runs([experiment], f"tags.`{COPY_OF}` = '{run_id}'")
+    (copy,) = there.search_runs([experiment], f"tags.`{COPY_TAG}` = '{run_id}'")
     assert copy.data.params["p0"] == "x" * 50
     assert json.loads(copy.data.tags["hpo.changed_params"]) == {"p0": "another"}
 

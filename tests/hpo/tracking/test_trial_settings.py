@@ -26,3 +26,10 @@ def test_what_is_at_its_default_is_no_parameter(tmp_path):
 
 def test_a_method_that_the_file_sets_is_a_parameter(tmp_path):
     assert parameters(make_config(tmp_path, method="dora"), {}) == {"method": "dora"}
+
+
+def test_what_a_trial_s_method_does_not_read_is_no_parameter(tmp_path):
+    space = {"method": {"type": "choice", "values": ["lora", "ia3"]}, **RATE}
+    config = make_config(tmp_path, search_space=space, training={"lora_r": 4, "learning_rate": 5e-3, "batch_size": 4})
+    assert parameters(config, {"method": "ia3"}) == {"method": "ia3", "batch_size": 4}
+    assert parameters(config, {"method": "lora"}) == {"method": "lora", "batch_size": 4, "lora_r": 4}

@@ -7,10 +7,15 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
-from hpo.commands.report_facts import _rivalry
+from hpo.commands.report_facts import _rivalry, facts_from
+from hpo.errors import HpoError
 from hpo.paths import Home
 from hpo.results.champion import as_champion
+from hpo.results.summary import summarize
+from hpo.results.tables import notes
 from hpo.trials.judged_rows import judged_rows
 from hpo.trials.trial_files import write_result
 from tests.hpo.builders import INSPECTION, trial_record, trial_result
@@ -35,10 +40,14 @@ def home(tmp_path):
     return home
 
 
-def judged(home, champion=1):
+def study_of(home, **changes):
     """As of a home that lay elsewhere when the data was prepared."""
-    data = dataclasses.replace(INSPECTION, tokens_dir="/elsewhere/cache/tokens/abc")
-    view = study_view(trial_record(0), trial_record(1), data=dataclasses.asdict(data))
+    data = dataclasses.replace(INSPECTION, tokens_dir="/elsewhere/cache/tokens/abc", **changes)
+    return study_view(trial_record(0), trial_record(1), data=dataclasses.asdict(data))
+
+
+def judged(home, champion=1, **changes):
+    view = study_of(home, **changes)
     return view, judged_rows(home, view, as_champion(view.records[champion]))
 
 
@@ -54,6 +63,26 @@ def test_what_is_not_kept_is_not_looked_at(home):
     assert judged(home)[1].baseline is None
     home.sweep("s").trial(1).rows(0).unlink()
     assert judged(home)[1] is None
+
+
+def test_token_ids_are_text_where_the_home_has_moved(home):
+    """The model's folder lies in the cache, as a fetched one does."""
+    tokenizer = Tokenizer(WordLevel({"good": 0}))
+    (home.cache / "models/m").mkdir(parents=True)
+    tokenizer.save(str(home.cache / "models/m/tokenizer.json"))
+    _, found = judged(home, model_dir="/elsewhere/cache/models/m")
+    assert found.readable({"input_ids": [0]}) == {"text": "good"}
+
+
+def test_damaged_rows_are_left_out_of_the_report_which_says_so(home):
+    for number in range(2):
+        home.sweep("s").trial(number).rows(0).write_bytes(b"no rows")
+    with pytest.raises(HpoError, match="per-row results"):
+        judged(home)
+    view = study_of(home)
+    facts = facts_from(home, view, summarize(view, "complete"))
+    assert facts.rows is None
+    assert any("no findings of rows" in note for note in notes(facts.summary))
 
 
 def test_two_champions_are_compared_on_the_same_rows_alone(home):

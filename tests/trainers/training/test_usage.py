@@ -11,7 +11,7 @@ from trainers.training import nvml, usage
 
 
 def samples(file):
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in file.read_text().splitlines() if line]
 
 
 def test_even_the_shortest_trial_has_a_sample(tmp_path):
