@@ -96,17 +96,20 @@ def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:
 
 
 def certify(tonight: Tonight, worker: str) -> Outcome:
-    """Champion and challenger, as released, on the same rows of tonight; a claim is written into the ledger."""
+    """Champion and challenger, as released, on rows of tonight that no search saw; a claim goes into the ledger."""
     if tonight.config.promote is None or tonight.facts("sweep").get("version") is None:
         return Outcome("there is no release to certify", {"decision": "nothing"})
     from hpo.certify.certify import certify as certified_by
     from hpo.certify.ledger import Ledger
-    from hpo.nights.data import frozen_config
+    from hpo.commands.preflight import at_its_clock
+    from hpo.nights.data import certifying_config, frozen_config
 
-    config = frozen_config(tonight.config, frozen_rows(tonight), tonight.night)
+    frozen = frozen_rows(tonight)
+    config = at_its_clock(frozen_config(tonight.config, frozen, tonight.night), tonight.home)
+    rows = certifying_config(config, frozen).workload(tonight.home)
     ledger = Ledger(tonight.home.ledger(tonight.config.promote.name), tonight.frame.nightly.error_budget)
     with night_host(tonight, worker) as executor:
-        found = certified_by(executor, config, tonight.home, tonight.night, ledger)
+        found = certified_by(executor, config, tonight.home, tonight.night, ledger, rows)
     return Outcome(found.why, to_json(found))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from hpo.config.sweep_config import Finalists, SweepConfig
+from hpo.config.sweep_config import SweepConfig
 from hpo.nights.agenda import has_result
 from hpo.nights.steps import Facts, Tonight
 from hpo.nights.zone import session_end
@@ -16,16 +16,12 @@ from hpo.results.summary import SweepSummary
 from hpo.study.store import study_names, view_study
 from trainers.protocol.settings import Setting
 
-UNTRAINED = Finalists(top=3, seeds=3, claim="adapter")
-"""Finals that compare the adapters of the search."""
-
 
 def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
     """The sweep that this night runs; `config` is the file's, or has tonight's frozen rows in place of the file's.
 
     What it releases waits as the challenger: whether it becomes champion is certified after the sweep, on rows that
-    have not chosen it. Only finals part those rows, so a file without any has finals of adapters, which train nothing.
-    The test stays sealed until a promotion is certified.
+    the sweep never gets. So all of its validation rows choose. The test stays sealed until a promotion is certified.
     """
     points = earlier_champions(tonight, config)
     return replace(
@@ -33,7 +29,6 @@ def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
         name=tonight.night.sweep,
         strategy=replace(config.strategy, enqueue=(*config.strategy.enqueue, *points)),
         budget=replace(config.budget, until=_until(tonight)) if config.budget.until else config.budget,
-        finalists=config.finalists or UNTRAINED,
         experiment=config.experiment or config.name,  # nights are compared with each other
         is_certified_later=True,
     )

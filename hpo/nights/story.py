@@ -28,7 +28,7 @@ STATES: Mapping[str, str] = {
     "running": "runs",
 }
 _DECIDING: tuple[StepName, ...] = ("certify", "promote")
-SPLITS = ("train", "validation", "test")
+SIDES = ("train", "validation", "certify", "test")
 WHO = ("old", "new", "baseline")
 """The champion before the night, the night's own model, and what its sweep began with."""
 
@@ -134,7 +134,7 @@ def _rows_in_words(frozen: Mapping[str, Any]) -> str:
 
 
 def _counts(value: Any) -> dict[str, int]:
-    return {split: int(value[split]) for split in SPLITS if split in value} if isinstance(value, Mapping) else {}
+    return {side: int(value[side]) for side in SIDES if side in value} if isinstance(value, Mapping) else {}
 
 
 def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> list[str]:
