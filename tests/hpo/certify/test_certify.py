@@ -1,5 +1,6 @@
 """A night's release against the champion of its name: who is promoted, who stays, when a person is asked."""
 
+import contextlib
 import dataclasses
 import datetime
 import shutil
@@ -10,10 +11,15 @@ import pytest
 
 from hpo.certify.certify import certify
 from hpo.certify.ledger import Ledger
+from hpo.commands import night_steps
+from hpo.nights.data import FrozenData
 from hpo.nights.night import Night
+from hpo.nights.record import NightFiles, NightRecord, Step
+from hpo.nights.steps import Frame, Tonight
 from hpo.paths import Home
 from hpo.release.aliases import approve
 from hpo.release.versions import version_of
+from hpo.terminal import Silent
 from tests.hpo.builders import INSPECTION, Recording, Sweep
 from tests.hpo.release.rivals import LABELS, ROWS, answers, measuring, registered, release_folder
 from trainers.protocol.codec import from_json, to_json
@@ -179,6 +185,26 @@ def test_only_rows_that_no_search_saw_certify_whether_or_not_there_are_finals(af
     unlucky = after_the_first.run(4, 1.0, 4, own=0.3)
     assert unlucky.why.startswith("no claim: the 400 rows that choose do not prefer version 4")
     assert after_the_first.run(5, 0.7, 5, finalists=False, require="always").decision == "promote"
+
+
+def test_the_step_of_a_night_gives_it_the_rows_that_the_freeze_set_apart(after_the_first, monkeypatch, tmp_path):
+    nights = after_the_first
+    found, night, config = nights.run(2, 0.99, 2, finalists=False), nights.night, nights.sweep.config
+    assert config.finalists is None
+    rows = dict.fromkeys(("train", "validation", "certify", "test"), 9)
+    frozen = FrozenData(night.version, "a1", str(tmp_path), rows, {}, rows, rows, rows)
+    facts = {"freeze": to_json(frozen), "sweep": {"version": found.new_version}}
+    steps = [Step(name, "", "", "", given) for name, given in facts.items()]
+    record = NightRecord("movies", night.date.isoformat(), "UTC", "", steps=steps)
+    files, now = NightFiles(nights.home.nights("movies")), datetime.datetime.now(datetime.UTC)
+    frame = Frame(config, nights.home, files, datetime.UTC, lambda: now, print, 0)
+    executor = Recording(answering)
+    monkeypatch.setattr(night_steps, "night_host", lambda *_: contextlib.nullcontext(executor))
+    assert night_steps.real_steps(Silent()).certify(Tonight(frame, record, [])).facts == to_json(found)
+    (inspected,) = [request for request in executor.others if isinstance(request, Inspect)]
+    sources = {split: source.source for split, source in inspected.workload.data.sources().items()}
+    names = {"train": "train", "validation": "certify", "test": "test"}
+    assert sources == {split: str(files.data / "a1" / f"{name}.jsonl") for split, name in names.items()}
 
 
 def test_without_a_new_version_there_is_nothing_to_decide(after_the_first):
