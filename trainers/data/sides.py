@@ -14,8 +14,8 @@ from trainers.protocol.events import Finding
 from trainers.protocol.files import write_atomically
 
 SIDES = ("train", "certify", "validation", "test")
-"""A row that could be on several is on the last of them. So no row that was trained on, or that chose a model, as those
-of validation do, can certify one later."""
+"""A row that could be on several is on the last of them. So no row that chose a model, as those of validation do, can
+certify one later."""
 HALVED = "certify"
 """Half of the rows that are held out for validation are on this side instead, and no search ever sees them."""
 DRAWN = ("test", "validation")
