@@ -33,7 +33,6 @@ SWEEP = {
     "search_strategy": {"num_trials": 4},
     "search_space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 3e-2, "log": True}},
     "training": {"max_epochs": 1, "evaluations": 2, "max_length": 64},
-    "finalists": {"claim": "adapter"},
     "nightly": {"tz": ZONE, "notify": {"command": ["tee", "-a", "signals.jsonl"]}},
 }
 

@@ -1,8 +1,8 @@
 """Whether a night's release replaces the champion: both, and tonight's baseline, answer the same rows as released.
 
-The rows that chose the new version decide whether the night claims anything; the others certify the claim, as an
-e-value that the ledger of the name tests (`evidence`, `ledger`). Everything else that the rows show is a fact for the
-report, and decides nothing.
+The validation rows, which the whole search has seen, decide whether the night claims anything. The certifying rows,
+which it has not, certify the claim, as an e-value that the ledger of the name tests (`evidence`, `ledger`). Everything
+else that they show is a fact for the report, and decides nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hpo.certify.baseline import baseline_answers
 from hpo.certify.contenders import Contenders, measured
 from hpo.certify.evidence import e_value, is_ahead
 from hpo.certify.ledger import Claim, Ledger, Measured, SealedReading, Standing
-from hpo.certify.row_scores import paired
+from hpo.certify.row_scores import Paired, paired
 from hpo.config.objective import gate_of
 from hpo.config.promotion import Promote
 from hpo.config.sweep_config import SweepConfig
@@ -31,9 +31,11 @@ from hpo.results.outcome import Comparison
 from hpo.results.records import StudySnapshot
 from hpo.results.released import Decision
 from hpo.results.rivals import Answer, decide
-from hpo.results.row_parts import RowParts
-from hpo.search.scoreboard import parts_of
 from hpo.study.store import view_study
+from hpo.trials.calls import run_alone
+from trainers.protocol.events import PreparedData
+from trainers.protocol.requests import Inspect
+from trainers.protocol.trial_spec import Workload
 from trainers.runtime.card import ReleaseError
 
 if TYPE_CHECKING:
@@ -79,11 +81,14 @@ class Certified:
     """What became worse, beyond noise, in sentences."""
 
 
-def certify(executor: Executor, config: SweepConfig, home: Home, night: Night, ledger: Ledger) -> Certified:
+def certify(
+    executor: Executor, config: SweepConfig, home: Home, night: Night, ledger: Ledger, certifying: Workload
+) -> Certified:
     """Decide about the version that the night's sweep has released.
 
-    `config` is the night's, with `promote` as the file says it. Called again for the same night, after a kill say, it
-    finds the same claim. Raises `HpoError` where the sweep or the ledger cannot be read.
+    `config` is the night's, with `promote` as the file says it; `certifying` has the certifying rows for validation.
+    Called again for the same night, after a kill say, it finds the same claim. Raises `HpoError` where the sweep, the
+    rows or the ledger cannot be read.
     """
     from hpo.release.versions import champion_of, version_of  # late, for MLflow
 
@@ -96,11 +101,15 @@ def certify(executor: Executor, config: SweepConfig, home: Home, night: Night, l
         return Certified("nothing", f"version {release.version} of {wanted.name!r} was deleted", wanted.name)
     if old is not None and old.version == new.version:
         return Certified("nothing", f"version {new.version} is the champion of {wanted.name!r} already", wanted.name)
-    same = SameRows(executor, config.task, data, home.sweep(night.sweep).dir / "certify")
+    scratch = home.sweep(night.sweep).dir / "certify"
     try:
-        return _Trial(config, wanted, home, night, ledger, study, same, new, old).verdict()
+        prepared = run_alone(executor, Inspect(replace(certifying, cache_dir=str(scratch / "cache"))))
+        assert isinstance(prepared, PreparedData)  # noqa: S101  # the protocol's answer to Inspect
+        same = SameRows(executor, config.task, prepared, scratch / "certifying")
+        seen = SameRows(executor, config.task, data, scratch / "seen")
+        return _Trial(config, wanted, home, night, ledger, study, same, seen, new, old).verdict()
     finally:
-        shutil.rmtree(same.scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -114,77 +123,89 @@ class _Trial:
     ledger: Ledger
     study: StudySnapshot
     same: SameRows
+    """The certifying rows."""
+    seen: SameRows
+    """The rows of the night's sweep, which chose the new version."""
     new: Version
     old: Version | None
 
     def verdict(self) -> Certified:
         """Measure all that there is, and decide."""
-        parts = parts_of(self.config, self.same.prepared, self.same.executor.fetch)
         gate = gate_of(self.config.task, self.config.objective)
         found = self._counted(Certified(
             "ask", "", self.wanted.name, None if self.old is None else self.old.version, self.new.version, gate.metric,
-            rows=len(parts.certifying),
+            rows=self.same.prepared.rows["validation"],
         ))  # fmt: skip
         try:
             new = self.same.answered(self.new.folder(), "new")
         except (HpoError, ReleaseError) as error:
             return replace(found, why=f"version {self.new.version} cannot be measured ({error})")
         baseline, why = baseline_answers(self.same, self.home, self.study, self.wanted.target)
-        seen = Contenders(gate, partial(self.same.metric, gate.metric), parts.certifying, new, baseline)
-        value = seen.measured(new)
+        shown = Contenders(gate, partial(self.same.metric, gate.metric), new, baseline)
+        value = shown.measured(new)
         self.ledger.stand(Standing(self.night.version, self.new.version, gate.metric, value, found.rows))
-        base = None if baseline is None else seen.measured(baseline)
+        base = None if baseline is None else shown.measured(baseline)
         found = replace(found, new=value, baseline=base, no_baseline=why)
         if self.old is None:
             return self._decided(found, "yes", f"{self.wanted.name!r} has no champion yet")
         try:
             old = self._champion(self.old, len(new.rows))
         except (HpoError, ReleaseError) as error:
-            why = f"version {self.new.version} cannot be compared with the champion, {self.old} ({error})"
-            if self.wanted.requirement == "always":
-                return self._decided(found, "yes", f"{why}; the file says require: always")
-            return replace(found, why=f"{why}; hpo approve {self.wanted.name}/{self.new.version} makes it the champion")
-        seen = replace(seen, old=old)
+            return self._incomparable(found, error)
+        shown = replace(shown, old=old)
         found = replace(
-            found, old=seen.measured(old), lead=seen.lead(new, old).comparison(1),
-            regressions=seen.regressions(self.ledger.standing(self.old.version, gate.metric)),
+            found, old=shown.measured(old), lead=shown.lead(new, old).comparison(1),
+            regressions=shown.regressions(self.ledger.standing(self.old.version, gate.metric)),
         )  # fmt: skip
-        return self._against(found, new, old, parts)
+        return self._against(found, new, old)
+
+    def _incomparable(self, found: Certified, error: Exception) -> Certified:
+        """Left to a person, unless the file asks for no comparison."""
+        why = f"version {self.new.version} cannot be compared with the champion, {self.old} ({error})"
+        if self.wanted.requirement == "always":
+            return self._decided(found, "yes", f"{why}; the file says require: always")
+        return replace(found, why=f"{why}; hpo approve {self.wanted.name}/{self.new.version} makes it the champion")
 
     def _champion(self, version: Version, rows: int) -> Answered:
-        """The champion's answers. Raises `HpoError` or `ReleaseError` where they do not compare."""
+        """The champion's certifying answers. Raises `HpoError` or `ReleaseError` where they do not compare."""
         folder = version.folder()
         self.same.check_comparable(folder)
-        champion = self.same.answered(folder, "old")
-        if len(champion.rows) != rows:
-            raise HpoError(f"they answered {len(champion.rows)} and {rows} rows")
-        return champion
+        return _as_many(self.same.answered(folder, "old"), rows)
 
-    def _against(self, found: Certified, new: Answered, old: Answered, parts: RowParts) -> Certified:
+    def _against(self, found: Certified, new: Answered, old: Answered) -> Certified:
         """Against the champion of the name: whether the night claims anything, and what came of it."""
         if self.wanted.requirement == "always":
             return self._decided(found, "yes", "the file says require: always, so nothing is asked")
-        if not parts.is_split:
-            way = "write finalists: {claim: adapter}, and give at least 200 validation rows"
-            return replace(found, why=f"the rows that chose the new version would have to certify it too; {way}")
-        allowed = self.wanted.max_drop if self.wanted.requirement == "not_worse" else 0.0
-        labels = (old.labels, new.labels)
-        pairs = paired(self.config.task, found.metric, old.rows, new.rows, labels, parts.choosing, allowed)
-        if not np.isfinite(pairs.differences).all():
+        try:
+            pairs = self._paired(found, new, old)
+        except (HpoError, ReleaseError) as error:
+            return self._incomparable(found, error)
+        if not (np.isfinite(pairs.choosing).all() and np.isfinite(pairs.certifying).all()):
             return replace(found, why=f"{pairs.about} is no number for some rows, so nothing can be claimed")
-        choosing, certifying = pairs.differences[parts.choosing], pairs.differences[parts.certifying]
-        if not is_ahead(choosing):
-            why = f"no claim: the {len(choosing):,} rows that choose do not prefer version {self.new.version}"
+        if not is_ahead(pairs.choosing):
+            why = f"no claim: the {len(pairs.choosing):,} rows that choose do not prefer version {self.new.version}"
             return self._decided(found, _unproven(found), f"{why} beyond noise ({pairs.about})")
         claim = self.ledger.settle(
-            Claim(self.night.version, self.night.sweep, str(found.old_version), self.new.version, len(certifying),
-                  pairs.about),
-            partial(e_value, certifying, choosing),
+            Claim(self.night.version, self.night.sweep, str(found.old_version), self.new.version,
+                  len(pairs.certifying), pairs.about),
+            partial(e_value, pairs.certifying, pairs.choosing),
         )  # fmt: skip
         if (claim.old, claim.new) != (found.old_version, found.new_version):
             why = f"{self.night} has made its claim already: that version {claim.new} is better than {claim.old}"
             return self._decided(found, "no", why)
         return self._tested(self._counted(found), claim)
+
+    def _paired(self, found: Certified, new: Answered, old: Answered) -> Paired:
+        """Both versions row by row: on the rows that choose, which they answer now, and on those that certify.
+
+        Raises `HpoError` or `ReleaseError` where they do not compare.
+        """
+        assert self.old is not None  # noqa: S101  # the caller has its answers
+        after = self.seen.answered(self.new.folder(), "new")
+        before = _as_many(self.seen.answered(self.old.folder(), "old"), len(after.rows))
+        allowed = self.wanted.max_drop if self.wanted.requirement == "not_worse" else 0.0
+        labels, choosing, certifying = (old.labels, new.labels), (before.rows, after.rows), (old.rows, new.rows)
+        return paired(self.config.task, found.metric, choosing, certifying, labels, allowed)
 
     def _tested(self, found: Certified, claim: Claim) -> Certified:
         """What a claim that was tested leads to."""
@@ -225,6 +246,13 @@ class _Trial:
         claims, readings = self.ledger.claims(), self.ledger.readings()
         certified = sum(claim.is_certified for claim in claims)
         return replace(found, tests_so_far=len(claims), certified_so_far=certified, test_readings=len(readings))
+
+
+def _as_many(champion: Answered, rows: int) -> Answered:
+    """The champion's answers, where they are as many as those of the new version. Raises `HpoError`."""
+    if len(champion.rows) != rows:
+        raise HpoError(f"they answered {len(champion.rows)} and {rows} rows")
+    return champion
 
 
 def _unproven(found: Certified) -> Answer:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hpo.certify.ledger import Measured, Standing
 from hpo.config.objective import Objective
@@ -22,13 +21,11 @@ _WIDER = 1.6
 
 @dataclass(frozen=True)
 class Contenders:
-    """Released artifacts that have answered the same rows."""
+    """Released artifacts that have answered the certifying rows."""
 
     gate: Objective
     metric_of: Callable[[Sequence[str]], Callable[[Rows], float]]
     """Label names -> the metric of rows that number labels so."""
-    certifying: npt.NDArray[np.intp]
-    """The rows that everything here is of."""
     new: Answered
     baseline: Answered | None = None
     old: Answered | None = None
@@ -36,7 +33,7 @@ class Contenders:
 
     def measured(self, one: Answered) -> Measured:
         """The metric of one of them, with its interval."""
-        return measured(one.rows[self.certifying], self.metric_of(one.labels))
+        return measured(one.rows, self.metric_of(one.labels))
 
     def lead(self, one: Answered, other: Answered) -> Gap:
         """By how much the first is ahead of the second; positive where it is better."""
@@ -77,7 +74,7 @@ class Contenders:
 
     def _scores(self, one: Answered) -> Scores:
         metric = self.metric_of(one.labels)
-        return scores(one.rows[self.certifying], lambda rows: self._sign * metric(rows))
+        return scores(one.rows, lambda rows: self._sign * metric(rows))
 
 
 def measured(rows: Rows, metric: Callable[[Rows], float]) -> Measured:

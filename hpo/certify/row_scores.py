@@ -33,10 +33,10 @@ MOST_LOST = 4
 
 @dataclass(frozen=True)
 class Paired:
-    """Two models on the same rows."""
+    """Two models on the same rows: new minus old, [rows], from -1 to 1, positive where the new one is better."""
 
-    differences: Array
-    """New minus old, [rows], from -1 to 1: positive where the new one is better."""
+    choosing: Array
+    certifying: Array
     about: str
     """What a claim on them is about, for people."""
 
@@ -50,32 +50,36 @@ class _RowScore:
 
 
 def paired(
-    task: str, metric: str, old: Rows, new: Rows, labels: tuple[Sequence[str], Sequence[str]],
-    choosing: npt.NDArray[np.intp], max_drop: float = 0.0,
+    task: str, metric: str, choosing: tuple[Rows, Rows], certifying: tuple[Rows, Rows],
+    labels: tuple[Sequence[str], Sequence[str]], max_drop: float = 0.0,
 ) -> Paired:  # fmt: skip
-    """The differences of two models' per-row results, each [rows, columns] with the label names of its own numbers.
+    """The differences of two models' per-row results, (old, new), each [rows, columns] with the label names of its own
+    numbers.
 
-    `choosing` are the numbers of the rows that choose: weights and units come from them alone. With `max_drop` the new
-    model is credited with this share of the old one's mean score: the claim is then that it is not worse by more.
+    Weights and units come from the rows that choose alone. With `max_drop` the new model is credited with this share of
+    the old one's mean score: the claim is then that it is not worse by more.
     """
-    score = _score_of(task, metric)
+    score, count = _score_of(task, metric), len(choosing[1])
+    old, new = (np.concatenate(rows) for rows in zip(choosing, certifying, strict=True))
     first, second = (score.of(rows, len(names)) for rows, names in zip((old, new), labels, strict=True))
     weights, about = np.ones(len(new)), score.about
     if task == "text-classification" and metric in EACH_LABEL_ALIKE:
-        weights, about = _label_weights(new[:, 0].astype(int), choosing), f"{score.about}, each label counted alike"
-    margin = max_drop * abs(float(np.mean((weights * first)[choosing]))) if len(choosing) else 0.0
+        weights, about = _label_weights(new[:, 0].astype(int), count), f"{score.about}, each label counted alike"
+    margin = max_drop * abs(float(np.mean((weights * first)[:count]))) if count else 0.0
     gained = weights * (second - first) + margin
     if score.is_share:
-        return Paired(gained / (1 + margin), about)
-    unit = float(np.quantile(np.abs(gained[choosing]), 1 - BEYOND_UNIT)) if len(choosing) else 0.0
-    return Paired(np.clip(gained / (MOST_LOST * (unit or 1.0)), -1.0, 1 / MOST_LOST), about)
+        gained /= 1 + margin
+    else:
+        unit = float(np.quantile(np.abs(gained[:count]), 1 - BEYOND_UNIT)) if count else 0.0
+        gained = np.clip(gained / (MOST_LOST * (unit or 1.0)), -1.0, 1 / MOST_LOST)
+    return Paired(gained[:count], gained[count:], about)
 
 
-def _label_weights(label: npt.NDArray[np.int64], choosing: npt.NDArray[np.intp]) -> Array:
-    """A weight for each row with which all labels count the same: 1 for the rarest one of the choosing rows, and for
-    one that none of them has."""
-    counts = np.maximum(np.bincount(label[choosing], minlength=int(label.max(initial=0)) + 1), 1)
-    rarest = counts[label[choosing]].min(initial=len(label))
+def _label_weights(label: npt.NDArray[np.int64], choosing: int) -> Array:
+    """A weight for each row with which all labels count the same: 1 for the rarest one of the choosing rows, which come
+    first, and for one that none of them has."""
+    counts = np.maximum(np.bincount(label[:choosing], minlength=int(label.max(initial=0)) + 1), 1)
+    rarest = counts[label[:choosing]].min(initial=len(label))
     found: Array = np.minimum(rarest / counts, 1.0)[label]
     return found
 

@@ -116,20 +116,23 @@ def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:
 
 
 def certify(tonight: Tonight, worker: str) -> Outcome:
-    """Champion and challenger, as released, on the same rows of tonight; a claim is written into the ledger."""
+    """Champion and challenger, as released, on rows of tonight that no search saw; a claim goes into the ledger."""
     promote, swept = tonight.config.promote, tonight.facts("sweep")
     if promote is None or swept.get("version") is None:
         return Outcome("there is no release to certify", {"decision": "nothing"})
     from hpo.certify.certify import certify as certified_by
     from hpo.certify.ledger import Ledger
-    from hpo.nights.data import frozen_config
+    from hpo.commands.preflight import at_its_clock
+    from hpo.nights.data import certifying_config, frozen_config
 
     # Under the release's own name: who has edited it since means the next night.
     released = replace(tonight.config, promote=replace(promote, name=str(swept["model"])))
-    config = frozen_config(released, frozen_rows(tonight), tonight.night)
+    frozen = frozen_rows(tonight)
+    config = at_its_clock(frozen_config(released, frozen, tonight.night), tonight.home)
+    rows = certifying_config(config, frozen).workload(tonight.home)
     ledger = Ledger(tonight.home.ledger(str(swept["model"])), tonight.frame.nightly.error_budget)
     with night_host(tonight, worker) as executor:
-        found = certified_by(executor, config, tonight.home, tonight.night, ledger)
+        found = certified_by(executor, config, tonight.home, tonight.night, ledger, rows)
     return Outcome(found.why, to_json(found))
 
 

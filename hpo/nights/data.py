@@ -17,11 +17,10 @@ from hpo.quoting import listed, quoted
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import Checked
-from trainers.protocol.frozen_facts import FrozenRows
+from trainers.protocol.frozen_facts import FrozenRows, frozen_sources
 from trainers.protocol.requests import Check, Freeze
-from trainers.protocol.trial_spec import SourceRef
 
-SPLITS = ("train", "validation", "test")
+SIDES = ("train", "validation", "certify", "test")
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class FrozenData:
     """Of the frozen files; equal rows on equal sides have an equal one, whatever the order they came in."""
     folder: str
     rows: dict[str, int]
-    """Split -> rows, likewise below; of running text passages of a few thousand characters."""
+    """Side -> rows, likewise below; of running text passages of a few thousand characters."""
     labels: dict[str, dict[str, int]]
-    """Split -> label -> rows."""
+    """Side -> label -> rows."""
     added: dict[str, int]
     gone: dict[str, int]
     relabelled: dict[str, int]
@@ -45,13 +44,9 @@ class FrozenData:
     is_running_text: bool = False
     notes: list[str] = field(default_factory=list)
 
-    def file(self, split: str) -> Path:
-        """The rows of a split, as JSON Lines."""
-        return Path(self.folder, f"{split}.jsonl")
-
     def said(self) -> str:
         """The version in a sentence: how many rows, and how they differ from the night before."""
-        rows = ", ".join(f"{split} {self.rows[split]:,}" for split in SPLITS)
+        rows = ", ".join(f"{side} {self.rows[side]:,}" for side in SIDES)
         if self.since is None:
             return f"{self.version}: {rows} rows; the first version"
         changes = {"added": self.added, "gone": self.gone, "with another label or answer": self.relabelled}
@@ -105,23 +100,35 @@ def frozen_before(files: NightFiles, night: Night) -> FrozenData | None:
 
 
 def frozen_config(config: SweepConfig, frozen: FrozenData, night: Night) -> SweepConfig:
-    """The night's sweep: the file's, under the night's name and on the frozen rows, of which nothing is cut again."""
-    return dataclasses.replace(_on_frozen_rows(config, frozen), name=night.sweep)
+    """The night's sweep: the file's, under the night's name and on the frozen rows, of which nothing is cut again.
+
+    It knows nothing of the certifying rows.
+    """
+    return dataclasses.replace(_on_frozen_rows(config, frozen, "validation"), name=night.sweep)
 
 
-def _on_frozen_rows(config: SweepConfig, frozen: FrozenData) -> SweepConfig:
-    sources = {split: SourceRef(str(frozen.file(split))) for split in SPLITS}
+def certifying_config(config: SweepConfig, frozen: FrozenData) -> SweepConfig:
+    """A night's sweep with the certifying rows in place of those of validation.
+
+    Labels and scales come from the training rows, so they are those of the sweep.
+    """
+    return _on_frozen_rows(config, frozen, "certify")
+
+
+def _on_frozen_rows(config: SweepConfig, frozen: FrozenData, *validation: str) -> SweepConfig:
+    sources = frozen_sources(Path(frozen.folder), validation)
     data = dataclasses.replace(config.data.with_sources(sources), is_running_text=frozen.is_running_text)
     return dataclasses.replace(config, data=data)
 
 
 def look(executor: Executor, config: SweepConfig, home: Home, frozen: FrozenData, before: FrozenData | None) -> Look:
-    """Check the frozen rows as `hpo check` does, and compare them with those of an earlier night.
+    """Check the frozen rows as `hpo check` does, and compare them with those of an earlier night: all rows, with those
+    that certify among the ones for validation.
 
     What stops a night: any problem for which a sweep is refused, and a label that has vanished. A shift stops none:
     whether the new rows make a better model is for the released models to show.
     """
-    on_frozen = _on_frozen_rows(config, frozen)
+    on_frozen = _on_frozen_rows(config, frozen, "validation", "certify")
     request = Check(on_frozen.workload(home), intent=intent_of(config), before=before.folder if before else None)
     try:
         with lines_of(config):

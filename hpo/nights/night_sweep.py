@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpo.config.sweep_config import Finalists, SweepConfig
+from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError
 from hpo.nights.agenda import has_result
 from hpo.nights.steps import Facts, Tonight
@@ -19,22 +19,17 @@ from hpo.study.revision import changes_of
 from hpo.study.store import stored_state, study_names, view_study
 from trainers.protocol.settings import Setting
 
-UNTRAINED = Finalists(top=3, seeds=3, claim="adapter")
-"""Finals that compare the adapters of the search."""
-
 
 def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
     """The sweep that this night runs; `config` is the file's, under the night's name and on tonight's frozen rows.
 
     What it releases waits as the challenger: whether it becomes champion is certified after the sweep, on rows that
-    have not chosen it. Only finals part those rows, so a file without any has finals of adapters, which train nothing.
-    The test stays sealed until a promotion is certified.
+    the sweep never gets. So all of its validation rows choose. The test stays sealed until a promotion is certified.
     """
     points = earlier_champions(tonight, config)
     return replace(
         config,
         strategy=replace(config.strategy, enqueue=(*config.strategy.enqueue, *points)),
-        finalists=config.finalists or UNTRAINED,
         experiment=config.experiment or tonight.config.name,  # nights are compared with each other
         is_certified_later=True,
         ends_at=_window_end(tonight) if config.budget.until else None,

@@ -23,7 +23,7 @@ STATES: Mapping[str, str] = {
     "running": "runs",
 }
 _DECIDING: tuple[StepName, ...] = ("certify", "promote")
-SPLITS = ("train", "validation", "test")
+SIDES = ("train", "validation", "certify", "test")
 MOST_ODDS = 1_000_000
 """Evidence grows with the number of rows without end, and says no more to anybody."""
 WHO = ("old", "new", "baseline")
@@ -129,7 +129,7 @@ def _rows_in_words(frozen: Mapping[str, Any]) -> str:
 
 
 def _counts(value: Any) -> dict[str, int]:
-    return {split: int(value[split]) for split in SPLITS if split in value} if isinstance(value, Mapping) else {}
+    return {side: int(value[side]) for side in SIDES if side in value} if isinstance(value, Mapping) else {}
 
 
 def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> list[str]:

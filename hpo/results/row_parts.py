@@ -1,7 +1,8 @@
 """The two parts of the validation rows: those that choose the champion, and those that certify its lead. Pure.
 
 Whoever is best on some rows owes a part of it to them: on the rows that chose it, its lead is too large. On others it
-is not. A row is in one part or the other by its content, so in every sweep on this data it is in the same one.
+is not. A row is in one part or the other by its content, so in every sweep on this data it is in the same one. Its
+label counts as content: nights, whose claims must hold together, set rows apart by the input alone when they freeze.
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ def counted_rows(config: SweepConfig, rows: int) -> int:
 
 
 def is_split(config: SweepConfig, rows: int) -> bool:
-    """Whether finalists are chosen on some rows and certified on others."""
-    return config.finalists is not None and counted_rows(config, rows) >= SMALLEST
+    """Whether finalists are chosen on some rows and certified on others. A night has set rows apart for that already:
+    all that its sweep has choose."""
+    is_wanted = config.finalists is not None and not config.is_certified_later
+    return is_wanted and counted_rows(config, rows) >= SMALLEST
 
 
 def smallest_difference(rows: int) -> float:
@@ -78,6 +81,8 @@ def what_rows_show(config: SweepConfig, validation_rows: int) -> list[str]:
         lines.append(
             f"finalists: about half of the {rows:,} validation rows choose the champion, the others certify its lead"
         )
+    elif config.is_certified_later:
+        lines.append(f"{rows:,} validation rows choose the champion; other rows certify it after the sweep")
     elif config.finalists is not None:
         lines.append(
             f"finalists: {rows:,} validation rows are fewer than {SMALLEST}, so the same rows choose the champion and "

@@ -138,8 +138,8 @@ def race_in_words(race: RaceReport) -> list[str]:
         lines.append(f"{race.choosing:,} validation rows chose the champion; means, intervals and differences are of "
                      f"the other {race.certifying:,}")  # fmt: skip
     else:
-        lines.append(f"the same {race.certifying:,} validation rows chose the champion and certify its lead: there are "
-                     "too few for two parts")  # fmt: skip
+        lines.append(f"the same {race.certifying:,} validation rows chose the champion and certify its lead, so a part "
+                     "of it may be luck")  # fmt: skip
     return lines
 
 

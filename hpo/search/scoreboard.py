@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpo.config.sweep_config import SweepConfig
-from hpo.executors.base import Fetch
 from hpo.results.gaps import scores
 from hpo.results.race import Entrant, Race, Training
 from hpo.results.records import TrialRecord
@@ -14,7 +12,7 @@ from hpo.results.row_parts import RowParts, is_split, split_rows, whole
 from hpo.trials.context import SweepContext
 from hpo.trials.trial_files import rows_of_result
 from trainers.metrics.table import Rows, row_results
-from trainers.protocol.events import PreparedData, TrialResult
+from trainers.protocol.events import TrialResult
 from trainers.protocol.files import TrialPaths
 
 Results = dict[tuple[int, int], tuple[TrialResult, str]]
@@ -105,16 +103,11 @@ class Scoreboard:
 
 
 def row_parts(sweep: SweepContext) -> RowParts:
-    """The sweep's validation rows by what they do."""
-    return parts_of(sweep.config, sweep.inspection, sweep.executor.fetch)
-
-
-def parts_of(config: SweepConfig, prepared: PreparedData, fetch: Fetch) -> RowParts:
-    """The same of any sweep's data. The fake trainer has no tokens: its rows are hashed by number."""
-    count = prepared.rows["validation"]
-    if not is_split(config, count):
+    """The sweep's validation rows by what they do. The fake trainer has no tokens: its rows are hashed by number."""
+    prepared, count = sweep.inspection, sweep.inspection.rows["validation"]
+    if not is_split(sweep.config, count):
         return whole(count)
     if not prepared.tokens_dir:
         return split_rows(f"{prepared.fingerprint} {number}".encode() for number in range(count))
-    with fetch(Path(prepared.tokens_dir, "validation.jsonl")).open("rb") as lines:
+    with sweep.executor.fetch(Path(prepared.tokens_dir, "validation.jsonl")).open("rb") as lines:
         return split_rows(lines)

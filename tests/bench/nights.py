@@ -2,8 +2,9 @@
 
 A night retrains the model: it is right on other rows than the champion, about as often. Whether a row is right is one
 draw, likelier on an easy row; how alike rows are in that for two trainings follows from how often they disagree. As
-many rows choose as certify. They are the same ones in every night (or the first of them, where data grows), so nights
-depend on each other. What is claimed, its e-value and its level come from `hpo.nights`, as a night has them.
+many rows choose as certify, and no row does both. They are the same ones in every night (or the first of them, where
+data grows), so nights depend on each other. What is claimed, its e-value and its level come from `hpo.certify`, as a
+night has them.
 """
 
 from __future__ import annotations

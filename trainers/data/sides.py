@@ -1,4 +1,4 @@
-"""The side of a row for ever: train, validation or test by a hash of its input, or held out as it once was"""
+"""The side of a row for ever: train, validation, certify or test by a hash of its input, or held out as it once was"""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainers.data.formats.base import DataProblem
-from trainers.data.splits import SPLITS
 from trainers.protocol.codec import RECORD_FORMAT, from_file, to_file
 from trainers.protocol.events import Finding
 from trainers.protocol.files import write_atomically
 
-HELD_OUT = ("test", "validation")
+SIDES = ("train", "certify", "validation", "test")
+"""A row that could be on several is on the last of them. So no row that chose a model, as those of validation do, can
+certify one later."""
+HALVED = "certify"
+"""Half of the rows that are held out for validation are on this side instead, and no search ever sees them."""
+DRAWN = ("test", "validation")
 """In the order in which rows are drawn: validation gets its share of what test leaves."""
 _BITS = 64
-_MARKS = {"validation": "v", "test": "t"}
-_SPLIT_OF = {mark: split for split, mark in _MARKS.items()}
+_MARKS = {"certify": "c", "validation": "v", "test": "t"}
+_SIDE_OF = {mark: side for side, mark in _MARKS.items()}
 
 
 def hash_of(content: Hashable) -> str:
@@ -27,9 +31,9 @@ def hash_of(content: Hashable) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def strictest(splits: Iterable[str]) -> str:
-    """Of several splits that a row could be in, the one furthest from training: test before validation before train."""
-    return max(splits, key=SPLITS.index)
+def strictest(sides: Iterable[str]) -> str:
+    """The one of several sides that a row is on."""
+    return max(sides, key=SIDES.index)
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,17 @@ class Rule:
     format: int = RECORD_FORMAT
 
     def side(self, row: Input) -> str:
-        """The split of a row that no file holds out."""
-        return next((split for split in HELD_OUT if self._draws(split, row.hash)), "train")
+        """The side of a row that no file holds out."""
+        drawn = (split for split in DRAWN if self._draws(split, row.hash, self.shares.get(split, 0.0)))
+        return self.side_in(next(drawn, "train"), row)
 
-    def _draws(self, split: str, digest: str) -> bool:
-        drawn = hashlib.sha256(f"{self.seed} {split} {digest}".encode()).digest()
-        return int.from_bytes(drawn[: _BITS // 8], "big") < self.shares.get(split, 0.0) * (1 << _BITS)
+    def side_in(self, split: str, row: Input) -> str:
+        """The side of a row of a split: validation has two."""
+        return HALVED if split == "validation" and self._draws(HALVED, row.hash, 0.5) else split
+
+    def _draws(self, side: str, digest: str, share: float) -> bool:
+        drawn = hashlib.sha256(f"{self.seed} {side} {digest}".encode()).digest()
+        return int.from_bytes(drawn[: _BITS // 8], "big") < share * (1 << _BITS)
 
 
 @dataclass
@@ -67,10 +76,10 @@ class Standing:
 
     rule: Rule
     held_out: dict[str, str] = field(default_factory=dict)
-    """Hash of an input -> validation or test."""
+    """Hash of an input -> its side, which is not train."""
 
     def sides(self, rows: Iterable[tuple[Input, str]]) -> dict[str, str]:
-        """Hash of an input -> its split, for rows with the split whose source they stand in. Equal inputs have one.
+        """Hash of an input -> its side, for rows with the split whose source they stand in. Equal inputs have one.
 
         Only rows that stand in train alone, and were never held out, are drawn.
         """
@@ -78,7 +87,7 @@ class Standing:
         named: dict[str, set[str]] = {row.hash: set() for row, _ in every}
         for row, given in every:
             before = {self.held_out[known] for known in (row.hash, *row.earlier) if known in self.held_out}
-            named[row.hash] |= before | ({given} - {"train"})
+            named[row.hash] |= before | ({self.rule.side_in(given, row)} - {"train"})
         return {row.hash: strictest(named[row.hash] or [self.rule.side(row)]) for row, _ in every}
 
     def hold_out(self, sides: Mapping[str, str]) -> None:
@@ -99,7 +108,7 @@ class StandingFiles:
 
     @property
     def held_out(self) -> Path:
-        """A line for each row that was ever held out: `v` or `t`, and the hash of its input."""
+        """A line for each row that was ever held out: `c`, `v` or `t`, and the hash of its input."""
         return self.dir / "held-out.txt"
 
     def read(self) -> Standing | None:
@@ -109,7 +118,7 @@ class StandingFiles:
         try:
             rule = from_file(Rule, self.rule.read_text(encoding="utf-8"))
             lines = self.held_out.read_text(encoding="utf-8").splitlines()
-            return Standing(rule, {line[2:]: _SPLIT_OF[line[0]] for line in lines})
+            return Standing(rule, {line[2:]: _SIDE_OF[line[0]] for line in lines})
         except (OSError, ValueError, LookupError) as error:
             found = f"cannot be read: {error!s:.100}"
             expected = "the file from a backup; without it, rows that were held out could be trained on"
@@ -118,7 +127,7 @@ class StandingFiles:
     def write(self, standing: Standing) -> None:
         """Write both files, the rows first: a rule without its rows would let them go. Raises `OSError`."""
         self.dir.mkdir(parents=True, exist_ok=True)
-        lines = sorted(f"{_MARKS[split]} {digest}\n" for digest, split in standing.held_out.items())
+        lines = sorted(f"{_MARKS[side]} {digest}\n" for digest, side in standing.held_out.items())
         write_atomically(self.held_out, "".join(lines))
         write_atomically(self.rule, to_file(standing.rule))
 
@@ -134,7 +143,7 @@ def rule_for(
     shares = dict(before.shares) if before else {}
     asked = dict(before.asked) if before else {}
     findings, left = [], rows
-    for split in HELD_OUT:
+    for split in DRAWN:
         if split not in given and split not in shares:
             size = asked[split] = sizes[split]
             shares[split] = size if size < 1 else size / max(1, left)

@@ -46,15 +46,18 @@ class Repeat(Generic[K]):
     kept: K
 
 
-def drop_duplicates(splits: Mapping[str, Sequence[K]]) -> tuple[dict[str, list[K]], list[Repeat[K]]]:
+def drop_duplicates(
+    splits: Mapping[str, Sequence[K]], names: Sequence[str] = SPLITS
+) -> tuple[dict[str, list[K]], list[Repeat[K]]]:
     """Keep the first row of each key, in test before validation before train, so that no training row is held out too.
 
-    Returns the rows that are kept, by split, and the repeats that are dropped.
+    `names` are the splits, the one that goes first last. Returns the rows that are kept, by split, and the repeats that
+    are dropped.
     """
     first: dict[Hashable, tuple[str, K]] = {}
     kept: dict[str, list[K]] = {}
     dropped: list[Repeat[K]] = []
-    for name in reversed(SPLITS):
+    for name in reversed(names):
         kept[name] = []
         for row in splits.get(name, ()):
             if row.key is not None and row.key in first:

@@ -2,6 +2,9 @@
 
 sources ─► rows ─► side by the hash of the input ─► without duplicates ─► JSON Lines, in a folder named by their hash
                    held out once: held out for ever
+
+Of the rows that are held out for validation, half is on a side of its own, *certify*: what is trained and chosen on the
+other files cannot have seen them.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from typing import Any
 
 from trainers.data.formats.base import MAX_NAMES, DataProblem, cut, places
 from trainers.data.passages import passages
-from trainers.data.sides import HELD_OUT, Input, Rule, Standing, StandingFiles, hash_of, rule_for
+from trainers.data.sides import DRAWN, HALVED, SIDES, Input, Rule, Standing, StandingFiles, hash_of, rule_for
 from trainers.data.split_names import named_splits
-from trainers.data.splits import SPLITS, Placed, Repeat, drop_duplicates
+from trainers.data.splits import Placed, Repeat, drop_duplicates
 from trainers.prepare.clean_copy import not_json
 from trainers.prepare.frozen_rows import About, Indexed, content_hash, difference, read_index, write_rows
 from trainers.prepare.notes import contradictions
@@ -55,7 +58,7 @@ class _Frozen:
     """Everything that is to be written."""
 
     standing: Standing
-    splits: dict[str, list[_Part]]
+    sides: dict[str, list[_Part]]
     repeats: list[Repeat[Any]]
 
 
@@ -70,15 +73,15 @@ def freeze(request: Freeze) -> FrozenRows:
     files = StandingFiles(Path(request.standing))
     before = files.read()
     frozen = _on_their_sides(task, data, given, before)
-    labels = _labels(task, frozen.splits)
-    if findings := [*_empty(frozen), *_not_learned(task, frozen.splits, labels), *_not_written(frozen)]:
+    labels = _labels(task, frozen.sides)
+    if findings := [*_empty(frozen), *_not_learned(task, frozen.sides, labels), *_not_written(frozen)]:
         raise DataProblem(findings)
-    index = [Indexed(s, part.input.hash, content_hash(part.values)) for s in SPLITS for part in frozen.splits[s]]
+    index = [Indexed(s, part.input.hash, content_hash(part.values)) for s in SIDES for part in frozen.sides[s]]
     since = difference([] if request.before is None else read_index(Path(request.before)), index)
-    rows = {split: len(frozen.splits[split]) for split in SPLITS}
-    is_running_text = any(part.is_passage for parts in frozen.splits.values() for part in parts)
+    rows = {side: len(frozen.sides[side]) for side in SIDES}
+    is_running_text = any(part.is_passage for parts in frozen.sides.values() for part in parts)
     files.write(frozen.standing)
-    written = {split: list(_rows(frozen.splits[split])) for split in SPLITS}
+    written = {side: list(_rows(frozen.sides[side])) for side in SIDES}
     digest, folder = write_rows(Path(request.folder), written, index, About(task.name, rows, labels, is_running_text))
     notes += [*given.notes, *_notes(task, data, frozen, rows, before.rule if before else None)]
     if since.taken_from_train:
@@ -89,7 +92,7 @@ def freeze(request: Freeze) -> FrozenRows:
 
 
 def _on_their_sides(task: Task, data: DataRef, given: Given, before: Standing | None) -> _Frozen:
-    """Every row once, on its side; rows of the sources of validation and test stay there."""
+    """Every row once, on its side; rows of the sources of validation and test are never trained on."""
     columns = None if task.name in _ALL_COLUMNS else _columns(task, data)
     parts = {split: [one for row in rows for one in _parts(task, row, columns)] for split, rows in given.splits.items()}
     if not CATALOG[task.name].makes_blocks:  # of several answers to one input, one is kept: the same in every order
@@ -103,17 +106,17 @@ def _on_their_sides(task: Task, data: DataRef, given: Given, before: Standing | 
         raise DataProblem(findings)
     standing = Standing(rule, dict(before.held_out) if before else {})
     sides = standing.sides((part.input, split) for split, many in parts.items() for part in many)
-    placed: dict[str, list[_Part]] = {split: [] for split in SPLITS}
-    for split in reversed(SPLITS):
+    placed: dict[str, list[_Part]] = {side: [] for side in SIDES}
+    for split in ("test", "validation", "train"):
         for part in parts.get(split, ()):
             placed[sides[part.input.hash]].append(part)
-    kept, repeats = drop_duplicates({split: [part.row for part in many] for split, many in placed.items()})
-    left = {split: {id(row) for row in rows} for split, rows in kept.items()}
-    splits = {split: [part for part in many if id(part.row) in left[split]] for split, many in placed.items()}
+    kept, repeats = drop_duplicates({side: [part.row for part in many] for side, many in placed.items()}, SIDES)
+    left = {side: {id(row) for row in rows} for side, rows in kept.items()}
+    found = {side: [part for part in many if id(part.row) in left[side]] for side, many in placed.items()}
     if not CATALOG[task.name].makes_blocks:  # there the rows before and after one are its context
-        splits = {s: sorted(many, key=lambda part: (part.input.hash, str(part.row.key))) for s, many in splits.items()}
+        found = {s: sorted(many, key=lambda part: (part.input.hash, str(part.row.key))) for s, many in found.items()}
     standing.hold_out(sides)
-    return _Frozen(standing, splits, repeats)
+    return _Frozen(standing, found, repeats)
 
 
 def _by_content(part: _Part) -> tuple[str, str]:
@@ -156,60 +159,67 @@ def _columns(task: Task, data: DataRef) -> list[str]:
     return list(data.columns.values())
 
 
-def _labels(task: Task, splits: Mapping[str, Sequence[_Part]]) -> dict[str, dict[str, int]]:
-    """Split -> label -> rows that have it."""
+def _labels(task: Task, sides: Mapping[str, Sequence[_Part]]) -> dict[str, dict[str, int]]:
+    """Side -> label -> rows that have it."""
     counts = {
-        split: Counter(label for part in parts for label in task.labels([part.row.example]))
-        for split, parts in splits.items()
+        side: Counter(label for part in parts for label in task.labels([part.row.example]))
+        for side, parts in sides.items()
     }
-    return {split: dict(sorted(many.items())) for split, many in counts.items()}
+    return {side: dict(sorted(many.items())) for side, many in counts.items()}
+
+
+def _place(side: str) -> str:
+    """The key of the file that a side follows from."""
+    return "data.validation" if side == HALVED else f"data.{side}"
 
 
 def _empty(frozen: _Frozen) -> list[Finding]:
-    """Findings for splits without a row."""
-    rows = sum(map(len, frozen.splits.values()))
+    """Findings for sides without a row."""
+    rows = sum(map(len, frozen.sides.values()))
     shares = frozen.standing.rule.shares
-    drawn = {split: f" by a share of {shares[split]:.3g}" if split in shares else "" for split in HELD_OUT}
+    drawn = {split: f" by a share of {shares[split]:.3g}" if split in shares else "" for split in DRAWN}
+    drawn[HALVED] = ", which gets about half of the rows for validation"
     return [
-        Finding(f"data.{split}", f"none of {rows:,} rows is in {split}{drawn.get(split, '')}", _MORE_ROWS)
-        for split in SPLITS
-        if not frozen.splits[split]
+        Finding(_place(side), f"none of {rows:,} rows is in {side}{drawn.get(side, '')}", _MORE_ROWS)
+        for side in SIDES
+        if not frozen.sides[side]
     ]
 
 
 def _not_learned(
-    task: Task, splits: Mapping[str, Sequence[_Part]], labels: Mapping[str, Mapping[str, int]]
+    task: Task, sides: Mapping[str, Sequence[_Part]], labels: Mapping[str, Mapping[str, int]]
 ) -> list[Finding]:
-    """A finding for each held-out split with labels that no training row has."""
+    """A finding for each held-out side with labels that no training row has."""
     findings = []
-    for split in HELD_OUT:
-        unknown = [label for label in labels[split] if label not in labels["train"]] if splits["train"] else []
+    for side in SIDES[1:]:
+        unknown = [label for label in labels[side] if label not in labels["train"]] if sides["train"] else []
         said = []
         for label in unknown[:MAX_NAMES]:
-            at = [part.row.row.where for part in splits[split] if label in task.labels([part.row.example])]
+            at = [part.row.row.where for part in sides[side] if label in task.labels([part.row.example])]
             said.append(f"{cut(label)} ({places(at)})")
         if unknown:
             more = f" and {len(unknown) - MAX_NAMES:,} more" if len(unknown) > MAX_NAMES else ""
             found = f"labels that no training row has: {', '.join(said)}{more}"
             remedy = "more rows with them (the side of a row follows from its input and stays), or none"
-            findings.append(Finding(f"data.{split}", found, remedy))
+            findings.append(Finding(_place(side), found, remedy))
     return findings
 
 
 def _not_written(frozen: _Frozen) -> list[Finding]:
     """Findings for columns with values that JSON cannot represent."""
-    parts = [part for split in SPLITS for part in frozen.splits[split]]
+    parts = [part for side in SIDES for part in frozen.sides[side]]
     return list(not_json([dataclasses.replace(part.row.row, values=part.values) for part in parts]))
 
 
 def _notes(task: Task, data: DataRef, frozen: _Frozen, rows: Mapping[str, int], before: Rule | None) -> list[str]:
-    """How many rows each split has, and what was decided about them."""
+    """How many rows each side has, and what was decided about them."""
     shares = frozen.standing.rule.shares
-    counts = ", ".join(f"{split} {rows[split]:,}" for split in SPLITS)
+    counts = ", ".join(f"{side} {rows[side]:,}" for side in SIDES)
     of = {"test": "", "validation": " of the others" if "test" in shares else ""}
-    drawn = ", ".join(f"{shares[split]:.3g}{of[split]} for {split}" for split in HELD_OUT if split in shares)
-    what = "passages" if any(part.is_passage for parts in frozen.splits.values() for part in parts) else "rows"
+    drawn = ", ".join(f"{shares[split]:.3g}{of[split]} for {split}" for split in DRAWN if split in shares)
+    what = "passages" if any(part.is_passage for parts in frozen.sides.values() for part in parts) else "rows"
     notes = [f"{what}: {counts}" + (f"; drawn by the hash of the input: about {drawn}" if drawn else "")]
+    notes.append("half of the rows for validation certify the release: no training and no search sees them")
     notes += _of_no_effect(data, before) if before else []
     if frozen.repeats:
         others = len(contradictions(task, [(repeat.row, repeat.kept) for repeat in frozen.repeats]))

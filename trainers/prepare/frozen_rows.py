@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from trainers.data.formats.base import DataProblem
-from trainers.data.splits import SPLITS
+from trainers.data.sides import SIDES
 from trainers.protocol.codec import RECORD_FORMAT, to_file
 from trainers.protocol.events import Finding
 from trainers.protocol.files import file_hash, joint_fingerprint, replace_folder, sync_folder
 
 INDEX = "index.tsv"
-"""A line for each row: its split, and the hashes of its input and of everything in it."""
+"""A line for each row: its side, and the hashes of its input and of everything in it."""
 ABOUT = "about.json"
 _SCRATCH = ".new"
 
@@ -28,7 +28,7 @@ _SCRATCH = ".new"
 class Indexed:
     """A row as two nights are compared."""
 
-    split: str
+    side: str
     input: str
     """Hash of what the row is recognised by."""
     content: str
@@ -48,7 +48,7 @@ class About:
 
 @dataclass(frozen=True)
 class RowDifference:
-    """How the rows of two nights differ, counted by split."""
+    """How the rows of two nights differ, counted by side."""
 
     added: dict[str, int]
     gone: dict[str, int]
@@ -70,7 +70,7 @@ def json_line(values: Mapping[str, Any]) -> str:
 def write_rows(
     parent: Path, rows: Mapping[str, Sequence[Mapping[str, Any]]], index: Iterable[Indexed], about: About
 ) -> tuple[str, Path]:
-    """Write SPLIT.jsonl, the index and the description into a folder below `parent`: (its hash, the folder).
+    """Write SIDE.jsonl, the index and the description into a folder below `parent`: (its hash, the folder).
 
     A folder that is there already is used again where its files are still what they were. Raises `OSError`.
     """
@@ -78,9 +78,9 @@ def write_rows(
     scratch = parent / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)  # of a night that was killed
     scratch.mkdir()
-    for split in SPLITS:
-        _write(scratch / f"{split}.jsonl", map(json_line, rows[split]))
-    _write(scratch / INDEX, (f"{one.split}\t{one.input}\t{one.content}\n" for one in index))
+    for side in SIDES:
+        _write(scratch / f"{side}.jsonl", map(json_line, rows[side]))
+    _write(scratch / INDEX, (f"{one.side}\t{one.input}\t{one.content}\n" for one in index))
     _write(scratch / ABOUT, [to_file(about)])
     sync_folder(scratch)
     digest = folder_hash(scratch)
@@ -113,21 +113,21 @@ def difference(before: Iterable[Indexed], now: Iterable[Indexed]) -> RowDifferen
     earlier, later = _by_input(before), _by_input(now)
     added, gone, relabelled = Counter[str](), Counter[str](), Counter[str]()
     taken = 0
-    for key, (split, contents) in later.items():
+    for key, (side, contents) in later.items():
         if key not in earlier:
-            added[split] += len(contents)
+            added[side] += len(contents)
         elif earlier[key][1] != contents:
-            relabelled[split] += 1
-    for key, (split, contents) in earlier.items():
+            relabelled[side] += 1
+    for key, (side, contents) in earlier.items():
         if key not in later:
-            gone[split] += len(contents)
-        elif split == "train" != later[key][0]:
+            gone[side] += len(contents)
+        elif side == "train" != later[key][0]:
             taken += 1
-    return RowDifference(_by_split(added), _by_split(gone), _by_split(relabelled), taken)
+    return RowDifference(_by_side(added), _by_side(gone), _by_side(relabelled), taken)
 
 
-def _by_split(counts: Mapping[str, int]) -> dict[str, int]:
-    return {split: counts.get(split, 0) for split in SPLITS}
+def _by_side(counts: Mapping[str, int]) -> dict[str, int]:
+    return {side: counts.get(side, 0) for side in SIDES}
 
 
 def _by_input(rows: Iterable[Indexed]) -> dict[str, tuple[str, list[str]]]:
@@ -135,8 +135,8 @@ def _by_input(rows: Iterable[Indexed]) -> dict[str, tuple[str, list[str]]]:
     contents: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
         contents[row.input].append(row.content)
-        found[row.input] = row.split, contents[row.input]
-    return {key: (split, sorted(many)) for key, (split, many) in found.items()}
+        found[row.input] = row.side, contents[row.input]
+    return {key: (side, sorted(many)) for key, (side, many) in found.items()}
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -18,8 +18,7 @@ from trainers.prepare.separation import Separation, separation
 from trainers.prepare.served import SHOWN, labels_of
 from trainers.prepare.served_log import Asked, asked_of
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.frozen_facts import Moved, NightShift, RowShift, What
-from trainers.protocol.trial_spec import SourceRef
+from trainers.protocol.frozen_facts import Moved, NightShift, RowShift, What, frozen_sources
 
 FALSE_ALARMS = 0.01
 """The share of nights that report a shift although nothing has moved; all comparisons of a night together."""
@@ -39,7 +38,7 @@ Rows = Mapping[str, _Seen]
 
 def compare_nights(made: Prepared, before: Path) -> NightShift:
     """Rows of now against those in the folder of an earlier night. Raises `DataProblem` where it cannot be read."""
-    sources = {split: SourceRef(str(before / f"{split}.jsonl")) for split in SPLITS}
+    sources = frozen_sources(before, ("validation", "certify"))
     earlier = _seen(made, read_given(made.task, made.data.with_sources(sources)).splits)
     now = _seen(made, made.splits)
     stayed = _all_but(earlier, now, is_in=True)

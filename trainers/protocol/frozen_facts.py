@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from trainers.protocol.trial_spec import SourceRef
 
 Moved = Literal["added", "gone"]
 """Rows that only the later night has, or only the earlier one: either may differ from the rows of the earlier night."""
 What = Literal["length", "label", "word", "classifier"]
+
+
+def frozen_sources(folder: Path, validation: Sequence[str] = ("validation",)) -> dict[str, SourceRef]:
+    """The sources of a sweep on the frozen rows in a folder; `validation` names the sides that it validates on."""
+    held = [str(folder / f"{side}.jsonl") for side in validation]
+    return {
+        "train": SourceRef(str(folder / "train.jsonl")),
+        "validation": SourceRef(held[0]) if len(held) == 1 else SourceRef(str(folder), files=held),
+        "test": SourceRef(str(folder / "test.jsonl")),
+    }
 
 
 @dataclass(frozen=True)
@@ -20,13 +34,13 @@ class FrozenRows:
     sha256: str
     dir: str
     rows: dict[str, int]
-    """Split -> rows; likewise below."""
+    """Side -> rows: train, validation, certify, test; likewise below."""
     labels: dict[str, dict[str, int]]
-    """Split -> label -> rows that have it; empty without labels."""
+    """Side -> label -> rows that have it; empty without labels."""
     added: dict[str, int]
     """Rows whose input the earlier night did not have; all of them without an earlier night."""
     gone: dict[str, int]
-    """By the split that they had."""
+    """By the side that they had."""
     relabelled: dict[str, int]
     """Rows of the same input with another label or answer."""
     is_running_text: bool

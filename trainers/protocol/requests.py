@@ -67,7 +67,7 @@ class Check:
     served: list[str] = field(default_factory=list)
     """Prediction logs of a server, which are compared with the training rows."""
     before: str | None = None
-    """The frozen rows of an earlier night, where these rows are frozen too, to compare both."""
+    """The frozen rows of an earlier night, all of them, where these rows are frozen too, to compare both."""
 
 
 @dataclass(frozen=True)

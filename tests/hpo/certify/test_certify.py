@@ -1,33 +1,52 @@
 """A night's release against the champion of its name: who is promoted, who stays, when a person is asked."""
 
+import contextlib
 import dataclasses
 import datetime
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpo.certify.certify import certify
 from hpo.certify.ledger import Ledger
+from hpo.commands import night_steps
+from hpo.nights.data import FrozenData
 from hpo.nights.night import Night
+from hpo.nights.record import NightFiles, NightRecord, Step
+from hpo.nights.steps import Frame, Tonight
 from hpo.paths import Home
 from hpo.release.aliases import approve
+from hpo.release.versions import version_of
+from hpo.terminal import Silent
 from tests.hpo.builders import INSPECTION, Recording, Sweep
-from tests.hpo.release.rivals import LABELS, ROWS, measuring, registered, release_folder
+from tests.hpo.release.rivals import LABELS, ROWS, answers, measuring, registered, release_folder
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.events import Exported
-from trainers.protocol.requests import Export, Measure
+from trainers.protocol.requests import Export, Inspect, Measure
 
 DATA = dataclasses.replace(INSPECTION, rows={**INSPECTION.rows, "validation": ROWS}, labels=list(LABELS))
+CERTIFYING = dataclasses.replace(DATA, tokens_dir="/certifying")
+CHOSE = "validation.jsonl"
+"""The rows of a night's sweep."""
 BASELINE = 0.6
+OWN = "own"
+"""Below a release, where it answers the rows of its own sweep otherwise than those that certify."""
 
 
 def answering(request):
     """Measures releases; trial 0 is exported to one that is right on `BASELINE` of the rows."""
+    if isinstance(request, Inspect):
+        yield CERTIFYING
+        return
     if not isinstance(request, Export):
+        own = Path(request.dir, request.variant, OWN)
+        if request.rows == CHOSE and own.exists():
+            request = dataclasses.replace(request, dir=str(own.parent), variant=own.name)
         yield from measuring(request)
         return
-    assert Path(request.spec.dir).name == "0000"
+    assert (Path(request.spec.dir).name, request.inspection) == ("0000", DATA)
     made = release_folder(Path(request.dir), BASELINE, 7)
     shutil.move(made, Path(request.dir, made.name))
     yield Exported({}, request.variants, {}, 0.0, 0.0)
@@ -43,8 +62,8 @@ def nights(tmp_path, home_with_store, database):
         executor = Recording(answering)
         studies = database
 
-        def run(self, day, quality, seed, finalists=True, release=None, has_baseline=False, **promote):
-            """Certify what the night of that day has released."""
+        def run(self, day, quality, seed, finalists=True, release=None, has_baseline=False, own=None, **promote):
+            """Certify what the night of that day has released; `own` is its quality on the rows of its sweep."""
             self.night = Night("movies", datetime.date(2026, 11, day))
             self.sweep = Sweep(
                 tmp_path, self.studies, name=self.night.sweep, search_space={},
@@ -56,6 +75,10 @@ def nights(tmp_path, home_with_store, database):
                 self.sweep.search()
             made = release or registered(self.home, self.night.sweep, quality, seed)
             self.made = dataclasses.replace(made, trial=1)
+            if own is not None:
+                folder = version_of(self.home, "shared", made.version).folder() / OWN
+                folder.mkdir()
+                np.save(folder / "answers.npy", answers(own, seed))
             study = self.sweep.open()
             study.update_state(challenger=self.made, data=DATA)
             study.close()
@@ -63,7 +86,8 @@ def nights(tmp_path, home_with_store, database):
 
         def again(self):
             self.executor = Recording(answering)
-            return certify(self.executor, self.sweep.config, self.home, self.night, self.ledger)
+            config = self.sweep.config
+            return certify(self.executor, config, self.home, self.night, self.ledger, config.workload(self.home))
 
         def crown(self):
             approve(self.home, "shared", self.made.version)
@@ -85,7 +109,7 @@ def test_the_first_version_of_a_name_is_promoted_without_a_claim(after_the_first
     assert (first.e_value, first.tests_so_far, first.test) == (None, 0, None)
     assert first.new.low < first.new.value < first.new.high
     assert abs(first.baseline.value - BASELINE) < 0.06
-    assert first.rows < ROWS
+    assert first.rows == ROWS
     assert not (after_the_first.home.sweep("movies-2026-11-01").dir / "certify").exists()
 
 
@@ -103,8 +127,9 @@ def test_a_better_version_is_certified_and_one_that_ties_is_not(after_the_first)
     assert better.new.value > better.old.value > better.baseline.value
     assert (better.test.number, better.test.by, better.test_readings) == (1, "promotion", 1)
     assert better.test.new.value > better.test.old.value
-    assert [Path(r.rows).name for r in nights.executor.others if isinstance(r, Measure)] == [
-        "validation.jsonl", "validation.jsonl", "validation.jsonl", "test.jsonl", "test.jsonl",
+    certified, test = "/certifying/validation.jsonl", "/certifying/test.jsonl"
+    assert [r.rows for r in nights.executor.others if isinstance(r, Measure)] == [
+        certified, certified, certified, CHOSE, CHOSE, test, test,
     ]  # fmt: skip
     assert nights.again() == better  # as after a kill: one claim, one reading
     assert len(nights.ledger.claims()) == better.tests_so_far
@@ -151,11 +176,35 @@ def test_what_cannot_be_compared_is_left_to_a_person(after_the_first):
     assert nights.run(3, 0.99, 3, require="always").decision == "promote"
 
 
-def test_rows_that_chose_the_version_do_not_certify_it(after_the_first):
+def test_only_rows_that_no_search_saw_certify_whether_or_not_there_are_finals(after_the_first):
     found = after_the_first.run(2, 0.99, 2, finalists=False)
-    assert found.decision == "ask"
-    assert "write finalists: {claim: adapter}" in found.why
-    assert after_the_first.run(3, 0.7, 3, finalists=False, require="always").decision == "promote"
+    assert (found.decision, found.why[:9]) == ("promote", "certified")
+    after_the_first.crown()
+    lucky = after_the_first.run(3, 0.3, 3, own=1.0)
+    assert (lucky.decision, lucky.lead.high < 0, lucky.e_value < 1) == ("keep", True, True)
+    unlucky = after_the_first.run(4, 1.0, 4, own=0.3)
+    assert unlucky.why.startswith("no claim: the 400 rows that choose do not prefer version 4")
+    assert after_the_first.run(5, 0.7, 5, finalists=False, require="always").decision == "promote"
+
+
+def test_the_step_of_a_night_gives_it_the_rows_that_the_freeze_set_apart(after_the_first, monkeypatch, tmp_path):
+    nights = after_the_first
+    found, night, config = nights.run(2, 0.99, 2, finalists=False), nights.night, nights.sweep.config
+    assert config.finalists is None
+    rows = dict.fromkeys(("train", "validation", "certify", "test"), 9)
+    frozen = FrozenData(night.version, "a1", str(tmp_path), rows, {}, rows, rows, rows)
+    facts = {"freeze": to_json(frozen), "sweep": {"version": found.new_version, "model": config.promote.name}}
+    steps = [Step(name, "", "", "", given) for name, given in facts.items()]
+    record = NightRecord("movies", night.date.isoformat(), "UTC", "", steps=steps)
+    files, now = NightFiles(nights.home.nights("movies")), datetime.datetime.now(datetime.UTC)
+    frame = Frame(config, nights.home, files, datetime.UTC, lambda: now, print, 0)
+    executor = Recording(answering)
+    monkeypatch.setattr(night_steps, "night_host", lambda *_: contextlib.nullcontext(executor))
+    assert night_steps.real_steps(Silent()).certify(Tonight(frame, record, [], now)).facts == to_json(found)
+    (inspected,) = [request for request in executor.others if isinstance(request, Inspect)]
+    sources = {split: source.source for split, source in inspected.workload.data.sources().items()}
+    names = {"train": "train", "validation": "certify", "test": "test"}
+    assert sources == {split: str(files.data / "a1" / f"{name}.jsonl") for split, name in names.items()}
 
 
 def test_without_a_new_version_there_is_nothing_to_decide(after_the_first):

@@ -16,7 +16,7 @@ from hpo.commands.preflight import inspect
 from hpo.config.file import load_config
 from hpo.errors import ConfigError
 from hpo.executors.inline import InlineExecutor
-from hpo.nights.data import FrozenData, freeze, frozen_before, frozen_config, look
+from hpo.nights.data import FrozenData, certifying_config, freeze, frozen_before, frozen_config, look
 from hpo.nights.night import Night
 from hpo.nights.record import NightFiles, NightRecord, Step
 from hpo.nights.sources import sources_now
@@ -69,9 +69,28 @@ def test_equal_nights_share_rows_tokens_and_fingerprint(setup):
         for day, frozen in enumerate((first, second), 1)
     ]
     assert prepared[0] == prepared[1]
-    assert prepared[0].rows == first.rows
+    assert prepared[0].rows == {split: first.rows[split] for split in ("train", "validation", "test")}
     assert len(list(setup.home.tokens.iterdir())) == 1
     assert frozen_config(setup.config, first, setup.night(1)).name == "tiny-encoder-2026-11-01"
+
+
+def test_certifying_rows_are_none_of_the_sweep_s_and_have_its_labels(setup, tmp_path):
+    """Also where no certifying row has one of the labels, and rows would bring the labels in another order."""
+    rare = [{"text": f"so so {n}", "label": "a rare one"} for n in range(60)]
+    write_jsonl(setup.source, [*ROWS[:160], *rare])
+    first = setup.freeze(1)
+    file = Path(first.folder, "certify.jsonl")
+    common = [line for line in file.read_text().splitlines() if "a rare one" not in line]
+    file.write_text("\n".join(common[::-1]))
+    sweep, others = (
+        inspect(setup.executor, config, setup.home)
+        for config in (frozen_config(setup.config, first, setup.night(1)), certifying_config(setup.config, first))
+    )
+    assert others.labels == sweep.labels == ["a rare one", "negative", "positive"]
+    assert (others.rows["validation"], others.split_hashes["train"]) == (len(common), sweep.split_hashes["train"])
+    seen = [line for file in Path(sweep.tokens_dir).glob("*.jsonl") for line in file.read_text().splitlines()]
+    certify = Path(others.tokens_dir, "validation.jsonl").read_text().splitlines()
+    assert not {json.loads(line)["text"] for line in seen} & {json.loads(line)["text"] for line in certify}
 
 
 def test_a_night_is_looked_at_beside_the_one_before(setup):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
-from hpo.results.row_parts import SMALLEST, smallest_difference, split_rows, what_rows_show, whole
+from hpo.results.row_parts import SMALLEST, is_split, smallest_difference, split_rows, what_rows_show, whole
 from tests.hpo.builders import make_config
 
 CONTENTS = [f'{{"text": "row {n}"}}\n'.encode() for n in range(1000)]
@@ -52,6 +53,15 @@ def test_before_a_sweep_it_is_said_what_its_rows_can_show(tmp_path, rows, change
     lines = what_rows_show(make_config(tmp_path, **changes), rows)
     assert len(lines) == len(begins)
     assert all(line.startswith(begin) for line, begin in zip(lines, begins, strict=True))
+
+
+def test_all_rows_of_a_night_s_sweep_choose_for_others_certify(tmp_path):
+    config = dataclasses.replace(make_config(tmp_path, finalists=True), is_certified_later=True)
+    assert not is_split(config, 5000)
+    assert (
+        what_rows_show(config, 5000)[0]
+        == "5,000 validation rows choose the champion; other rows certify it after the sweep"
+    )
 
 
 def test_of_generated_text_only_the_rows_with_answers_count(tmp_path):

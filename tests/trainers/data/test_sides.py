@@ -21,15 +21,36 @@ night = st.lists(
 
 
 @given(st.lists(night, min_size=2, max_size=5))
-def test_what_was_held_out_once_is_never_trained_on(nights):
-    standing, held = Standing(RULE), set()
+def test_what_was_held_out_once_is_never_trained_on_and_what_chose_once_never_certifies(nights):
+    standing, held, chose = Standing(RULE), set(), set()
     for rows in nights:
         sides = standing.sides(rows)
         standing.hold_out(sides)
         assert not held & {digest for digest, side in sides.items() if side == "train"}
         held |= {digest for digest, side in sides.items() if side != "train"}
+        assert not chose & {digest for digest, side in sides.items() if side == "certify"}
+        chose |= {digest for digest, side in sides.items() if side == "validation"}
         # Each input has one side, and no row of a held-out file is trained on.
         assert all(sides[row.hash] != "train" for row, split in rows if split != "train")
+
+
+@given(st.sets(st.integers(0, 7), min_size=1))
+def test_a_text_that_grows_out_of_one_that_chose_does_not_certify(before):
+    """Whichever half its new text alone would be in."""
+    chose = {INPUTS[number].hash: "validation" for number in before}
+    grown = [Input(hash_of(f"grown {number}"), tuple(chose)) for number in range(9)]
+    sides = Standing(RULE, chose).sides((row, split) for row in grown for split in ("train", "validation"))
+    assert set(sides.values()) == {"validation"}
+
+
+def test_half_of_the_rows_for_validation_certify_whether_drawn_or_given():
+    rows = [Input(hash_of(f"text {number}")) for number in range(20_000)]
+    drawn = [RULE.side(row) for row in rows]
+    given_ones = list(Standing(RULE).sides((row, "validation") for row in rows).values())
+    for sides in (drawn, given_ones):
+        both = sides.count("certify") + sides.count("validation")
+        assert abs(sides.count("certify") - both / 2) < 3 * (both / 4) ** 0.5
+    assert all(side == half for side, half in zip(drawn, given_ones, strict=True) if side in ("certify", "validation"))
 
 
 @given(st.lists(st.lists(st.sampled_from(INPUTS), min_size=1), min_size=2, max_size=5))
@@ -46,7 +67,8 @@ def test_the_shares_are_about_those_asked_for():
     count = 20_000
     sides = [RULE.side(Input(hash_of(f"text {number}"))) for number in range(count)]
     assert abs(sides.count("test") - 0.1 * count) < 3 * (count * 0.1 * 0.9) ** 0.5
-    assert abs(sides.count("validation") - 0.09 * count) < 3 * (count * 0.09 * 0.91) ** 0.5
+    validation = sides.count("validation") + sides.count("certify")
+    assert abs(validation - 0.09 * count) < 3 * (count * 0.09 * 0.91) ** 0.5
 
 
 def test_a_number_of_rows_is_the_share_of_the_first_night_and_stays():
@@ -80,7 +102,7 @@ def test_sides_are_the_same_in_every_version():
 def test_rule_and_rows_are_read_as_they_were_written(tmp_path):
     files = StandingFiles(tmp_path / "nights" / "n")
     assert files.read() is None
-    standing = Standing(RULE, {INPUTS[0].hash: "test", INPUTS[1].hash: "validation"})
+    standing = Standing(RULE, {INPUTS[0].hash: "test", INPUTS[1].hash: "validation", INPUTS[2].hash: "certify"})
     files.write(standing)
     assert files.read() == standing
     files.held_out.write_text("x nonsense\n")

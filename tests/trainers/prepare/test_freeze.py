@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import GOOD, reviews, write_jsonl
 from trainers.data.formats.base import DataProblem
-from trainers.data.splits import SPLITS
+from trainers.data.sides import SIDES
 from trainers.prepare import freeze as freezing
 from trainers.prepare.freeze import freeze
 from trainers.prepare.frozen_rows import folder_hash
@@ -56,7 +56,7 @@ def rows_of(frozen, split):
 
 
 def sides_of(frozen, column="text"):
-    return {row[column]: split for split in SPLITS for row in rows_of(frozen, split)}
+    return {row[column]: side for side in SIDES for row in rows_of(frozen, side)}
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def nights(tmp_path):
 def test_every_row_is_frozen_once_and_nothing_else_of_it(nights):
     frozen = nights.run(train=[{**row, "seen": 1} for row in [*REVIEWS, *REVIEWS[:9]]])
     assert sum(frozen.rows.values()) == sum(frozen.added.values()) == 160
-    assert [row for split in SPLITS for row in rows_of(frozen, split) if set(row) != {"text", "label"}] == []
-    assert all(10 < frozen.rows[split] < 60 for split in ("validation", "test"))
+    assert [row for split in SIDES for row in rows_of(frozen, split) if set(row) != {"text", "label"}] == []
+    assert all(5 < frozen.rows[side] < 60 for side in ("validation", "certify", "test"))
     assert frozen.labels["train"].keys() == {"negative", "positive"}
     assert "9 duplicate rows dropped" in frozen.notes
     assert folder_hash(Path(frozen.dir)) == frozen.sha256 == Path(frozen.dir).name
@@ -96,13 +96,13 @@ def test_the_difference_to_the_night_before_is_counted(nights):
     assert sum(second.added.values()) == 10
     assert sum(second.gone.values()) == 5
     positive = sum(row["label"] == "positive" and row["text"] in flipped for row in REVIEWS[5:150])
-    assert second.relabelled == {"train": positive, "validation": 0, "test": 0}
+    assert second.relabelled == {"train": positive, "validation": 0, "certify": 0, "test": 0}
 
 
 def test_the_same_rows_in_another_order_are_the_same_data(nights):
     first, second = nights.run(train=REVIEWS), nights.run(train=REVIEWS[::-1])
     assert first.sha256 == second.sha256
-    assert (second.added, second.gone) == (dict.fromkeys(SPLITS, 0),) * 2
+    assert (second.added, second.gone) == (dict.fromkeys(SIDES, 0),) * 2
     assert [path.name for path in (nights.folder / "data").iterdir()] == [first.sha256]
 
 
@@ -115,8 +115,9 @@ def test_the_same_of_several_answers_is_kept_in_every_order(nights):
 def test_rows_of_a_held_out_file_stay_there_and_never_come_back_to_train(nights):
     own = REVIEWS[:20]
     first = nights.run(train=REVIEWS, validation=own)
-    assert {row["text"] for row in rows_of(first, "validation")} >= {row["text"] for row in own}
-    assert first.rows["validation"] == 20  # train is drawn for test alone
+    halves = [{row["text"] for row in rows_of(first, side)} for side in ("validation", "certify")]
+    assert halves[0] | halves[1] == {row["text"] for row in own}  # train is drawn for test alone
+    assert all(halves)
     second = nights.run(train=REVIEWS)
     assert sides_of(second).items() >= {row["text"]: sides_of(first)[row["text"]] for row in own}.items()
     third = nights.run(train=REVIEWS, validation=REVIEWS[100:140])
@@ -180,6 +181,12 @@ def test_a_label_that_training_lacks_is_a_finding_with_its_remedy(nights):
     assert finding.expected.startswith("more rows with them")
 
 
+def test_a_new_or_corrected_label_lets_no_row_choose_that_certified(nights):
+    first = sides_of(nights.run(train=REVIEWS))
+    relabelled = [{**row, "label": "all new" if number % 3 else "about nothing"} for number, row in enumerate(REVIEWS)]
+    assert sides_of(nights.run(train=relabelled)) == first
+
+
 def side_of(text):
     return freezing.Rule(0, {"test": 0.2, "validation": 0.2}).side(freezing.Input(freezing.hash_of(text)))
 
@@ -207,7 +214,7 @@ def test_other_answers_to_one_input_are_on_its_side(tmp_path, task, columns, row
     second = nights.run(train=[row(one, word) for one in asked for word in drawn.sample(GOOD, 1)])
     sides: dict[str, set[str]] = {}
     for frozen in (first, second):
-        for split in SPLITS:
+        for split in SIDES:
             for kept in rows_of(frozen, split):
                 given = json.dumps(kept.get("input") or kept.get("words") or kept.get("text") or kept["messages"][0])
                 sides.setdefault(given, set()).add(split)
@@ -222,19 +229,20 @@ def test_running_text_is_all_there_and_keeps_repeated_lines(tmp_path):
     nights = Nights(tmp_path / "n", "causal-lm", {"text": "text"})
     first = nights.run(train=text)
     assert first.is_running_text
-    written = {split: [row["text"] for row in rows_of(first, split)] for split in SPLITS}
+    written = {split: [row["text"] for row in rows_of(first, split)] for split in SIDES}
     assert sum(len(one) for many in written.values() for one in many) == len(text)
     assert all(one in text for many in written.values() for one in many)
     second = nights.run(train=text + "".join(f"{drawn.choice(lines)}\n" for _ in range(500)))
-    held = {one for split in ("validation", "test") for one in written[split]}
+    held = {one for side in SIDES[1:] for one in written[side]}
     grown = [row["text"] for row in rows_of(second, "train")]
     assert not [one for one in held if any(one in row for row in grown)]
-    assert second.gone == dict.fromkeys(SPLITS, 0)
+    assert second.gone == dict.fromkeys(SIDES, 0)
 
 
 def test_a_frozen_folder_is_read_as_the_same_rows(nights, tmp_path):
     first = nights.run(train=REVIEWS)
     again = Nights(tmp_path / "again")
-    second = again.run(**{split: rows_of(first, split) for split in SPLITS})
+    rows = {side: rows_of(first, side) for side in SIDES}
+    second = again.run(train=rows["train"], validation=rows["certify"] + rows["validation"], test=rows["test"])
     assert second.sha256 == first.sha256
     assert replace(second, dir="", notes=[], added={}) == replace(first, dir="", notes=[], added={})
