@@ -33,10 +33,10 @@ class ProgressView(Protocol):
         self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
     ) -> None:
         """Show that trials start: `planned` in all, `finished` before this session, `best` as the best value so far;
-        at most `repeats` trainings of finalists come after them."""
+        at most `repeats` rounds of finalists' trainings come after them."""
 
-    def begin_repeats(self, most: int, metric: str) -> None:
-        """Show that finalists are trained again, at most `most` times in all."""
+    def begin_repeats(self, most: int, metric: str, rounds: int) -> None:
+        """Show that finalists are trained again, at most `most` times in all, in at most `rounds` rounds."""
 
     def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None:
         """Show that a repeat has started; `label` says which: `3 with seed 0`. `step`, `evaluated` have its number."""
@@ -79,7 +79,7 @@ class Silent(ProgressView):
     def begin(
         self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
     ) -> None: ...
-    def begin_repeats(self, most: int, metric: str) -> None: ...
+    def begin_repeats(self, most: int, metric: str, rounds: int) -> None: ...
     def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None: ...
     def repeat_finished(self, number: int, result: TrialResult) -> None: ...
     def doing(self, text: str) -> AbstractContextManager[None]:
@@ -121,10 +121,12 @@ class TerminalView(ProgressView):
     _began: float = 0.0
     _best: float | None = None
     _metric: str = ""
-    _repeats: int = 0
-    """Most trainings of finalists that come after what is shown now."""
+    _rounds: int = 0
+    """Most rounds of finalists' trainings, which come after what is shown now, or are it."""
     _are_repeats: bool = False
     """Whether what is shown are those trainings."""
+    _longest_s: float = 0.0
+    """The longest training to the end; 0 before there is one."""
 
     def say(self, text: str) -> None:
         # Programs read piped output: do not wrap its lines.
@@ -135,11 +137,11 @@ class TerminalView(ProgressView):
     ) -> None:
         resumed = f", {finished} already done" if finished else ""
         self.say(f"{planned} trial{'s' * (planned != 1)}{resumed}, {jobs} at a time; metric {metric}")
-        self._best, self._repeats, self._are_repeats = best, repeats, False
+        self._best, self._rounds, self._are_repeats, self._longest_s = best, repeats, False, 0.0
         self._show(planned, finished, metric)
 
-    def begin_repeats(self, most: int, metric: str) -> None:
-        self._best, self._repeats, self._are_repeats = None, 0, True
+    def begin_repeats(self, most: int, metric: str, rounds: int) -> None:
+        self._best, self._rounds, self._are_repeats = None, rounds, True
         self._show(most, 0, metric)
 
     def _show(self, planned: int, finished: int, metric: str) -> None:
@@ -172,18 +174,22 @@ class TerminalView(ProgressView):
             self.say(f"trial {self._rows[number].label} {fraction:4.0%}: {self._metric} {value:.4f}")
 
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None:
-        row = self._rows.pop(number)
+        row = self._ended(number, result)
         self._finished = finished
         self._best = result.value if is_best else self._best
         self._pruned += result.state == "pruned"
-        self._failed += result.state == "failed"
         self.say(finished_line(row.label, result, self._metric, row.params, is_best=is_best))
 
     def repeat_finished(self, number: int, result: TrialResult) -> None:
-        row = self._rows.pop(number)
+        row = self._ended(number, result)
         self._finished += 1
-        self._failed += result.state == "failed"
         self.say(finished_line(row.label, result, self._metric, row.params, is_best=False))
+
+    def _ended(self, number: int, result: TrialResult) -> _Row:
+        self._failed += result.state == "failed"
+        if result.state == "complete":
+            self._longest_s = max(self._longest_s, result.seconds)
+        return self._rows.pop(number)
 
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
         self._finished = finished
@@ -253,12 +259,21 @@ class TerminalView(ProgressView):
             parts.append(f"{self._failed} failed")
         if self._best is not None:
             parts.append(f"best {self._best:.4f}")
-        if (each_s := self._seconds_of_one()) is not None:
-            left = (self._planned - self._began_with - self._done) * each_s
-            parts.append(f"{'at most' if self._are_repeats else 'about'} {duration(left)} left")
-            if self._repeats:
-                parts.append(f"then at most {duration(self._repeats * each_s)} of repeats")
+        parts += [f"about {duration(left)} left"] if (left := self._seconds_left()) is not None else []
+        if self._rounds and self._longest_s and not self._are_repeats:
+            parts.append(f"then about {duration(self._rounds * self._longest_s)} of repeats")
         return " · ".join(parts)
+
+    def _seconds_left(self) -> float | None:
+        """What is shown now takes so long from here; None before that is known.
+
+        A seed of the finalists begins when the one before it is over: a round takes as long as its longest training.
+        """
+        if self._are_repeats:
+            share = 1 - self._done / self._planned if self._planned else 0.0
+            return share * self._rounds * self._longest_s if self._longest_s else None
+        each_s = self._seconds_of_one()
+        return None if each_s is None else (self._planned - self._began_with - self._done) * each_s
 
     @property
     def _done(self) -> float:

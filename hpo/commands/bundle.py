@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo.commands.preflight import WORKER, doing
+from hpo.commands.preflight import WORKER, explained_by_log
 from hpo.commands.session import plain_errors
 from hpo.errors import GateRefused
 from hpo.executors.local import LocalExecutor
@@ -46,7 +46,7 @@ def make_bundle(
 def _exported(parts: Sequence[Part], folder: Path, log: Path, worker: str) -> BundleExported:
     executor = LocalExecutor(log, worker)
     try:
-        with doing("exporting the bundle", log):
+        with explained_by_log("exporting the bundle", log):
             found = run_alone(executor, ExportBundle(tuple(part.trial for part in parts), str(folder)))
     finally:
         executor.close()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpo.commands.preflight import WORKER, at_its_clock, doing
+from hpo.commands.preflight import WORKER, at_its_clock, explained_by_log
 from hpo.config.file import load_config
 from hpo.config.intent import intent_of
 from hpo.errors import ConfigError, Problem, UsageError
@@ -44,7 +44,7 @@ def check_sweep(
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
-            with lines_of(config), doing("looking at data and model", Path(scratch, "host.log")):
+            with lines_of(config), explained_by_log("looking at data and model", Path(scratch, "host.log")):
                 checked = run_alone(executor, Check(config.workload(home), out, intent_of(config), logs))
         finally:
             executor.close()

@@ -1,4 +1,4 @@
-"""`hpo fetch` without a name: the demo models and data that there are."""
+"""`hpo fetch --list`: the demo models and data that there are."""
 
 from __future__ import annotations
 

@@ -102,15 +102,17 @@ def _all_garbage(
 def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
     """What finished sweeps keep of trials that nobody needs, and their variants beside the released one.
 
-    Trials that an edit of the file left out are no part of the sweep any more; their numbers never come back.
+    Trials that an edit of the file left out are no part of the sweep any more; their numbers never come back. One of
+    them may still be released.
     """
-    needed, starts = needed_trainings(sweeps), starting_points(sweeps)
+    left_out = {view.name: left_out_trials(home.studies_db, view.name) for view in sweeps}
+    needed, starts = needed_trainings(sweeps, left_out), starting_points(sweeps)
     for view in sweeps:
         if not is_finished(view) or view.name in running:
             continue
         yield _of_files(VARIANTS, [home.sweep(view.name).release])
         found = {record.number: _heavy_files(home, view.name, record) for record in view.records}
-        for record in left_out_trials(home.studies_db, view.name):
+        for record in left_out[view.name]:
             repeats = [file for repeat in home.sweep(view.name).repeats(record.number) for file in _heavy(repeat)]
             found[record.number] = [*_heavy_files(home, view.name, record), *repeats]
         for number, files in found.items():

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpo.commands.preflight import WORKER, at_its_clock, check_edit, doing, inspect, warm_up
+from hpo.commands.preflight import WORKER, at_its_clock, check_edit, explained_by_log, inspect, warm_up
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
 from hpo.config.space import Point
-from hpo.config.strategy import choose_strategy
+from hpo.config.strategy import ResolvedStrategy, choose_strategy
 from hpo.config.sweep_config import SweepConfig, corner
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
@@ -43,9 +43,9 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
             view.say(f"{config.name}: reading data and model, then training a few steps")
-            with doing("reading data and model", Path(scratch, "host.log")):
+            with explained_by_log("reading data and model", Path(scratch, "host.log")):
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
-            with doing("training a few steps", Path(scratch, "host.log")):
+            with explained_by_log("training a few steps", Path(scratch, "host.log")):
                 probes = probe(executor, specs, Path(scratch))
         finally:
             executor.close()
@@ -86,12 +86,9 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
     per_trial = sum(seconds.values()) / len(seconds)
     begun = _begun(config, specs.home)
     left = max(0, planned - (_trained(begun) if begun else 0))
-    search_s = math.ceil(left / slots.jobs) * per_trial
-    repeats_s = math.ceil(repeats_planned(config) / slots.jobs) * per_trial
-    total_s, ends_by = _within_budget(config, search_s + repeats_s)
-    goes_by = begun.state.strategy if begun else None
-    strategy = choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials, goes_by)
-    cost = config.budget.cost_per_hour
+    rounds = math.ceil(left / slots.jobs) + math.ceil(repeats_planned(config) / slots.jobs)
+    total_s, ends_by = _within_budget(config, rounds * per_trial)
+    strategy, cost = _strategy(config, begun), config.budget.cost_per_hour
     return {
         "sweep": config.name,
         "strategy": {"type": strategy.type, "why": strategy.why},
@@ -108,10 +105,7 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
         "gpus": inspection.gpus,
         "cores": cores(),
         "available_memory_mb": available_memory_mb(),
-        "probes": [
-            _shown(config, name, *probes[name], seconds[name], evaluation_seconds(config, inspection, probes[name][1]))
-            for name in probes
-        ],
+        "probes": [_shown(specs, name, *probes[name], seconds[name]) for name in probes],
         "seconds": total_s,
         "ends_by": ends_by,
         "ends_at": _moment(time.time() + total_s),
@@ -120,11 +114,16 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
     }
 
 
-def _shown(
-    config: SweepConfig, name: str, point: Point, probed: Probed, seconds: float, evaluation_s: float
-) -> dict[str, Any]:
-    """One corner as `hpo plan --json` prints it; `evaluation_s` of the trial's `seconds` are evaluations."""
-    per_step = probed.seconds_per_example * _batch_size(config, point)
+def _strategy(config: SweepConfig, begun: StudySnapshot | None) -> ResolvedStrategy:
+    """The search strategy; a sweep that has begun keeps its own."""
+    goes_by = begun.state.strategy if begun else None
+    return choose_strategy(config.strategy, config.space, len(config.objectives), config.budget.trials, goes_by)
+
+
+def _shown(specs: TrialSpecs, name: str, point: Point, probed: Probed, seconds: float) -> dict[str, Any]:
+    """One corner as `hpo plan --json` prints it; its trial takes so many `seconds`, those of evaluations among them."""
+    per_step = probed.seconds_per_example * _batch_size(specs.config, point)
+    evaluation_s = evaluation_seconds(specs.config, specs.prepared, probed)
     return {
         "point": name, "params": point, **to_json(probed), "trial_seconds": seconds, "seconds_per_step": per_step,
         "evaluation_share": evaluation_s / seconds,

@@ -75,7 +75,7 @@ def _has_results(home: Home, name: str) -> bool:
 
 
 @contextmanager
-def doing(what: str, log: Path) -> Iterator[None]:
+def explained_by_log(what: str, log: Path) -> Iterator[None]:
     """Say what was being done when a request failed or the host ended, with the end of the host's log."""
     try:
         yield

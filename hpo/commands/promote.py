@@ -9,7 +9,7 @@ from hpo.commands.preflight import (
     WORKER,
     at_its_clock,
     check_edit,
-    doing,
+    explained_by_log,
     inspect,
     trial_host,
     warm_up,
@@ -54,7 +54,7 @@ def run_promotion(
             trial_host(paths, lock_fd, worker) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
-            with doing("reading data and model", paths.host_log):
+            with explained_by_log("reading data and model", paths.host_log):
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
             with open_run(specs, executor, view, Slots(1, cores())) as sweep:
                 write_lost_runs(sweep)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from hpo.commands.find_run import find_run
-from hpo.commands.preflight import WORKER, doing
+from hpo.commands.preflight import WORKER, explained_by_log
 from hpo.errors import ConfigError, GateRefused
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
@@ -40,11 +40,11 @@ def reproduce(home: Home, given: str, threads: int | None, view: ProgressView, w
         executor = LocalExecutor(log, worker)
         try:
             view.say(f"{run.name}: reading data and base model")
-            with doing("reading data and base model", log):
+            with explained_by_log("reading data and base model", log):
                 prepared = _inspected(executor, run, spec)
             devices = spec.devices if spec.devices == ("cpu",) else first_devices(prepared)
             spec = dataclasses.replace(spec, devices=devices, threads=threads or spec.threads)
-            with doing("training", log):
+            with explained_by_log("training", log):
                 run_alone(executor, Load(spec.workload, prepared))
                 again, notes = train_again(executor, run, spec, prepared, view)
             here = environment_here(prepared.gpu_names)

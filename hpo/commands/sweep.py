@@ -9,7 +9,7 @@ from hpo.commands.preflight import (
     WORKER,
     at_its_clock,
     check_edit,
-    doing,
+    explained_by_log,
     inspect,
     nothing_left_behind,
     slots_for,
@@ -28,7 +28,7 @@ from hpo.paths import Home
 from hpo.release.promote import promote
 from hpo.results.row_parts import what_rows_show
 from hpo.results.summary import SweepSummary
-from hpo.search.contest import repeats_planned
+from hpo.search.contest import repeats_planned, rounds_planned
 from hpo.search.controller import SearchController
 from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
@@ -76,7 +76,7 @@ def run_sweep_of(
             trial_host(paths, lock_fd, worker) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
-            with doing("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:
+            with explained_by_log("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
                 slots = slots_for(executor, specs, jobs, threads)
                 put_store()  # from here on the home has what a sweep leaves
@@ -144,7 +144,7 @@ def search(sweep: SweepContext) -> None:
     sweep.view.say(f"search strategy: {study.strategy.type} ({study.strategy.why})")
     sweep.view.begin(
         config.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best,
-        repeats_planned(config),
+        rounds_planned(config, sweep.slots.jobs),
     )  # fmt: skip
     TrialScheduler(sweep).run(controller)
     controller.end()

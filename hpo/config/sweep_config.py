@@ -215,6 +215,10 @@ class SweepConfig:
         names = [a.name for a in ALIASES.values() if a.canonical == name and ("training", a.name) in self.written.lines]
         return [*names, name][0]
 
+    def seed_of(self, repeat: int | None) -> int:
+        """The seed of a finalist's repeat, which is none of the search's; without one the search's own."""
+        return self.seed if repeat is None else self.seed + 1 + repeat
+
     def place(self, key: str) -> str:
         """The place of a key of the file, as `FILE:LINE: key.path`; any other text unchanged."""
         key, colon, rest = key.partition(": ")  # "data: FILE"

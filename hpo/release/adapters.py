@@ -44,5 +44,4 @@ def _part(sweep: SweepContext, one: Champion) -> Part:
 def champion_spec(sweep: SweepContext, champion: Champion) -> TrialSpec:
     """The specification that a champion was trained with; a finalist's repeat has its own seed."""
     paths = sweep.champion_paths(champion)
-    seed = None if champion.repeat is None else sweep.config.seed + 1 + champion.repeat
-    return sweep.specs.spec(champion.number, champion.params, paths, seed=seed)
+    return sweep.specs.spec(champion.number, champion.params, paths, seed=sweep.config.seed_of(champion.repeat))

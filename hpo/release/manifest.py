@@ -118,7 +118,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     """Of Python and of packages, as the release was made."""
     adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of a bundle, which is made of trials of several sweeps: adapter -> where it comes from."""
+    """Of a bundle, which is made of trials of one sweep or of several: adapter -> where it comes from."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -78,6 +78,8 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     sweep.study.update_state(variants=[], variants_trial=champion.number)
     with sweep.view.doing(f"promoting trial {champion.number}: {ways}"):
         exported = export(sweep, champion, folder, [part.trial for part in parts])
+    for adapter, why in exported.left_out.items():
+        sweep.view.say(f"{adapter} is left out of the release: {why}")
     verdicts = measure_variants(sweep, exported, folder, wanted)
     chosen = choose(verdicts, wanted.prefer)
     if chosen is None:
@@ -90,7 +92,7 @@ def _register_best_variant(sweep: SweepContext, champion: Champion, wanted: Prom
     fetch, trained = sweep.executor.fetch, sweep.champion_paths(champion)
     files = (trained, fetch(trained.adapter), chosen, fetch(folder / chosen.variant))
     summary = summarize(view_study(sweep.home.studies_db, sweep.config.name), "complete").of_release(champion)
-    adapters = origins(parts, exported.adapters)
+    adapters = origins([part for part in parts if part.trial.name not in exported.left_out], exported.adapters)
     candidate = Candidate(sweep.config, sweep.inspection, champion, *files, summary, adapters)
     release = register(sweep.home, candidate)
     sweep.tracker.artifact("model_card.md", (candidate.folder / CARD_FILE).read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpo.results.champion import choose_champion, front
@@ -12,9 +12,20 @@ Training = tuple[str, int]
 """A sweep and the number of a trial that it trained."""
 
 
-def needed_trainings(snapshots: Iterable[StudySnapshot]) -> set[Training]:
-    """The trials whose adapter something needs; of a sweep that is not finished, all that it has or took over."""
-    return {trained_in(view.name, record, view.records) for view in snapshots for record in _needed(view)}
+def needed_trainings(
+    snapshots: Iterable[StudySnapshot], left_out: Mapping[str, Sequence[TrialRecord]]
+) -> set[Training]:
+    """The trials whose adapter something needs; of a sweep that is not finished, all that it has or took over.
+
+    `left_out` has by sweep the trials that an edit left out: a release may still be of one of them.
+    """
+    found: set[Training] = set()
+    for view in snapshots:
+        others = left_out.get(view.name, ())
+        records, released = [*view.records, *others], _released(view)
+        needed = [*_needed(view), *(record for record in others if record.number in released)]
+        found |= {trained_in(view.name, record, records) for record in needed}
+    return found
 
 
 def starting_points(snapshots: Iterable[StudySnapshot]) -> list[Path]:
@@ -36,11 +47,15 @@ def _needed(view: StudySnapshot) -> list[TrialRecord]:
     champion = choose_champion(view.records, view.objective, constraints, finalists)
     needed = {champion.number} if champion else set()
     needed |= {contestant.trial for contestant in finalists.contestants} if finalists else set()
-    needed |= {release.trial for release in (state.release, state.challenger) if release}
+    needed |= _released(view)
     needed |= set() if state.chosen_trial is None else {state.chosen_trial}
     if len(objectives) > 1:
         needed |= set(front(view.records, objectives, constraints))
     return [record for record in view.records if record.number in needed or not record.is_over]
+
+
+def _released(view: StudySnapshot) -> set[int]:
+    return {release.trial for release in (view.state.release, view.state.challenger) if release}
 
 
 def trained_in(sweep: str, record: TrialRecord, records: Iterable[TrialRecord]) -> Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,18 @@ def repeats_planned(config: SweepConfig) -> int:
     return (config.finalists.top + 1) * config.finalists.seeds
 
 
+def rounds_of(contestants: int, seeds: int, jobs: int) -> int:
+    """Rounds of trainings side by side: a seed begins when all contestants have the one before it."""
+    return seeds * math.ceil(contestants / jobs)
+
+
+def rounds_planned(config: SweepConfig, jobs: int) -> int:
+    """The most rounds that the planned repeats take, `jobs` side by side."""
+    if config.finalists is None or not repeats_planned(config):
+        return 0
+    return rounds_of(config.finalists.top + 1, config.finalists.seeds, jobs)
+
+
 def contestants_of(
     sweep: SweepContext, top: int, rank: Callable[[TrialRecord], float] | None = None
 ) -> list[TrialRecord]:
@@ -59,7 +72,7 @@ def repeats_of(sweep: SweepContext, contestants: Sequence[TrialRecord], seeds: i
             paths = sweep.paths.repeat(contestant.number, index)
             spec = sweep.specs.spec(
                 FIRST_NUMBER + len(repeats), contestant.params, paths, threads=sweep.slots.threads,
-                seed=sweep.config.seed + 1 + index,
+                seed=sweep.config.seed_of(index),
             )  # fmt: skip
             repeats.append(Planned(contestant.number, index, spec))
     return repeats

@@ -73,12 +73,12 @@ class FinalScores:
 
     def _repeats(self, record: TrialRecord) -> list[Repeat]:
         """Those that counted; of a contestant that is out, all."""
-        seed, result = self._sweep.config.seed, record.result
+        config, result = self._sweep.config, record.result
         mine = self._results_of(record.number)
         if not mine and result is not None:
-            return [Repeat(seed, result.value, result.metrics, record.run_id or "", None, result.seconds, True)]
+            return [Repeat(config.seed, result.value, result.metrics, record.run_id or "", None, result.seconds, True)]
         return [
-            Repeat(seed + 1 + repeat, r.value, r.metrics, run_id, r.cause, r.seconds)
+            Repeat(config.seed_of(repeat), r.value, r.metrics, run_id, r.cause, r.seconds)
             for repeat, (r, run_id) in mine.items()
         ]
 

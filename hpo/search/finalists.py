@@ -9,7 +9,7 @@ import dataclasses
 
 from hpo.results.outcome import Dropped
 from hpo.results.tables import drop_in_words
-from hpo.search.contest import Contest, Planned, contest_of
+from hpo.search.contest import Contest, Planned, contest_of, rounds_of
 from hpo.search.final_scores import FinalScores
 from hpo.search.scoreboard import Results, Scoreboard
 from hpo.search.sealed_test import read_test
@@ -39,7 +39,8 @@ def run_finalists(sweep: SweepContext) -> None:
     sweep.study.update_state(finalists=None)  # those of before an edit: a kill must not leave them as the outcome
     sweep.view.say(_announcement(contest))
     controller = FinalistController(sweep, contest, board)
-    sweep.view.begin_repeats(len(contest.repeats), sweep.config.objective.metric)
+    rounds = rounds_of(len(contest.contestants), contest.seeds, sweep.slots.jobs)
+    sweep.view.begin_repeats(len(contest.repeats), sweep.config.objective.metric, rounds)
     TrialScheduler(sweep).run(controller)
     sweep.view.end()
     outcome = FinalScores(sweep, contest, board, controller.results).outcome()
@@ -113,8 +114,9 @@ class FinalistController(TrialController):
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
         self._sweep.tracker.evaluation(job.number, evaluation)
-        value = evaluation.metrics[self._sweep.config.objective.metric]
-        self._sweep.view.evaluated(job.number, evaluation.fraction, value)
+        if evaluation.index >= job.resumed_evaluations:  # those before it have been shown
+            value = evaluation.metrics[self._sweep.config.objective.metric]
+            self._sweep.view.evaluated(job.number, evaluation.fraction, value)
 
     def verdict(self, job: Job) -> Verdict:
         return "go"

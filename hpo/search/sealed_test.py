@@ -39,10 +39,8 @@ def _test_score(sweep: SweepContext, board: Scoreboard, contestant: Contestant) 
 
 
 def _score_on_test(sweep: SweepContext, chosen: Champion) -> tuple[dict[str, float], Rows]:
-    paths, fresh = sweep.champion_paths(chosen), 0 if chosen.repeat is None else 1 + chosen.repeat
-    spec = sweep.specs.spec(
-        chosen.number, chosen.params, paths, threads=sweep.slots.threads, seed=sweep.config.seed + fresh
-    )
+    paths, seed = sweep.champion_paths(chosen), sweep.config.seed_of(chosen.repeat)
+    spec = sweep.specs.spec(chosen.number, chosen.params, paths, threads=sweep.slots.threads, seed=seed)
     # The adapter may lie in the folder of a sweep that it was taken over from: nothing is written there.
     written_to = sweep.paths.trial(chosen.number) if chosen.repeat is None else paths
     rows_file = Path(written_to.dir, "test.npy")

@@ -72,12 +72,15 @@ class Loader:
     async def add_adapter(self, bundle: str, name: str, folder: Path | None) -> Served:
         """Let an adapter of a bundle answer, while its others do; one of that name is replaced.
 
-        Without a `folder` it comes from the bundle's own. Raises `HpoError`.
+        Without a `folder` it comes from the bundle's own. Raises `HpoError`, also for another one under the name of
+        what a sweep has released.
         """
         async with self._turn:  # until now another version may have taken the bundle's place
             served = self.shelf.get(bundle)
             if served is None or served.place is None:
                 raise UsageError(f"{bundle} is not served any more")
+            if folder is not None and name in _of_a_sweep(served):
+                raise UsageError(f"{bundle}/{clipped(name)} is an adapter of the release itself; choose another name")
             try:
                 await asyncio.to_thread(
                     served.engine.add_adapter, name, folder or served.place.folder / ADAPTERS / name
@@ -103,11 +106,19 @@ class Loader:
             self._by_hand.setdefault(bundle, {})[name] = None
         log.info("%s/%s is unloaded", bundle, name)
 
+    def _repeated(self, new: Served) -> dict[str, Path | None]:
+        """The changes by hand that hold for a new version too.
+
+        What a sweep releases has adapters named after its trials, which are other trainings in each version.
+        """
+        changed, own = self._by_hand.get(new.name, {}), _of_a_sweep(new)
+        return {name: folder for name, folder in changed.items() if not own or (folder is not None and name not in own)}
+
     def _loaded(self, name: str, place: Place) -> Served:
         """A model that answers; of a bundle with the adapters that the one before has by hand. Raises `HpoError`."""
         new = load_served(name, place.folder, self._limits, place.version)
         try:
-            for adapter, folder in self._by_hand.get(name, {}).items():
+            for adapter, folder in self._repeated(new).items():
                 if folder is not None:
                     new.engine.add_adapter(adapter, folder)
                 elif new.adapter(adapter) is not None:
@@ -129,10 +140,19 @@ class Loader:
             raise HpoError(f"{name}: {place.folder} cannot be loaded: {type(error).__name__}") from error
         old = self.shelf.put(new)
         self.changes.behind.discard(name)
+        self._forget_unrepeated(new)
         if old is not None:
             self.changes.swaps[name] += 1
             self._close(old)
         return new
+
+    def _forget_unrepeated(self, new: Served) -> None:
+        """Say which changes by hand the version that answers now has not, and leave them out of later ones too."""
+        repeated = self._repeated(new)
+        for adapter in self._by_hand.get(new.name, {}).keys() - repeated:
+            log.info("%s/%s is as %s has it: the change by hand was of the version before", new.name, adapter, new)
+        if new.name in self._by_hand:
+            self._by_hand[new.name] = repeated
 
     def _close(self, served: Served) -> None:
         """Close a model that gets no more requests, when those that have it are answered."""
@@ -150,3 +170,9 @@ class Loader:
         """Wait until the models that answered to that name before are closed."""
         if tasks := [task for task, of in self._closing.items() if of == name]:
             await asyncio.wait(tasks)
+
+
+def _of_a_sweep(served: Served) -> tuple[str, ...]:
+    """The names of a bundle's own adapters, where a sweep has released it: one of them is the champion."""
+    card = served.release.card
+    return card.adapters if card.champion else ()

@@ -185,7 +185,10 @@ class Shelf:
         return {model.name: model for served in self for model in served.models()}
 
     def find(self, name: str | None) -> Served:
-        """The model of that name, or without a name the only one. Raises `Refusal`."""
+        """The model of that name, or without a name the only one, of a bundle its champion. Raises `Refusal`."""
+        if name is None and len(self._models) == 1 and not self._expected:
+            (only,) = self
+            name = only.name if only.release.card.champion else None
         if name is not None and (found := self._named(name)) is not None:
             return found
         names = [*self.models(), *self._expected]

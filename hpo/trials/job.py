@@ -28,6 +28,8 @@ class Job:
     seconds: float = 0.0
     """The trial's own clock."""
     resumed_from: int | None = None
+    resumed_evaluations: int = 0
+    """How many came before the checkpoint that it went on from."""
     stopped_for: StopReason | None = None
     repeat: tuple[int, int] | None = None
     """Of a repeat of a finalist: its trial and which repeat."""

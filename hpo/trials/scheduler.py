@@ -156,7 +156,7 @@ class TrialScheduler:
         """Pass on what happened to one trial."""
         running = self._running[request_id]
         if isinstance(report, Resumed):
-            job.resumed_from = report.step
+            job.resumed_from, job.resumed_evaluations = report.step, len(report.evaluations)
             controller.resumed(job)
             for evaluation in report.evaluations:
                 job.take(evaluation)

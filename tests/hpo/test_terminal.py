@@ -182,19 +182,19 @@ def test_the_status_counts_pruned_failed_and_best(terminal):
     assert "3/4 done · 1 pruned · 1 failed · best 0.5000 · about 0 s left" in ANSI.sub("", output())
 
 
-def test_repeats_of_finalists_are_shown_like_trials_with_a_bound_on_the_time_left(terminal):
+def test_repeats_of_finalists_are_shown_like_trials_with_the_time_left(terminal):
     view, output = terminal
-    view.begin_repeats(6, "f1_macro")
+    view.begin_repeats(6, "f1_macro", rounds=4)
     view.repeat_started(1_000_000, "3 with seed 0", {"lora_r": 8})
     view.step(1_000_000, 0.5, 0.7)
-    time.sleep(0.3)
+    time.sleep(0.3)  # let the table refresh by itself once
     view.repeat_finished(1_000_000, trial_result("complete", 0.5))
     view.end()
     text = ANSI.sub("", output())
     for part in (
         "3 with seed 0",
         "50%",
-        "1 of at most 6 repeats done · at most",
+        "1 of at most 6 repeats done · about 3 s left",
         "trial 3 with seed 0 done: f1_macro 0.5000",
     ):
         assert part in text, part
@@ -202,12 +202,12 @@ def test_repeats_of_finalists_are_shown_like_trials_with_a_bound_on_the_time_lef
 
 def test_the_repeats_to_come_are_part_of_what_is_left(terminal):
     view, output = terminal
-    view.begin(4, 0, "f1_macro", 1, repeats=6)
-    view.trial_started(0, {})
-    view.step(0, 0.5, None)
-    time.sleep(0.3)
-    view.end()
-    assert re.search(r"about \d+ s left · then at most \d+ s of repeats", ANSI.sub("", output()))
+    view.begin(4, 0, "f1_macro", 1, repeats=3)
+    for number, result in enumerate((trial_result("complete", seconds=9.0), trial_result("pruned", 0.4, seconds=20.0))):
+        view.trial_started(number, {})
+        view.trial_finished(number, result, number + 1, is_best=False)
+    view.end()  # three rounds, each as long as the longest trial that nobody stopped
+    assert re.search(r"about \d+ s left · then about 27 s of repeats", ANSI.sub("", output()))
 
 
 def test_what_takes_a_while_is_shown_with_its_time_and_leaves_a_line(terminal, piped):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def export(base: Base, request: Export) -> Exported:
     """Put the adapter on in float32, write every variant that can be exported, and compute torch's metrics.
 
     Where the request names adapters, there is one variant: the base with them beside it. A variant that cannot be
-    exported is in `failures` of the answer, with the reason.
+    exported is in `failures` of the answer, with the reason, and an adapter besides the first one in `left_out`.
     """
     from trainers.model.source import load_tokenizer
     from trainers.training.evaluation import score_model
@@ -51,10 +53,10 @@ def export(base: Base, request: Export) -> Exported:
     base.model = _trained(base, request.spec)
     tokenizer = load_tokenizer(Path(request.inspection.model_dir), workload.model.trust_remote_code)
     if request.adapters:
-        adapters, failures = _write_adapters(request.adapters, out_dir / "fp32")
-        done = [] if failures else ["fp32"]
+        adapters, wrong = write_adapters(request.adapters, out_dir / "fp32")
+        done, failures, left_out = (["fp32"], {}, wrong) if adapters else ([], {"fp32": _in_words(wrong)}, {})
     else:
-        adapters, (done, failures) = [], write_variants(base, tokenizer, request, out_dir)
+        adapters, left_out, (done, failures) = [], {}, write_variants(base, tokenizer, request, out_dir)
     targets = TASKS[workload.task].targets
     validation = Tokens(tokens_dir, "validation", targets)
     reference = _reference_rows if targets == "row" else _reference_tokens
@@ -63,17 +65,43 @@ def export(base: Base, request: Export) -> Exported:
     latency_p50_ms = _latency_p50_ms(base, validation, timed_rows)
     metrics, results = score_model(base, tokens_dir, "cpu", precision="fp32")
     np.save(out_dir / REFERENCE_RESULTS, results, allow_pickle=False)
-    return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms, adapters)
+    return Exported(metrics, done, failures, time.monotonic() - began, latency_p50_ms, adapters, left_out)
 
 
-def _write_adapters(trials: tuple[BundledTrial, ...], folder: Path) -> tuple[list[BundledAdapter], dict[str, str]]:
-    """Write the base with these adapters beside it; they, or why the folder may not be released."""
+def write_adapters(trials: Sequence[BundledTrial], folder: Path) -> tuple[list[BundledAdapter], dict[str, str]]:
+    """Write the base with these adapters beside it: those that it has, and of others why they are left out.
+
+    The first one is the champion's. Without it there are none, and the reasons say why; under "" is what concerns all.
+    """
+    left_out: dict[str, str] = {}
+    while True:
+        adapters, wrong = _written([trial for trial in trials if trial.name not in left_out], folder)
+        if not wrong:
+            return adapters, left_out
+        if not wrong.keys() <= {trial.name for trial in trials[1:]}:
+            return [], wrong
+        left_out |= wrong
+        shutil.rmtree(folder)  # the graph has inputs for what they trained in full, and labels for the widest
+
+
+def _written(trials: Sequence[BundledTrial], folder: Path) -> tuple[list[BundledAdapter], dict[str, str]]:
+    """One try: the adapters, and why some of them may not be released."""
     try:
-        made = export_bundle(ExportBundle(trials, str(folder), champion=trials[0].name))
-    except (DataProblem, ExportError) as error:
-        return [], {"fp32": str(error)}
-    wrong = "; ".join(f"{adapter} {why}" for adapter, why in made.failures.items())
-    return made.adapters, {"fp32": wrong} if wrong else {}
+        made = export_bundle(ExportBundle(tuple(trials), str(folder), champion=trials[0].name))
+    except DataProblem as problem:
+        wrong: dict[str, str] = {}
+        for finding in problem.findings:
+            concerned = [trial.name for trial in trials if finding.where.startswith(f"{trial.name}: ")]
+            name, found = "".join(concerned), f"{finding.where}: {finding.found}"
+            wrong[name] = f"{wrong[name]}; {found}" if name in wrong else found
+        return [], wrong
+    except ExportError as error:
+        return [], {"": str(error)}
+    return made.adapters, {name: f"{name} {why}" for name, why in made.failures.items()}
+
+
+def _in_words(wrong: Mapping[str, str]) -> str:
+    return "; ".join(dict.fromkeys(wrong.values()))
 
 
 def _trained(base: Base, spec: TrialSpec) -> Any:

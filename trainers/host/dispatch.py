@@ -12,10 +12,10 @@ import gc
 import importlib
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainers.data.sources import DataProblem
 from trainers.host.aside import AsideFailed, done_aside
@@ -31,6 +31,7 @@ from trainers.protocol.requests import (
     Import,
     Inspect,
     Load,
+    Measure,
     MeasureAll,
     Probe,
     Request,
@@ -77,63 +78,23 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
 
 
 def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
-    if isinstance(request, Import):
-        yield _import()
-    elif isinstance(request, Inspect):
-        from trainers.prepare.inspect import inspect
-
-        yield inspect(request)
-    elif isinstance(request, Check):
-        from trainers.prepare.check import check
-
-        yield check(request)
-    elif isinstance(request, Freeze):
-        from trainers.prepare.freeze import freeze
-
-        yield freeze(request)
-    elif isinstance(request, Load):
-        yield _load(request)
-    elif isinstance(request, Score):
-        yield _score(request)
-    elif isinstance(request, Probe):
-        from trainers.training.probe import probe
-
-        _use(request.spec.device)
-        base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
-        yield probe(base, request.spec, Path(request.inspection.tokens_dir))
-    elif isinstance(request, Train):
-        from trainers.training.loop import train
-        from trainers.training.usage import sampled
-
-        spec = request.spec
-        _use(spec.device)
-        base = _prepared(spec.workload, request.inspection, spec.threads)
-        with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices):
-            yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
-    elif isinstance(request, Export):
-        from trainers.export.promotion import export
-
-        yield export(_prepared(request.spec.workload, request.inspection, threads=0), request)
-    elif isinstance(request, ExportBundle):
-        from trainers.export.bundle import export_bundle
-
-        _set_threads(usable_cores())
-        yield export_bundle(request)
-    elif isinstance(request, MeasureAll):
-        from trainers.export.promotion import measure_all
-
-        yield measure_all(request)
-    elif isinstance(request, Tune):
-        from trainers.export.tuning import tune
-
-        yield tune(request)
+    if isinstance(request, Train):
+        yield from _train(request)
     else:
-        from trainers.export.promotion import measure_variant
-
-        yield measure_variant(request)
+        yield _ANSWERS[type(request)](request)
 
 
-def _import() -> Loaded:
+def _elsewhere(module: str, name: str) -> Callable[[Any], Event]:
+    """The function of that name, whose module is imported when it is called."""
+
+    def answer(request: Any) -> Event:
+        event: Event = getattr(importlib.import_module(module), name)(request)
+        return event
+
+    return answer
+
+
+def _import(_: Import) -> Loaded:
     began = time.monotonic()
     leave_out()
     for name in _SHARED:
@@ -234,6 +195,38 @@ def _score(request: Score) -> Scored:
     return Scored(metrics, time.monotonic() - began)
 
 
+def _probe(request: Probe) -> Event:
+    from trainers.training.probe import probe
+
+    _use(request.spec.device)
+    base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
+    return probe(base, request.spec, Path(request.inspection.tokens_dir))
+
+
+def _train(request: Train) -> Generator[Event, Verdict | None, None]:
+    from trainers.training.loop import train
+    from trainers.training.usage import sampled
+
+    spec = request.spec
+    _use(spec.device)
+    base = _prepared(spec.workload, request.inspection, spec.threads)
+    with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices):
+        yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
+
+
+def _export(request: Export) -> Event:
+    from trainers.export.promotion import export
+
+    return export(_prepared(request.spec.workload, request.inspection, threads=0), request)
+
+
+def _export_bundle(request: ExportBundle) -> Event:
+    from trainers.export.bundle import export_bundle
+
+    _set_threads(usable_cores())
+    return export_bundle(request)
+
+
 def _prepared(workload: Workload, inspection: PreparedData, threads: int) -> Base:
     """A base model that the request may change, and torch set to `threads` (0: as many as there are cores to use).
 
@@ -265,3 +258,20 @@ def _set_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+_ANSWERS: Mapping[type[Request], Callable[[Any], Event]] = {
+    Import: _import,
+    Inspect: _elsewhere("trainers.prepare.inspect", "inspect"),
+    Check: _elsewhere("trainers.prepare.check", "check"),
+    Freeze: _elsewhere("trainers.prepare.freeze", "freeze"),
+    Load: _load,
+    Score: _score,
+    Probe: _probe,
+    Export: _export,
+    ExportBundle: _export_bundle,
+    MeasureAll: _elsewhere("trainers.export.promotion", "measure_all"),
+    Measure: _elsewhere("trainers.export.promotion", "measure_variant"),
+    Tune: _elsewhere("trainers.export.tuning", "tune"),
+}
+"""What answers each request with one event; `Train` alone has several."""

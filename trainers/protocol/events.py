@@ -279,6 +279,8 @@ class Exported:
     latency_p50_ms: float
     adapters: list[BundledAdapter] = field(default_factory=list)
     """Those beside the base, where the adapter was not merged."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Adapter that should be among them -> why it cannot be."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +13,7 @@ from tokenizers import Tokenizer
 from .adapters import AdaptedSession, Adapter, AdapterGraph
 from .card import Card, ReleaseError
 from .encoder import Encoder, Reading
-from .inputs import parsed_json, read_input
+from .inputs import from_json, parsed_json, read_input
 from .release import Input, Release
 
 if TYPE_CHECKING:
@@ -105,16 +107,19 @@ class Bundle(Release):
         found = (output[..., : release.width] for (release, _), output in zip(rows, outputs, strict=True))
         return [release.answer(reading, [next(found) for _ in reading.encodings]) for release, reading in batch]
 
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        asked = [self._asked(given, f"input {index}") for index, given in enumerate(inputs)]
-        return [answer for release, given in asked for answer in release.predict([given], max_new_tokens)]
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
+        asked = [self._asked(given, f"input {index}") for index, given in enumerate(inputs, first)]
+        answers: list[dict[str, Any]] = []
+        for release, together in groupby(asked, key=itemgetter(0)):  # one call for those of one adapter in a row
+            answers += release._answers([given for _, given in together], max_new_tokens, first + len(answers))
+        return answers
 
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
         """Answer each input, in order: a mapping of `adapter` (its name) and `input`, or that as JSON text.
 
         What `input` is, and the answer, are those of the adapter (see `Release.predict`). Where the bundle has a
-        champion, any other input is for that one. Raises `ValueError` for an adapter that is not loaded, and for an
-        input that it does not accept.
+        champion, any other input is for that one, also a text that only looks so and names no adapter. Raises
+        `ValueError` for an adapter that is not loaded, and for an input that it does not accept.
         """
         if isinstance(inputs, str):
             raise ValueError("expected a list of inputs, got one text")
@@ -122,15 +127,28 @@ class Bundle(Release):
 
     def _asked(self, given: object, where: str) -> tuple[Release, Input]:
         """The release that an input is for, and what it is asked."""
-        read = parsed_json(given) if isinstance(given, str) else given
+        champion = self.champion
+        read = self._named(given) if isinstance(given, str) and champion is not None else from_json(given)
         if isinstance(read, Mapping) and set(read) == {"adapter", "input"} and isinstance(read["adapter"], str):
             release, given = self[read["adapter"]], read["input"]
-        elif self.champion is not None:
-            release = self.champion
+        elif champion is not None:
+            release = champion
         else:
             names = ", ".join(list(self)[:10])
             raise ValueError(f"{where}: expected a mapping of adapter (one of {names}) and input")
         return release, read_input(given, where, release.card.task)
+
+    def _named(self, text: str) -> object:
+        """What a text that anybody may have written is as JSON where it names an adapter; else None.
+
+        MLflow's interface and command lines have texts alone to name an adapter with.
+        """
+        try:
+            read = parsed_json(text)
+        except ValueError:  # JSON of characters that no text may have; as they stand here they are escaped
+            return None
+        is_named = isinstance(read, Mapping) and any(read.get("adapter") == name for name in self)
+        return read if is_named else None
 
     def _tokenizer_of(self, card: Card) -> Tokenizer:
         """The base's tokenizer, cut where this adapter was trained to read."""

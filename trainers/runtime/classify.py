@@ -18,8 +18,8 @@ Text: TypeAlias = str | tuple[str, str]
 class Classifier(Encoder):
     """A model of text-classification, multi-label-classification or regression."""
 
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        return [self._verdict(row) for row in self.row_logits(self._texts(inputs))]
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
+        return [self._verdict(row) for row in self.row_logits(self._texts(inputs, first))]
 
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:
         texts = self._texts(inputs)
@@ -41,8 +41,8 @@ class Classifier(Encoder):
             logits[batch] = self.output_of([encodings[i] for i in batch])
         return logits
 
-    def _texts(self, inputs: Sequence[Any]) -> list[Text]:
-        return [_text(parts_of(given, f"input {index}", self.card)) for index, given in enumerate(inputs)]
+    def _texts(self, inputs: Sequence[Any], first: int = 0) -> list[Text]:
+        return [_text(parts_of(given, f"input {index}", self.card)) for index, given in enumerate(inputs, first)]
 
     def _verdict(self, logits: Floats) -> dict[str, Any]:
         labels = self.card.labels

@@ -17,8 +17,8 @@ class Embedder(Encoder):
 
     output = "embedding"
 
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        texts = [self._texts(given, f"input {index}") for index, given in enumerate(inputs)]
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
+        texts = [self._texts(given, f"input {index}") for index, given in enumerate(inputs, first)]
         vectors = iter(self.vectors([text for both in texts for text in both]))
         return [_answer([next(vectors) for _ in both]) for both in texts]
 

@@ -72,8 +72,11 @@ class Release(ABC):
         )
 
     @abstractmethod
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        """The answers to inputs that are valid texts. Raises `ValueError` for what the task does not accept."""
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
+        """The answers to inputs that are valid texts; messages count them from `first` on.
+
+        Raises `ValueError` for what the task does not accept.
+        """
 
     @abstractmethod
     def misfit(self) -> str | None:

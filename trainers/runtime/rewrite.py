@@ -34,8 +34,9 @@ class Rewriter(Release):
         super().__init__(card, tokenizer, session)
         self.encoder = encoder
 
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
-        texts = [parts_of(given, f"input {n}", self.card)[self.card.columns[0]] for n, given in enumerate(inputs)]
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
+        parts = [parts_of(given, f"input {index}", self.card) for index, given in enumerate(inputs, first)]
+        texts = [given[self.card.columns[0]] for given in parts]
         return [{"text": self.tokenizer.decode(self.written(text, max_new_tokens))} for text in texts]
 
     @cached_property

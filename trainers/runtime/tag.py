@@ -19,7 +19,7 @@ class Tagger(Encoder):
     def tokens_per_batch(self) -> int:
         return 0
 
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
         return [self._answered_alone(*words_of(given)) for given in inputs]
 
     def _readings(self, inputs: Sequence[Any]) -> list[Reading]:

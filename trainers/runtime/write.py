@@ -53,12 +53,12 @@ class Writer(Release):
         """Makes its prompts."""
         return Prompts(self.card, self.tokenizer)
 
-    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None) -> list[dict[str, Any]]:
+    def _answers(self, inputs: Sequence[Any], max_new_tokens: int | None, first: int = 0) -> list[dict[str, Any]]:
         prompts = self.prompts
         if self.card.task == "chat":
             asked = [prompts.chat_ids(chat, max_new_tokens) for chat in inputs]
         else:
-            parts = [parts_of(given, f"input {index}", self.card) for index, given in enumerate(inputs)]
+            parts = [parts_of(given, f"input {index}", self.card) for index, given in enumerate(inputs, first)]
             asked = [prompts.continued_ids(prompts.filled(given), max_new_tokens) for given in parts]
         return [{"text": prompts.decoded(ids, list(self.generate(ids, max_new_tokens)))} for ids in asked]
 

@@ -104,7 +104,7 @@ class RemoteStore:
     def has(self, run_id: str, sweep: str) -> bool:
         """Whether there is a run of that very id and sweep, which is no copy: then this server has the home's store."""
         try:
-            return self.read(run_id).data.tags.get("hpo.sweep") == sweep
+            return bool(self.read(run_id).data.tags.get("hpo.sweep") == sweep)
         except Missing:
             return False
 

@@ -19,9 +19,10 @@ from hpo.search.contest import contestants_of, repeats_of, repeats_planned
 from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.scoreboard import Scoreboard
+from hpo.terminal import Silent
 from tests.hpo.builders import INSPECTION, Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work
 from trainers.host import fake
-from trainers.protocol.events import Failed, TrialResult
+from trainers.protocol.events import Evaluation, Failed, Resumed, TrialResult
 from trainers.protocol.requests import Score
 
 BEST, GOOD, NEXT, FAIR, POOR = 1e-3, 9.6e-4, 8e-4, 5e-4, 1e-4
@@ -316,6 +317,26 @@ def test_after_an_interruption_finished_repeats_are_not_trained_again(sweep, don
     assert outcome["champion"] == 1
     assert len(tracker.started) == len(tracker.ended) == len(tracker.evaluated) == 2
     assert [len(c["repeats"]) for c in outcome["contestants"]] == [1, 1]
+
+
+def test_a_repeat_that_goes_on_shows_only_what_is_new(sweep):
+    def killed(request):
+        for event in work(request):
+            if isinstance(event, Evaluation) and event.index == 2:
+                raise Killed
+            yield event
+
+    class Shown(Silent):
+        def evaluated(self, number, fraction, value):
+            shown.append(fraction)
+
+    given, shown = sweep(POOR, BEST), []
+    with pytest.raises(Killed):
+        decided(given, Recording(killed))
+    running = dataclasses.replace(given.running(), view=Shown())
+    run_finalists(running)
+    assert any(isinstance(event, Resumed) for _, event in running.executor.events)
+    assert shown[:4] == [0.6, 0.8, 1.0, 0.2]
 
 
 def test_results_do_not_depend_on_interruptions_or_on_how_many_run_side_by_side(sweep):

@@ -151,7 +151,7 @@ def test_rows_of_different_lengths_and_adapters_share_a_step(serve):
             assert np.abs(found - bundle[name].token_logits(ids)[-1]).max() < 1e-4
 
 
-def test_a_bundle_with_a_champion_answers_by_its_own_name(serve, tmp_path):
+def test_a_bundle_with_a_champion_answers_by_its_own_name(serve, tmp_path, monkeypatch):
     _, bundle, _ = serve("bert", "text-classification")
     folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / "released"))
     card = json.loads((folder / "release.json").read_text())
@@ -160,6 +160,20 @@ def test_a_bundle_with_a_champion_answers_by_its_own_name(serve, tmp_path):
     assert release.predict(TEXTS) == close_to(bundle["b"].predict(TEXTS))
     asked = json.dumps({"adapter": "a", "input": TEXTS[0]})
     assert release.predict([asked]) == close_to(bundle["a"].predict(TEXTS[:1]))
+    texts = ['{"adapter": "usb-c", "input": "x"}', '{"adapter": ["a"], "input": "x"}', '"\\u0000"']
+    assert release.predict(texts) == close_to(bundle["b"].predict(texts))  # a text that only looks like a command
+    assert release.predict([*texts, asked, *texts])[3:5] == close_to(
+        [*release.predict([asked]), *release.predict(texts[:1])]
+    )
+    with pytest.raises(ValueError, match="unknown adapter 'usb-c'"):
+        release.predict([{"adapter": "usb-c", "input": "x"}])
+    with pytest.raises(ValueError, match="input 2: expected a text, got int"):
+        release.predict([asked, TEXTS[0], 5])
+    calls, run = [], release._graph.run
+    with monkeypatch.context() as patched:
+        patched.setattr(release._graph, "run", lambda *given: calls.append(1) or run(*given))
+        release.predict(["a film"] * 5)
+    assert len(calls) == 1
     served = load_served("it", folder, Limits())
     server = Server(Shelf([served]))
     try:
@@ -226,6 +240,28 @@ def test_a_new_version_of_a_bundle_has_what_was_changed_by_hand(serve, tmp_path)
     assert list(shelf.models()) == ["it/a", "it/b"]
     asyncio.run(loader.unload("it"))
     assert not loader._by_hand
+
+
+def test_a_new_version_of_a_sweep_s_own_bundle_keeps_its_champion(serve, tmp_path):
+    """Its adapters have the names of trials, which are others in each version."""
+    server, _, _ = serve("bert", "text-classification")
+    loader, shelf = server.admin.loader, server.shelf
+    places = []
+    for version, champion in (("1", "a"), ("2", "b"), ("3", "a")):
+        folder = Path(shutil.copytree(tmp_path / "bundle", tmp_path / f"version-{version}"))
+        card = json.loads((folder / "release.json").read_text())
+        (folder / "release.json").write_text(json.dumps({**card, "champion": champion}))
+        places.append(Place(folder, version))
+    shutil.copytree(tmp_path / "bundle" / ADAPTERS / "a", tmp_path / "elsewhere")
+    asyncio.run(loader.load("it", places[0]))
+    assert server.post("/v1/models/unload", model="it/b").status_code == 200
+    assert server.post("/v1/models/load", model="it/new", adapter_folder="elsewhere").status_code == 200
+    refused = server.post("/v1/models/load", model="it/b", adapter_folder="elsewhere")
+    assert "it/b is an adapter of the release itself; choose another name" in refused.json()["error"]["message"]
+    for place, names in zip(places[1:], (["it/a", "it", "it/new"], ["it", "it/b", "it/new"]), strict=True):
+        asyncio.run(loader.load("it", place))
+        assert list(shelf.models()) == names
+        assert shelf.find(None).name == "it"  # a request without a model is for the champion
 
 
 def test_changes_of_a_bundle_wait_for_those_before_them(serve, tmp_path):

@@ -19,6 +19,7 @@ from trainers.export.bundle_parity import MOST
 from trainers.model.load import load_base, merge
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
+from trainers.protocol.events import BundleExported, Finding
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial, ExportBundle, Inspect
 from trainers.protocol.trial_spec import SourceRef, TrialSpec
@@ -199,6 +200,28 @@ def test_an_adapter_that_answers_otherwise_fails_its_gate(learned, tmp_path, mon
     monkeypatch.setattr(module, "_write_adapter", wrong)
     made = export_bundle(ExportBundle((learned("a", "bert", "text-classification"),), str(tmp_path / "bundle")))
     assert "differs from its merged model by" in made.failures["a"]
+
+
+def test_a_runner_up_that_does_not_fit_is_left_out_and_the_champion_is_not(tmp_path, monkeypatch):
+    from trainers.export import promotion
+
+    def export(request):
+        Path(request.dir).mkdir()
+        names = [trial.name for trial in request.trials]
+        if "odd" in names:
+            raise DataProblem([Finding("odd: training.modules_to_save", "is a Embedding")])
+        return BundleExported(names, {name: "differs" for name in names if name == "bad"}, 0.0)
+
+    monkeypatch.setattr(promotion, "export_bundle", export)
+
+    def written(*names):
+        trials = [BundledTrial(name, None, None) for name in names]
+        return promotion.write_adapters(trials, tmp_path / "-".join(names))
+
+    assert written("best", "odd", "bad", "fine") == (
+        ["best", "fine"], {"odd": "odd: training.modules_to_save: is a Embedding", "bad": "bad differs"},
+    )  # fmt: skip
+    assert written("bad", "fine") == ([], {"bad": "bad differs"})
 
 
 def test_what_no_graph_can_choose_by_row_is_named(learned, tmp_path):
