@@ -113,7 +113,7 @@ def sweep(home, request, monkeypatch):
 
 def write_runs(home, name):
     store = client(home)
-    experiment = store.create_experiment(f"the {name}", (home.artifacts / name).as_uri(), tags={"hpo.sweep": name})
+    experiment = store.create_experiment(f"the {name}", home.artifacts.as_uri(), tags={"hpo.sweep": name})
     parent = store.create_run(experiment, 1000, {"hpo.sweep": name, "hpo.kind": "sweep"}, f"{name} C#").info.run_id
     for number in range(3):
         add_trial(store, experiment, parent, name, number)
