@@ -105,19 +105,19 @@ def test_the_page_beside_the_run_is_written_while_the_sweep_runs(home, tmp_path,
     assert not [line for line in said.lines if "refreshed" in line]
 
 
-def test_a_page_that_cannot_be_made_ends_no_sweep(home_with_store, tmp_path, monkeypatch):
+def test_a_page_that_cannot_be_made_ends_no_sweep(home, tmp_path, monkeypatch):
     def broken(facts):
         raise ValueError("no page")
 
     monkeypatch.setattr(page, "html_page", broken)
     file = write_sweep(tmp_path, name="live", search_space=RATE, promote=False, search_strategy={"num_trials": 3})
     said = Said()
-    run_sweep(file, Home(home_with_store), worker="trainers.host.fake", view=said)
-    assert read_sweep(Home(home_with_store), "live").state == "complete"
+    run_sweep(file, home, worker="trainers.host.fake", view=said)
+    assert read_sweep(home, "live").state == "complete"
     assert "note: the sweep's report.html is not written: no page" in said.lines
 
 
-def test_the_page_beside_the_run_says_how_the_sweep_was_interrupted(home_with_store, tmp_path, monkeypatch):
+def test_the_page_beside_the_run_says_how_the_sweep_was_interrupted(home, tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(page, "html_page", lambda facts: written.append(facts) or html_page(facts))
 
@@ -127,7 +127,7 @@ def test_the_page_beside_the_run_says_how_the_sweep_was_interrupted(home_with_st
     monkeypatch.setattr(live_page.LivePage, "looked", interrupted)
     file = write_sweep(tmp_path, name="live", search_space=RATE, promote=False, search_strategy={"num_trials": 3})
     with pytest.raises(Interrupted):
-        run_sweep(file, Home(home_with_store), worker="trainers.host.fake")
+        run_sweep(file, home, worker="trainers.host.fake")
     assert [facts.summary.state for facts in written] == ["interrupted"]
 
 

@@ -258,7 +258,7 @@ def test_nights_share_an_experiment_and_end_with_the_window_in_which_they_began(
 def test_a_release_is_certified_under_its_own_name_whatever_the_file_says_since(world, monkeypatch):
     asked = []
 
-    def certified(executor, config, home, night, ledger):
+    def certified(executor, config, home, night, ledger, rows):
         asked.append((config.promote.name, ledger.path.stem))
         return Certified("keep", "")
 
