@@ -33,6 +33,12 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test of thirty kills first: it takes minutes, and begun last it would keep one core waiting for the other."""
+    items.sort(key=lambda item: item.path.name != "test_chaos.py")
+
+
 GOOD = ["warm", "funny", "bright", "lovely", "clever", "moving"]
 BAD = ["dull", "lifeless", "boring", "clumsy", "stale", "empty"]
 FILLER = ["a", "the", "film", "plot", "scene", "with", "and", "story", "is", "was", "of", "it", "this"]
