@@ -73,4 +73,6 @@ def _trained(
 def _merged(executor: LocalExecutor, data: PreparedData, spec: TrialSpec, variant: str, folder: Path) -> Path:
     exported = run_alone(executor, Export(spec, data, [variant], str(folder)))
     assert isinstance(exported, Exported), exported
+    if variant not in exported.variants:
+        raise RuntimeError(f"{variant} of {folder.name} was not made: {exported.failures}")
     return folder / variant
