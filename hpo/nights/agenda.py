@@ -25,7 +25,7 @@ class Due:
     """`run` continues at the step that it was in, or that failed; `finish` does what comes after its end; `close` ends
     it as missed."""
     why: str = ""
-    is_told: bool = True
+    is_reported: bool = True
     """Whether somebody hears of a night that no call came to: of several in a row, only the last one is reported."""
 
 
@@ -39,7 +39,8 @@ def agenda(
     night's window is over.
     """
     known = {record.night: record for record in records if record.night <= tonight}
-    found = _told([due for night in _nights(sorted(known), tonight) if (due := _of_past(night, known, missed))], known)
+    past = [_of_past(night, known, missed) for night in _nights(sorted(known), tonight)]
+    found = _with_reports([due for due in past if due], known)
     own = _of_tonight(tonight, known.get(tonight), missed, ends(tonight), now)
     return [*found, own] if own else found
 
@@ -62,21 +63,21 @@ def _nights(known: Sequence[Night], tonight: Night) -> list[Night]:
     return sorted(night for night in found if night < tonight)
 
 
-def _told(found: Sequence[Due], known: Mapping[Night, NightRecord]) -> list[Due]:
+def _with_reports(found: Sequence[Due], known: Mapping[Night, NightRecord]) -> list[Due]:
     """The same, where the last night of each gap speaks for all of it."""
-    told: list[Due] = []
+    reported: list[Due] = []
     silent = 0
     for due, later in zip_longest(found, found[1:]):
         if not _is_gap(due, known):
-            told.append(due)
+            reported.append(due)
         elif later is not None and _is_gap(later, known) and not nights_between(due.night, later.night):
-            told.append(replace(due, is_told=False))
+            reported.append(replace(due, is_reported=False))
             silent += 1
         else:
             before = f", nor in the {'one' if silent == 1 else f'{silent:,}'} before it" if silent else ""
-            told.append(replace(due, why=due.why + before))
+            reported.append(replace(due, why=due.why + before))
             silent = 0
-    return told
+    return reported
 
 
 def _is_gap(due: Due, known: Mapping[Night, NightRecord]) -> bool:

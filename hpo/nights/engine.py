@@ -83,7 +83,7 @@ class Engine:
         """End a night as missed, and tell it. One that no call came to is written down with its report: killed before
         that, it is closed once more."""
         record = replace(tonight.record, state="missed", reason=due.why, ended=self._time())
-        if not due.is_told:
+        if not due.is_reported:
             return Ran(self._write(record))
         if record.began:
             self._write(record)
