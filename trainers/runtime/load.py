@@ -25,12 +25,14 @@ def kind_of(task: str) -> type[Release]:
     return special.get(task, Classifier if task in CLASSIFYING else Writer)
 
 
-def load(folder: Path, threads: int | None = None, tuned: Mapping[str, Any] | None = None) -> Release:
+def load(
+    folder: Path, threads: int | None = None, tuned: Mapping[str, Any] | None = None, *, shares_cores: bool = False
+) -> Release:
     """See `Release.load`; `tuned` are session options in place of the card's."""
     import onnxruntime as ort
 
     card = Card.read(folder)
-    options = session_options(threads, card.session if tuned is None else tuned)
+    options = session_options(threads, card.session if tuned is None else tuned, shares_cores=shares_cores)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         names = ("model.onnx", "encoder.onnx")[: 2 if card.task == REWRITING else 1]

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-def session_options(threads: int | None, tuned: Mapping[str, Any]) -> ort.SessionOptions:
+def session_options(threads: int | None, tuned: Mapping[str, Any], *, shares_cores: bool = False) -> ort.SessionOptions:
     """Options for `threads` cores, by default all that this process may use.
 
-    `tuned` are a card's; they are used only where the cores are as many as when they were measured.
+    `tuned` are a card's; they are used only where the cores are as many as when they were measured. They were measured
+    alone: with `shares_cores` threads that wait for others sleep, whatever was faster then.
     """
     import onnxruntime as ort
 
@@ -30,7 +31,8 @@ def session_options(threads: int | None, tuned: Mapping[str, Any]) -> ort.Sessio
     }[chosen.get("level", "all")]
     options.enable_cpu_mem_arena = bool(chosen.get("arena", True))
     # With threads that wait in a busy loop, answers took twice as long when another process used the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(chosen.get("spinning", False))))
+    spins = bool(chosen.get("spinning", False)) and not shares_cores
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
     # release then gave different answers on different machines. On such CPUs this selects kernels that do not.
     options.add_session_config_entry("session.x64quantprecision", "1")

@@ -70,6 +70,9 @@ def test_the_runtime_uses_them_with_as_many_cores_only():
     assert not options.enable_cpu_mem_arena
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    busy = session_options(2, session, shares_cores=True)
+    assert busy.intra_op_num_threads == 1
+    assert busy.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     other = session_options(4, session)
     assert other.intra_op_num_threads == 4
     assert other.enable_cpu_mem_arena
