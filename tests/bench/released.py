@@ -71,7 +71,8 @@ def _trained(
 
 
 def _merged(executor: LocalExecutor, data: PreparedData, spec: TrialSpec, variant: str, folder: Path) -> Path:
-    exported = run_alone(executor, Export(spec, data, [variant], str(folder)))
+    needed = list(dict.fromkeys(["fp32", variant]))  # every other variant is made of the fp32 graph
+    exported = run_alone(executor, Export(spec, data, needed, str(folder)))
     assert isinstance(exported, Exported), exported
     if variant not in exported.variants:
         raise RuntimeError(f"{variant} of {folder.name} was not made: {exported.failures}")
