@@ -8,9 +8,9 @@ psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username "${POSTGRES_USER:-post
 SET log_min_error_statement = panic;
 \set studies `cat "$SECRETS/studies_password"`
 \set mlflow `cat "$SECRETS/mlflow_db_password"`
-CREATE ROLE hpo LOGIN PASSWORD :'studies';
+CREATE ROLE sweeps LOGIN PASSWORD :'studies';
 CREATE ROLE mlflow LOGIN PASSWORD :'mlflow';
-CREATE DATABASE hpo OWNER hpo;
+CREATE DATABASE sweeps OWNER sweeps;
 CREATE DATABASE mlflow OWNER mlflow;
-REVOKE ALL ON DATABASE hpo, mlflow, postgres, template1 FROM PUBLIC;
+REVOKE ALL ON DATABASE sweeps, mlflow, postgres, template1 FROM PUBLIC;
 END

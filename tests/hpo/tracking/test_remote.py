@@ -304,7 +304,9 @@ def test_what_a_server_does_wrong_is_said_and_everything_waits(home, sweep, monk
 def test_a_login_that_is_no_administrator_copies_too(home, sweep, server, login, monkeypatch):
     """Such a login hears 403, not 404, about a run that is not there: at first all of them, and later a deleted one."""
     ben = {"username": "ben", "password": "another long password"}
-    answer = requests.post(f"http://{server}/api/2.0/mlflow/users/create", json=ben, auth=("anna", PASSWORD), timeout=60)
+    answer = requests.post(
+        f"http://{server}/api/2.0/mlflow/users/create", json=ben, auth=("anna", PASSWORD), timeout=60
+    )
     assert answer.status_code == 200
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ben["username"])
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ben["password"])
