@@ -28,6 +28,9 @@ for name in postgres_password studies_password mlflow_db_password mlflow_admin_p
     mlflow_server_key objects_key; do
     random | keep "$name"
 done
+keep studies_url << END
+postgresql://sweeps:$(cat studies_password)@postgres:5432/sweeps
+END
 keep objects.json << END
 {"identities": [{"name": "mlflow", "actions": ["Admin:mlflow", "Read:mlflow", "Write:mlflow", "List:mlflow"],
   "credentials": [{"accessKey": "mlflow", "secretKey": "$(cat objects_key)"}]}]}
