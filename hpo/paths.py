@@ -10,6 +10,7 @@ from pathlib import Path
 from hpo.errors import UsageError
 from hpo.given_path import given_path
 from hpo.quoting import clipped
+from hpo.studies_database import StudiesDatabase
 from trainers.protocol.files import TrialPaths
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -137,9 +138,12 @@ class Home:
         return self.dir / "tensorboard" / sweep / (f"trial-{trial:04d}" + ("" if repeat is None else f"-seed-{repeat}"))
 
     @property
-    def studies_db(self) -> Path:
-        """Optuna's studies, in SQLite: the record of every trial."""
-        return self.dir / "studies.db"
+    def studies_db(self) -> StudiesDatabase:
+        """Optuna's studies, the record of every trial: in the home, or where `HPO_STUDIES` says.
+
+        Raises `UsageError` where that is no address of a database.
+        """
+        return StudiesDatabase.chosen(self.dir / "studies.db", os.environ)
 
     @property
     def cache(self) -> Path:

@@ -26,7 +26,8 @@ os.environ.update(
     }
 )
 
-os.environ.pop("MLFLOW_TRACKING_URI", None)  # nor may one write to a team's server
+for variable in ("MLFLOW_TRACKING_URI", "HPO_STUDIES", "HPO_STUDIES_FILE"):  # nor may one write to a team's server
+    os.environ.pop(variable, None)
 
 # A busy machine is slow for a moment: no property fails for that.
 hypothesis.settings.register_profile("patient", deadline=None)

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
 from hpo.config.space import from_resolved
@@ -19,7 +20,7 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.signals import terminate_as_interrupt
 from hpo.sqlite import usable
-from hpo.study.store import view_study
+from hpo.study.store import study_names, view_study
 from hpo.tracking.comparison import link, saved_view, view_tag
 from hpo.tracking.mlflow_places import (
     SweepExperiment,
@@ -33,7 +34,12 @@ from hpo.tracking.mlflow_places import (
 HOST = "127.0.0.1"
 PORT = 5000
 _MOST_LINKS = 10
-_RUN_DASHBOARD = "import sys, optuna_dashboard as o; o.run_server(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+_DASHBOARD_URL = "_HPO_DASHBOARD_URL"
+"""The variable with the address of the studies: it may have a password, which arguments would show to everybody."""
+_RUN_DASHBOARD = (
+    "import os, sys, optuna_dashboard as o; "
+    f"o.run_server(os.environ.pop({_DASHBOARD_URL!r}), sys.argv[1], int(sys.argv[2]))"
+)
 _STARTS_WITHIN_S = 120.0
 _ENDS_WITHIN_S = 5.0
 
@@ -49,9 +55,9 @@ def serve_ui(home: Home, port: int, sweep: str | None, *, optuna: bool, browser:
     shown = _chosen(home, sweep)
     for experiment in shown:
         _arrange(home, experiment)
-    commands = [_mlflow(home, port), *([_dashboard(home, port + 1)] if optuna else [])]
+    programs = [_mlflow(home, port), *([_dashboard(home, port + 1)] if optuna else [])]
     print("MLflow's UI starts, which takes some seconds", flush=True)
-    with _running(commands) as servers:
+    with _running(programs) as servers:
         if _answers(port, servers[0]):
             print("\n".join(_lines(port, shown, optuna=optuna)), flush=True)
             if browser and shown:
@@ -106,33 +112,44 @@ def _lines(port: int, shown: Sequence[SweepExperiment], *, optuna: bool) -> Iter
         yield f"and {len(shown) - _MOST_LINKS} more sweeps: hpo ui SWEEP links to one"
 
 
-def _mlflow(home: Home, port: int) -> list[str]:
-    return [
+@dataclass(frozen=True)
+class _Program:
+    """A server to start; `secrets` are variables for it alone."""
+
+    command: list[str]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def _mlflow(home: Home, port: int) -> _Program:
+    return _Program([
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
         "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
         "--uvicorn-opts", "--log-level warning",
-    ]  # fmt: skip
+    ])  # fmt: skip
 
 
-def _dashboard(home: Home, port: int) -> list[str]:
+def _dashboard(home: Home, port: int) -> _Program:
     """Optuna's dashboard on the studies, which it cannot write: the sweep's own process alone does."""
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise UsageError("--optuna: optuna-dashboard is not installed; pip install optuna-dashboard")
-    if not usable(home.studies_db, to_write=False):
-        raise UsageError(f"--optuna: there are no studies at {home.studies_db}; run a sweep first")
-    return [sys.executable, "-c", _RUN_DASHBOARD, f"sqlite:///file:{home.studies_db}?mode=ro&uri=true", HOST, str(port)]
+    studies = home.studies_db
+    if not study_names(studies):
+        raise UsageError(f"--optuna: there are no studies at {studies}; run a sweep first")
+    url = f"sqlite:///file:{studies.file}?mode=ro&uri=true" if studies.file else studies.url
+    return _Program([sys.executable, "-c", _RUN_DASHBOARD, HOST, str(port)], {_DASHBOARD_URL: url})
 
 
 @contextmanager
-def _running(commands: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _running(programs: Sequence[_Program]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Servers that end with this process: at Ctrl-C, at SIGTERM, and when the first of them ends."""
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     servers: list[subprocess.Popen[bytes]] = []
     with terminate_as_interrupt():
         try:
             # What they say goes to stderr: on stdout are the links.
-            for command in commands:
-                servers.append(subprocess.Popen(command, env={**os.environ, **quiet}, stdout=2, process_group=0))
+            for program in programs:
+                environment = {**os.environ, **quiet, **program.secrets}
+                servers.append(subprocess.Popen(program.command, env=environment, stdout=2, process_group=0))
             yield servers
         except KeyboardInterrupt:
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from hpo.config.space import Point
@@ -18,6 +17,7 @@ from hpo.quoting import quoted
 from hpo.results.changes import differences
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import Change, Revision
+from hpo.studies_database import StudiesDatabase
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
 from hpo.study.study import Study
 from trainers.protocol.codec import RECORD_FORMAT
@@ -90,7 +90,7 @@ def _is_incomparable(path: str) -> bool:
 
 
 def open_revision(
-    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: Path
+    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: StudiesDatabase
 ) -> tuple[Study, list[Change], int]:
     """The study to go on with: (study, what changed, trials left out because they no longer fit)."""
     name = newest_study_name(database, config.name)
@@ -118,7 +118,7 @@ def _reshapes(changes: Iterable[Change]) -> bool:
 
 
 def _reshaped(
-    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: Path, before: StudySnapshot,
+    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: StudiesDatabase, before: StudySnapshot,
     changes: list[Change],
 ) -> tuple[Study, list[Change], int]:  # fmt: skip
     last = max([r.number for r in before.records] + [before.state.last_number])

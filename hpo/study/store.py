@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import optuna
 
@@ -15,29 +14,35 @@ from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
+from hpo.studies_database import StudiesDatabase
+from hpo.study.lease import lease_here
+from hpo.study.server_storage import ServerStorage
 from hpo.study.stored_state import LaterFormat, read_state
 from hpo.study.stored_trial import read_trials
 from hpo.study.study import STUDY_ERRORS, Study, close_storage
 
 
 def open_study(
-    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: Path | None, name: str | None = None
+    config: SweepConfig,
+    fingerprint_of: Callable[[Point], str],
+    database: StudiesDatabase | None,
+    name: str | None = None,
 ) -> Study:
     """Open or create a study; `database` None keeps it in memory (tests, benchmarks).
 
     Raises `HpoError` for one whose records cannot be read.
     """
     with _readable_records(config.name, database):
-        return Study(config, fingerprint_of, storage(database), name)
+        return Study(config, fingerprint_of, storage(database, sweep=config.name), name)
 
 
-def newest_study_name(database: Path, name: str) -> str | None:
+def newest_study_name(database: StudiesDatabase, name: str) -> str | None:
     """The Optuna study of a sweep's newest revision; None when there is no such sweep."""
     revisions = _revisions(database).get(name)
     return revisions[-1] if revisions else None
 
 
-def stored_state(database: Path, name: str) -> SweepState | None:
+def stored_state(database: StudiesDatabase, name: str) -> SweepState | None:
     """What a sweep has written down about itself; None when there is no such sweep.
 
     Raises `HpoError` where that cannot be read.
@@ -49,7 +54,7 @@ def stored_state(database: Path, name: str) -> SweepState | None:
         return read_state(optuna.load_study(study_name=newest, storage=opened).user_attrs)
 
 
-def view_study(database: Path, name: str) -> StudySnapshot:
+def view_study(database: StudiesDatabase, name: str) -> StudySnapshot:
     """Read a study. Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read."""
     newest = newest_study_name(database, name)
     if newest is None:
@@ -60,7 +65,7 @@ def view_study(database: Path, name: str) -> StudySnapshot:
     return view
 
 
-def left_out_trials(database: Path, name: str) -> list[TrialRecord]:
+def left_out_trials(database: StudiesDatabase, name: str) -> list[TrialRecord]:
     """Trials of a sweep's earlier revisions that its newest one does not have: an edit of the file left them out.
 
     Raises `HpoError` where a revision cannot be read.
@@ -71,7 +76,7 @@ def left_out_trials(database: Path, name: str) -> list[TrialRecord]:
     return [record for number, record in found.items() if number not in known]
 
 
-def _snapshots(database: Path, name: str, studies: Iterable[str]) -> list[StudySnapshot]:
+def _snapshots(database: StudiesDatabase, name: str, studies: Iterable[str]) -> list[StudySnapshot]:
     """Revisions of a sweep. Raises `HpoError` where one cannot be read."""
     found = []
     with _readable(database), _readable_records(name, database), _opened(database, to_write=False) as opened:
@@ -83,29 +88,29 @@ def _snapshots(database: Path, name: str, studies: Iterable[str]) -> list[StudyS
     return found
 
 
-def study_names(database: Path) -> list[str]:
+def study_names(database: StudiesDatabase) -> list[str]:
     """Names of all sweeps in the database, sorted."""
     return sorted(_revisions(database))
 
 
-def delete_unopened(database: Path, study_name: str) -> None:
+def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
     """Remove a revision that a kill left half copied."""
-    with _opened(database) as opened:
+    with _opened(database, sweep=study_name.partition("@")[0]) as opened:
         for study in opened.get_all_studies():
             if study.study_name == study_name and "config" not in study.user_attrs:
                 optuna.delete_study(study_name=study_name, storage=opened)
 
 
-def delete_sweep(database: Path, name: str) -> None:
+def delete_sweep(database: StudiesDatabase, name: str) -> None:
     """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
-    with _opened(database) as opened:
+    with _opened(database, sweep=name) as opened:
         for study_name in _revisions(database).get(name, []):
             optuna.delete_study(study_name=study_name, storage=opened)
 
 
-def _revisions(database: Path) -> dict[str, list[str]]:
+def _revisions(database: StudiesDatabase) -> dict[str, list[str]]:
     """Sweep -> its Optuna studies, the newest last; only those that were opened to the end."""
-    if not usable(database, to_write=False):
+    if database.file and not usable(database.file, to_write=False):
         return {}
     found: dict[str, list[tuple[int, str]]] = {}
     with _readable(database), _opened(database, to_write=False) as opened:
@@ -117,20 +122,30 @@ def _revisions(database: Path) -> dict[str, list[str]]:
     return {name: [full for _, full in sorted(revisions)] for name, revisions in found.items()}
 
 
-def storage(database: Path | None, *, to_write: bool = True) -> optuna.storages.BaseStorage:
-    """Raises `HpoError` where something that is no database of studies lies there."""
+def storage(
+    database: StudiesDatabase | None, *, to_write: bool = True, sweep: str | None = None
+) -> optuna.storages.BaseStorage:  # fmt: skip
+    """On a server, writes are those of the process that holds the lease of `sweep`.
+
+    Raises `HpoError` where something that is no database of studies lies there, or the server does not answer.
+    """
     if database is None:
         return optuna.storages.InMemoryStorage()
-    usable(database, to_write=to_write)
-    wait_while_locked(database)
+    if database.file is None:
+        with _readable(database):
+            return ServerStorage(database, lease_here(database, sweep) if sweep else None)
+    usable(database.file, to_write=to_write)
+    wait_while_locked(database.file)
     with _readable(database):
-        return optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 10}})
+        return optuna.storages.RDBStorage(database.url, engine_kwargs={"connect_args": {"timeout": 10}})
 
 
 @contextmanager
-def _opened(database: Path, *, to_write: bool = True) -> Iterator[optuna.storages.BaseStorage]:
+def _opened(
+    database: StudiesDatabase, *, to_write: bool = True, sweep: str | None = None
+) -> Iterator[optuna.storages.BaseStorage]:  # fmt: skip
     """The database for as long as it is needed. Raises as `storage` does."""
-    opened = storage(database, to_write=to_write)
+    opened = storage(database, to_write=to_write, sweep=sweep)
     try:
         yield opened
     finally:
@@ -138,7 +153,7 @@ def _opened(database: Path, *, to_write: bool = True) -> Iterator[optuna.storage
 
 
 @contextmanager
-def _readable(database: Path) -> Iterator[None]:
+def _readable(database: StudiesDatabase) -> Iterator[None]:
     """What is wrong with the database, as an error for people."""
     try:
         yield
@@ -147,14 +162,14 @@ def _readable(database: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _readable_records(name: str, database: Path | None) -> Iterator[None]:
+def _readable_records(name: str, database: StudiesDatabase | None) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError) as error:
         raise unreadable(name, database, error) from error
 
 
-def unreadable(name: str, database: Path | None, error: Exception) -> HpoError:
+def unreadable(name: str, database: StudiesDatabase | None, error: Exception) -> HpoError:
     """Records that do not fit, as an error that names their sweep."""
     if isinstance(error, LaterFormat):
         return HpoError(f"sweep {name!r} was written by a newer hpo ({error}): use that one")

@@ -43,7 +43,7 @@ def rows() -> list[Row]:
             for name in FETCHED:
                 (home.cache / name).symlink_to(fetched.cache / name)
             new.append(_seconds(folder))
-            home.studies_db.unlink()
+            (home.dir / "studies.db").unlink()
             used.append(_seconds(folder))
         imports.append(_seconds_of_imports())
     return [

@@ -24,6 +24,7 @@ from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.summary import SweepSummary, summarize
 from hpo.search.controller import SearchController
 from hpo.search.proposals import Proposals
+from hpo.studies_database import StudiesDatabase
 from hpo.study.revision import open_revision
 from hpo.study.study import Study
 from hpo.terminal import Silent
@@ -267,19 +268,20 @@ def kept_home(folder: Path, empty_studies: Path, run: Callable[[Path, Path], obj
 class Sweep:
     """A config with its home and its stored study; whoever opens the study does so as a process of its own would.
 
-    The study stays in memory unless `database` is an empty one on disk.
+    The study stays in memory unless `database` is an empty one on disk, or the one that `HPO_STUDIES` names.
     """
 
-    def __init__(self, folder: Path, database: Path | None = None, **changes: Any) -> None:
+    def __init__(self, folder: Path, database: Path | StudiesDatabase | None = None, **changes: Any) -> None:
         self.folder = folder
         self.home = Home(folder / "home")
         self.changes: dict[str, Any] = {"search_space": RATE, "training": {"max_examples": 100}}
         self.inspection = INSPECTION
         self.storage = optuna.storages.InMemoryStorage()
         self.is_stored = database is not None
-        if database:
+        file = database.file if isinstance(database, StudiesDatabase) else database
+        if file:
             self.home.dir.mkdir(parents=True, exist_ok=True)
-            database.rename(self.home.studies_db)  # does nothing where it is there already
+            file.rename(self.home.dir / "studies.db")  # does nothing where it is there already
         self.executor = Recording()
         self.said = Said()
         self.clock: Callable[[], float] = lambda: 0.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ def _databases_without_fsync() -> Iterator[None]:
     """These tests kill no machine: waiting for the disk would take most of their time."""
 
     def relax(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
 
     event.listen(Engine, "connect", relax)
     yield

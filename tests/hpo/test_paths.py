@@ -37,7 +37,7 @@ def test_locating_writes_nothing(tmp_path):
 def test_everything_is_below_the_home(tmp_path):
     home = Home(tmp_path)
     sweep = home.sweep("a")
-    for path in (home.mlflow_db, home.artifacts, home.studies_db, home.cache, sweep.lock, sweep.host_log,
+    for path in (home.mlflow_db, home.artifacts, home.studies_db.file, home.cache, sweep.lock, sweep.host_log,
                  sweep.release, sweep.trial(3).dir):  # fmt: skip
         assert path.is_relative_to(tmp_path)
     assert sweep.trial(3).dir.name == "0003"

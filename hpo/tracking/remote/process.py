@@ -6,6 +6,7 @@ when its input ends, which has no lines. Its output is for people.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -121,7 +122,8 @@ class Courier:
                       + (f"; {rest}" if waiting else ""))  # fmt: skip
 
     def _say(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # the sweep was killed: nobody reads this any more
+            print(text, file=self._out, flush=True)
 
 
 def _output() -> TextIO:

@@ -26,7 +26,7 @@ from mlflow.entities import (
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from hpo.tracking.mlflow_places import COPY_TAG
-from hpo.tracking.remote.problems import Missing, Refused, plain_problems
+from hpo.tracking.remote.problems import Forbidden, Missing, Refused, plain_problems
 from hpo.tracking.remote.source import LocalFile
 
 _THROUGH_SERVER = ("mlflow-artifacts", "http", "https")
@@ -38,6 +38,19 @@ Point = tuple[int, int, str]
 def point_of(metric: Metric) -> Point:
     """What tells one value of a metric from another."""
     return metric.timestamp, metric.step, repr(float(metric.value))
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """As `plain_problems`, but 403 is `Missing`: so a server with logins answers about what it does not have.
+
+    Only an administrator hears 404.
+    """
+    try:
+        with plain_problems():
+            yield
+    except Forbidden as answer:
+        raise Missing(str(answer)) from answer
 
 
 class RemoteStore:
@@ -98,7 +111,7 @@ class RemoteStore:
 
     def read(self, run_id: str) -> Run:
         """A run with all that it has. Raises `Missing` where there is none, also not a deleted one."""
-        with plain_problems():
+        with _reading():
             return self._client.get_run(run_id)
 
     def has(self, run_id: str, sweep: str) -> bool:
@@ -156,7 +169,7 @@ class RemoteStore:
 
     def read_model(self, model_id: str) -> LoggedModel:
         """A logged model. Raises `Missing` where there is none."""
-        with plain_problems():
+        with _reading():
             return self._client.get_logged_model(model_id)
 
     def tag_model(self, model_id: str, tags: Mapping[str, str]) -> None:

@@ -9,15 +9,26 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 import hpo.study.samplers
-import hpo.study.store
 from hpo.errors import UsageError
 from hpo.results.champion import choose_champion
 from hpo.results.records import Attempt
-from hpo.study.store import delete_unopened, open_study, stored_state, study_names, view_study
-from hpo.study.study import Study
+from hpo.studies_database import StudiesDatabase
+from hpo.study.store import (
+    delete_unopened,
+    newest_study_name,
+    open_study,
+    storage,
+    stored_state,
+    study_names,
+    view_study,
+)
+from hpo.study.study import Study, close_storage
 from tests.hpo.builders import Killed, evaluation, make_config, trial_record, trial_result
+from tests.postgres import server
 from trainers.protocol.codec import fingerprint
 
 SPACE = {
@@ -37,14 +48,47 @@ def config(tmp_path):
     return config
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory):
+    """A PostgreSQL server whose database `studies` has Optuna's tables."""
+    with server(tmp_path_factory.mktemp("postgresql")) as running:
+        close_storage(storage(StudiesDatabase.on_server(running.url())))
+        yield running
+
+
+@pytest.fixture
+def on_server(databases, request):
+    """A database without studies on a server."""
+    opened = []
+    event.listen(Pool, "connect", keep := lambda connection, _: opened.append(connection))
+    yield StudiesDatabase.on_server(databases.create(request.node.name[-60:], "studies"))
+    event.remove(Pool, "connect", keep)
+    for connection in opened:  # as the end of a process does
+        connection.close()
+
+
+@pytest.fixture
+def in_file(database):
+    """A database without studies in SQLite."""
+    return StudiesDatabase.in_file(database)
+
+
+both = pytest.mark.parametrize("studies", ["in_file", "on_server"], indirect=True)
+
+
+@pytest.fixture
+def studies(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["memory", "in_file", "on_server"])
 def reopen(request):
     """Opens a study; called again, opens what is stored, as another process would."""
-    if request.param == "sqlite":
-        database = request.getfixturevalue("database")
+    if request.param != "memory":
+        database = request.getfixturevalue(request.param)
         return lambda config: open_study(config, fingerprint, database)
-    storage = optuna.storages.InMemoryStorage()
-    return lambda config: Study(config, fingerprint, storage)
+    memory = optuna.storages.InMemoryStorage()
+    return lambda config: Study(config, fingerprint, memory)
 
 
 def open_new(config):
@@ -81,7 +125,7 @@ def test_a_sweep_without_a_space_has_the_empty_point(config):
 
 
 @pytest.mark.parametrize(("strategy", "count"), [("tpe", 8), ("random", 3)])  # TPE begins with 5 random points
-def test_the_same_seed_gives_the_same_points_however_often_the_study_is_reopened(database, config, strategy, count):
+def test_the_same_seed_gives_the_same_points_however_often_the_study_is_reopened(in_file, config, strategy, count):
     given = config(search_strategy={"type": strategy})
 
     def points(study, again):
@@ -94,7 +138,7 @@ def test_the_same_seed_gives_the_same_points_however_often_the_study_is_reopened
         return asked
 
     kept = points(open_new(given), lambda study: study)
-    reopened = points(open_study(given, fingerprint, database), lambda _: open_study(given, fingerprint, database))
+    reopened = points(open_study(given, fingerprint, in_file), lambda _: open_study(given, fingerprint, in_file))
     assert kept == reopened
     assert len({tuple(params.values()) for params in kept}) == count
 
@@ -152,11 +196,12 @@ def test_stepped_dimensions_that_do_not_divide_their_range_are_asked_without_a_w
     assert points == {(1, 0.0), (1, 0.6), (7, 0.0), (7, 0.6)}
 
 
-def test_a_choice_keeps_its_types_in_a_database(database, config):
+@both
+def test_a_choice_keeps_its_types_in_a_database(studies, config):
     given = config(search_space={"lora_alpha": {"type": "choice", "values": [None, 16, 2.5]}})
-    study = open_study(given, fingerprint, database)
+    study = open_study(given, fingerprint, studies)
     asked = [begin(study, point)[1]["lora_alpha"] for point in given.space.grid()]
-    stored = [r.params["lora_alpha"] for r in open_study(given, fingerprint, database).records()]
+    stored = [r.params["lora_alpha"] for r in open_study(given, fingerprint, studies).records()]
     # 16 and 16.0 are equal, but a spec's fingerprint is of their text.
     assert list(map(repr, asked)) == list(map(repr, stored)) == ["None", "16.0", "2.5"]
 
@@ -337,9 +382,9 @@ def test_a_kill_in_begin_leaves_no_ghost_and_no_second_point(reopen, config, mon
 
 @pytest.mark.parametrize("point", [None, {"learning_rate": 1e-2, "lora_r": 1, "batch_size": 8, "warmup_ratio": 0.0}])
 def test_what_a_kill_left_lined_up_comes_next_whatever_is_given(config, monkeypatch, point):
-    storage = optuna.storages.InMemoryStorage()
-    killed_in_begin(Study(config(), fingerprint, storage), "enqueued", monkeypatch, config().baseline())
-    again = Study(config(), fingerprint, storage)
+    memory = optuna.storages.InMemoryStorage()
+    killed_in_begin(Study(config(), fingerprint, memory), "enqueued", monkeypatch, config().baseline())
+    again = Study(config(), fingerprint, memory)
     assert begin(again, point) == (0, config().baseline())
     assert again.waiting() is None
 
@@ -352,13 +397,13 @@ def test_a_point_of_the_sampler_s_that_a_kill_cut_short_is_completed_the_same_wa
     given = config(search_strategy={"type": "tpe"})
 
     def point(is_killed):
-        storage = optuna.storages.InMemoryStorage()
-        study = Study(given, fingerprint, storage)
+        memory = optuna.storages.InMemoryStorage()
+        study = Study(given, fingerprint, memory)
         for _ in range(done):
             run(study, *begin(study))
         if is_killed:
             killed_in_begin(study, where, monkeypatch, None)
-            study = Study(given, fingerprint, storage)
+            study = Study(given, fingerprint, memory)
         number, params = go_on(study)
         assert number == done
         assert given.space.contains(params)
@@ -371,14 +416,14 @@ def test_a_point_of_the_sampler_s_that_a_kill_cut_short_is_completed_the_same_wa
 
 
 def test_a_half_begun_trial_of_a_point_that_was_tried_takes_its_result(config, monkeypatch):
-    storage = optuna.storages.InMemoryStorage()
-    study = Study(config(), fingerprint, storage)
+    memory = optuna.storages.InMemoryStorage()
+    study = Study(config(), fingerprint, memory)
     run(study, *begin(study, config().baseline()))
     killed_in_begin(study, "half suggested", monkeypatch, config().baseline())
-    again = Study(config(), fingerprint, storage)
+    again = Study(config(), fingerprint, memory)
     again.resume(1)
     assert again.record(1).reused_from == "0"
-    assert Study(config(), fingerprint, storage).record(1).reused_from == "0"
+    assert Study(config(), fingerprint, memory).record(1).reused_from == "0"
 
 
 def test_a_trial_that_waited_for_one_that_crashed_is_trained_after_all(reopen, config):
@@ -653,8 +698,9 @@ class Machine(RuleBasedStateMachine):
             assert len(read._study.get_trials(deepcopy=False)) == len(read.records())
 
 
-def test_memory_and_database_agree_after_every_operation(database, config):
-    Machine.storage, Machine.make_config = hpo.study.store.storage(database), config
+@both
+def test_memory_and_database_agree_after_every_operation(studies, config):
+    Machine.storage, Machine.make_config = storage(studies), config
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -668,17 +714,17 @@ def test_memory_and_database_agree_after_every_operation(database, config):
 
 
 def test_a_database_that_is_not_there_is_empty_and_not_made(tmp_path):
-    database = tmp_path / "none.db"
+    database = StudiesDatabase.in_file(tmp_path / "none.db")
     assert study_names(database) == []
     assert stored_state(database, "a") is None
     with pytest.raises(UsageError, match=r"no sweep 'a'; there are none yet"):
         view_study(database, "a")
-    assert not database.exists()
+    assert not database.file.exists()
 
 
 def test_a_study_counts_once_its_config_is_there(tmp_path, config):
     """The config is written last: without it the process was killed while it made the study."""
-    database = tmp_path / "new.db"
+    database = StudiesDatabase.in_file(tmp_path / "new.db")
     study = open_study(config(name="a"), fingerprint, database)
     assert study_names(database) == []
     with pytest.raises(UsageError):
@@ -694,30 +740,32 @@ def described(database, given, name=None):
     return study
 
 
-def test_a_database_is_read_by_name(database, config):
+@both
+def test_a_database_is_read_by_name(studies, config):
     for name in ("b", "a"):
-        described(database, config(name=name)).update_state(state="running")
-    assert study_names(database) == ["a", "b"]
-    assert stored_state(database, "a").config["name"] == "a"
-    assert stored_state(database, "c") is None
-    view = view_study(database, "b")
+        described(studies, config(name=name)).update_state(state="running")
+    assert study_names(studies) == ["a", "b"]
+    assert stored_state(studies, "a").config["name"] == "a"
+    assert stored_state(studies, "c") is None
+    view = view_study(studies, "b")
     assert (view.name, view.state.state, view.records) == ("b", "running", [])
     assert (view.objective.metric, view.objective.direction) == ("f1_macro", "maximize")
     with pytest.raises(UsageError, match=r"no sweep 'x'; there are: a, b"):
-        view_study(database, "x")
+        view_study(studies, "x")
 
 
-def test_the_newest_revision_is_read(database, config):
+@both
+def test_the_newest_revision_is_read(studies, config):
     given = config(name="a")
     for revision in (1, 2, 10):
-        study = described(database, given, f"a@{revision}" if revision > 1 else None)
+        study = described(studies, given, f"a@{revision}" if revision > 1 else None)
         study.update_state(revision=revision)
-    assert hpo.study.store.newest_study_name(database, "a") == "a@10"
-    assert stored_state(database, "a").revision == 10
-    assert study_names(database) == ["a"]
-    open_study(given, fingerprint, database, "a@11")  # killed before it was whole
-    assert hpo.study.store.newest_study_name(database, "a") == "a@10"
-    delete_unopened(database, "a@11")
-    delete_unopened(database, "a@10")
-    names = {study.study_name for study in optuna.get_all_study_summaries(f"sqlite:///{database}")}
+    assert newest_study_name(studies, "a") == "a@10"
+    assert stored_state(studies, "a").revision == 10
+    assert study_names(studies) == ["a"]
+    open_study(given, fingerprint, studies, "a@11")  # killed before it was whole
+    assert newest_study_name(studies, "a") == "a@10"
+    delete_unopened(studies, "a@11")
+    delete_unopened(studies, "a@10")
+    names = {study.study_name for study in optuna.get_all_study_summaries(storage(studies))}
     assert names == {"a", "a@2", "a@10"}

@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag, ViewType
@@ -34,7 +35,7 @@ from hpo.tracking.mlflow_places import COPY_TAG
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.remote import process as remote_process
 from hpo.tracking.remote.delivery import Delivery
-from hpo.tracking.remote.ledger import opened_ledger
+from hpo.tracking.remote.ledger import Entry, opened_ledger
 from hpo.tracking.remote.problems import OwnStore, Unavailable
 from hpo.tracking.remote.server import VARIABLE, TrackingServer
 from hpo.tracking.remote.source import LocalFile, RunSource
@@ -298,6 +299,26 @@ def test_what_a_server_does_wrong_is_said_and_everything_waits(home, sweep, monk
     assert f"{sweep}: nothing copied, 4 wait" in found.output
     assert words in str(found.exception)
     assert "p4ssword" not in found.output + str(found.exception)
+
+
+def test_a_login_that_is_no_administrator_copies_too(home, sweep, server, login, monkeypatch):
+    """Such a login hears 403, not 404, about a run that is not there: at first all of them, and later a deleted one."""
+    ben = {"username": "ben", "password": "another long password"}
+    answer = requests.post(
+        f"http://{server}/api/2.0/mlflow/users/create", json=ben, auth=("anna", PASSWORD), timeout=60
+    )
+    assert answer.status_code == 200
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ben["username"])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ben["password"])
+    monkeypatch.setenv(VARIABLE, f"http://{server}")
+    assert "4 of 4 runs" in run_cli(home, sweep).output
+    assert_same(home, f"the {sweep}", remote(server))
+    with opened_ledger(home.sweep(sweep).remote_ledger, f"http://{server}") as ledger:
+        for local in ledger.entries():
+            ledger.put(local, Entry("0" * 32))
+    again = run_cli(home, sweep)
+    assert again.exit_code == 0, again.output
+    assert_same(home, f"the {sweep}", remote(server))
 
 
 class Killed(BaseException):

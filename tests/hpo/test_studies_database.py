@@ -1,0 +1,75 @@
+"""Where the studies are: which addresses are taken, and no password in any text."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from hpo.errors import UsageError
+from hpo.studies_database import StudiesDatabase
+from tests.postgres import PASSWORD
+
+
+def test_the_home_s_file_is_the_default(tmp_path):
+    database = StudiesDatabase.chosen(tmp_path / "studies.db", {"HPO_STUDIES": " "})
+    assert (database.file, str(database)) == (tmp_path / "studies.db", str(tmp_path / "studies.db"))
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_an_address_keeps_its_password_to_itself(scheme, tmp_path):
+    address = f"{scheme}://me:s3cret%7B%25%2F%3A%40%20word@db.example:5433/our%20studies?sslmode=require"
+    database = StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES": f" {address}\n"})
+    url = make_url(database.url)
+    assert (url.drivername, url.username, url.password) == ("postgresql+psycopg", "me", PASSWORD)
+    assert (url.host, url.port, url.database, url.query) == (
+        "db.example", 5433, "our studies", {"sslmode": "require"},
+    )  # fmt: skip
+    assert str(database) == "postgresql://me@db.example:5433/our%20studies"
+    assert "s3cret" not in repr(database)
+    assert database.without_secrets(f"no route for {PASSWORD}") == "no route for ..."
+    assert "{" not in database.url  # Optuna would read it as a field of a template
+
+
+@pytest.mark.parametrize("address", ["postgresql:///studies?host=/run/postgresql", "postgresql://me@[::1]/studies"])
+def test_an_address_need_not_have_everything(address, tmp_path):
+    url = make_url(StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES": address}).url)
+    assert (url.password, url.database) == (None, "studies")
+    assert url.host == "::1" or url.query == {"host": "/run/postgresql"}
+
+
+WRONG = [
+    "studies.db", "sqlite:///studies.db", "mysql://me:s3cret@db/studies", "postgresql://me:s3cret@db",
+    # Special characters of a password that end the host where they are not written as %XX.
+    "postgresql://me:12/s3cret@db/studies", "postgresql://me:s3cret/4@db/studies", "postgresql://me:s3#cret@db/studies",
+    "postgresql://me:12?s3cret@db/studies", "postgresql://me:s3cret?@db/studies", "postgresql://me:s3cret@[db/studies",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", WRONG)
+def test_what_is_no_address_is_refused_and_not_shown(address, tmp_path):
+    with pytest.raises(UsageError, match=r"^HPO_STUDIES: is not the address of a .*expected postgresql://") as refused:
+        StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES": address})
+    assert "s3" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_the_address_may_stand_in_a_file(tmp_path):
+    file = tmp_path / "secret"
+    file.write_text("postgresql://me:s3cret@db/studies\n")
+    assert str(StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES_FILE": str(file)})) == "postgresql://me@db/studies"
+    with pytest.raises(UsageError, match="both set"):
+        StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES_FILE": str(file), "HPO_STUDIES": "postgresql://db/studies"})
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(None, "cannot be read: No such file"), (b" ", "is empty"), (b"\xff", "not UTF-8"),
+                           (b"x" * 20_000, "larger than 10,000 bytes"), (b"s3cret", "is not the address")],
+)  # fmt: skip
+def test_a_file_without_an_address_is_refused(tmp_path, content, found):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=found) as refused:
+        StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES_FILE": str(file)})
+    assert "HPO_STUDIES_FILE" in str(refused.value)
+    assert "s3cret" not in str(refused.value)
