@@ -37,13 +37,13 @@ def attend_jagged(
     lines = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
     jagged = torch.nested.nested_tensor_from_jagged
     most = {"min_seqlen": min(lengths), "max_seqlen": max(lengths)}  # else it waits for the GPU to know them
-    rows = [jagged(line, ends, **most).transpose(1, 2) for line in lines]
+    q, k, v = (jagged(line, ends, **most).transpose(1, 2) for line in lines)
     attended = F.scaled_dot_product_attention(
-        *rows,
+        q, k, v,
         dropout_p=options.get("dropout", 0.0),
         is_causal=bool(getattr(module, "is_causal", True) if is_causal is None else is_causal),
         scale=options.get("scaling"),
-    )
+    )  # fmt: skip
     line: torch.Tensor = attended.transpose(1, 2).values()
     return line[None]
 
@@ -57,10 +57,11 @@ def check_jagged(device: torch.device) -> None:
     for is_causal in (True, False):
         ours = [line.bfloat16().requires_grad_() for line in lines[:3]]
         theirs = [line.clone().requires_grad_() for line in lines[:3]]
-        one = attend_jagged(None, *ours, lengths, ends, is_causal=is_causal).transpose(1, 2)
+        query, key, value = ours
+        one = attend_jagged(None, query, key, value, lengths, ends, is_causal=is_causal).transpose(1, 2)
         each = [
-            F.scaled_dot_product_attention(*parts, is_causal=is_causal)
-            for parts in zip(*(line.split(lengths, dim=2) for line in theirs), strict=True)
+            F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+            for q, k, v in zip(*(line.split(lengths, dim=2) for line in theirs), strict=True)
         ]
         other = torch.cat(each, dim=2)
         pairs = [
