@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.tiny import BAD, CHAT_TEMPLATE, FILLER, GOOD, chats, decoder, encoder, reviews, word_tokenizer, write_jsonl
+
+__all__ = ["BAD", "CHAT_TEMPLATE", "FILLER", "GOOD", "chats", "reviews", "word_tokenizer", "write_jsonl"]
 
 # Before any library of the kind is imported: no test may reach a hub, none may start threads that others would wait
 # for (two jobs of two threads on two cores are ten times slower), and no progress bar may hide a failure.
@@ -40,15 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_chaos.py")
 
 
-GOOD = ["warm", "funny", "bright", "lovely", "clever", "moving"]
-BAD = ["dull", "lifeless", "boring", "clumsy", "stale", "empty"]
-FILLER = ["a", "the", "film", "plot", "scene", "with", "and", "story", "is", "was", "of", "it", "this"]
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-
-
 @pytest.fixture(autouse=True)
 def _no_open_databases() -> Iterator[None]:
     """MLflow keeps the files of each store open that it has seen: in time more of them than select() takes."""
@@ -63,8 +57,8 @@ def _no_open_databases() -> Iterator[None]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `encoder` (BERT) and `chat` (Llama) model folders and `reviews.jsonl`, `chats.jsonl`."""
     folder = tmp_path_factory.mktemp("tiny")
-    _encoder(folder / "encoder")
-    _decoder(folder / "chat")
+    encoder(folder / "encoder")
+    decoder(folder / "chat")
     write_jsonl(folder / "reviews.jsonl", reviews(240))
     write_jsonl(folder / "chats.jsonl", chats(80))
     return folder
@@ -130,90 +124,3 @@ def write_yaml(tiny: Path, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def reviews(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Texts whose label can be read off one of their words."""
-    rng = random.Random(seed)
-    rows = []
-    for i in range(count):
-        label, words = ("positive", GOOD) if i % 2 else ("negative", BAD)
-        text = rng.choices(FILLER, k=rng.randint(1, 6)) + rng.choices(words, k=5)
-        rng.shuffle(text)
-        rows.append({"text": " ".join(text), "label": label})
-    return rows
-
-
-def chats(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    rng = random.Random(seed)
-    rows = []
-    for i in range(count):
-        messages = []
-        for _ in range(rng.randint(1, 3)):
-            word = rng.choice(GOOD + BAD)
-            messages.append({"role": "user", "content": f"what is {word} {i}"})
-            messages.append({"role": "assistant", "content": f"it is {word}"})
-        rows.append({"messages": messages})
-    return rows
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def word_tokenizer(folder: Path, special: list[str], chat_template: str | None = None) -> Any:
-    """A word-level fast tokenizer over all words of the fixtures."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = [*GOOD, *BAD, *FILLER, "what", "\n", *(str(i) for i in range(10))]
-    vocabulary = {word: i for i, word in enumerate([*special, *dict.fromkeys(words)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=special[1]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    if chat_template is None:
-        cls, sep = special[2], special[3]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{cls} $A {sep}", special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])]
-        )
-        names = {"pad_token": special[0], "unk_token": special[1], "cls_token": cls, "sep_token": sep}
-    else:
-        names = {"pad_token": special[0], "unk_token": special[1], "eos_token": "<|end|>"}
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, additional_special_tokens=special[4:], model_max_length=128, **names
-    )
-    fast.chat_template = chat_template
-    fast.save_pretrained(folder)
-    return fast
-
-
-def _encoder(folder: Path) -> None:
-    import torch
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    tokenizer = word_tokenizer(folder, ["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=128, pad_token_id=0, initializer_range=0.2,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-
-
-def _decoder(folder: Path) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    special = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer = word_tokenizer(folder, special, CHAT_TEMPLATE)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2,
-        eos_token_id=2, initializer_range=0.1,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)

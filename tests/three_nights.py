@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from hpo.commands.nightly import run_nightly
 from hpo.paths import Home
 from hpo.terminal import TerminalView
-from tests.conftest import _encoder, reviews
+from tests.tiny import encoder, reviews
 
 ZONE = "Europe/Berlin"
 FIRST = datetime.datetime(2026, 11, 26, 1, tzinfo=ZoneInfo(ZONE))
@@ -40,7 +40,7 @@ SWEEP = {
 def prepared(folder: Path) -> Path:
     """A folder with a small untrained encoder and the sweep's YAML; returns the YAML."""
     folder.mkdir(parents=True)
-    _encoder(folder / "encoder")
+    encoder(folder / "encoder")
     file = folder / "reviews.yaml"
     file.write_text(json.dumps(SWEEP, indent=2))  # JSON is YAML
     return file

@@ -9,9 +9,10 @@ from pathlib import Path
 
 _WORDS = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc",
-    "_status_alloc_failed", "cublas_status_not_initialized",
+    "_status_alloc_failed", "cublas_status_not_initialized", "cudnn_status_not_initialized", "nvml_success ==",
 )  # fmt: skip
-"""Parts of messages; the last two mean that a GPU is too full for cuBLAS or cuDNN to start."""
+"""Parts of messages. Those with a status mean that a GPU is too full for cuBLAS or cuDNN to start. The last one comes
+from torch where memory ran out and it cannot ask NVML how much there is, which its message would say."""
 
 
 def peak_rss_mb() -> float:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import BAD, CHAT_TEMPLATE, GOOD, chats, reviews, word_tokenizer, write_jsonl
+from tests.tiny import BAD, CHAT_TEMPLATE, GOOD, chats, reviews, word_tokenizer, write_jsonl
 from trainers.protocol.events import Evaluation, PreparedData, TrialResult
 from trainers.protocol.trial_spec import TrialSpec
 

@@ -20,6 +20,8 @@ SHORTCUTS = {
     "attention by row": ("trainers.fast.varlen_attention", "AttentionByRow"),
 }
 """Name for people -> module and class, in the order in which they are put on."""
+ON_GPUS = ("layers without padding",)
+"""Those that are faster on a GPU too; the others are for a CPU's caches and instructions."""
 ROUNDED = "frozen layers in bf16"
 """The last one, only for models that compute in bf16. It rounds as autocast does, so its tolerance is wider."""
 _ROUNDED = ("trainers.fast.rounded", "FrozenInBf16")
@@ -40,13 +42,13 @@ class Shortcuts:
             yield f"shortcut not used: {name} ({why}); {same}"
 
 
-def make_fast(model: Any, refused: Mapping[str, str], *, in_bf16: bool = False) -> Shortcuts:
-    """Put every shortcut on a model that fits it, in place, but those that `refused` names with the reason.
+def make_fast(model: Any, refused: Mapping[str, str], *, in_bf16: bool = False, device: str = "cpu") -> Shortcuts:
+    """Put every shortcut for a kind of device on a model that fits it, in place, but those that `refused` names.
 
     `in_bf16`: whether the model is to compute in bf16; where `ROUNDED` is used then, it needs no autocast. Raises only
     what is no fault of a shortcut: that memory ran out, or that the process is to end.
     """
-    names = names_for(in_bf16=in_bf16)
+    names = names_for(in_bf16=in_bf16, device=device)
     made = Shortcuts(left_out={name: why for name, why in refused.items() if name in names})
     for name in names:
         if name in refused:
@@ -63,8 +65,10 @@ def make_fast(model: Any, refused: Mapping[str, str], *, in_bf16: bool = False) 
     return made
 
 
-def names_for(*, in_bf16: bool) -> list[str]:
-    """The shortcuts there are for models that compute in bf16, or in float32."""
+def names_for(*, in_bf16: bool, device: str = "cpu") -> list[str]:
+    """The shortcuts there are on a kind of device for models that compute in bf16, or in float32."""
+    if device != "cpu":
+        return list(ON_GPUS)
     return [*SHORTCUTS, ROUNDED] if in_bf16 else list(SHORTCUTS)
 
 

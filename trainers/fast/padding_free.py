@@ -5,7 +5,8 @@
 Everything in a layer but attention looks at one token at a time, so only attention has to know where rows end; it is
 computed for each row alone, without a mask. A batch of 16 sentences is padded to almost twice its tokens, so this
 saves up to half of a step. Packed rows stand in one line from the beginning. For models whose layers take
-transformers' attention functions; on a CPU, where many small products are no loss.
+transformers' attention functions. A CPU attends to one row after the other (`varlen_attention.py`), for there many
+small products are no loss; a GPU to all of them in one kernel (`jagged_attention.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -21,8 +23,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from trainers.fast.jagged_attention import attend_jagged, check_jagged
 from trainers.fast.shortcut import Unknown, body_of
-from trainers.fast.varlen_attention import DROPPING, ROW_BY_ROW, attend_rows
+from trainers.fast.varlen_attention import DROPPING, ROW_BY_ROW, attend_rows, known_options
 from trainers.tasks.next_token import has_learned_prompt
 
 KNOWN_MODELS = {
@@ -33,6 +36,7 @@ KNOWN_MODELS = {
     "roberta-prelayernorm", "seed_oss", "smollm3", "starcoder2", "xlm-roberta", "xlm-roberta-xl",
 }  # fmt: skip
 """By transformers' `model_type`: in their layers nothing but attention looks from one token to another."""
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class RowLayout:
     longest: int = 0
     places: torch.Tensor | None = None
     """Of each token in [rows * longest]; None where they stand in one line already."""
+    device: torch.device = _CPU
+
+    @cached_property
+    def ends(self) -> torch.Tensor:
+        """Where rows end in the line, after the 0 where the first one begins; [rows + 1], for all layers."""
+        return torch.tensor([0, *accumulate(self.lengths)], device=self.device)
 
     def in_line(self, padded: torch.Tensor) -> torch.Tensor:
         """[rows or 1, longest, width] to [1, tokens, width]."""
@@ -62,11 +72,13 @@ class RowLayout:
 def padded_layout(attention_mask: torch.Tensor) -> RowLayout | None:
     """None where nothing is padded, or not on the right alone."""
     counts = attention_mask.sum(1)
-    longest = attention_mask.shape[1]
-    on_the_right = torch.arange(longest, device=counts.device) < counts[:, None]
-    if attention_mask.all() or not torch.equal(attention_mask.bool(), on_the_right):
+    lengths, longest = counts.tolist(), attention_mask.shape[1]  # on a GPU each question to a tensor is a wait
+    if min(lengths) == longest:
         return None
-    return RowLayout(counts.tolist(), longest, on_the_right.flatten().nonzero().flatten())
+    on_the_right = torch.arange(longest, device=counts.device) < counts[:, None]
+    if not torch.equal(attention_mask.bool(), on_the_right):
+        return None
+    return RowLayout(lengths, longest, on_the_right.flatten().nonzero().flatten(), counts.device)
 
 
 def packed_layout(positions: torch.Tensor) -> RowLayout | None:
@@ -75,7 +87,7 @@ def packed_layout(positions: torch.Tensor) -> RowLayout | None:
     if len(positions) > 1 or len(starts) < 2:
         return None
     ends = [*starts[1:], positions.shape[1]]
-    return RowLayout([end - start for start, end in zip(starts, ends, strict=True)])
+    return RowLayout([end - start for start, end in zip(starts, ends, strict=True)], device=positions.device)
 
 
 def attend_row_by_row(
@@ -88,6 +100,11 @@ def attend_row_by_row(
     if row_layout is None or (masks is not None and row_layout.places is None):
         plain = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return cast("tuple[torch.Tensor, None]", plain)
+    if query.device.type == "cuda" and masks is None:
+        attended = attend_jagged(
+            module, query, key, value, row_layout.lengths, row_layout.ends, **known_options(options)
+        )
+        return attended, None
     return attend_rows(module, query, key, value, row_layout.lengths, masks, drops, **options), None
 
 
@@ -117,7 +134,10 @@ class LayersWithoutPadding:
         return None
 
     def check(self) -> None:
-        """Nothing that a model's own outcome does not show."""
+        """On a GPU, attention in the type that trials compute in; else nothing that a model's own outcome does not
+        show. Raises `Unknown` where it differs."""
+        if torch.cuda.is_initialized():
+            check_jagged(torch.device("cuda", torch.cuda.current_device()))
 
     def apply(self, model: Any, undo: ExitStack) -> None:
         """Hooks on body and layers, and another attention."""

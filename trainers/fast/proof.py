@@ -46,20 +46,21 @@ class _Outcome:
         return math.sqrt(sum(float(gradient.double().pow(2).sum()) for gradient in self.gradients.values()))
 
 
-def refused_by(model: Any, exact: Loss, trained: Loss) -> dict[str, str]:
-    """Which shortcuts are not to be used for a model, and why; those that do not fit its kind are not among them.
+def refused_by(model: Any, exact: Loss, trained: Loss, names: Sequence[str] = tuple(SHORTCUTS)) -> dict[str, str]:
+    """Which of the shortcuts `names` are not to be used for a model, and why, without those that do not fit its kind.
 
     The loss is `exact` in float32; `trained` is the same as trials compute it. The model is left as it was, and so are
-    torch's random numbers. Raises only what is no fault of a shortcut: that memory ran out, or that the process is to
-    end.
+    torch's random numbers, those of its GPU too. Raises only what is no fault of a shortcut: that memory ran out, or
+    that the process is to end.
     """
-    with torch.random.fork_rng(devices=[]), _as_it_was(model), _stirred(model):
+    gpus = [device for device in {parameter.device for parameter in model.parameters()} if device.type == "cuda"]
+    with torch.random.fork_rng(devices=gpus), _as_it_was(model), _stirred(model):
         plain = _outcome(model, exact)
-        if _why_not(model, list(SHORTCUTS), exact, trained, plain) is None:
+        if _why_not(model, list(names), exact, trained, plain) is None:
             return {}
         good: list[str] = []
         refused: dict[str, str] = {}
-        for name in SHORTCUTS:
+        for name in names:
             why = _why_not(model, [*good, name], exact, trained, plain)
             if why is None:
                 good.append(name)

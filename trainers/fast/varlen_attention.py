@@ -70,8 +70,7 @@ def attend_rows(
     `masks`, [rows, 1, longest, longest], say what a token sees of its own row, where that is not all (a window);
     `drops`: whether dropout may be `DroppingAttention`'s. Raises `Unknown` for an option that is not known.
     """
-    if unknown := [name for name in options.keys() - KNOWN_OPTIONS if options[name] is not None]:
-        raise Unknown(f"attention is given an option that is not known: {min(unknown)}")
+    known_options(options)
     if drops and masks is None and _can_drop(module, query, key, options):
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
         attended = DroppingAttention.apply(query, key, value, lengths, options["dropout"], scaling)
@@ -85,6 +84,13 @@ def attend_rows(
         parts.append(sdpa_attention_forward(module, q, k, v, mask, **options)[0].flatten(0, 1))
         row, start = row + rows, end
     return torch.cat(parts)[None]
+
+
+def known_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What layers say to attention besides. Raises `Unknown` for an option that is not known."""
+    if unknown := [name for name in options.keys() - KNOWN_OPTIONS if options[name] is not None]:
+        raise Unknown(f"attention is given an option that is not known: {min(unknown)}")
+    return options
 
 
 def runs(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

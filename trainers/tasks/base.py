@@ -34,6 +34,14 @@ class Batch:
     positions: torch.Tensor | None = None
     """[1, tokens], for rows that are packed into one sequence: a row starts where they are 0"""
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; the numbers of bytes stay where they are."""
+        return Batch(
+            self.input_ids.to(device), self.attention_mask.to(device), self.targets.to(device),
+            None if self.types is None else self.types.to(device), self.target_bytes,
+            None if self.positions is None else self.positions.to(device),
+        )  # fmt: skip
+
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
         """The arguments of the model's forward pass."""

@@ -30,6 +30,11 @@ def in_float32(module: torch.nn.Module) -> None:
         module.__class__ = type(kind.__name__, (_InFloat32, kind), {"__module__": kind.__module__})
 
 
+def computes_in_float32(module: torch.nn.Module) -> bool:
+    """Whether a module computes in float32 under autocast too."""
+    return isinstance(module, _InFloat32)
+
+
 def _float(value: Any) -> Any:
     is_tensor = isinstance(value, torch.Tensor) and value.is_floating_point()
     return value.float() if is_tensor else value

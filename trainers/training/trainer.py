@@ -13,6 +13,7 @@ from transformers import get_scheduler
 
 from trainers.data.tokens import Tokens
 from trainers.fast.enter import ROUNDED, Shortcuts, make_fast
+from trainers.fast.rounded_once import round_once
 from trainers.metrics.table import Rows
 from trainers.model.base import Base
 from trainers.model.load import put_adapter_on, resolve_precision, save_adapter
@@ -62,6 +63,9 @@ class Trainer:
             check_rows_apart(self.model)
         if settings["gradient_checkpointing"]:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
+        if self.device.type == "cuda" and self.autocast_dtype is not None:
+            round_once(self.model, self.autocast_dtype)
+            torch.cuda.empty_cache()  # what it held in float32 is for trials beside this one
         self.loss = training_loss(spec, self.task.loss, self._target_counts)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.total_steps = math.ceil(spec.max_examples / batch_size)
@@ -79,12 +83,14 @@ class Trainer:
         self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
 
     def _make_fast(self, base: Base, dtype: torch.dtype | None) -> Shortcuts:
-        """The shortcuts, which are for CPUs. Where the host has not tried them on the base, they are tried here."""
-        if self.device.type != "cpu":
-            return Shortcuts()
+        """The shortcuts of the device. Where the host has not tried them on the base, they are tried here: always on
+        a GPU, which the host leaves alone."""
         if base.refused_shortcuts is None:
-            base.refused_shortcuts = refused_for_model(self.model, self.task, self.train_tokens, self.pad_id, dtype)
-        return make_fast(self.model, base.refused_shortcuts, in_bf16=dtype == torch.bfloat16)
+            base.refused_shortcuts = refused_for_model(
+                self.model, self.task, self.train_tokens, self.pad_id, dtype, self.device
+            )
+        in_bf16 = dtype == torch.bfloat16
+        return make_fast(self.model, base.refused_shortcuts, in_bf16=in_bf16, device=self.device.type)
 
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
@@ -115,21 +121,21 @@ class Trainer:
         on how the rows are grouped.
         """
         units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
-        loss_sum, tokens = 0.0, 0
+        losses = []
         for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
             batch = self._batch(group)
             with autocast(self.device, self.autocast_dtype):
                 sums = self.task.sums(self.model, batch, self.loss)
             self.scaler.scale(sums.loss / units).backward()
-            loss_sum += float(sums.loss.detach())
-            tokens += batch.tokens
+            losses.append(sums.loss.detach())
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss_sum / units, tokens
+        # Read last: reading a number waits until the GPU has computed all before it.
+        return sum(map(float, losses)) / units, int(self.train_tokens.lengths[rows].sum())
 
     def _batch(self, rows: list[int]) -> Batch:
         if self.packs:
@@ -166,6 +172,7 @@ class Trainer:
         tensors, numbers = optimizer_state(self.optimizer)
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # a paged optimizer's state is on the CPU, and kernels write it
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         plain = {
             "schedule": self.schedule.state_dict(),

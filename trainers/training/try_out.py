@@ -43,19 +43,22 @@ def refused_for_base(base: Base, tokens_dir: Path) -> dict[str, str]:
 
 
 def refused_for_model(
-    model: torch.nn.Module, task: Task, tokens: Tokens, pad_id: int, dtype: torch.dtype | None
-) -> dict[str, str]:
-    """Which shortcuts a trainable model on a CPU is not to have, and why; the model stays as it is.
+    model: torch.nn.Module, task: Task, tokens: Tokens, pad_id: int, dtype: torch.dtype | None,
+    device: torch.device = CPU,
+) -> dict[str, str]:  # fmt: skip
+    """Which shortcuts a trainable model in float32 on `device` is not to have, and why; the model stays as it is.
 
     `dtype`: what autocast computes in, None for plain float32. Raises only that memory ran out.
     """
+    names = names_for(in_bf16=dtype == torch.bfloat16, device=device.type)
     try:
-        batch = few_rows(task, tokens, pad_id)
-        refused = refused_by(model, _loss(task, batch, None), _loss(task, batch, dtype))
-        if dtype == torch.bfloat16 and (why := why_not_rounded(model, _loss(task, batch, None), refused)):
+        batch = few_rows(task, tokens, pad_id).to(device)
+        exact, trained = _loss(task, batch, None), _loss(task, batch, dtype)
+        refused = refused_by(model, exact, trained, [name for name in names if name != ROUNDED])
+        if ROUNDED in names and (why := why_not_rounded(model, exact, refused)):
             refused[ROUNDED] = why
     except Exception as error:  # noqa: BLE001  # what cannot be tried is not used
-        return dict.fromkeys(names_for(in_bf16=dtype == torch.bfloat16), reason(error))
+        return dict.fromkeys(names, reason(error))
     return refused
 
 
@@ -100,7 +103,7 @@ def _kept(tokens: Tokens, row: int, fewer: int) -> int:
 
 def _loss(task: Task, batch: Batch, dtype: torch.dtype | None) -> Loss:
     def loss(model: torch.nn.Module) -> torch.Tensor:
-        with autocast(CPU, dtype):
+        with autocast(batch.input_ids.device, dtype):
             return task.sums(model, batch, task.loss).loss
 
     return loss

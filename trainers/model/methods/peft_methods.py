@@ -73,7 +73,7 @@ class DataDrivenLora(Peft):
     """LoRA as EVA: its A matrix starts as the principal directions of the layer's inputs (Paischer et al. 2024)."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
-        model = wrapped(base, self._config(spec, base))
+        model = wrapped(base, self._config(spec, base)).to(spec.device)  # it computes as much as some steps do
         first = [batch for batch, _ in zip(batches, range(EVA_BATCHES), strict=False)]
         model.eval()
         with warnings.catch_warnings():
@@ -128,7 +128,8 @@ def with_adapter(base: Base, folder: Path) -> torch.nn.Module:
     """PEFT's model around the base, which it changes in place, with an adapter that was saved."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `wrapped`
-        model: torch.nn.Module = PeftModel.from_pretrained(base.model, str(folder)).eval()
+        # On the CPU, for a base that may be anywhere: else PEFT begins with a GPU wherever there is one.
+        model: torch.nn.Module = PeftModel.from_pretrained(base.model, str(folder), torch_device="cpu").eval()
     return model
 
 
