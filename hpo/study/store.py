@@ -15,6 +15,7 @@ from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.studies_database import StudiesDatabase
+from hpo.study.schema import check_schema, mismatch
 from hpo.study.stored_state import LaterFormat, read_state
 from hpo.study.stored_trial import read_trials
 from hpo.study.study import STUDY_ERRORS, Study, close_storage
@@ -125,7 +126,8 @@ def storage(database: StudiesDatabase | None, *, to_write: bool = True) -> optun
     if database is None:
         return optuna.storages.InMemoryStorage()
     if database.file:
-        usable(database.file, to_write=to_write)
+        if usable(database.file, to_write=to_write):
+            check_schema(database)
         wait_while_locked(database.file)
     settings = {"connect_args": {"timeout" if database.file else "connect_timeout": 10}, "pool_pre_ping": True}
     with _readable(database):
@@ -148,6 +150,8 @@ def _readable(database: StudiesDatabase) -> Iterator[None]:
     try:
         yield
     except (*STUDY_ERRORS, RuntimeError) as error:  # the latter for tables of another program
+        if other := mismatch(database, error):
+            raise other from error
         raise HpoError(f"{database} cannot be used: {first_line(error)}; {way_on(error)}") from error
 
 
