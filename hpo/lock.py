@@ -23,6 +23,7 @@ from hpo.errors import SweepError
 
 ORPHANS_END_WITHIN_S = 10.0
 _CHILDREN_END_WITHIN_S = 2.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextmanager
@@ -193,6 +194,11 @@ def _is_alive(pid: str) -> bool:
 def lock_owner(path: Path) -> int:
     """The id of the process that holds the lock, or was the last to. Raises `ValueError` where the file names none."""
     return int(path.read_text().split()[0])
+
+
+def boot_id() -> str | None:
+    """The kernel's name for the time since this machine was started; None where it has none."""
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else None
 
 
 def is_locked(path: Path) -> bool:

@@ -21,6 +21,17 @@ _BY_WORDS = (
     (r"database or disk is full|no space left", "make room"),
     (r"database( table)? is locked", "when no other process holds it"),
     (r"readonly database|unable to open|access permission", "give yourself permission to read and write it"),
+    # Patterns of PostgreSQL's.
+    (
+        r"password authentication|no password supplied|no pg_hba\.conf entry|role .* does not exist",
+        "correct user and password in HPO_STUDIES, or let the server accept them",
+    ),
+    (r"FATAL: +database .* does not exist", "create the database, or correct its name in HPO_STUDIES"),
+    (
+        r"connection failed|failed to resolve host|closed the connection unexpectedly|terminating connection",
+        "start the server, or correct its address in HPO_STUDIES",
+    ),
+    (r"permission denied for", "grant that right to the role"),
     (r"malformed|not a database|disk I/O error|no such (table|column)", "restore a backup of it, or move it away"),
 )
 _DELETED = r"Run with id=\S+ not found|must be in (the )?'?active'? state|No (such )?experiment|non-active experiment"

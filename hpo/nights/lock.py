@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.lock import taken_lock, waited_lock, write_owner
+from hpo.lock import boot_id, taken_lock, waited_lock, write_owner
 from trainers.protocol.codec import from_json, to_json
 
 LEASE = datetime.timedelta(minutes=5)
 RENEWED_EVERY_S = 60.0
 _LOOKS_EVERY_S = 1.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 Clock = Callable[[], datetime.datetime]
 
 
@@ -89,11 +88,6 @@ def holder_of(path: Path) -> Holder | None:
         return found if datetime.datetime.fromisoformat(found.until).tzinfo else None
     except (OSError, ValueError):
         return None
-
-
-def boot_id() -> str | None:
-    """The kernel's name for the time since this machine was started; None where it has none."""
-    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else None
 
 
 def _locked(path: Path, now: Clock, *, waits: bool) -> int:

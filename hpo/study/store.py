@@ -15,7 +15,9 @@ from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.studies_database import StudiesDatabase
+from hpo.study.lease import lease_here
 from hpo.study.schema import check_schema, mismatch
+from hpo.study.server_storage import ServerStorage
 from hpo.study.stored_state import LaterFormat, read_state
 from hpo.study.stored_trial import read_trials
 from hpo.study.study import STUDY_ERRORS, Study, close_storage
@@ -32,7 +34,7 @@ def open_study(
     Raises `HpoError` for one whose records cannot be read.
     """
     with _readable_records(config.name, database):
-        return Study(config, fingerprint_of, storage(database), name)
+        return Study(config, fingerprint_of, storage(database, sweep=config.name), name)
 
 
 def newest_study_name(database: StudiesDatabase, name: str) -> str | None:
@@ -94,7 +96,7 @@ def study_names(database: StudiesDatabase) -> list[str]:
 
 def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
     """Remove a revision that a kill left half copied."""
-    with _opened(database) as opened:
+    with _opened(database, sweep=study_name.partition("@")[0]) as opened:
         for study in opened.get_all_studies():
             if study.study_name == study_name and "config" not in study.user_attrs:
                 optuna.delete_study(study_name=study_name, storage=opened)
@@ -102,7 +104,7 @@ def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
 
 def delete_sweep(database: StudiesDatabase, name: str) -> None:
     """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
-    with _opened(database) as opened:
+    with _opened(database, sweep=name) as opened:
         for study_name in _revisions(database).get(name, []):
             optuna.delete_study(study_name=study_name, storage=opened)
 
@@ -121,23 +123,31 @@ def _revisions(database: StudiesDatabase) -> dict[str, list[str]]:
     return {name: [full for _, full in sorted(revisions)] for name, revisions in found.items()}
 
 
-def storage(database: StudiesDatabase | None, *, to_write: bool = True) -> optuna.storages.BaseStorage:
-    """Raises `HpoError` where something that is no database of studies lies there."""
+def storage(
+    database: StudiesDatabase | None, *, to_write: bool = True, sweep: str | None = None
+) -> optuna.storages.BaseStorage:  # fmt: skip
+    """On a server, writes are those of the process that holds the lease of `sweep`.
+
+    Raises `HpoError` where something that is no database of studies lies there, or the server does not answer.
+    """
     if database is None:
         return optuna.storages.InMemoryStorage()
-    if database.file:
-        if usable(database.file, to_write=to_write):
-            check_schema(database)
-        wait_while_locked(database.file)
-    settings = {"connect_args": {"timeout" if database.file else "connect_timeout": 10}, "pool_pre_ping": True}
+    if database.file is None:
+        with _readable(database):
+            return ServerStorage(database, lease_here(database, sweep) if sweep else None)
+    if usable(database.file, to_write=to_write):
+        check_schema(database)
+    wait_while_locked(database.file)
     with _readable(database):
-        return optuna.storages.RDBStorage(database.url, engine_kwargs=settings)
+        return optuna.storages.RDBStorage(database.url, engine_kwargs={"connect_args": {"timeout": 10}})
 
 
 @contextmanager
-def _opened(database: StudiesDatabase, *, to_write: bool = True) -> Iterator[optuna.storages.BaseStorage]:
+def _opened(
+    database: StudiesDatabase, *, to_write: bool = True, sweep: str | None = None
+) -> Iterator[optuna.storages.BaseStorage]:  # fmt: skip
     """The database for as long as it is needed. Raises as `storage` does."""
-    opened = storage(database, to_write=to_write)
+    opened = storage(database, to_write=to_write, sweep=sweep)
     try:
         yield opened
     finally:

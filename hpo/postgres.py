@@ -1,0 +1,97 @@
+"""PostgreSQL servers that vanish and come back: wait until one answers again, and say plainly that it does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
+
+from hpo.errors import HpoError
+from hpo.remedies import first_line, way_on
+from hpo.studies_database import StudiesDatabase
+
+WAITS_S = 600.0
+"""The longest wait for a server that has answered this process before, in seconds."""
+_STEP_S = 1.0
+_OPTION = "studies"
+_answered: set[str] = set()
+"""Servers that have answered this process; the others are wrong addresses as far as it knows."""
+_CONNECTION = {
+    "connect_timeout": 10,
+    # A peer that vanishes without a word is noticed after a minute, not after two hours.
+    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
+    "application_name": "hpo",
+    "prepare_threshold": None,  # poolers between client and server do not know prepared statements
+}  # fmt: skip
+T = TypeVar("T")
+
+
+class ServerGone(HpoError):
+    """The server of the studies does not answer: start it or correct its address; the same command continues."""
+
+
+def engine_settings(database: StudiesDatabase) -> dict[str, Any]:
+    """Keywords of SQLAlchemy's `create_engine` for a database on a server, whose engine then raises `ServerGone`.
+
+    Raises `HpoError` where the driver is not installed.
+    """
+    if importlib.util.find_spec("psycopg") is None:
+        raise HpoError(f"{database}: PostgreSQL needs the package psycopg; pip install 'hpo[cluster]'")
+    for name, listener in (("handle_error", _plain), ("engine_connect", _note_answer)):
+        if not event.contains(Engine, name, listener):
+            event.listen(Engine, name, listener)
+    return {"connect_args": _CONNECTION, "pool_pre_ping": True, "execution_options": {_OPTION: database}}
+
+
+def engine_of(database: StudiesDatabase) -> Engine:
+    """An engine with one connection. Raises as `engine_settings` does."""
+    return create_engine(database.url, pool_size=1, **engine_settings(database))
+
+
+def patiently(database: StudiesDatabase, step: Callable[[bool], T]) -> T:
+    """The result of `step`, which is repeated while the server does not answer, up to `WAITS_S` seconds.
+
+    `step` is given whether the server vanished in an earlier try: its last transaction may or may not have happened.
+    Raises `ServerGone` where the server has never answered this process, or does not come back.
+    """
+    gone_since: float | None = None
+    while True:
+        try:
+            result = step(gone_since is not None)
+        except ServerGone:
+            now = time.monotonic()
+            if gone_since is None:
+                gone_since = now
+                if str(database) in _answered:
+                    _say(f"{database} does not answer: waiting, at most {WAITS_S / 60:.0f} minutes")
+            if str(database) not in _answered or now - gone_since > WAITS_S:
+                raise
+            time.sleep(_STEP_S)
+        else:
+            if gone_since is not None:
+                _say(f"{database} answers again")
+            return result
+
+
+def _plain(context: ExceptionContext) -> ServerGone | None:
+    """SQLAlchemy's hook on every error: one that is raised in its place where the server is gone."""
+    database = context.engine.get_execution_options().get(_OPTION) if context.engine else None
+    if database is None or not (context.is_disconnect or context.connection is None):
+        return None
+    error = context.original_exception
+    return ServerGone(database.without_secrets(f"{database} does not answer: {first_line(error)}; {way_on(error)}"))
+
+
+def _note_answer(connection: Any) -> None:
+    database = connection.get_execution_options().get(_OPTION)
+    if database is not None:
+        _answered.add(str(database))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

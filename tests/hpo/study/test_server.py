@@ -1,0 +1,226 @@
+"""Studies on a PostgreSQL server: one that vanishes, and one writer of each sweep on whichever machine."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import hpo.postgres
+import hpo.study.lease
+from hpo.errors import HpoError, SweepError
+from hpo.postgres import ServerGone
+from hpo.studies_database import StudiesDatabase
+from hpo.study.lease import LeaseLost, held_lease, holders
+from hpo.study.store import delete_sweep, open_study, storage, study_names, view_study
+from tests.hpo.builders import RATE, make_config, trial_record, trial_result
+from tests.postgres import PASSWORD, server
+from trainers.protocol.codec import fingerprint
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with server(tmp_path_factory.mktemp("postgresql")) as running:
+        yield running
+
+
+@pytest.fixture
+def studies(running, request, monkeypatch):
+    monkeypatch.setattr(hpo.postgres, "_STEP_S", 0.01)
+    return StudiesDatabase.on_server(running.create(request.node.name[-60:]))
+
+
+@pytest.fixture
+def config(tmp_path):
+    return make_config(tmp_path, name="s", search_space=RATE, search_strategy={"type": "random"})
+
+
+# --- a server that vanishes ----------------------------------------------------------------------------
+
+
+def steps(study, config):
+    """Every way in which a sweep writes, one after another."""
+    yield lambda: study.update_state(config=config.resolved())
+    yield lambda: study.begin(config.baseline())
+    yield lambda: study.begin(None)
+    yield lambda: study.set_run_id(0, "run0")
+    yield lambda: study.report(0, 0, 0.5, 0.1)
+    yield lambda: study.finish(0, trial_result("complete", 0.4))
+    yield lambda: study.finish(1, trial_result("pruned", 0.1))
+    yield lambda: study.copy(trial_record(2, "complete", 0.3, config.baseline(), run_id="run2"))
+    yield lambda: study.begin(None)
+
+
+def expected(config):
+    study = open_study(config, fingerprint, None)
+    for step in steps(study, config):
+        step()
+    return study.records()
+
+
+def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies, config, capsys):
+    study = open_study(config, fingerprint, studies)
+    for number, step in enumerate(steps(study, config)):
+        running.stop()
+        back = threading.Timer(0.2 if number == 0 else 0.0, running.start)
+        back.start()
+        step()
+        back.join()
+    assert study.records() == view_study(studies, "s").records == expected(config)
+    study.close()
+    said = capsys.readouterr().err
+    assert f"{studies} does not answer: waiting, at most 10 minutes\n{studies} answers again\n" in said
+    assert "s3cret" not in said
+
+
+def test_a_write_whose_answer_was_lost_is_not_done_twice(running, studies, config, monkeypatch):
+    """The server commits, and the answer to every second commit does not arrive: the first one of each call."""
+    study = open_study(config, fingerprint, studies)
+    dialect = study._storage.engine.dialect
+    commit, commits = dialect.do_commit, []
+
+    def losing(connection):
+        commit(connection)
+        commits.append(connection)
+        if len(commits) % 2:
+            connection.dbapi_connection.close()
+            connection.dbapi_connection.commit()  # says what it says of a broken one
+
+    monkeypatch.setattr(dialect, "do_commit", losing)
+    for step in steps(study, config):
+        step()
+    assert len(commits) > 40
+    assert study.records() == view_study(studies, "s").records == expected(config)
+    assert len(study._study.get_trials(deepcopy=False)) == 4
+    study.close()
+
+
+def test_a_server_that_does_not_come_back_is_given_up(running, studies, config, monkeypatch):
+    monkeypatch.setattr(hpo.postgres, "WAITS_S", 0.2)
+    study = open_study(config, fingerprint, studies)
+    running.stop()
+    try:
+        with pytest.raises(ServerGone, match=r"does not answer.*start the server.*; then the same command continues"):
+            study.begin(config.baseline())
+    finally:
+        running.start()
+    assert study.begin(config.baseline())[0] == 0
+    study.close()
+
+
+# --- one writer ----------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Of the server, in seconds."""
+
+    now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Takes leases as a process of another machine."""
+
+    def take(studies, clock, sweep="s"):
+        with monkeypatch.context() as patch:
+            patch.setattr(hpo.study.lease, "_machine", lambda: "another boot")
+            patch.setattr("socket.gethostname", lambda: "gpu7")
+            lease = hpo.study.lease.Lease(studies, sweep, hpo.postgres.engine_of(studies), clock)
+            hpo.study.lease._make_table(studies, lease._engine)
+            try:
+                lease.take(Path("/data/other"))
+            except BaseException:
+                lease._engine.dispose()
+                raise
+        return lease
+
+    return take
+
+
+def test_a_second_process_leaves_and_says_who_runs_the_sweep(studies, clock, elsewhere, tmp_path):
+    lease = elsewhere(studies, clock)
+    clock.now += 50
+    expected = r"sweep 's' is already running: process \d+ on gpu7, since 1970.*, home /data/other; .*in 10 seconds"
+    with pytest.raises(SweepError, match=expected), held_lease(studies, "s", tmp_path, clock):
+        pass
+    with held_lease(studies, "another", tmp_path, clock):
+        found = holders(studies, clock)
+        assert {name: holder.left_s for name, holder in found.items()} == {"s": 10, "another": 60}
+    assert holders(studies, clock)["another"].left_s < 0
+    lease.renew()
+    assert holders(studies, clock)["s"].left_s == 60
+    lease._engine.dispose()
+
+
+def test_a_lease_that_is_not_renewed_ends_and_fences_its_holder(studies, clock, elsewhere, config, tmp_path):
+    with held_lease(studies, "s", tmp_path, clock):
+        study = open_study(config, fingerprint, studies)
+        study.update_state(config=config.resolved())
+        study.begin(config.baseline())
+        clock.now += 1000  # paused, but nobody wanted the sweep
+        study.report(0, 0, 0.5, 0.1)
+        clock.now += 60
+        other = elsewhere(studies, clock)
+        before = view_study(studies, "s").records
+        writes = [
+            lambda: study.report(0, 1, 1.0, 0.9), lambda: study.begin(None), lambda: study.update_state(state="x"),
+            lambda: study.finish(0, trial_result("complete", 0.9)),
+        ]  # fmt: skip
+        for write in writes:
+            with pytest.raises(LeaseLost, match=r"no longer this process's: process \d+ on gpu7"):
+                write()
+        assert view_study(studies, "s").records == before
+        study.close()
+    assert holders(studies, clock)["s"].left_s == 60  # of the other one, which the end here did not free
+    other._engine.dispose()
+
+
+def test_a_dead_process_of_this_machine_is_not_waited_for(studies, clock, elsewhere, monkeypatch, tmp_path):
+    lease = elsewhere(studies, clock)
+    monkeypatch.setattr(hpo.study.lease, "_machine", lambda: "another boot")  # now it is this one
+    with held_lease(studies, "s", tmp_path, clock), pytest.raises(LeaseLost):
+        lease.renew()
+    lease._engine.dispose()
+
+
+def test_a_lease_outlives_a_server_that_restarts(running, studies, config, tmp_path):
+    with held_lease(studies, "s", tmp_path):
+        study = open_study(config, fingerprint, studies)
+        study.begin(config.baseline())
+        running.stop()
+        running.start()
+        assert study.begin(None)[0] == 1
+        study.close()
+        assert holders(studies)["s"].left_s > 50
+    with held_lease(studies, "s", tmp_path):
+        delete_sweep(studies, "s")
+    assert study_names(studies) == []
+
+
+# --- a server that cannot be used ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [("you:secret@127.0.0.1:PORT/studies", "correct user and password"),
+     ("hpo:secret@127.0.0.1:PORT/studies", "correct user and password"),
+     ("RIGHT@127.0.0.1:PORT/none", "create the database"), ("hpo:secret@127.0.0.1:1/studies", "start the server"),
+     ("hpo:secret@no.invalid/studies", "start the server")],
+)  # fmt: skip
+def test_a_wrong_address_is_one_plain_error_at_once(running, address, found):
+    login = running.url().partition("//")[2].partition("@")[0]
+    address = address.replace("RIGHT", login).replace("PORT", str(running.port))
+    for use in (study_names, holders, storage):
+        with pytest.raises(HpoError, match=f"does not answer: .*{found}") as refused:
+            use(StudiesDatabase.on_server(f"postgresql://{address}"))
+        assert "secret" not in str(refused.value)
+        assert PASSWORD not in str(refused.value)
