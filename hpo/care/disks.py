@@ -18,8 +18,8 @@ _SHARED = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre", "gpfs", "beeg
 """File systems of several machines."""
 
 
-def look_at_disks(home: Home) -> Iterator[Finding]:
-    """The disk of the home, and that of its cache where it is another one."""
+def look_at_disks(home: Home, *, has_studies: bool) -> Iterator[Finding]:
+    """The disk of the home, which may have the studies, and that of its cache where it is another one."""
     place = _existing(home.dir)
     yield _space("disk of the home", place)
     cache = _existing(home.cache)
@@ -30,7 +30,7 @@ def look_at_disks(home: Home) -> Iterator[Finding]:
             "problem", "home", f"{place} cannot be written", "give yourself permission, or choose another --home"
         )
         return
-    yield from _file_system(place, home.studies_db.file is not None)
+    yield from _file_system(place, has_studies=has_studies)
 
 
 def _existing(path: Path) -> Path:
@@ -52,7 +52,7 @@ def _space(what: str, place: Path) -> Finding:
     )
 
 
-def _file_system(place: Path, has_studies: bool) -> Iterator[Finding]:
+def _file_system(place: Path, *, has_studies: bool) -> Iterator[Finding]:
     kind = file_system_of(place)
     with tempfile.TemporaryDirectory(prefix=".hpo-doctor-", dir=place) as scratch:
         missing = [name for name, works in _NEEDED.items() if not _tried(works, Path(scratch))]

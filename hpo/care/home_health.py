@@ -15,26 +15,24 @@ from hpo.migrations import Migrations, mlflow_migrations, optuna_migrations, rev
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
+from hpo.studies_database import StudiesDatabase
 from hpo.study.store import stored_state, study_names
 
 _BUSY_S = 2.0
 
 
-def look_at_home(home: Home) -> Iterator[Finding]:
-    """Databases, sweeps and leftovers."""
+def look_at_home(home: Home, studies: StudiesDatabase | None) -> Iterator[Finding]:
+    """Databases, sweeps and leftovers; studies that are not in a file are looked at elsewhere."""
     if not home.dir.is_dir():
         yield Finding("ok", "home", f"{home.dir} does not exist yet; the first sweep creates it")
         return
     yield Finding("ok", "home", str(home.dir))
-    studies = home.studies_db
-    is_readable = True
-    if studies.file is not None:
-        found = database_finding("studies", studies.file, optuna_migrations())
-        is_readable = found.mark == "ok"
-        yield found
     yield database_finding("MLflow's store", home.mlflow_db, mlflow_migrations())
-    if is_readable:
-        yield from _sweeps(home)
+    if studies is not None and studies.file is not None:
+        found = database_finding("studies", studies.file, optuna_migrations())
+        yield found
+        if found.mark == "ok":
+            yield from _sweeps(home, studies)
     yield from _leftovers(home)
 
 
@@ -56,15 +54,15 @@ def database_finding(what: str, file: Path, migrations: Migrations) -> Finding:
     )
 
 
-def _sweeps(home: Home) -> Iterator[Finding]:
+def _sweeps(home: Home, studies: StudiesDatabase) -> Iterator[Finding]:
     running, orphans, unreadable = [], [], []
-    names = study_names(home.studies_db)
+    names = study_names(studies)
     for name in names:
         if is_locked(home.sweep(name).lock):
             running.append(name)
             continue
         try:
-            state = stored_state(home.studies_db, name)
+            state = stored_state(studies, name)
         except HpoError as error:
             unreadable.append(str(error))
             continue
@@ -72,7 +70,7 @@ def _sweeps(home: Home) -> Iterator[Finding]:
             orphans.append(name)
     yield Finding("ok", "sweeps", f"{len(names)}" + (f"; running now: {listed(running)}" if running else ""))
     if orphans:
-        yield Finding("note", "sweeps", f"{listed(orphans)}: were running when their process was killed",
+        yield Finding("note", "sweeps", f"interrupted by a kill: {listed(orphans)}",
                       "hpo sweep FILE continues one, hpo delete --sweep NAME removes it")  # fmt: skip
     for problem in unreadable:
         yield Finding("problem", "sweeps", problem)

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 
 from hpo.care.finding import Finding
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
+from hpo.migrations import optuna_migrations
+from hpo.studies_database import StudiesDatabase
+from hpo.study.server_health import ask_studies_server
 from hpo.tracking.remote.health import ask_server
 from hpo.tracking.remote.server import TrackingServer
 
@@ -39,6 +42,31 @@ def look_at_tracking_server(environment: Mapping[str, str]) -> Iterator[Finding]
             yield Finding("ok", server.url, found)
     if health.skew_s is not None:
         yield clock_finding(health.skew_s, "the server")
+
+
+def look_at_studies_server(studies: StudiesDatabase | None) -> Iterator[Finding]:
+    """The server of `HPO_STUDIES`; nothing where the studies are in a file."""
+    if studies is None or studies.file is not None:
+        return
+    health = ask_studies_server(studies, int(LIMIT_S))
+    if health.problem:
+        yield Finding("problem", str(studies), health.problem, "see that it runs, and that this machine reaches it")
+        return
+    yield Finding("ok", str(studies), f"answers; PostgreSQL {health.version}")
+    yield clock_finding(health.skew_s, "the server")
+    yield _schema_finding(studies, health.revision)
+    for name, holder in sorted(health.holders.items()):
+        yield Finding("ok", "lease", f"{name}: {holder}")
+
+
+def _schema_finding(studies: StudiesDatabase, revision: str) -> Finding:
+    if not revision:
+        return Finding("ok", "schema", "no tables yet; the first sweep makes them")
+    try:
+        optuna_migrations().check(str(studies), revision)
+    except HpoError as error:
+        return Finding("problem", "schema", str(error))
+    return Finding("ok", "schema", f"{revision} of optuna")
 
 
 def clock_finding(skew_s: float, whose: str) -> Finding:

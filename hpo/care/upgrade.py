@@ -21,6 +21,7 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
+from hpo.study.lease import holders
 from hpo.study.schema import studies_revision, upgrade_studies
 from hpo.study.server_dump import dump_server
 from hpo.tracking.mlflow_schema import upgrade_store
@@ -126,10 +127,12 @@ def _upgraded_file(home: Home, store: _Store) -> Schema:
 
 @contextmanager
 def _nothing_runs(home: Home, files: Sequence[Path]) -> Iterator[None]:
-    """Hold every lock of a home, so that nothing begins either. Raises `UsageError` with who holds one."""
+    """Hold every lock of a home, so that nothing begins either. Raises `UsageError` with who holds one, or a lease."""
     paths = sorted([*home.sweeps.glob("*/lock"), *home.sweeps.glob("*/remote.lock"), *home.dir.glob("nights/*/lock")])
     if held := [str(path.relative_to(home.dir).parent) for path in paths if is_locked(path)]:
         raise UsageError(f"{listed(held)}: running now; nothing was upgraded: wait for its end, or hpo stop SWEEP")
+    if elsewhere := [f"{name} ({holder})" for name, holder in holders(home.studies_db).items() if holder.left_s > 0]:
+        raise UsageError(f"{listed(elsewhere)}: running now; nothing was upgraded: wait for its end")
     with ExitStack() as locks:
         for path in paths:
             fd = taken_lock(path)

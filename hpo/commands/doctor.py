@@ -11,12 +11,13 @@ from typing import Any
 
 from hpo.care import gpus
 from hpo.care.disks import look_at_disks
-from hpo.care.finding import Check, Group, examine, lines_of
+from hpo.care.finding import Check, Finding, Group, examine, lines_of
 from hpo.care.gpus import look_at_gpus
 from hpo.care.home_health import look_at_home
 from hpo.care.machine import look_at_machine, look_at_variables
 from hpo.care.packages import look_at_packages
-from hpo.care.servers import look_at_tracking_server
+from hpo.care.servers import look_at_studies_server, look_at_tracking_server
+from hpo.errors import UsageError
 from hpo.paths import Home
 from trainers.protocol.codec import to_json
 
@@ -29,14 +30,19 @@ WIDEST = 100
 
 def examine_all(home: Home, environment: Mapping[str, str] = os.environ) -> list[Group]:
     """Everything, side by side: a server that is dead costs no more than its limit."""
+    try:
+        studies, wrong = home.studies_db, None
+    except UsageError as error:
+        studies, wrong = None, Finding("problem", "address", str(error))
     checks = [
         Check(MACHINE, look_at_machine),
         Check(MACHINE, look_at_packages),
         Check(MACHINE, look_at_gpus, gpus.LIMIT_S),
         Check(MACHINE, partial(look_at_variables, environment)),
-        Check(HOME, partial(look_at_disks, home), _DISK_LIMIT_S),
-        Check(HOME, partial(look_at_home, home), _HOME_LIMIT_S),
+        Check(HOME, partial(look_at_disks, home, has_studies=bool(studies and studies.file)), _DISK_LIMIT_S),
+        Check(HOME, partial(look_at_home, home, studies), _HOME_LIMIT_S),
         Check("Tracking server", partial(look_at_tracking_server, environment)),
+        Check("Server of the studies", lambda: [wrong] if wrong else look_at_studies_server(studies)),
     ]
     return examine(checks)
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, func,
 
 from hpo.errors import HpoError, UsageError
 from hpo.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
+from hpo.postgres import engine_of
 from hpo.remedies import first_line
 from hpo.studies_database import StudiesDatabase
 from hpo.study.store import storage
@@ -16,8 +17,8 @@ from hpo.study.study import STUDY_ERRORS, close_storage
 
 _ROWS = 1000
 """Read and written at a time."""
-_OF_THE_SCHEMA = (VERSION_TABLE, "version_info")
-"""Tables that a new database has rows in."""
+_NOT_COPIED = (VERSION_TABLE, "version_info", "hpo_leases")
+"""Tables that a new database has rows in, and who runs what now."""
 
 
 def copy_studies(source: StudiesDatabase, target: StudiesDatabase) -> int:
@@ -42,7 +43,7 @@ def copy_studies(source: StudiesDatabase, target: StudiesDatabase) -> int:
 @contextmanager
 def _engine(database: StudiesDatabase) -> Iterator[Engine]:
     """Raises `HpoError` with what is wrong with the database."""
-    engine = create_engine(database.url)
+    engine = create_engine(database.url) if database.file else engine_of(database)
     try:
         yield engine
     except STUDY_ERRORS as error:
@@ -55,7 +56,7 @@ def _tables(new: Connection) -> Sequence[Table]:
     """Those of Optuna with a study's records, `studies` first, each after those that it refers to."""
     found = MetaData()
     found.reflect(new)
-    return [found.tables["studies"], *(t for t in found.sorted_tables if t.name not in (*_OF_THE_SCHEMA, "studies"))]
+    return [found.tables["studies"], *(t for t in found.sorted_tables if t.name not in (*_NOT_COPIED, "studies"))]
 
 
 def _copy_rows(old: Connection, new: Connection, table: Table) -> None:

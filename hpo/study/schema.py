@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import optuna
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from hpo.errors import HpoError
 from hpo.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations, revision_of
+from hpo.postgres import engine_of
 from hpo.remedies import first_line
 from hpo.studies_database import StudiesDatabase
 from hpo.study.study import STUDY_ERRORS, close_storage
-
-CONNECTS_WITHIN_S = 4
 
 
 def check_schema(database: StudiesDatabase) -> None:
@@ -36,15 +35,20 @@ def studies_revision(database: StudiesDatabase) -> str:
     """The revision of a database's schema; empty where it has no tables yet. Raises `HpoError` where it is unusable."""
     if database.file is not None:
         return revision_of(database.file)
-    engine = create_engine(database.url, connect_args={"connect_timeout": CONNECTS_WITHIN_S})
+    engine = engine_of(database)
     try:
         with engine.connect() as connection:
-            is_there = inspect(connection).has_table(VERSION_TABLE)
-            return str(connection.execute(text(REVISION_QUERY)).scalar_one()) if is_there else ""
+            return revision_at(connection)
     except STUDY_ERRORS as error:
         raise HpoError(f"{database}: {database.without_secrets(first_line(error))}") from None
     finally:
         engine.dispose()
+
+
+def revision_at(connection: Connection) -> str:
+    """The revision of a server's schema; empty where it has no tables yet."""
+    is_there = inspect(connection).has_table(VERSION_TABLE)
+    return str(connection.execute(text(REVISION_QUERY)).scalar_one()) if is_there else ""
 
 
 def upgrade_studies(database: StudiesDatabase) -> None:
