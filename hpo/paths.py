@@ -155,6 +155,10 @@ class Home:
         """Prepared data in the cache, a folder for each way in which rows were cut and tokenized."""
         return self.cache / "tokens"
 
+    def promotion_time(self, base: str, target: str) -> Path:
+        """How long the last release of a base took, which is known by its fingerprint."""
+        return self.cache / "promotions" / f"{base[:32]}-{target}.json"
+
     def comparison(self, form: str) -> Path:
         """The report of several sweeps; `form` is the ending of its name."""
         return self.dir / f"comparison.{form}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -16,11 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.quoting import clipped, visible
+from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
 MOST_OF_A_CELL = 300
 """Characters shown of one cell."""
+
+
+SecondsLeft = Callable[[], float | None]
+"""Until a bound ends something; None where there is none."""
 
 
 class ProgressView(Protocol):
@@ -30,13 +35,19 @@ class ProgressView(Protocol):
         """Show a text, on one or several lines."""
 
     def begin(
-        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
-    ) -> None:
-        """Show that trials start: `planned` in all, `finished` before this session, `best` as the best value so far;
-        at most `repeats` rounds of finalists' trainings come after them."""
+        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, ahead: Ahead = NOTHING,
+        budget_s: SecondsLeft = lambda: None,
+    ) -> None:  # fmt: skip
+        """Show that trials start: `planned` in all, `finished` before this session, `best` as the best value so far.
 
-    def begin_repeats(self, most: int, metric: str, rounds: int) -> None:
-        """Show that finalists are trained again, at most `most` times in all, in at most `rounds` rounds."""
+        `ahead` comes after them. `budget_s` is asked for the seconds until the budget ends them.
+        """
+
+    def begin_repeats(self, contestants: int, seeds: int, metric: str) -> None:
+        """Show that finalists are trained again, each with at most so many seeds."""
+
+    def begin_promotion(self, seconds: float) -> None:
+        """Show of what is done from here on that it takes about so long in all."""
 
     def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None:
         """Show that a repeat has started; `label` says which: `3 with seed 0`. `step`, `evaluated` have its number."""
@@ -77,9 +88,11 @@ class Silent(ProgressView):
 
     def say(self, text: str) -> None: ...
     def begin(
-        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
-    ) -> None: ...
-    def begin_repeats(self, most: int, metric: str, rounds: int) -> None: ...
+        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, ahead: Ahead = NOTHING,
+        budget_s: SecondsLeft = lambda: None,
+    ) -> None: ...  # fmt: skip
+    def begin_repeats(self, contestants: int, seeds: int, metric: str) -> None: ...
+    def begin_promotion(self, seconds: float) -> None: ...
     def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None: ...
     def repeat_finished(self, number: int, result: TrialResult) -> None: ...
     def doing(self, text: str) -> AbstractContextManager[None]:
@@ -111,43 +124,48 @@ class TerminalView(ProgressView):
     """Shows a live table while trials run on a terminal, and one line per event elsewhere."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=False))
+    clock: Callable[[], float] = time.monotonic
     _rows: dict[int, _Row] = field(default_factory=dict)
     _live: Live | None = None
     _planned: int = 0
     _finished: int = 0
     _pruned: int = 0
     _failed: int = 0
-    _began_with: int = 0
-    _began: float = 0.0
     _best: float | None = None
     _metric: str = ""
-    _rounds: int = 0
-    """Most rounds of finalists' trainings, which come after what is shown now, or are it."""
+    _left: TimeLeft = field(default_factory=TimeLeft)
     _are_repeats: bool = False
-    """Whether what is shown are those trainings."""
-    _longest_s: float = 0.0
-    """The longest training to the end; 0 before there is one."""
+    """Whether what is shown are the finalists' trainings."""
+    _budget_s: SecondsLeft = lambda: None
+    _promoted_by: float | None = None
+    """When the promotion ends, by the view's clock, as far as is known."""
 
     def say(self, text: str) -> None:
         # Programs read piped output: do not wrap its lines.
         self.console.print(Text(visible(text)), soft_wrap=not self.console.is_terminal)
 
     def begin(
-        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, repeats: int = 0
-    ) -> None:
+        self, planned: int, finished: int, metric: str, jobs: int, best: float | None = None, ahead: Ahead = NOTHING,
+        budget_s: SecondsLeft = lambda: None,
+    ) -> None:  # fmt: skip
         resumed = f", {finished} already done" if finished else ""
         self.say(f"{planned} trial{'s' * (planned != 1)}{resumed}, {jobs} at a time; metric {metric}")
-        self._best, self._rounds, self._are_repeats, self._longest_s = best, repeats, False, 0.0
+        self._left, self._budget_s = TimeLeft(jobs, ahead), budget_s
+        self._best, self._are_repeats = best, False
         self._show(planned, finished, metric)
 
-    def begin_repeats(self, most: int, metric: str, rounds: int) -> None:
-        self._best, self._rounds, self._are_repeats = None, rounds, True
-        self._show(most, 0, metric)
+    def begin_repeats(self, contestants: int, seeds: int, metric: str) -> None:
+        self._left.ahead = replace(self._left.ahead, contestants=contestants, seeds=seeds)
+        self._best, self._are_repeats = None, True
+        self._show(contestants * seeds, 0, metric)
+
+    def begin_promotion(self, seconds: float) -> None:
+        self._promoted_by = self.clock() + seconds
 
     def _show(self, planned: int, finished: int, metric: str) -> None:
         self._rows.clear()
-        self._planned, self._finished, self._began_with = planned, finished, finished
-        self._metric, self._began, self._pruned, self._failed = metric, time.monotonic(), 0, 0
+        self._planned, self._finished, self._metric = planned, finished, metric
+        self._pruned, self._failed, self._promoted_by = 0, 0, None
         if self.console.is_terminal:
             self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4, transient=True)
             self._live.start()
@@ -159,7 +177,7 @@ class TerminalView(ProgressView):
         self._start(number, label, params)
 
     def _start(self, number: int, label: str, params: Mapping[str, Setting]) -> None:
-        self._rows[number] = _Row(label, params_text(params), time.monotonic())
+        self._rows[number] = _Row(label, params_text(params), self.clock())
         if not self._live:
             self.say(f"trial {label} started: {self._rows[number].params}")
 
@@ -187,9 +205,9 @@ class TerminalView(ProgressView):
 
     def _ended(self, number: int, result: TrialResult) -> _Row:
         self._failed += result.state == "failed"
-        if result.state == "complete":
-            self._longest_s = max(self._longest_s, result.seconds)
-        return self._rows.pop(number)
+        row = self._rows.pop(number)
+        self._left.ended(self.clock() - row.started, is_complete=result.state == "complete")
+        return row
 
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
         self._finished = finished
@@ -202,14 +220,17 @@ class TerminalView(ProgressView):
             self.say(text)
             yield
             return
-        began = time.monotonic()
+        began = self.clock()
 
         def render() -> Text:
-            return Text(f"{visible(text)} · {duration(time.monotonic() - began)}", style="bold", overflow="ellipsis")
+            parts = [visible(text), duration(self.clock() - began)]
+            if self._promoted_by is not None and (left := self.seconds_left()):
+                parts.append(f"about {duration(left)} left")
+            return Text(" · ".join(parts), style="bold", overflow="ellipsis")
 
         with Live(console=self.console, get_renderable=render, refresh_per_second=4, transient=True):
             yield
-        self.say(f"{text}: {duration(time.monotonic() - began)}")
+        self.say(f"{text}: {duration(self.clock() - began)}")
 
     def tick(self) -> None:
         """Nothing to do: the live table refreshes by itself."""
@@ -259,30 +280,27 @@ class TerminalView(ProgressView):
             parts.append(f"{self._failed} failed")
         if self._best is not None:
             parts.append(f"best {self._best:.4f}")
-        parts += [f"about {duration(left)} left"] if (left := self._seconds_left()) is not None else []
-        if self._rounds and self._longest_s and not self._are_repeats:
-            parts.append(f"then about {duration(self._rounds * self._longest_s)} of repeats")
+        if (left := self.seconds_left()) is not None:
+            parts.append(f"about {duration(left)} left{self._with_what()}")
         return " · ".join(parts)
 
-    def _seconds_left(self) -> float | None:
-        """What is shown now takes so long from here; None before that is known.
+    def _with_what(self) -> str:
+        """What is part of the time left besides the trainings that are shown."""
+        ahead = self._left.ahead
+        is_part = {"repeats": ahead.trainings and not self._are_repeats, "release": ahead.promotion_s}
+        named = " and ".join(name for name, is_ahead in is_part.items() if is_ahead)
+        return f", with {named}" if named else ""
 
-        A seed of the finalists begins when the one before it is over: a round takes as long as its longest training.
-        """
+    def seconds_left(self) -> float | None:
+        """About how long the sweep still takes, all that is ahead included; None before that is known."""
+        now = self.clock()
+        if self._promoted_by is not None:
+            return max(0.0, self._promoted_by - now)
+        running = [UnderWay(now - row.started, row.fraction) for row in self._rows.values()]
         if self._are_repeats:
-            share = 1 - self._done / self._planned if self._planned else 0.0
-            return share * self._rounds * self._longest_s if self._longest_s else None
-        each_s = self._seconds_of_one()
-        return None if each_s is None else (self._planned - self._began_with - self._done) * each_s
-
-    @property
-    def _done(self) -> float:
-        """Trainings that this session has done, those under way by their shares."""
-        return self._finished - self._began_with + sum(row.fraction for row in self._rows.values())
-
-    def _seconds_of_one(self) -> float | None:
-        """Time from one training's end to the next one's, several of them side by side; None before that is known."""
-        return (time.monotonic() - self._began) / self._done if self._done >= 0.3 else None
+            return self._left.in_repeats(self._finished, running)
+        waiting = max(0, self._planned - self._finished - len(running))
+        return self._left.in_search(waiting, running, self._budget_s())
 
 
 def _cell(text: str) -> Text:
@@ -325,13 +343,3 @@ def duration(seconds: float) -> str:
 
 def _is_number(text: str) -> bool:
     return text.replace(".", "").replace("-", "").replace(",", "").replace("e", "").replace("+", "").isdigit()
-
-
-# --- whole sweeps --------------------------------------------------------------------------------------
-
-
-def evaluations_line(evaluations: int, some: int, rows: int) -> str:
-    """How often a trial is evaluated, and on how many of the validation rows."""
-    if some == rows:
-        return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
-    return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"

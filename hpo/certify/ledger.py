@@ -114,6 +114,8 @@ Line = Claim | Standing | SealedReading
 _KINDS: dict[str, type[Line]] = {"claim": Claim, "standing": Standing, "test": SealedReading}
 L = TypeVar("L", Claim, Standing, SealedReading)
 
+_WAY_ON = "bring back a copy of the file: without all of its claims, the error budget cannot be kept"
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -130,7 +132,10 @@ class Ledger:
         """All of them, the oldest first. A last line that a kill cut short does not count."""
         if not self.path.exists():
             return []
-        *whole, _ = self.path.read_bytes().split(b"\n")
+        try:
+            *whole, _ = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise SweepError(f"{self.path}: cannot be read: {error.strerror}; {_WAY_ON}") from error
         return [self._line(number, text) for number, text in enumerate(whole, 1)]
 
     def claims(self) -> list[Claim]:
@@ -201,7 +206,9 @@ class Ledger:
             data = json.loads(text)
             if data.get("format", 1) > RECORD_FORMAT:
                 raise ValueError(f"a newer hpo wrote it (format {data['format']}, this one reads {RECORD_FORMAT})")
-            return from_json(_KINDS[data["kind"]], data)
+            line = from_json(_KINDS[data["kind"]], data)
+            if isinstance(line, Claim) and not 0 < line.level < 1:
+                raise ValueError(f"a claim's level is {line.level}, not between 0 and 1")
+            return line
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            way = "bring back a copy of the file: without all of its claims, the error budget cannot be kept"
-            raise SweepError(f"{self.path}:{number}: cannot be read ({str(error)[:100]}); {way}") from error
+            raise SweepError(f"{self.path}:{number}: cannot be read ({str(error)[:100]}); {_WAY_ON}") from error

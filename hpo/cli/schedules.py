@@ -23,8 +23,7 @@ def nights(home: Any, name: str, date: str | None, as_json: bool) -> None:
 
     Each night with its metric, promotion and cost; below them the trend and the ledger.
     """
-    from hpo.commands.nights import read_history, read_night, show_history, show_night
-    from hpo.nights.story import story_of
+    from hpo.commands.nights import read_history, show_history, tell_night
     from hpo.terminal import TerminalView
 
     if date is None:
@@ -34,11 +33,11 @@ def nights(home: Any, name: str, date: str | None, as_json: bool) -> None:
         else:
             show_history(TerminalView(), home, history)
         return
-    record = read_night(home, name, date)
+    story, text = tell_night(home, name, date)
     if as_json:
-        print_json(story_of(record).to_json())
+        print_json(story.to_json())
     else:
-        show_night(TerminalView(), record)
+        TerminalView().say(text)
 
 
 @cli.group()

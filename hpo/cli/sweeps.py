@@ -183,7 +183,10 @@ def query(home: Any, sql: str | None, form: Any, as_json: bool) -> None:
     from hpo.commands.query import answer_text, ask, show_answer, tables
     from hpo.terminal import TerminalView
 
-    answer = tables(home) if sql is None else ask(home, sql)
+    def note(text: str) -> None:
+        print_text(text, err=True)  # what is printed besides may be read by a program
+
+    answer = tables(home, note) if sql is None else ask(home, sql, note)
     if form == "table" and not as_json:
         show_answer(TerminalView(), answer)
     else:

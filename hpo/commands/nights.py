@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hpo.certify.claims import Claims, claims_of
-from hpo.errors import UsageError
+from hpo.errors import SweepError, UsageError
 from hpo.nights.certificate import model_of
 from hpo.nights.estimates import Estimate
 from hpo.nights.night import Night
 from hpo.nights.page import night_text
-from hpo.nights.record import NightFiles, NightRecord
+from hpo.nights.record import NightFiles, fitting, read_night
 from hpo.nights.story import Story, story_of
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
@@ -32,6 +33,8 @@ class History:
     stories: Sequence[Story]
     """The oldest first."""
     ledgers: Sequence[Claims]
+    unread: Sequence[str] = ()
+    """Why something is missing here: each of a file that cannot be read."""
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo nights NAME --json` prints it."""
@@ -39,34 +42,49 @@ class History:
             "name": self.name,
             "nights": [story.to_json() for story in self.stories],
             "ledgers": [to_json(claims) for claims in self.ledgers],
+            "unread": list(self.unread),
         }
 
 
 def read_history(home: Home, name: str) -> History:
-    """Everything that is known of the nights of a name. Raises `UsageError` where there are none, `SweepError` for a
-    damaged file."""
-    records = _records(home, name)
-    stories = [story_of(record) for record in records]
-    models = list(dict.fromkeys(model_of(record) for record in records if record.step("certify")))
-    return History(name, stories, [claims_of(model, home.ledger(model)) for model in models])
+    """Everything that is known of the nights of a name; a damaged file does not hide the others.
+
+    Raises `UsageError` where there are no nights, `SweepError` where none of them can be read.
+    """
+    stories, models, unread = [], [], []
+    for path in _paths(home, name):
+        try:
+            record = read_night(path)
+            with fitting(path):
+                stories.append(story_of(record))
+        except SweepError as error:
+            unread.append(str(error))
+        else:
+            models += [model_of(record)] if record.step("certify") else []
+    if not stories:
+        raise SweepError("\n".join(unread[:10]))
+    ledgers = []
+    for model in dict.fromkeys(models):
+        try:
+            ledgers.append(claims_of(model, home.ledger(model)))
+        except (SweepError, UsageError) as error:
+            unread.append(str(error))
+    return History(name, stories, ledgers, unread)
 
 
-def read_night(home: Home, name: str, date: str) -> NightRecord:
-    """One night. Raises `UsageError` where there is no such night, `SweepError` for a damaged file."""
+def tell_night(home: Home, name: str, date: str) -> tuple[Story, str]:
+    """One night, and the same as text. Raises `UsageError` where there is no such night, `SweepError` for a damaged
+    file."""
     try:
         night = Night(name, datetime.date.fromisoformat(date))
     except ValueError:
         raise UsageError(f"{quoted(date)} is not a date; expected YYYY-MM-DD, e.g. 2026-11-28") from None
-    records = _records(home, name)
-    if night not in (known := {record.night: record for record in records}):
-        dates = listed(record.date for record in reversed(records))
-        raise UsageError(f"no night {date} of {name!r}; there are: {dates}")
-    return known[night]
-
-
-def show_night(view: ProgressView, record: NightRecord) -> None:
-    """Show what happened in one night."""
-    view.say(night_text(record))
+    paths = _paths(home, name)
+    if (path := NightFiles(home.nights(name)).record(night)) not in paths:
+        raise UsageError(f"no night {date} of {name!r}; there are: {listed(path.stem for path in reversed(paths))}")
+    record = read_night(path)
+    with fitting(path):
+        return story_of(record), night_text(record)
 
 
 def show_history(view: ProgressView, home: Home, history: History) -> None:
@@ -74,7 +92,8 @@ def show_history(view: ProgressView, home: Home, history: History) -> None:
     columns = ["night", "state", "metric", "champion", "95 %", "promoted", "cost"]
     view.table(f"nights of {history.name}", columns, [_row(story) for story in history.stories])
     view.say("")
-    for line in [*_trend(history.stories), *(claims.in_words() for claims in history.ledgers)]:
+    ledgers = [claims.in_words() for claims in history.ledgers]
+    for line in [*_trend(history.stories), *ledgers, *(f"not shown: {why}" for why in history.unread)]:
         view.say(line)
     last = history.stories[-1]
     for alert in last.alerts:
@@ -84,14 +103,15 @@ def show_history(view: ProgressView, home: Home, history: History) -> None:
         view.say(f"the last report: {page}")
 
 
-def _records(home: Home, name: str) -> list[NightRecord]:
-    records = NightFiles(home.nights(name)).all()
-    if not records:
+def _paths(home: Home, name: str) -> list[Path]:
+    """The records of a name's nights, the oldest first. Raises `UsageError` where there are none."""
+    paths = NightFiles(home.nights(name)).paths()
+    if not paths:
         folder = home.nights(name).parent
         names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
         there = f"there are: {listed(names)}" if names else "no night has run yet; hpo nightly FILE runs one"
         raise UsageError(f"no nights of {name!r}; {there}")
-    return records
+    return paths
 
 
 def _row(story: Story) -> list[str]:

@@ -21,9 +21,10 @@ from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.records import StudySnapshot, void_crashes
 from hpo.results.row_parts import what_rows_show
-from hpo.search.contest import repeats_planned
+from hpo.results.tables import evaluations_line
+from hpo.search.contest import finals_planned
 from hpo.study.store import newest_study_name, view_study
-from hpo.terminal import ProgressView, duration, evaluations_line, setting_text
+from hpo.terminal import ProgressView, duration, setting_text
 from hpo.trials.calls import run_all
 from hpo.trials.slots import available_memory_mb, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
@@ -86,7 +87,8 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
     per_trial = sum(seconds.values()) / len(seconds)
     begun = _begun(config, specs.home)
     left = max(0, planned - (_trained(begun) if begun else 0))
-    rounds = math.ceil(left / slots.jobs) + math.ceil(repeats_planned(config) / slots.jobs)
+    finals = finals_planned(config)
+    rounds = math.ceil(left / slots.jobs) + finals.rounds(slots.jobs)
     total_s, ends_by = _within_budget(config, rounds * per_trial)
     strategy, cost = _strategy(config, begun), config.budget.cost_per_hour
     return {
@@ -94,7 +96,7 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
         "strategy": {"type": strategy.type, "why": strategy.why},
         "trials": planned,
         "trials_left": left,
-        "repeats": repeats_planned(config),
+        "repeats": finals.trainings,
         "points": None if math.isinf(most := config.space.most_points()) else int(most),
         "rows": inspection.rows,
         "examples_per_trial": config.largest_budget_examples(inspection.rows["train"]),

@@ -17,21 +17,26 @@ from hpo.study.store import study_names
 from hpo.terminal import ProgressView
 
 Format = Literal["json", "csv", "md"]
+MOST_NOTES = 10
+"""Sweeps that cannot be read, each with its reason."""
 
 
-def ask(home: Home, question: str) -> Answer:
-    """The answer to one SELECT over every sweep that can be read. Raises `UsageError` for anything else."""
-    return _database(home).ask(question)
+def ask(home: Home, question: str, note: Callable[[str], None]) -> Answer:
+    """The answer to one SELECT over every sweep that can be read; `note` hears why others are left out.
+
+    Raises `UsageError` for anything else.
+    """
+    return _database(home, note).ask(question)
 
 
-def tables(home: Home) -> Answer:
+def tables(home: Home, note: Callable[[str], None]) -> Answer:
     """What there is to ask for: a row for each column."""
-    found = _database(home).tables
+    found = _database(home, note).tables
     return Answer(["table", "column"], [[name, column] for name, columns in found.items() for column in columns])
 
 
-def _database(home: Home) -> Database:
-    """Sweeps whose records are damaged are left out, as long as any can be read: `hpo list` says why."""
+def _database(home: Home, note: Callable[[str], None]) -> Database:
+    """Sweeps whose records are damaged are left out, as long as any can be read."""
     found, problems = [], []
     for name in study_names(home.studies_db):
         try:
@@ -39,7 +44,11 @@ def _database(home: Home) -> Database:
         except HpoError as error:
             problems.append(str(error))
     if problems and not found:
-        raise HpoError("\n".join(problems[:10]))
+        raise HpoError("\n".join(problems[:MOST_NOTES]))
+    for problem in problems[:MOST_NOTES]:
+        note(f"left out: {problem}")
+    if (more := len(problems) - MOST_NOTES) > 0:
+        note(f"left out: {more:,} more sweeps; hpo list says why")
     return Database(found)
 
 

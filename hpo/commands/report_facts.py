@@ -63,7 +63,11 @@ def _judged(home: Home, study: StudySnapshot, summary: SweepSummary) -> tuple[Sw
 
 def _facts(home: Home, study: StudySnapshot, summary: SweepSummary, judged: JudgedRows | None) -> ReportFacts:
     as_of = time.strftime("%Y-%m-%d %H:%M") if summary.state == "running" else None
-    origin = _origin(home, study, summary.champion) if summary.champion else None
+    origin = None
+    try:
+        origin = _origin(home, study, summary.champion) if summary.champion else None
+    except HpoError as error:
+        summary = dataclasses.replace(summary, unread=[*summary.unread, f"not shown how to train it again: {error}"])
     return facts_of(study, summary, row_findings(judged) if judged else None, origin, as_of)
 
 
@@ -86,7 +90,10 @@ def _rivalry(
 
 
 def _origin(home: Home, study: StudySnapshot, champion: Champion) -> Origin:
-    """What trains the champion again; its environment is in the folder of the training, until that is freed."""
+    """What trains the champion again; its environment is in the folder of the training, until that is freed.
+
+    Raises `HpoError` where a file there cannot be read.
+    """
     run = run_name(study.name, champion.number, champion.repeat)
     paths = training_paths(home, study, champion.number, champion.repeat)
     environment = read_environment(paths)

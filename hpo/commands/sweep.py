@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from hpo.commands.preflight import (
@@ -26,16 +27,18 @@ from hpo.errors import GateRefused
 from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.release.promote import promote
+from hpo.release.promotion_time import promotion_seconds
 from hpo.results.row_parts import what_rows_show
 from hpo.results.summary import SweepSummary
-from hpo.search.contest import repeats_planned, rounds_planned
+from hpo.results.tables import evaluations_line
+from hpo.search.contest import finals_planned
 from hpo.search.controller import SearchController
 from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
 from hpo.signals import terminate_as_interrupt
-from hpo.terminal import ProgressView, Silent, evaluations_line
+from hpo.terminal import ProgressView, Silent
 from hpo.tracking.ahead import made_ready
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
@@ -140,11 +143,12 @@ def search(sweep: SweepContext) -> None:
         warm = warm_points(config, sweep.home)
         sweep.view.say(f"warm start: {taken} trials taken over, {len(warm)} points lined up")
     proposals = Proposals(config, study, warm)
-    controller = SearchController(sweep, proposals, repeats_planned(config))
+    ahead = replace(finals_planned(config), promotion_s=promotion_seconds(sweep))
+    controller = SearchController(sweep, proposals, ahead)
     sweep.view.say(f"search strategy: {study.strategy.type} ({study.strategy.why})")
     sweep.view.begin(
         config.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best,
-        rounds_planned(config, sweep.slots.jobs),
+        ahead, controller.seconds_left,
     )  # fmt: skip
     TrialScheduler(sweep).run(controller)
     controller.end()

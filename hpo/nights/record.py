@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hpo.errors import SweepError
 from hpo.nights.night import Night
+from hpo.quoting import clipped
 from trainers.protocol.codec import RECORD_FORMAT, from_file, to_file
 from trainers.protocol.files import write_atomically
 
@@ -121,25 +124,36 @@ class NightFiles:
     def read(self, night: Night) -> NightRecord | None:
         """The record of a night; None where there is none. Raises `SweepError` for a damaged one."""
         path = self.record(night)
-        return _read(path) if path.exists() else None
+        return read_night(path) if path.exists() else None
 
     def all(self, since: datetime.date = datetime.date.min) -> list[NightRecord]:
         """Every record, or those from a date on with the one before, the oldest first.
 
         Raises `SweepError` for a damaged one.
         """
-        found = [path for path in sorted(self.dir.glob("*.json")) if _DATE.fullmatch(path.stem)]
+        found = self.paths()
         older = sum(path.stem < since.isoformat() for path in found)
-        return [_read(path) for path in found[max(0, older - 1) :]]
+        return [read_night(path) for path in found[max(0, older - 1) :]]
+
+    def paths(self) -> list[Path]:
+        """The files of all records, the oldest first."""
+        return [path for path in sorted(self.dir.glob("*.json")) if _DATE.fullmatch(path.stem)]
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def _read(path: Path) -> NightRecord:
-    try:
+def read_night(path: Path) -> NightRecord:
+    """One record. Raises `SweepError` for a damaged one."""
+    with fitting(path):
         return from_file(NightRecord, path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SweepError(
-            f"{path} cannot be read: {error}; move the file away, and the night counts as missed"
-        ) from error
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """While a record is read or retold: what does not fit becomes a `SweepError` that names its file."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+        way = "move the file away, and the night counts as missed"
+        raise SweepError(f"{path} cannot be read: {clipped(str(error))}; {way}") from error

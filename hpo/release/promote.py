@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from hpo.release.candidate import Candidate
 from hpo.release.challenge import refuse_useless
 from hpo.release.gates import Limits, apply_gate, choose, failed, verdict_of
 from hpo.release.model_card import CARD_FILE
+from hpo.release.promotion_time import note_promotion, promotion_seconds
 from hpo.results.champion import Champion
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.summary import summarize
@@ -44,12 +46,15 @@ def promote(sweep: SweepContext) -> None:
         return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return
-    if (release := _registered_challenger(sweep, champion)) is None:
-        if not _may_be_released(sweep, champion):
-            return
+    if (registered := _registered_challenger(sweep, champion)) is not None:
+        challenge(sweep, registered)
+    elif _may_be_released(sweep, champion):
+        began = time.monotonic()
+        sweep.view.begin_promotion(promotion_seconds(sweep))
         release = _register_best_variant(sweep, champion, sweep.config.promote)
-    if release is not None:
-        challenge(sweep, release)
+        if release is not None:
+            challenge(sweep, release)
+            note_promotion(sweep, time.monotonic() - began)
 
 
 def _may_be_released(sweep: SweepContext, champion: Champion) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hpo.config.space import SearchSpace, from_resolved
+from hpo.report.champion_files import read_champion_files
 from hpo.results.importance import Importance, importances
 from hpo.results.records import StudySnapshot
 from hpo.results.row_findings import RowFindings
@@ -63,12 +62,8 @@ def facts_of(
     as_of: str | None = None,
 ) -> ReportFacts:  # fmt: skip
     """The facts of a sweep; the champion's worst rows and confusion are read from its files, where it has them."""
-    files, space = summary.champion_files, from_resolved(study.config["search_space"])
-    worst = [json.loads(line) for line in (_text(files, "worst_examples.jsonl") or "").splitlines()]
+    space, files = from_resolved(study.config["search_space"]), read_champion_files(summary.champion_files)
     found = importances(study.records, space, summary.objective)
-    confusion = _text(files, "confusion_matrix.svg")
-    return ReportFacts(summary, study.config, space, found, worst, confusion, rows, origin, as_of)
-
-
-def _text(files: Mapping[str, str], name: str) -> str | None:
-    return Path(files[name]).read_text(encoding="utf-8") if name in files else None
+    summary = dataclasses.replace(summary, unread=[*summary.unread, *files.unread])
+    shown = (summary, study.config, space, found, files.worst_rows, files.confusion_svg)
+    return ReportFacts(*shown, rows, origin, as_of)

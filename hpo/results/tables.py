@@ -327,3 +327,10 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *rows]
     ]
+
+
+def evaluations_line(evaluations: int, some: int, rows: int) -> str:
+    """How often a trial is evaluated, and on how many of the validation rows."""
+    if some == rows:
+        return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
+    return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from hpo.config.sweep_config import Claim, SweepConfig
 from hpo.results.champion import ranked
 from hpo.results.race import Race
 from hpo.results.records import TrialRecord
+from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.scoreboard import Results, Scoreboard
 from hpo.trials.context import SweepContext
 from trainers.protocol.codec import fingerprint
@@ -30,26 +30,19 @@ class Planned:
     spec: TrialSpec
 
 
-def repeats_planned(config: SweepConfig) -> int:
-    """The most trainings that the finalists may take, the baseline's included.
+def finals_planned(config: SweepConfig) -> Ahead:
+    """What the finalists may take, the baseline's trainings included.
 
     Adapters take none: one whose files are gone is trained again, which no plan can know.
     """
     if config.finalists is None or config.finalists.claim == "adapter":
-        return 0
-    return (config.finalists.top + 1) * config.finalists.seeds
+        return NOTHING
+    return Ahead(config.finalists.top + 1, config.finalists.seeds)
 
 
-def rounds_of(contestants: int, seeds: int, jobs: int) -> int:
-    """Rounds of trainings side by side: a seed begins when all contestants have the one before it."""
-    return seeds * math.ceil(contestants / jobs)
-
-
-def rounds_planned(config: SweepConfig, jobs: int) -> int:
-    """The most rounds that the planned repeats take, `jobs` side by side."""
-    if config.finalists is None or not repeats_planned(config):
-        return 0
-    return rounds_of(config.finalists.top + 1, config.finalists.seeds, jobs)
+def repeats_planned(config: SweepConfig) -> int:
+    """The most trainings that the finalists may take."""
+    return finals_planned(config).trainings
 
 
 def contestants_of(

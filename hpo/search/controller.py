@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 from hpo.errors import SweepError
 from hpo.pruning.base import Look, Peers
 from hpo.results.records import TrialRecord, void_crashes
+from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.proposals import Proposals
 from hpo.search.row_errors import RowErrors
 from hpo.search.stopped_trials import StoppedTrials
@@ -35,7 +35,7 @@ from trainers.protocol.settings import Setting
 class SearchController(TrialController):
     """One sweep's search: a `hpo.trials.scheduler.TrialController`."""
 
-    def __init__(self, sweep: SweepContext, proposals: Proposals, repeats: int = 0) -> None:
+    def __init__(self, sweep: SweepContext, proposals: Proposals, ahead: Ahead = NOTHING) -> None:
         self._sweep = sweep
         self._config = sweep.config
         self._study = sweep.study
@@ -44,7 +44,7 @@ class SearchController(TrialController):
         self._errors = RowErrors(sweep.config, sweep.inspection.labels, self._rows_of)
         self._stopped = StoppedTrials(sweep.study, sweep.paths)
         self._proposals = proposals
-        self._repeats = repeats
+        self._ahead = ahead
         """Trainings to come after the search, for which the budget must leave room."""
         self._interrupted = deque(self._study.interrupted())
         self._has_started = False
@@ -142,12 +142,19 @@ class SearchController(TrialController):
 
     def is_spent(self) -> bool:
         if self.stopped_by is None and (self.best is not None or self._has_started):
-            # The repeats to come, each as long as the longest trial so far.
-            rounds = math.ceil(self._repeats / self._sweep.slots.jobs)
-            self.stopped_by = self._sweep.meter.exhausted(rounds * self._longest_s, self._repeats * self._longest_s)
+            self.stopped_by = self._sweep.meter.exhausted(self._reserve_s(), self._ahead.trainings * self._longest_s)
             if self.stopped_by:
                 self._view.say(f"the budget is spent ({self.stopped_by}): no new trials")
         return self.stopped_by is not None
+
+    def seconds_left(self) -> float | None:
+        """Until the budget ends the search; None where it bounds no time."""
+        bound = self._sweep.meter.seconds_left()
+        return None if bound is None else bound[0] - self._reserve_s()
+
+    def _reserve_s(self) -> float:
+        """For the repeats to come, each as long as the longest trial so far."""
+        return self._ahead.rounds(self._sweep.slots.jobs) * self._longest_s
 
     def spared(self, jobs: list[Job]) -> Job | None:
         """Without any complete trial, the one that is furthest on: there is always a champion."""

@@ -9,7 +9,7 @@ import dataclasses
 
 from hpo.results.outcome import Dropped
 from hpo.results.tables import drop_in_words
-from hpo.search.contest import Contest, Planned, contest_of, rounds_of
+from hpo.search.contest import Contest, Planned, contest_of
 from hpo.search.final_scores import FinalScores
 from hpo.search.scoreboard import Results, Scoreboard
 from hpo.search.sealed_test import read_test
@@ -39,8 +39,7 @@ def run_finalists(sweep: SweepContext) -> None:
     sweep.study.update_state(finalists=None)  # those of before an edit: a kill must not leave them as the outcome
     sweep.view.say(_announcement(contest))
     controller = FinalistController(sweep, contest, board)
-    rounds = rounds_of(len(contest.contestants), contest.seeds, sweep.slots.jobs)
-    sweep.view.begin_repeats(len(contest.repeats), sweep.config.objective.metric, rounds)
+    sweep.view.begin_repeats(len(contest.contestants), contest.seeds, sweep.config.objective.metric)
     TrialScheduler(sweep).run(controller)
     sweep.view.end()
     outcome = FinalScores(sweep, contest, board, controller.results).outcome()

@@ -34,12 +34,12 @@ def finished_on_disk(spec: TrialSpec, paths: TrialPaths) -> TrialResult | None:
 
 
 def read_result(paths: TrialPaths) -> TrialResult:
-    """The result of a trial that is over. Raises `OSError` where it is not, `HpoError` where it cannot be read."""
+    """The result of a trial that is over. Raises as `read_record` does."""
     return read_record(TrialResult, paths.result)
 
 
 def read_spec(paths: TrialPaths) -> TrialSpec:
-    """The spec of a trial that has begun, as its last attempt had it. Raises as `read_result` does."""
+    """The spec of a trial that has begun, as its last attempt had it. Raises as `read_record` does."""
     return read_record(TrialSpec, paths.spec)
 
 
@@ -71,10 +71,16 @@ def write_spec(spec: TrialSpec, paths: TrialPaths) -> None:
 
 
 def read_record(cls: type[T], path: Path) -> T:
-    """A record of a trial. Raises `HpoError`, which names the file and so the sweep, where it does not fit."""
+    """A record of a trial.
+
+    Raises `FileNotFoundError` where there is none, and `HpoError`, which names the file and so the sweep, where it
+    cannot be read or does not fit.
+    """
     try:
         return from_file(cls, path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
         raise HpoError(
             f"{path} cannot be read ({str(error)[:120]}): another version of hpo, or a hand, wrote it; "
             "bring back a copy of it, or remove the trial's folder to train it again"

@@ -22,6 +22,7 @@ from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.summary import SweepSummary, summarize
+from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.controller import SearchController
 from hpo.search.proposals import Proposals
 from hpo.studies_database import StudiesDatabase
@@ -104,6 +105,19 @@ def of_one_trial(worker: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return in_turn({request.spec.number: answer}) if isinstance(request, Train) else answer
 
     return working
+
+
+class Clock:
+    """Shows the seconds that a test lets go by."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class Killed(BaseException):
@@ -308,7 +322,7 @@ class Sweep:
     def search(
         self, executor: Recording | None = None, jobs: int = 1, gpus: int = 0, tracker: Any = None, view: Any = None,
         during: Callable[[Study], object] = lambda study: None, warm: Callable[[Study], list[Point]] | None = None,
-        repeats: int = 0,
+        ahead: Ahead = NOTHING,
     ) -> SearchController:  # fmt: skip
         """One session, from opening the study to the end of the search."""
         study = self.open()
@@ -319,7 +333,7 @@ class Sweep:
         sweep = SweepContext(
             self.specs, study, tracker or Untracked(), self.executor, view or Silent(), Slots(jobs, 1, gpus), meter
         )
-        search = SearchController(sweep, self.proposals, repeats)
+        search = SearchController(sweep, self.proposals, ahead)
         try:
             TrialScheduler(sweep).run(search)
             search.check_any_succeeded()

@@ -15,6 +15,7 @@ from hpo.commands.show import show_list, show_sweep
 from hpo.demo.assets import ASSETS
 from hpo.results.records import StudySnapshot
 from hpo.results.summary import Edge, summarize
+from hpo.results.time_left import Ahead
 from hpo.study.stored_state import read_state
 from hpo.terminal import (
     Silent,
@@ -23,7 +24,7 @@ from hpo.terminal import (
     finished_line,
     params_text,
 )
-from tests.hpo.builders import trial_record, trial_result
+from tests.hpo.builders import Clock, trial_record, trial_result
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONG = {f"hyperparameter_{i}": 0.000123456 for i in range(9)}
@@ -184,30 +185,49 @@ def test_the_status_counts_pruned_failed_and_best(terminal):
 
 def test_repeats_of_finalists_are_shown_like_trials_with_the_time_left(terminal):
     view, output = terminal
-    view.begin_repeats(6, "f1_macro", rounds=4)
+    view.clock = Clock()
+    view.begin_repeats(3, 2, "f1_macro")
     view.repeat_started(1_000_000, "3 with seed 0", {"lora_r": 8})
     view.step(1_000_000, 0.5, 0.7)
     time.sleep(0.3)  # let the table refresh by itself once
+    view.clock.advance(9)
     view.repeat_finished(1_000_000, trial_result("complete", 0.5))
     view.end()
     text = ANSI.sub("", output())
     for part in (
         "3 with seed 0",
         "50%",
-        "1 of at most 6 repeats done · about 3 s left",
+        "1 of at most 6 repeats done · about 18 s left",
         "trial 3 with seed 0 done: f1_macro 0.5000",
     ):
         assert part in text, part
 
 
-def test_the_repeats_to_come_are_part_of_what_is_left(terminal):
+def test_the_repeats_and_the_release_to_come_are_part_of_what_is_left(terminal):
     view, output = terminal
-    view.begin(4, 0, "f1_macro", 1, repeats=3)
-    for number, result in enumerate((trial_result("complete", seconds=9.0), trial_result("pruned", 0.4, seconds=20.0))):
+    view.clock = Clock()
+    view.begin(4, 0, "f1_macro", 1, ahead=Ahead(3, 3, promotion_s=30.0))
+    for number, result in enumerate((trial_result("complete"), trial_result("pruned", 0.4))):
         view.trial_started(number, {})
+        view.clock.advance((9, 3)[number])
         view.trial_finished(number, result, number + 1, is_best=False)
-    view.end()  # three rounds, each as long as the longest trial that nobody stopped
-    assert re.search(r"about \d+ s left · then about 27 s of repeats", ANSI.sub("", output()))
+    view.end()  # two trials of 6 s on the mean, one seed of three finalists at 9 s each, the release
+    assert "about 1 min 09 s left, with repeats and release" in ANSI.sub("", output())
+
+
+def test_a_promotion_shows_how_long_all_its_steps_still_take(terminal):
+    view, output = terminal
+    view.clock = Clock()
+    view.begin_promotion(40.0)
+    view.clock.advance(10)
+    with view.doing("exporting"):
+        time.sleep(0.3)
+    view.clock.advance(31)
+    with view.doing("measuring"):
+        time.sleep(0.3)
+    text = ANSI.sub("", output())
+    assert "exporting · 0 s · about 30 s left" in text
+    assert text.count("left") == text.count("about 30 s left")  # past its time nothing more is said
 
 
 def test_what_takes_a_while_is_shown_with_its_time_and_leaves_a_line(terminal, piped):

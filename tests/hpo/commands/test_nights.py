@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from hpo.certify.ledger import Claim, Ledger, SealedReading
 from hpo.cli.main import cli
-from hpo.errors import SweepError, UsageError
+from hpo.errors import UsageError
 from hpo.nights.record import NightFiles
 from hpo.paths import Home
 from tests.hpo.nights.records import kept, night, promoted
@@ -78,5 +78,3 @@ def test_what_does_not_exist_is_said(home, tmp_path):
         assert isinstance(found, UsageError)
         assert message in str(found)
     assert "no night has run yet" in str(run(Home(tmp_path / "new"), "movies").exception)
-    home.ledger("movies").write_text("{\n")
-    assert isinstance(run(home, "movies").exception, SweepError)

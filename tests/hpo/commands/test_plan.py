@@ -97,6 +97,8 @@ def test_time_is_trials_and_repeats_by_what_a_corner_takes_on_the_mean(tmp_path)
     finals = estimated(tmp_path, jobs=4, search_strategy=strategy, finalists={"top": 2, "seeds": 2})
     assert finals["repeats"] == 6
     assert finals["seconds"] == pytest.approx((3 + 2) * mean)
+    uneven = estimated(tmp_path, jobs=2, search_strategy=strategy, finalists={"top": 2, "seeds": 3})
+    assert uneven["seconds"] == pytest.approx((5 + 3 * 2) * mean)  # each seed of three contestants takes two rounds
 
 
 def test_a_budget_ends_it_earlier_and_is_named(tmp_path):

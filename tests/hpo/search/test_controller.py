@@ -17,6 +17,7 @@ from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.pruning.base import Never
 from hpo.results.champion import choose_champion
+from hpo.results.time_left import Ahead
 from hpo.study.study import Study
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
@@ -481,15 +482,17 @@ def test_a_budget_that_is_spent_before_anything_began_still_gives_a_champion(swe
     assert [r.state for r in given.records].count("complete") == 1
 
 
-def test_room_is_kept_for_the_finalists(sweep):
-    """A trial takes half an hour by the trainer's word; six repeats on two slots take three of them."""
+@pytest.mark.parametrize(("finals", "hours"), [(Ahead(2, 3), 4.0), (Ahead(3, 3), 5.5)])
+def test_room_is_kept_for_the_finalists(sweep, finals, hours):
+    """A trial takes half an hour by the trainer's word. On two slots, two contestants with three seeds take three of
+    them, and three contestants take six: a seed waits for the one before it."""
 
     def half_an_hour(event):
         return dataclasses.replace(event, seconds=1800.0) if isinstance(event, TrialResult) else event
 
-    given = sweep(num_trials=30, budget={"hours": 4.0}, pruner={"type": "none"})
-    search = given.search(timed(given, 0.05, half_an_hour), jobs=2, repeats=6)
-    assert search.stopped_by == "hours: 4"
+    given = sweep(num_trials=30, budget={"hours": hours}, pruner={"type": "none"})
+    search = given.search(timed(given, 0.05, half_an_hour), jobs=2, ahead=finals)
+    assert search.stopped_by == f"hours: {hours:g}"
     assert 2.5 <= given.open().state.spent.seconds / 3600 < 2.7
 
 

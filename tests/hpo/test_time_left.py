@@ -1,0 +1,129 @@
+"""The estimate of a sweep's end, on sweeps that were recorded as they ran, and where it can be reckoned by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
+from hpo.terminal import TerminalView
+from tests.hpo.builders import trial_result
+
+RECORDED = json.loads(Path(__file__).with_name("recorded_sweeps.json").read_text())
+"""Of each sweep: `trainings` as [trial, repeat, began, ended, how, share of its budget], in seconds since its begin;
+`promotion_s` is what was expected of the promotion before it began."""
+WITHIN = 0.2
+FIRST_THIRD = 1 / 3
+
+
+def replay(sweep, upto):
+    """A view of the sweep as it was after so many seconds."""
+    now = [0.0]
+    view = TerminalView(Console(file=io.StringIO()), clock=lambda: now[0])
+    ahead = Ahead(sweep["contestants"], sweep["seeds"], sweep["promotion_s"])
+    view.begin(sweep["planned"], 0, "f1", sweep["jobs"], ahead=ahead)
+    events = []
+    for number, (_, _, began, ended, _, _) in enumerate(sweep["trainings"]):
+        events += [(began, 1, number), (ended, 0, number)]
+    are_repeats, finished = False, 0
+    for at, is_start, number in sorted(events):
+        if at > upto:
+            break
+        now[0] = at
+        trial, repeat, began, ended, how, _ = sweep["trainings"][number]
+        if repeat is not None and not are_repeats:
+            view.end()
+            view.begin_repeats(sweep["contestants"], sweep["seeds"], "f1")
+            are_repeats = True
+        if is_start and repeat is None:
+            view.trial_started(number, {})
+        elif is_start:
+            view.repeat_started(number, f"{trial} with seed {repeat}", {})
+        elif repeat is None:
+            finished += 1
+            view.trial_finished(number, trial_result(how), min(finished, sweep["planned"]), is_best=False)
+        else:
+            view.repeat_finished(number, trial_result(how))
+    if sweep["promotion_began"] is not None and upto >= sweep["promotion_began"]:
+        now[0] = sweep["promotion_began"]
+        view.begin_promotion(sweep["promotion_s"])
+    now[0] = upto
+    for number, (_, _, began, ended, _, share) in enumerate(sweep["trainings"]):
+        if began <= upto < ended:
+            view.step(number, (upto - began) / (ended - began) * share, None)
+    return view
+
+
+def errors(sweep):
+    """Of the estimated end, as shares of the whole, at each fiftieth after the first third."""
+    whole = sweep["ended"]
+    moments = [whole * (FIRST_THIRD + step / 50) for step in range(34)]
+    return [abs(at + (replay(sweep, at).seconds_left() or 0.0) - whole) / whole for at in moments if at < whole]
+
+
+@pytest.mark.parametrize("sweep", RECORDED[:-1], ids=lambda sweep: sweep["name"])
+def test_after_the_first_third_the_end_is_right_within_a_fifth(sweep):
+    assert max(errors(sweep)) <= WITHIN
+
+
+def test_a_race_that_asks_for_every_seed_is_longer_than_said_until_it_does():
+    """Nobody can know how long a race will be: what is said is what races take in the median."""
+    found = errors(RECORDED[-1])
+    assert max(found) > WITHIN
+    assert max(found[19:]) <= 0.02  # with the last seed under way
+
+
+# --- by hand -------------------------------------------------------------------------------------------
+
+
+def test_without_a_pace_nothing_is_said():
+    left = TimeLeft(2)
+    assert left.in_search(8, [UnderWay(10, 0.1), UnderWay(10, 0.1)]) is None
+    assert left.in_search(8, [UnderWay(10, 0.2), UnderWay(10, 0.1)]) is not None
+    assert left.in_repeats(0, []) is None
+
+
+@pytest.mark.parametrize(
+    ("jobs", "ahead", "waiting", "running", "seconds"),
+    [
+        (1, NOTHING, 0, [], 0),
+        (1, NOTHING, 3, [UnderWay(5, 0.5)], 35),
+        (2, NOTHING, 3, [UnderWay(5, 0.5), UnderWay(0, 0.0)], 25),
+        (2, NOTHING, 101, [], 510),
+        (1, NOTHING, 0, [UnderWay(5, 0.5), UnderWay(5, 0.25)], 15),  # two trials in one process
+        (2, Ahead(3, 3), 0, [], 20),  # one seed of three, in two rounds
+        (2, Ahead(3, 9, 7.0), 0, [], 67),
+        (4, Ahead(0, 0, 7.0), 4, [], 17),
+    ],
+)
+def test_trainings_of_ten_seconds_each(jobs, ahead, waiting, running, seconds):
+    left = TimeLeft(jobs, ahead)
+    left.ended(10.0, is_complete=True)
+    assert left.in_search(waiting, running) == pytest.approx(seconds)
+
+
+def test_pruned_trials_shorten_those_to_come_but_no_repeat():
+    left = TimeLeft(1, Ahead(2, 3))
+    left.ended(10.0, is_complete=True)
+    left.ended(2.0, is_complete=False)
+    assert left.in_search(5, []) == pytest.approx(5 * 6 + 2 * 10)
+    assert left.in_search(0, [UnderWay(2, 0.2)]) == pytest.approx(8 / 2 + 2 * 10)
+
+
+def test_a_budget_ends_the_search_and_nothing_after_it():
+    left = TimeLeft(1, Ahead(2, 3, 7.0))
+    left.ended(10.0, is_complete=True)
+    assert left.in_search(1000, [], most_s=25.0) == pytest.approx(25 + 20 + 7)
+    assert left.in_search(1000, [], most_s=-1.0) == pytest.approx(20 + 7)
+
+
+def test_repeats_are_a_seed_after_the_other():
+    left = TimeLeft(2, Ahead(3, 6, 7.0))
+    left.ended(10.0, is_complete=True)
+    assert left.in_repeats(0, []) == pytest.approx(2 * 20 + 7)
+    assert left.in_repeats(2, [UnderWay(5, 0.5)]) == pytest.approx(5 + 20 + 7)
+    assert left.in_repeats(8, [UnderWay(5, 0.5)]) == pytest.approx(5 + 7)  # further than races go in the median
