@@ -2,6 +2,7 @@
 # make test     the whole suite
 # make check    lint, types, floors
 # make bench    the benchmark tables
+# make gpu-check  what a GPU computes, against a CPU and others; at most eight minutes (tests/gpu/README.md)
 # make install  the environment alone
 #
 # TORCH_INDEX=URL takes torch from another index, for a build that fits your GPU or for a CPU-only one.
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: install sweep test check bench
+.PHONY: install sweep test check bench gpu-check
 
 install: $(STAMP)
 
@@ -41,3 +42,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
+
+# Installs nothing: it takes the environment that is there, or python3 with whatever packages it has.
+gpu-check:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.gpu --json gpu-check.json

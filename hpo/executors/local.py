@@ -25,6 +25,7 @@ _HOST_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports Arrow, whose allocator starts one
     "HF_DEACTIVATE_ASYNC_LOAD": "1",
     # Counting devices through NVML leaves CUDA untouched.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",

@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(shown(row), flush=True)
     every = [row for rows in found.values() for row in rows]
     seconds = time.monotonic() - began
-    rehearsed = " (rehearsed on a CPU: the figures say nothing)" if given.rehearse else ""
-    print(f"\n{summary(every)}, in {seconds:.0f} s{rehearsed}")
+    print(f"\n{summary(every)}, in {seconds:.0f} s")
+    if given.rehearse:
+        print("rehearsed on a CPU: the figures say nothing")
     if given.json:
         rows = {name: [asdict(row) for row in rows] for name, rows in found.items()}
         whole = {"machine": facts, "rehearsed": given.rehearse, "seconds": round(seconds, 1), "checks": rows}

@@ -66,10 +66,10 @@ def _untouched(what: str, pid: int) -> Row:
             opened.add(os.readlink(process / "fd" / entry))
     devices = sorted(name for name in opened if name.startswith("/dev/nvidia"))
     has_driver = "libcuda.so" in (process / "maps").read_text()
-    threads = len(os.listdir(process / "task"))
-    found = f"{threads} thread, open: {', '.join(devices) or 'no device'}"
+    threads = sorted((task / "comm").read_text().strip() for task in (process / "task").iterdir())
+    found = f"threads: {', '.join(threads)}; open: {', '.join(devices) or 'no device'}"
     found += "; libcuda is loaded" if has_driver else ""
-    return held(what, threads == 1 and not any("uvm" in name for name in devices), found)
+    return held(what, len(threads) == 1 and not any("uvm" in name for name in devices), found)
 
 
 def _warm_starts(executor: LocalExecutor, given: Prepared, place: Place) -> Iterator[Row]:

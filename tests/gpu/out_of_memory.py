@@ -1,4 +1,4 @@
-"""A GPU that another process has filled: the trial ends as out of memory, and fits with a halved micro-batch."""
+"""A GPU that another process has filled: a trial ends as out of memory, and fits with a halved micro-batch."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +18,9 @@ from tests.gpu.rows import Row, from_line, line, shown, summary
 
 ROOT = Path(__file__).parents[2]
 WHOLE = """
-import importlib, sys
-from pathlib import Path
+import sys
 for name in ("pytest", "hypothesis", "optuna", "mlflow", "datasets", "rouge_score", "sacrebleu"):
     sys.modules[name] = None
-for file in Path("tests/gpu").glob("[a-z]*.py"):
-    if not file.stem.startswith("test_"):
-        importlib.import_module(f"tests.gpu.{file.stem}")
 from tests.gpu.__main__ import main
 sys.exit(main(["--rehearse", "--only", "ranks", "--json", sys.argv[1]]))
 """
@@ -53,6 +50,16 @@ def test_the_program_runs_without_pytest_and_what_is_tracked(tmp_path):
     assert whole["rehearsed"] is True
     assert {"python", "packages", "cuda_of_torch", "driver", "gpus"} <= whole["machine"].keys()
     assert [row["outcome"] for row in whole["checks"]["ranks"]] == ["not run"]
+
+
+def test_no_check_imports_what_only_tests_need():
+    """A machine with a GPU may lack it."""
+    others = [file for file in Path(__file__).parent.glob("*.py") if file != Path(__file__)]
+    files = [ROOT / "tests/tiny.py", ROOT / "tests/trainers/families.py", *others]
+    wanted = re.compile(r"^(?:from|import) (pytest|hypothesis|tests\.conftest)\b", re.M)
+    assert not {file.name: found for file in files if (found := wanted.findall(file.read_text()))}
+    names = {file.stem for file in Path(__file__).parent.glob("*.py")}
+    assert set(CHECKS) <= names
 
 
 def test_a_check_that_crashes_or_hangs_is_a_row(tmp_path):

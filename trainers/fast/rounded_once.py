@@ -18,8 +18,12 @@ from trainers.tasks.full_precision import computes_in_float32
 def round_once(model: torch.nn.Module, dtype: torch.dtype) -> int:
     """Round the weights of frozen plain linear layers, in place; how many numbers those are.
 
-    From then on the model computes under autocast to `dtype` alone.
+    Layers in 4 bits give their weights in that type then, not in float32 for autocast to round. From then on the model
+    computes under autocast to `dtype` alone.
     """
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":  # of bitsandbytes, which is not imported for this
+            module.compute_dtype = module.weight.quant_state.dtype = dtype
     layers = {id(layer): layer for layer in _linear_under_autocast(model)}
     others = (module for module in model.modules() if id(module) not in layers)
     read_elsewhere = {id(parameter) for module in others for parameter in module.parameters(recurse=False)}

@@ -94,9 +94,9 @@ class Trainer:
 
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
-        micro-batch nor memory decides what a method makes of them."""
+        micro-batch nor memory decides what a method makes of them. PEFT moves them where its model is."""
         for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
-            yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs  # where the base still is
+            yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs
 
     def _target_counts(self) -> torch.Tensor:
         """Training targets of each class."""

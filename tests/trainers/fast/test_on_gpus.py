@@ -11,10 +11,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from tests.trainers.fast.test_padding_free import IDS, MASK, hidden, model_of
-from trainers.fast import padding_free
+from trainers.fast import jagged_attention, padding_free
 from trainers.fast.enter import SHORTCUTS, make_fast, names_for
 from trainers.fast.jagged_attention import attend_jagged
 from trainers.fast.rounded_once import round_once
+from trainers.fast.shortcut import Unknown
 from trainers.model.load import load_base
 from trainers.training.batches import collate
 from trainers.training.evaluation import autocast
@@ -55,6 +56,25 @@ def test_a_model_whose_rows_are_attended_so_gives_the_same(tmp_path_factory, mon
     assert asked == [[6, 3, 4]] * 2
 
 
+def one_row_after_the_other(module, query, key, value, lengths, ends, is_causal):
+    """What `attend_jagged` computes, on any device."""
+    rows = zip(*(line.split(lengths, dim=2) for line in (query, key, value)), strict=True)
+    each = [scaled_dot_product_attention(*row, is_causal=is_causal) for row in rows]
+    return torch.cat(each, dim=2).transpose(1, 2)
+
+
+def rows_that_see_each_other(module, query, key, value, lengths, ends, is_causal):
+    return scaled_dot_product_attention(query, key, value, is_causal=is_causal).transpose(1, 2)
+
+
+def test_attention_of_a_gpu_is_compared_before_it_is_used(monkeypatch):
+    monkeypatch.setattr(jagged_attention, "attend_jagged", one_row_after_the_other)
+    jagged_attention.check_jagged(CPU)
+    monkeypatch.setattr(jagged_attention, "attend_jagged", rows_that_see_each_other)
+    with pytest.raises(Unknown, match="is not that of each row alone"):
+        jagged_attention.check_jagged(CPU)
+
+
 def test_a_layout_knows_where_its_rows_end():
     assert padding_free.padded_layout(MASK).ends.tolist() == [0, 6, 9, 13]
     assert padding_free.packed_layout(torch.tensor([[0, 1, 0, 1, 2, 0]])).ends.tolist() == [0, 2, 5, 6]
@@ -88,7 +108,7 @@ def outcome(trainer, model):
     return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "pissa", "ia3", "adapter", "prompt", "full"])
+@pytest.mark.parametrize("method", ["lora", "dora", "pissa", "qlora", "ia3", "adapter", "prompt", "full"])
 @pytest.mark.parametrize("kind", ["encoder", "chat"])
 def test_what_autocast_rounds_in_every_pass_may_be_rounded_once(trainer, kind, method):
     """To the bit."""
@@ -96,7 +116,7 @@ def test_what_autocast_rounds_in_every_pass_may_be_rounded_once(trainer, kind, m
     made.model.eval()
     rounded = copy.deepcopy(made.model)
     numbers = round_once(rounded, torch.bfloat16)
-    assert (numbers > 0) == (method not in ("full", "dora"))
+    assert (numbers > 0) == (method not in ("full", "dora", "qlora"))
     for ours, theirs in zip(outcome(made, rounded), outcome(made, made.model), strict=True):
         assert torch.equal(ours, theirs)
 

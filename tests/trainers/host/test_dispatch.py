@@ -104,6 +104,13 @@ def test_what_a_host_imports_no_child_imports_again(workload):
     assert not heavy & {name.partition(".")[0] for name in (*shared, *late, *for_trials)}
 
 
+def test_arrow_starts_no_thread_in_a_host():
+    """Some versions of transformers import scikit-learn, and with it pandas and Arrow, wherever it is installed."""
+    command = [sys.executable, "-c", "import os, pyarrow; print(len(os.listdir('/proc/self/task')))"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_HOST_ENVIRONMENT}, check=True)
+    assert done.stdout == "1\n"
+
+
 def test_several_trials_or_devices_are_refused(make_spec, inspection):
     """As an error of the request: no trial of it is to blame."""
     spec, found = make_spec("encoder"), inspection("encoder")
