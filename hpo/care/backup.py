@@ -21,17 +21,17 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
-from hpo.care.manifest import CONTENT, SCHEMAS, Manifest, read_manifest
+from hpo.care.manifest import CONTENT, SCHEMAS, STUDIES, Manifest, read_manifest
 from hpo.care.tree_copy import TreeCopy
 from hpo.errors import HpoError, UsageError
 from hpo.lock import taken_lock
 from hpo.migrations import revision_of
 from hpo.paths import Home
 from hpo.quoting import listed
+from hpo.remedies import way_on
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
-from hpo.study.copies import copy_studies
-from hpo.study.store import study_names
+from hpo.study.copies import copy_studies, sweeps_in
 from trainers.protocol.files import sync_folder
 
 _LEFT_OUT = re.compile(
@@ -45,13 +45,12 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
     """Copy a home into the new folder `target`, which appears when it is whole.
 
     Files that are as they were in the backup `since` are linked to it and take no space. Raises `UsageError` for a
-    target that cannot be, `HpoError` where something of the home cannot be read or changes too fast.
+    target that cannot be, `HpoError` where something cannot be read or written, or changes too fast.
     """
     _check(home, target, since)
     studies = home.studies_db
-    names = study_names(studies)
     made = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    with _appearing(target) as scratch:
+    with _explained(target), _appearing(target) as scratch:
         tree = _tree(home, scratch, since)
         for record in sorted(home.dir.glob("nights/*/*.json")):
             path = PurePosixPath(record.relative_to(home.dir))
@@ -61,7 +60,7 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
         if usable(home.mlflow_db, to_write=False):
             tree.copy_file(PurePosixPath(home.mlflow_db.name))
         tree.copy()
-        if gone := sorted(set(names) - set(study_names(studies))):
+        if gone := sorted(sweeps_in(StudiesDatabase.in_file(tree.target / STUDIES)) - sweeps_in(studies)):
             raise HpoError(f"{listed(gone)}: deleted while it was copied; there is no backup: run the command again")
         schemas = {name: revision_of(tree.target / name) for name in SCHEMAS if name in tree.files}
         manifest = Manifest(
@@ -73,7 +72,7 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
 
 
 def _tree(home: Home, scratch: Path, since: Path | None) -> TreeCopy:
-    first = {"studies.db", home.mlflow_db.name}
+    first = {STUDIES, home.mlflow_db.name}
 
     def is_left_out(path: PurePosixPath) -> bool:
         return str(path) in first or bool(_LEFT_OUT.fullmatch(str(path)) or _NIGHT.fullmatch(str(path)))
@@ -87,9 +86,9 @@ def _tree(home: Home, scratch: Path, since: Path | None) -> TreeCopy:
 def _copy_studies(studies: StudiesDatabase, tree: TreeCopy) -> None:
     """As `studies.db`, whatever they are in: a backup of a server's studies can be restored without one."""
     if studies.file is None:
-        (tree.target / "studies.db").parent.mkdir(parents=True, exist_ok=True)
-        copy_studies(studies, StudiesDatabase.in_file(tree.target / "studies.db"))
-        tree.add("studies.db")
+        tree.target.mkdir(parents=True, exist_ok=True)
+        copy_studies(studies, StudiesDatabase.in_file(tree.target / STUDIES))
+        tree.add(STUDIES)
     elif usable(studies.file, to_write=False):
         tree.copy_file(PurePosixPath(studies.file.name))
 
@@ -108,6 +107,15 @@ def _check(home: Home, target: Path, since: Path | None) -> None:
         if since.stat().st_dev != place.stat().st_dev:
             raise UsageError(f"--since {since}: is on another disk than {target}; "
                              "leave --since out: files cannot be linked across disks")  # fmt: skip
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """What the disk says, as an error for people."""
+    try:
+        yield
+    except OSError as error:
+        raise HpoError(f"{target}: no backup was made: {error}; {way_on(error)}") from error
 
 
 @contextmanager

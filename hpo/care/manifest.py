@@ -16,7 +16,9 @@ from trainers.protocol.files import file_hash, write_atomically
 MANIFEST = "manifest.json"
 CONTENT = "home"
 """The folder of a backup that has the home's files, each at its own place."""
-SCHEMAS = {"studies.db": optuna_migrations, "mlflow.db": mlflow_migrations}
+STUDIES = "studies.db"
+"""The studies, also those of a server."""
+SCHEMAS = {STUDIES: optuna_migrations, "mlflow.db": mlflow_migrations}
 """The databases of a home, and whose schema they have."""
 
 

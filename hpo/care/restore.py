@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.care.manifest import CONTENT, Manifest, check_backup, read_manifest
+from hpo.care.manifest import CONTENT, STUDIES, Manifest, check_backup, read_manifest
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
-from hpo.study.copies import copy_studies
-from hpo.study.store import study_names
+from hpo.study.copies import copy_studies, sweeps_in
 from hpo.tracking.mlflow_places import follow_move
 from trainers.protocol.files import sync_folder
 
 _SCRATCH = ".restored"
-_LAST = ("mlflow.db", "studies.db")
+_LAST = ("mlflow.db", STUDIES)
 """Moved after all files: a home with a study has what the study stands on."""
 
 
@@ -47,7 +47,8 @@ def restore_backup(home: Home, backup: Path) -> Restored:
     try:
         scratch.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(backup / CONTENT, scratch)
-        if studies.file is None and (copy := scratch / "studies.db").exists():
+        os.sync()
+        if studies.file is None and (copy := scratch / STUDIES).exists():
             copy_studies(StudiesDatabase.in_file(copy), studies)
             copy.unlink()
         entries = sorted(scratch.iterdir(), key=lambda entry: (entry.name in _LAST, entry.name))
@@ -58,7 +59,7 @@ def restore_backup(home: Home, backup: Path) -> Restored:
         shutil.rmtree(scratch, ignore_errors=True)
     if usable(home.mlflow_db):
         follow_move(home)
-    return Restored(str(home.dir), manifest, study_names(studies), str(studies))
+    return Restored(str(home.dir), manifest, sorted(sweeps_in(studies)), str(studies))
 
 
 def _check_empty(home: Home) -> None:

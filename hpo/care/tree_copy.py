@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class TreeCopy:
     def copy(self, folder: PurePosixPath = _TOP) -> None:
         """Copy a folder. Raises `SweepError` where it changes faster than it can be copied, `FileNotFoundError` where
         it goes meanwhile."""
+        (self.target / folder).mkdir(parents=True, exist_ok=True)
         copied: dict[str, _Entry] = {}
         for _ in range(LOOKS):
             now = self._entries(folder)
@@ -80,7 +82,7 @@ class TreeCopy:
     def copy_file(self, path: PurePosixPath) -> None:
         """Copy one file. Raises `FileNotFoundError` where it is not there, `HpoError` for a damaged database."""
         source, target = self.source / path, self.target / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)  # some files are copied before their folders
         with source.open("rb") as file:
             stamp = os.fstat(file.fileno())
             if file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC:
@@ -97,6 +99,7 @@ class TreeCopy:
                         digest.update(chunk)
                         size += copy.write(chunk)
                 content = digest.hexdigest()
+                os.chmod(target, stat.S_IMODE(stamp.st_mode))
                 os.utime(target, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         self.files[str(path)] = FileEntry(str(path), size, content)
 

@@ -9,24 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from hpo.care.backup import make_backup
-from hpo.care.manifest import Manifest
+from hpo.care.manifest import SCHEMAS, Manifest
 from hpo.care.restore import Restored, restore_backup
 from hpo.errors import UsageError
 from hpo.given_path import given_path
-from hpo.migrations import mlflow_migrations, optuna_migrations
 from hpo.paths import Home
-from hpo.quoting import clipped
+from hpo.quoting import clipped, listed
+from hpo.signals import terminate_as_interrupt
 from trainers.protocol.codec import to_json
 
 
 def back_up(home: Home, folder: Path, since: Path | None = None) -> Manifest:
     """Make a backup of a home in a new folder. Raises as `make_backup` does."""
-    return make_backup(home, _absolute(folder), None if since is None else _absolute(since))
+    with terminate_as_interrupt():  # then nothing half-written stays
+        return make_backup(home, _absolute(folder), None if since is None else _absolute(since))
 
 
 def restore(home: Home, backup: Path) -> Restored:
     """Make a home of a backup. Raises as `restore_backup` does."""
-    return restore_backup(home, _absolute(backup))
+    with terminate_as_interrupt():
+        return restore_backup(home, _absolute(backup))
 
 
 def _absolute(path: Path) -> Path:
@@ -47,15 +49,14 @@ def restored_lines(restored: Restored) -> Iterator[str]:
     """What is there now, and what a person does next."""
     manifest, home = restored.manifest, f"hpo --home {shlex.quote(restored.home)}"
     yield f"{restored.home}: {_amount(manifest)}, as they were at {manifest.made} in {manifest.home}"
-    yield f"studies: {restored.studies}; sweeps: {', '.join(restored.sweeps) or 'none'}"
-    yield ""
-    yield "next:"
-    yield f"  {home} list                  # what is there; a sweep that was running is interrupted"
-    yield f"  {home} sweep FILE            # continues it, with the same file and the same data"
-    yield "  hpo fetch NAME              # demo models and data again: the cache is in no backup"
-    current = {"studies.db": optuna_migrations().head, "mlflow.db": mlflow_migrations().head}
+    yield f"studies in {restored.studies}; sweeps: {listed(restored.sweeps) or 'none'}"
+    yield "\nnext:"
+    current = {name: migrations().head for name, migrations in SCHEMAS.items()}
     if any(current[name] != revision for name, revision in manifest.schemas.items()):
-        yield f"  {home} upgrade               # first: the databases were made by earlier versions"
+        yield f"  {home} upgrade      first: the databases were made by earlier versions"
+    yield f"  {home} list         sweeps that were running are interrupted"
+    yield f"  {home} sweep FILE   continues one, with the same file and data"
+    yield "  hpo fetch NAME      demo models and data again: no backup has the cache"
 
 
 def manifest_json(manifest: Manifest) -> dict[str, Any]:

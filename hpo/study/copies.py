@@ -11,6 +11,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
 from hpo.postgres import engine_of
 from hpo.remedies import first_line
+from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
 from hpo.study.store import storage
 from hpo.study.study import STUDY_ERRORS, close_storage
@@ -38,6 +39,17 @@ def copy_studies(source: StudiesDatabase, target: StudiesDatabase) -> int:
         for table in tables:
             _copy_rows(old, new, table)
         return int(new.execute(select(func.count()).select_from(tables[0])).scalar_one())
+
+
+def sweeps_in(database: StudiesDatabase) -> set[str]:
+    """Names of the sweeps that a database has, whichever Optuna made it. Raises `HpoError` where it is unusable."""
+    if database.file is not None and not usable(database.file, to_write=False):
+        return set()
+    with _engine(database) as engine, engine.connect() as connection:
+        if not inspect(connection).has_table("studies"):
+            return set()
+        names = connection.execute(text("SELECT study_name FROM studies")).scalars()
+        return {str(name).partition("@")[0] for name in names}
 
 
 @contextmanager

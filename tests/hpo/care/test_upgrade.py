@@ -12,8 +12,11 @@ import pytest
 from alembic import command
 from mlflow.store.db.utils import _get_alembic_config
 
+from hpo.care.backup import make_backup
+from hpo.care.restore import restore_backup
 from hpo.care.tree_copy import copy_database
 from hpo.care.upgrade import KEPT, schemas_of, upgrade_home
+from hpo.commands.backup import restored_lines
 from hpo.errors import HpoError, UsageError
 from hpo.lock import sweep_lock
 from hpo.migrations import mlflow_migrations, optuna_migrations, revision_of
@@ -80,6 +83,13 @@ def test_an_upgrade_keeps_what_was_there_and_a_copy_of_the_old_files(old):
     assert [revision_of(Path(schema.kept)) for schema in done] == [OLDER, revision]
     assert sorted(path.name for path in old.dir.glob("*.new")) == []
     assert upgrade_home(old) == []
+
+
+def test_a_home_of_an_earlier_version_can_be_backed_up_and_restored_before_its_upgrade(old, tmp_path):
+    make_backup(old, tmp_path / "backup")
+    restored = restore_backup(Home(tmp_path / "new"), tmp_path / "backup")
+    assert restored.sweeps == ["old"]
+    assert any("hpo --home" in line and "upgrade" in line for line in restored_lines(restored))
 
 
 def test_nothing_is_upgraded_while_a_sweep_runs_or_a_database_is_open_elsewhere(old):
