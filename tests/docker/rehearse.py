@@ -2,8 +2,8 @@
 
     python -m tests.docker.rehearse [--folder DIR] [--build-arg NAME=VALUE]
 
-The commands are those of `docker/Dockerfile`, read out of it: `/opt/hpo`, `/src` and the home are folders below DIR. Left
-out is what needs another root: the packages of Debian, the user, and the base image, for which this Python stands.
+The commands are those of `docker/Dockerfile`, read out of it: `/opt/hpo`, `/src` and the home are folders below DIR.
+Left out is what needs another root: Debian's packages, the user, and the base image, for which this Python stands.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class Rehearsal:
         for name in (word for word in words if not word.startswith("--")):
             place = self.folder / "src" / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            ignored = shutil.ignore_patterns("__pycache__")
-            copy = shutil.copy if (ROOT / name).is_file() else lambda a, b: shutil.copytree(a, b, ignore=ignored)
-            copy(ROOT / name, place)
+            if (ROOT / name).is_file():
+                shutil.copy(ROOT / name, place)
+            else:
+                shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
 
     def _run(self, command: str, known: Mapping[str, str]) -> None:
         began = time.monotonic()

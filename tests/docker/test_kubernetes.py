@@ -34,7 +34,8 @@ PODS = [(name, pod) for name, document in zip(NAMES, DOCUMENTS, strict=True) for
 
 def test_there_is_one_of_each():
     assert NAMES == [
-        "CronJob/hpo-nightly", "RayCluster/hpo-ray", "Job/hpo-ray-sweep", "PersistentVolumeClaim/hpo-home", "Job/hpo-sweep",
+        "CronJob/hpo-nightly", "RayCluster/hpo-ray", "Job/hpo-ray-sweep", "PersistentVolumeClaim/hpo-home",
+        "Job/hpo-sweep",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`docker/slurm/`: the scripts run here, with stand-ins for Slurm's commands, Ray and the sweep that write down calls."""
+"""`docker/slurm/`: the scripts run here; Slurm's commands, Ray and the sweep are stand-ins that write down calls."""
 
 from __future__ import annotations
 
