@@ -20,7 +20,8 @@ WAITS_S = 600.0
 """The longest wait for a locked database, in seconds."""
 _STEP_S = 10.0
 _AT_ONCE_S = 0.5
-_MAGIC = b"SQLite format 3\0"
+SQLITE_MAGIC = b"SQLite format 3\0"
+"""How a file of SQLite begins."""
 _waited_for: set[str] = set()
 """Databases whose connections in this process wait for a lock."""
 _said: set[str] = set()
@@ -35,14 +36,14 @@ def usable(file: Path, *, to_write: bool = True) -> bool:
         if file.is_dir():
             raise HpoError(f"{file}: is a folder; expected a database: move it away, or choose another --home")
         with file.open("rb") as content:
-            begin = content.read(len(_MAGIC))
+            begin = content.read(len(SQLITE_MAGIC))
     except FileNotFoundError:
         return False
     except OSError as error:
         raise HpoError(
             f"{file}: cannot be read: {error.strerror}; give yourself permission to read it, or fix the path"
         ) from error
-    if begin and begin != _MAGIC:
+    if begin and begin != SQLITE_MAGIC:
         way = "restore a backup of it, or move it away: the next sweep creates a new one"
         raise HpoError(f"{file}: is not a SQLite database; {way}")
     if to_write and not os.access(file, os.W_OK):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_TITLES = {"hpo.cli.sweeps": "Sweeps", "hpo.cli.releases": "Released models", "hpo.cli.schedules": "Nights"}
+_TITLES = {"hpo.cli.sweeps": "Sweeps", "hpo.cli.releases": "Released models", "hpo.cli.schedules": "Nights",
+           "hpo.cli.care": "The home and its machine"}  # fmt: skip
 
 
 class CommandsByFile(click.Group):

@@ -8,11 +8,11 @@ import sys
 
 import click
 
-from hpo.cli import releases, schedules, sweeps
+from hpo.cli import care, releases, schedules, sweeps
 from hpo.cli.group import cli, print_text
 from hpo.errors import HpoError
 
-__all__ = ["cli", "main", "releases", "schedules", "sweeps"]
+__all__ = ["care", "cli", "main", "releases", "schedules", "sweeps"]
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from hpo.tracking.mlflow_places import (
     follow_move,
     set_experiment_tag,
 )
+from hpo.tracking.mlflow_schema import check_store
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -51,6 +52,7 @@ def serve_ui(home: Home, port: int, sweep: str | None, *, optuna: bool, browser:
     """
     if not usable(home.mlflow_db):
         raise UsageError(f"nothing to show yet: there is no store at {home.mlflow_db}; run a sweep first")
+    check_store(home.mlflow_db)
     follow_move(home)
     shown = _chosen(home, sweep)
     for experiment in shown:

@@ -43,7 +43,7 @@ class StoppedTrials:
         number = second_chance(self._noise, peers, kept, champion)
         if number is not None:
             self._study.reopen(number)
-            self._paths.trial(number).result.unlink()
+            self._paths.trial(number).result.unlink(missing_ok=True)  # a restored backup may be past this point
         return number
 
     def may_go_on(self, peers: Peers, number: int, champion: int) -> bool:

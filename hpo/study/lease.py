@@ -212,9 +212,14 @@ def holders(database: StudiesDatabase, clock: Clock = lambda: None) -> dict[str,
     engine = engine_of(database)
     try:
         with engine.connect() as connection:
-            return _holders(connection, clock()) if connection.execute(text(_IS_THERE)).scalar() else {}
+            return holders_at(connection, clock())
     finally:
         engine.dispose()
+
+
+def holders_at(connection: Connection, now: float | None = None) -> dict[str, Holder]:
+    """The same over a connection; empty where no sweep has run on the server yet."""
+    return _holders(connection, now) if connection.execute(text(_IS_THERE)).scalar() else {}
 
 
 def _holders(connection: Connection, now: float | None, sweep: str | None = None) -> dict[str, Holder]:

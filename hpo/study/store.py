@@ -16,6 +16,7 @@ from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import lease_here
+from hpo.study.schema import check_schema, mismatch
 from hpo.study.server_storage import ServerStorage
 from hpo.study.stored_state import LaterFormat, read_state
 from hpo.study.stored_trial import read_trials
@@ -134,7 +135,8 @@ def storage(
     if database.file is None:
         with _readable(database):
             return ServerStorage(database, lease_here(database, sweep) if sweep else None)
-    usable(database.file, to_write=to_write)
+    if usable(database.file, to_write=to_write):
+        check_schema(database)
     wait_while_locked(database.file)
     with _readable(database):
         return optuna.storages.RDBStorage(database.url, engine_kwargs={"connect_args": {"timeout": 10}})
@@ -158,6 +160,8 @@ def _readable(database: StudiesDatabase) -> Iterator[None]:
     try:
         yield
     except (*STUDY_ERRORS, RuntimeError) as error:  # the latter for tables of another program
+        if other := mismatch(database, error):
+            raise other from error
         raise HpoError(f"{database} cannot be used: {first_line(error)}; {way_on(error)}") from error
 
 

@@ -17,6 +17,7 @@ from hpo.lock import exclusive
 from hpo.paths import Home
 from hpo.sqlite import usable, wait_while_locked
 from hpo.tracking.mlflow_places import follow_move
+from hpo.tracking.mlflow_schema import check_store
 
 
 def quiet_mlflow() -> None:
@@ -31,7 +32,7 @@ def quiet_mlflow() -> None:
 def client(home: Home) -> MlflowClient:
     """A client of the home's database, which the first call creates (a few seconds, once).
 
-    Raises `HpoError` where something else is in its place.
+    Raises `HpoError` where something else is in its place, or a store of another MLflow.
     """
     quiet_mlflow()
     wait_while_locked(home.mlflow_db)
@@ -41,6 +42,7 @@ def client(home: Home) -> MlflowClient:
             shutil.rmtree(aside, ignore_errors=True)
             os.replace(create_database(aside), home.mlflow_db)
             shutil.rmtree(aside)
+    check_store(home.mlflow_db)
     follow_move(home)
     return _client(home.mlflow_db)
 

@@ -1,0 +1,135 @@
+"""A home copied while sweeps run in it, so that what is restored from the copy is a state that a kill could have left.
+
+Order is what makes it so. A sweep writes a trial's files first, then MLflow, then the study; a night writes its record
+after all of them. The copy is made the other way round: the records of nights, the studies, MLflow's store, and the
+files last. So whatever a record says is done has in the copy what it stands on: a trial that is complete in the study
+has its run and its result. The files may be further on than the study. That is what a kill leaves too: the sweep takes
+over a result that lies on disk and is of the very trial that it is about to train, and clears away anything else.
+
+The cache, locks and logs of schedulers are left out: they can be made again, or mean nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+from hpo.care.manifest import CONTENT, SCHEMAS, Manifest, read_manifest
+from hpo.care.tree_copy import TreeCopy
+from hpo.errors import HpoError, UsageError
+from hpo.lock import taken_lock
+from hpo.migrations import revision_of
+from hpo.paths import Home
+from hpo.quoting import listed
+from hpo.sqlite import usable
+from hpo.studies_database import StudiesDatabase
+from hpo.study.copies import copy_studies
+from hpo.study.store import study_names
+from trainers.protocol.files import sync_folder
+
+_LEFT_OUT = re.compile(
+    r"cache|mlflow\.new|schedule\.log|(.*/)?(lock|[^/]*\.lock)|sweeps/[^/]+/(mlflow\.new|remote\.log)"
+)
+_NIGHT = re.compile(r"nights/[^/]+/\d{4}-\d{2}-\d{2}\.json")
+_PACKAGES = ("hpo", "optuna", "mlflow")
+
+
+def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest:
+    """Copy a home into the new folder `target`, which appears when it is whole.
+
+    Files that are as they were in the backup `since` are linked to it and take no space. Raises `UsageError` for a
+    target that cannot be, `HpoError` where something of the home cannot be read or changes too fast.
+    """
+    _check(home, target, since)
+    studies = home.studies_db
+    names = study_names(studies)
+    made = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    with _appearing(target) as scratch:
+        tree = _tree(home, scratch, since)
+        for record in sorted(home.dir.glob("nights/*/*.json")):
+            path = PurePosixPath(record.relative_to(home.dir))
+            if _NIGHT.fullmatch(str(path)):
+                tree.copy_file(path)
+        _copy_studies(studies, tree)
+        if usable(home.mlflow_db, to_write=False):
+            tree.copy_file(PurePosixPath(home.mlflow_db.name))
+        tree.copy()
+        if gone := sorted(set(names) - set(study_names(studies))):
+            raise HpoError(f"{listed(gone)}: deleted while it was copied; there is no backup: run the command again")
+        schemas = {name: revision_of(tree.target / name) for name in SCHEMAS if name in tree.files}
+        manifest = Manifest(
+            made, str(home.dir), platform.node(), {name: version(name) for name in _PACKAGES}, schemas, str(studies),
+            sorted(tree.files.values(), key=lambda file: file.path),
+        )  # fmt: skip
+        manifest.write(scratch)
+    return manifest
+
+
+def _tree(home: Home, scratch: Path, since: Path | None) -> TreeCopy:
+    first = {"studies.db", home.mlflow_db.name}
+
+    def is_left_out(path: PurePosixPath) -> bool:
+        return str(path) in first or bool(_LEFT_OUT.fullmatch(str(path)) or _NIGHT.fullmatch(str(path)))
+
+    if since is None:
+        return TreeCopy(home.dir, scratch / CONTENT, is_left_out)
+    hashes = {file.path: file.sha256 for file in read_manifest(since).files}
+    return TreeCopy(home.dir, scratch / CONTENT, is_left_out, since / CONTENT, hashes)
+
+
+def _copy_studies(studies: StudiesDatabase, tree: TreeCopy) -> None:
+    """As `studies.db`, whatever they are in: a backup of a server's studies can be restored without one."""
+    if studies.file is None:
+        (tree.target / "studies.db").parent.mkdir(parents=True, exist_ok=True)
+        copy_studies(studies, StudiesDatabase.in_file(tree.target / "studies.db"))
+        tree.add("studies.db")
+    elif usable(studies.file, to_write=False):
+        tree.copy_file(PurePosixPath(studies.file.name))
+
+
+def _check(home: Home, target: Path, since: Path | None) -> None:
+    """Raises `UsageError` where there is nothing to copy, or `target` is no place for it."""
+    if not home.dir.is_dir() or not any(entry.name not in (".gitkeep", "cache") for entry in home.dir.iterdir()):
+        raise UsageError(f"home {home.dir}: has nothing to back up yet; --home chooses another one")
+    if os.path.lexists(target):
+        raise UsageError(f"{target}: already exists; choose a new folder")
+    if target.is_relative_to(home.dir):
+        raise UsageError(f"{target}: is in the home itself; choose a folder outside of {home.dir}")
+    if since is not None:
+        read_manifest(since)
+        place = next(place for place in target.parents if place.exists())
+        if since.stat().st_dev != place.stat().st_dev:
+            raise UsageError(f"--since {since}: is on another disk than {target}; "
+                             "leave --since out: files cannot be linked across disks")  # fmt: skip
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A folder to write in, which becomes `target` at the end and is removed after an error; a kill leaves it to the
+    next call."""
+    scratch = target.with_name(f".{target.name}.new")
+    lock = scratch / "lock"
+    fd = taken_lock(lock)
+    if fd is None:
+        raise UsageError(f"{target}: another hpo backup writes it now; choose another folder")
+    try:
+        for entry in scratch.iterdir():
+            if entry != lock:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        yield scratch
+        lock.unlink()
+        os.sync()
+        scratch.rename(target)
+        sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+    finally:
+        os.close(fd)
