@@ -20,9 +20,16 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10)
 
 
-def rss_mb() -> float:
-    """Resident memory of this process now, in MiB; right after a fork it is the part shared with the parent."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def peak_rss_of_mb(pid: int) -> float:
+    """The same of any process. Raises `FileNotFoundError` for one that is gone."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / (1 << 10)
+
+
+def rss_mb(pid: int | None = None) -> float:
+    """Resident memory of this or another process now, in MiB; right after a fork it is the part shared with the
+    parent."""
+    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / (1 << 20)
 
 

@@ -65,7 +65,7 @@ def corners(config: SweepConfig) -> dict[str, Point]:
 
 def probe(executor: Executor, specs: TrialSpecs, scratch: Path) -> dict[str, tuple[Point, Probed]]:
     """Every corner measured, with one thread and one corner on each core, as trials run."""
-    devices = first_devices(specs.prepared)
+    devices = first_devices(specs.prepared, specs.config.devices_per_trial())
     points = corners(specs.config)
     requests = [
         Probe(specs.spec(0, point, TrialPaths(scratch / name), devices=devices), specs.prepared)
@@ -81,7 +81,7 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
     config, inspection = specs.config, specs.prepared
     largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
     planned = config.planned_trials()
-    slots = choose_slots(inspection, planned, jobs, None, lambda: largest)
+    slots = choose_slots(inspection, planned, jobs, None, lambda: largest, config.devices_per_trial())
     seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
     # Points in between cost something in between; more threads per trial than the probe had make it no slower.
     per_trial = sum(seconds.values()) / len(seconds)
@@ -124,8 +124,9 @@ def _strategy(config: SweepConfig, begun: StudySnapshot | None) -> ResolvedStrat
 
 def _shown(specs: TrialSpecs, name: str, point: Point, probed: Probed, seconds: float) -> dict[str, Any]:
     """One corner as `hpo plan --json` prints it; its trial takes so many `seconds`, those of evaluations among them."""
-    per_step = probed.seconds_per_example * _batch_size(specs.config, point)
-    evaluation_s = evaluation_seconds(specs.config, specs.prepared, probed)
+    devices = _setting(specs.config, point, "devices")
+    per_step = probed.seconds_per_example * _setting(specs.config, point, "batch_size") / devices
+    evaluation_s = evaluation_seconds(specs.config, specs.prepared, probed) / devices
     return {
         "point": name, "params": point, **to_json(probed), "trial_seconds": seconds, "seconds_per_step": per_step,
         "evaluation_share": evaluation_s / seconds,
@@ -133,9 +134,10 @@ def _shown(specs: TrialSpecs, name: str, point: Point, probed: Probed, seconds: 
 
 
 def trial_seconds(config: SweepConfig, inspection: PreparedData, point: Point, probed: Probed) -> float:
-    """A whole trial that nobody stops."""
+    """A whole trial that nobody stops; at best so many times as fast as it has devices."""
     examples = config.examples_per_trial(inspection.rows["train"], point)
-    return examples * probed.seconds_per_example + evaluation_seconds(config, inspection, probed)
+    one_device = examples * probed.seconds_per_example + evaluation_seconds(config, inspection, probed)
+    return one_device / _setting(config, point, "devices")
 
 
 def evaluation_seconds(config: SweepConfig, inspection: PreparedData, probed: Probed) -> float:
@@ -150,8 +152,8 @@ def _moment(epoch_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
 
 
-def _batch_size(config: SweepConfig, point: Point) -> int:
-    return int({**config.settings, **point}["batch_size"] or 1)
+def _setting(config: SweepConfig, point: Point, name: str) -> int:
+    return int({**config.settings, **point}[name] or 1)
 
 
 def _begun(config: SweepConfig, home: Home) -> StudySnapshot | None:

@@ -167,7 +167,9 @@ def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: 
 
     def measure() -> Probed | None:
         paths = specs.home.sweep(config.name).trial(0)
-        spec = specs.spec(0, largest_point(config), paths, devices=first_devices(inspection))
+        spec = specs.spec(
+            0, largest_point(config), paths, devices=first_devices(inspection, config.devices_per_trial())
+        )
         try:
             probed = run_alone(executor, Probe(spec, inspection))
         except RequestFailed as error:
@@ -179,4 +181,4 @@ def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: 
 
     if isinstance(executor, RayExecutor):
         return choose_node_slots(executor, config.planned_trials(), jobs, threads, measure)
-    return choose_slots(inspection, config.planned_trials(), jobs, threads, measure)
+    return choose_slots(inspection, config.planned_trials(), jobs, threads, measure, config.devices_per_trial())

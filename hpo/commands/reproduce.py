@@ -42,7 +42,7 @@ def reproduce(home: Home, given: str, threads: int | None, view: ProgressView, w
             view.say(f"{run.name}: reading data and base model")
             with explained_by_log("reading data and base model", log):
                 prepared = _inspected(executor, run, spec)
-            devices = spec.devices if spec.devices == ("cpu",) else first_devices(prepared)
+            devices = spec.devices if "cpu" in spec.devices else first_devices(prepared, len(spec.devices))
             spec = dataclasses.replace(spec, devices=devices, threads=threads or spec.threads)
             with explained_by_log("training", log):
                 run_alone(executor, Load(spec.workload, prepared))

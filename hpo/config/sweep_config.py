@@ -204,6 +204,10 @@ class SweepConfig:
         some = max(FEWEST_EVALUATION_ROWS, int(share * rows))
         return some if evaluations * some + rows < evaluations * rows else None
 
+    def devices_per_trial(self) -> int:
+        """The most devices that any trial may have."""
+        return max(int(value or 1) for value in self._largest("devices"))
+
     def largest_budget_examples(self, train_rows: int) -> int:
         """The largest budget of any trial: shares of the budget are shares of this one."""
         searched = [name for name in BUDGETS if name in self.space.dimensions]

@@ -25,9 +25,12 @@ class TrialSpecs:
 
     def spec(
         self, number: int, point: Mapping[str, Setting], paths: TrialPaths, *, threads: int = 1,
-        devices: tuple[str, ...] = ("cpu",), seed: int | None = None,
+        devices: tuple[str, ...] = (), seed: int | None = None,
     ) -> TrialSpec:  # fmt: skip
-        """The trial `number` at `point`, complete; `seed` None means the sweep's own."""
+        """The trial `number` at `point`, complete; `seed` None means the sweep's own.
+
+        It takes as many of `devices` as it asks for; with none given, as often the CPU.
+        """
         config, prepared = self.config, self.prepared
         method = str(point.get("method", config.method))
         searched = {name: value for name, value in point.items() if name != "method"}
@@ -36,6 +39,7 @@ class TrialSpecs:
             **config.settings, **searched,
             "evaluations": config.evaluations(rows), "evaluation_rows": config.evaluation_rows(prepared),
         }  # fmt: skip
+        wanted = int(settings["devices"] or 1)
         if prepared.max_length is not None:
             settings["max_length"] = min(int(settings["max_length"] or 1), prepared.max_length)
         return TrialSpec(
@@ -50,10 +54,14 @@ class TrialSpecs:
             seed=config.seed if seed is None else seed,
             inputs_hash=fingerprint([prepared.fingerprint, prepared.model_fingerprint, *config.code]),
             threads=threads,
-            devices=devices,
+            devices=devices[:wanted] or ("cpu",) * wanted,
             dir=str(paths.dir),
         )
 
     def fingerprint(self, point: Mapping[str, Setting]) -> str:
-        """What makes a trial at this point the same as another one: equal ones give equal numbers on one machine."""
-        return self.spec(0, point, self.home.sweep(self.config.name).trial(0)).fingerprint()
+        """What makes a trial at this point the same as another one: equal ones give equal numbers on one machine.
+
+        Where `devices` is searched, so is what they save: the same trial on more of them is another one then.
+        """
+        made = self.spec(0, point, self.home.sweep(self.config.name).trial(0)).fingerprint()
+        return made if "devices" not in point else fingerprint([made, point["devices"]])

@@ -216,8 +216,8 @@ class SearchController(TrialController):
         write_examples(result, job.paths, self._config.task, self._sweep.inspection, job.paths.examples, self._fetch)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        if job.spec.devices != ("cpu",):
-            self._sweep.meter.gpu_seconds += result.seconds
+        if "cpu" not in job.spec.devices:
+            self._sweep.meter.gpu_seconds += result.seconds * len(job.spec.devices)
         self._book(job.number, result, job.paths)
         self._stopped.settle(result, job.paths)
         self._stop_if_all_crash(job, result)

@@ -71,7 +71,7 @@ class FinalistController(TrialController):
     def next_job(self, slot: int) -> Job | None:
         while (repeat := self._next()) is not None:
             self._begun.add((repeat.trial, repeat.repeat))
-            spec = dataclasses.replace(repeat.spec, devices=self._sweep.slots.devices(slot))
+            spec = dataclasses.replace(repeat.spec, devices=self._sweep.slots.devices(slot)[: len(repeat.spec.devices)])
             paths = self._sweep.paths.repeat(repeat.trial, repeat.repeat)
             run_id = self._sweep.tracker.start_repeat(spec, repeat.trial, repeat.repeat)
             self._run_ids[spec.number] = run_id
@@ -135,8 +135,8 @@ class FinalistController(TrialController):
             result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples,
             self._sweep.executor.fetch,
         )  # fmt: skip
-        if job.spec.devices != ("cpu",):
-            self._sweep.meter.gpu_seconds += result.seconds
+        if "cpu" not in job.spec.devices:
+            self._sweep.meter.gpu_seconds += result.seconds * len(job.spec.devices)
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
         self._sweep.view.repeat_finished(job.number, result)

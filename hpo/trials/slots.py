@@ -28,14 +28,20 @@ class Slots:
     gpus: int = 0
     trials_per_request: int = 1
     """Trials that share a slot, in one process."""
+    devices_per_trial: int = 1
+    """The most that a trial may have. One with fewer leaves the others of its slot alone."""
 
     def open(self) -> Sequence[int]:
         """The slots that there are now."""
         return range(self.jobs)
 
     def devices(self, slot: int) -> tuple[str, ...]:
-        """Of the trials in a slot: `cuda:N`, in turn where there are more slots than GPUs; else `cpu`."""
-        return (f"cuda:{slot % self.gpus}",) if self.gpus else ("cpu",)
+        """Of the trials in a slot: neighbouring GPUs, `cuda:N`, in turn where there are more slots than such groups;
+        else `cpu`, once for each process of a trial."""
+        if not self.gpus:
+            return ("cpu",) * self.devices_per_trial
+        first = slot % _groups(self.gpus, self.devices_per_trial) * self.devices_per_trial
+        return tuple(f"cuda:{gpu}" for gpu in range(first, min(first + self.devices_per_trial, self.gpus)))
 
     def environment(self, slot: int) -> Environment | None:
         """Of a slot's machine, where that is not this one."""
@@ -46,14 +52,20 @@ class Slots:
         return executor.submit(request)
 
 
-def first_devices(inspection: PreparedData) -> tuple[str, ...]:
-    """Of a request that runs outside any slot: the first GPU where there is one."""
-    return Slots(1, 1, inspection.gpus).devices(0)
+def _groups(gpus: int, devices: int) -> int:
+    """How many groups of so many GPUs there are; one of all, where they are fewer."""
+    return max(1, gpus // devices)
+
+
+def first_devices(inspection: PreparedData, devices: int = 1) -> tuple[str, ...]:
+    """Of a request that runs outside any slot: the first GPUs where there are any."""
+    return Slots(1, 1, inspection.gpus, devices_per_trial=devices).devices(0)
 
 
 def choose_slots(
-    inspection: PreparedData, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
-) -> Slots:
+    inspection: PreparedData, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None],
+    devices: int = 1,
+) -> Slots:  # fmt: skip
     """As asked for; else a trial per core, or as many on each GPU, as memory allows.
 
     Threads of one trial wait for each other: one trial of two threads took 1.26 of the time of two with one for a queue
@@ -61,20 +73,25 @@ def choose_slots(
 
     `probe` measures the largest trial of the space, or finds that it does not fit (None): then each has a device for
     itself. It is asked only where memory may be short.
+
+    `devices` is the most that one trial has: so many GPUs, or processes with as much memory and as many threads each.
     """
     if jobs is None:
-        most = gpu_jobs(inspection, probe) if inspection.gpus else cpu_jobs(min(cores(), planned), probe)
+        wanted = min(max(1, cores() // devices), planned)
+        most = gpu_jobs(inspection, probe, devices) if inspection.gpus else cpu_jobs(wanted, probe, devices=devices)
         jobs = max(1, min(most, planned))
-    return Slots(jobs, threads or max(1, cores() // jobs), inspection.gpus)
+    return Slots(jobs, threads or max(1, cores() // (jobs * devices)), inspection.gpus, devices_per_trial=devices)
 
 
-def cpu_jobs(wanted: int, probe: Callable[[], Probed | None], available_mb: float | None = None) -> int:
+def cpu_jobs(
+    wanted: int, probe: Callable[[], Probed | None], available_mb: float | None = None, devices: int = 1
+) -> int:  # fmt: skip
     """As many trials as wanted, or as many as fit into `available_mb` (of the machine, where it is not given)."""
     available = available_memory_mb() if available_mb is None else available_mb
-    if wanted <= 1 or is_ample(wanted, available):
+    if wanted <= 1 or is_ample(wanted * devices, available):
         return wanted
     largest = probe()
-    return 1 if largest is None else min(wanted, int(available / (largest.memory_mb * MARGIN)))
+    return 1 if largest is None else min(wanted, int(available / (largest.memory_mb * devices * MARGIN)))
 
 
 def probes_at_once(inspection: PreparedData) -> int:
@@ -88,11 +105,11 @@ def is_ample(jobs: int, available_mb: float) -> bool:
     return available_mb >= AMPLE_MB * jobs
 
 
-def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None]) -> int:
-    """On each GPU what fits into its memory, but no more trials than cores to feed them."""
+def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None], devices: int = 1) -> int:
+    """On each GPU, or group of so many, what fits into its memory, but no more processes than cores to feed them."""
     largest = probe()
     per_gpu = 1 if largest is None else int(inspection.gpu_memory_mb / (largest.memory_mb * MARGIN))
-    return inspection.gpus * max(1, min(per_gpu, cores() // inspection.gpus))
+    return _groups(inspection.gpus, devices) * max(1, min(per_gpu, cores() // inspection.gpus))
 
 
 def cores() -> int:

@@ -103,6 +103,16 @@ def test_a_paged_optimizer_needs_a_gpu(models, tmp_path, monkeypatch):
     ]
 
 
+def test_more_devices_than_there_are_gpus_are_found_where_there_are_any(models, tmp_path, monkeypatch):
+    import torch
+
+    work = workload_of(models("bert"), CLASSIFY, tmp_path)
+    assert findings(work, plan(CLASSIFY, devices=4)) == []  # processes on the CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert findings(work, plan(CLASSIFY, devices=4)) == ["training.devices: 4, and this machine has 2 GPUs; at most 2"]
+
+
 def test_methods_and_optimizers_of_bitsandbytes_need_it(models, tmp_path, monkeypatch):
 
     real = importlib.util.find_spec

@@ -65,19 +65,26 @@ class _Resident:
     """The process that has loaded it: any other one is a fork of that."""
 
 
+Answer = Generator[Event, Verdict | None, None]
+"""To a request: its events, the last of which is terminal."""
 _resident: dict[object, _Resident] = {}
 """The base model that `Load` left in the host's memory, by all that decides what it is; children find it there."""
 
 
-def work(request: Request) -> Generator[Event, Verdict | None, None]:
+def work(request: Request) -> Answer:
     """Answer a request; the last event is terminal."""
+    yield from _with_findings(_answer(request))
+
+
+def _with_findings(answer: Answer) -> Answer:
+    """The answer; where the data is the problem, with what was found."""
     try:
-        yield from _answer(request)
+        yield from answer
     except DataProblem as problem:
         yield Failed("data", str(problem), problem.findings)
 
 
-def _answer(request: Request) -> Generator[Event, Verdict | None, None]:
+def _answer(request: Request) -> Answer:
     if isinstance(request, Train):
         yield from _train(request)
     else:
@@ -203,15 +210,56 @@ def _probe(request: Probe) -> Event:
     return probe(base, request.spec, Path(request.inspection.tokens_dir))
 
 
-def _train(request: Train) -> Generator[Event, Verdict | None, None]:
+def _train(request: Train) -> Answer:
     from trainers.training.loop import train
     from trainers.training.usage import sampled
 
     spec = request.spec
+    if len(spec.devices) > 1:
+        yield from _train_together(request)
+        return
     _use(spec.device)
     base = _prepared(spec.workload, request.inspection, spec.threads)
     with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices):
         yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
+
+
+def _train_together(request: Train) -> Answer:
+    """A trial on several devices: a process for each, forked before any of them has threads or has touched a GPU."""
+    from trainers.host.ranks import run_ranks
+    from trainers.training.ranks import is_of_a_lost_rank
+
+    store = TrialPaths(Path(request.spec.dir)).meeting
+    store.parent.mkdir(parents=True, exist_ok=True)
+    store.unlink(missing_ok=True)  # of an attempt that was killed
+    try:
+        last = yield from run_ranks(len(request.spec.devices), partial(_rank, request, store), is_of_a_lost_rank)
+    finally:
+        store.unlink(missing_ok=True)
+    yield last
+
+
+def _rank(request: Train, store: Path, number: int) -> Answer:
+    yield from _with_findings(_train_as(number, request, store))
+
+
+def _train_as(number: int, request: Train, store: Path) -> Answer:
+    """What one of a trial's processes does: the first one leads, the others follow."""
+    import torch
+
+    from trainers.training.follow import follow
+    from trainers.training.loop import train
+    from trainers.training.ranks import join
+    from trainers.training.usage import sampled
+
+    spec, tokens_dir = request.spec.from_rank(number), Path(request.inspection.tokens_dir)
+    _use(spec.device)
+    base = _prepared(spec.workload, request.inspection, spec.threads)
+    ranks = join(number, len(spec.devices), store, torch.device(spec.device))
+    if number > 0:
+        follow(base, spec, tokens_dir, ranks)
+    with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices, ranks.pids):
+        yield from in_turn({spec.number: train(base, spec, tokens_dir, ranks)})
 
 
 def _export(request: Export) -> Event:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
 from trainers.protocol.events import TERMINAL, Cause, Evaluation, Event, Failed, Step, TrialEvent
@@ -112,7 +112,7 @@ class Host:
         request = decode(message["request"])
         if isinstance(request, (Import, Load)):
             with _collected_later():
-                for event in _events_of(self.worker, request, _Verdicts(None)):
+                for event in events_of(partial(self.worker, request), _Verdicts(None)):
                     self._send(request_id, encode(event))
         else:
             self._fork(request_id, request)
@@ -177,7 +177,7 @@ class Host:
         _, status = os.waitpid(child.pid, 0)
         del self.children[child.request_id]
         if not child.ended:
-            self._send(child.request_id, encode(_how_it_ended(os.waitstatus_to_exitcode(status), child.oom_kills)))
+            self._send(child.request_id, encode(how_it_ended(os.waitstatus_to_exitcode(status), child.oom_kills)))
 
     def _send(self, request_id: int, event: dict[str, Any]) -> None:
         line = json.dumps({"id": request_id, "event": event}).encode() + b"\n"
@@ -204,8 +204,8 @@ def _collected_later() -> Iterator[None]:
         gc.enable()
 
 
-def _how_it_ended(code: int, oom_kills_before: int) -> Failed:
-    """A child that said nothing at its end, by its exit code."""
+def how_it_ended(code: int, oom_kills_before: int) -> Failed:
+    """The end of a child that said nothing at its end, by its exit code."""
     if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
         return Failed("oom", "the kernel killed the trial's process: the machine ran out of memory")
     names = {number.value: number.name for number in signal.Signals}
@@ -250,11 +250,19 @@ class _Verdicts:
             self._waiting[int(trial)].append(verdict)  # type: ignore[arg-type]  # the sweep sends verdicts only
 
 
-def _events_of(worker: Worker, request: Request, verdicts: _Verdicts) -> Iterator[Event]:
+class Verdicts(Protocol):
+    """What is said to the events of a worker."""
+
+    def after(self, event: Event) -> Verdict | None:
+        """The verdict on an event; None where there is none."""
+        ...
+
+
+def events_of(begin: Callable[[], Generator[Event, Verdict | None, None]], verdicts: Verdicts) -> Iterator[Event]:
     """A worker's events up to the terminal one; an exception becomes `Failed`."""
     verdict: Verdict | None = None
     try:
-        work = worker(request)
+        work = begin()
         while True:
             event = work.send(verdict)
             yield event
@@ -268,24 +276,29 @@ def _events_of(worker: Worker, request: Request, verdicts: _Verdicts) -> Iterato
         yield _failed(error)
 
 
-def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int, host_pid: int) -> None:
+def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int, host_pid: int) -> NoReturn:
     """Answer one request and end the process; never returns."""
     code = 1
     try:
         die_with_parent(host_pid)
         volunteer_for_oom_kill()
         with os.fdopen(events_fd, "w") as events:
-            for event in _events_of(partial(_begin, worker), request, _Verdicts(verdicts_fd)):
+            for event in events_of(partial(_begin, worker, request), _Verdicts(verdicts_fd)):
                 events.write(json.dumps(encode(event)) + "\n")
                 events.flush()
         code = 0
     except BaseException:  # noqa: BLE001  # nothing may unwind into the host's loop; the log keeps the traceback
         _print_traceback()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # a full disk; a library that closed it
-                stream.flush()
-        os._exit(code)
+        end_process(code)
+
+
+def end_process(code: int) -> NoReturn:
+    """End a forked process at once: nothing of its parent's is finished twice."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a full disk; a library that closed it
+            stream.flush()
+    os._exit(code)
 
 
 def _begin(worker: Worker, request: Request) -> Generator[Event, Verdict | None, None]:

@@ -150,6 +150,9 @@ def machine_findings(intent: Intent) -> list[Finding]:
     for name in sorted(optimizers):
         if name.startswith("paged") and not torch.cuda.is_available():
             findings.append(Finding("training.optim", f"{name} needs a GPU", "without a GPU use adamw_bnb_8bit"))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and (most := max(int(plan.settings.get("devices") or 1) for plan in intent.plans)) > gpus:
+        findings.append(Finding("training.devices", f"{most}, and this machine has {gpus} GPUs", f"at most {gpus}"))
     if importlib.util.find_spec("bitsandbytes") is None:
         methods = {plan.method for plan in intent.plans} & QUANTIZING_METHODS
         found = "needs the package bitsandbytes"

@@ -60,6 +60,11 @@ class TrialPaths:
         return self.dir / "checkpoints"
 
     @property
+    def meeting(self) -> Path:
+        """Where the processes of a trial on several devices find each other; gone once the attempt is over."""
+        return self.dir / ".ranks"
+
+    @property
     def examples(self) -> Path:
         """What the trial gets wrong, for people to read."""
         return self.dir / "examples"

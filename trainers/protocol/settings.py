@@ -113,10 +113,13 @@ def mapping_of(text: str) -> dict[str, int]:
 
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
 OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
-CHANGE_NO_RESULT = ("micro_batch_size", "packing", "gradient_checkpointing", "logging_steps", "save_steps")
-"""Settings that decide how a trial runs and what it reports, but not what it learns."""
+CHANGE_NO_RESULT = (
+    "micro_batch_size", "packing", "gradient_checkpointing", "devices", "logging_steps", "save_steps",
+)  # fmt: skip
+"""Settings that decide how a trial runs and what it reports, but not what it learns. `devices` is one of them, as the
+number of threads is: sums are rounded in another order, and a checkpoint goes on with any number."""
 ASKED_OF_MODEL = (
-    "target_modules", "rank_pattern", "modules_to_save", "num_virtual_tokens", "quantization", "optim",
+    "target_modules", "rank_pattern", "modules_to_save", "num_virtual_tokens", "quantization", "optim", "devices",
 )  # fmt: skip
 """Settings that a model, or the machine, may not be able to do: looked at before the first trial."""
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
@@ -191,6 +194,9 @@ FIELDS: Mapping[str, Field] = {
               "(`causal-lm`, `instruct`, `chat`; not with `prompt`, `prefix` and `neftune_noise_alpha`); does "
               "not change the result; on a CPU the layers of most models compute no padding anyway",
               methods=PACKING_METHODS),
+        Field("devices", int, 1,
+              "devices that train a trial together, each a share of every batch: GPUs, or processes on a CPU; does not "
+              "change the result", low=1, high=64, searchable=True),
         Field("logging_steps", int, None,
               "optimizer steps from one point of the training loss to the next; left out, there is one every "
               "half second", low=1),
@@ -260,7 +266,7 @@ ALIASES: Mapping[str, Alias] = {
     for a in (
         Alias("num_train_epochs", "max_epochs", "the same"),
         Alias("per_device_train_batch_size", "micro_batch_size",
-              "the same: a trial has one device; `batch_size` stays what it is"),
+              "the same; `batch_size` stays what it is, however many `devices` a trial has"),
         Alias("gradient_accumulation_steps", "batch_size", "this times the micro-batch, which must be given too",
               own=Field("gradient_accumulation_steps", int, None, "", low=1, high=65536), times="micro_batch_size"),
         Alias("bf16", "precision", "true is bf16; false leaves `precision` as it is",

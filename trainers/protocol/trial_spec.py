@@ -147,15 +147,19 @@ class TrialSpec:
     """Hash of the data as cut and of the base model: equal paths may hold other content."""
     threads: int
     devices: tuple[str, ...] = field(metadata=was("device", read=lambda device: [device]))
-    """`cpu`, or one `cuda:N` or several."""
+    """`cpu` or `cuda:N`, once for each process that trains it."""
     dir: str
     micro_batch_halvings: int = field(metadata=was("halvings"), default=0)
     """How often the micro-batch was halved because memory ran out; the effective batch stays."""
 
     @property
     def device(self) -> str:
-        """The only device of a trial. Raises `ValueError` where it has several."""
-        return only_device(self.devices)
+        """The first device: of a trial on several, that of the process which leads it."""
+        return self.devices[0]
+
+    def from_rank(self, rank: int) -> TrialSpec:
+        """The same trial with another of its devices first: as the process that has this device sees it."""
+        return replace(self, devices=(*self.devices[rank:], *self.devices[:rank]))
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result; equal specs give equal numbers on one machine."""
@@ -180,10 +184,10 @@ def with_precision(spec: TrialSpec, precision: str) -> TrialSpec:
 
 
 def only_device(devices: tuple[str, ...]) -> str:
-    """The one of `devices`. Raises `ValueError` for several: no trainer spreads a model over devices yet."""
+    """The one of `devices`. Raises `ValueError` for several: only training is spread over devices."""
     if len(devices) != 1:
         raise ValueError(
-            f"{len(devices)} devices for one trial ({', '.join(devices[:10])}); this trainer uses exactly one "
+            f"{len(devices)} devices to evaluate on ({', '.join(devices[:10])}); expected exactly one "
             "(an error in hpo, not in your sweep)"
         )
     return devices[0]

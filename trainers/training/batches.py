@@ -9,6 +9,7 @@ import torch
 
 from trainers.data.tokens import Tokens
 from trainers.tasks.base import Batch
+from trainers.training.ranks import ALONE, Ranks
 
 _EVALUATION_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Most padded tokens in one evaluation batch. On a CPU the activations should stay in its caches: MiniLM's 500 rows
@@ -31,9 +32,41 @@ def effective_batches(rows: int, batch_size: int, max_examples: int, seed: int) 
 
 def micro_batches(tokens: Tokens, rows: Sequence[int], micro_batch_size: int) -> list[list[int]]:
     """The rows of one step in groups of like length, at most `micro_batch_size` each."""
-    lengths = tokens.lengths
-    ordered = sorted(rows, key=lambda row: (int(lengths[row]), row))
+    ordered = _by_length(tokens, rows)
     return [ordered[i : i + micro_batch_size] for i in range(0, len(ordered), micro_batch_size)]
+
+
+def dealt(tokens: Tokens, rows: Sequence[int], devices: int) -> list[list[int]]:
+    """The rows of one step in a group for each device, dealt from the longest on: to the last device, then back."""
+    ordered, turn = _by_length(tokens, rows)[::-1], 2 * devices
+    places = [sorted([*range(i, len(rows), turn), *range(turn - 1 - i, len(rows), turn)]) for i in range(devices)]
+    return [[ordered[place] for place in mine] for mine in places if mine]
+
+
+def _by_length(tokens: Tokens, rows: Sequence[int]) -> list[int]:
+    lengths = tokens.lengths
+    return sorted(rows, key=lambda row: (int(lengths[row]), row))
+
+
+def owners(tokens: Tokens, groups: Sequence[Sequence[int]], devices: int) -> list[int]:
+    """The device of each group: the longest first, each to the device that has least to do."""
+    if devices == 1:
+        return [0] * len(groups)
+    lengths = tokens.lengths
+    work = [int(lengths[list(group)].sum()) for group in groups]
+    loads, owner = [0] * devices, [0] * len(groups)
+    for index in sorted(range(len(groups)), key=lambda index: -work[index]):
+        owner[index] = min(range(devices), key=lambda device: loads[device])
+        loads[owner[index]] += work[index]
+    return owner
+
+
+def seed_of(trial_seed: int, step: int, group: int) -> int:
+    """The seed of what is drawn for one group of a step (dropout, noise).
+
+    It follows from the place in the data alone: not from the device that computes the group, nor from what came before.
+    """
+    return int(np.random.SeedSequence((trial_seed, step, group)).generate_state(1)[0])
 
 
 def evaluation_tokens(device: torch.device, micro_batch_halvings: int = 0) -> int:
@@ -42,18 +75,26 @@ def evaluation_tokens(device: torch.device, micro_batch_halvings: int = 0) -> in
 
 
 def evaluation_batches(
-    tokens: Tokens, pad_id: int, device: torch.device, most_tokens: int
+    tokens: Tokens, pad_id: int, device: torch.device, most_tokens: int, ranks: Ranks = ALONE
 ) -> Iterator[tuple[list[int], Batch]]:
-    """All rows once, sorted by length, in batches of at most `most_tokens` padded tokens: (row numbers, batch)."""
+    """All rows once, sorted by length, in batches of at most `most_tokens` padded tokens: (row numbers, batch).
+
+    Of several ranks each has a share of the batches.
+    """
+    for group in ranks.share(_evaluation_groups(tokens, most_tokens)):
+        yield group, collate(tokens, group, pad_id, device)
+
+
+def _evaluation_groups(tokens: Tokens, most_tokens: int) -> Iterator[list[int]]:
     lengths = tokens.lengths
     group: list[int] = []
     for row in np.argsort(lengths, kind="stable").tolist():
         if group and (len(group) + 1) * int(lengths[row]) > most_tokens:
-            yield group, collate(tokens, group, pad_id, device)
+            yield group
             group = []
         group.append(row)
     if group:
-        yield group, collate(tokens, group, pad_id, device)
+        yield group
 
 
 def collate(tokens: Tokens, rows: Sequence[int], pad_id: int, device: torch.device) -> Batch:

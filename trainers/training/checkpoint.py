@@ -1,6 +1,6 @@
 """Checkpoints: everything a trial needs to go on with the same numbers as if nothing had happened.
 
-    checkpoints/000120/   state.safetensors   trainable parameters, optimizer moments, random states
+    checkpoints/000120/   state.safetensors   trainable parameters, optimizer moments
                           state.json          progress, schedule, loss scale
                           best/               the best adapter so far
                           best.safetensors    its parameters, where evaluations use some rows and all rows come last

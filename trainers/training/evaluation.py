@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from trainers.tasks.base import Task
 from trainers.tasks.table import TASKS
 from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.generation import Answer, compare_answers, generate_answers
+from trainers.training.ranks import ALONE, Ranks
 from trainers.training.subset import subset_order
 from trainers.user_code import load_function, named_by_line
 
@@ -36,7 +38,7 @@ class Evaluator:
 
     def __init__(
         self, base: Base, tokens_dir: Path, split: str, device: torch.device, dtype: torch.dtype | None,
-        micro_batch_halvings: int = 0,
+        micro_batch_halvings: int = 0, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.task: Task = TASKS[base.workload.task]
         self.tokens = Tokens(tokens_dir, split, self.task.targets)
@@ -45,6 +47,7 @@ class Evaluator:
         self._device = device
         self._dtype = dtype
         self._most_tokens = evaluation_tokens(device, micro_batch_halvings)
+        self._ranks = ranks
 
     def on(self, rows: int) -> Evaluator:
         """The same on the first rows of `subset_order` alone; their results come in that order."""
@@ -55,14 +58,7 @@ class Evaluator:
     def __call__(self, model: torch.nn.Module) -> tuple[dict[str, float], Rows]:
         """All metrics, and the per-row results [rows, columns] in the order of the split."""
         workload, labels = self._base.workload, self._base.labels
-        answers: list[Answer] = []
-        was_training = model.training
-        model.eval()
-        with torch.inference_mode(), autocast(self._device, self._dtype):
-            scores = self._scores(model)
-            if workload.generation:
-                answers += self.answers(model, workload.generation)
-        model.train(was_training)
+        scores, answers = self.measure(model)
         blocks = [scores]
         if workload.generation:
             blocks.append(compare_answers(answers, len(scores)))
@@ -72,14 +68,31 @@ class Evaluator:
         rows = np.concatenate(blocks, axis=1)
         return row_results(self.task.name, workload.metrics).metrics(rows, labels), rows
 
+    def measure(self, model: torch.nn.Module) -> tuple[Rows, list[Answer]]:
+        """The scores of all rows and the generated answers. Each rank computes a share, and all of them have all."""
+        wanted = self._base.workload.generation
+        answers: list[list[Any]] = []
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            scores = self._scores(model)
+            if wanted:
+                answers += map(list, map(astuple, self.answers(model, wanted)))
+        model.train(was_training)
+        return scores, [Answer(*answer) for told in self._ranks.gather(answers) for answer in told]
+
     def answers(self, model: torch.nn.Module, wanted: Generation) -> Iterator[Answer]:
-        """As many generated answers as are `wanted`, beside the data's own."""
-        return generate_answers(model, self.tokens, self._tokenizer, wanted, self._most_tokens, self._device)
+        """As many generated answers as are `wanted`, or this rank's share of them, beside the data's own."""
+        return generate_answers(
+            model, self.tokens, self._tokenizer, wanted, self._most_tokens, self._device, self._ranks
+        )
 
     def _scores(self, model: torch.nn.Module) -> Rows:
         rows = np.zeros((len(self.tokens), ROW_RESULTS[self.task.name].width(self._base.labels)))
-        for numbers, batch in evaluation_batches(self.tokens, self._base.pad_id, self._device, self._most_tokens):
+        pad_id, most = self._base.pad_id, self._most_tokens
+        for numbers, batch in evaluation_batches(self.tokens, pad_id, self._device, most, self._ranks):
             rows[numbers] = self.task.score(model, batch)
+        self._ranks.add_up(torch.from_numpy(rows))  # each row is 0 in all ranks but one
         return rows
 
     def _described(self, scores: Rows, answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from trainers.metrics.table import Rows
 from trainers.model.source import pad_token_of, positions_of
 from trainers.protocol.trial_spec import Generation
 from trainers.tasks.next_token import has_learned_prompt
+from trainers.training.ranks import ALONE, Ranks
 from trainers.training.shared_head import Head, shared_head
 
 
@@ -29,23 +30,41 @@ class Answer:
     reference: str
 
 
+class _Asked(NamedTuple):
+    row: int
+    prompt: list[int]
+    reference: list[int]
+
+
 def generate_answers(
-    model: Any, tokens: Tokens, tokenizer: Any, wanted: Generation, most_tokens: int, device: torch.device
-) -> Iterator[Answer]:
-    """Greedy answers for the sampled rows, in batches of at most `most_tokens` prompt and new tokens."""
-    asked = [(row, *prompt_and_reference(tokens, row)) for row in sampled_rows(len(tokens), wanted.examples)]
-    asked.sort(key=lambda item: len(item[1]), reverse=True)
-    head = shared_head(model, [prompt for _, prompt, _ in asked], device) if tokens.kind == "token" else None
+    model: Any, tokens: Tokens, tokenizer: Any, wanted: Generation, most_tokens: int, device: torch.device,
+    ranks: Ranks = ALONE,
+) -> Iterator[Answer]:  # fmt: skip
+    """Greedy answers for the sampled rows, in batches of at most `most_tokens` prompt and new tokens.
+
+    Of several ranks each writes those of a share of the batches.
+    """
+    asked = [_Asked(row, *prompt_and_reference(tokens, row)) for row in sampled_rows(len(tokens), wanted.examples)]
+    asked.sort(key=lambda one: len(one.prompt), reverse=True)
+    head = shared_head(model, [one.prompt for one in asked], device) if tokens.kind == "token" else None
+    for group in ranks.share(_groups(asked, wanted, most_tokens, of_one_width=has_learned_prompt(model))):
+        written = _generate(model, [one.prompt for one in group], tokens.kind, tokenizer, wanted, device, head)
+        for one, answer in zip(group, written, strict=True):
+            yield Answer(one.row, *tokenizer.batch_decode([answer, one.reference], skip_special_tokens=True))
+
+
+def _groups(
+    asked: Sequence[_Asked], wanted: Generation, most_tokens: int, *, of_one_width: bool
+) -> Iterator[Sequence[_Asked]]:
+    """In batches, the longest prompts first; `of_one_width` for models with a learned prompt."""
     while asked:
-        width = len(asked[0][1])
+        width = len(asked[0].prompt)
         size = max(1, most_tokens // (width + wanted.max_new_tokens))
-        if has_learned_prompt(model):
+        if of_one_width:
             # PEFT ignores positions then: padding between the learned prompt and the text would move them apart.
-            size = min(size, sum(len(prompt) == width for _, prompt, _ in asked))
-        group, asked = asked[:size], asked[size:]
-        written = _generate(model, [prompt for _, prompt, _ in group], tokens.kind, tokenizer, wanted, device, head)
-        for (row, _, reference), answer in zip(group, written, strict=True):
-            yield Answer(row, *tokenizer.batch_decode([answer, reference], skip_special_tokens=True))
+            size = min(size, sum(len(one.prompt) == width for one in asked))
+        yield asked[:size]
+        asked = asked[size:]
 
 
 def _generate(

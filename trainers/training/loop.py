@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
 
-from trainers.memory import peak_rss_mb
+from trainers.memory import peak_rss_of_mb
 from trainers.model.base import Base
 from trainers.protocol.events import PAUSED, Evaluation, Failed, Resumed, Step, TrialReport, TrialResult
 from trainers.protocol.files import TrialPaths, weights_hash
@@ -23,6 +23,7 @@ from trainers.protocol.trial_spec import TrialSpec
 from trainers.training.checkpoint import Checkpoints, Progress
 from trainers.training.early_stopping import EarlyStopping
 from trainers.training.evaluation import save_rows
+from trainers.training.ranks import ALONE, Ranks
 from trainers.training.trainer import Trainer
 
 STEP_EVENT_EVERY_S = 0.5
@@ -30,17 +31,20 @@ SMOOTHING = 0.9
 StoppedBy = Literal["budget", "early_stopping", "pruner", "trial_minutes"]
 
 
-def train(base: Base, spec: TrialSpec, tokens_dir: Path) -> Generator[TrialReport, Verdict | None, None]:
+def train(
+    base: Base, spec: TrialSpec, tokens_dir: Path, ranks: Ranks = ALONE
+) -> Generator[TrialReport, Verdict | None, None]:
     """Train one trial, from its last checkpoint if it has one.
 
     Yields `Resumed` (only then), `Step`s, `Evaluation`s (each waits for a verdict) and a `TrialResult` or `Failed`.
     Where evaluations use some of the validation rows, a trial that was not pruned is evaluated on all of them at its
-    end, as it was at its best evaluation.
+    end, as it was at its best evaluation. With several ranks, this one leads them.
     """
-    trainer = Trainer(base, spec, tokens_dir)
+    trainer = Trainer(base, spec, tokens_dir, ranks)
     for line in trainer.shortcuts.log_lines():
         print(line, file=sys.stderr)  # a trial's log
     trial = _Trial(trainer, Checkpoints(TrialPaths(Path(spec.dir))))
+    trainer.synchronize()
     if trial.progress.step:
         judged = trial.progress.evaluations if trial.progress.is_judged else trial.progress.evaluations[:-1]
         yield Resumed(trial.progress.step, trial.progress.examples, judged)
@@ -212,7 +216,7 @@ class _Trial:
             stopped_by=stopped_by,
             seconds=time.monotonic() - self._began,
             trainable_parameters=self.trainer.trainable_parameters,
-            peak_rss_mb=peak_rss_mb(),
+            peak_rss_mb=sum(map(peak_rss_of_mb, self.trainer.ranks.pids)),
             adapter_mb=sum(f.stat().st_size for f in self._paths.adapter.iterdir()) / 1e6,
             adapter_sha256=weights_hash(self._paths.adapter),
         )

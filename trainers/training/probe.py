@@ -34,7 +34,7 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
     trainer.step([shortest])  # the first step pays for what later ones find ready
     began, examples = time.monotonic(), 0
     for rows in itertools.chain(trainer.batches, itertools.repeat(first)):
-        part = rows[: trainer.micro_batch_size]  # a step is so many forward passes: one tells its time and its memory
+        part = rows[: trainer.rows_at_once]  # a step is so many forward passes: one tells its time and its memory
         trainer.step(part)
         examples += len(part)
         if time.monotonic() - began > SECONDS:

@@ -21,11 +21,12 @@ from trainers.protocol.trial_spec import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
 from trainers.tasks.table import TASKS
-from trainers.training.batches import collate, effective_batches, micro_batches
+from trainers.training.batches import collate, dealt, effective_batches, micro_batches, owners, seed_of
 from trainers.training.evaluation import Evaluator, autocast
 from trainers.training.neftune import add_embedding_noise
 from trainers.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from trainers.training.packing import check_rows_apart, packed
+from trainers.training.ranks import ALONE, Ranks
 from trainers.training.try_out import refused_for_model
 
 SAMPLE_ROWS = 8
@@ -35,8 +36,9 @@ SAMPLE_ROWS = 8
 class Trainer:
     """Everything of a trial that learns or is learned from."""
 
-    def __init__(self, base: Base, spec: TrialSpec, tokens_dir: Path) -> None:
+    def __init__(self, base: Base, spec: TrialSpec, tokens_dir: Path, ranks: Ranks = ALONE) -> None:
         self.spec = spec
+        self.ranks = ranks
         self.task: Task = TASKS[spec.workload.task]
         self.labels = base.labels
         self.device = torch.device(spec.device)
@@ -47,11 +49,12 @@ class Trainer:
         self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
         batch_size = int(settings["batch_size"] or 1)
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
+        self.rows_at_once = min(self.micro_batch_size, math.ceil(batch_size / len(spec.devices)))
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
         self.shortcuts = self._make_fast(base, dtype)
         self.autocast_dtype = None if ROUNDED in self.shortcuts.used else dtype
         self.on_all_rows = Evaluator(
-            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings
+            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings, ranks
         )
         some = settings["evaluation_rows"]
         self.evaluates_some = some is not None and int(some) < len(self.on_all_rows.tokens)
@@ -118,16 +121,23 @@ class Trainer:
         """One optimizer step over `rows`: (mean loss per unit, tokens).
 
         Each micro-batch's summed loss is divided by the units of the whole step, so that the update does not depend
-        on how the rows are grouped.
+        on how the rows are grouped, nor on which rank computes which group. What is drawn at random follows from the
+        step and the group.
         """
+        self.ranks.order("step", rows)
         units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
+        groups = self._groups(rows)
         losses = []
-        for group in micro_batches(self.train_tokens, rows, self.micro_batch_size):
-            batch = self._batch(group)
+        for index, owner in enumerate(owners(self.train_tokens, groups, self.ranks.count)):
+            if owner != self.ranks.number:
+                continue
+            torch.manual_seed(seed_of(self.spec.seed, self.schedule.last_epoch, index))
+            batch = self._batch(groups[index])
             with autocast(self.device, self.autocast_dtype):
                 sums = self.task.sums(self.model, batch, self.loss)
             self.scaler.scale(sums.loss / units).backward()
             losses.append(sums.loss.detach())
+        self.ranks.add_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.scaler.step(self.optimizer)
@@ -135,7 +145,15 @@ class Trainer:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         # Read last: reading a number waits until the GPU has computed all before it.
-        return sum(map(float, losses)) / units, int(self.train_tokens.lengths[rows].sum())
+        loss_sum = self.ranks.total(sum(map(float, losses)))
+        return loss_sum / units, int(self.train_tokens.lengths[rows].sum())
+
+    def _groups(self, rows: list[int]) -> list[list[int]]:
+        """The micro-batches of a step: those of one device, unless its batches have too few of them for all ranks."""
+        most = math.ceil(int(self.spec.settings["batch_size"] or 1) / self.micro_batch_size)
+        if most < self.ranks.count:
+            return dealt(self.train_tokens, rows, self.ranks.count)
+        return micro_batches(self.train_tokens, rows, self.micro_batch_size)
 
     def _batch(self, rows: list[int]) -> Batch:
         if self.packs:
@@ -144,11 +162,30 @@ class Trainer:
 
     def evaluate(self) -> tuple[dict[str, float], Rows]:
         """All metrics of the task on the rows that evaluations use, and the per-row results in their order."""
+        self.ranks.order("evaluate")
         return self.evaluator(self.model)
 
     def evaluate_all(self) -> tuple[dict[str, float], Rows]:
         """The same on all validation rows, in the order of the split."""
+        self.ranks.order("evaluate_all")
         return self.on_all_rows(self.model)
+
+    def obey(self, order: str, rows: list[int]) -> None:
+        """This rank's part of what the leader does. Raises `ValueError` for any other order."""
+        if order == "step":
+            self.step(rows)
+        elif order == "evaluate":
+            self.evaluator.measure(self.model)
+        elif order == "evaluate_all":
+            self.on_all_rows.measure(self.model)
+        elif order == "synchronize":
+            self.synchronize()
+        else:
+            raise ValueError(f"no rank knows the order {order!r}")
+
+    def synchronize(self) -> None:
+        """All ranks go on with the leader's parameters: what a method computes of the base may differ by rounding."""
+        self.ranks.copy_leaders(self.parameters)
 
     def save_adapter(self, folder: Path) -> None:
         """Write what was learned so far into `folder`, as a whole."""
@@ -161,7 +198,12 @@ class Trainer:
         return _copies({f"parameter.{n}": p for n, p in self.model.named_parameters() if p.requires_grad})
 
     def load_learned(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Raises `KeyError` for the parameters of another spec."""
+        """Go on with these parameters, in all ranks. Raises `KeyError` for the parameters of another spec."""
+        self._take(tensors)
+        self.ranks.order("synchronize")
+        self.synchronize()
+
+    def _take(self, tensors: dict[str, torch.Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
@@ -170,10 +212,8 @@ class Trainer:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and plain values that `load_state` takes back, on a trainer of the same spec."""
         tensors, numbers = optimizer_state(self.optimizer)
-        tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # a paged optimizer's state is on the CPU, and kernels write it
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         plain = {
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -184,15 +224,12 @@ class Trainer:
 
     def load_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
         """Raises `KeyError` for the state of another spec."""
-        self.load_learned(tensors)
+        self._take(tensors)
         restore_optimizer(self.optimizer, {**tensors, **plain["optimizer"]})
         self.schedule.load_state_dict(plain["schedule"])
         self.scaler.load_state_dict(plain["scaler"])
         for group, rate in zip(self.optimizer.param_groups, plain["learning_rates"], strict=True):
             group["lr"] = rate
-        torch.set_rng_state(tensors["rng.cpu"])
-        if self.device.type == "cuda" and "rng.cuda" in tensors:  # not of a trial that began on a CPU
-            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
 
 
 def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

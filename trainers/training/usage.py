@@ -1,8 +1,9 @@
-"""What a trial's process uses of the machine, sampled by a thread beside the training: CPU, memory, GPUs."""
+"""What a trial's processes use of the machine, sampled by a thread beside the training: CPU, memory, GPUs."""
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,13 @@ EVERY_S = 10.0
 
 
 @contextmanager
-def sampled(file: Path, devices: Sequence[str]) -> Iterator[None]:
-    """While inside, add a sample to `file` every `EVERY_S` seconds, and one at the end."""
+def sampled(file: Path, devices: Sequence[str], pids: Sequence[int] = ()) -> Iterator[None]:
+    """While inside, add a sample to `file` every `EVERY_S` seconds, and one at the end: of the processes `pids`, or of
+    this one."""
     over = threading.Event()
-    thread = threading.Thread(target=_sample, args=(file, Gpus(devices), over), name="usage", daemon=True)
+    thread = threading.Thread(
+        target=_sample, args=(file, Gpus(devices), pids or [os.getpid()], over), name="usage", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -30,18 +34,24 @@ def sampled(file: Path, devices: Sequence[str]) -> Iterator[None]:
         thread.join()
 
 
-def _sample(file: Path, gpus: Gpus, over: threading.Event) -> None:
+def _sample(file: Path, gpus: Gpus, pids: Sequence[int], over: threading.Event) -> None:
     is_over = False
     while not is_over:
-        began, cpu = time.monotonic(), time.process_time()
+        began, cpu = time.monotonic(), sum(map(_cpu_seconds, pids))
         is_over = over.wait(EVERY_S)
         seconds = max(time.monotonic() - began, 1e-3)
         sample: dict[str, float | list[dict[str, float]]] = {
             "time_ms": int(time.time() * 1000),
-            "cpu_percent": round(100 * (time.process_time() - cpu) / seconds / usable_cores(), 1),
-            "memory_mb": round(rss_mb(), 1),
+            "cpu_percent": round(100 * (sum(map(_cpu_seconds, pids)) - cpu) / seconds / usable_cores(), 1),
+            "memory_mb": round(sum(map(rss_mb, pids)), 1),
         }
         if found := gpus.sample():
             sample["gpus"] = found
         with file.open("a", encoding="utf-8") as lines:
             lines.write("\n" + json.dumps(sample))  # the line end first: a line that a kill cut stays alone
+
+
+def _cpu_seconds(pid: int) -> float:
+    """That a process has used so far."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

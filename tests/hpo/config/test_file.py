@@ -844,6 +844,19 @@ def test_alpha_as_a_ratio_and_as_itself_are_the_same_trial(tmp_path):
     assert "alpha_ratio" not in trial(fixed, tmp_path, {}).settings
 
 
+def test_a_trial_takes_as_many_devices_of_its_place_as_it_asks_for(tmp_path):
+    config = make_config(tmp_path, search_space={"devices": {"type": "choice", "values": [1, 2]}})
+    assert config.devices_per_trial() == 2
+    one, two = ({"devices": count} for count in (1, 2))
+    assert trial(config, tmp_path, one, devices=("cuda:2", "cuda:3")).devices == ("cuda:2",)
+    assert trial(config, tmp_path, two, devices=("cuda:2", "cuda:3")).devices == ("cuda:2", "cuda:3")
+    assert trial(config, tmp_path, two).devices == ("cpu", "cpu")
+    # The same numbers, so checkpoints fit; but what is searched is what the second device saves.
+    assert trial(config, tmp_path, one).fingerprint() == trial(config, tmp_path, two).fingerprint()
+    specs = TrialSpecs(config, Home(tmp_path), INSPECTION)
+    assert specs.fingerprint(one) != specs.fingerprint(two)
+
+
 def test_searched_or_fixed_an_equal_setting_is_the_same_trial(tmp_path):
     searched = {"method": ("lora", "dora"), "max_grad_norm": (1, 2), "weight_decay": (0, 0.1), "max_epochs": (1, 3)}
     point = {"method": "dora", "max_grad_norm": 2.0, "weight_decay": 0.0, "max_epochs": 1.0}
@@ -865,6 +878,7 @@ def test_searched_or_fixed_an_equal_setting_is_the_same_trial(tmp_path):
         ({"name": "other"}, True),
         ({"training": {"micro_batch_size": 2}}, True),
         ({"training": {"logging_steps": 2, "save_steps": 3}}, True),
+        ({"training": {"devices": 2}}, True),
         ({"training": {"eval_steps": 38}}, True),  # five of 3000 examples, as by default
         ({"training": {"modules_to_save": ["pooler"]}}, False),
         ({"training": {"rank_pattern": {"query": 4}}}, False),

@@ -5,7 +5,17 @@ import dataclasses
 import pytest
 
 from hpo.trials import slots
-from hpo.trials.slots import MARGIN, Slots, available_memory_mb, choose_slots, cores, cpu_jobs, gpu_jobs, probes_at_once
+from hpo.trials.slots import (
+    MARGIN,
+    Slots,
+    available_memory_mb,
+    choose_slots,
+    cores,
+    cpu_jobs,
+    first_devices,
+    gpu_jobs,
+    probes_at_once,
+)
 from tests.hpo.builders import INSPECTION
 from trainers.protocol.events import Probed
 
@@ -142,6 +152,40 @@ def test_no_gpu_has_two_more_trials_than_another():
             counts = [devices.count((f"cuda:{n}",)) for n in range(gpus)]
             assert sum(counts) == jobs
             assert max(counts) - min(counts) <= 1
+
+
+# --- several devices a trial ---------------------------------------------------------------------------
+
+
+def test_trials_of_several_gpus_have_neighbours_and_none_shares_one_before_all_are_taken():
+    def devices(gpus, each, slots):
+        return [Slots(slots, 1, gpus, devices_per_trial=each).devices(slot) for slot in range(slots)]
+
+    assert devices(4, 2, 3) == [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3"), ("cuda:0", "cuda:1")]
+    assert devices(5, 2, 2) == [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3")]
+    assert devices(0, 2, 1) == [("cpu", "cpu")]
+    assert first_devices(with_gpus(4), 3) == ("cuda:0", "cuda:1", "cuda:2")
+    assert first_devices(with_gpus(1), 2) == ("cuda:0",)  # a recorded run, trained again on what there is
+
+
+@pytest.mark.parametrize(
+    ("inspection", "devices", "chosen"),
+    [
+        (INSPECTION, 2, Slots(4, 1, devices_per_trial=2)),
+        (INSPECTION, 3, Slots(2, 1, devices_per_trial=3)),
+        (INSPECTION, 16, Slots(1, 1, devices_per_trial=16)),
+        (with_gpus(4, 1000), 2, Slots(2, 2, 4, devices_per_trial=2)),
+        (with_gpus(4, 2000), 2, Slots(4, 1, 4, devices_per_trial=2)),
+    ],
+)
+def test_a_trial_takes_cores_or_gpus_for_each_of_its_devices(machine, inspection, devices, chosen):
+    machine(cores=8)
+    assert choose_slots(inspection, 20, None, None, lambda: probed(800), devices) == chosen
+
+
+def test_each_process_of_a_trial_needs_its_memory(machine):
+    machine(cores=8, available_mb=2000)
+    assert choose_slots(INSPECTION, 20, None, None, lambda: probed(400), 2).jobs == 2
 
 
 # --- the machine itself --------------------------------------------------------------------------------

@@ -7,16 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hpo.executors.local import _HOST_ENVIRONMENT
 from trainers.host.dispatch import work
-from trainers.host.host import _events_of, _Verdicts
+from trainers.host.host import _Verdicts, events_of
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Inspect, Load, Probe, Train
+from trainers.protocol.requests import Inspect, Load, Score, Train
 
 ROOT = Path(__file__).parents[3]
 WORKS = """
@@ -111,11 +112,10 @@ def test_arrow_starts_no_thread_in_a_host():
     assert done.stdout == "1\n"
 
 
-def test_several_trials_or_devices_are_refused(make_spec, inspection):
+def test_several_trials_or_devices_are_refused_where_one_is_meant(make_spec, workload, inspection):
     """As an error of the request: no trial of it is to blame."""
     spec, found = make_spec("encoder"), inspection("encoder")
-    several = dataclasses.replace(spec, devices=("cpu", "cpu"))
-    for request in (Train((spec, spec), found), Train((several,), found), Probe(several, found)):
-        [failed] = _events_of(work, request, _Verdicts(None))
+    for request in (Train((spec, spec), found), Score(workload("encoder"), found, 1, ("cpu", "cpu"))):
+        [failed] = events_of(partial(work, request), _Verdicts(None))
         assert failed.cause == "crash"
         assert "exactly one" in failed.message

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.data.tokens import Encoded, Tokens, write_tokens
-from trainers.training.batches import collate, effective_batches, evaluation_batches, micro_batches
+from trainers.training.batches import (
+    collate,
+    dealt,
+    effective_batches,
+    evaluation_batches,
+    micro_batches,
+    owners,
+    seed_of,
+)
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 200), st.integers(0, 3))
@@ -34,6 +42,29 @@ def test_micro_batches_hold_rows_of_like_length_once_each(tmp_path):
     tokens = _tokens(tmp_path, [9, 2, 5, 2, 8, 3])
     groups = micro_batches(tokens, [0, 1, 2, 3, 4, 5], 2)
     assert groups == [[1, 3], [5, 2], [4, 0]]
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(2, 5))
+def test_rows_that_are_dealt_to_devices_are_as_many_and_as_long_on_each(tmp_path_factory, lengths, devices):
+    tokens = _tokens(tmp_path_factory.mktemp("dealt"), lengths)
+    groups = dealt(tokens, range(len(lengths)), devices)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    counts = [len(group) for group in groups] + [0] * (devices - len(groups))
+    assert max(counts) - min(counts) <= 1
+    sums = [sum(lengths[row] for row in group) for group in groups] + [0] * (devices - len(groups))
+    assert max(sums) - min(sums) <= max(lengths)
+
+
+def test_a_micro_batch_goes_to_the_device_that_has_least_to_do(tmp_path):
+    tokens = _tokens(tmp_path, [1, 2, 3, 4, 5, 6, 7, 90])
+    groups = micro_batches(tokens, range(8), 2)
+    assert owners(tokens, groups, 2) == [1, 1, 1, 0]
+    assert owners(tokens, groups, 1) == [0, 0, 0, 0]
+    assert sorted(owners(tokens, groups, 5)) == [0, 1, 2, 3]
+
+
+def test_every_group_of_every_step_of_every_trial_has_a_seed_of_its_own():
+    assert len({seed_of(trial, step, group) for trial in range(3) for step in range(50) for group in range(4)}) == 600
 
 
 def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):

@@ -1,0 +1,162 @@
+"""A trial on several devices: the numbers of one, checkpoints that go on with any number, and one end for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from hpo.executors.local import LocalExecutor
+from tests.hpo.executors.driving import assert_ends, run_to_end, until
+from trainers.host.ranks import run_ranks
+from trainers.protocol.events import PAUSED, Failed, Resumed, Step, TrialResult
+from trainers.protocol.files import TrialPaths
+from trainers.protocol.requests import Load, Train
+from trainers.protocol.trial_spec import TrialSpec
+
+SETTINGS: dict[str, Any] = {
+    "max_examples": 40, "batch_size": 12, "micro_batch_size": 4, "evaluations": 2, "logging_steps": 1,
+    "lora_dropout": 0.2, "neftune_noise_alpha": 5.0,
+}  # fmt: skip
+QUIET: dict[str, Any] = {**SETTINGS, "lora_dropout": 0.0, "neftune_noise_alpha": None}
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(tmp_path_factory.mktemp("host") / "host.log")
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def train(executor: LocalExecutor, workload: Any, inspection: Any, tmp_path: Path) -> Callable[..., list[Any]]:
+    """What is reported of a trial on so many CPUs, in the folder of that name."""
+    loaded: list[str] = []
+
+    def go(spec: TrialSpec, devices: int, folder: str = "", verdict: str = "go") -> list[Any]:
+        kind = "chat" if spec.workload.task == "chat" else "encoder"
+        if kind not in loaded:
+            run_to_end(executor, Load(workload(kind), inspection(kind)))
+            loaded.append(kind)
+        spec = dataclasses.replace(spec, devices=("cpu",) * devices, dir=str(tmp_path / (folder or str(devices))))
+        [events] = run_to_end(executor, Train((spec,), inspection(kind)), verdict=verdict)
+        return [getattr(event, "report", event) for event in events]
+
+    return go
+
+
+def losses(told: list[Any]) -> list[float]:
+    return [report.loss for report in told if isinstance(report, Step)]
+
+
+def assert_same_end(told: list[Any], other: list[Any], folders: tuple[Path, Path]) -> None:
+    """Results and what was learned, but for rounding."""
+    (one, two) = (next(report for report in each if isinstance(report, TrialResult)) for each in (told, other))
+    assert [(e.step, e.examples, e.tokens) for e in one.evaluations] == [
+        (e.step, e.examples, e.tokens) for e in two.evaluations
+    ]
+    assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
+    ours, theirs = (load_file(TrialPaths(folder).adapter / "adapter_model.safetensors") for folder in folders)
+    for name, value in ours.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+    rows = [np.load(TrialPaths(folder).rows(one.best_index)) for folder in folders]
+    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "settings"),
+    [
+        ("encoder", "lora", SETTINGS),
+        ("encoder", "lora", {**QUIET, "micro_batch_size": 16}),
+        ("encoder", "qlora", {**SETTINGS, "optim": "adamw_bnb_8bit"}),
+        ("chat", "lora", {**SETTINGS, "micro_batch_size": 2, "gradient_checkpointing": True}),
+        ("chat", "lora", {**QUIET, "packing": True}),
+    ],
+    ids=["dropout and noise", "rows dealt to the devices", "bitsandbytes", "unequal lengths", "packed rows"],
+)
+def test_two_devices_give_the_losses_of_one(train, make_spec, tmp_path, kind, method, settings):
+    spec = make_spec(kind, method, **settings)
+    one, two = train(spec, 1), train(spec, 2)
+    assert len(losses(one)) == 4
+    assert losses(two) == pytest.approx(losses(one), rel=1e-6)
+    assert_same_end(one, two, (tmp_path / "1", tmp_path / "2"))
+    assert [path.name for path in (tmp_path / "2").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 3)])
+def test_a_checkpoint_goes_on_with_any_number_of_devices(train, make_spec, tmp_path, first, then):
+    spec = make_spec("encoder", **SETTINGS)
+    whole = train(spec, 1)
+    assert train(spec, first, "moved", verdict="pause")[-2] == PAUSED
+    rest = train(spec, then, "moved")
+    assert isinstance(rest[0], Resumed)
+    assert losses(rest) == pytest.approx(losses(whole)[rest[0].step :], rel=1e-6)
+    assert_same_end(whole, rest, (tmp_path / "1", tmp_path / "moved"))
+
+
+def test_all_devices_have_the_best_parameters_where_the_last_evaluation_is_on_all_rows(train, make_spec, tmp_path):
+    spec = make_spec("encoder", evaluation_rows=8, learning_rate=0.3, **QUIET)
+    one, two = train(spec, 1), train(spec, 2)
+    assert_same_end(one, two, (tmp_path / "1", tmp_path / "2"))
+    rows = [np.load(TrialPaths(tmp_path / folder).all_rows) for folder in ("1", "2")]
+    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-4, atol=1e-5)
+
+
+LOSS = """
+import os, signal, torch
+import torch.distributed as dist
+steps = 0
+def loss(logits, targets):
+    global steps
+    steps += 1
+    open(f"FOLDER/{dist.get_rank()}", "w").write(str(os.getpid()))
+    if dist.get_rank() == RANK and steps == 3:
+        END
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "end", "failed"),
+    [
+        (1, "os.kill(os.getpid(), signal.SIGKILL)", Failed("crash", "the trial's process was killed by SIGKILL")),
+        (0, "os.kill(os.getpid(), signal.SIGKILL)", Failed("crash", "the trial's process was killed by SIGKILL")),
+        (1, "raise MemoryError('no room')", Failed("oom", "MemoryError: no room")),
+        (0, "raise ValueError('a bad loss')", Failed("crash", "OwnCodeError: mine.py:10: ValueError: a bad loss")),
+    ],
+)
+def test_a_device_that_fails_ends_the_trial_with_its_cause(train, make_spec, tmp_path, rank, end, failed):
+    text = LOSS.replace("FOLDER", str(tmp_path)).replace("RANK", str(rank)).replace("END", end)
+    (tmp_path / "mine.py").write_text(text)
+    spec = make_spec("encoder", loss="mine.py:loss", **SETTINGS)
+    spec = dataclasses.replace(spec, workload=dataclasses.replace(spec.workload, code_dir=str(tmp_path)))
+    began = time.monotonic()
+    last = train(spec, 3)[-1]
+    assert time.monotonic() - began < 20
+    assert last == dataclasses.replace(failed, message=f"device {rank + 1} of 3: {failed.message}")
+    for number in range(3):
+        assert_ends(int((tmp_path / str(number)).read_text()))
+
+
+def test_a_verdict_after_a_step_is_taken_by_all_devices(executor, train, make_spec, inspection, tmp_path):
+    spec = make_spec("encoder", **{**SETTINGS, "max_examples": 4000})
+    train(dataclasses.replace(spec, max_examples=12, largest_budget_examples=12), 2, "warm")
+    spec = dataclasses.replace(spec, devices=("cpu", "cpu"), dir=str(tmp_path / "stopped"))
+    request_id = executor.submit(Train((spec,), inspection("encoder")))
+    until(executor, Step)
+    executor.reply(request_id, 0, "pause")
+    assert until(executor, Failed) == PAUSED
+    assert any(TrialPaths(tmp_path / "stopped").checkpoints.iterdir())
+
+
+def test_a_process_with_threads_forks_no_ranks(monkeypatch):
+    monkeypatch.setattr(os, "listdir", lambda path: ["1", "2"])
+    with pytest.raises(RuntimeError, match=r"has threads and cannot fork safely \(2 threads\)"):
+        next(run_ranks(2, lambda number: iter(()), lambda error: False))
