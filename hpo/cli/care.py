@@ -50,7 +50,7 @@ def backup(home: Any, folder: Path, since: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("backup", metavar="BACKUP", type=PATH)
-@click.option("--home", "new", metavar="PATH", help="The home to make; it need not exist. Default: HPO_HOME, or ./mlruns.")
+@click.option("--home", "new", metavar="PATH", help="The home to make. Default: HPO_HOME, or ./mlruns.")
 @as_json_option
 @click.pass_obj
 def restore(home: Any, backup: Path, new: str | None, as_json: bool) -> None:
