@@ -12,16 +12,17 @@ from hpo.cli.group import PATH, as_json_option, cli, print_json, print_text
 
 
 @cli.command()
+@click.option("--address", metavar="HOST:PORT", help="Examine the nodes of this Ray cluster too; auto finds one.")
 @as_json_option
 @click.pass_obj
-def doctor(home: Any, as_json: bool) -> None:
+def doctor(home: Any, address: str | None, as_json: bool) -> None:
     """Examine this machine, the home and its servers.
 
     Says of each thing what was found, and what to do where it is wrong. The exit code is 1 where there is a problem.
     """
     from hpo.commands.doctor import examine_all, exit_code_of, groups_json, show_groups
 
-    groups = examine_all(home)
+    groups = examine_all(home, address)
     if as_json:
         print_json(groups_json(groups))
     else:
@@ -50,7 +51,7 @@ def backup(home: Any, folder: Path, since: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("backup", metavar="BACKUP", type=PATH)
-@click.option("--home", "new", metavar="PATH", help="The home to make; it need not exist. Default: HPO_HOME, or ./mlruns.")
+@click.option("--home", "new", metavar="PATH", help="The home to make. Default: HPO_HOME, or ./mlruns.")
 @as_json_option
 @click.pass_obj
 def restore(home: Any, backup: Path, new: str | None, as_json: bool) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from hpo.care import gpus
+from hpo.care import cluster, gpus
+from hpo.care.cluster import look_at_cluster
 from hpo.care.disks import look_at_disks
 from hpo.care.finding import Check, Finding, Group, examine, lines_of
 from hpo.care.gpus import look_at_gpus
@@ -28,8 +29,8 @@ WIDEST = 100
 """Longer lines are hard to read, however wide the terminal is."""
 
 
-def examine_all(home: Home, environment: Mapping[str, str] = os.environ) -> list[Group]:
-    """Everything, side by side: a server that is dead costs no more than its limit."""
+def examine_all(home: Home, address: str | None = None, environment: Mapping[str, str] = os.environ) -> list[Group]:
+    """Everything, side by side: a server that is dead costs no more than its limit. `address` is that of a cluster."""
     try:
         studies, wrong = home.studies_db, None
     except UsageError as error:
@@ -44,6 +45,8 @@ def examine_all(home: Home, environment: Mapping[str, str] = os.environ) -> list
         Check("Tracking server", partial(look_at_tracking_server, environment)),
         Check("Server of the studies", lambda: [wrong] if wrong else look_at_studies_server(studies)),
     ]
+    if address is not None:
+        checks.append(Check("Ray cluster", partial(look_at_cluster, address), cluster.LIMIT_S))
     return examine(checks)
 
 

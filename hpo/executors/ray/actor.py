@@ -78,14 +78,14 @@ class NodeActor:
 
     def facts(self, gpus: Sequence[str] = ()) -> dict[str, Any]:
         """Where this node keeps files, and all that decides whether and how much it can train."""
-        names = [name for name, _ in _gpus()]
+        names = [name for name, _ in gpus_here()]
         return {
             "home": str(self._home),
             "session": str(self._session),
             "environment": to_json(environment_here(gpus or names)),
             "code": code_hash(),
-            "memory_mb": _available_memory_mb(),
-            "gpu_memory_mb": min((free for _, free in _gpus()), default=0.0),
+            "memory_mb": available_memory_mb(),
+            "gpu_memory_mb": min((free for _, free in gpus_here()), default=0.0),
         }
 
     # --- the trial host ----------------------------------------------------------------------------------
@@ -279,14 +279,15 @@ def _first_environment() -> dict[str, str]:
     return {name: value for name, _, value in (entry.partition("=") for entry in entries if "=" in entry)}
 
 
-def _available_memory_mb() -> float:
+def available_memory_mb() -> float:
+    """Memory that new processes can use without swapping; 0 where the kernel does not say it."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) / 1024
     return 0.0
 
 
-def _gpus() -> list[tuple[str, float]]:
+def gpus_here() -> list[tuple[str, float]]:
     """Names and free memory (MB) of this machine's GPUs, as NVIDIA's tool says; none where it is not there."""
     command = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader,nounits"]
     try:

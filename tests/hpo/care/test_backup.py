@@ -22,9 +22,11 @@ from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
+from hpo.release.versions import versions_of
 from hpo.sqlite import opened
 from hpo.study.store import view_study
 from tests.hpo.builders import RATE, write_sweep
+from tests.hpo.release.rivals import registered
 
 ROOT = Path(__file__).parents[3]
 FAKE = "trainers.host.fake"
@@ -252,3 +254,14 @@ def test_a_home_in_use_is_not_restored_into_and_no_place_is_overwritten(undistur
         restore_backup(Home(tmp_path / "new"), tmp_path)
     with pytest.raises(UsageError, match="nothing to back up"):
         make_backup(Home(tmp_path / "none"), tmp_path / "other")
+
+
+def test_released_models_are_found_in_the_new_place(stored, tmp_path):
+    home, there = stored("released"), Home(tmp_path / "there")
+    registered(home, "first", 0.9)
+    make_backup(home, tmp_path / "backup")
+    shutil.rmtree(home.dir)
+    restore_backup(there, tmp_path / "backup")
+    [version] = versions_of(there, "shared")
+    assert version.folder().is_relative_to(there.artifacts)
+    assert (version.folder() / "release.json").exists()

@@ -26,9 +26,7 @@ from hpo.commands import doctor
 from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.studies_database import StudiesDatabase
-from hpo.study.lease import held_lease
 from tests.hpo.builders import RATE, Killed, Sweep, stopping_after
-from tests.postgres import server
 from trainers.protocol.device_facts import DeviceFacts
 
 LIMIT_S = 5.0
@@ -205,16 +203,6 @@ def test_a_server_that_is_dead_or_silent_costs_seconds(tmp_path):
 @pytest.mark.parametrize(("skew_s", "mark"), [(0.4, "ok"), (-30, "note"), (90, "problem")])
 def test_a_clock_that_is_off_is_noted(skew_s, mark):
     assert clock_finding(skew_s, "the server").mark == mark
-
-
-def test_a_server_of_studies_says_who_holds_which_lease(tmp_path_factory, tmp_path):
-    with server(tmp_path_factory.mktemp("postgres")) as running:
-        database = StudiesDatabase.on_server(running.url())
-        assert marks(look_at_studies_server(database)) == {str(database): "ok", "clock": "ok", "schema": "ok"}
-        with held_lease(database, "mine", tmp_path):
-            found = {finding.what: finding.found for finding in look_at_studies_server(database)}
-        assert found["lease"].startswith("mine: process ")
-        assert "s3cret" not in str(found)
 
 
 def test_the_command_prints_groups_as_text_or_json_and_fails_where_there_is_a_problem(monkeypatch, tmp_path):

@@ -1,13 +1,19 @@
-"""Studies copied between SQLite and PostgreSQL, and a server's database upgraded."""
+"""The care of a home whose studies are on a PostgreSQL server: backups, restores, upgrades, the doctor."""
 
 from __future__ import annotations
 
 import optuna
 import pytest
 
+from hpo.care.backup import make_backup
+from hpo.care.restore import restore_backup
+from hpo.care.servers import look_at_studies_server
+from hpo.care.upgrade import upgrade_home
 from hpo.errors import UsageError
+from hpo.paths import Home
 from hpo.studies_database import StudiesDatabase
-from hpo.study.copies import copy_studies
+from hpo.study.copies import copy_studies, sweeps_in
+from hpo.study.lease import held_lease
 from hpo.study.schema import studies_revision
 from hpo.study.server_dump import dump_server
 from hpo.study.study import close_storage
@@ -65,3 +71,47 @@ def test_a_dump_of_a_server_needs_no_password_in_an_argument(running, tmp_path, 
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="pg_dump is not installed"):
         dump_server(database, tmp_path / "other.dump")
+
+
+def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on_another(
+    running, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HPO_STUDIES", running.create("before"))
+    home = Home(tmp_path / "home")
+    (home.dir / "sweeps" / "kept").mkdir(parents=True)
+    trials = filled(home.studies_db.url)
+    manifest = make_backup(home, tmp_path / "backup")
+    assert manifest.studies.startswith("postgresql://hpo@127.0.0.1:")
+    for file in (tmp_path / "backup").rglob("*"):
+        assert file.is_dir() or b"s3cret" not in file.read_bytes()
+
+    with pytest.raises(UsageError, match="has studies already"):
+        restore_backup(Home(tmp_path / "same"), tmp_path / "backup")
+    monkeypatch.setenv("HPO_STUDIES", running.create("after"))
+    new = Home(tmp_path / "new")
+    assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
+    assert trials_of(optuna.storages.RDBStorage(new.studies_db.url)) == trials
+    assert not (new.dir / "studies.db").exists()
+    monkeypatch.delenv("HPO_STUDIES")
+    restore_backup(Home(tmp_path / "file"), tmp_path / "backup")
+    assert sweeps_in(Home(tmp_path / "file").studies_db) == {"kept"}
+
+
+def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(running, tmp_path, monkeypatch):
+    monkeypatch.setenv("HPO_STUDIES", running.create("old"))
+    home = Home(tmp_path)
+    trials = filled(home.studies_db.url)
+    with held_lease(home.studies_db, "kept", tmp_path):
+        running.ask("DROP INDEX ix_trials_study_id", "old")
+        running.ask("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "old")
+        found = {finding.what: finding for finding in look_at_studies_server(home.studies_db)}
+        assert found["lease"].found.startswith("kept: process ")
+        assert "hpo upgrade" in found["schema"].found
+        assert "s3cret" not in str(found)
+        with pytest.raises(UsageError, match=r"kept .*: running now"):
+            upgrade_home(home)
+    [done] = upgrade_home(home)
+    assert (tmp_path / "before-upgrade" / "studies-v3.0.0.d.dump").read_bytes()[:5] == b"PGDMP"
+    assert done.age == "current"
+    assert [finding.mark for finding in look_at_studies_server(home.studies_db)] == ["ok", "ok", "ok"]
+    assert trials_of(optuna.storages.RDBStorage(home.studies_db.url)) == trials
