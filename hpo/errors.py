@@ -7,6 +7,7 @@
     ├── SweepError           1   the sweep cannot continue (the host died, every trial failed)
     │   ├── RequestFailed    1   one request to the trial host failed; the host still runs
     │   └── HostGone         1   the trial host ended unexpectedly
+    ├── ClusterError         1   the Ray cluster cannot be used; the message says what to do
     ├── GateRefused          3   everything ran, but a gate refused the release
     └── Interrupted        130   stopped by a person; the same command continues
 
@@ -57,6 +58,10 @@ class RequestFailed(SweepError):
 
 class HostGone(SweepError):
     """The trial host's process ended: start a new one, or run the same command again."""
+
+
+class ClusterError(HpoError):
+    """No node of a Ray cluster can train: do what the message says, then run the same command again."""
 
 
 class GateRefused(HpoError):

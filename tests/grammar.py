@@ -19,6 +19,7 @@ from hpo.config.nightly import NIGHTLY
 from hpo.config.notify import NOTIFY, NOTIFY_KEYS, WEBHOOK
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
+from hpo.config.run import RUN
 from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
 from hpo.config.strategy import STRATEGY
@@ -104,8 +105,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "finalists": lambda: keys(rows([FINALISTS]), rows(FINALISTS.keys, "finalists.")),
     "nightly": lambda: keys(rows([key for key in NIGHTLY.keys if key is not NOTIFY], "nightly.")),
     "rest": lambda: keys(
-        rows([NAME, METHOD_KEY]), rows(TRIALS.keys, "trials."), rows([PROMOTE]), rows(PROMOTE.keys, "promote."),
-        rows([REPORT_TO, EXPERIMENT, SEED]),
+        rows([NAME, METHOD_KEY]), rows(TRIALS.keys, "trials."), rows(RUN.keys, "run."), rows([PROMOTE]),
+        rows(PROMOTE.keys, "promote."), rows([REPORT_TO, EXPERIMENT, SEED]),
     ),
     "notify": lambda: keys(
         rows(NOTIFY_KEYS, "nightly.notify."), rows(WEBHOOK.keys, "nightly.notify.webhook."),

@@ -46,15 +46,19 @@ def schema() -> None:
 @click.argument("file", type=FILE)
 @click.option("--jobs", type=click.IntRange(1), help="Trials to run in parallel. Default: as many as fit.")
 @click.option("--threads", type=click.IntRange(1), help="Threads per trial. Default: cores divided by jobs.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), help="Where trials train. Default: run.executor.")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster to train on. Default: run.address.")
 @as_json_option
 @click.pass_obj
-def sweep(home: Any, file: Path, jobs: int | None, threads: int | None, as_json: bool) -> None:
+def sweep(
+    home: Any, file: Path, jobs: int | None, threads: int | None, executor: Any, address: str | None, as_json: bool
+) -> None:
     """Run or continue the sweep that FILE describes."""
     from hpo.commands.sweep import run_sweep
     from hpo.terminal import Silent, TerminalView
 
     view = Silent() if as_json else TerminalView()
-    summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view)
+    summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view, executor=executor, address=address)
     end_sweep(summary, view, as_json=as_json)
 
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hpo.config.intent import intent_of
+from hpo.config.run import Run
 from hpo.config.sweep_config import SweepConfig, largest_point
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, HpoError, Problem, RequestFailed, SweepError
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
+from hpo.executors.ray.executor import RayExecutor, settings_here
 from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import remove_unheld
 from hpo.paths import Home, SweepPaths
 from hpo.search.warm_start import check_warm_start
 from hpo.study.revision import changes_of
 from hpo.study.store import stored_state, study_names
+from hpo.terminal import Silent
 from hpo.trials.calls import lines_of, run_all, run_alone
+from hpo.trials.node_slots import choose_node_slots
 from hpo.trials.slots import Slots, choose_slots, first_devices
 from trainers.protocol.events import Loaded, PreparedData, Probed
 from trainers.protocol.requests import Import, Inspect, Load, Probe, Request
@@ -93,9 +97,16 @@ def _end_of(log: Path) -> str:
 
 
 @contextmanager
-def trial_host(paths: SweepPaths, lock_fd: int, worker: str) -> Iterator[Executor]:
-    """The host's process; it and its children keep the sweep's lock."""
-    executor = RestartingExecutor(lambda: LocalExecutor(paths.host_log, worker, keep_fds=[lock_fd]))
+def trial_host(
+    paths: SweepPaths, lock_fd: int, worker: str, run: Run | None = None, say: Callable[[str], None] | None = None
+) -> Iterator[Executor]:
+    """What runs requests, where `run` says; its processes on this machine keep the sweep's lock."""
+    executor: Executor
+    if run is not None and run.executor == "ray":
+        settings = settings_here(run.address, worker, paths.host_log, shared_home=run.shared_home)
+        executor = RayExecutor(settings, paths.host_log, [lock_fd], say or Silent().say)
+    else:
+        executor = RestartingExecutor(lambda: LocalExecutor(paths.host_log, worker, keep_fds=[lock_fd]))
     try:
         yield executor
     finally:
@@ -166,4 +177,6 @@ def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: 
         assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
         return probed
 
+    if isinstance(executor, RayExecutor):
+        return choose_node_slots(executor, config.planned_trials(), jobs, threads, measure)
     return choose_slots(inspection, config.planned_trials(), jobs, threads, measure)

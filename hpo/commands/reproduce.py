@@ -10,12 +10,12 @@ from hpo.commands.find_run import find_run
 from hpo.commands.preflight import WORKER, explained_by_log
 from hpo.errors import ConfigError, GateRefused
 from hpo.executors.base import Executor
+from hpo.executors.environment import environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.signals import terminate_as_interrupt
 from hpo.terminal import ProgressView
 from hpo.trials.calls import run_alone
-from hpo.trials.environment import environment_here
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.reproduction import Reproduction, compare
 from hpo.trials.slots import first_devices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hpo.commands.preflight import (
 from hpo.commands.session import finish_run, open_run, plain_errors
 from hpo.commands.show import read_sweep
 from hpo.config.file import load_config
+from hpo.config.run import ExecutorName
 from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
@@ -49,15 +51,18 @@ from trainers.protocol.requests import Score
 
 def run_sweep(
     file: Path, home: Home, *, jobs: int | None = None, threads: int | None = None, view: ProgressView | None = None,
-    worker: str = WORKER,
+    worker: str = WORKER, executor: ExecutorName | None = None, address: str | None = None,
 ) -> SweepSummary:  # fmt: skip
-    """Run or continue the sweep of a YAML file; returns it summed up.
+    """Run or continue the sweep of a YAML file; returns it summed up. `executor` and `address` take the place of what
+    the file says in `run:`.
 
     `worker` is the module that the trial host answers requests with. When no ONNX variant passed the gate, `refusal`
     says why; see `raise_refusal`. Raises `ConfigError` (then nothing was written), `SweepError`, and `Interrupted` on
     Ctrl-C, after which the same call continues.
     """
-    return run_sweep_of(load_config(file, home), home, jobs=jobs, threads=threads, view=view, worker=worker)
+    config = load_config(file, home)
+    config = dataclasses.replace(config, run=config.run.instead(executor, address))
+    return run_sweep_of(config, home, jobs=jobs, threads=threads, view=view, worker=worker)
 
 
 def run_sweep_of(
@@ -73,7 +78,7 @@ def run_sweep_of(
         with (
             plain_errors(), terminate_as_interrupt(), nothing_left_behind(home, config.name),
             sweep_lock(paths.lock) as lock_fd,
-            trial_host(paths, lock_fd, worker) as executor,
+            trial_host(paths, lock_fd, worker, config.run, view.say) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with explained_by_log("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:

@@ -14,6 +14,7 @@ from hpo.config.model_and_data import parse_data, parse_model
 from hpo.config.nightly import parse_nightly
 from hpo.config.objective import parse_constraints, parse_objectives
 from hpo.config.pruner import parse_pruner
+from hpo.config.run import parse_run
 from hpo.config.small_sections import (
     parse_experiment,
     parse_finalists,
@@ -81,6 +82,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         budget=parse_budget(root),
         finalists=parse_finalists(root),
         retry_policy=parse_retry_policy(root),
+        run=parse_run(root),
         promote=parse_promote(root, name, task),
         report_to=parse_report_to(root),
         nightly=parse_nightly(root, file.parent),

@@ -18,6 +18,7 @@ from hpo.config.model_and_data import DATA, MODEL
 from hpo.config.nightly import NIGHTLY
 from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import DEFAULT, NUMBERS, PRUNER
+from hpo.config.run import RUN
 from hpo.config.setting_schema import COMMON, space_group, training_group
 from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
 from hpo.config.space import DIMENSION
@@ -49,6 +50,7 @@ def sweep_keys() -> tuple[Key, ...]:
         Group("budget", None, "what a sweep may spend; whatever is reached first ends the search", keys=BUDGET),
         FINALISTS,
         TRIALS,
+        RUN,
         PROMOTE,
         REPORT_TO,
         NIGHTLY,

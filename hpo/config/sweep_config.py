@@ -13,6 +13,7 @@ from hpo.config.nightly import Nightly
 from hpo.config.objective import Objective
 from hpo.config.promotion import Promote
 from hpo.config.pruner import PrunerConfig
+from hpo.config.run import Run
 from hpo.config.space import Point, SearchSpace
 from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
@@ -88,6 +89,8 @@ class SweepConfig:
     """Views that are written beside MLflow's."""
     nightly: Nightly | None = None
     """How `hpo nightly` runs it; None where the file does not say."""
+    run: Run = field(default_factory=Run)
+    """Where its trials train: no part of what the study keeps."""
     experiment: str | None = None
     """MLflow's experiment that several sweeps share; None for one of the sweep's own."""
     code: tuple[str, ...] = ()

@@ -16,10 +16,12 @@ Rules every executor keeps (`tests/hpo/executors/test_contract.py` holds them to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hpo.executors.environment import Environment
 from trainers.protocol.events import Event
 from trainers.protocol.requests import Request, Verdict
 
@@ -32,11 +34,27 @@ def here(path: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Place:
+    """A machine among several that trains, and what it has for that."""
+
+    id: str
+    name: str
+    """For people."""
+    cores: int
+    memory_mb: float
+    gpus: int
+    gpu_memory_mb: float
+    """Free on the fullest of them."""
+    environment: Environment
+
+
 class Executor(Protocol):
     """Runs requests somewhere and reports what happens to them."""
 
-    def submit(self, request: Request) -> int:
-        """Begin a request; returns its id."""
+    def submit(self, request: Request, place: str = "") -> int:
+        """Begin a request; returns its id. `place` is the `Place.id` of where it runs, for executors that have several
+        (`NodesExecutor`); one that has left ends it as interrupted."""
         ...
 
     def wait(self, timeout_s: float | None = None) -> tuple[int, Event] | None:
@@ -63,4 +81,12 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End what is under way; returns when no process of it is left. A second call does nothing."""
+        ...
+
+
+class NodesExecutor(Executor, Protocol):
+    """An executor of several machines, which come and go."""
+
+    def places(self) -> Sequence[Place]:
+        """Those that train now."""
         ...

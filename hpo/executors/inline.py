@@ -35,7 +35,7 @@ class InlineExecutor:
         self._ready: deque[tuple[int, Verdict | None]] = deque()
         self._killed: deque[int] = deque()
 
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, place: str = "") -> int:
         """Begin a request: its first event is made by a later `wait`."""
         self._next_id += 1
         self._under_way[self._next_id] = _UnderWay(self._worker(request))

@@ -32,14 +32,15 @@ class RestartingExecutor:
         """Events that hosts which have ended left behind."""
         self._failures = 0
 
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, place: str = "") -> int:
         """Begin a request, in a new host when the last one has ended. Raises `SweepError` as `wait` does."""
         self._next_id += 1
         if isinstance(request, Load):
             self._load, self._loading = request, self._next_id
+        at = (place,) if place else ()
         while True:
             try:
-                self._outer[self._inner.submit(request)] = self._next_id
+                self._outer[self._inner.submit(request, *at)] = self._next_id
             except HostGone as error:
                 self._restart(error)
                 if not isinstance(request, Load):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.config.sweep_config import SweepConfig
+from hpo.executors.environment import environment_here
 from hpo.nights.agenda import has_result
 from hpo.nights.record import NightFiles, NightRecord
 from hpo.nights.sources import model_now, sources_now
 from hpo.nights.steps import Act, Facts, Outcome, Tonight
 from hpo.quoting import listed
-from hpo.trials.environment import environment_here
 from trainers.protocol.codec import fingerprint, from_json, to_json
 
 _OTHERWISE = ("name", "code", "nightly", "trials", "report_to")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hpo.config.sweep_config import SweepConfig
-from hpo.trials.environment import Environment, installed
+from hpo.executors.environment import Environment, installed
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import file_hash

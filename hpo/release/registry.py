@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from hpo.errors import UsageError
+from hpo.executors.environment import installed
 from hpo.paths import Home
 from hpo.release.aliases import CHALLENGER, CHAMPION, aliases_of, seats
 from hpo.release.candidate import Candidate
@@ -27,7 +28,6 @@ from hpo.release.ruling import Ruling
 from hpo.release.versions import ADAPTERS, Version, champion_of, check_name, version_of
 from hpo.results.released import Release
 from hpo.tracking.mlflow_store import client, quiet_mlflow
-from hpo.trials.environment import installed
 from trainers.runtime.card import Card
 
 _AGAINST = "\n\nAgainst the champion: "

@@ -22,7 +22,7 @@ class Job:
     spec: TrialSpec
     paths: TrialPaths
     slot: int
-    """Where all its attempts run: the devices of its spec are this slot's."""
+    """Where its attempts run: the devices of its spec are this slot's. It gets another one only where that has left."""
     attempts: list[Attempt] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     seconds: float = 0.0

@@ -10,10 +10,10 @@ from typing import Any
 
 from hpo.config.user_code import named_files
 from hpo.errors import Problem
+from hpo.executors.environment import Environment
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.results.records import Attempt
-from hpo.trials.environment import Environment
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import TrialPaths, file_fingerprint, weights_hash
 from trainers.protocol.settings import Setting

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from hpo.executors.base import Fetch
+from hpo.executors.environment import Difference, Environment
 from hpo.results.gaps import Scores, gap, scores
-from hpo.trials.environment import Difference, Environment
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.trial_files import rows_of_result
 from trainers.metrics.table import Rows, row_results

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 
 from hpo.errors import SweepError
+from hpo.executors.environment import environment_here
 from hpo.results.records import Attempt
 from hpo.results.timeline import Stint
 from hpo.signals import StopWish, stop_wish
 from hpo.trials.calls import data_error
 from hpo.trials.context import SweepContext
-from hpo.trials.environment import environment_here, write_environment
+from hpo.trials.environment import write_environment
 from hpo.trials.job import Job, StopReason, TrialController, as_stopped, failure
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
 from hpo.trials.trial_files import write_spec
@@ -49,7 +50,7 @@ class _Running:
 
 
 class TrialScheduler:
-    """A request in each of `slots.jobs` slots, until the controller has no more trials."""
+    """A request in each of the slots, until the controller has no more trials."""
 
     def __init__(self, sweep: SweepContext) -> None:
         self._executor = sweep.executor
@@ -74,8 +75,9 @@ class TrialScheduler:
         """
         with stop_wish() as self._wish:
             while True:
+                self._start_waiting(controller)
                 self._fill(controller)
-                if not self._running:
+                if self._is_over():
                     break
                 message = self._executor.wait(timeout_s=1.0)
                 if message is None:
@@ -87,20 +89,23 @@ class TrialScheduler:
             if self._wish.is_made:
                 raise KeyboardInterrupt
 
+    def _is_over(self) -> bool:
+        """Whether nothing is under way, and nothing was left to begin; without any slot nobody could know."""
+        return not self._running and not self._waiting and (self._wish.is_made or bool(self._slots.open()))
+
     # --- starting ----------------------------------------------------------------------------------------
 
     def _fill(self, controller: TrialController) -> None:
         """Start new trials in the slots that are free."""
-        for slot in range(self._slots.jobs):
-            if slot in self._taken():
-                continue
+        for slot in self._free():
             jobs = self._new_jobs(controller, slot)
             if not jobs:
                 return
             self._launch(jobs)
 
-    def _taken(self) -> set[int]:
-        return {running.slot for running in self._running.values()}
+    def _free(self) -> list[int]:
+        taken = {running.slot for running in self._running.values()}
+        return [slot for slot in self._slots.open() if slot not in taken]
 
     def _new_jobs(self, controller: TrialController, slot: int) -> list[Job]:
         """The jobs of one request: as many as share a slot, or as many as there are."""
@@ -118,25 +123,31 @@ class TrialScheduler:
         return jobs
 
     def _start_waiting(self, controller: TrialController) -> None:
-        """Try again, each alone, what has failed in slots that are free by now."""
+        """Try again, each alone, what has failed, in its slot once that is free; in any other where it is gone."""
         waiting, self._waiting = self._waiting, []
         for job in waiting:
+            free = self._free()
+            if job.slot not in self._slots.open() and free:
+                job.slot = free[0]
             if self._wish.is_made:
                 controller.paused(job)
-            elif job.slot in self._taken():
-                self._waiting.append(job)
-            else:
+            elif job.slot in free:
+                job.spec = dataclasses.replace(job.spec, devices=self._slots.devices(job.slot))
                 self._launch([job])
+            else:
+                self._waiting.append(job)
 
     def _launch(self, jobs: list[Job]) -> None:
         """Start a request with these jobs, all of one slot."""
-        environment = environment_here(self._inspection.gpu_names)
+        slot = jobs[0].slot
+        environment = self._slots.environment(slot) or environment_here(self._inspection.gpu_names)
         for job in jobs:
             write_environment(environment, job.spec, job.paths)
             write_spec(job.spec, job.paths)
             job.resumed_from, job.stopped_for = None, None
-        running = _Running(jobs[0].slot, {job.number: job for job in jobs}, time.monotonic(), time.time())
-        self._running[self._executor.submit(Train(tuple(job.spec for job in jobs), self._inspection))] = running
+        running = _Running(slot, {job.number: job for job in jobs}, time.monotonic(), time.time())
+        request = Train(tuple(job.spec for job in jobs), self._inspection)
+        self._running[self._slots.submit(self._executor, slot, request)] = running
 
     # --- listening ---------------------------------------------------------------------------------------
 
@@ -212,7 +223,8 @@ class TrialScheduler:
         """An attempt has ended, as the timeline keeps it."""
         trial, repeat = job.repeat or (job.number, None)
         times = (self._began, running.began, time.time())
-        self._observer.attempted(Stint(trial, repeat, running.slot, self._slots.jobs, *times, how))
+        workers = max(self._slots.jobs, running.slot + 1)  # machines may have joined
+        self._observer.attempted(Stint(trial, repeat, running.slot, workers, *times, how))
 
     def _watch(self, controller: TrialController) -> None:
         """What time brings: a wish to stop, a spent budget, a trial over its minutes, a hung one."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo.executors.base import Executor
+from hpo.executors.environment import Environment
 from trainers.protocol.events import PreparedData, Probed
+from trainers.protocol.requests import Request
 from trainers.runtime.cores import usable_cores
 
 AMPLE_MB = 4096
@@ -26,9 +29,21 @@ class Slots:
     trials_per_request: int = 1
     """Trials that share a slot, in one process."""
 
+    def open(self) -> Sequence[int]:
+        """The slots that there are now."""
+        return range(self.jobs)
+
     def devices(self, slot: int) -> tuple[str, ...]:
         """Of the trials in a slot: `cuda:N`, in turn where there are more slots than GPUs; else `cpu`."""
         return (f"cuda:{slot % self.gpus}",) if self.gpus else ("cpu",)
+
+    def environment(self, slot: int) -> Environment | None:
+        """Of a slot's machine, where that is not this one."""
+        return None
+
+    def submit(self, executor: Executor, slot: int, request: Request) -> int:
+        """Begin a request in a slot."""
+        return executor.submit(request)
 
 
 def first_devices(inspection: PreparedData) -> tuple[str, ...]:

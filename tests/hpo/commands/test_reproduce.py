@@ -15,13 +15,13 @@ from hpo.commands.find_run import find_run
 from hpo.commands.reproduce import reproduce
 from hpo.commands.sweep import run_sweep
 from hpo.errors import ConfigError, UsageError
+from hpo.executors.environment import environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.release.manifest import Manifest
 from hpo.release.versions import versions_of
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
-from hpo.trials.environment import environment_here
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.train_again import train_again
 from tests.brought.test_stores import run_main

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import hpo.executors.local
+import hpo.executors.piped
 from hpo.errors import HostGone, SweepError
 from hpo.lock import is_locked, sweep_lock
 from tests.hpo.executors import misbehaving
@@ -423,7 +423,7 @@ OUTSIDER = "import os, sys, time; os.setsid(); print('there', flush=True); time.
 
 def test_a_process_that_does_not_end_is_an_error(local, monkeypatch):
     """One that has left the host's group and still holds its files."""
-    monkeypatch.setattr(hpo.executors.local, "ENDS_WITHIN_S", 0.2)
+    monkeypatch.setattr(hpo.executors.piped, "ENDS_WITHIN_S", 0.2)
     popen = subprocess.Popen
     outsiders = []
 
@@ -434,7 +434,7 @@ def test_a_process_that_does_not_end_is_an_error(local, monkeypatch):
         return popen(*args, pass_fds=pass_fds, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hpo.executors.local.subprocess, "Popen", both)
+        patch.setattr(hpo.executors.piped.subprocess, "Popen", both)
         executor = local("misbehaving")
     try:
         with pytest.raises(SweepError, match=r"do not end; see .*host.log"):
@@ -448,7 +448,7 @@ def test_a_process_that_does_not_end_is_an_error(local, monkeypatch):
 
 
 def test_closing_does_not_wait_for_a_model_to_be_loaded(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(hpo.executors.local, "ENDS_WITHIN_S", 0.2)
+    monkeypatch.setattr(hpo.executors.piped, "ENDS_WITHIN_S", 0.2)
     executor = local("misbehaving")
     executor.submit(Load(workload("sleeps_while_it_loads", cache=tmp_path), INSPECTION))
     its_host, _ = pids_of(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from hpo.config.front_matter import front_matter
+from hpo.executors.environment import Environment
 from hpo.paths import Home
 from hpo.release.licences import Licence, licence_of
 from hpo.release.manifest import BaseFacts, DataFacts, Manifest, TrainingFacts, base_name, source_name
@@ -16,7 +17,6 @@ from hpo.release.model_card import CardFacts, Licences, model_card
 from hpo.results.champion import Champion
 from hpo.results.markdown import code, paragraphs, plain, table
 from hpo.results.released import TorchNumbers, VariantVerdict
-from hpo.trials.environment import Environment
 from tests.hpo.builders import Sweep
 from trainers.protocol.events import Measurement
 from trainers.protocol.trial_spec import ModelRef, SourceRef

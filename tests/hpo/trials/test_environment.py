@@ -7,15 +7,9 @@ import json
 import subprocess
 from importlib import metadata
 
+from hpo.executors.environment import Environment, environment_here, installed
 from hpo.release.manifest import versions_here
-from hpo.trials.environment import (
-    Environment,
-    environment_here,
-    git_commit,
-    installed,
-    read_environment,
-    write_environment,
-)
+from hpo.trials.environment import git_commit, read_environment, write_environment
 from hpo.trials.trial_files import write_spec
 from tests.hpo.builders import Sweep
 

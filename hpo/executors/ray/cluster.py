@@ -1,0 +1,117 @@
+"""The Ray cluster: found or started, its nodes, and what is said where it cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+AUTO = "auto"
+LOOPBACK = "127.0.0.2"
+"""Ray replaces 127.0.0.1 by the address that others reach this machine by; a local Ray is for nobody else."""
+REACHED_WITHIN_S = 5.0
+OBJECT_STORE_BYTES = 256 << 20
+"""Of a local Ray: files go through it in pieces, and nothing else does."""
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# It kills a whole actor when memory is short: the trial host with all its trials. The kernel takes one trial.
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+
+
+class CannotConnect(Exception):
+    """The message is for people: what was tried, and what to do."""
+
+
+@dataclass(frozen=True)
+class FoundNode:
+    """A node of the cluster that is alive and has CPUs."""
+
+    id: str
+    name: str
+    cores: int
+    gpus: int
+
+
+class Cluster:
+    """The connection to Ray of this process."""
+
+    def __init__(self, address: str) -> None:
+        self._scratch = ""
+        found = address_of(address)
+        if found is None:
+            self._start()
+        else:
+            self._join(found)
+
+    def _start(self) -> None:
+        import ray
+
+        self._scratch = tempfile.mkdtemp(prefix="hpo-ray-")
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens on a loopback address
+        ray.init(
+            address="local", include_dashboard=False, log_to_driver=False, configure_logging=False,
+            object_store_memory=OBJECT_STORE_BYTES, _temp_dir=self._scratch, _node_ip_address=LOOPBACK,
+        )  # fmt: skip
+
+    def _join(self, address: str) -> None:
+        import ray
+
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=REACHED_WITHIN_S).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise CannotConnect(
+                f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or give its "
+                "address as HOST:PORT (run.address, --address)"
+            ) from error
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+        except Exception as error:  # Ray has no common class for what can go wrong here
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CannotConnect(
+                f"the Ray cluster at {address} does not take this machine ({first[:200]}); start Ray here too, with "
+                f"`ray start --address {address}`, the same versions of Python and Ray, and the same token"
+            ) from error
+
+    def nodes(self) -> list[FoundNode]:
+        """Those that can train now."""
+        import ray
+
+        return [_found(node) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+    def leave(self) -> None:
+        """End the connection, and a local Ray."""
+        import ray
+
+        ray.shutdown()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def address_of(given: str) -> str | None:
+    """HOST:PORT of the cluster that is meant; None for a local Ray of the sweep's own.
+
+    `auto` is the cluster that `RAY_ADDRESS` names, or that `ray start` has started on this machine.
+    """
+    if given != AUTO:
+        return given
+    if named := os.environ.get("RAY_ADDRESS"):
+        return named
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108  # Ray's own place
+    try:
+        address = file.read_text().strip()
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=1.0).close()
+    except (OSError, ValueError):
+        return None  # none was started, or it has ended since
+    return address
+
+
+def _found(node: dict[str, Any]) -> FoundNode:
+    name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
+    resources = node["Resources"]
+    return FoundNode(node["NodeID"], name, int(resources["CPU"]), int(resources.get("GPU", 0)))

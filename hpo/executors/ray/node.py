@@ -1,0 +1,302 @@
+"""One node as the process beside the sweep sees it: its actor, what is sent there, and what comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from hpo.executors.base import Place
+from hpo.executors.environment import Environment
+from hpo.executors.ray.actor import ENDED, GROUP_OF, GROUPS, NodeActor
+from hpo.executors.ray.cluster import FoundNode
+from hpo.executors.ray.content import (
+    Content,
+    adapter_content,
+    code_content,
+    model_content,
+    trial_content,
+    whole_content,
+)
+from hpo.executors.ray.copies import FolderCopy, Stamp
+from hpo.executors.ray.translation import Translation
+from hpo.executors.ray.versions import code_hash, differences
+from trainers.protocol.codec import from_json
+
+Message = dict[str, Any]
+STARTS_WITHIN_S = 120.0
+NAME_IS_FREE_WITHIN_S = 30.0
+"""The actor of a sweep that was killed is gone by then."""
+ENDS_WITHIN_S = 5.0
+WHOLE = "-"
+"""In place of a trial's number: the request itself."""
+
+
+class Listener(Protocol):
+    """What a node speaks to; from threads of its own."""
+
+    def joined(self, node: Node) -> None:
+        """It can take requests."""
+
+    def heard(self, node: Node, message: Message) -> None:
+        """An event, as this machine reads it."""
+
+    def left(self, node: Node, why: str, *, for_good: bool) -> None:
+        """It takes no requests any more."""
+
+    def broken(self, why: str) -> None:
+        """This machine cannot go on."""
+
+
+@dataclasses.dataclass
+class _UnderWay:
+    """A request that the node answers."""
+
+    translation: Translation
+    copies: dict[str, FolderCopy]
+    """Folder on the node -> its copy here."""
+
+
+class Refused(Exception):
+    """The node cannot train for this sweep; the message says why."""
+
+
+class Node:
+    """Threads: one listens, one sends in order."""
+
+    def __init__(self, found: FoundNode, name: str, *, shares_home: bool, worker: str, listener: Listener) -> None:
+        self.found = found
+        self.place: Place | None = None
+        self.load = 0
+        """Number of the last `Load` that it has done."""
+        self.is_loading = False
+        self._name = f"{name} {found.id}"
+        self._shares_home = shares_home
+        self._worker = worker
+        self._listener = listener
+        self._actor: Any = None
+        self._home = self._session = ""
+        self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._under_way: dict[int, _UnderWay] = {}
+        self._sent: dict[str, str] = {}
+        """Key of inputs -> their folder on the node."""
+        self._lock = threading.Lock()
+        self._has_left = False
+
+    def begin(self, environment: Environment) -> None:
+        """Start the actor and both threads; the listener hears how it went."""
+        threading.Thread(target=self._listen, args=(environment,), daemon=True).start()
+        threading.Thread(target=self._send_all, daemon=True).start()
+
+    # --- the listening thread ----------------------------------------------------------------------------
+
+    def _listen(self, environment: Environment) -> None:
+        try:
+            self._start(environment)
+            self._listener.joined(self)
+            while True:
+                for line, files in ray.get(self._call("events")):
+                    if line == ENDED:
+                        self.leave(f"its trial host ended{self._log_tail()}")
+                        return
+                    self._hear(line, files)
+        except Refused as error:
+            self.leave(str(error), for_good=True)
+        except RayTaskError as error:
+            self.leave(_cause_of(error), for_good=True)
+        except RayError:
+            self.leave("it left the cluster, or its actor was killed")
+        except OSError as error:  # what a node sent cannot be written here
+            self._listener.broken(f"{error}; make room, and the same command continues")
+
+    def _start(self, environment: Environment) -> None:
+        self._actor = self._made_actor()
+        facts = ray.get(self._call("facts"), timeout=STARTS_WITHIN_S)
+        there = from_json(Environment, facts["environment"])
+        if found := differences(environment, code_hash(), there, facts["code"]):
+            raise Refused(f"its versions differ: {found}; install the same there")
+        self._home, self._session = facts["home"], facts["session"]
+        ray.get(self._call("start", self._worker), timeout=STARTS_WITHIN_S)
+        gpus = self.found.gpus
+        there = dataclasses.replace(there, gpus=there.gpus[:gpus])
+        self.place = Place(
+            self.found.id, self.found.name, self.found.cores, facts["memory_mb"], gpus, facts["gpu_memory_mb"], there
+        )
+
+    def _made_actor(self) -> Any:
+        """The actor, pinned to the node. Its name is taken as long as that of a killed sweep is not gone."""
+        kind = ray.remote(num_cpus=0, max_restarts=0, concurrency_groups=GROUPS)(NodeActor)
+        pinned = NodeAffinitySchedulingStrategy(self.found.id, soft=False)
+        deadline = time.monotonic() + NAME_IS_FREE_WITHIN_S
+        while True:
+            try:
+                return kind.options(scheduling_strategy=pinned, name=self._name, namespace="hpo").remote()
+            except ValueError as error:
+                if time.monotonic() > deadline:
+                    raise Refused("a process of another session of this sweep does not end there") from error
+                time.sleep(0.2)
+
+    def _call(self, method: str, *given: Any) -> Any:
+        """Begin a call of the actor; `ray.get` waits for its answer."""
+        return getattr(self._actor, method).options(concurrency_group=GROUP_OF.get(method, "files")).remote(*given)
+
+    def _hear(self, line: str, files: Mapping[str, Mapping[str, Stamp]]) -> None:
+        message = json.loads(line)
+        under_way = self._under_way.get(message["id"])
+        if under_way is not None:
+            for folder, now in files.items():
+                if copy := under_way.copies.get(folder):
+                    copy.bring(now, lambda *piece: bytes(ray.get(self._call("read", *piece))))
+            if self._home in line:
+                message["event"] = under_way.translation.here(message["event"])
+        self._listener.heard(self, message)
+
+    def _log_tail(self) -> str:
+        tail = ray.get(self._call("log_tail")).strip()
+        return f"; the end of its log:\n{tail}" if tail else ""
+
+    # --- the sending thread ------------------------------------------------------------------------------
+
+    def _send_all(self) -> None:
+        while (send := self._sends.get()) is not None:
+            try:
+                send()
+            except RayTaskError as error:
+                self.leave(_cause_of(error), for_good=True)
+            except RayError:
+                self.leave("it left the cluster, or its actor was killed")
+            except OSError as error:  # what is to be sent cannot be read here
+                self._listener.broken(str(error))
+
+    def submit(self, request_id: int, request: Message) -> None:
+        """Send a request, after the files that it needs."""
+        self._sends.put(lambda: self._submit(request_id, request))
+
+    def pass_on(self, message: Message) -> None:
+        """Send a verdict or a kill."""
+        line = json.dumps(message)
+        self._sends.put(lambda: ray.get(self._call("send", line)))
+
+    def _submit(self, request_id: int, request: Message) -> None:
+        request = self._for_its_devices(request)
+        folders: dict[str, str] = {}
+        if not self._shares_home:
+            request, folders = self._with_files(request_id, request)
+        line = json.dumps({"id": request_id, "request": request})
+        ray.get(self._call("send", line, folders))
+
+    def _for_its_devices(self, request: Message) -> Message:
+        """The request for the devices of this node: the data was looked at on a machine with others. A trial has those
+        of its slot."""
+        assert self.place is not None  # noqa: S101  # set before it joined
+        first = ["cuda:0"] if self.place.gpus else ["cpu"]
+        changed = dict(request)
+        if request.get("inspection"):
+            changed["inspection"] = {
+                **request["inspection"], "gpus": self.place.gpus, "gpu_memory_mb": self.place.gpu_memory_mb
+            }  # fmt: skip
+        if "threads" in request:
+            changed["threads"] = min(request["threads"], self.place.cores)
+        if "devices" in request:
+            changed["devices"] = first
+        for name in ("spec", "decide_for"):
+            if request.get(name):
+                changed[name] = {**request[name], "devices": first}
+        return changed
+
+    def _with_files(self, request_id: int, request: Message) -> tuple[Message, dict[str, str]]:
+        """The request with the node's paths, and the folders there that it writes to, by trial."""
+        specs = [*request.get("specs", ()), *([request["spec"]] if request.get("spec") else ())]
+        workload = (request if "workload" in request else specs[0])["workload"]
+        inspection = request.get("inspection") or {}
+        folders = {workload["cache_dir"]: f"{self._home}/cache"}
+        if model := inspection.get("model_dir"):
+            folders[model] = self._inputs(model_content(Path(model)))
+            if Path(workload["model"]["source"]).is_absolute():
+                folders[workload["model"]["source"]] = folders[model]
+        if tokens := inspection.get("tokens_dir"):
+            folders[tokens] = self._inputs(whole_content(Path(tokens)))
+        if adapter := workload["model"].get("adapter"):
+            folders[adapter] = self._inputs(whole_content(Path(adapter)))
+        if (code := workload["code_dir"]) and (own := code_content(Path(code), request)).files:
+            folders[code] = self._inputs(own)
+        copies: dict[str, FolderCopy] = {}
+        writes: dict[str, str] = {}
+        if request["type"] in ("Train", "Score"):
+            for spec in specs:
+                there = f"{self._session}/trials/{request_id}-{spec['number']}"
+                folders[spec["dir"]] = there
+                here = Path(spec["dir"])
+                if request["type"] == "Score":
+                    self._bring(adapter_content(here), there)
+                else:
+                    copies[there] = FolderCopy(here, there, self._bring(trial_content(here), there))
+                    writes[str(spec["number"])] = there
+        if rows := request.get("rows_file"):
+            there = f"{self._session}/scores/{request_id}"
+            folders[rows] = f"{there}/{Path(rows).name}"
+            copies[there], writes[WHOLE] = FolderCopy(Path(rows).parent, there, {}), there
+        translation = Translation(folders)
+        self._under_way[request_id] = _UnderWay(translation, copies)
+        return translation.there(request), writes
+
+    def _inputs(self, content: Content) -> str:
+        """The folder on the node that has the content; brought there where it is not."""
+        if content.key not in self._sent:
+            folder = f"{self._home}/inputs/{content.key}"
+            if not ray.get(self._call("has", content.key)):
+                self._bring(content, folder)
+            self._sent[content.key] = folder
+        return self._sent[content.key]
+
+    def _bring(self, content: Content, folder: str) -> Mapping[str, Stamp]:
+        """Put files into a folder on the node; returns the stamps that they have there."""
+        if not content.files:
+            return {}
+        scratch = ray.get(self._call("begin"))
+        for name, piece in content.pieces():
+            ray.get(self._call("take", scratch, name, piece))
+        stamps: Mapping[str, Stamp] = ray.get(self._call("finish", scratch, content.hashes, folder))
+        return stamps
+
+    # --- its end -----------------------------------------------------------------------------------------
+
+    def leave(self, why: str, *, for_good: bool = False) -> None:
+        """Nothing is heard of it any more; `for_good` where it would only fail again."""
+        with self._lock:
+            if self._has_left:
+                return
+            self._has_left = True
+        self._sends.put(None)
+        if self._actor is not None:
+            ray.kill(self._actor)
+        self._listener.left(self, why, for_good=for_good)
+
+    def end(self) -> None:
+        """End the trial host and the actor."""
+        with self._lock:
+            has_left, self._has_left = self._has_left, True
+        self._sends.put(None)
+        if self._actor is None or has_left:
+            return
+        try:
+            ray.get(self._call("end"), timeout=ENDS_WITHIN_S)
+        except RayError:
+            return  # it is gone
+        finally:
+            ray.kill(self._actor)
+
+
+def _cause_of(error: RayTaskError) -> str:
+    """What went wrong on the node, in its own words."""
+    cause = error.cause if isinstance(error.cause, BaseException) else error
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:300]

@@ -1,0 +1,86 @@
+"""Slots on machines that come and go: each has as many as fit there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hpo.executors.base import Executor, NodesExecutor, Place
+from hpo.executors.environment import Environment
+from hpo.trials.slots import AMPLE_MB, MARGIN, Slots, is_ample
+from trainers.protocol.events import Probed
+from trainers.protocol.requests import Request
+
+
+@dataclass(frozen=True)
+class NodeSlots(Slots):
+    """`jobs` is how many there were as the session began: what its length is estimated by. Threads are the same on all
+    machines and for all trials, whoever joins: numbers depend on them."""
+
+    nodes: NodesExecutor = field(kw_only=True)
+    trials_on: Callable[[Place], int] = field(kw_only=True)
+    """How many trials a machine takes."""
+    _numbers: dict[tuple[str, int], int] = field(default_factory=dict, kw_only=True)
+    """A machine and which trial on it -> slot."""
+
+    def open(self) -> list[int]:
+        """The slots that there are now."""
+        return sorted(self._now())
+
+    def devices(self, slot: int) -> tuple[str, ...]:
+        """Of the trials in a slot: `cuda:N`, in turn, of its machine, else `cpu`; also where it has just left."""
+        place, index = self._now().get(slot, (None, 0))
+        return (f"cuda:{index % place.gpus}",) if place is not None and place.gpus else ("cpu",)
+
+    def environment(self, slot: int) -> Environment | None:
+        """Of a slot's machine; None where it has just left."""
+        place, _ = self._now().get(slot, (None, 0))
+        return place.environment if place is not None else None
+
+    def submit(self, executor: Executor, slot: int, request: Request) -> int:
+        """Begin a request on a slot's machine; one that has just left ends it as interrupted."""
+        place, _ = self._now().get(slot, (None, 0))
+        return executor.submit(request, place.id if place is not None else "-")
+
+    def _now(self) -> dict[int, tuple[Place, int]]:
+        found = {(place.id, index): place for place in self.nodes.places() for index in range(self.trials_on(place))}
+        for key in self._numbers.keys() - found.keys():
+            del self._numbers[key]
+        for key in found.keys() - self._numbers.keys():
+            taken = set(self._numbers.values())
+            self._numbers[key] = next(number for number in range(len(taken) + 1) if number not in taken)
+        return {self._numbers[key]: (place, key[1]) for key, place in found.items()}
+
+
+def choose_node_slots(
+    nodes: NodesExecutor, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
+) -> NodeSlots:
+    """As asked for (`jobs` on each machine); else a trial per core, or as many on each GPU, as memory allows.
+
+    `probe` measures the largest trial of the space, or finds that it does not fit (None). It is asked once, and only
+    where memory may be short on a machine that is there now.
+    """
+    places = nodes.places()
+    is_short = jobs is None and any(place.gpus or not is_ample(place.cores, place.memory_mb) for place in places)
+    largest = probe() if is_short else None
+
+    def trials_on(place: Place) -> int:
+        return jobs or max(1, _fitting(place, largest, is_known=is_short))
+
+    share = max(1, math.ceil(planned / len(places)))
+    cores = min(place.cores // min(share, trials_on(place)) for place in places)
+    begun = sum(min(share, trials_on(place)) for place in places)
+    return NodeSlots(max(1, min(begun, planned)), threads or max(1, cores), nodes=nodes, trials_on=trials_on)
+
+
+def _fitting(place: Place, largest: Probed | None, *, is_known: bool) -> int:
+    """How many trials fit. One that was never measured is taken to need `AMPLE_MB`; of one that does not fit alone
+    there is one for each device."""
+    if not is_known:
+        return place.gpus or min(place.cores, int(place.memory_mb / AMPLE_MB))
+    devices = place.gpus or 1
+    if largest is None:
+        return devices
+    memory_mb = place.gpu_memory_mb if place.gpus else place.memory_mb
+    return devices * max(1, min(place.cores // devices, int(memory_mb / (largest.memory_mb * MARGIN))))
