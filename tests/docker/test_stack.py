@@ -81,6 +81,7 @@ def test_each_part_is_killed_in_the_middle_and_the_champion_is_the_same(stack, s
     assert shown(stack.run("sweep", ["hpo", "show", "stack", "--json"])) == undisturbed
     assert_runs_are_on_the_server(stack)
     assert_each_role_reaches_its_own_database(stack)
+    assert_a_restored_backup_is_the_same(stack)
     assert_no_secret_is_written(stack)
 
 
@@ -150,6 +151,25 @@ def assert_each_role_reaches_its_own_database(stack: Stack) -> None:
     assert "permission denied" in tables("mlflow", "mlflow_db_password", "sweeps")
     assert "permission denied" in tables("sweeps", "studies_password", "mlflow")
     assert "authentication failed" in tables("sweeps", "mlflow_db_password", "sweeps")
+
+
+def assert_a_restored_backup_is_the_same(stack: Stack) -> None:
+    """The home and its studies in another home and another database; MLflow's database from its dump."""
+    stack.run("sweep", ["hpo", "backup", "backup"])
+    studies = stack.secrets / "studies_url"
+    before = studies.read_text()
+    stack.database.ask("CREATE DATABASE restored OWNER sweeps", "postgres")
+    studies.write_text(before.strip().removesuffix("/sweeps") + "/restored")
+    stack.run("sweep", ["hpo", "restore", "backup", "--home", "restored"])
+    again = shown(stack.run("sweep", ["hpo", "--home", "restored", "show", "stack", "--json"]))
+    studies.write_text(before)
+    assert again == shown(stack.run("sweep", ["hpo", "show", "stack", "--json"]))
+    stack.database.ask("CREATE DATABASE loaded OWNER mlflow", "postgres")
+    dump = stack.script("postgres/dump.sh", "mlflow")
+    for _ in range(2):  # into an empty database, and in place of what is there
+        stack.script("postgres/load.sh", "loaded", given=dump)
+    runs = "SELECT run_uuid, status FROM runs ORDER BY 1"
+    assert stack.database.ask(runs, "loaded") == stack.database.ask(runs, "mlflow")
 
 
 def assert_no_secret_is_written(stack: Stack) -> None:

@@ -153,10 +153,10 @@ class NodePool:
         if not load.is_decided:
             load.is_decided = True
             load.request = _without_decision(load.request, event.get("precision"))
+        self._say_places()  # before the answer: whoever gets it looks for places
         if not load.is_answered:
             load.is_answered = True
             self._say({"id": load.request_id, "event": event})
-        self._say_places()
         self._offer_load()
         self._run_waiting()
 
