@@ -18,7 +18,7 @@ from tests.hpo.executors.driving import assert_ends, run_to_end, until
 from trainers.host.ranks import run_ranks
 from trainers.protocol.events import PAUSED, Failed, Resumed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Load, Train
+from trainers.protocol.requests import Import, Load, Train
 from trainers.protocol.trial_spec import TrialSpec
 
 SETTINGS: dict[str, Any] = {
@@ -29,8 +29,10 @@ QUIET: dict[str, Any] = {**SETTINGS, "lora_dropout": 0.0, "neftune_noise_alpha":
 
 
 @pytest.fixture(scope="module")
-def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+def executor(tmp_path_factory: pytest.TempPathFactory, workload: Any) -> Iterator[LocalExecutor]:
     executor = LocalExecutor(tmp_path_factory.mktemp("host") / "host.log")
+    run_to_end(executor, Import())
+    run_to_end(executor, Load(workload("encoder"), None))
     yield executor
     executor.close()
 
