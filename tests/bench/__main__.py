@@ -17,6 +17,7 @@ python -m tests.bench nights      simulated years of nights: false promotions, a
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
+python -m tests.bench ranks       one trial in two processes against one (two minutes)
 python -m tests.bench adapters    rows of several adapters in one call against each alone (minutes)
 python -m tests.bench serve       `hpo serve` beside raw onnxruntime and llama.cpp's server (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
@@ -102,6 +103,12 @@ def _layout_rows(count: int) -> list[Row]:
     return layout.rows(count)
 
 
+def _ranks_rows() -> list[Row]:
+    from tests.bench import ranks
+
+    return ranks.rows()
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "startup": lambda _: startup.rows(),
     "bookkeeping": lambda _: bookkeeping.rows(),
@@ -124,6 +131,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "steps": lambda given: _step_rows(given.steps),
     "precision": lambda given: _precision_rows(given.steps),
     "serve": _serve_rows,
+    "ranks": lambda _: _ranks_rows(),
     "layout": lambda given: _layout_rows(given.steps),
 }
 

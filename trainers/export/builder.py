@@ -22,7 +22,7 @@ from trainers.export.release import GRAPH, WEIGHTS, ExportError
 # The builder's own script, which also ends when the process that waits for it ends.
 _BUILDER = """
 import runpy, sys
-from trainers.host.host import die_with_parent
+from trainers.host.child import die_with_parent
 die_with_parent(int(sys.argv.pop(1)))
 runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 """

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from trainers.host.host import die_with_parent
+from trainers.host.child import die_with_parent
 from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
 
 T = TypeVar("T")

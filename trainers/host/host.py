@@ -13,7 +13,6 @@ with it when it ends. Host and children die with the sweep: by the closed pipe, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -22,22 +21,21 @@ import select
 import selectors
 import signal
 import sys
-import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
-from trainers.protocol.events import TERMINAL, Cause, Evaluation, Event, Failed, Step, TrialEvent
+from trainers.host.child import die_with_parent, end_process, events_of, failed, how_it_ended, print_traceback
+from trainers.memory import oom_kills, volunteer_for_oom_kill
+from trainers.protocol.events import TERMINAL, Evaluation, Event, Failed, Step, TrialEvent
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.messages import decode, encode
 from trainers.protocol.requests import Check, Freeze, Import, Inspect, Load, Request, Train, Verdict
 
 Worker = Callable[[Request], Generator[Event, Verdict | None, None]]
-_PR_SET_PDEATHSIG = 1
 READ_AT_MOST = 1 << 16
 """Bytes: what a pipe holds."""
 CANNOT_FORK = "the trial host has threads and cannot fork safely"
@@ -131,7 +129,7 @@ class Host:
         except OSError as error:  # no memory, or too many processes: that is this request's bad luck alone
             for fd in (events_read, events_write, verdicts_read, verdicts_write):
                 os.close(fd)
-            self._send(request_id, encode(_failed(error)))
+            self._send(request_id, encode(failed(error)))
             return
         if pid == 0:
             for other in self.children.values():
@@ -177,7 +175,8 @@ class Host:
         _, status = os.waitpid(child.pid, 0)
         del self.children[child.request_id]
         if not child.ended:
-            self._send(child.request_id, encode(how_it_ended(os.waitstatus_to_exitcode(status), child.oom_kills)))
+            ended = how_it_ended(os.waitstatus_to_exitcode(status), kernel_killed=oom_kills() > child.oom_kills)
+            self._send(child.request_id, encode(ended))
 
     def _send(self, request_id: int, event: dict[str, Any]) -> None:
         line = json.dumps({"id": request_id, "event": event}).encode() + b"\n"
@@ -202,22 +201,6 @@ def _collected_later() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def how_it_ended(code: int, oom_kills_before: int) -> Failed:
-    """The end of a child that said nothing at its end, by its exit code."""
-    if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
-        return Failed("oom", "the kernel killed the trial's process: the machine ran out of memory")
-    names = {number.value: number.name for number in signal.Signals}
-    how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"
-    return Failed("crash", f"the trial's process {how}")
-
-
-def _failed(error: BaseException) -> Failed:
-    """An exception as the end of a request."""
-    message = " ".join(str(error).split())
-    cause: Cause = "oom" if is_out_of_memory(error) else "crash"
-    return Failed(cause, f"{type(error).__name__}: {message}")
 
 
 class _Verdicts:
@@ -250,32 +233,6 @@ class _Verdicts:
             self._waiting[int(trial)].append(verdict)  # type: ignore[arg-type]  # the sweep sends verdicts only
 
 
-class Verdicts(Protocol):
-    """What is said to the events of a worker."""
-
-    def after(self, event: Event) -> Verdict | None:
-        """The verdict on an event; None where there is none."""
-        ...
-
-
-def events_of(begin: Callable[[], Generator[Event, Verdict | None, None]], verdicts: Verdicts) -> Iterator[Event]:
-    """A worker's events up to the terminal one; an exception becomes `Failed`."""
-    verdict: Verdict | None = None
-    try:
-        work = begin()
-        while True:
-            event = work.send(verdict)
-            yield event
-            if isinstance(event, TERMINAL):
-                return
-            verdict = verdicts.after(event)
-    except StopIteration:
-        yield Failed("crash", "the trainer ended without a result")
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # the border of a process: whatever happened is the request's result
-        _print_traceback()
-        yield _failed(error)
-
-
 def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: int, host_pid: int) -> NoReturn:
     """Answer one request and end the process; never returns."""
     code = 1
@@ -288,17 +245,9 @@ def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: in
                 events.flush()
         code = 0
     except BaseException:  # noqa: BLE001  # nothing may unwind into the host's loop; the log keeps the traceback
-        _print_traceback()
+        print_traceback()
     finally:
         end_process(code)
-
-
-def end_process(code: int) -> NoReturn:
-    """End a forked process at once: nothing of its parent's is finished twice."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a full disk; a library that closed it
-            stream.flush()
-    os._exit(code)
 
 
 def _begin(worker: Worker, request: Request) -> Generator[Event, Verdict | None, None]:
@@ -323,20 +272,6 @@ def _redirect_output(log: Path) -> None:
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
-
-
-def _print_traceback() -> None:
-    """On a full disk it cannot be kept, which must not keep its message from the sweep."""
-    with contextlib.suppress(OSError, ValueError):
-        traceback.print_exc()
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux); it may have ended already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
-            os._exit(1)
 
 
 def main() -> None:

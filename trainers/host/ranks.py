@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
-from trainers.host.host import CANNOT_FORK, die_with_parent, end_process, events_of, how_it_ended
+from trainers.host.child import die_with_parent, end_process, events_of, how_it_ended
+from trainers.host.host import CANNOT_FORK
 from trainers.memory import oom_kills, volunteer_for_oom_kill
 from trainers.protocol.events import TERMINAL, Event, Failed
 from trainers.protocol.messages import decode, encode
@@ -111,7 +112,7 @@ def _cause(ranks: list[_Rank], kills: int) -> Failed:
                 if isinstance(event, Failed):
                     return _named(event, rank, len(ranks))
             if rank.code not in (None, LOST):
-                return _named(how_it_ended(rank.code, kills), rank, len(ranks))
+                return _named(how_it_ended(rank.code, kernel_killed=oom_kills() > kills), rank, len(ranks))
         waited_for = [rank.pidfd for rank in ranks if rank.code is None]
         if not waited_for or not select.select(waited_for, [], [], max(0.0, until - time.monotonic()))[0]:
             return Failed("crash", f"the {len(ranks)} processes of the trial lost each other")

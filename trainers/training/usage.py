@@ -37,12 +37,12 @@ def sampled(file: Path, devices: Sequence[str], pids: Sequence[int] = ()) -> Ite
 def _sample(file: Path, gpus: Gpus, pids: Sequence[int], over: threading.Event) -> None:
     is_over = False
     while not is_over:
-        began, cpu = time.monotonic(), sum(map(_cpu_seconds, pids))
+        began, cpu = time.monotonic(), sum(map(cpu_seconds, pids))
         is_over = over.wait(EVERY_S)
         seconds = max(time.monotonic() - began, 1e-3)
         sample: dict[str, float | list[dict[str, float]]] = {
             "time_ms": int(time.time() * 1000),
-            "cpu_percent": round(100 * (sum(map(_cpu_seconds, pids)) - cpu) / seconds / usable_cores(), 1),
+            "cpu_percent": round(100 * (sum(map(cpu_seconds, pids)) - cpu) / seconds / usable_cores(), 1),
             "memory_mb": round(sum(map(rss_mb, pids)), 1),
         }
         if found := gpus.sample():
@@ -51,7 +51,7 @@ def _sample(file: Path, gpus: Gpus, pids: Sequence[int], over: threading.Event) 
             lines.write("\n" + json.dumps(sample))  # the line end first: a line that a kill cut stays alone
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """That a process has used so far."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

@@ -37,6 +37,7 @@ from tests.hpo.executors.driving import (
     workload,
 )
 from trainers.host import host
+from trainers.host.child import how_it_ended
 from trainers.protocol.events import Failed, Loaded, Scored, TrialResult
 from trainers.protocol.messages import encode
 from trainers.protocol.requests import Load
@@ -289,9 +290,8 @@ def test_a_kill_while_it_stands_is_not(counted, tmp_path, kind):
         (0, 6, Failed("crash", "the trial's process ended with exit code 0")),
     ],
 )
-def test_how_a_silent_end_is_told(monkeypatch, code, before, failed):
-    monkeypatch.setattr(host, "oom_kills", lambda: 7)
-    assert host._how_it_ended(code, before) == failed
+def test_how_a_silent_end_is_told(code, before, failed):
+    assert how_it_ended(code, kernel_killed=before < 7) == failed
 
 
 # --- ends of host and sweep ----------------------------------------------------------------------------

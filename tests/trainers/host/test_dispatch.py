@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from hpo.executors.local import _HOST_ENVIRONMENT
+from trainers.host.child import events_of
 from trainers.host.dispatch import work
-from trainers.host.host import _Verdicts, events_of
+from trainers.host.host import _Verdicts
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Inspect, Load, Score, Train

@@ -18,7 +18,7 @@ from tests.hpo.executors.driving import assert_ends, run_to_end, until
 from trainers.host.ranks import run_ranks
 from trainers.protocol.events import PAUSED, Failed, Resumed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Load, Train
+from trainers.protocol.requests import Import, Load, Train
 from trainers.protocol.trial_spec import TrialSpec
 
 SETTINGS: dict[str, Any] = {
@@ -29,8 +29,10 @@ QUIET: dict[str, Any] = {**SETTINGS, "lora_dropout": 0.0, "neftune_noise_alpha":
 
 
 @pytest.fixture(scope="module")
-def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+def executor(tmp_path_factory: pytest.TempPathFactory, workload: Any) -> Iterator[LocalExecutor]:
     executor = LocalExecutor(tmp_path_factory.mktemp("host") / "host.log")
+    run_to_end(executor, Import())
+    run_to_end(executor, Load(workload("encoder"), None))
     yield executor
     executor.close()
 
@@ -116,7 +118,8 @@ steps = 0
 def loss(logits, targets):
     global steps
     steps += 1
-    open(f"FOLDER/{dist.get_rank()}", "w").write(str(os.getpid()))
+    if steps == 1:
+        open(f"FOLDER/{dist.get_rank()}", "w").write(str(os.getpid()))
     if dist.get_rank() == RANK and steps == 3:
         END
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
