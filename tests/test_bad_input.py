@@ -19,7 +19,7 @@ def hpo(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-def refused(done: subprocess.CompletedProcess[str], home: Path, *words: str) -> None:
+def assert_refused(done: subprocess.CompletedProcess[str], home: Path, *words: str) -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     for word in words:
@@ -37,7 +37,7 @@ def test_every_problem_of_a_file_at_once(write_yaml, home):
         objective={"metric": "perplexity"},
         data={"train": "nowhere.jsonl"},
     )
-    refused(
+    assert_refused(
         hpo("sweep", str(path), home=home), home,
         "learning_rte: unknown key", "search_space.lora_r.low: low 64 is above high 4", "did you mean 'learning_rate'",
         "text-classification has no metric 'perplexity'", "f1_macro", "no file 'nowhere.jsonl'",
@@ -101,7 +101,7 @@ def test_every_problem_of_every_section_with_its_line(home, tmp_path, tiny, comm
     head = ["task: text-classification", f"model: {tiny / 'encoder'}", f"data: {tiny / 'reviews.jsonl'}"]
     path.write_text("\n".join([*head, *EVERY_SECTION, ""]))
     done = hpo(command, str(path), home=home)
-    refused(done, home)
+    assert_refused(done, home)
     lines = dict(zip(EVERY_SECTION, range(len(head) + 1, 99), strict=False))
     circle = lines["  lora_r: {type: int, low: 4, high: 8, when: {optim: []}}"]
     wanted = [
@@ -131,12 +131,12 @@ def test_every_problem_of_every_section_with_its_line(home, tmp_path, tiny, comm
     ids=["endless-grid", "warm-start-from-nothing", "warm-start-from-itself", "point-outside", "impossible-when"],
 )  # fmt: skip
 def test_searches_that_cannot_be(write_yaml, home, changes, words):
-    refused(hpo("sweep", str(write_yaml(**changes)), home=home), home, *words)
+    assert_refused(hpo("sweep", str(write_yaml(**changes)), home=home), home, *words)
 
 
 def test_a_searched_length_the_model_has_no_positions_for(write_yaml, home):
     path = write_yaml(search_space={"max_length": {"type": "choice", "values": [64, 4096]}})
-    refused(hpo("sweep", str(path), home=home), home, "max_length: got 4096", "at most 128")
+    assert_refused(hpo("sweep", str(path), home=home), home, "max_length: got 4096", "at most 128")
 
 
 def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
@@ -192,13 +192,15 @@ def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
 def test_data_that_no_trial_can_use(write_yaml, home, tmp_path, rows, words):
     data = write_jsonl(tmp_path / "bad.jsonl", rows)
     path = write_yaml(data={"train": str(data)})
-    refused(hpo("sweep", str(path), home=home), home, *words)
+    assert_refused(hpo("sweep", str(path), home=home), home, *words)
 
 
 def test_a_line_that_does_not_parse_is_named(write_yaml, home, tmp_path):
     data = tmp_path / "bad.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in reviews(30)) + '{"text": "x", \n')
-    refused(hpo("sweep", str(write_yaml(data={"train": str(data)})), home=home), home, f"{data}:31", "is not JSON")
+    assert_refused(
+        hpo("sweep", str(write_yaml(data={"train": str(data)})), home=home), home, f"{data}:31", "is not JSON"
+    )
 
 
 def test_a_model_folder_without_weights(write_yaml, home, tmp_path, tiny):
@@ -206,7 +208,7 @@ def test_a_model_folder_without_weights(write_yaml, home, tmp_path, tiny):
     folder.mkdir()
     (folder / "config.json").write_text((tiny / "encoder/config.json").read_text())
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    refused(
+    assert_refused(
         hpo("sweep", str(write_yaml(model=str(folder))), home=home), home,
         "model", "has no weights but pytorch_model.bin", "pickled weights are never read",
     )  # fmt: skip
@@ -217,7 +219,7 @@ def test_a_tokenizer_without_a_chat_template(write_yaml, home, tiny, tmp_path):
 
     folder = Path(shutil.copytree(tiny / "chat", tmp_path / "model"))
     (folder / "chat_template.jinja").unlink()
-    refused(hpo("sweep", str(write_yaml("chat", model=str(folder))), home=home), home, "has no chat template")
+    assert_refused(hpo("sweep", str(write_yaml("chat", model=str(folder))), home=home), home, "has no chat template")
 
 
 @pytest.mark.parametrize(
@@ -238,12 +240,12 @@ def test_a_tokenizer_without_a_chat_template(write_yaml, home, tiny, tmp_path):
     ],
 )
 def test_commands_that_cannot_be(home, arguments, word):
-    refused(hpo(*arguments, home=home), home, word)
+    assert_refused(hpo(*arguments, home=home), home, word)
 
 
 def test_a_length_the_model_has_no_positions_for(write_yaml, home):
     path = write_yaml(training={"max_length": 4096})
-    refused(hpo("sweep", str(path), home=home), home, "training.max_length: got 4096", "at most 128")
+    assert_refused(hpo("sweep", str(path), home=home), home, "training.max_length: got 4096", "at most 128")
 
 
 def test_weights_that_cannot_be_loaded(write_yaml, home, tiny, tmp_path):
@@ -262,7 +264,7 @@ def test_weights_that_cannot_be_loaded(write_yaml, home, tiny, tmp_path):
 
 def test_more_held_out_rows_than_there_are(write_yaml, home, tiny):
     path = write_yaml(data={"train": str(tiny / "reviews.jsonl"), "validation_size": 5000, "test_size": 20})
-    refused(hpo("sweep", str(path), home=home), home, "no rows left for train")
+    assert_refused(hpo("sweep", str(path), home=home), home, "no rows left for train")
 
 
 def test_a_home_that_cannot_be_written(write_yaml):

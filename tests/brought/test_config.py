@@ -234,7 +234,7 @@ def hpo(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, cwd=cwd, env=environment, timeout=60, stdin=subprocess.DEVNULL)
 
 
-def refused(done: subprocess.CompletedProcess[bytes], *words: str) -> str:
+def assert_refused(done: subprocess.CompletedProcess[bytes], *words: str) -> str:
     told = done.stderr.decode()
     assert done.returncode == 2, told
     assert "Traceback" not in told
@@ -245,7 +245,7 @@ def refused(done: subprocess.CompletedProcess[bytes], *words: str) -> str:
 def test_an_ascii_pipe_gets_escapes(tmp_path):
     (tmp_path / "a.yaml").write_text('task: chat\nmodel: "müdel\u202e \\e[31mred"\ndata: "\\ud83d\\ude00"\n')
     for variables in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "utf-8"}):
-        told = refused(hpo("check", "a.yaml", cwd=tmp_path, **variables), "\\u202e \\x1b[31mred")
+        told = assert_refused(hpo("check", "a.yaml", cwd=tmp_path, **variables), "\\u202e \\x1b[31mred")
         assert ("m\\xfcdel" in told) == (variables == {"PYTHONIOENCODING": "ascii"})
 
 
@@ -253,13 +253,15 @@ def test_a_path_that_is_no_text_is_told_in_any_encoding(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.yaml"
     Path(os.fsdecode(path)).write_text("task: chat\n")
     for encoding in ("ascii", "utf-8"):
-        refused(hpo("check", os.fsdecode(path), cwd=tmp_path, PYTHONIOENCODING=encoding), "its path is no UTF-8 text")
+        assert_refused(
+            hpo("check", os.fsdecode(path), cwd=tmp_path, PYTHONIOENCODING=encoding), "its path is no UTF-8 text"
+        )
 
 
 @pytest.mark.parametrize("name", ["pipe.yaml", "/dev/zero", "/dev/stdin"])
 def test_what_never_ends_is_not_read(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.yaml")
-    refused(hpo("check", name, cwd=tmp_path), f"{name}: is no regular file (a pipe or a device)")
+    assert_refused(hpo("check", name, cwd=tmp_path), f"{name}: is no regular file (a pipe or a device)")
 
 
 HOMES = {
@@ -275,8 +277,8 @@ HOMES = {
 def test_a_home_that_cannot_be_is_refused_by_name(tmp_path, home):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
-    refused(hpo("list", cwd=tmp_path, HPO_HOME=home), HOMES[home])
-    refused(hpo("--home", home, "list", cwd=tmp_path), HOMES[home])
+    assert_refused(hpo("list", cwd=tmp_path, HPO_HOME=home), HOMES[home])
+    assert_refused(hpo("--home", home, "list", cwd=tmp_path), HOMES[home])
 
 
 def test_a_clean_copy_needs_a_place_where_it_can_be(tmp_path):
@@ -286,11 +288,13 @@ def test_a_clean_copy_needs_a_place_where_it_can_be(tmp_path):
         ("n" * 300, "longer than 255 bytes"),
         ("train.jsonl", "already exists"),
     ):
-        refused(hpo("check", "sweep.yaml", "--fix", place, cwd=tmp_path), why)
+        assert_refused(hpo("check", "sweep.yaml", "--fix", place, cwd=tmp_path), why)
 
 
 def test_a_hub_id_that_nobody_has_names_its_line_and_both_readings(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", reviews(20))
     (tmp_path / "a.yaml").write_text("task: text-classification\n\nmodel: nobody/has-this\ndata: train.jsonl\n")
-    told = refused(hpo("check", "a.yaml", cwd=tmp_path, HF_HUB_OFFLINE="1"), "a.yaml:3: model: nobody/has-this: ")
+    told = assert_refused(
+        hpo("check", "a.yaml", cwd=tmp_path, HF_HUB_OFFLINE="1"), "a.yaml:3: model: nobody/has-this: "
+    )
     assert "no such file or folder beside the YAML, and not in the cache of this machine: HF_HUB_OFFLINE is set" in told

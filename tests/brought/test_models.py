@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.brought.looking import TASK_OF, findings, look, plan, spec_of, workload_of
 from tests.conftest import write_jsonl
-from tests.test_bad_input import hpo, refused
+from tests.test_bad_input import assert_refused, hpo
 from tests.trainers.families import CONFIGS, trained
 from trainers.model.load import load_adapter, load_base, merge, put_adapter_on
 from trainers.model.source import positions_of
@@ -131,7 +131,7 @@ def test_no_command_begins_with_a_name_that_is_none(write_yaml, home, command):
     """The study, MLflow and trial 0 do not exist then."""
     space = {"target_modules": {"type": "choice", "values": ["attention", ["q_proj", "v_proj"]]}}
     path = write_yaml(search_space=space, training={"max_length": 64, "modules_to_save": ["heads"]})
-    refused(
+    assert_refused(
         hpo(command, str(path), home=home), home, "2 problems",
         "search_space.target_modules: no linear layer is called q_proj, v_proj; there are: dense, key, query, value",
         "training.modules_to_save: no module is called heads; there are: LayerNorm",
@@ -339,7 +339,7 @@ def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, models, h
 
 def test_a_sweep_that_asks_for_what_cannot_be_released_does_not_begin(write_yaml, models, home):
     path = write_yaml("chat", model=str(models("qwen2")), method="prompt", search_space={}, promote={"max_drop": 0.2})
-    refused(hpo("sweep", str(path), home=home), home, "promote: no route to ONNX keeps", "write promote: false")
+    assert_refused(hpo("sweep", str(path), home=home), home, "promote: no route to ONNX keeps", "write promote: false")
 
 
 # --- positions -------------------------------------------------------------------------------------------

@@ -96,8 +96,12 @@ def test_a_trial_volunteers_to_be_killed_first():
 
 
 def test_where_it_may_not_it_goes_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "Path", lambda path: tmp_path / "no such folder" / path.lstrip("/"))
+    asked = []
+    monkeypatch.setattr(
+        memory, "Path", lambda path: asked.append(path) or tmp_path / "no such folder" / path.lstrip("/")
+    )
     memory.volunteer_for_oom_kill()
+    assert (asked, list(tmp_path.iterdir())) == (["/proc/self/oom_score_adj"], [])
 
 
 # --- the kernel's counters -----------------------------------------------------------------------------

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from hpo.errors import UsageError
+from hpo.quoting import quoted
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 _TIMEOUT_S = "60"
 _EXPECTED = "expected http://HOST:PORT or https://HOST"
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105  # the name of the variable
+_CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+_CLIENT_CERTIFICATE = "MLFLOW_TRACKING_CLIENT_CERT_PATH"
+_INSECURE = "MLFLOW_TRACKING_INSECURE_TLS"
+_BUNDLE = "REQUESTS_CA_BUNDLE"
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class TrackingServer:
     def named(cls, environment: Mapping[str, str]) -> TrackingServer | None:
         """The server of `MLFLOW_TRACKING_URI`; None where that is not set, or names a store that is not a server.
 
-        Raises `UsageError` for what cannot be an address; the message does not repeat it: it may have a password.
+        Raises `UsageError` for what cannot be an address, a token or a certificate. The message does not repeat the
+        first two: an address may have a password.
         """
         given = environment.get(VARIABLE, "").strip()
         if not given.lower().startswith(("http:", "https:")):
@@ -41,6 +51,7 @@ class TrackingServer:
             raise UsageError(f"{VARIABLE}: {'has no host' if not host else 'has ? or #'}; {_EXPECTED}")
         if "@" in parts.path:
             raise UsageError(f"{VARIABLE}: has an @ after its host; write / in a password as %2F")
+        _check_variables(environment, is_tls=parts.scheme == "https")
         place = f"[{host}]" if ":" in host else host
         url = f"{parts.scheme}://{place}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
         login = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
@@ -55,7 +66,7 @@ class TrackingServer:
             "MLFLOW_TRACKING_USERNAME": self._login[0], "MLFLOW_TRACKING_PASSWORD": self._login[1],
         }  # fmt: skip
         return {
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": environment.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or _TIMEOUT_S,
+            _TIMEOUT: environment.get(_TIMEOUT) or _TIMEOUT_S,
             VARIABLE: self.url, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", **login,
         }  # fmt: skip
 
@@ -73,3 +84,31 @@ class TrackingServer:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+def _check_variables(environment: Mapping[str, str], *, is_tls: bool) -> None:
+    """Raises `UsageError` for values on which MLflow's client would fail at each request, and blame the server."""
+    timeout, token = environment.get(_TIMEOUT), environment.get(_TOKEN, "")
+    if timeout and not (timeout.isdecimal() and int(timeout) > 0):
+        raise UsageError(f"{_TIMEOUT}: {quoted(timeout)}; expected whole seconds, e.g. {_TIMEOUT_S}")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError(f"{_TOKEN}: has a space, a line break or another character that no token has")
+    if not is_tls:
+        return
+    if environment.get(_CERTIFICATE) and environment.get(_INSECURE, "").lower() in ("true", "1"):
+        raise UsageError(f"{_CERTIFICATE} and {_INSECURE} exclude each other; unset one of them")
+    trusted = _CERTIFICATE if environment.get(_CERTIFICATE) else _BUNDLE  # the first one hides the other
+    if path := environment.get(trusted):
+        _check_certificates(trusted, Path(path))
+    if (path := environment.get(_CLIENT_CERTIFICATE)) and not Path(path).is_file():
+        raise UsageError(f"{_CLIENT_CERTIFICATE}: {path} is no file; expected a PEM file with certificate and key")
+
+
+def _check_certificates(variable: str, path: Path) -> None:
+    """Raises `UsageError` where a file, or a folder of them, is none that certificates to trust can be read from."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(*((None, str(path)) if path.is_dir() else (str(path),)))
+    except OSError as error:  # ssl.SSLError is one
+        found = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read ({error.strerror})"
+        raise UsageError(f"{variable}: {path} {found}; expected a PEM file of certificates to trust") from error

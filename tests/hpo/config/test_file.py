@@ -512,13 +512,13 @@ def test_what_does_not_go_together_is_one_problem(refused, lines, problem):
 
 
 def test_what_goes_together_is_let_be(read):
-    read(
-        SMALLEST
-        + "training: {max_epochs: 2, max_steps: null}\nsearch_space: {max_epochs: {type: choice, values: [1, 2]}}"
-    )
-    read(SMALLEST + "training: {alpha_ratio: 4}\nsearch_space: {lora_alpha: {type: choice, values: [8, 16]}}")
-    read(SMALLEST + "search_strategy: {type: grid}\nsearch_space: {lora_r: {type: int, low: 1, high: 1024}}")
-    read(SMALLEST + "search_strategy: {type: grid}\n")
+    epochs = "training: {max_epochs: 2, max_steps: null}\nsearch_space: {max_epochs: {type: choice, values: [1, 2]}}"
+    assert read(SMALLEST + epochs).baseline() == {"max_epochs": 2}
+    alpha = "training: {alpha_ratio: 4}\nsearch_space: {lora_alpha: {type: choice, values: [8, 16]}}"
+    assert list(read(SMALLEST + alpha).space.dimensions) == ["lora_alpha"]
+    grid = "search_strategy: {type: grid}\nsearch_space: {lora_r: {type: int, low: 1, high: 1024}}"
+    assert read(SMALLEST + grid).planned_trials() == 1024
+    assert read(SMALLEST + "search_strategy: {type: grid}\n").planned_trials() == 1
 
 
 def test_an_endless_list_of_points_is_never_made(read):

@@ -1,6 +1,8 @@
 """The rules of `hpo/executors/base.py`, held for every executor."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -464,12 +466,20 @@ def test_what_a_request_wrote_can_be_read(start, tmp_path):
 # --- rule 7: closing leaves nothing (see test_local.py for processes) -----------------------------------
 
 
+def running_below_this():
+    """The commands of the processes that this one has started and that have not ended."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    commands = [Path("/proc", pid, "cmdline").read_bytes().decode() for pid in children]
+    return [command for command in commands if "trainers.host" in command]
+
+
 def test_closing_ends_what_is_under_way(start, tmp_path):
     executor = start()
     executor.submit(trial(tmp_path / "0"))
     next_event(executor)
     executor.close()
     executor.close()  # twice does no harm
+    assert not running_below_this()
 
 
 def test_closing_ends_the_inline_worker_s_generator():

@@ -71,7 +71,7 @@ def test_a_lease_of_another_machine_counts_until_it_ends(lock):
 def test_a_lease_of_this_machine_ended_with_its_process(lock, host, boot):
     write(lock, host, NOW + datetime.timedelta(minutes=1), boot)
     with night_lock(lock, now, waits=False):
-        pass
+        assert holder_of(lock).pid == os.getpid()
 
 
 def test_a_file_that_names_nobody_stops_nobody(lock):

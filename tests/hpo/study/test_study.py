@@ -708,6 +708,8 @@ def test_memory_and_database_agree_after_every_operation(studies, config):
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
+    studies = Machine.storage.get_all_studies()
+    assert len(studies) == Machine.count  # and each read back as it was after every step (`reads_back`)
 
 
 # --- reading a database --------------------------------------------------------------------------------

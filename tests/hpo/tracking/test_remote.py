@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ from hpo.tracking.remote.source import LocalFile, RunSource
 from hpo.tracking.remote.store import RemoteStore
 from hpo.tracking.remote.text import Names
 from tests.hpo.builders import RATE, Said, write_sweep
-from tests.hpo.tracking.unsteady import unsteady
+from tests.hpo.tracking.unsteady import self_signed, unsteady
 
 PASSWORD = "one/very secret@word"  # noqa: S105  # of a server that lives as long as these tests
 IN_URL = "one%2Fvery%20secret%40word"
@@ -534,6 +535,184 @@ def test_a_sweep_does_not_wait_for_a_server_that_hangs(home, sweep, own_folder, 
             time.sleep(0.01)
         os.close(starts)
         assert gone.wait(5)
+
+
+TOKEN = "a.very-secret_token~1"  # noqa: S105  # of a proxy that lives as long as a test
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """The server's own one, that of another host, one that has expired, and a file that is none."""
+    folder = tmp_path_factory.mktemp("certificates")
+    (folder / "none.pem").write_text("no certificate")
+    return {
+        "right": self_signed(folder / "right.pem"),
+        "other host": self_signed(folder / "other.pem", "127.0.0.2"),
+        "expired": self_signed(folder / "expired.pem", days=-1),
+        "none": folder / "none.pem",
+    }
+
+
+def said_by_the_copying_process(home, sweep):
+    """What a sweep hears of the process that copies its runs."""
+    said = []
+    with hpo.tracking.remote.live_copy.copied_to_server(home, sweep, said.append):
+        pass
+    return said
+
+
+def test_the_certificates_that_requests_trusts_count_too(certificates, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates["right"]))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with unsteady(certificate=certificates["right"]) as proxy:
+        proxy.mood = lambda count: 404
+        assert not RemoteStore(f"https://{proxy.address}").has("a" * 32, "any")
+    assert len(proxy.seen) == 1
+
+
+def assert_no_secret(home, *texts):
+    written = [path.read_bytes() for path in home.dir.rglob("*") if path.is_file()]
+    for secret in (TOKEN, PASSWORD, IN_URL):
+        assert not any(secret in text for text in texts)
+        assert not any(secret.encode() in content for content in written)
+
+
+@pytest.mark.parametrize(
+    ("serves", "trusts", "words"),
+    [
+        ("right", None, "has no certificate that this machine trusts: MLFLOW_TRACKING_SERVER_CERT_PATH names"),
+        ("right", "other host", "has no certificate that this machine trusts"),
+        ("other host", "other host", "has a certificate for another host: use the name that the certificate has"),
+        ("expired", "expired", "has a certificate that has expired"),
+        (None, "right", "does not speak TLS: its address may begin with http://"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_said(home, sweep, certificates, monkeypatch, serves, trusts, words):
+    monkeypatch.setattr(sync, "_LONGEST_WAIT_S", 0.5)
+    if trusts:
+        monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificates[trusts]))
+    with unsteady(certificate=certificates.get(serves)) as proxy:
+        monkeypatch.setenv(VARIABLE, f"https://{proxy.address}")
+        found = run_cli(home, sweep)
+    assert found.exit_code == 1
+    assert f"https://{proxy.address} {words}" in str(found.exception)
+
+
+def test_a_sweep_hears_once_of_a_wrong_certificate_and_goes_on(home, sweep, own_folder, certificates, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
+    monkeypatch.setattr(hpo.tracking.remote.live_copy, "LAST_S", 60.0)  # a busy machine takes long to start a process
+    with unsteady(certificate=certificates["right"]) as proxy:
+        monkeypatch.setenv(VARIABLE, f"https://{proxy.address}")
+        said = said_by_the_copying_process(home, sweep)
+    later = f"the runs wait in the home; hpo sync {sweep} copies them later"
+    assert [line for line in said if line.startswith("note:")] == [
+        f"note: https://{proxy.address} has no certificate that this machine trusts: "
+        f"MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust: {later}"
+    ]
+    assert_no_secret(home, *said)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"MLFLOW_TRACKING_SERVER_CERT_PATH": "/no/such.pem"}, "CERT_PATH: /no/such.pem cannot be read (No such file"),
+        ({"REQUESTS_CA_BUNDLE": "none"}, "none.pem holds no certificate; expected a PEM file"),
+        ({"MLFLOW_TRACKING_CLIENT_CERT_PATH": "/no/such.pem"}, "CERT_PATH: /no/such.pem is no file"),
+        ({"MLFLOW_TRACKING_SERVER_CERT_PATH": "right", "MLFLOW_TRACKING_INSECURE_TLS": "true"}, "exclude each other"),
+        ({"MLFLOW_TRACKING_TOKEN": f"{TOKEN}\n"}, "MLFLOW_TRACKING_TOKEN: has a space, a line break or another"),
+        ({"MLFLOW_TRACKING_TOKEN": f"{TOKEN}ü"}, "MLFLOW_TRACKING_TOKEN: has a space, a line break or another"),
+        ({"MLFLOW_HTTP_REQUEST_TIMEOUT": "1m"}, "MLFLOW_HTTP_REQUEST_TIMEOUT: '1m'; expected whole seconds"),
+    ],
+)
+def test_variables_that_no_request_can_be_made_with_are_refused(home, certificates, monkeypatch, variables, words):
+    """By hpo sync; a sweep notes it and goes on."""
+    monkeypatch.setenv(VARIABLE, "https://127.0.0.1:1")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(certificates.get(value, value)))
+    found = run_cli(home)
+    assert isinstance(found.exception, UsageError)
+    assert words in str(found.exception)
+    (line,) = said_by_the_copying_process(home, "any")
+    assert line == f"note: no run is copied to a server: {found.exception}"
+    assert TOKEN not in line
+
+
+def test_a_server_that_comes_and_goes_gets_everything_in_order_and_once(
+    home, sweep, own_folder, server, certificates, monkeypatch
+):
+    """The process beside a sweep meets every failure there is, then a server that is gone and one that has another
+    token; a later process delivers the rest, with what was logged since. All over TLS with a token, which is nowhere.
+    """
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificates["right"]))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
+    monkeypatch.setattr(remote_process, "_WAITS_AFTER_FAILURE_S", (0.01,))
+    monkeypatch.setattr(remote_process, "_LOOKS_EVERY_S", 0.01)
+    moods = {1: 500, 5: "lost", 9: "unheard", 14: "slow", 16: "hangs", 20: "unheard", 23: 503, 26: "page", 29: "lost"}
+    with (
+        unsteady(server, certificate=certificates["right"]) as proxy, courier(home, sweep, proxy, monkeypatch) as said,
+    ):  # fmt: skip
+        proxy.token, proxy.login = TOKEN, f"anna:{PASSWORD}"
+        proxy.mood = lambda count: moods.get(count, "fine") if count < 32 else 500
+        while len(proxy.seen) < 34:
+            time.sleep(0.01)
+        carried_out, port = proxy.carried_out, proxy.server_port
+    assert said[0].startswith(f"note: https://{proxy.address} answered 500 (Internal Server Error): the runs wait")
+    (parent,) = (run.info for run in runs_of(home, sweep) if run.data.tags["hpo.kind"] == "sweep")
+    add_trial(client(home), parent.experiment_id, parent.run_id, sweep, 7)
+    monkeypatch.setenv(VARIABLE, f"https://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine answers late
+    monkeypatch.setattr(sync, "_LONGEST_WAIT_S", 0.5)
+    outputs = [str(run_cli(home, sweep).exception)]
+    assert "cannot be reached" in outputs[0]
+    with unsteady(server, port, certificates["right"]) as proxy:
+        proxy.token, proxy.login = f"{TOKEN}2", f"anna:{PASSWORD}"
+        outputs.append(str(run_cli(home, sweep).exception))
+        proxy.token = TOKEN
+        outputs.append(run_cli(home, sweep).output)
+        carried_out = [*carried_out, *proxy.carried_out]
+    assert "answered 401 (Unauthorized): check MLFLOW_TRACKING_USERNAME" in outputs[1]
+    assert outputs[2].endswith(f"https://127.0.0.1:{port} has all of it\n")
+    assert_in_order_and_once(carried_out)
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    assert_same(home, f"the {sweep}", remote(server))
+    assert_no_secret(home, *said, *outputs)
+
+
+@contextmanager
+def courier(home, sweep, proxy, monkeypatch):
+    """The process that copies while a sweep runs, as a thread of this one; gives what it says."""
+    ends, starts = os.pipe()
+    said = io.StringIO()
+    monkeypatch.setattr(remote_process.os, "_exit", lambda code: None)
+    lines = []
+    with os.fdopen(ends) as stdin:
+        monkeypatch.setattr(remote_process.sys, "stdin", stdin)
+        beside = remote_process.Courier(sweep, f"https://{proxy.address}", 0.1, said)
+        thread = threading.Thread(target=beside.run, args=(home,))
+        thread.start()
+        try:
+            yield lines
+        finally:
+            os.close(starts)
+            thread.join(30)
+            lines += said.getvalue().splitlines()
+
+
+def assert_in_order_and_once(carried_out):
+    """Of every metric of every run: no step before an earlier one, none twice."""
+    last = {}
+    for path, body in carried_out:
+        if path.endswith("/runs/log-batch"):
+            batch = json.loads(body)
+            for metric in batch.get("metrics", ()):
+                key = batch["run_id"], metric["key"]
+                assert metric.get("step", 0) > last.get(key, -1), key
+                last[key] = metric.get("step", 0)
+    assert max(last.values()) == 1199
 
 
 def test_two_processes_do_not_copy_the_same_sweep(home, sweep, own_folder, monkeypatch):
