@@ -2,7 +2,7 @@
 
 python -m tests.bench memory      1,000 trials through a real host (several minutes)
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
-python -m tests.bench machines    those points on one and on two nodes of a Ray cluster, and a first step there
+python -m tests.bench machines    those points on one and on two nodes of a Ray cluster; a first step there (minutes)
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
 python -m tests.bench schedules   when to evaluate, to stop early, and what to keep, replayed on those curves (a minute)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pytest
 
@@ -135,6 +137,29 @@ def test_a_cluster_that_is_not_there_is_one_plain_error(tmp_path):
         run_sweep(write_sweep(tmp_path, **CONFIG), Home(tmp_path / "home"), executor="ray", address="127.0.0.1:9")
     assert time.monotonic() - began < 15
     assert not (tmp_path / "home").exists()
+
+
+def test_a_node_whose_disk_is_full_is_not_used_any_more(on_ray, tmp_path):
+    said = []
+    executor = on_ray("misbehaving", shared_home=True, say=said.append)
+    failed = last_of(executor, trial(tmp_path / "0", source="finds_the_disk_full"))
+    assert failed.cause == "interrupted"
+    assert re.match(r"node .* left: its disk is full \(OSError: .*No space left", failed.message)
+    assert re.match(r"node .* is not used: its disk is full .*; make room there", said[0])
+    with pytest.raises(ClusterError, match=r"no node can train: .* its disk is full"):
+        until(executor, Evaluation)
+
+
+def test_a_node_with_another_version_is_not_used(nodes, on_ray, tmp_path):
+    other = tmp_path / "other" / "numpy-0.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.9\n")
+    nodes.remove_all()
+    nodes.add(PYTHONPATH=os.pathsep.join([str(other.parent), str(HERE.parents[2])]))
+    executor = on_ray("trainers.host.fake")
+    numpy = metadata.version("numpy")
+    with pytest.raises(ClusterError, match=rf"no node can train: .*numpy 0\.9, here {numpy}; install the same there"):
+        until(executor, Evaluation)
 
 
 def test_kills_of_every_kind_change_nothing(nodes, plan, tmp_path, undisturbed):
