@@ -45,6 +45,7 @@ class Trainer:
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
         self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
+        self._lengths = self.train_tokens.lengths
         batch_size = int(settings["batch_size"] or 1)
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
         self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
@@ -135,7 +136,7 @@ class Trainer:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         # Read last: reading a number waits until the GPU has computed all before it.
-        return sum(map(float, losses)) / units, int(self.train_tokens.lengths[rows].sum())
+        return sum(map(float, losses)) / units, int(self._lengths[rows].sum())
 
     def _batch(self, rows: list[int]) -> Batch:
         if self.packs:
