@@ -61,6 +61,14 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
+def _begin_with(device: str) -> None:
+    """Start CUDA: counting memory needs it, and bitsandbytes asks for the current device."""
+    import torch
+
+    torch.cuda.init()
+    torch.cuda.set_device(device)
+
+
 def main() -> None:
     """The child: rows go out on standard output as they are found, and all that libraries print to standard error."""
     leave_out()  # what PEFT does with it at its import is not for checks that do not need it
@@ -71,6 +79,8 @@ def main() -> None:
     place.folder.mkdir(parents=True)
     code = 0
     try:
+        if not place.rehearses:
+            _begin_with(device)
         for row in CHECKS[name].load()(place):
             print(line(row), file=told, flush=True)
     except Exception:  # noqa: BLE001  # whatever it is, it is this check's result

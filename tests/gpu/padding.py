@@ -12,8 +12,17 @@ import numpy as np
 import torch
 
 from tests.gpu.place import Place
-from tests.gpu.rows import Row, held, measured
-from tests.gpu.trials import Prepared, finished, furthest, peak_mb, random_llama, reset_peak, tiny_encoder
+from tests.gpu.rows import Row, held, measured, not_run
+from tests.gpu.trials import (
+    Prepared,
+    finished,
+    furthest,
+    peak_mb,
+    random_llama,
+    reset_peak,
+    tiny_encoder,
+    why_no_checkpointing,
+)
 from trainers.fast.enter import SHORTCUTS
 from trainers.fast.rounded_once import round_once
 from trainers.training.evaluation import autocast
@@ -27,16 +36,17 @@ def run(place: Place) -> Iterator[Row]:
     """A Llama of 0.2 B whose rows have 0.1 to 1 times the longest one's tokens, and a tiny BERT."""
     lengths = np.random.default_rng(0).integers(place.size(48, 3), place.size(512, 24), place.size(800, 40)).tolist()
     big = random_llama(place.folder / "big", *place.size((1024, 12, 16), (32, 2, 4)), lengths)
-    small = tiny_encoder(place.folder / "small")
     yield from _compared("Llama", big, place)
-    yield from _compared("BERT", small, place, steps=place.size(12, 2))
+    if not place.rehearses:
+        yield from _compared("BERT", tiny_encoder(place.folder / "small"), place)
     yield from _packed(big, place)
+    yield _checkpointed(big, place)
     yield _rounded(big, place)
 
 
-def _compared(name: str, given: Prepared, place: Place, steps: int | None = None) -> Iterator[Row]:
+def _compared(name: str, given: Prepared, place: Place) -> Iterator[Row]:
     for precision, bound in place.size((("fp32", 1e-3), ("bf16", 3e-2)), (("bf16", 3e-2),)):
-        count = steps or place.size(14, 2)
+        count = place.size(14, 2)
         expected, padded_s, padded_mb, _ = _steps(given, place, precision, count, PADDED)
         got, unpadded_s, unpadded_mb, why = _steps(given, place, precision, count, None)
         what = f"{name} in {precision} without padding"
@@ -57,6 +67,17 @@ def _packed(given: Prepared, place: Place) -> Iterator[Row]:
         off, ratio = furthest(got, expected), packed_s / padded_s
         what = f"packing, {name}: losses are those of padded rows"
         yield held(what, off <= 3e-2, f"{off:.1e} apart; {ratio:.2f} of the time", apart=off, step_ratio=ratio)
+
+
+def _checkpointed(given: Prepared, place: Place) -> Row:
+    what = "without padding, activations computed twice: losses are the same"
+    if why := why_no_checkpointing():
+        return not_run(what, why)
+    count = place.size(6, 2)
+    expected, _, _, _ = _steps(given, place, "bf16", count, None)
+    got, _, _, _ = _steps(given, place, "bf16", count, None, gradient_checkpointing=True)
+    off = furthest(got, expected)
+    return held(what, off <= 1e-2, f"{off:.1e} apart, at most 0.01", apart=off)
 
 
 def _rounded(given: Prepared, place: Place) -> Row:

@@ -15,7 +15,16 @@ import torch
 
 from tests.gpu.place import Place
 from tests.gpu.rows import Row, held, measured, not_run
-from tests.gpu.trials import Prepared, finished, furthest, llama_config, peak_mb, random_rows, reset_peak
+from tests.gpu.trials import (
+    Prepared,
+    finished,
+    furthest,
+    llama_config,
+    peak_mb,
+    random_rows,
+    reset_peak,
+    why_no_checkpointing,
+)
 from trainers.data.tokens import Tokens
 from trainers.model.base import Base
 from trainers.protocol.trial_spec import TrialSpec
@@ -140,11 +149,9 @@ def _rows(given: Prepared, spec: TrialSpec, count: int) -> Sequence[dict[str, li
 
 
 def _with_checkpointing(given: Prepared, place: Place, steps: int, plain: _Run) -> Row:
-    import transformers
-
     what = "ours with gradient_checkpointing, against without"
-    if not hasattr(transformers.PreTrainedModel, "activation_checkpointing_enable"):
-        return not_run(what, f"transformers {transformers.__version__} has no activation_checkpointing_enable")
+    if why := why_no_checkpointing():
+        return not_run(what, why)
     gc.collect()
     one = _ours(given, place, steps, gradient_checkpointing=True)
     off, memory = furthest(one.losses, plain.losses), one.peak_mb / max(plain.peak_mb, 1.0)

@@ -114,6 +114,15 @@ def random_rows(folder: Path, lengths: Sequence[int], model: str, vocabulary: in
     return Prepared(workload, found)
 
 
+def why_no_checkpointing() -> str | None:
+    """Why activations cannot be computed twice; None where they can."""
+    import transformers
+
+    if hasattr(transformers.PreTrainedModel, "activation_checkpointing_enable"):
+        return None
+    return f"transformers {transformers.__version__} has no activation_checkpointing_enable"
+
+
 def losses(trainer: Trainer, steps: int) -> list[float]:
     """Of so many steps."""
     return [trainer.step(rows)[0] for rows in itertools.islice(trainer.batches, steps)]

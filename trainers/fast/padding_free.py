@@ -6,7 +6,7 @@ Everything in a layer but attention looks at one token at a time, so only attent
 computed for each row alone, without a mask. A batch of 16 sentences is padded to almost twice its tokens, so this
 saves up to half of a step. Packed rows stand in one line from the beginning. For models whose layers take
 transformers' attention functions. A CPU attends to one row after the other (`varlen_attention.py`), for there many
-small products are no loss; a GPU to all of them in one kernel (`jagged_attention.py`).
+small products are no loss; a GPU to all of them in one kernel (`rows_at_once.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from trainers.fast.jagged_attention import attend_jagged, check_jagged
+from trainers.fast.rows_at_once import attend_at_once, check_at_once
 from trainers.fast.shortcut import Unknown, body_of
 from trainers.fast.varlen_attention import DROPPING, ROW_BY_ROW, attend_rows, known_options
 from trainers.tasks.next_token import has_learned_prompt
@@ -51,8 +51,8 @@ class RowLayout:
 
     @cached_property
     def ends(self) -> torch.Tensor:
-        """Where rows end in the line, after the 0 where the first one begins; [rows + 1], for all layers."""
-        return torch.tensor([0, *accumulate(self.lengths)], device=self.device)
+        """Where rows end in the line, after the 0 where the first one begins; int32 [rows + 1], for all layers."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=self.device)
 
     def in_line(self, padded: torch.Tensor) -> torch.Tensor:
         """[rows or 1, longest, width] to [1, tokens, width]."""
@@ -101,10 +101,8 @@ def attend_row_by_row(
         plain = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return cast("tuple[torch.Tensor, None]", plain)
     if query.device.type == "cuda" and masks is None:
-        attended = attend_jagged(
-            module, query, key, value, row_layout.lengths, row_layout.ends, **known_options(options)
-        )
-        return attended, None
+        ends, longest = row_layout.ends, max(row_layout.lengths)
+        return attend_at_once(module, query, key, value, ends, longest, **known_options(options)), None
     return attend_rows(module, query, key, value, row_layout.lengths, masks, drops, **options), None
 
 
@@ -137,7 +135,7 @@ class LayersWithoutPadding:
         """On a GPU, attention in the type that trials compute in; else nothing that a model's own outcome does not
         show. Raises `Unknown` where it differs."""
         if torch.cuda.is_initialized():
-            check_jagged(torch.device("cuda", torch.cuda.current_device()))
+            check_at_once(torch.device("cuda", torch.cuda.current_device()))
 
     def apply(self, model: Any, undo: ExitStack) -> None:
         """Hooks on body and layers, and another attention."""

@@ -47,6 +47,7 @@ class Trainer:
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
         self.train_tokens = Tokens(tokens_dir, "train", self.task.targets, int(settings["max_length"] or 1))
+        self._lengths = self.train_tokens.lengths
         batch_size = int(settings["batch_size"] or 1)
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
         self.rows_at_once = min(self.micro_batch_size, math.ceil(batch_size / len(spec.devices)))
@@ -146,7 +147,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         # Read last: reading a number waits until the GPU has computed all before it.
         loss_sum = self.ranks.total(sum(map(float, losses)))
-        return loss_sum / units, int(self.train_tokens.lengths[rows].sum())
+        return loss_sum / units, int(self._lengths[rows].sum())
 
     def _groups(self, rows: list[int]) -> list[list[int]]:
         """The micro-batches of a step: those of one device, unless its batches have too few of them for all ranks."""

@@ -3,76 +3,91 @@
 from __future__ import annotations
 
 import copy
-from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import repeat_kv
 
 from tests.trainers.fast.test_padding_free import IDS, MASK, hidden, model_of
-from trainers.fast import jagged_attention, padding_free
+from trainers.fast import padding_free, rows_at_once
 from trainers.fast.enter import SHORTCUTS, make_fast, names_for
-from trainers.fast.jagged_attention import attend_jagged
 from trainers.fast.rounded_once import round_once
+from trainers.fast.rows_at_once import attend_at_once
 from trainers.fast.shortcut import Unknown
 from trainers.model.load import load_base
 from trainers.training.batches import collate
 from trainers.training.evaluation import autocast
 from trainers.training.trainer import Trainer
 
-CPU = torch.device("cpu")
-prototype = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+CPU, META = torch.device("cpu"), torch.device("meta")
+LENGTHS = [5, 9, 2]
 
 
-@prototype
-def test_rows_in_one_jagged_tensor_are_attended_as_each_alone():
-    """torch has a CPU's way for rows that see all of themselves; those that see what is before them need a GPU."""
-    lengths, width = [5, 9, 2], 16
-    lines = [torch.randn(1, 4, sum(lengths), width, requires_grad=True) for _ in range(3)]
-    each = [
-        scaled_dot_product_attention(*row) for row in zip(*(line.split(lengths, dim=2) for line in lines), strict=True)
-    ]
-    expected = torch.cat(each, dim=2).transpose(1, 2)
-    attended = attend_jagged(None, *lines, lengths, torch.tensor([0, *accumulate(lengths)]), is_causal=False)
-    torch.testing.assert_close(attended, expected)
-    ours, theirs = (torch.autograd.grad((out**2).sum(), lines) for out in (attended, expected))
-    torch.testing.assert_close(ours, theirs)
+@pytest.mark.parametrize("is_causal", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        (torch.float32, {"dropout": 0.1}),  # without content the gradient of this kernel takes no scale
+        (torch.bfloat16, {"dropout": 0.1, "scaling": 0.3}),
+        (torch.bfloat16, {}),
+    ],
+)
+def test_the_kernels_take_what_they_are_given_and_have_gradients(dtype, is_causal, options):
+    """On tensors without content: a CPU has not these kernels, but torch knows what they would take and give."""
+    shapes = [(1, heads, sum(LENGTHS), 16) for heads in (4, 2, 2)]
+    query, key, value = (torch.empty(shape, dtype=dtype, device=META, requires_grad=True) for shape in shapes)
+    ends = torch.empty(len(LENGTHS) + 1, dtype=torch.int32, device=META)
+    module = SimpleNamespace(num_key_value_groups=2)
+    attended = attend_at_once(module, query, key, value, ends, max(LENGTHS), is_causal=is_causal, **options)
+    assert (attended.shape, attended.dtype) == ((1, sum(LENGTHS), 4, 16), dtype)
+    gradients = torch.autograd.grad(attended.sum(), (query, key, value))
+    assert [gradient.shape for gradient in gradients] == [torch.Size(shape) for shape in shapes]
 
 
-@prototype
-def test_a_model_whose_rows_are_attended_so_gives_the_same(tmp_path_factory, monkeypatch):
-    model = model_of("bert", tmp_path_factory)
+def one_row_after_the_other(module, query, key, value, ends, longest, **options):
+    """What `attend_at_once` computes, on any device."""
+    lengths = ends.diff().tolist()
+    assert longest == max(lengths)
+    groups = getattr(module, "num_key_value_groups", 1)
+    lines = (query, repeat_kv(key, groups), repeat_kv(value, groups))
+    rows = zip(*(line.split(lengths, dim=2) for line in lines), strict=True)
+    is_causal = options.get("is_causal")
+    is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    each = [scaled_dot_product_attention(*row, is_causal=is_causal, scale=options.get("scaling")) for row in rows]
+    return torch.cat(each, dim=2).transpose(1, 2)
+
+
+def rows_that_see_each_other(module, query, key, value, ends, longest, **options):
+    line = torch.tensor([0, int(ends[-1])])
+    return one_row_after_the_other(module, query, key, value, line, int(ends[-1]), **options)
+
+
+def test_attention_of_a_gpu_is_compared_before_it_is_used(monkeypatch):
+    monkeypatch.setattr(rows_at_once, "attend_at_once", one_row_after_the_other)
+    rows_at_once.check_at_once(CPU)
+    monkeypatch.setattr(rows_at_once, "attend_at_once", rows_that_see_each_other)
+    with pytest.raises(Unknown, match="is not that of each row alone"):
+        rows_at_once.check_at_once(CPU)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "qwen"])
+def test_a_model_tells_the_kernel_where_its_rows_are(family, tmp_path_factory, monkeypatch):
+    model = model_of(family, tmp_path_factory)
     expected = hidden(model)[MASK.bool()]
     assert make_fast(model, {}, device="cuda").used == ["layers without padding"]
     asked = []
 
     def attend(module, query, key, value, lengths, masks, drops, **options):
         asked.append(lengths)
-        return attend_jagged(module, query, key, value, lengths, torch.tensor([0, *accumulate(lengths)]), **options)
+        ends = padding_free.RowLayout(lengths).ends
+        return one_row_after_the_other(module, query, key, value, ends, max(lengths), **options)
 
     monkeypatch.setattr(padding_free, "attend_rows", attend)
     torch.testing.assert_close(hidden(model)[MASK.bool()], expected, atol=1e-5, rtol=1e-4)
     assert asked == [[6, 3, 4]] * 2
-
-
-def one_row_after_the_other(module, query, key, value, lengths, ends, is_causal):
-    """What `attend_jagged` computes, on any device."""
-    rows = zip(*(line.split(lengths, dim=2) for line in (query, key, value)), strict=True)
-    each = [scaled_dot_product_attention(*row, is_causal=is_causal) for row in rows]
-    return torch.cat(each, dim=2).transpose(1, 2)
-
-
-def rows_that_see_each_other(module, query, key, value, lengths, ends, is_causal):
-    return scaled_dot_product_attention(query, key, value, is_causal=is_causal).transpose(1, 2)
-
-
-def test_attention_of_a_gpu_is_compared_before_it_is_used(monkeypatch):
-    monkeypatch.setattr(jagged_attention, "attend_jagged", one_row_after_the_other)
-    jagged_attention.check_jagged(CPU)
-    monkeypatch.setattr(jagged_attention, "attend_jagged", rows_that_see_each_other)
-    with pytest.raises(Unknown, match="is not that of each row alone"):
-        jagged_attention.check_jagged(CPU)
 
 
 def test_a_layout_knows_where_its_rows_end():
