@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from hpo.care.manifest import CONTENT, SCHEMAS, STUDIES, Manifest, read_manifest
 from hpo.care.tree_copy import TreeCopy
 from hpo.errors import HpoError, UsageError
+from hpo.garbage import discard
 from hpo.lock import taken_lock
 from hpo.migrations import revision_of
 from hpo.paths import Home
@@ -130,7 +131,7 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         for entry in scratch.iterdir():
             if entry != lock:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                discard(entry)
         yield scratch
         lock.unlink()
         os.sync()

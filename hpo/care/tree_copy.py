@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from hpo.errors import HpoError, SweepError
-from hpo.sqlite import SQLITE_MAGIC, opened
+from hpo.remedies import way_on
+from hpo.sqlite import SQLITE_MAGIC
 from trainers.protocol.files import file_hash
 
 LOOKS = 50
@@ -71,7 +72,10 @@ class TreeCopy:
                 del copied[name]
             for name in now.keys() - copied.keys():
                 try:
-                    self.copy(folder / name) if now[name][1] else self.copy_file(folder / name)
+                    if now[name][1]:
+                        self.copy(folder / name)
+                    else:
+                        self.copy_file(folder / name)
                     copied[name] = now[name]
                 except FileNotFoundError:  # it went meanwhile: the next look sees that
                     self._drop(folder / name)
@@ -149,11 +153,11 @@ def copy_database(source: Path, target: Path) -> None:
     """A SQLite database as it is at one moment; who writes in it waits meanwhile.
 
     In one step: one of many would begin anew with every write of another process, and might never end.
-    Raises `HpoError` where the database is damaged.
+    Raises `HpoError` where the database is damaged, or the copy cannot be written.
     """
     target.unlink(missing_ok=True)
     try:
-        with opened(source) as database, closing(sqlite3.connect(target)) as copy:
+        with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(target)) as copy:
             database.backup(copy, pages=-1)
     except sqlite3.Error as error:
-        raise HpoError(f"{source}: cannot be copied: {error}") from error
+        raise HpoError(f"{source}: cannot be copied to {target}: {error}; {way_on(error)}") from error
