@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpo.commands.memory import MemoryPlan, plan_memory
 from hpo.config.intent import intent_of
 from hpo.config.sweep_config import SweepConfig, largest_point
 from hpo.config.trial_specs import TrialSpecs
@@ -146,13 +147,16 @@ def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
     if decide_for is not None:
         config = dataclasses.replace(config, decision=loaded.precision)
     chosen = config.decision.notes() if config.decision else []
-    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes, *chosen])
+    notes = [*specs.prepared.notes, *loaded.notes, *chosen]
+    prepared = dataclasses.replace(specs.prepared, notes=notes, parameters=loaded.parameters)
     return dataclasses.replace(specs, config=config, prepared=prepared)
 
 
-def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None) -> Slots:
-    """How many trials side by side; where memory may be short, the largest point of the space is measured."""
-    config, inspection = specs.config, specs.prepared
+def slots_for(
+    executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None
+) -> tuple[Slots, MemoryPlan]:  # fmt: skip
+    """How many trials side by side, and how they fit into memory; measured where memory may be short."""
+    config, inspection, memory = specs.config, specs.prepared, plan_memory(executor, specs, jobs)
 
     def measure() -> Probed | None:
         paths = specs.home.sweep(config.name).trial(0)
@@ -166,4 +170,5 @@ def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: 
         assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
         return probed
 
-    return choose_slots(inspection, config.planned_trials(), jobs, threads, measure)
+    planned = config.planned_trials()
+    return choose_slots(inspection, planned, memory.jobs_of(jobs, planned), threads, measure), memory

@@ -61,7 +61,7 @@ class Trainer:
         if self.packs:
             check_rows_apart(self.model)
         if settings["gradient_checkpointing"]:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
+            self.recompute_activations()
         self.loss = training_loss(spec, self.task.loss, self._target_counts)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.total_steps = math.ceil(spec.max_examples / batch_size)
@@ -91,6 +91,10 @@ class Trainer:
         micro-batch nor memory decides what a method makes of them."""
         for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
             yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs  # where the base still is
+
+    def recompute_activations(self) -> None:
+        """Compute activations twice instead of keeping them. Raises `ValueError` for a model that cannot."""
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def _target_counts(self) -> torch.Tensor:
         """Training targets of each class."""
