@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,33 @@ def rss_mb(pid: int | None = None) -> float:
     parent."""
     pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / (1 << 20)
+
+
+def unshared_mb() -> float:
+    """Memory that this process alone has written, in MiB: the rest is the parent's too, or comes from files."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Private_Dirty":
+            return int(value.split()[0]) / (1 << 10)
+    raise ValueError("/proc/self/smaps_rollup has no Private_Dirty")
+
+
+def peak_since_mb() -> float:
+    """Largest resident memory of this process since `forget_peak`, in MiB; since its beginning where a kernel does not
+    forget."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) / (1 << 10)
+    return peak_rss_mb()
+
+
+def forget_peak() -> None:
+    """Let `peak_since_mb` begin anew, from what is in use: the allocator gives back what it only keeps."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):  # a hardened container may forbid it; then passes that grow show their peaks
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpo.commands.memory import UNMEASURED, MemoryPlan, plan_memory
 from hpo.commands.preflight import WORKER, at_its_clock, check_edit, explained_by_log, inspect, warm_up
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
@@ -19,6 +20,7 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.results.left_out import gigabytes
 from hpo.results.records import StudySnapshot, void_crashes
 from hpo.results.row_parts import what_rows_show
 from hpo.results.tables import evaluations_line
@@ -47,10 +49,11 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
             with explained_by_log("reading data and model", Path(scratch, "host.log")):
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
             with explained_by_log("training a few steps", Path(scratch, "host.log")):
-                probes = probe(executor, specs, Path(scratch))
+                memory = plan_memory(executor, specs, jobs)
+                probes = probe(executor, specs, Path(scratch), memory)
         finally:
             executor.close()
-    return estimate(specs, probes, jobs)
+    return estimate(specs, probes, jobs, memory)
 
 
 def corners(config: SweepConfig) -> dict[str, Point]:
@@ -63,25 +66,32 @@ def corners(config: SweepConfig) -> dict[str, Point]:
     return different
 
 
-def probe(executor: Executor, specs: TrialSpecs, scratch: Path) -> dict[str, tuple[Point, Probed]]:
-    """Every corner measured, with one thread and one corner on each core, as trials run."""
-    devices = first_devices(specs.prepared, specs.config.devices_per_trial())
-    points = corners(specs.config)
-    requests = [
-        Probe(specs.spec(0, point, TrialPaths(scratch / name), devices=devices), specs.prepared)
-        for name, point in points.items()
-    ]
+def probe(
+    executor: Executor, specs: TrialSpecs, scratch: Path, memory: MemoryPlan
+) -> dict[str, tuple[Point, Probed]]:  # fmt: skip
+    """Every corner that may fit into memory measured, with one thread and one corner on each core, as trials run."""
+    devices, fitting = first_devices(specs.prepared, specs.config.devices_per_trial()), memory.fitting
+    made = {
+        name: (point, specs.spec(0, point, TrialPaths(scratch / name), devices=devices))
+        for name, point in corners(specs.config).items()
+    }
+    points = {n: point for n, (point, spec) in made.items() if n == "baseline" or fitting.refuse(spec) is None}
+    requests = [Probe(fitting.fitted(made[name][1]), specs.prepared) for name in points]
     probed = run_all(executor, requests, probes_at_once(specs.prepared))
     measured = [p for p in probed if isinstance(p, Probed)]  # the protocol's answer to Probe
     return {name: (point, p) for (name, point), p in zip(points.items(), measured, strict=True)}
 
 
-def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: int | None) -> dict[str, Any]:
+def estimate(
+    specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: int | None, memory: MemoryPlan = UNMEASURED
+) -> dict[str, Any]:  # fmt: skip
     """Trials, memory, time and cost. A pruned search takes less than this time."""
     config, inspection = specs.config, specs.prepared
     largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
-    planned = config.planned_trials()
-    slots = choose_slots(inspection, planned, jobs, None, lambda: largest, config.devices_per_trial())
+    planned = memory.left_out.planned(config.planned_trials(), config.space.most_points())
+    slots = choose_slots(
+        inspection, planned, memory.jobs_of(jobs, planned), None, lambda: largest, config.devices_per_trial()
+    )
     seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
     # Points in between cost something in between; more threads per trial than the probe had make it no slower.
     per_trial = sum(seconds.values()) / len(seconds)
@@ -112,8 +122,20 @@ def estimate(specs: TrialSpecs, probes: dict[str, tuple[Point, Probed]], jobs: i
         "ends_by": ends_by,
         "ends_at": _moment(time.time() + total_s),
         "cost": None if cost is None else total_s / 3600 * cost,
-        "notes": [*inspection.notes, *what_rows_show(config, inspection.rows["validation"])],
+        "not_tried": to_json(memory.left_out),
+        "notes": [
+            *(memory.lines or ample_lines(probes)),
+            *inspection.notes,
+            *what_rows_show(config, inspection.rows["validation"]),
+        ],
     }
+
+
+def ample_lines(probes: Mapping[str, tuple[Point, Probed]]) -> list[str]:
+    """What corners needed, where nothing had to be chosen for memory."""
+    (baseline, *_), largest = [p.memory_mb for _, p in probes.values()], max(p.memory_mb for _, p in probes.values())
+    return [f"memory: the baseline needs about {gigabytes(baseline)}, the largest point {gigabytes(largest)}: as the "
+            "file says"]  # fmt: skip
 
 
 def _strategy(config: SweepConfig, begun: StudySnapshot | None) -> ResolvedStrategy:

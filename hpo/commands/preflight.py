@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpo.commands.memory import UNMEASURED, MemoryPlan, plan_memory
 from hpo.config.intent import intent_of
 from hpo.config.run import Run
 from hpo.config.sweep_config import SweepConfig, largest_point
@@ -157,12 +158,15 @@ def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
     if decide_for is not None:
         config = dataclasses.replace(config, decision=loaded.precision)
     chosen = config.decision.notes() if config.decision else []
-    prepared = dataclasses.replace(specs.prepared, notes=[*specs.prepared.notes, *loaded.notes, *chosen])
+    notes = [*specs.prepared.notes, *loaded.notes, *chosen]
+    prepared = dataclasses.replace(specs.prepared, notes=notes, parameters=loaded.parameters)
     return dataclasses.replace(specs, config=config, prepared=prepared)
 
 
-def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None) -> Slots:
-    """How many trials side by side; where memory may be short, the largest point of the space is measured."""
+def slots_for(
+    executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None
+) -> tuple[Slots, MemoryPlan]:  # fmt: skip
+    """How many trials side by side, and how they fit into memory; measured where memory may be short."""
     config, inspection = specs.config, specs.prepared
 
     def measure() -> Probed | None:
@@ -179,6 +183,9 @@ def slots_for(executor: Executor, specs: TrialSpecs, jobs: int | None, threads: 
         assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
         return probed
 
+    planned = config.planned_trials()
     if isinstance(executor, RayExecutor):
-        return choose_node_slots(executor, config.planned_trials(), jobs, threads, measure)
-    return choose_slots(inspection, config.planned_trials(), jobs, threads, measure, config.devices_per_trial())
+        return choose_node_slots(executor, planned, jobs, threads, measure), UNMEASURED
+    memory = plan_memory(executor, specs, jobs)
+    asked = memory.jobs_of(jobs, planned)
+    return choose_slots(inspection, planned, asked, threads, measure, config.devices_per_trial()), memory

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hpo.commands.live_page import LivePage
+from hpo.commands.memory import UNMEASURED, MemoryPlan
 from hpo.config.budget import Meter
 from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
@@ -63,17 +64,19 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: Slots) -> Iterator[SweepContext]:
+def open_run(
+    specs: TrialSpecs, executor: Executor, view: ProgressView, slots: Slots, memory: MemoryPlan | None = None
+) -> Iterator[SweepContext]:  # fmt: skip
     """The study and its MLflow view, from here on written by this process alone; closed however the sweep ends.
 
     Meanwhile the runs are also copied to a tracking server, where the environment names one.
     """
-    config, home = specs.config, specs.home
+    config, home, memory = specs.config, specs.home, memory or UNMEASURED
     study, changes, left_out = open_revision(config, specs.fingerprint, home.studies_db)
     say_revision(view, study, changes, left_out)
     study.update_state(
         state="running", clock=config.clock, precision=config.decision, data=specs.prepared,
-        evaluation_rows=config.evaluation_rows(specs.prepared),
+        evaluation_rows=config.evaluation_rows(specs.prepared), left_out=memory.left_out,
     )  # fmt: skip
     meter = Meter(config.budget, study.state.spent, time.time, config.ends_at)
     tracker = page = None
@@ -82,7 +85,7 @@ def open_run(specs: TrialSpecs, executor: Executor, view: ProgressView, slots: S
             try:
                 tracker = tracker_of(specs, view, executor.fetch)
                 page = LivePage(home, config.name, tracker, view.say)
-                yield SweepContext(specs, study, tracker, executor, view, slots, meter, page)
+                yield SweepContext(specs, study, tracker, executor, view, slots, meter, page, memory.fitting)
             except BaseException as error:
                 try:
                     note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))

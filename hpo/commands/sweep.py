@@ -86,10 +86,12 @@ def run_sweep_of(
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with explained_by_log("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
-                slots = slots_for(executor, specs, jobs, threads)
+                slots, memory = slots_for(executor, specs, jobs, threads)
                 put_store()  # from here on the home has what a sweep leaves
-            with open_run(specs, executor, view, slots) as sweep:
+            with open_run(specs, executor, view, slots, memory) as sweep:
                 say_data(sweep)
+                for line in memory.lines:
+                    view.say(line)
                 write_lost_runs(sweep)
                 score_base(sweep)
                 search(sweep)
@@ -147,12 +149,12 @@ def search(sweep: SweepContext) -> None:
         taken = take_over(sweep)
         warm = warm_points(config, sweep.home)
         sweep.view.say(f"warm start: {taken} trials taken over, {len(warm)} points lined up")
-    proposals = Proposals(config, study, warm)
+    proposals = Proposals(config, study, warm, sweep.is_possible)
     ahead = replace(finals_planned(config), promotion_s=promotion_seconds(sweep))
     controller = SearchController(sweep, proposals, ahead)
     sweep.view.say(f"search strategy: {study.strategy.type} ({study.strategy.why})")
     sweep.view.begin(
-        config.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best,
+        sweep.planned_trials(), controller.finished_count, config.objective.metric, sweep.slots.jobs, controller.best,
         ahead, controller.seconds_left,
     )  # fmt: skip
     TrialScheduler(sweep).run(controller)
@@ -160,7 +162,8 @@ def search(sweep: SweepContext) -> None:
     sweep.view.end()
     ended_by = controller.stopped_by or ("space exhausted" if proposals.exhausted else "all trials done")
     if proposals.exhausted and config.space.dimensions:
-        sweep.view.say("every point of the space has been tried: the search ends here")
+        but = " that fits into memory" if study.state.left_out.points else ""
+        sweep.view.say(f"every point of the space{but} has been tried: the search ends here")
     study.update_state(search_ended_by=ended_by)
     controller.check_any_succeeded()
 

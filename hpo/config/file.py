@@ -21,7 +21,7 @@ from hpo.config.small_sections import (
     parse_name,
     parse_promote,
     parse_report_to,
-    parse_retry_policy,
+    parse_trials,
 )
 from hpo.config.space import parse_space
 from hpo.config.strategy import parse_strategy
@@ -62,6 +62,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
     space = parse_space(root.section("search_space"), {**fields, METHOD.name: METHOD})
     metrics = parse_metrics(root, task)
     objectives = parse_objectives(root, task, metrics)
+    retry_policy, memory_gb = parse_trials(root)
     # A metric of generated text is measured where the objective names it, too.
     asked = [o.metric for o in objectives if o.metric in GENERATED]
     return SweepConfig(
@@ -81,7 +82,8 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         pruner=parse_pruner(root, objectives),
         budget=parse_budget(root),
         finalists=parse_finalists(root),
-        retry_policy=parse_retry_policy(root),
+        retry_policy=retry_policy,
+        memory_gb=memory_gb,
         run=parse_run(root),
         promote=parse_promote(root, name, task),
         report_to=parse_report_to(root),

@@ -34,12 +34,15 @@ FINALISTS = Group(
     ),
 )  # fmt: skip
 TRIALS = Group(
-    "trials", None, "what the sweep does before it gives a trial up",
+    "trials", None, "what trials may take of the machine, and what the sweep does before it gives one up",
     keys=(
         Whole("retries", 2, "further attempts after a crash, an interruption or a stall, each from the last checkpoint",
               low=0, high=1000),
         Number("stall_minutes", 30,
                "a trial that makes no progress for so long is hung: it is ended and tried again", above=0),
+        Number("memory_gb", None,
+               "most memory in GB (2^30 bytes) of all trials at a time, or of those on one GPU; left out, what is free",
+               above=0),
     ),
 )  # fmt: skip
 CARD = Group(
@@ -125,12 +128,12 @@ def parse_finalists(root: Section) -> Finalists | None:
     return finalists
 
 
-def parse_retry_policy(root: Section) -> RetryPolicy:
-    """Read `trials:`."""
+def parse_trials(root: Section) -> tuple[RetryPolicy, float | None]:
+    """Read `trials:`: (what is tried again, the memory that trials may take in GB)."""
     section = root.section("trials")
     given = read_all(section, TRIALS.keys)
     section.finish()
-    return RetryPolicy(given["retries"], float(given["stall_minutes"]))
+    return RetryPolicy(given["retries"], float(given["stall_minutes"])), given["memory_gb"]
 
 
 def promote_by_default(name: str) -> Promote:

@@ -95,6 +95,8 @@ class SweepConfig:
     """MLflow's experiment that several sweeps share; None for one of the sweep's own."""
     code: tuple[str, ...] = ()
     """Hashes of the files that hold your own functions."""
+    memory_gb: float | None = None
+    """What trials may take together, or on each GPU; None for all that is free."""
     is_certified_later: bool = False
     """Whether a night decides on its release, after the sweep: until then the sealed test is left alone."""
     ends_at: float | None = None
@@ -259,7 +261,10 @@ class SweepConfig:
             "pruner": self.pruner.resolved(),
             "budget": asdict(self.budget),
             "finalists": self.finalists.resolved() if self.finalists else None,
-            "trials": asdict(self.retry_policy),
+            "trials": {
+                **asdict(self.retry_policy),
+                **({} if self.memory_gb is None else {"memory_gb": self.memory_gb}),
+            },
             "promote": self.promote.resolved() if self.promote else None,
             "seed": self.seed,
             "report_to": list(self.report_to),
@@ -270,10 +275,13 @@ class SweepConfig:
         }
 
 
-def corner(config: SweepConfig, end: str) -> Point:
-    """The smallest or largest point: every numeric dimension at its `low` or `high` end, categories as by default."""
+def corner(config: SweepConfig, end: str, fixed: Mapping[str, Setting] | None = None) -> Point:
+    """The smallest or largest point: every numeric dimension at its `low` or `high` end, categories as by default, and
+    the dimensions that `fixed` names as it says."""
 
     def choose(name: str, dimension: Dimension) -> Setting:
+        if fixed and name in fixed:
+            return fixed[name]
         if isinstance(dimension, Choice):
             if all(isinstance(v, (int, float)) for v in dimension.values):
                 return (min if end == "low" else max)(dimension.values)  # type: ignore[type-var]  # all are numbers

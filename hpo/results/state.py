@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
+from hpo.results.left_out import LeftOut
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from trainers.protocol.codec import RECORD_FORMAT
@@ -61,6 +62,8 @@ class SweepState:
     """The last number that a trial of an earlier revision had."""
     baseline: int | None = None
     """The trial with the default configuration."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Of the space, in the last session: what cannot fit into memory."""
     base_score: dict[str, float] | None = None
     """Metrics of the untouched base model."""
     search_ended_by: str | None = None

@@ -15,6 +15,7 @@ from hpo.config.space import from_resolved
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.champion import Champion, choose_champion, front
 from hpo.results.diagnosis import Advice, advice, knobs
+from hpo.results.left_out import LeftOut
 from hpo.results.outcome import FinalistsOutcome, SealedTest
 from hpo.results.records import Attempt, StudySnapshot, TrialRecord
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
@@ -137,6 +138,8 @@ class SweepSummary:
     """Name -> path of what the champion gets wrong."""
     timeline: Sequence[Stint] = ()
     """Every attempt at a training; empty for sweeps of before it was recorded."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Points that are not tried, because they need more memory than there is."""
     unread: Sequence[str] = ()
     """Why something is missing here, or in the report: each of a file that cannot be read."""
 
@@ -203,6 +206,7 @@ def summarize(
         variants_trial=stored.variants_trial,
         champion_files=champion_files or {},
         timeline=timeline,
+        left_out=stored.left_out,
         unread=unread,
     )
 

@@ -15,10 +15,14 @@ from hpo.results.savings import Savings
 from hpo.results.summary import SweepSummary, TrialSummary
 from trainers.protocol.catalog import METRICS
 
+MOST_LEFT_OUT = 10
+"""Points that were not tried, in a table."""
+
 
 def leaderboard(summary: SweepSummary, limit: int | None = None) -> tuple[list[str], list[list[str]]]:
     """Column names and rows, best first, of a sweep."""
-    names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
+    points = [*(trial.params for trial in summary.trials), *(p.params for p in summary.left_out.listed(MOST_LEFT_OUT))]
+    names = list(dict.fromkeys(name for point in points for name in point))
     objective = summary.objective
     order = {"complete": 0, "pruned": 1, "running": 2, "interrupted": 2, "failed": 3}
     trials = sorted(
@@ -35,6 +39,11 @@ def leaderboard(summary: SweepSummary, limit: int | None = None) -> tuple[list[s
         ]
         for t in trials[:limit]
     ]
+    if limit is None:
+        rows += [
+            ["-", "-", f"not tried: {point.why()}", "-", *(_cell(point.params.get(name)) for name in names)]
+            for point in summary.left_out.listed(MOST_LEFT_OUT)
+        ]
     return ["trial", objective.metric, "state", "seconds", *names], rows
 
 
@@ -187,6 +196,8 @@ def notes(summary: SweepSummary) -> list[str]:
     lines += collected((trial.number, trial.advice) for trial in summary.trials)
     if summary.pareto_front:
         lines.append(f"Pareto front: trials {listed(summary.pareto_front)}")
+    if left_out := summary.left_out.line():
+        lines.append(left_out)
     lines += summary.unread
     used = summary.spent
     cost = f", cost {used.cost:.2f}" if used.cost is not None else ""

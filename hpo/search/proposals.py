@@ -9,6 +9,7 @@ from hpo.config.space import Point
 from hpo.config.strategy import complete_point, is_countable, spread_point, untried
 from hpo.config.sweep_config import SweepConfig
 from hpo.results.records import TrialRecord, void_crashes
+from hpo.study.asking import Allowed, anything
 from hpo.study.study import Study
 
 DUPLICATES_IN_A_ROW = 5
@@ -20,14 +21,19 @@ MOST_DUPLICATES = 50
 class Proposals:
     """Begins trials until the sweep has all it planned or the space has no more."""
 
-    def __init__(self, config: SweepConfig, study: Study, warm: Sequence[Point] = ()) -> None:
+    def __init__(
+        self, config: SweepConfig, study: Study, warm: Sequence[Point] = (),
+        allowed: Allowed = anything,
+    ) -> None:  # fmt: skip
+        """A point that is not `allowed` is left out, but the baseline, which all are compared with."""
         self._config = config
         self._study = study
         self._void = void_crashes(study.records())
         """Of earlier sessions."""
+        self._allowed = allowed
         self._lined_up = self._line_up(warm)
         self.exhausted = False
-        """Whether every point of the space has been tried."""
+        """Whether every point of the space that is allowed has been tried."""
 
     def begin(self) -> tuple[int, Point] | None:
         """Begin the next trial: (number, point), or None when there is none."""
@@ -39,7 +45,9 @@ class Proposals:
             point = self._next_point()
             if self.exhausted:
                 return None
-        return self._study.begin(point)
+        begun = self._study.begin(point, self._allowed)
+        self.exhausted = begun is None
+        return begun
 
     def _counted(self) -> list[TrialRecord]:
         return [record for record in self._study.records() if record.number not in self._void]
@@ -54,11 +62,10 @@ class Proposals:
         """Points to try before any sampler is asked: the baseline, the file's own, an earlier sweep's best, a grid."""
         space, defaults = self._config.space, self._config.defaults()
         yield self._config.baseline()
-        for given in self._config.strategy.enqueue:
-            yield complete_point(given, space, defaults)
-        yield from warm
+        given = (complete_point(given, space, defaults) for given in self._config.strategy.enqueue)
+        yield from filter(self._allowed, itertools.chain(given, warm))
         if self._study.strategy.type == "grid":
-            yield from space.grid()
+            yield from filter(self._allowed, space.grid())
 
     def _next_point(self) -> Point | None:
         """A point, or None to let the sampler choose; sets `exhausted` where there is no more to try."""
@@ -71,11 +78,11 @@ class Proposals:
         if kind == "grid" or not space.dimensions:
             self.exhausted = True
         elif is_countable(space) and (self._duplicates() >= DUPLICATES_IN_A_ROW or space.most_points() <= len(tried)):
-            point_left = untried(space.grid(), tried, self._study.fingerprint_of, number)
+            point_left = untried(list(filter(self._allowed, space.grid())), tried, self._study.fingerprint_of, number)
             self.exhausted = point_left is None
             return point_left
         elif self._duplicates() >= MOST_DUPLICATES:
             self.exhausted = True
-        elif kind == "qmc":
-            return spread_point(space, number, self._config.seed)
+        elif kind == "qmc" and self._allowed(point := spread_point(space, number, self._config.seed)):
+            return point
         return None

@@ -9,7 +9,7 @@ best learning rate stays about where it is as the rank grows, or falls (Chen et 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +38,13 @@ STEP = 0.1
 """Standard deviation from the best point to one nearby, in widths of a dimension."""
 
 
-def propose(space: SearchSpace, directions: Sequence[str], tried: Sequence[Tried], seed: int) -> Point:
+def propose(
+    space: SearchSpace, directions: Sequence[str], tried: Sequence[Tried], seed: int,
+    allowed: Callable[[Point], bool] = lambda _: True,
+) -> Point:  # fmt: skip
     """The candidate whose expected improvement, times the chance that it keeps the constraints, is largest.
 
-    `tried` holds at least one point.
+    `tried` holds at least one point. Where none of the candidates is `allowed`, it is not either.
     """
     rng = np.random.default_rng(seed)
     points, goodness = [point for point, _, _ in tried], _goodness(directions, tried, rng)
@@ -49,6 +52,7 @@ def propose(space: SearchSpace, directions: Sequence[str], tried: Sequence[Tried
     counted = keeps if keeps.any() else ~keeps
     best = points[int(np.argmax(np.where(counted, goodness, -np.inf)))]
     candidates = _candidates(space, points, best, rng)
+    candidates = [point for point in candidates if allowed(point)] or candidates
     seen, asked = places(space, points), places(space, candidates)
     owners = [index for index, dimension in enumerate(space.dimensions.values()) for _ in range(_columns(dimension))]
     evidence, gains = np.empty(MODELS), np.empty((MODELS, len(candidates)))

@@ -22,6 +22,7 @@ from hpo.config.strategy import choose_strategy, spread_point
 from hpo.config.sweep_config import SweepConfig
 from hpo.results.records import RETRIED, Attempt, TrialRecord
 from hpo.results.state import SweepState
+from hpo.study.asking import Allowed, anything, asked
 from hpo.study.gp import GaussianProcess, Tried
 from hpo.study.informed import propose
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
@@ -114,20 +115,27 @@ class Study:
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return dict(trials[0].system_attrs["fixed_params"]) if trials else None
 
-    def begin(self, point: Point | None) -> tuple[int, Point]:
-        """Begin a trial at a point, or at one that the strategy's model of the objective chooses.
+    def begin(self, point: Point | None, allowed: Allowed = anything) -> tuple[int, Point] | None:
+        """Begin a trial at a point, or at an `allowed` one that the strategy chooses.
 
-        Returns our number and the point. An equal trial that came before lends its result: see
-        `TrialRecord.reused_from`.
+        Returns our number and the point; None where the strategy finds none that is allowed. An equal trial that came
+        before lends its result: see `TrialRecord.reused_from`.
         """
         number = self.next_number
         if self.waiting() is None:
-            point = point or self._modelled(number)
+            if point is None and (modelled := self._modelled(number, allowed)) and allowed(modelled):
+                point = modelled
             if point is not None:
                 self._study.enqueue_trial(point)
-        self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
-        trial = self._study.ask()
-        params = suggest(trial, self.config.space)
+        is_given = self.waiting() is not None
+        kind, trials = self._sampling, self.config.strategy.num_trials
+        begun = asked(
+            self._study, self.config.space, lambda seed: sampler(kind, seed, trials), self._seed(number),
+            anything if is_given else allowed,
+        )  # fmt: skip
+        if begun is None:
+            return None
+        trial, params = begun
         fingerprint = self.fingerprint_of(params)
         twin = self.twin(fingerprint)
         reused_from = None if twin is None else str(twin)
@@ -138,7 +146,7 @@ class Study:
         )
         return number, params
 
-    def _modelled(self, number: int) -> Point | None:
+    def _modelled(self, number: int, allowed: Allowed) -> Point | None:
         """What a model of the objective that is not Optuna's sampler proposes; None where there is none, or too early.
 
         Until a trial is complete, `informed` has nothing to learn from: trials begun meanwhile are spread evenly.
@@ -149,7 +157,7 @@ class Study:
         if kind != "informed":
             return None
         if tried := self._tried():
-            return propose(self.config.space, self._directions, tried, self._seed(number))
+            return propose(self.config.space, self._directions, tried, self._seed(number), allowed)
         return spread_point(self.config.space, number, self.config.seed)
 
     def twin(self, fingerprint: str, but: int | None = None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hpo.config.budget import Meter
+from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
@@ -14,8 +15,9 @@ from hpo.results.needed import trained_in
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
+from hpo.trials.fitting import Fitting
 from hpo.trials.observer import Observer, Unobserved
-from hpo.trials.slots import Slots
+from hpo.trials.slots import Slots, first_devices
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
 
@@ -32,6 +34,7 @@ class SweepContext:
     slots: Slots
     meter: Meter
     observer: Observer = field(default_factory=Unobserved)
+    fitting: Fitting = field(default_factory=Fitting)
 
     @property
     def config(self) -> SweepConfig:
@@ -52,6 +55,15 @@ class SweepContext:
     def paths(self) -> SweepPaths:
         """Where this sweep's files lie."""
         return self.home.sweep(self.config.name)
+
+    def is_possible(self, point: Point) -> bool:
+        """Whether a trial at this point may fit into memory."""
+        devices = first_devices(self.inspection)
+        return self.fitting.refuse(self.specs.spec(0, point, self.paths.trial(0), devices=devices)) is None
+
+    def planned_trials(self) -> int:
+        """How many trials there will be, without points of a grid that cannot fit."""
+        return self.study.state.left_out.planned(self.config.planned_trials(), self.config.space.most_points())
 
     def champion(self) -> Champion | None:
         """None when no complete trial keeps the constraints."""

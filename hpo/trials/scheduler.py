@@ -60,6 +60,7 @@ class TrialScheduler:
         self._trial_minutes = sweep.config.budget.trial_minutes
         self._view = sweep.view
         self._observer = sweep.observer
+        self._fitting = sweep.fitting
         self._began = time.time()
         self._running: dict[int, _Running] = {}
         self._waiting: list[Job] = []
@@ -114,7 +115,8 @@ class TrialScheduler:
             job = controller.next_job(slot)
             if job is None:
                 break
-            job.spec = dataclasses.replace(job.spec, micro_batch_halvings=halvings_to_begin_with(job.attempts))
+            fitted, known = self._fitting.fitted(job.spec), halvings_to_begin_with(job.attempts)
+            job.spec = dataclasses.replace(fitted, micro_batch_halvings=known)
             jobs.append(job)
         if self._wish.is_made:  # the controller has begun them meanwhile: they are the next session's
             for job in jobs:

@@ -174,3 +174,14 @@ def test_the_most_precise_counter_is_read(machine, files, count):
 def test_this_machine_counts():
     assert oom_kills() >= 0
     assert Path("/proc/vmstat").exists()
+
+
+def test_a_peak_can_be_forgotten_and_what_was_written_is_this_process_s_own():
+    memory.forget_peak()
+    before, own = memory.peak_since_mb(), memory.unshared_mb()
+    written = np.ones(64 << 17)  # 64 MiB
+    assert memory.peak_since_mb() > before + 60
+    assert memory.unshared_mb() > own + 60
+    del written
+    memory.forget_peak()
+    assert memory.peak_since_mb() < before + 30

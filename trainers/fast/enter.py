@@ -13,10 +13,11 @@ from typing import Any, cast
 
 from trainers.fast.shortcut import Shortcut, reason
 
+WITHOUT_PADDING = "layers without padding"
 SHORTCUTS = {
     "cheap dropout": ("trainers.fast.dropout", "DropoutMadeCheap"),
     "LoRA folded into one product": ("trainers.fast.folded_lora", "AdaptersFolded"),
-    "layers without padding": ("trainers.fast.padding_free", "LayersWithoutPadding"),
+    WITHOUT_PADDING: ("trainers.fast.padding_free", "LayersWithoutPadding"),
     "attention by row": ("trainers.fast.varlen_attention", "AttentionByRow"),
 }
 """Name for people -> module and class, in the order in which they are put on."""

@@ -33,6 +33,7 @@ from trainers.protocol.requests import (
     Load,
     Measure,
     MeasureAll,
+    MeasureMemory,
     Probe,
     Request,
     Score,
@@ -210,6 +211,14 @@ def _probe(request: Probe) -> Event:
     return probe(base, request.spec, Path(request.inspection.tokens_dir))
 
 
+def _measure_memory(request: MeasureMemory) -> Event:
+    from trainers.training.memory_probe import measure_memory
+
+    _use(request.spec.device)
+    base = _prepared(request.spec.workload, request.inspection, request.spec.threads)
+    return measure_memory(base, request.spec, Path(request.inspection.tokens_dir), request.most_mb)
+
+
 def _train(request: Train) -> Answer:
     from trainers.training.loop import train
     from trainers.training.usage import sampled
@@ -316,6 +325,7 @@ _ANSWERS: Mapping[type[Request], Callable[[Any], Event]] = {
     Load: _load,
     Score: _score,
     Probe: _probe,
+    MeasureMemory: _measure_memory,
     Export: _export,
     ExportBundle: _export_bundle,
     MeasureAll: _elsewhere("trainers.export.promotion", "measure_all"),

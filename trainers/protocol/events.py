@@ -11,6 +11,7 @@ from typing import Literal
 from trainers.protocol.catalog import Family
 from trainers.protocol.frozen_facts import FrozenRows, NightShift
 from trainers.protocol.measured import Agreement, Tuned
+from trainers.protocol.memory_model import MemoryModel
 from trainers.protocol.served_facts import ServedFacts
 
 Cause = Literal["oom", "diverged", "data", "interrupted", "crash", "timeout"]
@@ -120,6 +121,8 @@ class PreparedData:
     label_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Split -> label -> rows, or words, that have it."""
     gpu_names: list[str] = field(default_factory=list)
+    parameters: int = 0
+    """Of the base model, once a host has loaded it."""
 
 
 @dataclass(frozen=True)
@@ -370,11 +373,11 @@ class Trained:
 
 
 Event = (
-    TrialEvent | Trained | PreparedData | Checked | FrozenRows | Loaded | Scored | Probed | Exported | BundleExported
-    | Measurement | AllJudged | Tuned | Failed
+    TrialEvent | Trained | PreparedData | Checked | FrozenRows | Loaded | Scored | Probed | MemoryModel | Exported
+    | BundleExported | Measurement | AllJudged | Tuned | Failed
 )  # fmt: skip
 
 TERMINAL = (
-    Trained, PreparedData, Checked, FrozenRows, Loaded, Scored, Probed, Exported, BundleExported, Measurement,
-    AllJudged, Tuned, Failed,
+    Trained, PreparedData, Checked, FrozenRows, Loaded, Scored, Probed, MemoryModel, Exported, BundleExported,
+    Measurement, AllJudged, Tuned, Failed,
 )  # fmt: skip

@@ -8,6 +8,7 @@ events whose last one is terminal.
     Probe   ─► Probed          Score  ─► Scored    Measure      ─► Measurement    any of them ─► Failed
                                                    MeasureAll   ─► AllJudged
     Freeze  ─► FrozenRows                          Tune         ─► Tuned
+    MeasureMemory ─► MemoryModel
 
 A `Train` request holds one trial or several. What happens to one of them comes as a `TrialEvent` with its number:
 

@@ -118,6 +118,16 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class MeasureMemory:
+    """Take passes of several sizes of a trial, and say what trials like it need; keep nothing."""
+
+    spec: TrialSpec
+    inspection: PreparedData
+    most_mb: float
+    """What it may take, as far as that can be known beforehand."""
+
+
+@dataclass(frozen=True)
 class Train:
     """Train one trial, or several in one process. They share a workload; their numbers differ."""
 
@@ -233,6 +243,6 @@ class Tune:
 
 
 Request = (
-    Import | Inspect | Check | Freeze | Load | Score | Probe | Train | Export | ExportBundle | Measure | MeasureAll
-    | Tune
+    Import | Inspect | Check | Freeze | Load | Score | Probe | MeasureMemory | Train | Export | ExportBundle | Measure
+    | MeasureAll | Tune
 )  # fmt: skip

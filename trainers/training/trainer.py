@@ -66,7 +66,7 @@ class Trainer:
         if self.packs:
             check_rows_apart(self.model)
         if settings["gradient_checkpointing"]:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
+            self.recompute_activations()
         if self.device.type == "cuda" and self.autocast_dtype is not None:
             round_once(self.model, self.autocast_dtype)
             torch.cuda.empty_cache()  # what it held in float32 is for trials beside this one
@@ -101,6 +101,10 @@ class Trainer:
         micro-batch nor memory decides what a method makes of them. PEFT moves them where its model is."""
         for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
             yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs
+
+    def recompute_activations(self) -> None:
+        """Compute activations twice instead of keeping them. Raises `ValueError` for a model that cannot."""
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def _target_counts(self) -> torch.Tensor:
         """Training targets of each class."""

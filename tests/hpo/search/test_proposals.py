@@ -7,6 +7,7 @@ import pytest
 import hpo.search.proposals
 from hpo.search.proposals import Proposals
 from hpo.study.store import open_study
+from hpo.study.stored_trial import read_trials
 from tests.hpo.builders import RATE, Sweep, trial_record, trial_result
 from trainers.protocol.codec import fingerprint
 
@@ -184,3 +185,39 @@ def test_a_spread_goes_on_by_the_trial_s_number(sweep):
     for number, point in enumerate(points[:3]):
         again.copy(trial_record(number, params=point, fingerprint=given.fingerprint_of(point)))
     assert begun(proposals(given, again)) == points[3:]
+
+
+# --- points that are left out ----------------------------------------------------------------------------
+
+
+def small(point):
+    return point["lora_r"] <= 12
+
+
+@pytest.mark.parametrize("strategy", ["random", "qmc", "tpe", "informed", "nsga2"])
+def test_no_strategy_begins_a_point_that_is_not_allowed_and_none_counts_as_a_trial(sweep, strategy):
+    ranks = {"lora_r": {"type": "int", "low": 4, "high": 64}}
+    kind = {"type": strategy, "num_trials": 9, "enqueue": [{"lora_r": 64}]}
+    given = sweep(search_space={**RATE, **ranks}, search_strategy=kind)
+    study = given.open()
+    points = begun(Proposals(given.config, study, [], small))
+    assert len(points) == 9
+    assert all(small(point) for point in points)
+    assert [record.number for record in study.records()] == list(range(9))
+    stored = read_trials(study._study.get_trials(), {})  # what another process would read back
+    assert [record.params for record in stored] == points
+
+
+def test_a_grid_without_what_is_not_allowed_is_exhausted(sweep):
+    given = sweep(search_space=RANKS, search_strategy={"type": "grid"})
+    some = Proposals(given.config, given.open(), [], small)
+    assert [point["lora_r"] for point in begun(some)] == [8, 4]
+    assert some.exhausted
+
+
+def test_the_baseline_is_tried_in_any_case_and_where_nothing_else_may_the_search_ends(sweep):
+    for changes in ({}, {"search_space": RANKS}):
+        given = sweep(search_strategy={"type": "random", "num_trials": 9}, **changes)
+        only = Proposals(given.config, open_study(given.config, given.fingerprint_of, None), [], lambda _: False)
+        assert begun(only) == [given.config.baseline()]
+        assert only.exhausted

@@ -1,0 +1,51 @@
+"""Memory that the control groups around this process still allow (Linux, versions 2 and 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+MB = 1 << 20
+FILES = {
+    "2": ("memory.max", "memory.current", "inactive_file"),
+    "1": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Version -> where the limit and the use are, and what `memory.stat` calls pages of files that can be dropped."""
+
+
+def allowed_mb(root: Path = Path("/")) -> float:
+    """In MiB; infinite without a limit. `root` is where /proc and /sys are."""
+    return min(_rooms(root), default=math.inf)
+
+
+def _rooms(root: Path) -> Iterator[float]:
+    for line in (_content(root / "proc/self/cgroup") or "").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            mount, names = root / "sys/fs/cgroup", FILES["2"]
+        elif "memory" in controllers.split(","):
+            mount, names = root / "sys/fs/cgroup/memory", FILES["1"]
+        else:
+            continue
+        group = mount / path.lstrip("/")
+        # In a container the path may be the host's: then only `mount` is there, which is the container's own group.
+        for folder in (group, *group.parents[: len(group.parts) - len(mount.parts)]):
+            yield _room_mb(folder, *names)
+
+
+def _room_mb(group: Path, limit: str, used: str, droppable: str) -> float:
+    most, now, stat = (_content(group / name) for name in (limit, used, "memory.stat"))
+    if not most or not now or most == "max":
+        return math.inf
+    freed = sum(int(value) for name, _, value in (line.partition(" ") for line in (stat or "").splitlines())
+                if name == droppable)  # fmt: skip
+    return max(0.0, (int(most) - int(now) + freed) / MB)
+
+
+def _content(file: Path) -> str | None:
+    """The content of a kernel's file without the line's end; None where there is none to read."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None

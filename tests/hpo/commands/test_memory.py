@@ -1,0 +1,87 @@
+"""Memory before a sweep: a real one in processes that may not grow, of which none runs out of memory."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from hpo.commands.memory import Measured, free_settings, memory_plan
+from hpo.commands.show import read_sweep
+from hpo.commands.sweep import run_sweep
+from hpo.config.trial_specs import TrialSpecs
+from hpo.paths import Home
+from hpo.results.tables import leaderboard, notes
+from hpo.trials.fitting import kind_of
+from hpo.trials.slots import MARGIN
+from tests.hpo.builders import INSPECTION, Said, make_config
+from tests.hpo.executors.driving import HERE
+from tests.hpo.trials.test_fitting import MODEL
+from trainers.protocol.files import TrialPaths
+
+
+def test_no_trial_of_a_real_sweep_runs_out_of_memory(write_yaml, home_with_store, monkeypatch):
+    """A token takes 4 MB, so 16 rows of the default micro-batch do not fit into 0.4 GB; a full fine-tune never does."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
+    space = {
+        "method": {"type": "choice", "values": ["lora", "full"]},
+        "batch_size": {"type": "choice", "values": [4, 32]},
+    }
+    file = write_yaml(
+        search_space=space, trials={"memory_gb": 0.4}, search_strategy={"type": "grid"}, promote=False,
+        training={"max_examples": 64, "evaluations": 1, "max_length": 64, "learning_rate": 1e-2},
+    )  # fmt: skip
+    view = Said()
+    summary = run_sweep(file, Home(home_with_store), jobs=1, view=view, worker="crowded")
+    assert [(t.params["method"], t.state, list(t.attempts)) for t in summary.trials] == [("lora", "complete", [])] * 2
+    assert [(p.params["method"], p.params["batch_size"]) for p in summary.left_out.points] == [
+        ("full", 4),
+        ("full", 32),
+    ]
+    settings = [json.loads(file.read_text())["settings"] for file in home_with_store.glob("**/spec.json")]
+    assert {s["batch_size"] for s in settings} == {4, 32}
+    assert all(s["micro_batch_size"] < 16 for s in settings if s["batch_size"] == 32)
+    said = "\n".join(view.lines)
+    assert "memory: 0.4 GB for 1 trial at a time" in said
+    assert "not tried: 2 points: " in said
+    assert "every point of the space that fits into memory has been tried" in said
+    shown = read_sweep(Home(home_with_store), "tiny-encoder")
+    states = [row[2] for row in leaderboard(shown)[1]]
+    assert states[:2] == ["complete"] * 2
+    assert all(state.startswith("not tried: needs about") and state.endswith("of 0.4 GB") for state in states[2:])
+    assert any(line.startswith("not tried: 2 points") for line in notes(shown))
+
+
+# --- the sums ------------------------------------------------------------------------------------------
+
+
+def planned(tmp_path, limit_mb, wanted=4, *, is_given=False, **changes):
+    space = {"batch_size": {"type": "choice", "values": [4, 16]}, "lora_r": {"type": "choice", "values": [8, 64]}}
+    config = make_config(tmp_path, search_space=space, **changes)
+    specs = TrialSpecs(config, Home(tmp_path / "home"), INSPECTION)
+    kind = kind_of(specs.spec(0, config.baseline(), TrialPaths(tmp_path)))
+    return memory_plan(specs, Measured({kind: MODEL}), limit_mb, wanted, is_given=is_given)
+
+
+def test_as_many_at_a_time_as_cost_no_trial_anything(tmp_path):
+    """The largest point needs 100 + 64 + 16 x 10 MB; with four rows at a time 204."""
+    assert planned(tmp_path, 4 * MARGIN * 324).jobs == 4
+    assert planned(tmp_path, 4 * MARGIN * 204 + 1).jobs == 4
+    assert planned(tmp_path, 4 * MARGIN * 204 - 1).jobs == 3
+    assert planned(tmp_path, MARGIN * 204).jobs == 1
+    assert planned(tmp_path, MARGIN * 204, is_given=True).jobs == 4
+
+
+def test_two_lines_for_a_person(tmp_path):
+    assert planned(tmp_path, 10_000).lines == (
+        "memory: 9.8 GB for 4 trials at a time; the median point needs about 0.3 GB, the largest 0.3 GB",
+    )
+    first, second, third = planned(tmp_path, 120).lines
+    assert first.startswith("memory: 0.1 GB for 1 trial at a time;")
+    assert second.endswith("points run with fewer rows at a time, or with gradient_checkpointing, to fit")
+    assert third.startswith("not tried: ")
+
+
+def test_what_the_file_says_stays(tmp_path):
+    said = {"training": {"per_device_train_batch_size": 16, "gradient_checkpointing": False}}
+    assert free_settings(make_config(tmp_path, **said)) == frozenset()
+    assert free_settings(make_config(tmp_path)) == {"micro_batch_size", "gradient_checkpointing"}

@@ -1,0 +1,47 @@
+"""The memory probe: what it makes of passes, and a real one of the tiny encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainers.model.load import load_base
+from trainers.protocol.memory_model import Activations, Rows
+from trainers.training.memory_probe import Pass, fit_passes, measure_memory
+
+
+def passes(needed, *lengths):
+    return [Pass(len(some), 0, rows := Rows.of(some, "padded"), needed(rows)) for some in lengths]
+
+
+def test_coefficients_come_back():
+    found = passes(lambda rows: 300 + 0.5 * rows.tokens + 0.001 * rows.squares, [20], [80], [80] * 16, [20] * 64)
+    fixed, activations = fit_passes(found, 100.0)
+    assert (fixed, activations.mb_per_token, activations.mb_per_square) == pytest.approx((200, 0.5, 0.001))
+
+
+def test_rows_of_one_length_do_not_tell_squares_from_tokens():
+    fixed, activations = fit_passes(passes(lambda rows: 10 + rows.tokens, [64], [64] * 8), 0.0)
+    assert (fixed, activations) == (pytest.approx(10), Activations(pytest.approx(1), 0.0))
+
+
+def test_no_pass_needed_more_than_the_fit_says_and_no_coefficient_is_negative():
+    noisy = passes(lambda rows: 100 - 0.01 * rows.squares + rows.tokens, [20], [80], [80] * 4, [20] * 16)
+    fixed, activations = fit_passes(noisy, 0.0)
+    assert activations.mb_per_token >= 0
+    assert activations.mb_per_square >= 0
+    assert all(fixed + activations.needed_mb(p.rows) >= p.peak_mb - 1e-6 for p in noisy)
+    assert fit_passes(noisy[:1], 0.0) == (pytest.approx(noisy[0].peak_mb), Activations(0.0, 0.0))
+
+
+def test_a_real_probe_knows_parameters_and_state(make_spec, inspection):
+    """AdamW keeps two numbers for each that is learned, beside itself and its gradient: 16 bytes in float32."""
+    spec, found = make_spec("encoder", lora_r=4, micro_batch_size=8, batch_size=8), inspection("encoder")
+    model = measure_memory(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir), 4096.0)
+    assert model.bytes_per_parameter == pytest.approx(16, rel=0.01)
+    assert 0 < model.parameters - 4 * model.parameters_per_size < model.parameters  # the head is not low-rank
+    assert model.size == 4
+    assert model.lengths == sorted(model.lengths)
+    assert model.recomputed is not None
+    assert 0 < model.needed_mb(spec.settings, Rows.of(model.lengths[-8:], model.layout)) < 1024
