@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from hpo.executors.ray.actor import HOME_VARIABLE
 from tests.bench.makespan import EVALUATIONS, POINTS, prepared_home, sweep
 from tests.bench.tables import Row
 from tests.hpo.executors.nodes import TestCluster, left_behind
@@ -27,8 +28,8 @@ def rows(examples: int) -> list[Row]:
     """`examples` per trial of the queue."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        os.environ["HPO_NODE_HOME"] = str(folder / "node")
-        with TestCluster() as cluster:
+        os.environ[HOME_VARIABLE] = str(folder / "node")  # by which `left_behind` knows all processes
+        with TestCluster(folder / "node") as cluster:
             cluster.add()
             first_s, left_s = first_step(cluster, folder)
             one_s = queue(cluster, folder / "one", examples)

@@ -14,6 +14,7 @@ from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.errors import ClusterError
 from hpo.executors.inline import InlineExecutor
+from hpo.executors.ray.actor import HOME_VARIABLE
 from hpo.paths import Home
 from hpo.terminal import Silent
 from tests.hpo.builders import write_sweep
@@ -36,7 +37,7 @@ from trainers.protocol.events import Evaluation, Failed, Loaded, Resumed, TrialR
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Load
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]
 TRIALS = 6
 CONFIG = {
     "name": "sweep",
@@ -70,7 +71,8 @@ class Said(Silent):
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """What trials kill; nodes that join afterwards know it."""
-    monkeypatch.setenv("HPO_NODE_HOME", str(tmp_path / "node"))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "node"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
 
     def write(kills, pause_s=0.1):
         (tmp_path / "marks").mkdir()

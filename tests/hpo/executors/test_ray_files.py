@@ -1,11 +1,13 @@
 """Files that go to a node and come back, and paths in messages; an actor is plain Python, so no Ray is needed."""
 
 import os
+import socket
 
 import pytest
 
+from hpo.errors import ClusterError
 from hpo.executors.environment import Environment
-from hpo.executors.ray import actor, content, copies
+from hpo.executors.ray import actor, cluster, content, copies, executor
 from hpo.executors.ray.content import Content, code_content, model_content, trial_content, whole_content
 from hpo.executors.ray.copies import FolderCopy
 from hpo.executors.ray.translation import Translation
@@ -170,3 +172,27 @@ def test_versions_that_decide_numbers_are_compared():
         "peft 0.18, here absent", "the code of hpo has the hash dddddddddddd, here cccccccccccc",
     ):  # fmt: skip
         assert difference in found
+
+
+# --- without a cluster ---------------------------------------------------------------------------------
+
+
+def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "find_spec", lambda name: None)
+    with pytest.raises(ClusterError, match=r"pip install 'hpo\[cluster\]'"):
+        executor.RayExecutor(executor.ClusterSettings(), tmp_path / "host.log")
+
+
+def test_auto_is_the_cluster_of_this_machine_where_one_answers(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert cluster.address_of("auto") is None
+    put(tmp_path, ray__ray_current_cluster="127.0.0.1:9\n")  # it has ended
+    assert cluster.address_of("auto") is None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        put(tmp_path, ray__ray_current_cluster=address)
+        assert cluster.address_of("auto") == address
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert cluster.address_of("auto") == "10.0.0.1:6379"
+    assert cluster.address_of("10.0.0.2:6379") == "10.0.0.2:6379"
