@@ -27,7 +27,7 @@ from hpo.executors.ray.content import (
     trial_content,
     whole_content,
 )
-from hpo.executors.ray.copies import FolderCopy, Stamp
+from hpo.executors.ray.copies import FolderCopy, Incomplete, Stamp
 from hpo.executors.ray.translation import Translation
 from hpo.executors.ray.versions import code_hash, differences
 from hpo.remedies import says_disk_full
@@ -116,6 +116,8 @@ class Node:
                     self._hear(line, files)
         except Refused as error:
             self.leave(str(error), for_good=True)
+        except Incomplete:
+            self.leave("what it wrote was removed there before it was fetched")
         except RayTaskError as error:
             self.leave(_cause_of(error), for_good=True)
         except RayError:

@@ -89,6 +89,15 @@ def test_sessions_that_ended_are_removed(node, tmp_path):
     assert {session.name for session in left.parent.iterdir()} == {node._session.name, another._session.name}
 
 
+def test_nothing_is_heard_of_a_node_that_is_ending(node):
+    node._put("line", {})
+    assert node.events() == [("line", {})]
+    node.end()
+    node._put("line", {})
+    assert node._lines == []
+    assert not node._session.exists()
+
+
 # --- back ----------------------------------------------------------------------------------------------
 
 
@@ -136,6 +145,21 @@ def test_a_checkpoint_is_here_as_a_whole_or_not_at_all(node, trial, tmp_path):
     assert whole_content(tmp_path / "here").files == {}
     copy.bring(actor.snapshot(there), node.read)
     assert set(whole_content(tmp_path / "here").files) == {"checkpoints/1/state", "checkpoints/1/best/w"}
+
+
+def test_a_file_that_ends_too_soon_is_not_taken_for_the_whole(node, trial, tmp_path):
+    there, copy = trial
+    put(there, **{"trial.log": "12345"})
+    now = actor.snapshot(there)
+    put(there, **{"trial.log": "12345 and more"})  # it may grow meanwhile
+    copy.bring(now, node.read)
+    assert (tmp_path / "here/trial.log").read_text() == "12345"
+    put(there, **{"state.json": "{}", "trial.log": "123456"})
+    now = actor.snapshot(there)
+    (there / "state.json").unlink()  # as when a session ends
+    with pytest.raises(copies.Incomplete, match=r"state\.json"):
+        copy.bring(now, node.read)
+    assert not (tmp_path / "here/state.json").exists()
 
 
 def test_unfinished_files_stay_there(node, trial):
