@@ -15,6 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from hpo.executors.ray.actor import HOME_VARIABLE
+from hpo.paths import Home
+from hpo.trials.timeline_file import timeline_or_why
 from tests.bench.makespan import EVALUATIONS, POINTS, prepared_home, sweep
 from tests.bench.tables import Row
 from tests.hpo.executors.nodes import TestCluster, left_behind
@@ -27,8 +30,8 @@ def rows(examples: int) -> list[Row]:
     """`examples` per trial of the queue."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        os.environ["HPO_NODE_HOME"] = str(folder / "node")
-        with TestCluster() as cluster:
+        os.environ[HOME_VARIABLE] = str(folder / "node")  # by which `left_behind` knows all processes
+        with TestCluster(folder / "node") as cluster:
             cluster.add()
             first_s, left_s = first_step(cluster, folder)
             one_s = queue(cluster, folder / "one", examples)
@@ -49,9 +52,8 @@ def queue(cluster: TestCluster, folder: Path, examples: int) -> float:
     file.write_text(json.dumps(sweep(POINTS, examples, EVALUATIONS, pruner={"type": "none"})))
     command = [sys.executable, "-m", "hpo", "--home", str(home), "sweep", str(file), "--threads", "1"]
     subprocess.run([*command, "--address", cluster.address], check=True, cwd=ROOT, stdout=sys.stderr)
-    lines = (home / "sweeps/makespan/timeline.jsonl").read_text().splitlines()
-    stints = [json.loads(line) for line in lines]
-    return float(max(stint["ended"] for stint in stints) - min(stint["began"] for stint in stints))
+    stints, _ = timeline_or_why(Home(home).sweep("makespan").timeline)
+    return max(stint.ended for stint in stints) - min(stint.began for stint in stints)
 
 
 def first_step(cluster: TestCluster, folder: Path) -> tuple[float, float]:
@@ -75,7 +77,6 @@ def steps_of(home_folder: Path, address: str) -> None:
     from hpo.config.file import load_config
     from hpo.config.trial_specs import TrialSpecs
     from hpo.executors.ray.executor import RayExecutor, settings_here
-    from hpo.paths import Home
     from hpo.trials.calls import run_alone
     from trainers.protocol.events import PreparedData, Step
     from trainers.protocol.requests import Inspect, Load, Train

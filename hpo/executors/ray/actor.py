@@ -73,6 +73,7 @@ class NodeActor:
         _remove_ended_sessions(self._home / "sessions")
         self._lines: Lines = []
         self._arrived = threading.Condition()
+        self._is_ending = False
         self._wanted: dict[int, _Wanted] = {}
         self._host: subprocess.Popen[bytes] | None = None
 
@@ -112,8 +113,9 @@ class NodeActor:
 
     def _put(self, line: str, files: dict[str, dict[str, Stamp]]) -> None:
         with self._arrived:
-            self._lines.append((line, files))
-            self._arrived.notify()
+            if not self._is_ending:  # else files may be missing only because the session's folder is being removed
+                self._lines.append((line, files))
+                self._arrived.notify()
 
     def _files_of(self, line: bytes) -> dict[str, dict[str, Stamp]]:
         """The files of every folder that an event speaks of: while it is read, nothing is written there."""
@@ -150,6 +152,8 @@ class NodeActor:
 
     def end(self) -> None:
         """End the host with its children, and remove what only this session needed."""
+        with self._arrived:
+            self._is_ending = True
         if self._host is not None:
             self._host.kill()
             self._host.wait()

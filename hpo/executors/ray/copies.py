@@ -17,6 +17,10 @@ Read = Callable[[str, int, int], bytes]
 """Bytes of a node's file: path, where they begin, how many at most."""
 
 
+class Incomplete(Exception):
+    """A file on a node, by its name, ended before all of it was here: the node is just ending."""
+
+
 class FolderCopy:
     """The folder `here` follows the folder `there` of a node. `known` has the stamps of what both have already.
 
@@ -29,7 +33,10 @@ class FolderCopy:
         self._known = dict(known)
 
     def bring(self, now: Mapping[str, Stamp], read: Read) -> None:
-        """Fetch what is new in `now`, by name, and remove what was known and is gone. Raises `OSError`."""
+        """Fetch what is new in `now`, by name, and remove what was known and is gone.
+
+        Raises `Incomplete`, and `OSError` where this machine's disk is full.
+        """
         changed = {name for name, stamp in now.items() if self._known.get(name) != stamp}
         gone = self._known.keys() - now.keys()
         units: defaultdict[str, list[str]] = defaultdict(list)
@@ -66,10 +73,11 @@ class FolderCopy:
                 os.link(self.here / known, target)
                 return
         with target.open("wb") as file:
-            while piece := read(f"{self.there}/{name}", file.tell(), PIECE):
+            while (missing := stamp[0] - file.tell()) > 0:
+                piece = read(f"{self.there}/{name}", file.tell(), min(PIECE, missing))
+                if not piece:
+                    raise Incomplete(name)
                 file.write(piece)
-                if len(piece) < PIECE:
-                    break
 
 
 def _unit(name: str) -> str:

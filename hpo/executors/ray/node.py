@@ -27,7 +27,7 @@ from hpo.executors.ray.content import (
     trial_content,
     whole_content,
 )
-from hpo.executors.ray.copies import FolderCopy, Stamp
+from hpo.executors.ray.copies import FolderCopy, Incomplete, Stamp
 from hpo.executors.ray.translation import Translation
 from hpo.executors.ray.versions import code_hash, differences
 from hpo.remedies import says_disk_full
@@ -116,6 +116,8 @@ class Node:
                     self._hear(line, files)
         except Refused as error:
             self.leave(str(error), for_good=True)
+        except Incomplete:
+            self.leave("what it wrote was removed there before it was fetched")
         except RayTaskError as error:
             self.leave(_cause_of(error), for_good=True)
         except RayError:
@@ -155,21 +157,23 @@ class Node:
         return getattr(self._actor, method).options(concurrency_group=GROUP_OF.get(method, "files")).remote(*given)
 
     def _hear(self, line: str, files: Mapping[str, Mapping[str, Stamp]]) -> None:
+        """Pass on an event, after the files that it speaks of. Raises `Refused` where the node's disk is full."""
         message = json.loads(line)
-        under_way = self._under_way.get(message["id"])
-        if under_way is not None:
+        event = message["event"]
+        if (under_way := self._under_way.get(message["id"])) is not None:
             for folder, now in files.items():
                 if copy := under_way.copies.get(folder):
                     copy.bring(now, lambda *piece: bytes(ray.get(self._call("read", *piece))))
             if self._home in line:
-                message["event"] = under_way.translation.here(message["event"])
-        failed = message["event"].get("report", message["event"])
+                event = under_way.translation.here(event)
+            if event["type"] in TERMINAL_TYPES:
+                del self._under_way[message["id"]]
+                for folder in under_way.folders:
+                    self._call("remove", folder)
+        failed = event.get("report", event)
         if failed["type"] == "Failed" and failed["cause"] == "crash" and says_disk_full(failed["message"]):
             raise Refused(f"its disk is full ({failed['message'][:200]}); make room there")
-        if message["event"]["type"] in TERMINAL_TYPES and self._under_way.pop(message["id"], None) and under_way:
-            for folder in under_way.folders:
-                self._call("remove", folder)
-        self._listener.heard(self, message)
+        self._listener.heard(self, {"id": message["id"], "event": event})
 
     def _log_tail(self) -> str:
         tail = ray.get(self._call("log_tail")).strip()

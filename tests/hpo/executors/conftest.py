@@ -33,12 +33,12 @@ def local(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(tmp_path_factory):
     """A Ray cluster for the whole session: a head without CPUs, to which tests add nodes."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from tests.hpo.executors.nodes import TestCluster
 
-    with TestCluster() as started:
+    with TestCluster(tmp_path_factory.mktemp("node")) as started:
         yield started
 
 
@@ -64,19 +64,18 @@ def on_ray(cluster, tmp_path, monkeypatch):
 def kept(cluster, tmp_path_factory):
     """Executors on the cluster by their worker; tests take turns with them, for an actor takes seconds to start."""
     started = {}
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PYTHONPATH", PATH)
 
     def executor(worker):
         if worker not in started or started[worker].is_closed:
             log = tmp_path_factory.mktemp("ray") / "host.log"
-            started[worker] = RayExecutor(settings_here(cluster.address, worker, log, shared_home=True), log)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PYTHONPATH", PATH)
+                started[worker] = RayExecutor(settings_here(cluster.address, worker, log, shared_home=True), log)
         return started[worker]
 
     yield executor
     for last in started.values():
         last.close()
-    patch.undo()
 
 
 @pytest.fixture
@@ -98,7 +97,11 @@ def in_turn_on_ray(cluster, kept):
             ends_of(executor, *under_way, verdict=None)
 
 
-@pytest.fixture(params=["inline", "local", "restarting inline", "restarting local", "ray"])
+RAY = pytest.param("ray", marks=pytest.mark.xdist_group("ray"))
+"""All tests on the cluster in one process, which starts it once."""
+
+
+@pytest.fixture(params=["inline", "local", "restarting inline", "restarting local", RAY])
 def start(request):
     """Starts an executor with the fake trainer, or with the worker that misbehaves."""
     kind = request.param

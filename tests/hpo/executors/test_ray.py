@@ -14,6 +14,7 @@ from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.errors import ClusterError
 from hpo.executors.inline import InlineExecutor
+from hpo.executors.ray.actor import HOME_VARIABLE
 from hpo.paths import Home
 from hpo.terminal import Silent
 from tests.hpo.builders import write_sweep
@@ -36,8 +37,8 @@ from trainers.protocol.events import Evaluation, Failed, Loaded, Resumed, TrialR
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Load
 
-pytestmark = pytest.mark.timeout(240)
-TRIALS = 8
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]
+TRIALS = 6
 CONFIG = {
     "name": "sweep",
     "search_strategy": {"type": "random", "num_trials": TRIALS},
@@ -70,11 +71,12 @@ class Said(Silent):
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """What trials kill; nodes that join afterwards know it."""
-    monkeypatch.setenv("HPO_NODE_HOME", str(tmp_path / "node"))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "node"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
 
-    def write(kills, pause_s=0.1, marks="marks"):
-        (tmp_path / marks).mkdir(exist_ok=True)
-        text = json.dumps({"marks": str(tmp_path / marks), "kills": kills, "pause_s": pause_s})
+    def write(kills, pause_s=0.1):
+        (tmp_path / "marks").mkdir()
+        text = json.dumps({"marks": str(tmp_path / "marks"), "kills": kills, "pause_s": pause_s})
         monkeypatch.setenv(dying.PLAN, text)
 
     return write
@@ -92,13 +94,15 @@ def results_of(summary):
     return {trial["number"]: (trial["value"], trial["curve"]) for trial in summary.to_json()["trials"]}
 
 
-@pytest.fixture
-def undisturbed(tmp_path, plan):
-    """The same sweep on this machine."""
-    plan({}, pause_s=0.0, marks="undisturbed")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The sweep on this machine, and its file: what the fake trainer computes depends on where the data lies."""
+    folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(dying.PLAN, json.dumps({"marks": str(folder), "kills": {}, "pause_s": 0.0}))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
-        yield run_sweep(write_sweep(tmp_path, **CONFIG), Home(tmp_path / "local"), jobs=2, worker="dying")
+        file = write_sweep(folder, **CONFIG)
+        return run_sweep(file, Home(folder / "home"), jobs=2, worker="dying"), file
 
 
 def test_what_a_trial_wrote_is_here_before_its_event(on_ray, tmp_path, plan):
@@ -166,10 +170,10 @@ def test_kills_of_every_kind_change_nothing(nodes, plan, tmp_path, undisturbed):
     plan({"1": "host", "2": "actor", "4": "raylet"})
     nodes.add(count=2)
     said = Said()
-    file = tmp_path / "sweep.yaml"
+    wanted, file = undisturbed
     summary = run_sweep(file, Home(tmp_path / "home"), worker="dying", view=said, executor="ray", address=nodes.address)
-    assert results_of(summary) == results_of(undisturbed)
-    assert summary.champion.number == undisturbed.champion.number
+    assert results_of(summary) == results_of(wanted)
+    assert summary.champion.number == wanted.champion.number
     for number, lost in ((1, "its trial host ended"), (2, "actor was killed"), (4, "left the cluster")):
         assert any(line.startswith(f"trial {number}: interrupted (node ") and lost in line for line in said.lines)
         again = [int(index) for index in (tmp_path / "marks" / f"trial-{number}").read_text().split()]
@@ -180,7 +184,8 @@ def test_kills_of_every_kind_change_nothing(nodes, plan, tmp_path, undisturbed):
 def test_a_killed_sweep_leaves_nobody_and_goes_on_on_a_node_that_joins(nodes, plan, tmp_path, undisturbed):
     plan({}, pause_s=0.3)
     [first] = nodes.add()
-    home, file = tmp_path / "home", tmp_path / "sweep.yaml"
+    wanted, file = undisturbed
+    home = tmp_path / "home"
     command = [sys.executable, "-c", SWEEP, str(file), str(home), nodes.address]
     sweep = subprocess.Popen(command)
     wait_for((tmp_path / "marks" / "trial-1").exists, within_s=60)
@@ -193,5 +198,5 @@ def test_a_killed_sweep_leaves_nobody_and_goes_on_on_a_node_that_joins(nodes, pl
     nodes.add()
     assert sweep.wait(timeout=120) == 0
     summary = read_sweep(Home(home), "sweep")
-    assert results_of(summary) == results_of(undisturbed)
-    assert summary.champion.number == undisturbed.champion.number
+    assert results_of(summary) == results_of(wanted)
+    assert summary.champion.number == wanted.champion.number

@@ -1,12 +1,19 @@
 """Slots on machines that come and go."""
 
+import dataclasses
+
 import pytest
 
+from hpo.config.sweep_config import RetryPolicy
+from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Place
 from hpo.executors.environment import Environment
+from hpo.paths import Home
+from hpo.trials.job import Job
 from hpo.trials.node_slots import choose_node_slots
 from hpo.trials.slots import AMPLE_MB
-from trainers.protocol.events import Probed
+from tests.hpo.builders import INSPECTION, make_config, scheduler
+from trainers.protocol.events import Failed, Probed, Trained, TrialEvent, TrialResult
 
 
 def place(name, cores=2, memory_mb=10.0 * AMPLE_MB, gpus=0, gpu_memory_mb=0.0):
@@ -97,3 +104,89 @@ def test_gpus_take_turns_and_share_their_memory():
 def test_one_that_does_not_fit_has_a_machine_for_itself():
     nodes = Nodes(place("a", cores=4, memory_mb=100.0))
     assert choose_node_slots(nodes, 20, None, None, lambda: None).open() == [0]
+
+
+# --- the scheduler on them -----------------------------------------------------------------------------
+
+
+class Leaving(Nodes):
+    """Machines that answer each trial in turn: one leaves with its first trial, and another one joins later."""
+
+    def __init__(self, *places, joins_after):
+        super().__init__(*places)
+        self.events = []
+        self.joins_after = joins_after
+        self.waits = 0
+
+    def submit(self, request, place=""):
+        request_id = super().submit(request, place)
+        if request_id == 1:
+            self.now = [other for other in self.now if other.id != place]
+            self.events.append((request_id, Failed("interrupted", f"node {place} left")))
+        else:
+            ended = TrialResult("complete", 0.5, {"f1_macro": 0.5}, 0, [], "budget", 1.0)
+            self.events += [(request_id, TrialEvent(request.spec.number, ended)), (request_id, Trained())]
+        return request_id
+
+    def wait(self, timeout_s=None):
+        if self.events:
+            return self.events.pop(0)
+        self.waits += 1
+        if self.waits == self.joins_after:
+            self.now.append(place("new", gpus=1, gpu_memory_mb=1e5, cores=1))
+        return None
+
+
+class Controller:
+    """Hands out jobs, and notes which ones ended."""
+
+    def __init__(self, *jobs):
+        self.jobs = list(jobs)
+        self.ended = []
+
+    def next_job(self, slot):
+        return dataclasses.replace(self.jobs.pop(0), slot=slot) if self.jobs else None
+
+    def is_spent(self):
+        return False
+
+    def spared(self, jobs):
+        return None
+
+    def retrying(self, job):
+        pass
+
+    def finished(self, job, result):
+        self.ended.append((job.number, result.state, job.spec.devices))
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    home = Home(tmp_path / "home")
+    specs = TrialSpecs(make_config(tmp_path), home, INSPECTION)
+    folders = [home.sweep("sweep").trial(number) for number in range(3)]
+    return [Job(specs.spec(number, {}, paths), paths, 0) for number, paths in enumerate(folders)]
+
+
+def run_on(nodes, controller):
+    slots = choose_node_slots(nodes, 20, None, 1, never)
+    scheduler(nodes, slots, RetryPolicy(1, 30)).run(controller)
+
+
+def test_a_trial_whose_machine_left_goes_on_on_another_one(jobs):
+    nodes, controller = Leaving(place("a", cores=1), place("b", cores=1), joins_after=0), Controller(*jobs)
+    run_on(nodes, controller)
+    assert sorted(number for number, _, _ in controller.ended) == [0, 1, 2]
+    first = nodes.submitted[0][1]
+    assert {where for _, where in nodes.submitted[1:]} == {"a", "b"} - {first}
+
+
+def test_without_any_machine_trials_wait_for_one_and_get_its_devices(jobs):
+    nodes, controller = Leaving(place("a", cores=1), joins_after=3), Controller(*jobs)
+    run_on(nodes, controller)
+    assert sorted(controller.ended) == [
+        (0, "complete", ("cuda:0",)),
+        (1, "complete", ("cpu",)),
+        (2, "complete", ("cpu",)),
+    ]
+    assert nodes.waits == 3
