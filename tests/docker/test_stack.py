@@ -89,9 +89,12 @@ def test_each_part_is_killed_in_the_middle_and_the_champion_is_the_same(stack, s
 def alone(file: Path, home: Path) -> dict[str, Any]:
     """The same sweep in a home of its own, with SQLite and no server."""
     command = [sys.executable, *FAKE_HPO[1:], "--home", home]
-    subprocess.run([*command, "sweep", file], check=True, cwd=ROOT, capture_output=True)
-    done = subprocess.run([*command, "show", "stack", "--json"], check=True, cwd=ROOT, capture_output=True, text=True)
-    return shown(done.stdout)
+    said = ""
+    for words in (["sweep", file], ["show", "stack", "--json"]):
+        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True)
+        said = done.stdout
+        assert done.returncode == 0, said + done.stderr
+    return shown(said)
 
 
 def disturb(stack: Stack) -> None:
