@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hpo.report.comparison import Comparison
 from hpo.report.facts import ReportFacts
 from hpo.report.page import html_comparison, html_page
 from hpo.report.text import markdown, markdown_comparison, trials_csv
+from hpo.results.json_text import json_text
 
 Format = Literal["html", "md", "json", "csv"]
 
@@ -62,4 +62,4 @@ def _of_several(comparison: Comparison, form: Format) -> str:
 
 
 def _json(shown: ReportFacts | Comparison) -> str:
-    return json.dumps(shown.to_json(), indent=2) + "\n"
+    return json_text(shown.to_json()) + "\n"

@@ -30,6 +30,9 @@ from hpo.study.store import study_names, unreadable, view_study
 from hpo.terminal import ProgressView
 from hpo.trials.timeline_file import timeline_or_why
 
+MOST_ROWS = 200
+"""Of the leaderboard, best first: nobody reads more in a terminal, and thousands take seconds to lay out."""
+
 
 @dataclass(frozen=True)
 class UnreadableSweep:
@@ -85,7 +88,9 @@ def _read_or_problem(home: Home, name: str) -> SweepSummary | UnreadableSweep:
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
     """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands, and `link`
     where MLflow shows it."""
-    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
+    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary, MOST_ROWS))
+    if (more := len(summary.trials) - MOST_ROWS) > 0:
+        view.say(f"and {more:,} more trials: hpo query, hpo report or hpo show --json have them")
     view.say(f"\n{gain(summary)}")
     if summary.finalists:
         view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))
