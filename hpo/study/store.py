@@ -133,6 +133,11 @@ def delete_sweep(database: StudiesDatabase, name: str) -> None:
     if revisions:
         with _opened(database, name) as opened:
             _delete(opened, [full for full, _ in revisions])
+    if not database.file:
+        from hpo.study.lease import lease_here  # late: it takes SQLAlchemy
+
+        if lease := lease_here(database, name):
+            lease.forget()
 
 
 def _delete(opened: optuna.storages.BaseStorage, studies: Sequence[str]) -> None:

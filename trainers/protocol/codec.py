@@ -85,7 +85,7 @@ def _copied(value: Any) -> Any:
     kind = type(value)
     if kind in _ATOMS:
         return value
-    if names := _names(kind):
+    if (names := _names(kind)) is not None:
         return {name: _copied(getattr(value, name)) for name in names}
     if kind is list or kind is tuple:
         return kind(_copied(item) for item in value)
@@ -95,8 +95,8 @@ def _copied(value: Any) -> Any:
 
 
 @functools.cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
+def _names(kind: type) -> tuple[str, ...] | None:
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 @functools.cache
