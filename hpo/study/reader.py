@@ -26,6 +26,8 @@ from trainers.protocol.settings import Setting
 SCHEMA = "v3.2.0.a"
 """The tables that these statements read, by Optuna's own name for their version."""
 T = TypeVar("T")
+Revisions = dict[str, list[tuple[str, int]]]
+"""Sweep -> (name, id) of its Optuna studies, the newest last."""
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 """The rows of a statement whose values are named `:name`."""
 
@@ -51,8 +53,8 @@ class StudiesReader:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    def revisions(self) -> dict[str, list[tuple[str, int]]]:
-        """Sweep -> (name, id) of its Optuna studies, the newest last; only those that were opened to the end."""
+    def revisions(self) -> Revisions:
+        """Of every sweep; only those that were opened to the end."""
         found: dict[str, list[tuple[int, str, int]]] = {}
         for full, study in self._ask(_OPENED, {}):
             name, _, revision = full.partition("@")

@@ -17,7 +17,7 @@ from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.studies_database import StudiesDatabase
-from hpo.study.reader import StudiesReader, read
+from hpo.study.reader import Revisions, StudiesReader, read
 from hpo.study.stored_state import LaterFormat, read_state
 
 if TYPE_CHECKING:
@@ -30,13 +30,19 @@ if TYPE_CHECKING:
 
 def study_names(database: StudiesDatabase) -> list[str]:
     """Names of all sweeps in the database, sorted."""
-    return sorted(read(database, StudiesReader.revisions, {}))
+    return sorted(_revisions(database))
 
 
 def newest_study_name(database: StudiesDatabase, name: str) -> str | None:
     """The Optuna study of a sweep's newest revision; None when there is no such sweep."""
-    revisions = read(database, StudiesReader.revisions, {}).get(name)
+    revisions = _revisions(database).get(name)
     return revisions[-1][0] if revisions else None
+
+
+def _revisions(database: StudiesDatabase) -> Revisions:
+    """Sweep -> (name, id) of its Optuna studies, the newest last."""
+    nothing: Revisions = {}
+    return read(database, StudiesReader.revisions, nothing)
 
 
 def stored_state(database: StudiesDatabase, name: str) -> SweepState | None:
@@ -129,7 +135,7 @@ def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
 
 def delete_sweep(database: StudiesDatabase, name: str) -> None:
     """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
-    revisions = read(database, StudiesReader.revisions, {}).get(name, [])
+    revisions = _revisions(database).get(name, [])
     if revisions:
         with _opened(database, name) as opened:
             _delete(opened, [full for full, _ in revisions])

@@ -34,7 +34,8 @@ def to_plain(value: Any) -> Any:
 def from_json(cls: type[T], data: Any) -> T:
     """The inverse of `to_json`, for records of other versions too: fields that `cls` does not know are ignored, missing
     ones have their default. Raises `ValueError` where `data` does not fit `cls`."""
-    return typing.cast(T, _parser(cls)(data))
+    hint: Any = cls
+    return typing.cast(T, _parser(hint)(data))
 
 
 RECORD_FORMAT = 1
@@ -75,14 +76,14 @@ def fingerprint(content: Any) -> str:
 
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
-_KINDS: Mapping[Any, tuple[type, ...]] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
+_KINDS: Mapping[Any, Any] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
 """Container -> what JSON has for it; a tuple may come from `to_json` too."""
 Parser = Callable[[Any], Any]
 """Makes a value of one type from JSON; made once for each type, which takes longer than reading a record."""
 
 
 def _copied(value: Any) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _ATOMS:
         return value
     if (names := _names(kind)) is not None:
@@ -136,10 +137,10 @@ def _of_literal(known: tuple[Any, ...]) -> Parser:
 
 def _of_container(origin: Any, arguments: tuple[Any, ...]) -> Parser:
     """Of `list[T]`, `tuple[T, ...]` or `dict[str, T]`."""
-    item, is_dict = _parser(arguments[1 if origin is dict else 0]), origin is dict
+    item, kinds, is_dict = _parser(arguments[1 if origin is dict else 0]), _KINDS[origin], origin is dict
 
     def parse(data: Any) -> Any:
-        if not isinstance(data, _KINDS[origin]):
+        if type(data) not in kinds and not isinstance(data, kinds):
             raise ValueError(f"expected {origin.__name__}, got {data!r}")
         if is_dict:
             return {key: item(value) for key, value in data.items()}
