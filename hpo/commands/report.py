@@ -39,6 +39,8 @@ def write_report(home: Home, names: Sequence[str], form: Format, to: Path | None
     path = to or default
     partial = path.with_name(f"{path.name}.partial")
     try:
+        if to is None:  # of a sweep that another home runs, there is no folder here
+            default.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)  # a reader never sees half of it
     except OSError as error:

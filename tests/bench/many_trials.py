@@ -1,21 +1,57 @@
-"""A home whose study has 10,000 trials, written with SQL: Optuna itself would take minutes to make it."""
+"""What a person waits for who reads a sweep of 10,000 trials: `hpo list`, `show` and `report` as whole processes."""
 
 from __future__ import annotations
 
 import json
 import random
+import resource
 import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tests.bench.engine import Engine, write_sweep
+from tests.bench.tables import Row
+
+TRIALS = 10_000
+REPEATS = 5
+COMMANDS = {"list": "1 s", "show bench": "1 s", "report bench --format json": "1 s", "list --json": "-"}
+"""Command -> bound."""
 
 _EVALUATIONS = 5
 
 
+def rows() -> list[Row]:
+    """Median seconds of a command, and how many of them it computes: other processes lengthen only the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = make_home(Path(folder), TRIALS)
+        found = {command: _seconds(home, command) for command in COMMANDS}
+    return [
+        Row(f"hpo {command}, {TRIALS:,} trials: wall, of it CPU", f"{wall:.2f} s, {cpu:.2f} s", bound)
+        for (command, bound), (wall, cpu) in zip(COMMANDS.items(), found.values(), strict=True)
+    ]
+
+
+def _seconds(home: Path, command: str) -> tuple[float, float]:
+    times = []
+    for _ in range(REPEATS + 1):
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        arguments = [sys.executable, "-m", "hpo", "--home", str(home), *command.split()]
+        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        times.append((time.perf_counter() - began, cpu))
+    walls, cpus = zip(*times[1:], strict=True)  # the first one reads Python's files
+    return statistics.median(walls), statistics.median(cpus)
+
+
 def make_home(folder: Path, trials: int) -> Path:
-    """The home, in `folder`; its sweep is called `bench` and has ended."""
+    """The home, in `folder`; its sweep is called `bench` and has ended. Optuna itself would write it for minutes."""
     from hpo.config.file import load_config
     from hpo.paths import Home
     from hpo.study.revision import open_revision
