@@ -25,7 +25,6 @@ from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import GateRefused
-from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.release.promote import promote
 from hpo.results.row_parts import what_rows_show
@@ -37,6 +36,7 @@ from hpo.search.lost_runs import write_lost_runs
 from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
 from hpo.signals import terminate_as_interrupt
+from hpo.study.one_writer import one_writer
 from hpo.terminal import ProgressView, Silent, evaluations_line
 from hpo.tracking.ahead import made_ready
 from hpo.trials.calls import run_alone
@@ -77,7 +77,7 @@ def run_sweep_of(
     try:
         with (
             plain_errors(), terminate_as_interrupt(), nothing_left_behind(home, config.name),
-            sweep_lock(paths.lock) as lock_fd,
+            one_writer(home, config.name) as lock_fd,
             trial_host(paths, lock_fd, worker, config.run, view.say) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
