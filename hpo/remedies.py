@@ -36,6 +36,14 @@ _BY_WORDS = (
 )
 _DELETED = r"Run with id=\S+ not found|must be in (the )?'?active'? state|No (such )?experiment|non-active experiment"
 
+# The system's words, SQLite's, numpy's.
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk is full|\d+ requested and \d+ written", re.I)
+
+
+def says_disk_full(message: str) -> bool:
+    """Whether an error's message is of a disk without room."""
+    return _DISK_FULL.search(message) is not None
+
 
 def way_on(error: BaseException) -> str:
     """What a person can do about an error, as the end of a sentence that begins with the error's own message."""

@@ -17,7 +17,7 @@ AUTO = "auto"
 ADDRESS = re.compile(r"[^\s:/]+:[0-9]{1,5}")
 
 RUN = Group(
-    "run", None, "where trials train; no part of a sweep's revision: another session may say otherwise",
+    "run", None, "where trials train; it may change from one session of a sweep to the next",
     keys=(
         OneOf("executor", "local", "this machine (`local`), or the nodes of a Ray cluster (`ray`)", choices=EXECUTORS),
         Text("address", AUTO,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from hpo.remedies import says_disk_full
 from hpo.results.records import RETRIED, Attempt
 from trainers.protocol.events import PAUSED, Failed
 from trainers.protocol.trial_spec import TrialSpec
@@ -15,8 +15,6 @@ SAME_CRASHES = 3
 NOT_PAUSED = Failed("interrupted", "ended before it reached a checkpoint to pause at")
 """How a trial ends that did not pause in time."""
 _FREE = (PAUSED.message, NOT_PAUSED.message)
-# The system's words, SQLite's, numpy's.
-_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk is full|\d+ requested and \d+ written", re.I)
 
 
 def halvings_of_next_attempt(failed: Failed, spec: TrialSpec, attempts: Sequence[Attempt], retries: int) -> int | None:
@@ -43,4 +41,4 @@ def halvings_to_begin_with(attempts: Sequence[Attempt]) -> int:
 
 def is_disk_full(failed: Failed) -> bool:
     """Whether there was no room to write: nothing about the trial, and no other one would do better."""
-    return failed.cause == "crash" and _DISK_FULL.search(failed.message) is not None
+    return failed.cause == "crash" and says_disk_full(failed.message)

@@ -2,6 +2,7 @@
 
 python -m tests.bench memory      1,000 trials through a real host (several minutes)
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
+python -m tests.bench machines    those points on one and on two nodes of a Ray cluster; a first step there (minutes)
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
 python -m tests.bench schedules   when to evaluate, to stop early, and what to keep, replayed on those curves (a minute)
@@ -78,6 +79,12 @@ def _report_rows() -> list[Row]:
     return report.rows()
 
 
+def _machine_rows(examples: int) -> list[Row]:
+    from tests.bench import machines  # with the tests' cluster
+
+    return machines.rows(examples)
+
+
 def _release_rows() -> list[Row]:
     from tests.bench import release
 
@@ -102,6 +109,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "bookkeeping": lambda _: bookkeeping.rows(),
     "memory": lambda _: bookkeeping.memory_rows(),
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
+    "machines": lambda given: _machine_rows(given.examples),
     "pruning": lambda given: pruning.rows(given.examples),
     "readers": lambda _: many_trials.rows(),
     "race": lambda _: race.rows(),
@@ -127,7 +135,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("what", nargs="*", choices=TABLES)
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
-    parser.add_argument("--examples", type=int, default=3200, help="per trial, in makespan and pruning (default: 3200)")
+    parser.add_argument(
+        "--examples", type=int, default=3200, help="per trial, in makespan, machines and pruning (default: 3200)"
+    )
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     parser.add_argument("--years", type=int, default=200, help="in nights, of each kind (default: 200)")
     parser.add_argument("--strategies", help="in sampling, between commas (default: tpe,qmc,informed)")

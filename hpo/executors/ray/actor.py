@@ -18,7 +18,7 @@ import tempfile
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,11 @@ class _Wanted:
 
 
 def node_home() -> Path:
-    """The node's own folder: its cache. Nobody else can read it."""
+    """The node's own folder. Nobody else can read what lies in it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = Path(os.environ.get(HOME_VARIABLE) or cache / "hpo" / "node")
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in ("cache", "inputs", "scratch", "sessions"):
+        (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     return home
 
 
@@ -64,7 +65,6 @@ class NodeActor:
     """One on each node of a sweep. Plain Python: it is made an actor where it is started."""
 
     def __init__(self) -> None:
-        os.umask(0o077)
         _die_with_raylet()
         self._home = node_home()
         self._session = self._home / "sessions" / uuid.uuid4().hex
@@ -76,16 +76,16 @@ class NodeActor:
         self._wanted: dict[int, _Wanted] = {}
         self._host: subprocess.Popen[bytes] | None = None
 
-    def facts(self, gpus: Sequence[str] = ()) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Where this node keeps files, and all that decides whether and how much it can train."""
-        names = [name for name, _ in gpus_here()]
+        found = gpus_here()
         return {
             "home": str(self._home),
             "session": str(self._session),
-            "environment": to_json(environment_here(gpus or names)),
+            "environment": to_json(environment_here([name for name, _ in found])),
             "code": code_hash(),
             "memory_mb": available_memory_mb(),
-            "gpu_memory_mb": min((free for _, free in gpus_here()), default=0.0),
+            "gpu_memory_mb": min((free for _, free in found), default=0.0),
         }
 
     # --- the trial host ----------------------------------------------------------------------------------
@@ -171,9 +171,7 @@ class NodeActor:
 
     def begin(self) -> str:
         """A scratch folder for files that come in pieces."""
-        scratch = self._home / "scratch"
-        scratch.mkdir(exist_ok=True)
-        return tempfile.mkdtemp(dir=scratch)
+        return tempfile.mkdtemp(dir=self._home / "scratch")
 
     def take(self, scratch: str, name: str, piece: bytes) -> None:
         """The next piece of a file."""
@@ -204,6 +202,10 @@ class NodeActor:
                 raise
             shutil.rmtree(scratch)  # another sweep has brought the same
         return snapshot(target)
+
+    def remove(self, folder: str) -> None:
+        """Free what a request needed that is over, below the folder of this session."""
+        shutil.rmtree(_inside(self._session, os.path.relpath(folder, self._session)), ignore_errors=True)
 
     def read(self, path: str, start: int, most: int) -> bytes:
         """Bytes of a file below the node's folder; empty at its end, and where it is gone."""

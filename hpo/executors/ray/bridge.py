@@ -13,15 +13,17 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING, Any
 
-from hpo.executors.ray.cluster import CannotConnect, Cluster
+from hpo.executors.ray.cluster import CannotConnect, Cluster, address_of
 from hpo.executors.ray.executor import ClusterSettings
-from hpo.executors.ray.node import Message
-from hpo.executors.ray.pool import NodePool
 from trainers.protocol.codec import from_json
 
+if TYPE_CHECKING:
+    from hpo.executors.ray.pool import NodePool
+
 LOOKS_EVERY_S = 1.0
-CONNECTS_WITHIN_S = 30.0
+CONNECTS_WITHIN_S = 60.0
 
 
 class _Requests:
@@ -30,7 +32,7 @@ class _Requests:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pool: NodePool | None = None
-        self._early: list[Message] = []
+        self._early: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self.ended = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
@@ -81,7 +83,9 @@ def main() -> None:
     watchdog.daemon = True
     watchdog.start()
     try:
-        cluster = Cluster(settings.address)
+        cluster = Cluster(address_of(settings.address))
+        from hpo.executors.ray.pool import NodePool  # late: Ray reads its variables when it is imported
+
         watchdog.cancel()
         serve(NodePool(settings, cluster, events_fd), requests)
     except CannotConnect as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -39,23 +40,32 @@ class FoundNode:
 class Cluster:
     """The connection to Ray of this process."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str | None) -> None:
+        """Join the one at HOST:PORT, or start one. Raises `CannotConnect`."""
         self._scratch = ""
-        found = address_of(address)
-        if found is None:
+        if address is None:
             self._start()
         else:
-            self._join(found)
+            self._join(address)
 
     def _start(self) -> None:
-        import ray
+        # It listens on a loopback address, where other people of this machine are kept out by a token.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        import ray  # late: it reads its variables when it is imported
 
         self._scratch = tempfile.mkdtemp(prefix="hpo-ray-")
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens on a loopback address
-        ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, configure_logging=False,
-            object_store_memory=OBJECT_STORE_BYTES, _temp_dir=self._scratch, _node_ip_address=LOOPBACK,
-        )  # fmt: skip
+        try:
+            ray.init(
+                address="local", include_dashboard=False, log_to_driver=False, configure_logging=False,
+                object_store_memory=OBJECT_STORE_BYTES, _temp_dir=self._scratch, _node_ip_address=LOOPBACK,
+            )  # fmt: skip
+        except Exception as error:  # Ray has no common class for what can go wrong here
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise CannotConnect(
+                f"no Ray could be started on this machine ({_first_line(error)}); start one with `ray start --head`, "
+                "or give the address of another one (run.address, --address)"
+            ) from error
 
     def _join(self, address: str) -> None:
         import ray
@@ -71,10 +81,9 @@ class Cluster:
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except Exception as error:  # Ray has no common class for what can go wrong here
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CannotConnect(
-                f"the Ray cluster at {address} does not take this machine ({first[:200]}); start Ray here too, with "
-                f"`ray start --address {address}`, the same versions of Python and Ray, and the same token"
+                f"the Ray cluster at {address} does not take this machine ({_first_line(error)}); start Ray here too, "
+                f"with `ray start --address {address}`, the same versions of Python and Ray, and the same token"
             ) from error
 
     def nodes(self) -> list[FoundNode]:
@@ -109,6 +118,10 @@ def address_of(given: str) -> str | None:
     except (OSError, ValueError):
         return None  # none was started, or it has ended since
     return address
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _found(node: dict[str, Any]) -> FoundNode:

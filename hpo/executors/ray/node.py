@@ -30,13 +30,16 @@ from hpo.executors.ray.content import (
 from hpo.executors.ray.copies import FolderCopy, Stamp
 from hpo.executors.ray.translation import Translation
 from hpo.executors.ray.versions import code_hash, differences
+from hpo.remedies import says_disk_full
 from trainers.protocol.codec import from_json
+from trainers.protocol.events import TERMINAL
 
 Message = dict[str, Any]
 STARTS_WITHIN_S = 120.0
 NAME_IS_FREE_WITHIN_S = 30.0
 """The actor of a sweep that was killed is gone by then."""
 ENDS_WITHIN_S = 5.0
+TERMINAL_TYPES = frozenset(cls.__name__ for cls in TERMINAL)
 WHOLE = "-"
 """In place of a trial's number: the request itself."""
 
@@ -64,6 +67,8 @@ class _UnderWay:
     translation: Translation
     copies: dict[str, FolderCopy]
     """Folder on the node -> its copy here."""
+    folders: list[str]
+    """On the node; they go when the request is over."""
 
 
 class Refused(Exception):
@@ -71,7 +76,7 @@ class Refused(Exception):
 
 
 class Node:
-    """Threads: one listens, one sends in order."""
+    """Two threads speak with its actor: one listens, one sends in order."""
 
     def __init__(self, found: FoundNode, name: str, *, shares_home: bool, worker: str, listener: Listener) -> None:
         self.found = found
@@ -158,6 +163,12 @@ class Node:
                     copy.bring(now, lambda *piece: bytes(ray.get(self._call("read", *piece))))
             if self._home in line:
                 message["event"] = under_way.translation.here(message["event"])
+        failed = message["event"].get("report", message["event"])
+        if failed["type"] == "Failed" and failed["cause"] == "crash" and says_disk_full(failed["message"]):
+            raise Refused(f"its disk is full ({failed['message'][:200]}); make room there")
+        if message["event"]["type"] in TERMINAL_TYPES and self._under_way.pop(message["id"], None) and under_way:
+            for folder in under_way.folders:
+                self._call("remove", folder)
         self._listener.heard(self, message)
 
     def _log_tail(self) -> str:
@@ -231,10 +242,12 @@ class Node:
             folders[code] = self._inputs(own)
         copies: dict[str, FolderCopy] = {}
         writes: dict[str, str] = {}
+        theirs: list[str] = []
         if request["type"] in ("Train", "Score"):
             for spec in specs:
                 there = f"{self._session}/trials/{request_id}-{spec['number']}"
                 folders[spec["dir"]] = there
+                theirs.append(there)
                 here = Path(spec["dir"])
                 if request["type"] == "Score":
                     self._bring(adapter_content(here), there)
@@ -244,9 +257,10 @@ class Node:
         if rows := request.get("rows_file"):
             there = f"{self._session}/scores/{request_id}"
             folders[rows] = f"{there}/{Path(rows).name}"
+            theirs.append(there)
             copies[there], writes[WHOLE] = FolderCopy(Path(rows).parent, there, {}), there
         translation = Translation(folders)
-        self._under_way[request_id] = _UnderWay(translation, copies)
+        self._under_way[request_id] = _UnderWay(translation, copies, theirs)
         return translation.there(request), writes
 
     def _inputs(self, content: Content) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from hpo.executors.ray.cluster import CannotConnect, Cluster
 from hpo.executors.ray.executor import ClusterSettings
-from hpo.executors.ray.node import Message, Node
+from hpo.executors.ray.node import TERMINAL_TYPES, Message, Node
 from trainers.protocol.codec import to_json
-from trainers.protocol.events import TERMINAL, Failed
+from trainers.protocol.events import Failed
 from trainers.protocol.messages import encode
 
 LEFT_ALONE_S = 120.0
@@ -22,7 +22,6 @@ MOST_IN_A_ROW = 3
 """A node whose actor or host ends so often without an event between is not used any more."""
 REPEATED = ("Score", "Probe")
 """Requests that another node answers where the first one has left: they leave nothing behind."""
-_TERMINAL = {cls.__name__ for cls in TERMINAL}
 
 
 @dataclass
@@ -144,19 +143,19 @@ class NodePool:
     def _loaded(self, node: Node, load: _Load, event: Message) -> None:
         """A node has answered the last `Load`; the first answer is the sweep's."""
         node.is_loading = False
+        if event["type"] == "Failed" and load.is_answered:
+            node.leave(f"it could not load the base model: {event['cause']}: {event['message']}", for_good=True)
+            return
+        node.load = load.number
         if event["type"] == "Failed":
-            if load.is_answered:
-                node.leave(f"it could not load the base model: {event['cause']}: {event['message']}", for_good=True)
-                return
-        else:
-            node.load = load.number
-        if not load.is_decided:
+            self._load = None  # the sweep decides what that means; no other node need try
+        elif not load.is_decided:
             load.is_decided = True
             load.request = _without_decision(load.request, event.get("precision"))
+        self._say_places()  # before the answer: whoever gets it looks for places
         if not load.is_answered:
             load.is_answered = True
             self._say({"id": load.request_id, "event": event})
-        self._say_places()
         self._offer_load()
         self._run_waiting()
 
@@ -184,7 +183,7 @@ class NodePool:
                     node.is_loading = False
                     self._offer_load()
             elif request_id in self._under_way:
-                if event["type"] in _TERMINAL:
+                if event["type"] in TERMINAL_TYPES:
                     del self._under_way[request_id]
                 self._say({"id": request_id, "event": event})
 

@@ -34,12 +34,11 @@ def local(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A Ray cluster of one node with two CPUs, for the whole session."""
+    """A Ray cluster for the whole session: a head without CPUs, to which tests add nodes."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from tests.hpo.executors.nodes import TestCluster
 
     with TestCluster() as started:
-        started.add(cpus=2)
         yield started
 
 
@@ -47,6 +46,7 @@ def cluster():
 def on_ray(cluster, tmp_path, monkeypatch):
     """Starts executors that train on the cluster's nodes."""
     monkeypatch.setenv("PYTHONPATH", PATH)
+    cluster.with_usual_node()
     started = []
 
     def start(worker, *, shared_home=False, say=lambda text: None):
@@ -80,8 +80,9 @@ def kept(cluster, tmp_path_factory):
 
 
 @pytest.fixture
-def in_turn_on_ray(kept):
+def in_turn_on_ray(cluster, kept):
     """An executor of `kept`, which has nothing under way after the test."""
+    cluster.with_usual_node()
     taken = []
 
     def start(worker):

@@ -41,12 +41,18 @@ class TestCluster:
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
 
-    def add(self, cpus: int = 1, **environment: str) -> Any:
-        """A node that has joined."""
+    def add(self, cpus: int = 1, count: int = 1, **environment: str) -> list[Any]:
+        """So many nodes, which have joined."""
+        given = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
         with _environment({**QUICK, **environment}):
-            return self._cluster.add_node(
-                num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, node_ip_address=LOOPBACK
-            )
+            nodes = [self._cluster.add_node(wait=False, node_ip_address=LOOPBACK, **given) for _ in range(count)]
+            self._cluster.wait_for_nodes()
+        return nodes
+
+    def with_usual_node(self) -> None:
+        """One node of two CPUs, unless there is one."""
+        if not self._cluster.worker_nodes:
+            self.add(cpus=2)
 
     def remove(self, node: Any) -> None:
         """A node leaves in good order."""
@@ -72,6 +78,9 @@ def _environment(given: dict[str, str]):
                 os.environ[name] = value
 
 
+OURS = ("ray::NodeActor", "trainers.host.host", "executors.ray.bridge")
+
+
 def left_behind(mark: str) -> dict[int, str]:
     """Actors, trial hosts, their children and bridges that have `mark` in their environment: process id -> command."""
     found = {}
@@ -79,9 +88,6 @@ def left_behind(mark: str) -> dict[int, str]:
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_text().replace("\0", " ")
-                is_ours = any(
-                    name in words for name in ("ray::NodeActor", "trainers.host.host", "executors.ray.bridge")
-                )
-                if is_ours and mark.encode() in (folder / "environ").read_bytes():
+                if any(name in words for name in OURS) and mark.encode() in (folder / "environ").read_bytes():
                     found[int(folder.name)] = words
     return found
