@@ -37,7 +37,7 @@ def restore_backup(home: Home, backup: Path) -> Restored:
     """Put a backup into an empty home, and its studies where the home has them: in a file or on a server.
 
     Raises `UsageError` for what is no backup and for a home or server that is not empty, `HpoError` for a backup that
-    is damaged or of a later version. Then the home is as it was.
+    is damaged or of a later version. Then nothing of the backup is in the home.
     """
     manifest = read_manifest(backup)
     _check_empty(home)
