@@ -28,6 +28,11 @@ class SweepPaths:
         return self.dir / "lock"
 
     @property
+    def studies(self) -> Path:
+        """The address of the server that has the sweep's study; not there for one in the home."""
+        return self.dir / "studies"
+
+    @property
     def host_log(self) -> Path:
         """What the trial host and its children print."""
         return self.dir / "host.log"

@@ -11,8 +11,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Engine, event
-
 from hpo.errors import HpoError
 from hpo.remedies import way_on
 
@@ -57,6 +55,8 @@ def wait_while_locked(file: Path) -> None:
 
     It waits up to `WAITS_S` seconds, and prints so once.
     """
+    from sqlalchemy import Engine, event  # late: who only reads studies does without
+
     if not _waited_for:
         event.listen(Engine, "do_connect", _connect)
     _waited_for.add(str(file))
@@ -66,10 +66,15 @@ def wait_while_locked(file: Path) -> None:
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
     """A direct connection, for what MLflow has no call for. Raises `HpoError` where the database is damaged."""
     try:
-        with closing(sqlite3.connect(file, _STEP_S, factory=_Connection, isolation_level=None)) as connection:
+        with closing(connect(file)) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
         raise HpoError(f"{file}: {error}; {way_on(error)}") from error
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """A connection without transactions of its own, which waits while the database is locked."""
+    return sqlite3.connect(file, _STEP_S, factory=_Connection, isolation_level=None)
 
 
 def _connect(dialect: Any, record: object, arguments: list[Any], keywords: dict[str, Any]) -> None:

@@ -77,6 +77,12 @@ class StudiesDatabase:
             return cls.on_server(_content(Path(secret_file)), f"{FILE_VARIABLE} ({secret_file})")
         return cls.on_server(address) if address else cls.in_file(file)
 
+    @property
+    def address(self) -> str:
+        """Where it is for everybody, whoever asks: without the user."""
+        scheme, _, rest = self.place.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}" if rest else self.place
+
     def without_secrets(self, text: str) -> str:
         """A text of a library about this database, in which every password is replaced by dots."""
         for secret in sorted(self.secrets, key=len, reverse=True):

@@ -56,7 +56,7 @@ class Server:
         """What `psql` prints for a statement: a line for each row, with | between columns."""
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database]
         command = [str(self.programs / "psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", *where, "-c", statement]
-        environment = {**os.environ, "PGPASSWORD": PASSWORD}
+        environment = {**os.environ, "PGPASSWORD": PASSWORD, "PGOPTIONS": "-c client_min_messages=warning"}
         return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.split(
             "\n"
         )[:-1]

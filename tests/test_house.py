@@ -99,6 +99,15 @@ def test_commands_that_write_no_run_do_without_mlflow():
     assert "mlflow" not in loaded.split()
 
 
+def test_readers_do_without_optuna_and_the_libraries_of_servers():
+    """Each would take longer to import than ten thousand trials to read."""
+    loaded = python(
+        "import sys\nfrom hpo.commands import query, report, show\nimport hpo.terminal\n"
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    assert not set(loaded.split()) & {"mlflow", "optuna", "sqlalchemy", "psycopg"}
+
+
 def test_the_serving_process_loads_neither_torch_nor_mlflow():
     loaded = python("import sys, hpo.serving.process\nprint(*{m.split('.')[0] for m in sys.modules})").split()
     assert "uvicorn" in loaded

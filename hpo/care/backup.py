@@ -65,9 +65,15 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
             raise HpoError(f"{listed(gone)}: deleted while it was copied; there is no backup: run the command again")
         schemas = {name: revision_of(tree.target / name) for name in SCHEMAS if name in tree.files}
         manifest = Manifest(
-            made, str(home.dir), platform.node(), {name: version(name) for name in _PACKAGES}, schemas, str(studies),
-            sorted(tree.files.values(), key=lambda file: file.path),
-        )  # fmt: skip
+            made=made,
+            home=str(home.dir),
+            host=platform.node(),
+            versions={name: version(name) for name in _PACKAGES},
+            schemas=schemas,
+            studies=str(studies),
+            server="" if studies.file else studies.address,
+            files=sorted(tree.files.values(), key=lambda file: file.path),
+        )
         manifest.write(scratch)
     return manifest
 

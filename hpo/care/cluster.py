@@ -30,11 +30,11 @@ def look_at_cluster(address: str) -> Iterator[Finding]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["the process that asks its nodes said nothing"])[-1]
-        yield Finding("problem", address, last[:400])
+        yield Finding("problem", "address", last[:400])
         return
     nodes = [from_json(NodeFacts, node) for node in json.loads(done.stdout.splitlines()[-1])]
     if not nodes:
-        yield Finding("problem", address, "no node of it has CPUs", f"start one: ray start --address {address}")
+        yield Finding("problem", "nodes", "none has CPUs", f"start one: ray start --address {address}")
     for node in nodes:
         yield from node_findings(node, environment_here(), code_hash())
 

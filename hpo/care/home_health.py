@@ -10,12 +10,12 @@ from pathlib import Path
 from hpo.care.finding import Finding
 from hpo.errors import HpoError
 from hpo.garbage import half_deleted
-from hpo.lock import is_locked
 from hpo.migrations import Migrations, mlflow_migrations, optuna_migrations, revision_of
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
+from hpo.study.one_writer import is_running
 from hpo.study.store import stored_state, study_names
 
 _BUSY_S = 2.0
@@ -58,7 +58,7 @@ def _sweeps(home: Home, studies: StudiesDatabase) -> Iterator[Finding]:
     running, orphans, unreadable = [], [], []
     names = study_names(studies)
     for name in names:
-        if is_locked(home.sweep(name).lock):
+        if is_running(home, name, {}):
             running.append(name)
             continue
         try:

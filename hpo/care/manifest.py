@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from hpo.care.tree_copy import FileEntry
 from hpo.errors import MOST_PROBLEMS, HpoError, Problem, UsageError
 from hpo.migrations import Migrations, mlflow_migrations, optuna_migrations
+from hpo.quoting import clipped
 from trainers.protocol.codec import from_file, to_file
 from trainers.protocol.files import file_hash, write_atomically
 
@@ -36,7 +37,9 @@ class Manifest:
     schemas: dict[str, str]
     """Database -> the revision of its schema."""
     studies: str = ""
-    """What the studies were in; without user and password."""
+    """What the studies were in; without a password."""
+    server: str = ""
+    """The address of their server, as the sweeps' folders name it; empty for studies in the home."""
     files: list[FileEntry] = field(default_factory=list)
 
     @property
@@ -57,7 +60,7 @@ def read_manifest(backup: Path) -> Manifest:
     try:
         manifest = from_file(Manifest, file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HpoError(f"{file} cannot be read: {error}; use another backup") from error
+        raise HpoError(f"{file} cannot be read: {clipped(str(error))}; use another backup") from error
     for entry in manifest.files:
         path = PurePosixPath(entry.path)
         if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpo.care.manifest import CONTENT, STUDIES, Manifest, check_backup, read_manifest
 from hpo.errors import HpoError, UsageError
-from hpo.paths import Home
+from hpo.paths import Home, SweepPaths
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
@@ -37,7 +37,7 @@ def restore_backup(home: Home, backup: Path) -> Restored:
     """Put a backup into an empty home, and its studies where the home has them: in a file or on a server.
 
     Raises `UsageError` for what is no backup and for a home or server that is not empty, `HpoError` for a backup that
-    is damaged or of a later version. Then the home is as it was.
+    is damaged or of a later version. Then nothing of the backup is in the home.
     """
     manifest = read_manifest(backup)
     _check_empty(home)
@@ -48,9 +48,7 @@ def restore_backup(home: Home, backup: Path) -> Restored:
         scratch.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(backup / CONTENT, scratch)
         os.sync()
-        if studies.file is None and (copy := scratch / STUDIES).exists():
-            copy_studies(StudiesDatabase.in_file(copy), studies)
-            copy.unlink()
+        _move_studies(scratch, manifest.server, studies)
         entries = sorted(scratch.iterdir(), key=lambda entry: (entry.name in _LAST, entry.name))
         for entry in entries:
             entry.rename(home.dir / entry.name)
@@ -60,6 +58,22 @@ def restore_backup(home: Home, backup: Path) -> Restored:
     if usable(home.mlflow_db):
         follow_move(home)
     return Restored(str(home.dir), manifest, sorted(sweeps_in(studies)), str(studies))
+
+
+def _move_studies(scratch: Path, before: str, studies: StudiesDatabase) -> None:
+    """Put the studies where the new home has them, and say so in the folders of their sweeps."""
+    copy = StudiesDatabase.in_file(scratch / STUDIES)
+    names = sweeps_in(copy)
+    for folder in (scratch / "sweeps").glob("*"):
+        mark = SweepPaths(folder).studies
+        known = mark.read_text(encoding="utf-8").strip() if mark.exists() else ""
+        if folder.name in names and known == before:  # else it is of a study in yet another database
+            mark.unlink(missing_ok=True)
+            if studies.file is None:
+                mark.write_text(f"{studies.address}\n", encoding="utf-8")
+    if studies.file is None and copy.file and copy.file.exists():
+        copy_studies(copy, studies)
+        copy.file.unlink()
 
 
 def _check_empty(home: Home) -> None:

@@ -21,7 +21,7 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
-from hpo.study.lease import holders
+from hpo.study.one_writer import holders_of_leases
 from hpo.study.schema import studies_revision, upgrade_studies
 from hpo.study.server_dump import dump_server
 from hpo.tracking.mlflow_schema import upgrade_store
@@ -131,7 +131,7 @@ def _nothing_runs(home: Home, files: Sequence[Path]) -> Iterator[None]:
     paths = sorted([*home.sweeps.glob("*/lock"), *home.sweeps.glob("*/remote.lock"), *home.dir.glob("nights/*/lock")])
     if held := [str(path.relative_to(home.dir).parent) for path in paths if is_locked(path)]:
         raise UsageError(f"{listed(held)}: running now; nothing was upgraded: wait for its end, or hpo stop SWEEP")
-    if elsewhere := [f"{name} ({holder})" for name, holder in holders(home.studies_db).items() if holder.left_s > 0]:
+    if elsewhere := [f"{name} ({holder})" for name, holder in holders_of_leases(home).items()]:
         raise UsageError(f"{listed(elsewhere)}: running now; nothing was upgraded: wait for its end")
     with ExitStack() as locks:
         for path in paths:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +42,29 @@ def print_text(text: str, *, err: bool = False) -> None:
     print(visible(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
-def json_line(value: Any, indent: int | None = None) -> str:
+def json_line(value: Any) -> str:
     """JSON in ASCII without control characters: `json.dumps` escapes all of them except DEL."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def print_json(value: Any) -> None:
     """Print JSON for people to read and programs to parse."""
-    print_text(json_line(value, indent=2))
+    from hpo.results.json_text import json_text
+
+    print_text(json_text(value).replace("\x7f", "\\u007f"))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's cyclic collector: of a command that reads, prints and ends, it would look at every record again
+    and again, which takes as long as the reading."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def end_sweep(summary: SweepSummary, view: ProgressView, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hpo.cli.group import FILE, PATH, as_json_option, cli, end_sweep, json_line, print_json, print_text
+from hpo.cli.group import FILE, PATH, as_json_option, cli, end_sweep, json_line, print_json, print_text, uncollected
 
 
 def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
@@ -142,6 +142,7 @@ def stop(home: Any, name: str, now: bool) -> None:
 @click.argument("name", metavar="SWEEP")
 @as_json_option
 @click.pass_obj
+@uncollected()
 def show(home: Any, name: str, as_json: bool) -> None:
     """Show the leaderboard, champion and release of SWEEP."""
     from hpo.commands.show import read_sweep, show_sweep
@@ -160,6 +161,7 @@ def show(home: Any, name: str, as_json: bool) -> None:
 @click.option("--format", "form", type=click.Choice(["html", "md", "json", "csv"]), default="html", show_default=True)
 @click.option("--output", type=FILE, help="File to write; - prints it. Default: report.html in the sweep's folder.")
 @click.pass_obj
+@uncollected()
 def report(home: Any, names: tuple[str, ...], form: Any, output: Path | None) -> None:
     """Write SWEEP as one page, or compare several.
 
@@ -178,6 +180,7 @@ def report(home: Any, names: tuple[str, ...], form: Any, output: Path | None) ->
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True)
 @as_json_option
 @click.pass_obj
+@uncollected()
 def query(home: Any, sql: str | None, form: Any, as_json: bool) -> None:
     """Ask all sweeps, trials and evaluations in SQL.
 
@@ -217,6 +220,7 @@ def sync(home: Any, names: tuple[str, ...], as_json: bool) -> None:
 @cli.command("list")
 @as_json_option
 @click.pass_obj
+@uncollected()
 def list_(home: Any, as_json: bool) -> None:
     """List all sweeps."""
     from hpo.commands.show import UnreadableSweep, list_sweeps, show_list

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from hpo.commands.aliases import split_name
 from hpo.errors import UsageError
 from hpo.garbage import discard
-from hpo.lock import held_if_free, is_locked, remove_unheld, sweep_lock
+from hpo.lock import held_if_free, is_locked, remove_unheld
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.release.deletion import chosen_versions, delete_versions, in_use, with_alias
 from hpo.release.versions import Version, versions_of
 from hpo.sqlite import usable
+from hpo.study.one_writer import one_writer
 from hpo.study.store import delete_sweep, study_names, view_study
 from hpo.tracking.mlflow_deletion import delete_experiment_of, delete_for_good, runs_of
 
@@ -46,7 +47,9 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
         raise UsageError(f"no sweep {name!r}; {known}")
     if is_locked(paths.lock):
         raise UsageError(f"sweep {name!r} is running: nothing was deleted; hpo stop {name} stops it")
-    with sweep_lock(paths.lock), held_if_free(paths.remote_lock) as is_still:
+    if name in names and not force:
+        _refuse_absent_files(home, name)
+    with one_writer(home, name), held_if_free(paths.remote_lock) as is_still:
         if not is_still:
             raise UsageError(f"sweep {name!r}: its runs are being copied to a server: nothing was deleted; "
                              "wait for the end of hpo sync, or end it")  # fmt: skip
@@ -66,6 +69,13 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
         delete_sweep(home.studies_db, name)
     remove_unheld(paths.lock)
     return f"deleted sweep {name!r}: {_count(len(run_ids), 'run')}, {_count(len(versions), 'released version')}"
+
+
+def _refuse_absent_files(home: Home, name: str) -> None:
+    """Raises `UsageError` where a sweep was run in other homes alone: its files and runs would stay there."""
+    if home.studies_db.file is None and not home.sweep(name).studies.exists():
+        raise UsageError(f"sweep {name!r} was not run in {home.dir}: nothing was deleted; delete it in the home that "
+                         "has its files, or --force deletes its study alone")  # fmt: skip
 
 
 def _refuse_needed(home: Home, name: str, versions: Sequence[Version], names: Sequence[str]) -> None:

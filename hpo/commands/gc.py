@@ -17,6 +17,7 @@ from hpo.release.versions import versions_of
 from hpo.results.needed import is_finished, needed_trainings, starting_points
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.sqlite import usable
+from hpo.study.one_writer import has_other_studies, has_strange_folder, holders_of_leases
 from hpo.study.store import left_out_trials, study_names, view_study
 from hpo.terminal import ProgressView
 from hpo.tracking.mlflow_deletion import delete_for_good, deleted_runs, run_folder
@@ -47,7 +48,7 @@ def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]
     Raises `HpoError` where a sweep cannot be read: nobody knows what it needs.
     """
     names = study_names(home.studies_db)
-    running = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)}
+    running = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)} | {*holders_of_leases(home)}
     with ExitStack() as locks:
         if not dry_run:
             if usable(home.mlflow_db):
@@ -70,7 +71,8 @@ def free_losing_trials(home: Home, name: str) -> int:
     """
     with sweep_lock(home.sweep(name).lock):
         sweeps = [view_study(home.studies_db, other) for other in study_names(home.studies_db)]
-        found = [one for one in _of_trials(home, sweeps, {view.name for view in sweeps} - {name}) if one.size_bytes]
+        others = {view.name for view in sweeps} - {name} | {*holders_of_leases(home)}
+        found = [one for one in _of_trials(home, sweeps, others) if one.size_bytes]
         for garbage in found:
             garbage.free()
     return sum(garbage.size_bytes for garbage in found)
@@ -108,7 +110,7 @@ def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -
     left_out = {view.name: left_out_trials(home.studies_db, view.name) for view in sweeps}
     needed, starts = needed_trainings(sweeps, left_out), starting_points(sweeps)
     for view in sweeps:
-        if not is_finished(view) or view.name in running:
+        if not is_finished(view) or view.name in running or has_strange_folder(home, view.name):
             continue
         yield _of_files(VARIANTS, [home.sweep(view.name).release])
         found = {record.number: _heavy_files(home, view.name, record) for record in view.records}
@@ -132,8 +134,9 @@ def _heavy(paths: TrialPaths) -> list[Path]:
 
 
 def _prepared_data(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
-    """Tokenized data; a sweep that has just started has not written down yet which it uses."""
-    if running - {view.name for view in sweeps}:
+    """Tokenized data; a sweep that has just started has not written down yet which it uses, and what a study in another
+    database says is not known here."""
+    if running - {view.name for view in sweeps} or has_other_studies(home):
         return
     used = {Path(view.state.data.tokens_dir).name for view in sweeps if view.state.data}
     for folder in sorted(home.tokens.glob("*")):

@@ -72,9 +72,14 @@ def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
 
 
 def _has_results(home: Home, name: str) -> bool:
-    """Whether there is a study, or what one left: results on disk outlive a database that was lost."""
+    """Whether there is a study, or what one left: results on disk outlive a database that was lost.
+
+    A study on a server may be one of other homes alone.
+    """
+    paths = home.sweep(name)
     try:
-        return name in study_names(home.studies_db) or any(home.sweep(name).dir.glob("*/*/result.json"))
+        is_of_home = bool(home.studies_db.file) or paths.studies.exists()
+        return any(paths.dir.glob("*/*/result.json")) or (is_of_home and name in study_names(home.studies_db))
     except HpoError:
         return True  # a database that cannot be read says nothing of what the folder holds
 

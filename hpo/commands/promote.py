@@ -21,12 +21,12 @@ from hpo.config.small_sections import promote_by_default
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import UsageError
-from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.release.promote import promote
 from hpo.results.summary import SweepSummary
 from hpo.search.lost_runs import write_lost_runs
 from hpo.signals import terminate_as_interrupt
+from hpo.study.one_writer import one_writer
 from hpo.study.revision import changes_of
 from hpo.study.store import view_study
 from hpo.terminal import ProgressView, Silent
@@ -50,7 +50,7 @@ def run_promotion(
     paths = home.sweep(config.name)
     try:
         with (
-            plain_errors(), terminate_as_interrupt(), sweep_lock(paths.lock) as lock_fd,
+            plain_errors(), terminate_as_interrupt(), one_writer(home, config.name) as lock_fd,
             trial_host(paths, lock_fd, worker) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")

@@ -13,6 +13,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.report.database import Answer, Database
 from hpo.results.markdown import table
+from hpo.study.one_writer import holders_of_leases
 from hpo.study.store import study_names
 from hpo.terminal import ProgressView
 
@@ -37,10 +38,10 @@ def tables(home: Home, note: Callable[[str], None]) -> Answer:
 
 def _database(home: Home, note: Callable[[str], None]) -> Database:
     """Sweeps whose records are damaged are left out, as long as any can be read."""
-    found, problems = [], []
+    found, problems, holders = [], [], holders_of_leases(home)
     for name in study_names(home.studies_db):
         try:
-            found.append(read_study(home, name))
+            found.append(read_study(home, name, holders=holders))
         except HpoError as error:
             problems.append(str(error))
     if problems and not found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hpo.report.comparison import Comparison
 from hpo.report.facts import ReportFacts
 from hpo.report.page import html_comparison, html_page
 from hpo.report.text import markdown, markdown_comparison, trials_csv
+from hpo.results.json_text import json_text
 
 Format = Literal["html", "md", "json", "csv"]
 
@@ -39,6 +39,8 @@ def write_report(home: Home, names: Sequence[str], form: Format, to: Path | None
     path = to or default
     partial = path.with_name(f"{path.name}.partial")
     try:
+        if to is None:  # of a sweep that another home runs, there is no folder here
+            default.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)  # a reader never sees half of it
     except OSError as error:
@@ -62,4 +64,4 @@ def _of_several(comparison: Comparison, form: Format) -> str:
 
 
 def _json(shown: ReportFacts | Comparison) -> str:
-    return json.dumps(shown.to_json(), indent=2) + "\n"
+    return json_text(shown.to_json()) + "\n"

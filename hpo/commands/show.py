@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hpo.config.objective import gate_of
 from hpo.errors import HpoError
-from hpo.lock import is_locked
 from hpo.paths import Home
 from hpo.results.records import StudySnapshot
 from hpo.results.summary import SweepSummary, summarize
@@ -26,9 +26,16 @@ from hpo.results.tables import (
     variants_title,
     verdicts,
 )
+from hpo.study.one_writer import has_strange_folder, holders_of_leases, is_running
 from hpo.study.store import study_names, unreadable, view_study
 from hpo.terminal import ProgressView
 from hpo.trials.timeline_file import timeline_or_why
+
+if TYPE_CHECKING:
+    from hpo.study.lease import Holder
+
+MOST_ROWS = 200
+"""Of the leaderboard, best first: nobody reads more in a terminal, and thousands take seconds to lay out."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +55,22 @@ def read_sweep(home: Home, name: str) -> SweepSummary:
     return read_study(home, name)[1]
 
 
-def read_study(home: Home, name: str, state: str | None = None) -> tuple[StudySnapshot, SweepSummary]:
-    """The same with the study that it is the sum of, as both are at one moment; `state` is given by who knows it."""
+def read_study(
+    home: Home, name: str, state: str | None = None, holders: Mapping[str, Holder] | None = None
+) -> tuple[StudySnapshot, SweepSummary]:
+    """The same with the study that it is the sum of, as both are at one moment; `state` is given by who knows it, and
+    `holders` by who reads several sweeps."""
     stored = view_study(home.studies_db, name)
     paths = home.sweep(name)
-    if state is None and is_locked(paths.lock):
+    if state is None and is_running(home, name, holders_of_leases(home) if holders is None else holders):
         state = "running"
     elif state is None:  # whoever wrote that it runs was killed
         state = "interrupted" if stored.state.state == "running" else stored.state.state
-    files = paths.champion_files() if state == "complete" else {}
+    is_here = not has_strange_folder(home, name)
+    files = paths.champion_files() if state == "complete" and is_here else {}
+    timeline = timeline_or_why(paths.timeline) if is_here else ()
     try:
-        return stored, summarize(stored, state, files, *timeline_or_why(paths.timeline))
+        return stored, summarize(stored, state, files, *timeline)
     except (LookupError, TypeError, ValueError) as error:
         raise unreadable(name, home.studies_db, error) from error
 
@@ -68,16 +80,17 @@ def list_sweeps(home: Home) -> list[SweepSummary | UnreadableSweep]:
 
     Raises `HpoError` where there are sweeps and none of them can be read.
     """
-    found = [_read_or_problem(home, name) for name in study_names(home.studies_db)]
+    holders = holders_of_leases(home)
+    found = [_read_or_problem(home, name, holders) for name in study_names(home.studies_db)]
     problems = [sweep.problem for sweep in found if isinstance(sweep, UnreadableSweep)]
     if problems and len(problems) == len(found):
         raise HpoError("\n".join(problems[:10]))
     return found
 
 
-def _read_or_problem(home: Home, name: str) -> SweepSummary | UnreadableSweep:
+def _read_or_problem(home: Home, name: str, holders: Mapping[str, Holder]) -> SweepSummary | UnreadableSweep:
     try:
-        return read_sweep(home, name)
+        return read_study(home, name, holders=holders)[1]
     except HpoError as error:
         return UnreadableSweep(name, str(error))
 
@@ -85,7 +98,9 @@ def _read_or_problem(home: Home, name: str) -> SweepSummary | UnreadableSweep:
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
     """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands, and `link`
     where MLflow shows it."""
-    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary))
+    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary, MOST_ROWS))
+    if (more := len(summary.trials) - MOST_ROWS) > 0:
+        view.say(f"and {more:,} more trials: hpo query, hpo report or hpo show --json have them")
     view.say(f"\n{gain(summary)}")
     if summary.finalists:
         view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))

@@ -10,6 +10,7 @@ from hpo.errors import SweepError, UsageError
 from hpo.lock import is_locked, lock_owner
 from hpo.paths import Home
 from hpo.quoting import listed
+from hpo.study.one_writer import holders_of_leases
 from hpo.study.store import study_names
 
 STOPS_WITHIN_S = 180.0
@@ -27,6 +28,8 @@ def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
             raise UsageError(
                 f"no sweep {name!r}; " + (f"there are: {listed(names)}" if names else "there are none yet")
             )
+        if holder := holders_of_leases(home).get(name):
+            raise UsageError(f"sweep {name!r} runs elsewhere: {holder}; stop it there")
         raise UsageError(f"sweep {name!r} is not running")
     owner = lock_owner(lock)
     for _ in range(2 if now else 1):

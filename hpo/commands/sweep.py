@@ -26,7 +26,6 @@ from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import GateRefused
-from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.release.promote import promote
 from hpo.release.promotion_time import promotion_seconds
@@ -40,6 +39,7 @@ from hpo.search.lost_runs import write_lost_runs
 from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
 from hpo.signals import terminate_as_interrupt
+from hpo.study.one_writer import one_writer
 from hpo.terminal import ProgressView, Silent
 from hpo.tracking.ahead import made_ready
 from hpo.trials.calls import run_alone
@@ -80,7 +80,7 @@ def run_sweep_of(
     try:
         with (
             plain_errors(), terminate_as_interrupt(), nothing_left_behind(home, config.name),
-            sweep_lock(paths.lock) as lock_fd,
+            one_writer(home, config.name) as lock_fd,
             trial_host(paths, lock_fd, worker, config.run, view.say) as executor,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")

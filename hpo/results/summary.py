@@ -162,11 +162,13 @@ class SweepSummary:
 
 def finite_only(value: Any) -> Any:
     """A value without the numbers that JSON does not have: a metric beside the objective may be NaN."""
-    if isinstance(value, Mapping):
-        return {key: finite_only(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, (list, tuple)):
         return [finite_only(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {key: finite_only(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def summarize(

@@ -58,6 +58,8 @@ def take_over(sweep: SweepContext) -> int:
         for record in earlier.records:
             if record.state not in ("complete", "pruned") or record.fingerprint in known:
                 continue
+            if not _is_here(sweep.home, _origin(name, record)):
+                continue
             fitting = refit(record, config, earlier.config, study.fingerprint_of)
             if fitting is None:
                 continue
@@ -74,6 +76,13 @@ def _origin(name: str, record: TrialRecord) -> str:
     """Where a trial was trained: its adapter lies there."""
     trained = record.reused_from or str(record.number)
     return trained if "/" in trained else f"{name}/{trained}"
+
+
+def _is_here(home: Home, origin: str) -> bool:
+    """Whether this home has the files of a trial, which its heir may release; a study on a server has trials of other
+    homes too."""
+    name, _, number = origin.rpartition("/")
+    return bool(home.studies_db.file) or home.sweep(name).trial(int(number)).dir.exists()
 
 
 def _copy(sweep: SweepContext, record: TrialRecord, origin: str, *, is_baseline: bool) -> None:

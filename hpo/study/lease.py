@@ -51,6 +51,7 @@ _TAKE = f"""INSERT INTO hpo_leases AS lease (sweep, token, host, machine, pid, h
 _RENEW = f"""UPDATE hpo_leases SET until = {_NOW} + {LASTS_S} WHERE sweep = :sweep AND token = :token
     RETURNING set_config('idle_in_transaction_session_timeout', '{LASTS_S}s', true)"""  # noqa: S608  # constants
 _END = "UPDATE hpo_leases SET until = 0 WHERE sweep = :sweep AND token = :token"
+_FORGET = "DELETE FROM hpo_leases WHERE sweep = :sweep AND token = :token"
 _IS_THERE = "SELECT to_regclass('hpo_leases') IS NOT NULL"
 
 
@@ -142,6 +143,11 @@ class Lease:
         event.listen(engine, "before_cursor_execute", fence)
         event.listen(engine, "commit", end)
         event.listen(engine, "rollback", end)
+
+    def forget(self) -> None:
+        """Have no sweep of that name any more."""
+        with self._engine.begin() as connection:
+            connection.execute(text(_FORGET), self._key)
 
     def keep(self) -> None:
         """Renew it until it is ended; a server that does not answer, or a lost lease, is the next write's to say."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -13,6 +13,8 @@ from sqlalchemy import text
 from hpo.postgres import engine_of, engine_settings, patiently
 from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import Lease
+
+T = TypeVar("T")
 
 _NEWEST = text("SELECT max(trial_id) FROM trials WHERE study_id = :study")
 _CREATING = text("SELECT pg_advisory_xact_lock(7049813)")
@@ -51,10 +53,10 @@ class ServerStorage(RDBStorage):
         finally:
             guard.dispose()
 
-    def patiently(self, step: Callable[[bool], Any]) -> Any:
+    def patiently(self, step: Callable[[bool], T]) -> T:
         """As `hpo.postgres.patiently`; a repeated `step` begins when the server has ended the earlier transaction."""
 
-        def settled(is_again: bool) -> Any:
+        def settled(is_again: bool) -> T:
             if is_again and self._lease:
                 self._lease.renew()  # waits for whatever holds the lease's row
             return step(is_again)
@@ -74,7 +76,7 @@ class ServerStorage(RDBStorage):
     def _newest(self, study_id: int) -> int:
         def read(_: bool) -> int:
             with self.engine.connect() as connection:
-                return connection.execute(_NEWEST, {"study": study_id}).scalar() or 0
+                return int(connection.execute(_NEWEST, {"study": study_id}).scalar() or 0)
 
         return self.patiently(read)
 
@@ -86,7 +88,7 @@ class ServerStorage(RDBStorage):
         def write(is_again: bool) -> bool:
             if is_again and self.get_trial(trial_id).state == state:
                 return True
-            return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+            return bool(RDBStorage.set_trial_state_values(self, trial_id, state, values))
 
         return self.patiently(write)
 

@@ -1,11 +1,13 @@
-"""All sweeps of one database: which there are, their revisions, and a study opened or read."""
+"""All sweeps of one database: which there are, their revisions, and a study opened or read.
+
+Who only reads does so without Optuna.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-import optuna
+from typing import TYPE_CHECKING
 
 from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
@@ -15,78 +17,15 @@ from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.sqlite import usable, wait_while_locked
 from hpo.studies_database import StudiesDatabase
-from hpo.study.lease import lease_here
-from hpo.study.schema import check_schema, mismatch
-from hpo.study.server_storage import ServerStorage
+from hpo.study.reader import Revisions, StudiesReader, read
 from hpo.study.stored_state import LaterFormat, read_state
-from hpo.study.stored_trial import read_trials
-from hpo.study.study import STUDY_ERRORS, Study, close_storage
 
+if TYPE_CHECKING:
+    import optuna
 
-def open_study(
-    config: SweepConfig,
-    fingerprint_of: Callable[[Point], str],
-    database: StudiesDatabase | None,
-    name: str | None = None,
-) -> Study:
-    """Open or create a study; `database` None keeps it in memory (tests, benchmarks).
+    from hpo.study.study import Study
 
-    Raises `HpoError` for one whose records cannot be read.
-    """
-    with _readable_records(config.name, database):
-        return Study(config, fingerprint_of, storage(database, sweep=config.name), name)
-
-
-def newest_study_name(database: StudiesDatabase, name: str) -> str | None:
-    """The Optuna study of a sweep's newest revision; None when there is no such sweep."""
-    revisions = _revisions(database).get(name)
-    return revisions[-1] if revisions else None
-
-
-def stored_state(database: StudiesDatabase, name: str) -> SweepState | None:
-    """What a sweep has written down about itself; None when there is no such sweep.
-
-    Raises `HpoError` where that cannot be read.
-    """
-    newest = newest_study_name(database, name)
-    if newest is None:
-        return None
-    with _readable(database), _readable_records(name, database), _opened(database, to_write=False) as opened:
-        return read_state(optuna.load_study(study_name=newest, storage=opened).user_attrs)
-
-
-def view_study(database: StudiesDatabase, name: str) -> StudySnapshot:
-    """Read a study. Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read."""
-    newest = newest_study_name(database, name)
-    if newest is None:
-        names = study_names(database)
-        known = f"there are: {', '.join(names)}" if names else "there are none yet"
-        raise UsageError(f"no sweep {name!r}; {known}")
-    (view,) = _snapshots(database, name, [newest])
-    return view
-
-
-def left_out_trials(database: StudiesDatabase, name: str) -> list[TrialRecord]:
-    """Trials of a sweep's earlier revisions that its newest one does not have: an edit of the file left them out.
-
-    Raises `HpoError` where a revision cannot be read.
-    """
-    *earlier, newest = _snapshots(database, name, _revisions(database)[name])
-    known = {record.number for record in newest.records}
-    found = {record.number: record for view in earlier for record in view.records}  # as the last one had it
-    return [record for number, record in found.items() if number not in known]
-
-
-def _snapshots(database: StudiesDatabase, name: str, studies: Iterable[str]) -> list[StudySnapshot]:
-    """Revisions of a sweep. Raises `HpoError` where one cannot be read."""
-    found = []
-    with _readable(database), _readable_records(name, database), _opened(database, to_write=False) as opened:
-        for study_name in studies:
-            study = optuna.load_study(study_name=study_name, storage=opened)
-            state = read_state(study.user_attrs)
-            records = read_trials(study.get_trials(deepcopy=False), state.run_ids)
-            found.append(StudySnapshot(name, state, records))
-    return found
+# --- reading -------------------------------------------------------------------------------------------
 
 
 def study_names(database: StudiesDatabase) -> list[str]:
@@ -94,75 +33,61 @@ def study_names(database: StudiesDatabase) -> list[str]:
     return sorted(_revisions(database))
 
 
-def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
-    """Remove a revision that a kill left half copied."""
-    with _opened(database, sweep=study_name.partition("@")[0]) as opened:
-        for study in opened.get_all_studies():
-            if study.study_name == study_name and "config" not in study.user_attrs:
-                optuna.delete_study(study_name=study_name, storage=opened)
+def newest_study_name(database: StudiesDatabase, name: str) -> str | None:
+    """The Optuna study of a sweep's newest revision; None when there is no such sweep."""
+    revisions = _revisions(database).get(name)
+    return revisions[-1][0] if revisions else None
 
 
-def delete_sweep(database: StudiesDatabase, name: str) -> None:
-    """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
-    with _opened(database, sweep=name) as opened:
-        for study_name in _revisions(database).get(name, []):
-            optuna.delete_study(study_name=study_name, storage=opened)
+def _revisions(database: StudiesDatabase) -> Revisions:
+    """Sweep -> (name, id) of its Optuna studies, the newest last."""
+    nothing: Revisions = {}
+    return read(database, StudiesReader.revisions, nothing)
 
 
-def _revisions(database: StudiesDatabase) -> dict[str, list[str]]:
-    """Sweep -> its Optuna studies, the newest last; only those that were opened to the end."""
-    if database.file and not usable(database.file, to_write=False):
-        return {}
-    found: dict[str, list[tuple[int, str]]] = {}
-    with _readable(database), _opened(database, to_write=False) as opened:
-        studies = opened.get_all_studies()
-    for study in studies:
-        name, _, revision = study.study_name.partition("@")
-        if "config" in study.user_attrs:
-            found.setdefault(name, []).append((int(revision or 1), study.study_name))
-    return {name: [full for _, full in sorted(revisions)] for name, revisions in found.items()}
+def stored_state(database: StudiesDatabase, name: str) -> SweepState | None:
+    """What a sweep has written down about itself; None when there is no such sweep.
 
-
-def storage(
-    database: StudiesDatabase | None, *, to_write: bool = True, sweep: str | None = None
-) -> optuna.storages.BaseStorage:  # fmt: skip
-    """On a server, writes are those of the process that holds the lease of `sweep`.
-
-    Raises `HpoError` where something that is no database of studies lies there, or the server does not answer.
+    Raises `HpoError` where that cannot be read.
     """
-    if database is None:
-        return optuna.storages.InMemoryStorage()
-    if database.file is None:
-        with _readable(database):
-            return ServerStorage(database, lease_here(database, sweep) if sweep else None)
-    if usable(database.file, to_write=to_write):
-        check_schema(database)
-    wait_while_locked(database.file)
-    with _readable(database):
-        return optuna.storages.RDBStorage(database.url, engine_kwargs={"connect_args": {"timeout": 10}})
+
+    def state(reader: StudiesReader) -> SweepState | None:
+        revisions = reader.revisions().get(name)
+        return read_state(reader.attributes(revisions[-1][1])) if revisions else None
+
+    with _readable_records(name, database):
+        return read(database, state, None)
 
 
-@contextmanager
-def _opened(
-    database: StudiesDatabase, *, to_write: bool = True, sweep: str | None = None
-) -> Iterator[optuna.storages.BaseStorage]:  # fmt: skip
-    """The database for as long as it is needed. Raises as `storage` does."""
-    opened = storage(database, to_write=to_write, sweep=sweep)
-    try:
-        yield opened
-    finally:
-        close_storage(opened)
+def view_study(database: StudiesDatabase, name: str) -> StudySnapshot:
+    """Read a study. Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read."""
+    found = _snapshots(database, name, slice(-1, None))
+    if not found:
+        names = study_names(database)
+        known = f"there are: {', '.join(names)}" if names else "there are none yet"
+        raise UsageError(f"no sweep {name!r}; {known}")
+    return found[0]
 
 
-@contextmanager
-def _readable(database: StudiesDatabase) -> Iterator[None]:
-    """What is wrong with the database, as an error for people."""
-    try:
-        yield
-    except (*STUDY_ERRORS, RuntimeError) as error:  # the latter for tables of another program
-        if other := mismatch(database, error):
-            raise other from error
-        raise HpoError(f"{database} cannot be used: {first_line(error)}; {way_on(error)}") from error
+def left_out_trials(database: StudiesDatabase, name: str) -> list[TrialRecord]:
+    """Trials of a sweep's earlier revisions that its newest one does not have: an edit of the file left them out.
+
+    Raises `HpoError` where a revision cannot be read.
+    """
+    *earlier, newest = _snapshots(database, name, slice(None))
+    known = {record.number for record in newest.records}
+    found = {record.number: record for view in earlier for record in view.records}  # as the last one had it
+    return [record for number, record in found.items() if number not in known]
+
+
+def _snapshots(database: StudiesDatabase, name: str, which: slice) -> list[StudySnapshot]:
+    """Those revisions of a sweep, the newest last. Raises `HpoError` where one cannot be read."""
+
+    def snapshots(reader: StudiesReader) -> list[StudySnapshot]:
+        return [reader.snapshot(name, study) for _, study in reader.revisions().get(name, [])[which]]
+
+    with _readable_records(name, database):
+        return read(database, snapshots, [])
 
 
 @contextmanager
@@ -182,3 +107,94 @@ def unreadable(name: str, database: StudiesDatabase | None, error: Exception) ->
         f"sweep {name!r} cannot be read ({what}): another version of hpo, or a hand, wrote in its study; "
         f"bring back a copy of {database}"
     )
+
+
+# --- writing -------------------------------------------------------------------------------------------
+
+
+def open_study(
+    config: SweepConfig, fingerprint_of: Callable[[Point], str], database: StudiesDatabase | None,
+    name: str | None = None,
+) -> Study:  # fmt: skip
+    """Open or create a study; `database` None keeps it in memory (tests, benchmarks).
+
+    Raises `HpoError` for one whose records cannot be read.
+    """
+    from hpo.study.study import Study  # late: Optuna takes time that readers do not have
+
+    with _readable_records(config.name, database):
+        return Study(config, fingerprint_of, storage(database, sweep=config.name), name)
+
+
+def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
+    """Remove a revision that a kill left half copied."""
+    with _opened(database, study_name.partition("@")[0]) as opened:
+        names = [s.study_name for s in opened.get_all_studies() if "config" not in s.user_attrs]
+        _delete(opened, [name for name in names if name == study_name])
+
+
+def delete_sweep(database: StudiesDatabase, name: str) -> None:
+    """Remove a sweep with all its revisions; the newest goes last, so that after a kill the sweep is still listed."""
+    revisions = _revisions(database).get(name, [])
+    if revisions:
+        with _opened(database, name) as opened:
+            _delete(opened, [full for full, _ in revisions])
+    if not database.file:
+        from hpo.study.lease import lease_here  # late: it takes SQLAlchemy
+
+        if lease := lease_here(database, name):
+            lease.forget()
+
+
+def _delete(opened: optuna.storages.BaseStorage, studies: Sequence[str]) -> None:
+    for study in studies:
+        opened.delete_study(opened.get_study_id_from_name(study))
+
+
+def storage(database: StudiesDatabase | None, *, sweep: str | None = None) -> optuna.storages.BaseStorage:
+    """Optuna's storage, to write to. On a server, writes are those of the process that holds the lease of `sweep`.
+
+    Raises `HpoError` where something that is no database of studies lies there, or the server does not answer.
+    """
+    import optuna  # late, as above
+
+    from hpo.study.schema import check_schema
+
+    if database is None:
+        return optuna.storages.InMemoryStorage()
+    with _usable(database):
+        if database.file is None:
+            from hpo.study.lease import lease_here
+            from hpo.study.server_storage import ServerStorage
+
+            return ServerStorage(database, lease_here(database, sweep) if sweep else None)
+        if usable(database.file):
+            check_schema(database)
+        wait_while_locked(database.file)
+        return optuna.storages.RDBStorage(database.url, engine_kwargs={"connect_args": {"timeout": 10}})
+
+
+@contextmanager
+def _opened(database: StudiesDatabase, sweep: str) -> Iterator[optuna.storages.BaseStorage]:
+    """The database for as long as it is needed. Raises as `storage` does."""
+    from hpo.study.study import close_storage
+
+    opened = storage(database, sweep=sweep)
+    try:
+        yield opened
+    finally:
+        close_storage(opened)
+
+
+@contextmanager
+def _usable(database: StudiesDatabase) -> Iterator[None]:
+    """What is wrong with the database, as an error for people."""
+    from hpo.study.schema import mismatch
+    from hpo.study.study import STUDY_ERRORS
+
+    try:
+        yield
+    except (*STUDY_ERRORS, RuntimeError) as error:  # the latter for tables of another program
+        if other := mismatch(database, error):
+            raise other from error
+        raise HpoError(f"{database} cannot be used: {first_line(error)}; {way_on(error)}") from error

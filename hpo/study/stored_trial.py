@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from optuna.trial import FrozenTrial, TrialState
+from typing import Any, NamedTuple
 
 from hpo.results.records import Attempt, TrialRecord
 from trainers.protocol.codec import from_json, to_json, to_record
 from trainers.protocol.events import TrialResult
+from trainers.protocol.settings import Setting
 
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-}
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 BILLION = 1_000_000_000
 """Steps of a whole budget: fits the 32 bits that a database has for one."""
+
+
+class StoredTrial(NamedTuple):
+    """A trial as the database has it."""
+
+    state: str
+    """Optuna's name of it."""
+    params: dict[str, Setting]
+    user_attrs: Mapping[str, Any]
+    reports: Mapping[int, float]
+    """Step, in billionths of the budget -> value."""
 
 
 def billionths(fraction: float) -> int:
@@ -43,7 +48,7 @@ def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
     return {name: value for name, value in {**attrs, **curve}.items() if value is not None}
 
 
-def read_trials(trials: Iterable[FrozenTrial], run_ids: Mapping[str, str]) -> list[TrialRecord]:
+def read_trials(trials: Iterable[StoredTrial], run_ids: Mapping[str, str]) -> list[TrialRecord]:
     """The trials of a study. `run_ids` has the runs that were made anew after a trial's end.
 
     Of a trial that was stopped and went on, Optuna has two: the later one counts.
@@ -52,18 +57,18 @@ def read_trials(trials: Iterable[FrozenTrial], run_ids: Mapping[str, str]) -> li
     return [dataclasses.replace(r, run_id=run_ids.get(str(r.number), r.run_id)) for r in records.values()]
 
 
-def read_trial(trial: FrozenTrial) -> TrialRecord | None:
+def read_trial(trial: StoredTrial) -> TrialRecord | None:
     """None for a trial that waits, or that a kill caught before it had a number."""
     attrs = trial.user_attrs
-    if trial.state == TrialState.WAITING or "begun" not in attrs:
+    if trial.state == "WAITING" or "begun" not in attrs:
         return None
     begun = attrs["begun"]
-    is_over = trial.state != TrialState.RUNNING
+    is_over = trial.state != "RUNNING"
     result = from_json(TrialResult, attrs["result"]) if is_over and attrs.get("result") else None
     return TrialRecord(
         number=begun["number"],
         state=result.state if result else _STATES[trial.state],
-        params=dict(trial.params),
+        params=trial.params,
         fingerprint=begun["identity"],
         curve=_curve(trial),
         run_id=attrs.get("run_id"),
@@ -76,9 +81,9 @@ def read_trial(trial: FrozenTrial) -> TrialRecord | None:
     )
 
 
-def _curve(trial: FrozenTrial) -> list[tuple[float, float]]:
-    if trial.intermediate_values:
-        return [(step / BILLION, value) for step, value in sorted(trial.intermediate_values.items())]
+def _curve(trial: StoredTrial) -> list[tuple[float, float]]:
+    if trial.reports:
+        return [(step / BILLION, value) for step, value in sorted(trial.reports.items())]
     curve: list[tuple[float, float]] = []
     while (point := trial.user_attrs.get(f"curve:{len(curve)}")) is not None:
         curve.append((point[0], point[1]))

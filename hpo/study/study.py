@@ -27,7 +27,7 @@ from hpo.study.gp import GaussianProcess, Tried
 from hpo.study.informed import propose
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
 from hpo.study.stored_state import read_state
-from hpo.study.stored_trial import BILLION, attrs_of, billionths, read_trials
+from hpo.study.stored_trial import BILLION, StoredTrial, attrs_of, billionths, read_trials
 from trainers.protocol.codec import to_json, to_plain, to_record
 from trainers.protocol.events import TrialResult
 
@@ -42,6 +42,10 @@ def close_storage(storage: optuna.storages.BaseStorage) -> None:
     if isinstance(storage, optuna.storages.RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _stored(trial: optuna.trial.FrozenTrial) -> StoredTrial:
+    return StoredTrial(trial.state.name, dict(trial.params), trial.user_attrs, trial.intermediate_values)
 
 
 class Study:
@@ -71,7 +75,7 @@ class Study:
             config.strategy, config.space, len(config.objectives), config.budget.trials, self.state.strategy
         )
         found = self._study.get_trials(deepcopy=False)
-        self._records = {r.number: r for r in read_trials(found, self.state.run_ids)}
+        self._records = {r.number: r for r in read_trials(map(_stored, found), self.state.run_ids)}
         for trial in found:
             if trial.state == TrialState.RUNNING and "begun" not in trial.user_attrs:  # a kill in the middle of `begin`
                 number = self.next_number

@@ -11,6 +11,7 @@ python -m tests.bench neighbour   two-threaded work beside one busy process, thr
 python -m tests.bench promotion   the variants of two champions in turns, against each one on all rows (minutes)
 python -m tests.bench release     released variants against torch: latencies, F1, tokens a second (ten minutes)
 python -m tests.bench report      pages of 200 and 10,000 trials: written, weighed, shown and filtered (half a minute)
+python -m tests.bench readers     `hpo list`, `show` and `report` of a sweep of 10,000 trials (a minute)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench nights      simulated years of nights: false promotions, and how soon a gain is found (minutes)
@@ -34,6 +35,7 @@ from tests.bench import (
     bookkeeping,
     first_step,
     makespan,
+    many_trials,
     neighbour,
     nights,
     promotion,
@@ -116,6 +118,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "machines": lambda given: _machine_rows(given.examples),
     "pruning": lambda given: pruning.rows(given.examples),
+    "readers": lambda _: many_trials.rows(),
     "race": lambda _: race.rows(),
     "report": lambda _: _report_rows(),
     "rules": lambda _: rules.rows(),

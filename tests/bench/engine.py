@@ -1,16 +1,18 @@
 """A sweep of the fake trainer, in a process of its own: `python -m tests.bench.engine JSON` prints its measurements.
 
-Asked by name: `strategy`, `trials`, `database` (SQLite or memory), `tracked` (MLflow or nothing), `host` (a real trial
-host that forks a child for each trial, or a generator in this process).
+Asked by name: `strategy`, `trials`, `database` (SQLite, or the server of `HPO_STUDIES`; or memory), `tracked` (MLflow or
+nothing), `host` (a real trial host that forks a child for each trial, or a generator in this process).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,11 @@ class Measured:
         return (ended[-1] - ended[0]) / (len(ended) - 1)
 
 
-def measure(engine: Engine) -> Measured:
-    """Run in a fresh process, so that nothing measured before counts."""
+def measure(engine: Engine, studies: str = "") -> Measured:
+    """Run in a fresh process, so that nothing measured before counts; `studies` is what `HPO_STUDIES` says there."""
     command = [sys.executable, "-m", "tests.bench.engine", json.dumps(asdict(engine))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    environment = {**os.environ, "HPO_STUDIES": studies}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -77,6 +80,7 @@ def run(engine: Engine, folder: Path) -> Measured:
     from hpo.paths import Home
     from hpo.search.controller import SearchController
     from hpo.search.proposals import Proposals
+    from hpo.study.one_writer import one_writer
     from hpo.study.revision import open_revision
     from hpo.study.store import open_study
     from hpo.terminal import Silent
@@ -100,7 +104,9 @@ def run(engine: Engine, folder: Path) -> Measured:
     assert isinstance(inspection, PreparedData)
 
     specs = TrialSpecs(config, home, inspection)
+    held = ExitStack()
     if engine.database:
+        held.enter_context(one_writer(home, config.name))
         study = open_revision(config, specs.fingerprint, home.studies_db)[0]
     else:
         study = open_study(config, specs.fingerprint, None)
@@ -122,6 +128,8 @@ def run(engine: Engine, folder: Path) -> Measured:
     began = time.perf_counter()
     TrialScheduler(sweep).run(controller)
     executor.close()
+    study.close()
+    held.close()
     return Measured(ended, sweep_mb, host_mb, peak_rss_mb())
 
 

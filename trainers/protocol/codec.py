@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -15,8 +16,10 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass (nested) as plain JSON values."""
-    return dataclasses.asdict(value)
+    """A dataclass (nested) as plain JSON values, as `dataclasses.asdict` gives them, but sooner. Raises `TypeError`."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise TypeError(f"expected a dataclass, got {type(value).__name__}")
+    return _copied(value)
 
 
 def to_plain(value: Any) -> Any:
@@ -31,7 +34,8 @@ def to_plain(value: Any) -> Any:
 def from_json(cls: type[T], data: Any) -> T:
     """The inverse of `to_json`, for records of other versions too: fields that `cls` does not know are ignored, missing
     ones have their default. Raises `ValueError` where `data` does not fit `cls`."""
-    return typing.cast(T, _parse(cls, data))
+    hint: Any = cls
+    return typing.cast(T, _parser(hint)(data))
 
 
 RECORD_FORMAT = 1
@@ -71,31 +75,49 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-_hints = functools.cache(typing.get_type_hints)
-"""Name -> type of a dataclass's fields; working them out takes longer than reading a record."""
-_KINDS: Mapping[Any, tuple[type, ...]] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+_KINDS: Mapping[Any, Any] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
 """Container -> what JSON has for it; a tuple may come from `to_json` too."""
+Parser = Callable[[Any], Any]
+"""Makes a value of one type from JSON; made once for each type, which takes longer than reading a record."""
 
 
-def _parse(hint: Any, data: Any) -> Any:
-    if hint is Any or type(data) is hint:
-        return data
-    origin = typing.get_origin(hint)
+def _copied(value: Any) -> Any:
+    kind: Any = type(value)
+    if kind in _ATOMS:
+        return value
+    if (names := _names(kind)) is not None:
+        return {name: _copied(getattr(value, name)) for name in names}
+    if kind is list or kind is tuple:
+        return kind(_copied(item) for item in value)
+    if kind is dict:
+        return {_copied(key): _copied(item) for key, item in value.items()}
+    return copy.deepcopy(value)
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
+@functools.cache
+def _parser(hint: Any) -> Parser:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return lambda data: data
     if origin in (typing.Union, types.UnionType):
-        return _parse_union(typing.get_args(hint), data)
+        return _of_union(arguments)
     if dataclasses.is_dataclass(hint):
-        return _parse_dataclass(hint, data)
-    if origin in _KINDS and not isinstance(data, _KINDS[origin]):
-        raise ValueError(f"expected {origin.__name__}, got {data!r}")
-    if origin is tuple:  # tuple[T, ...]
-        return tuple(_parse(typing.get_args(hint)[0], item) for item in data)
-    if origin is list:
-        return [_parse(typing.get_args(hint)[0], item) for item in data]
-    if origin is dict:
-        return {key: _parse(typing.get_args(hint)[1], item) for key, item in data.items()}
+        return functools.partial(_dataclass, hint)
+    if origin in _KINDS:
+        return _of_container(origin, arguments)
     if origin is Literal:
-        if data not in typing.get_args(hint):
-            raise ValueError(f"{data!r} is none of {typing.get_args(hint)}")
+        return _of_literal(arguments)
+    return functools.partial(_plain, hint)
+
+
+def _plain(hint: Any, data: Any) -> Any:
+    if type(data) is hint:
         return data
     if hint is float and isinstance(data, int):
         return float(data)
@@ -104,26 +126,72 @@ def _parse(hint: Any, data: Any) -> Any:
     return data
 
 
-def _parse_union(options: tuple[Any, ...], data: Any) -> Any:
-    if data is None and type(None) in options:
-        return None
-    plain = [option for option in options if option is not type(None)]
-    if type(data) in plain:
+def _of_literal(known: tuple[Any, ...]) -> Parser:
+    def parse(data: Any) -> Any:
+        if data not in known:
+            raise ValueError(f"{data!r} is none of {known}")
         return data
-    return _parse(plain[0], data) if len(plain) == 1 else data
+
+    return parse
 
 
-def _parse_dataclass(cls: Any, data: Any) -> Any:
-    if not isinstance(data, Mapping):
+def _of_container(origin: Any, arguments: tuple[Any, ...]) -> Parser:
+    """Of `list[T]`, `tuple[T, ...]` or `dict[str, T]`."""
+    item, kinds, is_dict = _parser(arguments[1 if origin is dict else 0]), _KINDS[origin], origin is dict
+
+    def parse(data: Any) -> Any:
+        if type(data) not in kinds and not isinstance(data, kinds):
+            raise ValueError(f"expected {origin.__name__}, got {data!r}")
+        if is_dict:
+            return {key: item(value) for key, value in data.items()}
+        return origin([item(value) for value in data])
+
+    return parse
+
+
+def _of_union(options: tuple[Any, ...]) -> Parser:
+    plain = [option for option in options if option is not type(None)]
+    only = _parser(plain[0]) if len(plain) == 1 else None
+
+    def parse(data: Any) -> Any:
+        if (data is None and len(plain) < len(options)) or type(data) in plain:
+            return data
+        return only(data) if only else data
+
+    return parse
+
+
+class _Field(typing.NamedTuple):
+    name: str
+    parse: Parser
+    earlier: str | None
+    """What earlier records call it."""
+    read: Parser
+    """Makes of their value one that the field takes now."""
+    is_needed: bool
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[_Field, ...]:
+    hints, missing = typing.get_type_hints(cls), dataclasses.MISSING
+    return tuple(
+        _Field(f.name, _parser(hints[f.name]), f.metadata.get("was"), f.metadata.get("read", lambda value: value),
+               f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(cls)
+    )  # fmt: skip
+
+
+def _dataclass(cls: Any, data: Any) -> Any:
+    if type(data) is cls:
+        return data
+    if not isinstance(data, dict | Mapping):
         raise ValueError(f"expected the fields of {cls.__name__}, got {data!r}")
-    hints = _hints(cls)
     found = {}
-    for field in dataclasses.fields(cls):
-        earlier = field.metadata.get("was")
-        if field.name in data:
-            found[field.name] = _parse(hints[field.name], data[field.name])
+    for name, parse, earlier, read, is_needed in _fields(cls):
+        if name in data:
+            found[name] = parse(data[name])
         elif earlier in data:
-            found[field.name] = _parse(hints[field.name], field.metadata["read"](data[earlier]))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{cls.__name__} lacks {field.name!r}")
+            found[name] = parse(read(data[earlier]))
+        elif is_needed:
+            raise ValueError(f"{cls.__name__} lacks {name!r}")
     return cls(**found)

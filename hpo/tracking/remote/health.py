@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Any
 
 import requests
+import urllib3
 
 from hpo.quoting import clipped
 from hpo.tracking.remote.server import TrackingServer
@@ -35,7 +38,7 @@ def ask_server(server: TrackingServer, environment: Mapping[str, str], limit_s: 
     """Ask a server two questions, each for at most half of the limit; never raises for what the server does."""
     session = requests.Session()
     ours = {**environment, **server.for_mlflow(environment)}
-    session.verify = _trust(ours)
+    session.cert = ours.get("MLFLOW_TRACKING_CLIENT_CERT_PATH")
     session.trust_env = True  # proxies, as MLflow has it
     user, token = ours.get("MLFLOW_TRACKING_USERNAME"), ours.get("MLFLOW_TRACKING_TOKEN")
     if user:
@@ -45,19 +48,22 @@ def ask_server(server: TrackingServer, environment: Mapping[str, str], limit_s: 
     try:
         with session:
             began = time.time()
-            answer = session.get(f"{server.url}/{_ASK}", params={"max_results": 1}, timeout=limit_s / 2)
+            # With each request, as MLflow does: a session's own is overruled by REQUESTS_CA_BUNDLE.
+            how: dict[str, Any] = {"timeout": limit_s / 2, "verify": _trust(ours)}
+            answer = session.get(f"{server.url}/{_ASK}", params={"max_results": 1}, **how)
             skew = _skew(answer, (began + time.time()) / 2)
             if answer.status_code != HTTPStatus.OK:
                 return ServerHealth("", skew, *_refusal(answer))
-            version = session.get(f"{server.url}/version", timeout=limit_s / 2)
+            version = session.get(f"{server.url}/version", **how)
     except requests.RequestException as error:
-        return ServerHealth(problem=_trouble(error), remedy="see that it runs, and that this machine reaches it")
+        return ServerHealth("", None, *_trouble(error))
     is_version = version.status_code == HTTPStatus.OK and "json" not in version.headers.get("Content-Type", "")
     return ServerHealth(clipped(version.text.strip(), 30) if is_version else "", skew)
 
 
 def _trust(environment: Mapping[str, str]) -> bool | str:
     if environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in _YES:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # whoever set the variable knows it
         return False
     return environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
 
@@ -82,11 +88,24 @@ def _refusal(answer: requests.Response) -> tuple[str, str]:
     return f"answered {status}{known}", "see its log"
 
 
-def _trouble(error: requests.RequestException) -> str:
+def _of_tls(error: BaseException) -> tuple[str, str]:
+    """OpenSSL's own reason, which `requests` and urllib3 each wrap, and what to do."""
+    inner: object = error
+    while isinstance(inner, BaseException):
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            found = inner.verify_message.rstrip(".")
+            return (f"has a certificate that this machine does not trust: {found}",
+                    "MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust")  # fmt: skip
+        reason = getattr(inner, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else inner.__cause__ or inner.__context__
+    return "does not speak TLS", "its address may begin with http://"
+
+
+def _trouble(error: requests.RequestException) -> tuple[str, str]:
+    """What is wrong, and what to do."""
     if isinstance(error, requests.exceptions.SSLError):
-        return "has no certificate that this machine trusts (MLFLOW_TRACKING_SERVER_CERT_PATH names one to trust)"
+        return _of_tls(error)
     if isinstance(error, requests.exceptions.ProxyError):
-        return "cannot be reached through the proxy of http_proxy"
-    if isinstance(error, requests.Timeout):
-        return "does not answer"
-    return "cannot be reached"
+        return "cannot be reached through the proxy", "check http_proxy, https_proxy and no_proxy"
+    found = "does not answer" if isinstance(error, requests.Timeout) else "cannot be reached"
+    return found, "see that it runs, and that this machine reaches it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -214,3 +215,9 @@ def test_the_command_prints_groups_as_text_or_json_and_fails_where_there_is_a_pr
     printed = CliRunner().invoke(cli, ["--home", str(tmp_path), "doctor", "--json"])
     assert printed.exit_code == 1
     assert json.loads(printed.output)[0]["findings"][0]["mark"] == "problem"
+
+
+def test_a_package_that_cannot_be_imported_is_a_problem_and_no_traceback(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "hpo.care.packages", None)
+    groups = doctor.examine_all(Home(tmp_path))
+    assert [finding.what for finding in groups[0].findings if finding.mark == "problem"] == ["packages"]

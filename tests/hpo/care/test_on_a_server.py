@@ -14,6 +14,7 @@ from hpo.paths import Home
 from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
 from hpo.study.lease import held_lease
+from hpo.study.one_writer import one_writer, refuse_strange_folder
 from hpo.study.schema import studies_revision
 from hpo.study.server_dump import dump_server
 from hpo.study.study import close_storage
@@ -78,8 +79,10 @@ def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on
 ):
     monkeypatch.setenv("HPO_STUDIES", running.create("before"))
     home = Home(tmp_path / "home")
-    (home.dir / "sweeps" / "kept").mkdir(parents=True)
     trials = filled(home.studies_db.url)
+    with one_writer(home, "kept"):
+        home.sweep("kept").trial(0).dir.mkdir(parents=True)
+        home.sweep("kept").trial(0).result.touch()
     manifest = make_backup(home, tmp_path / "backup")
     assert manifest.studies.startswith("postgresql://hpo@127.0.0.1:")
     for file in (tmp_path / "backup").rglob("*"):
@@ -91,10 +94,13 @@ def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on
     new = Home(tmp_path / "new")
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
     assert trials_of(optuna.storages.RDBStorage(new.studies_db.url)) == trials
+    refuse_strange_folder(new, "kept")
     assert not (new.dir / "studies.db").exists()
     monkeypatch.delenv("HPO_STUDIES")
-    restore_backup(Home(tmp_path / "file"), tmp_path / "backup")
-    assert sweeps_in(Home(tmp_path / "file").studies_db) == {"kept"}
+    in_file = Home(tmp_path / "file")
+    restore_backup(in_file, tmp_path / "backup")
+    assert sweeps_in(in_file.studies_db) == {"kept"}
+    refuse_strange_folder(in_file, "kept")
 
 
 def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(running, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 
 import optuna
 import pytest
@@ -13,10 +15,11 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 import hpo.study.samplers
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.results.champion import choose_champion
 from hpo.results.records import Attempt
 from hpo.studies_database import StudiesDatabase
+from hpo.study.reader import SCHEMA
 from hpo.study.store import (
     delete_unopened,
     newest_study_name,
@@ -26,7 +29,7 @@ from hpo.study.store import (
     study_names,
     view_study,
 )
-from hpo.study.study import Study, close_storage
+from hpo.study.study import Study
 from tests.hpo.builders import Killed, evaluation, make_config, trial_record, trial_result
 from tests.postgres import server
 from trainers.protocol.codec import fingerprint
@@ -49,22 +52,22 @@ def config(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def databases(tmp_path_factory):
-    """A PostgreSQL server whose database `studies` has Optuna's tables."""
+def running(tmp_path_factory):
+    """A PostgreSQL server."""
     with server(tmp_path_factory.mktemp("postgresql")) as running:
-        close_storage(storage(StudiesDatabase.on_server(running.url())))
         yield running
 
 
 @pytest.fixture
-def on_server(databases, request):
+def on_server(running):
     """A database without studies on a server."""
     opened = []
     event.listen(Pool, "connect", keep := lambda connection, _: opened.append(connection))
-    yield StudiesDatabase.on_server(databases.create(request.node.name[-60:], "studies"))
+    yield StudiesDatabase.on_server(running.url())
     event.remove(Pool, "connect", keep)
     for connection in opened:  # as the end of a process does
         connection.close()
+    running.ask("TRUNCATE studies CASCADE")
 
 
 @pytest.fixture
@@ -625,6 +628,7 @@ def test_a_pruned_trial_is_never_champion(config, metric):
 class Machine(RuleBasedStateMachine):
     """Whatever is done to a study: another process reads from the database just what this one holds in memory."""
 
+    studies = None
     storage = None
     make_config = None
     count = 0
@@ -637,6 +641,7 @@ class Machine(RuleBasedStateMachine):
             search_strategy={"type": "random"}, search_space={k: SPACE[k] for k in ("learning_rate", "batch_size")},
         )  # fmt: skip
         self.study = self.reopened()
+        self.study.update_state(config=self.config.resolved())
 
     def reopened(self):
         return Study(self.config, fingerprint, Machine.storage)
@@ -693,19 +698,19 @@ class Machine(RuleBasedStateMachine):
     def reads_back(self):
         if hasattr(self, "study"):
             read = self.reopened()
-            assert read.records() == self.study.records()
+            assert read.records() == self.study.records() == view_study(Machine.studies, self.config.name).records
             assert read.next_number == self.study.next_number
             assert len(read._study.get_trials(deepcopy=False)) == len(read.records())
 
 
 @both
 def test_memory_and_database_agree_after_every_operation(studies, config):
-    Machine.storage, Machine.make_config = storage(studies), config
+    Machine.studies, Machine.storage, Machine.make_config = studies, storage(studies), config
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=10, stateful_step_count=12, deadline=None, derandomize=True, database=None,
-            suppress_health_check=list(HealthCheck),
+            max_examples=10 if studies.file else 3, stateful_step_count=12, deadline=None, derandomize=True,
+            database=None, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
     studies = Machine.storage.get_all_studies()
@@ -771,3 +776,48 @@ def test_the_newest_revision_is_read(studies, config):
     delete_unopened(studies, "a@10")
     names = {study.study_name for study in optuna.get_all_study_summaries(storage(studies))}
     assert names == {"a", "a@2", "a@10"}
+
+
+@both
+def test_both_ways_of_reading_give_the_same(studies, config):
+    """Optuna's objects, and the statements that readers ask instead."""
+    space = {**SPACE, "lora_alpha": {"type": "choice", "values": [None, 16, 2.5]}}
+    given = config(name="a", search_space=space, search_strategy={"type": "random"})
+    study = described(studies, given)
+    for value in (math.nan, math.inf, -math.inf, 0.1, 1e-300):
+        number, _ = begin(study)
+        study.report(number, 0, 1 / 3, value)
+        study.report(number, 1, 1.0, 0.5)
+        study.set_attempts(number, [Attempt("crash", "50 % {broken} :x", 3.0, None, 0)], 7)
+    study.finish(0, trial_result("failed", None, cause="oom"))
+    study.finish(1, trial_result("complete", 0.5, metrics={"f1_macro": 0.5, "loss": math.nan}))
+    study.replace_run(1, "another")
+    study._study.enqueue_trial(given.baseline())
+    found = open_study(given, fingerprint, studies).records()
+    assert len(found) == 5
+    assert repr(view_study(studies, "a").records) == repr(found)
+
+
+def test_readers_read_the_tables_that_optuna_makes(in_file):
+    assert storage(in_file).get_head_version() == SCHEMA
+    with closing(sqlite3.connect(in_file.file)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v9'")
+    with pytest.raises(HpoError, match=r"another version of Optuna made its tables \(v9\); this hpo reads v3"):
+        study_names(in_file)
+
+
+def test_tables_of_another_program_are_no_studies(tmp_path):
+    database = StudiesDatabase.in_file(tmp_path / "studies.db")
+    with closing(sqlite3.connect(database.file)) as other, other:
+        other.execute("CREATE TABLE studies (name TEXT)")
+    before = database.file.read_bytes()
+    assert study_names(database) == []
+    assert database.file.read_bytes() == before
+
+
+def test_a_damaged_database_is_one_plain_error(in_file):
+    content = bytearray(in_file.file.read_bytes())
+    content[4096:] = b"x" * (len(content) - 4096)
+    in_file.file.write_bytes(content)
+    with pytest.raises(HpoError, match=r"cannot be used: .*restore a backup"):
+        study_names(in_file)

@@ -50,6 +50,7 @@ EVALUATION = Evaluation(0, 0.5, 3, 50, 900, {"perplexity": 12.5}, 1.5)
 )
 def test_a_message_survives_json(message):
     assert decode(json.loads(json.dumps(encode(message)))) == message
+    assert to_json(message) == dataclasses.asdict(message)
 
 
 @pytest.mark.parametrize(
