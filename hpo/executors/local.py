@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpo.errors import HostGone, SweepError
+from hpo.studies_database import without_studies
 from trainers.protocol.events import Event
 from trainers.protocol.messages import decode, encode
 from trainers.protocol.requests import Request, Verdict
@@ -58,7 +59,7 @@ class LocalExecutor:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 bufsize=0,
-                env={**PASSIVE_WAITING, **os.environ, **_HOST_ENVIRONMENT},
+                env={**PASSIVE_WAITING, **without_studies(os.environ), **_HOST_ENVIRONMENT},
                 pass_fds=(*keep_fds, inherited_fd),
                 start_new_session=True,  # Ctrl-C is for the sweep, which then decides
             )

@@ -7,9 +7,12 @@ import shutil
 import threading
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 import hpo.postgres
 import hpo.study.lease
+from hpo.commands import ui
 from hpo.commands.gc import collect_garbage
 from hpo.commands.sweep import run_sweep
 from hpo.errors import SweepError, UsageError
@@ -78,6 +81,20 @@ READING = [
     ("list", "--json"), ("show", "sweep", "--json"), ("report", "sweep", "--format", "json", "--output", "-"),
     ("query", "--json", "SELECT trial, value, metrics, run_id FROM trials"),
 ]  # fmt: skip
+
+
+def test_optuna_s_dashboard_reads_and_its_arguments_have_no_password(machines, monkeypatch):
+    _, _, here, _ = machines
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    program = ui._dashboard(here, 1)
+    assert "s3cret" not in str(program.command)
+    assert "s3cret" not in repr(program)
+    [url] = program.secrets.values()
+    engine = create_engine(url)
+    with engine.connect() as connection, pytest.raises(DBAPIError, match="read-only"):
+        assert connection.execute(text("SELECT count(*) FROM trials")).scalar() == TRIALS
+        connection.execute(text("DELETE FROM trials"))
+    engine.dispose()
 
 
 @pytest.mark.parametrize("command", READING)
