@@ -132,6 +132,9 @@ def test_only_one_machine_runs_a_sweep(machines, monkeypatch):
             stop_sweep(elsewhere, "sweep")
     finally:
         lease.__exit__(None, None, None)
+    with pytest.raises(UsageError, match=rf"was run in home {here.dir} of gpu7, .*continue it there, share that home"):
+        run_sweep(file, elsewhere, worker="trainers.host.fake")
+    assert not elsewhere.dir.exists()
 
 
 def test_files_of_a_study_elsewhere_are_neither_used_nor_freed(machines, monkeypatch, tmp_path):
