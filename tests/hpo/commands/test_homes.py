@@ -54,7 +54,7 @@ def machines(tmp_path_factory, mlflow_database):
         patch.setattr(hpo.postgres, "_STEP_S", 0.05)
         file = write_sweep(folder, **{**SWEEP, "search_strategy": {"type": "random", "num_trials": TRIALS}})
         view = Vanishing(running)
-        run_sweep(file, here, view=view, worker="trainers.host.fake")
+        run_sweep(file, here, jobs=1, threads=1, view=view, worker="trainers.host.fake")
         assert view.back
         view.back.join()
         yield running, file, here, elsewhere
