@@ -70,6 +70,7 @@ def patiently(database: StudiesDatabase, step: Callable[[bool], T]) -> T:
                 if str(database) in _answered:
                     _say(f"{database} does not answer: waiting, at most {WAITS_S / 60:.0f} minutes")
             if str(database) not in _answered or now - gone_since > WAITS_S:
+                _answered.discard(str(database))  # what is written because of this error does not wait again
                 raise
             time.sleep(_STEP_S)
         else:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from hpo.errors import UsageError
 
 VARIABLE, FILE_VARIABLE = "HPO_STUDIES", "HPO_STUDIES_FILE"
+_READ_ONLY = {"options": "-c default_transaction_read_only=on"}
 MOST_BYTES = 10_000
 """Of the file with the address: a longer one is another file."""
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
@@ -78,6 +79,13 @@ class StudiesDatabase:
         return cls.on_server(address) if address else cls.in_file(file)
 
     @property
+    def read_only_url(self) -> str:
+        """The same for a program that only looks."""
+        if self.file:
+            return f"sqlite:///file:{self.file}?mode=ro&uri=true"
+        return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode(_READ_ONLY, quote_via=quote)}"
+
+    @property
     def address(self) -> str:
         """Where it is for everybody, whoever asks: without the user."""
         scheme, _, rest = self.place.partition("://")
@@ -91,6 +99,12 @@ class StudiesDatabase:
 
     def __str__(self) -> str:
         return self.place
+
+
+def without_studies(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for processes that run code of a sweep's file: without what opens the database."""
+    hidden = (VARIABLE, FILE_VARIABLE, "PGPASSWORD", "PGPASSFILE")
+    return {name: value for name, value in environment.items() if name not in hidden}
 
 
 def _content(file: Path) -> str:

@@ -223,13 +223,13 @@ def sync(home: Any, names: tuple[str, ...], as_json: bool) -> None:
 @uncollected()
 def list_(home: Any, as_json: bool) -> None:
     """List all sweeps."""
-    from hpo.commands.show import UnreadableSweep, list_sweeps, show_list
+    from hpo.commands.show import UnreadableSweep, list_lines, list_sweeps, show_list
     from hpo.terminal import TerminalView
 
-    found = list_sweeps(home)
     if as_json:
-        print_json([sweep.to_json() for sweep in found])
+        print_json([sweep.to_json() for sweep in list_sweeps(home)])
     else:
+        found = list_lines(home)
         problems = [sweep.problem for sweep in found if isinstance(sweep, UnreadableSweep)]
         show_list(TerminalView(), [s for s in found if not isinstance(s, UnreadableSweep)], problems)
 

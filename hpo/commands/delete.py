@@ -49,7 +49,7 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
         raise UsageError(f"sweep {name!r} is running: nothing was deleted; hpo stop {name} stops it")
     if name in names and not force:
         _refuse_absent_files(home, name)
-    with one_writer(home, name), held_if_free(paths.remote_lock) as is_still:
+    with one_writer(home, name, needs_files=False), held_if_free(paths.remote_lock) as is_still:
         if not is_still:
             raise UsageError(f"sweep {name!r}: its runs are being copied to a server: nothing was deleted; "
                              "wait for the end of hpo sync, or end it")  # fmt: skip

@@ -17,12 +17,14 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
+from hpo.postgres import ServerGone
 from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot
 from hpo.results.state import Change
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import leaderboard_text, variants_text
+from hpo.study.lease import LeaseLost
 from hpo.study.revision import open_revision
 from hpo.study.store import view_study
 from hpo.study.study import STUDY_ERRORS, Study
@@ -60,7 +62,7 @@ def store_errors() -> tuple[type[Exception], ...]:
     """What is raised where study or MLflow cannot be written: a full disk, say."""
     from hpo.tracking.mlflow_tracker import TRACKING_ERRORS  # late, as in `tracker_of`
 
-    return (*STUDY_ERRORS, *TRACKING_ERRORS, OSError)
+    return (*STUDY_ERRORS, *TRACKING_ERRORS, OSError, ServerGone, LeaseLost)
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from hpo.config.objective import gate_of
+from hpo.config.objective import Objective, gate_of
 from hpo.errors import HpoError
 from hpo.paths import Home
+from hpo.results.champion import Champion, choose_champion
 from hpo.results.records import StudySnapshot
+from hpo.results.released import Release
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import (
     challenger_line,
@@ -34,6 +36,8 @@ from hpo.trials.timeline_file import timeline_or_why
 if TYPE_CHECKING:
     from hpo.study.lease import Holder
 
+T = TypeVar("T")
+
 MOST_ROWS = 200
 """Of the leaderboard, best first: nobody reads more in a terminal, and thousands take seconds to lay out."""
 
@@ -50,6 +54,18 @@ class UnreadableSweep:
         return {"sweep": self.sweep, "state": "unreadable", "problem": self.problem}
 
 
+@dataclass(frozen=True)
+class SweepLine:
+    """What `hpo list` shows of a sweep."""
+
+    sweep: str
+    state: str
+    trials: Sized
+    objective: Objective
+    champion: Champion | None
+    release: Release | None
+
+
 def read_sweep(home: Home, name: str) -> SweepSummary:
     """A sweep, summed up. Raises `UsageError` for a name that is none, `HpoError` for a damaged study."""
     return read_study(home, name)[1]
@@ -62,10 +78,7 @@ def read_study(
     `holders` by who reads several sweeps."""
     stored = view_study(home.studies_db, name)
     paths = home.sweep(name)
-    if state is None and is_running(home, name, holders_of_leases(home) if holders is None else holders):
-        state = "running"
-    elif state is None:  # whoever wrote that it runs was killed
-        state = "interrupted" if stored.state.state == "running" else stored.state.state
+    state = state or _state_of(home, stored, holders_of_leases(home) if holders is None else holders)
     is_here = not has_strange_folder(home, name)
     files = paths.champion_files() if state == "complete" and is_here else {}
     timeline = timeline_or_why(paths.timeline) if is_here else ()
@@ -75,24 +88,52 @@ def read_study(
         raise unreadable(name, home.studies_db, error) from error
 
 
+def _state_of(home: Home, stored: StudySnapshot, holders: Mapping[str, Holder]) -> str:
+    """The state that a sweep is in now: whoever wrote that it runs may have been killed."""
+    if is_running(home, stored.name, holders):
+        return "running"
+    return "interrupted" if stored.state.state == "running" else stored.state.state
+
+
 def list_sweeps(home: Home) -> list[SweepSummary | UnreadableSweep]:
     """Every sweep by name; one that cannot be read does not hide the others.
 
     Raises `HpoError` where there are sweeps and none of them can be read.
     """
     holders = holders_of_leases(home)
-    found = [_read_or_problem(home, name, holders) for name in study_names(home.studies_db)]
+    return _each(home, lambda name: read_study(home, name, holders=holders)[1])
+
+
+def list_lines(home: Home) -> list[SweepLine | UnreadableSweep]:
+    """The same, as far as a line for each needs it. Raises the same."""
+    holders = holders_of_leases(home)
+
+    def line(name: str) -> SweepLine:
+        stored = view_study(home.studies_db, name, is_brief=True)
+        try:
+            best = choose_champion(
+                stored.records, stored.objective, stored.config["constraints"], stored.state.finalists
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise unreadable(name, home.studies_db, error) from error
+        state = _state_of(home, stored, holders)
+        return SweepLine(name, state, stored.records, stored.objective, best, stored.state.release)
+
+    return _each(home, line)
+
+
+def _each(home: Home, read: Callable[[str], T]) -> list[T | UnreadableSweep]:
+    def read_or_problem(name: str) -> T | UnreadableSweep:
+        try:
+            return read(name)
+        except HpoError as error:
+            return UnreadableSweep(name, str(error))
+
+    found = [read_or_problem(name) for name in study_names(home.studies_db)]
     problems = [sweep.problem for sweep in found if isinstance(sweep, UnreadableSweep)]
     if problems and len(problems) == len(found):
         raise HpoError("\n".join(problems[:10]))
     return found
-
-
-def _read_or_problem(home: Home, name: str, holders: Mapping[str, Holder]) -> SweepSummary | UnreadableSweep:
-    try:
-        return read_study(home, name, holders=holders)[1]
-    except HpoError as error:
-        return UnreadableSweep(name, str(error))
 
 
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
@@ -131,7 +172,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: 
         view.say(f"  hpo ui {summary.sweep}")
 
 
-def show_list(view: ProgressView, sweeps: Sequence[SweepSummary], problems: Sequence[str] = ()) -> None:
+def show_list(view: ProgressView, sweeps: Sequence[SweepSummary | SweepLine], problems: Sequence[str] = ()) -> None:
     """Show all sweeps in a table, and below it why others cannot be read."""
     if not sweeps and not problems:
         view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")

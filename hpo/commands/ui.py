@@ -137,8 +137,7 @@ def _dashboard(home: Home, port: int) -> _Program:
     studies = home.studies_db
     if not study_names(studies):
         raise UsageError(f"--optuna: there are no studies at {studies}; run a sweep first")
-    url = f"sqlite:///file:{studies.file}?mode=ro&uri=true" if studies.file else studies.url
-    return _Program([sys.executable, "-c", _RUN_DASHBOARD, HOST, str(port)], {_DASHBOARD_URL: url})
+    return _Program([sys.executable, "-c", _RUN_DASHBOARD, HOST, str(port)], {_DASHBOARD_URL: studies.read_only_url})
 
 
 @contextmanager

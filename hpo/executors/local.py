@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpo.executors.piped import PipedExecutor
+from hpo.studies_database import without_studies
 
 _HOST_ENVIRONMENT = {
     # The host must stay single-threaded to be forked; children set their own count.
@@ -35,8 +36,8 @@ def host_command(worker: str) -> list[str]:
 
 
 def host_environment(around: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a trial host that is started within `around`."""
-    return {**PASSIVE_WAITING, **around, **_HOST_ENVIRONMENT}
+    """The environment of a trial host that is started within `around`; it has no password of a database."""
+    return {**PASSIVE_WAITING, **without_studies(around), **_HOST_ENVIRONMENT}
 
 
 class LocalExecutor(PipedExecutor):

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING
 from hpo.errors import UsageError
 from hpo.lock import is_locked, sweep_lock
 from hpo.paths import NAME_PATTERN, Home
+from hpo.study.store import study_names
 
 if TYPE_CHECKING:
     from hpo.study.lease import Holder
 
 
 @contextmanager
-def one_writer(home: Home, name: str) -> Iterator[int]:
+def one_writer(home: Home, name: str, *, needs_files: bool = True) -> Iterator[int]:
     """Hold a sweep, and yield the file descriptor of its lock, for child processes to keep.
 
     Raises `SweepError` with the holder where another process runs it, here or on another machine, and `UsageError`
-    where the folder's study is in another database.
+    where the folder's study is in another database or, with `needs_files`, the study's files in another home.
     """
     refuse_strange_folder(home, name)
+    if needs_files and not home.studies_db.file:
+        _refuse_other_home(home, name)
     with sweep_lock(home.sweep(name).lock) as lock_fd:
         if home.studies_db.file:
             yield lock_fd
@@ -47,6 +50,22 @@ def refuse_strange_folder(home: Home, name: str) -> None:
     raise UsageError(
         f"{paths.dir} has files of a sweep whose study is in {known}, not in {home.studies_db}: let HPO_STUDIES name "
         f"that one, or give the sweep another name; {way}"
+    )
+
+
+def _refuse_other_home(home: Home, name: str) -> None:
+    """Raises `UsageError` where another home has the files of a sweep; while a process runs it, its lease says so."""
+    from hpo.study.lease import holders  # late, as above
+
+    if home.sweep(name).studies.exists() or name not in study_names(home.studies_db):
+        return
+    last = holders(home.studies_db).get(name)
+    if last and last.left_s > 0:
+        return
+    where = f"home {last.home} of {last.host}" if last else "another home"
+    raise UsageError(
+        f"sweep {name!r} was run in {where}, which has its adapters and checkpoints; {home.dir} has none of them: "
+        "continue it there, share that home, or give the sweep another name"
     )
 
 

@@ -66,8 +66,8 @@ class StudiesReader:
         """What a study says about itself."""
         return {key: json.loads(value) for key, value in self._ask(_STATE, {"study": study})}
 
-    def trials(self, study: int) -> list[StoredTrial]:
-        """The trials of a study, in the order in which they began."""
+    def trials(self, study: int, *, is_brief: bool = False) -> list[StoredTrial]:
+        """The trials of a study, in the order in which they began; in brief without what came before their results."""
         key = {"study": study}
         points: defaultdict[int, dict[str, Setting]] = defaultdict(dict)
         for trial, name, value, distribution in self._ask(_POINTS, key):
@@ -75,18 +75,20 @@ class StudiesReader:
         attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
         for trial, name, value in self._ask(_ATTRIBUTES, key):
             attributes[trial][name] = json.loads(value)
+            if is_brief and name == "result":
+                attributes[trial][name]["evaluations"] = []
         reports: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        for trial, step, value, kind in self._ask(_REPORTS, key):
+        for trial, step, value, kind in [] if is_brief else self._ask(_REPORTS, key):
             reports[trial][step] = _NUMBERS.get(kind, value)
         return [
             StoredTrial(state, points[trial], attributes[trial], reports[trial])
             for trial, state in self._ask(_TRIALS, key)
         ]
 
-    def snapshot(self, name: str, study: int) -> StudySnapshot:
+    def snapshot(self, name: str, study: int, *, is_brief: bool = False) -> StudySnapshot:
         """A revision of a sweep. Raises `LookupError`, `TypeError` or `ValueError` where its records do not fit."""
         state = read_state(self.attributes(study))
-        return StudySnapshot(name, state, read_trials(self.trials(study), state.run_ids))
+        return StudySnapshot(name, state, read_trials(self.trials(study, is_brief=is_brief), state.run_ids))
 
 
 def read(database: StudiesDatabase, of: Callable[[StudiesReader], T], nothing: T) -> T:

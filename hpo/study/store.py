@@ -59,9 +59,12 @@ def stored_state(database: StudiesDatabase, name: str) -> SweepState | None:
         return read(database, state, None)
 
 
-def view_study(database: StudiesDatabase, name: str) -> StudySnapshot:
-    """Read a study. Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read."""
-    found = _snapshots(database, name, slice(-1, None))
+def view_study(database: StudiesDatabase, name: str, *, is_brief: bool = False) -> StudySnapshot:
+    """Read a study; in brief its records have neither evaluations nor reports, which is most of what there is to read.
+
+    Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read.
+    """
+    found = _snapshots(database, name, slice(-1, None), is_brief=is_brief)
     if not found:
         names = study_names(database)
         known = f"there are: {', '.join(names)}" if names else "there are none yet"
@@ -80,11 +83,14 @@ def left_out_trials(database: StudiesDatabase, name: str) -> list[TrialRecord]:
     return [record for number, record in found.items() if number not in known]
 
 
-def _snapshots(database: StudiesDatabase, name: str, which: slice) -> list[StudySnapshot]:
+def _snapshots(
+    database: StudiesDatabase, name: str, which: slice, *, is_brief: bool = False
+) -> list[StudySnapshot]:  # fmt: skip
     """Those revisions of a sweep, the newest last. Raises `HpoError` where one cannot be read."""
 
     def snapshots(reader: StudiesReader) -> list[StudySnapshot]:
-        return [reader.snapshot(name, study) for _, study in reader.revisions().get(name, [])[which]]
+        revisions = reader.revisions().get(name, [])[which]
+        return [reader.snapshot(name, study, is_brief=is_brief) for _, study in revisions]
 
     with _readable_records(name, database):
         return read(database, snapshots, [])

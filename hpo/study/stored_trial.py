@@ -54,7 +54,10 @@ def read_trials(trials: Iterable[StoredTrial], run_ids: Mapping[str, str]) -> li
     Of a trial that was stopped and went on, Optuna has two: the later one counts.
     """
     records = {record.number: record for trial in trials if (record := read_trial(trial))}
-    return [dataclasses.replace(r, run_id=run_ids.get(str(r.number), r.run_id)) for r in records.values()]
+    for number in map(int, run_ids):
+        if number in records:
+            records[number] = dataclasses.replace(records[number], run_id=run_ids[str(number)])
+    return list(records.values())
 
 
 def read_trial(trial: StoredTrial) -> TrialRecord | None:

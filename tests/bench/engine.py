@@ -1,7 +1,7 @@
 """A sweep of the fake trainer, in a process of its own: `python -m tests.bench.engine JSON` prints its measurements.
 
-Asked by name: `strategy`, `trials`, `database` (SQLite, or the server of `HPO_STUDIES`; or memory), `tracked` (MLflow or
-nothing), `host` (a real trial host that forks a child for each trial, or a generator in this process).
+Asked by name: `strategy`, `trials`, `database` (SQLite, or the server of `HPO_STUDIES`, or memory), `tracked` (MLflow
+or nothing), `host` (a trial host that forks a child for each trial, or a generator in this process).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from hpo.errors import UsageError
-from hpo.studies_database import StudiesDatabase
+from hpo.studies_database import StudiesDatabase, without_studies
 from tests.postgres import PASSWORD
 
 
@@ -51,6 +51,11 @@ def test_what_is_no_address_is_refused_and_not_shown(address, tmp_path):
         StudiesDatabase.chosen(tmp_path, {"HPO_STUDIES": address})
     assert "s3" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+def test_processes_that_run_others_code_do_without():
+    opening = {"HPO_STUDIES": "a", "HPO_STUDIES_FILE": "b", "PGPASSWORD": "c", "PGPASSFILE": "d"}
+    assert without_studies({"PATH": "e", **opening}) == {"PATH": "e"}
 
 
 def test_the_address_may_stand_in_a_file(tmp_path):

@@ -18,6 +18,7 @@ from hpo.executors.environment import Environment, environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.executors.piped import PipedExecutor
 from hpo.executors.restarting import RestartingExecutor
+from hpo.studies_database import without_studies
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import TERMINAL, Event
 from trainers.protocol.requests import Load, Probe, Request, Score, Train, Verdict
@@ -56,7 +57,7 @@ class ClusterExecutor(PipedExecutor):
         self.places: list[Place] = []
         self._say = say
         command = [sys.executable, "-m", "hpo.executors.ray.bridge", json.dumps(to_json(settings))]
-        super().__init__(command, os.environ, log, keep_fds)
+        super().__init__(command, without_studies(os.environ), log, keep_fds)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "error" in message:

@@ -7,9 +7,12 @@ import shutil
 import threading
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 import hpo.postgres
 import hpo.study.lease
+from hpo.commands import ui
 from hpo.commands.gc import collect_garbage
 from hpo.commands.sweep import run_sweep
 from hpo.errors import SweepError, UsageError
@@ -51,7 +54,7 @@ def machines(tmp_path_factory, mlflow_database):
         patch.setattr(hpo.postgres, "_STEP_S", 0.05)
         file = write_sweep(folder, **{**SWEEP, "search_strategy": {"type": "random", "num_trials": TRIALS}})
         view = Vanishing(running)
-        run_sweep(file, here, view=view, worker="trainers.host.fake")
+        run_sweep(file, here, jobs=1, threads=1, view=view, worker="trainers.host.fake")
         assert view.back
         view.back.join()
         yield running, file, here, elsewhere
@@ -78,6 +81,21 @@ READING = [
     ("list", "--json"), ("show", "sweep", "--json"), ("report", "sweep", "--format", "json", "--output", "-"),
     ("query", "--json", "SELECT trial, value, metrics, run_id FROM trials"),
 ]  # fmt: skip
+
+
+def test_optuna_s_dashboard_reads_and_its_arguments_have_no_password(machines, monkeypatch):
+    _, _, here, _ = machines
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    program = ui._dashboard(here, 1)
+    assert "s3cret" not in str(program.command)
+    assert "s3cret" not in repr(program)
+    [url] = program.secrets.values()
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM trials")).scalar() == TRIALS
+        with pytest.raises(DBAPIError, match="read-only"):
+            connection.execute(text("DELETE FROM trials"))
+    engine.dispose()
 
 
 @pytest.mark.parametrize("command", READING)
@@ -114,6 +132,9 @@ def test_only_one_machine_runs_a_sweep(machines, monkeypatch):
             stop_sweep(elsewhere, "sweep")
     finally:
         lease.__exit__(None, None, None)
+    with pytest.raises(UsageError, match=rf"was run in home {here.dir} of gpu7, .*continue it there, share that home"):
+        run_sweep(file, elsewhere, worker="trainers.host.fake")
+    assert not elsewhere.dir.exists()
 
 
 def test_files_of_a_study_elsewhere_are_neither_used_nor_freed(machines, monkeypatch, tmp_path):
