@@ -131,9 +131,9 @@ def score_base(sweep: SweepContext) -> None:
     if not TASKS[sweep.config.task].base_is_scored or sweep.study.state.base_score is not None:
         return
     workload = sweep.config.workload(sweep.home)
-    devices = first_devices(sweep.inspection)
+    devices = first_devices(sweep.inspection, sweep.slots.devices_per_trial)
     with sweep.view.doing("evaluating the untouched base model"):
-        scored = run_alone(sweep.executor, Score(workload, sweep.inspection, cores(), devices))
+        scored = run_alone(sweep.executor, Score(workload, sweep.inspection, max(1, cores() // len(devices)), devices))
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score
     sweep.study.update_state(base_score=scored.metrics)
     metric = sweep.config.objective.metric

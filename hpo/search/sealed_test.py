@@ -45,8 +45,8 @@ def _score_on_test(sweep: SweepContext, chosen: Champion) -> tuple[dict[str, flo
     written_to = sweep.paths.trial(chosen.number) if chosen.repeat is None else paths
     rows_file = Path(written_to.dir, "test.npy")
     request = Score(
-        spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.devices(0)[:1], "test",
-        spec, str(rows_file),
+        spec.workload, sweep.inspection, sweep.slots.threads * sweep.slots.jobs, sweep.slots.devices(0), "test", spec,
+        str(rows_file),
     )  # fmt: skip
     scored = run_alone(sweep.executor, request)
     assert isinstance(scored, Scored)  # noqa: S101  # the protocol's answer to Score

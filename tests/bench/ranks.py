@@ -92,7 +92,7 @@ def _begun(base: Base, spec: TrialSpec, found: PreparedData, count: int, store: 
 
 
 def _rank(number: int, base: Base, spec: TrialSpec, found: PreparedData, store: Path, pipe: Connection) -> None:
-    ranks = join(number, len(spec.devices), store, torch.device("cpu"))
+    ranks = join(number, len(spec.devices), store, "cpu")
     if number:
         follow(base, spec, Path(found.tokens_dir), ranks)
     trainer = Trainer(base, spec, Path(found.tokens_dir), ranks)

@@ -113,6 +113,20 @@ def test_more_devices_than_there_are_gpus_are_found_where_there_are_any(models, 
     assert findings(work, plan(CLASSIFY, devices=4)) == ["training.devices: 4, and this machine has 2 GPUs; at most 2"]
 
 
+@pytest.mark.parametrize(
+    ("method", "devices", "found"),
+    [
+        ("lora", 1, "full, and a trial has one device; devices: 2 or more"),
+        ("qlora", 2, "full, and qlora quantizes the frozen layers; auto or off"),
+        ("full", 2, "full, and method full has no frozen layers; auto or off"),
+    ],
+)
+def test_what_cannot_be_sharded_is_found(models, tmp_path, method, devices, found):
+    work = workload_of(models("bert"), CLASSIFY, tmp_path)
+    asked = plan(CLASSIFY, method, shard="full", devices=devices)
+    assert findings(work, asked) == [f"training.shard: {found}"]
+
+
 def test_methods_and_optimizers_of_bitsandbytes_need_it(models, tmp_path, monkeypatch):
 
     real = importlib.util.find_spec

@@ -38,7 +38,7 @@ from trainers.host.in_turn import in_turn
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import TERMINAL, Evaluation, PreparedData, Trained, TrialEvent, TrialResult
 from trainers.protocol.requests import Score, Train
-from trainers.protocol.trial_spec import TrialSpec, only_device
+from trainers.protocol.trial_spec import TrialSpec
 
 INSPECTION = PreparedData(
     rows={"train": 1000, "validation": 100, "test": 100}, labels=["a", "b"], tokens_dir="", model_dir="",
@@ -147,7 +147,7 @@ class Recording(InlineExecutor):
         self.specs.append(request.spec)
         self._open[request_id] = request.spec
         self.most_at_once = max(self.most_at_once, len(self._open))
-        self.devices_at_once.append(sorted(only_device(spec.devices) for spec in self._open.values()))
+        self.devices_at_once.append(sorted(spec.device for spec in self._open.values()))
         return request_id
 
     def wait(self, timeout_s=None):

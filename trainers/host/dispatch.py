@@ -11,8 +11,9 @@ import dataclasses
 import gc
 import importlib
 import os
+import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,12 @@ from trainers.protocol.requests import (
     Tune,
     Verdict,
 )
-from trainers.protocol.trial_spec import TrialSpec, Workload, only_device
+from trainers.protocol.trial_spec import TrialSpec, Workload
 from trainers.runtime.cores import usable_cores
 
 if TYPE_CHECKING:
     from trainers.model.base import Base
+    from trainers.training.ranks import Ranks
 
 
 _SHARED = (
@@ -88,6 +90,9 @@ def _with_findings(answer: Answer) -> Answer:
 def _answer(request: Request) -> Answer:
     if isinstance(request, Train):
         yield from _train(request)
+    elif isinstance(request, Score) and len(request.devices) > 1:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from _on_several(request.devices, Path(folder, "ranks"), partial(_score_as, request))
     else:
         yield _ANSWERS[type(request)](request)
 
@@ -185,20 +190,32 @@ def _use(device: str) -> None:
 
 
 def _score(request: Score) -> Scored:
+    from trainers.training.ranks import ALONE
+
+    _use(request.devices[0])
+    return _scored(request, ALONE)
+
+
+def _score_as(request: Score, ranks: Ranks) -> Answer:
+    yield _scored(request, ranks)
+
+
+def _scored(request: Score, ranks: Ranks) -> Scored:
+    """This rank's part of a score; all ranks have the result, and the leader writes it."""
     from trainers.model.load import load_adapter
     from trainers.training.evaluation import save_rows, score_model
 
     began = time.monotonic()
-    device = only_device(request.devices)
-    _use(device)
+    device, shard = request.devices[ranks.number], "auto"
     base = _prepared(request.workload, request.inspection, request.threads)
     if request.spec:
-        spec = dataclasses.replace(request.spec, devices=request.devices)  # where a base of 4 or 8 bits is made
+        spec = dataclasses.replace(request.spec, devices=(device,))  # where a base of 4 or 8 bits is made
         base.model = load_adapter(base, spec, TrialPaths(Path(spec.dir)).adapter)
+        shard = str(spec.settings.get("shard", shard))
     # The base was loaded before `precision: auto` was decided; the request knows what trials compute in.
-    precision = request.workload.arithmetic
-    metrics, rows = score_model(base, Path(request.inspection.tokens_dir), device, request.split, precision)
-    if request.rows_file:
+    precision, tokens_dir = request.workload.arithmetic, Path(request.inspection.tokens_dir)
+    metrics, rows = score_model(base, tokens_dir, device, request.split, precision, ranks, shard)
+    if request.rows_file and ranks.number == 0:
         save_rows(rows, Path(request.rows_file))
     return Scored(metrics, time.monotonic() - began)
 
@@ -225,7 +242,7 @@ def _train(request: Train) -> Answer:
 
     spec = request.spec
     if len(spec.devices) > 1:
-        yield from _train_together(request)
+        yield from _on_several(spec.devices, TrialPaths(Path(spec.dir)).meeting, partial(_train_as, request))
         return
     _use(spec.device)
     base = _prepared(spec.workload, request.inspection, spec.threads)
@@ -233,42 +250,36 @@ def _train(request: Train) -> Answer:
         yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
 
 
-def _train_together(request: Train) -> Answer:
-    """A trial on several devices: a process for each, forked before any of them has threads or has touched a GPU."""
-    from trainers.host.ranks import run_ranks
-    from trainers.training.ranks import is_of_a_lost_rank
-
-    store = TrialPaths(Path(request.spec.dir)).meeting
-    store.parent.mkdir(parents=True, exist_ok=True)
-    store.unlink(missing_ok=True)  # of an attempt that was killed
-    try:
-        last = yield from run_ranks(len(request.spec.devices), partial(_rank, request, store), is_of_a_lost_rank)
-    finally:
-        store.unlink(missing_ok=True)
-    yield last
-
-
-def _rank(request: Train, store: Path, number: int) -> Answer:
-    yield from _with_findings(_train_as(number, request, store))
-
-
-def _train_as(number: int, request: Train, store: Path) -> Answer:
+def _train_as(request: Train, ranks: Ranks) -> Answer:
     """What one of a trial's processes does: the first one leads, the others follow."""
-    import torch
-
     from trainers.training.follow import follow
     from trainers.training.loop import train
-    from trainers.training.ranks import join
     from trainers.training.usage import sampled
 
-    spec, tokens_dir = request.spec.from_rank(number), Path(request.inspection.tokens_dir)
-    _use(spec.device)
+    spec, tokens_dir = request.spec.from_rank(ranks.number), Path(request.inspection.tokens_dir)
     base = _prepared(spec.workload, request.inspection, spec.threads)
-    ranks = join(number, len(spec.devices), store, torch.device(spec.device))
-    if number > 0:
+    if ranks.number > 0:
         follow(base, spec, tokens_dir, ranks)
     with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices, ranks.pids):
         yield from in_turn({spec.number: train(base, spec, tokens_dir, ranks)})
+
+
+def _on_several(devices: Sequence[str], meeting: Path, work: Callable[[Ranks], Answer]) -> Answer:
+    """A process for each device, forked before any of them has threads or has touched a GPU; they meet in a file."""
+    from trainers.host.ranks import run_ranks
+    from trainers.training.ranks import is_of_a_lost_rank, join
+
+    def as_rank(number: int) -> Answer:
+        _use(devices[number])
+        yield from _with_findings(work(join(number, len(devices), meeting, devices[number])))
+
+    meeting.parent.mkdir(parents=True, exist_ok=True)
+    meeting.unlink(missing_ok=True)  # of an attempt that was killed
+    try:
+        last = yield from run_ranks(len(devices), as_rank, is_of_a_lost_rank)
+    finally:
+        meeting.unlink(missing_ok=True)
+    yield last
 
 
 def _export(request: Export) -> Event:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
-from trainers.host.child import die_with_parent, end_process, events_of, how_it_ended
+from trainers.host.child import die_with_parent, end_process, events_of, how_it_ended, print_traceback
 from trainers.host.host import CANNOT_FORK
 from trainers.memory import oom_kills, volunteer_for_oom_kill
 from trainers.protocol.events import TERMINAL, Event, Failed
@@ -88,17 +88,18 @@ def _driven(ranks: list[_Rank]) -> Generator[Event, Verdict | None, Event]:
     """Yield the leader's events; return its terminal one, or the failure of any rank."""
     leader, kills = ranks[0], oom_kills()
     while True:
-        select.select([fd for rank in ranks for fd in (rank.events_fd, rank.pidfd)], [], [])
-        dead = _dead(ranks)  # before anything is read: what a dead one had written is there by then
+        select.select([fd for rank in ranks if rank.code is None for fd in (rank.events_fd, rank.pidfd)], [], [])
+        _bury(ranks)  # before anything is read: what a dead one had written is there by then
         for rank in ranks:
             for event in rank.read():
                 if isinstance(event, Failed):
                     return _named(event, rank, len(ranks))
-                if isinstance(event, TERMINAL):
+                if rank is leader and isinstance(event, TERMINAL):
                     select.select([leader.pidfd], [], [], ENDS_WITHIN_S)
                     return event
-                leader.answer((yield event))
-        if dead:
+                if rank is leader:
+                    leader.answer((yield event))
+        if leader.code is not None or any(rank.code for rank in ranks):  # others may be done before it
             return _cause(ranks, kills)
         kills = oom_kills()
 
@@ -111,20 +112,19 @@ def _cause(ranks: list[_Rank], kills: int) -> Failed:
             for event in rank.read():
                 if isinstance(event, Failed):
                     return _named(event, rank, len(ranks))
-            if rank.code not in (None, LOST):
+            if rank.code not in (None, 0, LOST):
                 return _named(how_it_ended(rank.code, kernel_killed=oom_kills() > kills), rank, len(ranks))
         waited_for = [rank.pidfd for rank in ranks if rank.code is None]
         if not waited_for or not select.select(waited_for, [], [], max(0.0, until - time.monotonic()))[0]:
-            return Failed("crash", f"the {len(ranks)} processes of the trial lost each other")
-        _dead(ranks)
+            return Failed("crash", f"the {len(ranks)} processes of the trial lost each other; its log says how")
+        _bury(ranks)
 
 
-def _dead(ranks: list[_Rank]) -> list[_Rank]:
-    """Those that have ended, buried."""
-    ended = [rank for rank in ranks if rank.code is None and select.select([rank.pidfd], [], [], 0)[0]]
-    for rank in ended:
-        rank.bury()
-    return ended
+def _bury(ranks: list[_Rank]) -> None:
+    """Take the exit codes of those that have ended."""
+    for rank in ranks:
+        if rank.code is None and select.select([rank.pidfd], [], [], 0)[0]:
+            rank.bury()
 
 
 def _named(failed: Failed, rank: _Rank, count: int) -> Failed:
@@ -178,6 +178,7 @@ def _run(
             yield from work()
         except Exception as error:
             if is_lost(error):
+                print_traceback()
                 end_process(LOST)
             raise
 

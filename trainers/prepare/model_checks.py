@@ -153,6 +153,7 @@ def machine_findings(intent: Intent) -> list[Finding]:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and (most := max(int(plan.settings.get("devices") or 1) for plan in intent.plans)) > gpus:
         findings.append(Finding("training.devices", f"{most}, and this machine has {gpus} GPUs", f"at most {gpus}"))
+    findings += _shard_findings(intent)
     if importlib.util.find_spec("bitsandbytes") is None:
         methods = {plan.method for plan in intent.plans} & QUANTIZING_METHODS
         found = "needs the package bitsandbytes"
@@ -161,6 +162,19 @@ def machine_findings(intent: Intent) -> list[Finding]:
             Finding("training.optim", f"{name} {found}", "install it")
             for name in sorted(optimizers & {*OF_BITSANDBYTES})
         ]
+    return findings
+
+
+def _shard_findings(intent: Intent) -> list[Finding]:
+    """Findings for `shard: full` where there is nothing that could be spread over devices."""
+    asked = [plan for plan in intent.plans if plan.settings.get("shard") == "full"]
+    findings = []
+    if asked and max(int(plan.settings.get("devices") or 1) for plan in asked) == 1:
+        findings.append(Finding("training.shard", "full, and a trial has one device", "devices: 2 or more"))
+    for method in sorted({plan.method for plan in asked} & QUANTIZING_METHODS):
+        findings.append(Finding("training.shard", f"full, and {method} quantizes the frozen layers", "auto or off"))
+    if any(plan.method == "full" for plan in asked):
+        findings.append(Finding("training.shard", "full, and method full has no frozen layers", "auto or off"))
     return findings
 
 

@@ -114,12 +114,13 @@ def mapping_of(text: str) -> dict[str, int]:
 BUDGETS = ("max_epochs", "max_examples", "max_steps")
 OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit")
 CHANGE_NO_RESULT = (
-    "micro_batch_size", "packing", "gradient_checkpointing", "devices", "logging_steps", "save_steps",
+    "micro_batch_size", "packing", "gradient_checkpointing", "devices", "shard", "logging_steps", "save_steps",
 )  # fmt: skip
 """Settings that decide how a trial runs and what it reports, but not what it learns. `devices` is one of them, as the
 number of threads is: sums are rounded in another order, and a checkpoint goes on with any number."""
 ASKED_OF_MODEL = (
     "target_modules", "rank_pattern", "modules_to_save", "num_virtual_tokens", "quantization", "optim", "devices",
+    "shard",
 )  # fmt: skip
 """Settings that a model, or the machine, may not be able to do: looked at before the first trial."""
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
@@ -197,6 +198,10 @@ FIELDS: Mapping[str, Field] = {
         Field("devices", int, 1,
               "devices that train a trial together, each a share of every batch: GPUs, or processes on a CPU; does not "
               "change the result", low=1, high=64, searchable=True),
+        Field("shard", str, "auto",
+              "whether the frozen layers are spread over a trial's devices instead of each holding all of them; `auto` "
+              "does it for a base that does not fit one device; does not change the result",
+              choices=("auto", "off", "full")),
         Field("logging_steps", int, None,
               "optimizer steps from one point of the training loss to the next; left out, there is one every "
               "half second", low=1),

@@ -181,13 +181,3 @@ class TrialSpec:
 def with_precision(spec: TrialSpec, precision: str) -> TrialSpec:
     """The same trial, computed in `precision` where its workload leaves that to be decided."""
     return replace(spec, workload=replace(spec.workload, decided_precision=precision))
-
-
-def only_device(devices: tuple[str, ...]) -> str:
-    """The one of `devices`. Raises `ValueError` for several: only training is spread over devices."""
-    if len(devices) != 1:
-        raise ValueError(
-            f"{len(devices)} devices to evaluate on ({', '.join(devices[:10])}); expected exactly one "
-            "(an error in hpo, not in your sweep)"
-        )
-    return devices[0]

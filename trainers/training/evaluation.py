@@ -26,6 +26,7 @@ from trainers.tasks.table import TASKS
 from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.generation import Answer, compare_answers, generate_answers
 from trainers.training.ranks import ALONE, Ranks
+from trainers.training.shard import is_to_be_sharded, shard_frozen
 from trainers.training.subset import subset_order
 from trainers.user_code import load_function, named_by_line
 
@@ -38,7 +39,7 @@ class Evaluator:
 
     def __init__(
         self, base: Base, tokens_dir: Path, split: str, device: torch.device, dtype: torch.dtype | None,
-        micro_batch_halvings: int = 0, ranks: Ranks = ALONE,
+        micro_batch_halvings: int = 0, ranks: Ranks = ALONE, *, is_sharded: bool = False,
     ) -> None:  # fmt: skip
         self.task: Task = TASKS[base.workload.task]
         self.tokens = Tokens(tokens_dir, split, self.task.targets)
@@ -47,7 +48,8 @@ class Evaluator:
         self._device = device
         self._dtype = dtype
         self._most_tokens = evaluation_tokens(device, micro_batch_halvings)
-        self._ranks = ranks
+        self._ranks = ALONE if is_sharded else ranks  # a pass through shards is one of all ranks: each has all rows
+        self._without_gradients = torch.no_grad if is_sharded else torch.inference_mode
 
     def on(self, rows: int) -> Evaluator:
         """The same on the first rows of `subset_order` alone; their results come in that order."""
@@ -74,7 +76,7 @@ class Evaluator:
         answers: list[list[Any]] = []
         was_training = model.training
         model.eval()
-        with torch.inference_mode(), autocast(self._device, self._dtype):
+        with self._without_gradients(), autocast(self._device, self._dtype):
             scores = self._scores(model)
             if wanted:
                 answers += map(list, map(astuple, self.answers(model, wanted)))
@@ -135,18 +137,22 @@ def own_values(folder: Path, metric: str, row_facts: list[dict[str, Any]]) -> Ro
 
 
 def score_model(
-    base: Base, tokens_dir: Path, device_name: str, split: str = "validation", precision: str | None = None
-) -> tuple[dict[str, float], Rows]:
+    base: Base, tokens_dir: Path, device_name: str, split: str = "validation", precision: str | None = None,
+    ranks: Ranks = ALONE, shard: str = "auto",
+) -> tuple[dict[str, float], Rows]:  # fmt: skip
     """Metrics and per-row results of a model as it is: the untouched base, or one with an adapter on.
 
     On a CPU the model keeps the shortcuts that its host has tried; where none were tried, it is left as it is.
     """
     device = torch.device(device_name)
     dtype = resolve_precision(precision or base.workload.arithmetic, device)
-    if device.type == "cpu" and base.refused_shortcuts is not None:
+    is_sharded = is_to_be_sharded(shard, base.model, device, ranks)
+    if is_sharded:
+        shard_frozen(base.model, device, ranks)
+    elif device.type == "cpu" and base.refused_shortcuts is not None:
         made = make_fast(base.model, base.refused_shortcuts, in_bf16=dtype == torch.bfloat16)
         dtype = None if ROUNDED in made.used else dtype
-    return Evaluator(base, tokens_dir, split, device, dtype)(base.model.to(device))
+    return Evaluator(base, tokens_dir, split, device, dtype, 0, ranks, is_sharded=is_sharded)(base.model.to(device))
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:

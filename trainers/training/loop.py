@@ -43,6 +43,8 @@ def train(
     trainer = Trainer(base, spec, tokens_dir, ranks)
     for line in trainer.shortcuts.log_lines():
         print(line, file=sys.stderr)  # a trial's log
+    if trainer.is_sharded:
+        print(f"frozen layers are spread over {ranks.count} devices", file=sys.stderr)
     trial = _Trial(trainer, Checkpoints(TrialPaths(Path(spec.dir))))
     trainer.synchronize()
     if trial.progress.step:

@@ -102,14 +102,14 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(number: int, count: int, store: Path, device: torch.device) -> Ranks:
+def join(number: int, count: int, store: Path, device: str) -> Ranks:
     """Meet the other ranks through the file `store`, which all of them name and none has used before.
 
     They speak over loopback: gloo between CPUs and for orders, NCCL between GPUs.
     """
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     dist.init_process_group(
-        "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
         store=dist.FileStore(str(store), count), rank=number, world_size=count, timeout=FOREVER,
     )  # fmt: skip
     told = Ranks(number, count).gather([os.getpid()])

@@ -27,6 +27,7 @@ from trainers.training.neftune import add_embedding_noise
 from trainers.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from trainers.training.packing import check_rows_apart, packed
 from trainers.training.ranks import ALONE, Ranks
+from trainers.training.shard import is_to_be_sharded, shard_frozen
 from trainers.training.try_out import refused_for_model
 
 SAMPLE_ROWS = 8
@@ -51,12 +52,18 @@ class Trainer:
         batch_size = int(settings["batch_size"] or 1)
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
         self.rows_at_once = min(self.micro_batch_size, math.ceil(batch_size / len(spec.devices)))
-        self.model = put_adapter_on(base, spec, self._inputs(spec)).to(self.device)
+        self.model = put_adapter_on(base, spec, self._inputs(spec))
+        self.is_sharded = is_to_be_sharded(str(settings.get("shard", "auto")), self.model, self.device, ranks)
+        if self.is_sharded:
+            shard_frozen(self.model, self.device, ranks)
+        else:
+            self.model.to(self.device)
         self.shortcuts = self._make_fast(base, dtype)
         self.autocast_dtype = None if ROUNDED in self.shortcuts.used else dtype
         self.on_all_rows = Evaluator(
-            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings, ranks
-        )
+            base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings, ranks,
+            is_sharded=self.is_sharded,
+        )  # fmt: skip
         some = settings["evaluation_rows"]
         self.evaluates_some = some is not None and int(some) < len(self.on_all_rows.tokens)
         self.evaluator = self.on_all_rows.on(int(some or 0)) if self.evaluates_some else self.on_all_rows
@@ -67,7 +74,7 @@ class Trainer:
             check_rows_apart(self.model)
         if settings["gradient_checkpointing"]:
             self.recompute_activations()
-        if self.device.type == "cuda" and self.autocast_dtype is not None:
+        if self.device.type == "cuda" and self.autocast_dtype is not None and not self.is_sharded:
             round_once(self.model, self.autocast_dtype)
             torch.cuda.empty_cache()  # what it held in float32 is for trials beside this one
         self.loss = training_loss(spec, self.task.loss, self._target_counts)
@@ -87,8 +94,10 @@ class Trainer:
         self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
 
     def _make_fast(self, base: Base, dtype: torch.dtype | None) -> Shortcuts:
-        """The shortcuts of the device. Where the host has not tried them on the base, they are tried here: always on
-        a GPU, which the host leaves alone."""
+        """The shortcuts of the device; none where layers are sharded. Where the host has not tried them on the base,
+        they are tried here: always on a GPU, which the host leaves alone."""
+        if self.is_sharded:
+            return Shortcuts()
         if base.refused_shortcuts is None:
             base.refused_shortcuts = refused_for_model(
                 self.model, self.task, self.train_tokens, self.pad_id, dtype, self.device
@@ -132,16 +141,14 @@ class Trainer:
         self.ranks.order("step", rows)
         units = max(1, sum(self.task.unit_count(self.train_tokens, row) for row in rows))
         groups = self._groups(rows)
+        owner = owners(self.train_tokens, groups, self.ranks.count)
+        mine = [index for index, rank in enumerate(owner) if rank == self.ranks.number]
+        if self.is_sharded:
+            self._keep_company(groups[0], max(map(owner.count, owner)) - len(mine))
         losses = []
-        for index, owner in enumerate(owners(self.train_tokens, groups, self.ranks.count)):
-            if owner != self.ranks.number:
-                continue
+        for index in mine:
             torch.manual_seed(seed_of(self.spec.seed, self.schedule.last_epoch, index))
-            batch = self._batch(groups[index])
-            with autocast(self.device, self.autocast_dtype):
-                sums = self.task.sums(self.model, batch, self.loss)
-            self.scaler.scale(sums.loss / units).backward()
-            losses.append(sums.loss.detach())
+            losses.append(self._backward(self._batch(groups[index]), units))
         self.ranks.add_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
@@ -152,6 +159,19 @@ class Trainer:
         # Read last: reading a number waits until the GPU has computed all before it.
         loss_sum = self.ranks.total(sum(map(float, losses)))
         return loss_sum / units, int(self._lengths[rows].sum())
+
+    def _backward(self, batch: Batch, units: int) -> torch.Tensor:
+        """Add a micro-batch's share to the gradients; its summed loss, which is still on the device."""
+        with autocast(self.device, self.autocast_dtype):
+            sums = self.task.sums(self.model, batch, self.loss)
+        self.scaler.scale(sums.loss / units).backward()
+        return sums.loss.detach()
+
+    def _keep_company(self, group: list[int], times: int) -> None:
+        """Passes that count for nothing, where another rank has more micro-batches: each gathers sharded layers."""
+        for _ in range(times):
+            self._backward(self._batch(group), 1)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _groups(self, rows: list[int]) -> list[list[int]]:
         """The micro-batches of a step: those of one device, unless its batches have too few of them for all ranks."""

@@ -878,7 +878,7 @@ def test_searched_or_fixed_an_equal_setting_is_the_same_trial(tmp_path):
         ({"name": "other"}, True),
         ({"training": {"micro_batch_size": 2}}, True),
         ({"training": {"logging_steps": 2, "save_steps": 3}}, True),
-        ({"training": {"devices": 2}}, True),
+        ({"training": {"devices": 2, "shard": "full"}}, True),
         ({"training": {"eval_steps": 38}}, True),  # five of 3000 examples, as by default
         ({"training": {"modules_to_save": ["pooler"]}}, False),
         ({"training": {"rank_pattern": {"query": 4}}}, False),

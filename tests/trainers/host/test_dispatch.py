@@ -18,7 +18,7 @@ from trainers.host.dispatch import work
 from trainers.host.host import _Verdicts
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Inspect, Load, Score, Train
+from trainers.protocol.requests import Inspect, Load, Train
 
 ROOT = Path(__file__).parents[3]
 WORKS = """
@@ -113,10 +113,9 @@ def test_arrow_starts_no_thread_in_a_host():
     assert done.stdout == "1\n"
 
 
-def test_several_trials_or_devices_are_refused_where_one_is_meant(make_spec, workload, inspection):
+def test_several_trials_of_one_request_are_refused(make_spec, inspection):
     """As an error of the request: no trial of it is to blame."""
     spec, found = make_spec("encoder"), inspection("encoder")
-    for request in (Train((spec, spec), found), Score(workload("encoder"), found, 1, ("cpu", "cpu"))):
-        [failed] = events_of(partial(work, request), _Verdicts(None))
-        assert failed.cause == "crash"
-        assert "exactly one" in failed.message
+    [failed] = events_of(partial(work, Train((spec, spec), found)), _Verdicts(None))
+    assert failed.cause == "crash"
+    assert "exactly one" in failed.message

@@ -14,11 +14,11 @@ import pytest
 from safetensors.torch import load_file
 
 from hpo.executors.local import LocalExecutor
-from tests.hpo.executors.driving import assert_ends, run_to_end, until
+from tests.hpo.executors.driving import assert_ends, next_event, run_to_end, until
 from trainers.host.ranks import run_ranks
 from trainers.protocol.events import PAUSED, Failed, Resumed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Import, Load, Train
+from trainers.protocol.requests import Load, Score, Train
 from trainers.protocol.trial_spec import TrialSpec
 
 SETTINGS: dict[str, Any] = {
@@ -29,24 +29,32 @@ QUIET: dict[str, Any] = {**SETTINGS, "lora_dropout": 0.0, "neftune_noise_alpha":
 
 
 @pytest.fixture(scope="module")
-def executor(tmp_path_factory: pytest.TempPathFactory, workload: Any) -> Iterator[LocalExecutor]:
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
     executor = LocalExecutor(tmp_path_factory.mktemp("host") / "host.log")
-    run_to_end(executor, Import())
-    run_to_end(executor, Load(workload("encoder"), None))
-    yield executor
-    executor.close()
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+@pytest.fixture(scope="module")
+def loaded() -> list[str]:
+    """The kind of model that the host holds."""
+    return []
 
 
 @pytest.fixture
-def train(executor: LocalExecutor, workload: Any, inspection: Any, tmp_path: Path) -> Callable[..., list[Any]]:
+def train(
+    executor: LocalExecutor, loaded: list[str], workload: Any, inspection: Any, tmp_path: Path
+) -> Callable[..., list[Any]]:
     """What is reported of a trial on so many CPUs, in the folder of that name."""
-    loaded: list[str] = []
 
     def go(spec: TrialSpec, devices: int, folder: str = "", verdict: str = "go") -> list[Any]:
         kind = "chat" if spec.workload.task == "chat" else "encoder"
-        if kind not in loaded:
-            run_to_end(executor, Load(workload(kind), inspection(kind)))
-            loaded.append(kind)
+        if loaded != [kind]:
+            executor.submit(Load(workload(kind), inspection(kind)))
+            next_event(executor, timeout_s=120)  # the first one imports all that trials need
+            loaded[:] = [kind]
         spec = dataclasses.replace(spec, devices=("cpu",) * devices, dir=str(tmp_path / (folder or str(devices))))
         [events] = run_to_end(executor, Train((spec,), inspection(kind)), verdict=verdict)
         return [getattr(event, "report", event) for event in events]
@@ -109,6 +117,26 @@ def test_all_devices_have_the_best_parameters_where_the_last_evaluation_is_on_al
     assert_same_end(one, two, (tmp_path / "1", tmp_path / "2"))
     rows = [np.load(TrialPaths(tmp_path / folder).all_rows) for folder in ("1", "2")]
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "micro_batch_size"), [("encoder", 16), ("chat", 4)])
+def test_sharded_layers_give_the_same_losses_and_the_same_files(
+    executor, train, make_spec, workload, inspection, tmp_path, kind, micro_batch_size
+):
+    """Three micro-batches on two devices, so one of them keeps the other company; or rows that are dealt."""
+    spec = make_spec(kind, **{**QUIET, "micro_batch_size": micro_batch_size, "evaluation_rows": 8})
+    one = train(spec, 1)
+    sharded = dataclasses.replace(spec, settings={**spec.settings, "shard": "full"})
+    two = train(sharded, 2)
+    assert "frozen layers are spread over 2 devices" in TrialPaths(tmp_path / "2").log.read_text()
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert_same_end(one, two, (tmp_path / "1", tmp_path / "2"))
+    found, scores = inspection(kind), []
+    for folder, devices in (("1", ("cpu",)), ("2", ("cpu", "cpu"))):
+        kept = dataclasses.replace(sharded, dir=str(tmp_path / folder))
+        [[scored]] = run_to_end(executor, Score(workload(kind), found, 1, devices, "test", kept))
+        scores.append(scored.metrics)
+    assert scores[1] == pytest.approx(scores[0], rel=1e-5)
 
 
 LOSS = """

@@ -21,7 +21,7 @@ from trainers.protocol.events import (
 from trainers.protocol.files import write_atomically
 from trainers.protocol.messages import decode, encode
 from trainers.protocol.requests import Score, Train
-from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload, only_device
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef, TrialSpec, Workload
 
 DATA = DataRef(SourceRef("t"), None, None, {"messages": "messages"}, 0.1, 5.0, 0)
 WORKLOAD = Workload("chat", ModelRef("m"), DATA, 64, "auto", "cache")
@@ -120,12 +120,11 @@ def test_a_spec_of_before_is_read_and_is_the_same_trial():
     assert from_json(TrialSpec, json.loads(json.dumps(to_json(spec)))) == spec
 
 
-@pytest.mark.parametrize("devices", [(), ("cuda:0", "cuda:1")])
-def test_a_trainer_of_one_device_refuses_others_in_words(devices):
-    with pytest.raises(ValueError, match=rf"^{len(devices)} devices for one trial .* exactly one .*an error in hpo"):
-        only_device(devices)
-    with pytest.raises(ValueError, match="an error in hpo"):
-        _ = dataclasses.replace(SPEC, devices=devices).device
+def test_each_process_of_a_trial_sees_its_own_device_first():
+    spec = dataclasses.replace(SPEC, devices=("cuda:2", "cuda:3", "cuda:4"))
+    assert [spec.from_rank(rank).device for rank in range(3)] == list(spec.devices)
+    assert spec.from_rank(1).devices == ("cuda:3", "cuda:4", "cuda:2")
+    assert spec.from_rank(1).fingerprint() == spec.fingerprint()
 
 
 def test_a_trainer_of_one_trial_a_request_refuses_others_in_words():
