@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -153,10 +153,10 @@ def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
 
 
 def slots_for(
-    executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None
+    executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None, say: Callable[[str], None]
 ) -> tuple[Slots, MemoryPlan]:  # fmt: skip
     """How many trials side by side, and how they fit into memory; measured where memory may be short."""
-    config, inspection, memory = specs.config, specs.prepared, plan_memory(executor, specs, jobs)
+    config, inspection, memory = specs.config, specs.prepared, plan_memory(executor, specs, jobs, say)
 
     def measure() -> Probed | None:
         paths = specs.home.sweep(config.name).trial(0)
