@@ -6,8 +6,9 @@ point, each in a child. From then on all is arithmetic.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,13 +66,14 @@ UNMEASURED = MemoryPlan(Fitting())
 """Memory is ample, or not known: trials run as the file says."""
 
 
-def plan_memory(executor: Executor, specs: TrialSpecs, jobs: int | None) -> MemoryPlan:
+def plan_memory(executor: Executor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None]) -> MemoryPlan:
     """What fits, measured where memory is not ample; `jobs` is what a person asked for."""
     if specs.config.devices_per_trial() > 1:
         return UNMEASURED  # a model of memory is one device's
     limit_mb, wanted = room_mb(specs.config, specs.prepared), jobs_on_a_device(specs, jobs)
     if not specs.prepared.gpus and is_ample(wanted, limit_mb, specs.prepared.parameters):
         return UNMEASURED
+    say("memory may be short: measuring what trials need")
     found = measured(executor, specs, limit_mb)
     if not found.models and not found.impossible:
         return UNMEASURED
@@ -87,7 +89,8 @@ def memory_plan(specs: TrialSpecs, found: Measured, limit_mb: float, wanted: int
     at_a_time = wanted if is_given else needs.most_at_a_time(wanted)
     fitting = replace(alone, at_a_time=at_a_time)
     is_counted = is_countable(specs.config.space, MOST_LISTED)
-    left_out = LeftOut(len(needs.refused) / len(points), is_counted, needs.refused)
+    refused = needs.refused if is_counted or not needs.refused else [needs.refused[0], needs.refused[-1]]
+    left_out = LeftOut(len(needs.refused) / len(points), is_counted, refused)
     return MemoryPlan(fitting, at_a_time * max(1, gpus), left_out, tuple(needs.lines(fitting, left_out)))
 
 
@@ -107,29 +110,31 @@ def jobs_on_a_device(specs: TrialSpecs, jobs: int | None) -> int:
 def free_settings(config: SweepConfig) -> frozenset[str]:
     """Which settings of memory the file leaves open, by whatever name."""
     names = {a.name: a.canonical for a in ALIASES.values()} | {name: name for name in FREE}
-    written = {names.get(key[-1]) for key in config.written.lines if key[0] == "training"}
+    written = {names.get(key[-1]) for key in config.written.lines if key[:1] == ("training",)}
     return frozenset(name for name in FREE if name not in written)
 
 
 def measured(executor: Executor, specs: TrialSpecs, limit_mb: float) -> Measured:
-    """Each kind of trial at its largest point; where memory runs out there, at its smallest. What fails otherwise is
-    tried as if nothing were known."""
-    models: dict[Kind, MemoryModel] = {}
-    impossible: set[Kind] = set()
-    for kind, ends in _ends_of_kinds(specs).items():
-        causes = []
-        for spec in ends:
-            try:
-                answer = run_alone(executor, MeasureMemory(spec, specs.prepared, limit_mb))
-            except RequestFailed as error:
-                causes.append(error.cause)
-                continue
+    """Each kind of trial at its largest point; where memory runs out there, at its smallest. Of a kind that fails
+    otherwise nothing is known: it is tried."""
+    answers = {kind: _answer(executor, specs, ends, limit_mb) for kind, ends in _ends_of_kinds(specs).items()}
+    models = {kind: answer for kind, answer in answers.items() if isinstance(answer, MemoryModel)}
+    return Measured(models, frozenset(kind for kind, answer in answers.items() if answer == "oom"))
+
+
+def _answer(executor: Executor, specs: TrialSpecs, ends: Sequence[TrialSpec], limit_mb: float) -> MemoryModel | str:
+    """The model of the first of these trials that memory does not run out of, else why there is none."""
+    cause = ""
+    for spec in ends:
+        try:
+            answer = run_alone(executor, MeasureMemory(spec, specs.prepared, limit_mb))
+        except RequestFailed as error:
+            if (cause := error.cause) != "oom":
+                break
+        else:
             assert isinstance(answer, MemoryModel)  # noqa: S101  # the protocol's answer to MeasureMemory
-            models[kind] = answer
-            break
-        if causes == ["oom"] * len(ends):
-            impossible.add(kind)
-    return Measured(models, frozenset(impossible))
+            return answer
+    return cause
 
 
 def _ends_of_kinds(specs: TrialSpecs) -> dict[Kind, list[TrialSpec]]:
@@ -176,6 +181,7 @@ class Needs:
 
     known: list[tuple[TrialSpec, list[Way]]]
     refused: list[NotTried]
+    """Those that need least first."""
     alone: Fitting
 
     @classmethod
@@ -188,7 +194,7 @@ class Needs:
                 refused.append(NotTried(point, why.needs_mb, why.of_mb))
             elif ways := list(alone.ways(spec, alone.free)):
                 known.append((spec, ways))
-        return cls(known, refused, alone)
+        return cls(known, sorted(refused, key=lambda point: point.needs_mb or math.inf), alone)
 
     def most_at_a_time(self, wanted: int) -> int:
         """As many that every trial that fits alone has a way that is as cheap; one where none surely fits."""

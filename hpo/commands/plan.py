@@ -49,7 +49,7 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
             with explained_by_log("reading data and model", Path(scratch, "host.log")):
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
             with explained_by_log("training a few steps", Path(scratch, "host.log")):
-                memory = plan_memory(executor, specs, jobs)
+                memory = plan_memory(executor, specs, jobs, view.say)
                 probes = probe(executor, specs, Path(scratch), memory)
         finally:
             executor.close()

@@ -169,7 +169,7 @@ def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:
 
 
 def slots_for(
-    executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None
+    executor: Executor, specs: TrialSpecs, jobs: int | None, threads: int | None, say: Callable[[str], None]
 ) -> tuple[Slots, MemoryPlan]:  # fmt: skip
     """How many trials side by side, and how they fit into memory; measured where memory may be short."""
     config, inspection = specs.config, specs.prepared
@@ -191,6 +191,6 @@ def slots_for(
     planned = config.planned_trials()
     if isinstance(executor, RayExecutor):
         return choose_node_slots(executor, planned, jobs, threads, measure), UNMEASURED
-    memory = plan_memory(executor, specs, jobs)
+    memory = plan_memory(executor, specs, jobs, say)
     asked = memory.jobs_of(jobs, planned)
     return choose_slots(inspection, planned, asked, threads, measure, config.devices_per_trial()), memory

@@ -86,7 +86,7 @@ def run_sweep_of(
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with explained_by_log("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:
                 specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
-                slots, memory = slots_for(executor, specs, jobs, threads)
+                slots, memory = slots_for(executor, specs, jobs, threads, view.say)
                 put_store()  # from here on the home has what a sweep leaves
             with open_run(specs, executor, view, slots, memory) as sweep:
                 say_data(sweep)

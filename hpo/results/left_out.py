@@ -31,7 +31,8 @@ class LeftOut:
     share: float = 0.0
     """Of the space."""
     is_counted: bool = True
-    """Whether `points` are all of them; of a space that cannot be listed they are a few that were looked at."""
+    """Whether `points` are all of them; of a space that cannot be listed they are two that were looked at: the one that
+    needs least, and the one that needs most."""
     points: list[NotTried] = field(default_factory=list)
 
     def listed(self, most: int) -> list[NotTried]:
@@ -46,10 +47,14 @@ class LeftOut:
         """For people; None where nothing is left out."""
         if not self.points:
             return None
-        count = len(self.points)
+        count, of = len(self.points), gigabytes(self.points[0].of_mb)
         what = f"{count} point{'s' * (count != 1)}" if self.is_counted else f"about {self.share:.0%} of the space"
-        least, most = (by(self.points, key=lambda point: point.needs_mb or math.inf).why() for by in (min, max))
-        return f"not tried: {what}: {least}" if least == most else f"not tried: {what}: one {least}, another {most}"
+        verb = "" if self.is_counted and count > 1 else "s"
+        needs = [point.needs_mb for point in self.points if point.needs_mb is not None]
+        if not needs:
+            return f"not tried: {what}, which run{verb} out of {of}"
+        ends = dict.fromkeys(gigabytes(mb) for mb in (min(needs), max(needs)))
+        return f"not tried: {what}, which need{verb} about {' to '.join(ends)} of {of}"
 
 
 def gigabytes(mb: float) -> str:

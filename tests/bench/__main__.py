@@ -1,6 +1,7 @@
 """`python -m tests.bench`: start-up and bookkeeping, in a minute. By name, and alone on the machine, the long ones:
 
 python -m tests.bench memory      1,000 trials through a real host (several minutes)
+python -m tests.bench fitting     what trials need of memory, as its model says it and as it was (minutes)
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
 python -m tests.bench machines    those points on one and on two nodes of a Ray cluster; a first step there (minutes)
 python -m tests.bench pruning     24 points with and without pruning
@@ -98,6 +99,12 @@ def _adapter_rows() -> list[Row]:
     return adapters.rows()
 
 
+def _fitting_rows() -> list[Row]:
+    from tests.bench import fitting
+
+    return fitting.rows()
+
+
 def _layout_rows(count: int) -> list[Row]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # as the trial host has it; read when torch is loaded
     from tests.bench import layout
@@ -115,6 +122,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "startup": lambda _: startup.rows(),
     "bookkeeping": lambda _: bookkeeping.rows(),
     "memory": lambda _: bookkeeping.memory_rows(),
+    "fitting": lambda _: _fitting_rows(),
     "makespan": lambda given: makespan.rows(given.examples, given.ray),
     "machines": lambda given: _machine_rows(given.examples),
     "pruning": lambda given: pruning.rows(given.examples),

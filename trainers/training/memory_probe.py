@@ -62,23 +62,24 @@ def measure_memory(base: Base, spec: TrialSpec, tokens_dir: Path, most_mb: float
     state_mb, evaluation_mb, saving_mb = _state_mb(trainer), _evaluation_mb(trainer, meter), _saving_mb(trainer, meter)
     grown = passes.growing()
     fixed_mb, kept = fit_passes(grown, state_mb)
-    varied = passes.varied(max(p.count for p in grown if p.row == passes.long))
-    fixed_mb += max(0.0, *(p.peak_mb - state_mb - fixed_mb - kept.needed_mb(p.rows) for p in varied))
+    beside_mb = fixed_mb + state_mb
+    varied = passes.varied(max((p.count for p in grown if p.row == passes.long), default=1))
+    retained_mb = max([0.0, *(p.peak_mb - beside_mb - kept.needed_mb(p.rows) for p in varied)])
     recomputed: Activations | None = kept
     if not spec.settings["gradient_checkpointing"]:
-        recomputed = _recomputed(passes, grown, fixed_mb + state_mb)
+        recomputed = _recomputed(passes, grown, beside_mb)
     size, parameters = size_of(spec.settings), trainer.trainable_parameters
     lengths = np.sort(trainer.train_tokens.lengths)
     some = np.linspace(0, len(lengths) - 1, min(KEPT_LENGTHS, len(lengths))).astype(int)
     return MemoryModel(
-        fixed_mb=fixed_mb,
+        fixed_mb=fixed_mb + retained_mb,
         build_mb=build_mb,
         parameters=parameters,
         parameters_per_size=_parameters_per_size(trainer.parameters, size),
         size=size,
         bytes_per_parameter=state_mb * MB / parameters,
-        saving_bytes_per_parameter=max(0.0, saving_mb - fixed_mb - state_mb) * MB / parameters,
-        evaluation_mb=max(0.0, evaluation_mb - fixed_mb - state_mb),
+        saving_bytes_per_parameter=max(0.0, saving_mb - beside_mb) * MB / parameters,
+        evaluation_mb=max(0.0, evaluation_mb - beside_mb),
         kept=kept,
         recomputed=recomputed,
         layout=passes.layout,
@@ -91,6 +92,8 @@ class _Meter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        if device.type == "cuda":
+            torch.cuda.init()  # its counters know no device before
         self.begin()
 
     def begin(self) -> None:
@@ -207,7 +210,7 @@ def _recomputed(passes: _Passes, grown: Sequence[Pass], beside_mb: float) -> Act
     except ValueError:  # transformers: the model does not support gradient checkpointing
         return None
     again = [passes.take(p.count, p.row) for p in grown[-2:]]
-    return Activations(max(0.0, *((p.peak_mb - beside_mb) / p.rows.tokens for p in again)), 0.0)
+    return Activations(max([0.0, *((p.peak_mb - beside_mb) / p.rows.tokens for p in again)]), 0.0)
 
 
 def _layout(trainer: Trainer) -> Layout:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 
-from hpo.commands.memory import Measured, free_settings, memory_plan
+from hpo.commands.memory import Measured, free_settings, measured, memory_plan
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
+from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.results.tables import leaderboard, notes
 from hpo.trials.fitting import kind_of
@@ -16,6 +17,7 @@ from hpo.trials.slots import MARGIN
 from tests.hpo.builders import INSPECTION, Said, make_config
 from tests.hpo.executors.driving import HERE
 from tests.hpo.trials.test_fitting import MODEL
+from trainers.protocol.events import Failed
 from trainers.protocol.files import TrialPaths
 
 
@@ -42,7 +44,7 @@ def test_no_trial_of_a_real_sweep_runs_out_of_memory(write_yaml, home_with_store
     assert all(s["micro_batch_size"] < 16 for s in settings if s["batch_size"] == 32)
     said = "\n".join(view.lines)
     assert "memory: 0.4 GB for 1 trial at a time" in said
-    assert "not tried: 2 points: " in said
+    assert "not tried: 2 points, which need about " in said
     assert "every point of the space that fits into memory has been tried" in said
     shown = read_sweep(Home(home_with_store), "tiny-encoder")
     states = [row[2] for row in leaderboard(shown)[1]]
@@ -78,7 +80,25 @@ def test_two_lines_for_a_person(tmp_path):
     first, second, third = planned(tmp_path, 120).lines
     assert first.startswith("memory: 0.1 GB for 1 trial at a time;")
     assert second.endswith("points run with fewer rows at a time, or with gradient_checkpointing, to fit")
-    assert third.startswith("not tried: ")
+    assert third == "not tried: 2 points, which need about 0.2 GB of 0.1 GB"
+
+
+def test_a_kind_that_runs_out_of_memory_at_its_smallest_too_is_impossible_and_a_crash_says_nothing(tmp_path):
+    methods, ranks = {"type": "choice", "values": ["lora", "full", "ia3"]}, {"type": "int", "low": 4, "high": 64}
+    config = make_config(tmp_path, search_space={"method": methods, "lora_r": {**ranks, "when": {"method": "lora"}}})
+    asked = []
+
+    def answers(request):
+        asked.append((request.spec.method, request.spec.settings.get("lora_r")))
+        causes = {("lora", 64): "oom", ("full", None): "oom", ("ia3", None): "crash"}
+        cause = causes.get(asked[-1])
+        yield MODEL if cause is None else Failed(cause, "why")
+
+    specs = TrialSpecs(config, Home(tmp_path / "home"), INSPECTION)
+    found = measured(InlineExecutor(answers), specs, 100.0)
+    assert asked == [("lora", 64), ("lora", 4), ("full", None), ("ia3", None)]
+    assert [kind[0] for kind in found.models] == ["lora"]
+    assert [kind[0] for kind in found.impossible] == ["full"]
 
 
 def test_what_the_file_says_stays(tmp_path):

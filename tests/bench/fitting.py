@@ -1,0 +1,114 @@
+"""What trials need of memory, as its model says it, and the peak of real ones: in forked children, as in a sweep."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpo.trials.fitting import Fitting, kind_of
+from tests.bench.steps import CASES, MINILM, real_spec
+from tests.bench.tables import Row
+from trainers.memory import forget_peak, peak_since_mb, rss_mb, unshared_mb
+from trainers.model.base import Base
+from trainers.model.load import load_base
+from trainers.protocol.catalog import canonical_settings, default_settings
+from trainers.protocol.events import Evaluation
+from trainers.protocol.memory_model import MemoryModel
+from trainers.protocol.settings import Setting
+from trainers.protocol.trial_spec import TrialSpec
+from trainers.training.loop import train
+from trainers.training.memory_probe import measure_memory
+
+Settings = Mapping[str, Setting]
+COMPARED: Mapping[str, tuple[Any, str, int, Settings, tuple[Settings, ...]]] = {
+    "MiniLM, lora": (
+        replace(MINILM, max_length=128), "lora", 5, {"lora_r": 64, "batch_size": 32, "micro_batch_size": 16},
+        (
+            {}, {"lora_r": 4}, {"micro_batch_size": 2}, {"gradient_checkpointing": True},
+            {"lora_r": 16, "batch_size": 8, "max_length": 32},
+        ),
+    ),
+    "MiniLM, full": (
+        replace(MINILM, max_length=128), "full", 5, {"batch_size": 16, "micro_batch_size": 16},
+        ({}, {"micro_batch_size": 2}),
+    ),
+    "SmolLM2, lora": (
+        replace(CASES["SmolLM2-8"], max_length=384), "lora", 2,
+        {"lora_r": 32, "batch_size": 4, "micro_batch_size": 4},
+        (
+            {}, {"lora_r": 4, "micro_batch_size": 2}, {"lora_r": 8, "micro_batch_size": 1, "max_length": 128},
+            {"gradient_checkpointing": True}, {"lora_r": 16, "batch_size": 8, "micro_batch_size": 8, "max_length": 96},
+        ),
+    ),
+}  # fmt: skip
+"""Name -> case, method, steps of each trial, what was measured, and in what the trials differ from it."""
+
+
+def rows() -> list[Row]:
+    """Each trial: what was said, what it was, and the error in per cent (above 0: it needed less)."""
+    torch.set_num_threads(1)
+    told = []
+    for name, (case, method, steps, largest, points) in COMPARED.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            plain, found = real_spec(case, Path(scratch))
+            base = load_base(plain.workload, found.labels)
+            base.refused_shortcuts = {}  # as where the host has tried them all
+
+            def spec(changes: Settings, plain: TrialSpec = plain, method: str = method, steps: int = steps,
+                     largest: Settings = largest) -> TrialSpec:  # fmt: skip
+                return _spec(plain, method, steps, {**largest, **changes})
+
+            tokens = Path(found.tokens_dir)
+            model: MemoryModel = _in_a_child(lambda: measure_memory(base, spec({}), tokens, 1 << 20))  # noqa: B023
+            for point in points:
+                way = next(Fitting({kind_of(spec(point)): model}).ways(spec(point), frozenset()))
+                peak: float = _in_a_child(lambda: _peak_mb(base, spec(point), tokens))  # noqa: B023
+                what = ", ".join(f"{key} {value}" for key, value in point.items()) or "as measured"
+                numbers = f"{way.needs_mb:.0f} and {peak:.0f} MB: {way.needs_mb / peak - 1:+.0%}"
+                told.append(Row(f"{name}, {what}: said and needed", numbers))
+    return told
+
+
+def _spec(plain: TrialSpec, method: str, steps: int, changes: Settings) -> TrialSpec:
+    settings = {**default_settings(plain.workload.task, method), "evaluations": 2, "lora_dropout": 0.0, **changes}
+    examples = steps * int(settings["batch_size"] or 1)
+    return replace(
+        plain, method=method, settings=canonical_settings(method, settings), max_examples=examples,
+        largest_budget_examples=examples,
+    )  # fmt: skip
+
+
+def _peak_mb(base: Base, spec: TrialSpec, tokens_dir: Path) -> float:
+    """Of a whole trial, beside what it shares with its host."""
+    forget_peak()
+    with tempfile.TemporaryDirectory() as folder:
+        trial = train(base, replace(spec, dir=folder), tokens_dir)
+        report = next(trial, None)
+        while report is not None:
+            try:
+                report = trial.send("go" if isinstance(report, Evaluation) else None)
+            except StopIteration:
+                report = None
+    return peak_since_mb() - (rss_mb() - unshared_mb())
+
+
+def _in_a_child(work: Callable[[], Any]) -> Any:
+    ours, theirs = get_context("fork").Pipe()
+    child = get_context("fork").Process(target=_answer, args=(theirs, work))
+    child.start()
+    theirs.close()
+    answer = ours.recv()
+    child.join()
+    return answer
+
+
+def _answer(pipe: Connection, work: Callable[[], Any]) -> None:
+    torch.set_num_threads(1)
+    pipe.send(work())
