@@ -190,7 +190,7 @@ def slots_for(
 
     planned = config.planned_trials()
     if isinstance(executor, RayExecutor):
-        return choose_node_slots(executor, planned, jobs, threads, measure), UNMEASURED
+        return choose_node_slots(executor, planned, jobs, threads, measure, config.devices_per_trial()), UNMEASURED
     memory = plan_memory(executor, specs, jobs, say)
     asked = memory.jobs_of(jobs, planned)
     return choose_slots(inspection, planned, asked, threads, measure, config.devices_per_trial()), memory

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hpo.executors.base import Executor, NodesExecutor, Place
 from hpo.executors.environment import Environment
-from hpo.trials.slots import AMPLE_MB, MARGIN, Slots, is_ample
+from hpo.trials.slots import AMPLE_MB, MARGIN, Slots, devices_of, groups_of, is_ample
 from trainers.protocol.events import Probed
 from trainers.protocol.requests import Request
 
@@ -29,9 +29,9 @@ class NodeSlots(Slots):
         return sorted(self._now())
 
     def devices(self, slot: int) -> tuple[str, ...]:
-        """Of the trials in a slot: `cuda:N`, in turn, of its machine, else `cpu`; also where it has just left."""
+        """Of the trials in a slot, on its machine; see `devices_of`. `cpu` where that has just left."""
         place, index = self._now().get(slot, (None, 0))
-        return (f"cuda:{index % place.gpus}",) if place is not None and place.gpus else ("cpu",)
+        return devices_of(index, place.gpus if place is not None else 0, self.devices_per_trial)
 
     def environment(self, slot: int) -> Environment | None:
         """Of a slot's machine; None where it has just left."""
@@ -54,9 +54,12 @@ class NodeSlots(Slots):
 
 
 def choose_node_slots(
-    nodes: NodesExecutor, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None]
-) -> NodeSlots:
+    nodes: NodesExecutor, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None],
+    devices: int = 1,
+) -> NodeSlots:  # fmt: skip
     """As asked for (`jobs` on each machine); else a trial per core, or as many on each GPU, as memory allows.
+
+    `devices` is the most that one trial has, as for `choose_slots`.
 
     `probe` measures the largest trial of the space, or finds that it does not fit (None). It is asked once, and only
     where memory may be short on a machine that is there now.
@@ -66,21 +69,29 @@ def choose_node_slots(
     largest = probe() if is_short else None
 
     def trials_on(place: Place) -> int:
-        return jobs or max(1, _fitting(place, largest, is_known=is_short))
+        return jobs or max(1, _fitting(place, largest, devices, is_known=is_short))
 
     share = max(1, math.ceil(planned / len(places)))
-    cores = min(place.cores // min(share, trials_on(place)) for place in places)
+    cores = min(place.cores // (min(share, trials_on(place)) * devices) for place in places)
     begun = sum(min(share, trials_on(place)) for place in places)
-    return NodeSlots(max(1, min(begun, planned)), threads or max(1, cores), nodes=nodes, trials_on=trials_on)
+    return NodeSlots(
+        max(1, min(begun, planned)), threads or max(1, cores), devices_per_trial=devices, nodes=nodes,
+        trials_on=trials_on,
+    )  # fmt: skip
 
 
-def _fitting(place: Place, largest: Probed | None, *, is_known: bool) -> int:
-    """How many trials fit. One that was never measured is taken to need `AMPLE_MB`; of one that does not fit alone
-    there is one for each device."""
+def _fitting(place: Place, largest: Probed | None, devices: int, *, is_known: bool) -> int:
+    """How many trials fit. One that was never measured is taken to need `AMPLE_MB` for each process; of one that does
+    not fit alone there is one for each device, or group of devices."""
     if not is_known:
-        return place.gpus or min(place.cores, int(place.memory_mb / AMPLE_MB))
-    devices = place.gpus or 1
+        return (
+            groups_of(place.gpus, devices)
+            if place.gpus
+            else min(place.cores, int(place.memory_mb / AMPLE_MB)) // devices
+        )
+    groups = groups_of(place.gpus, devices) if place.gpus else 1
     if largest is None:
-        return devices
-    memory_mb = place.gpu_memory_mb if place.gpus else place.memory_mb
-    return devices * max(1, min(place.cores // devices, int(memory_mb / (largest.memory_mb * MARGIN))))
+        return groups
+    if not place.gpus:
+        return min(place.cores, int(place.memory_mb / (largest.memory_mb * MARGIN))) // devices
+    return groups * max(1, min(place.cores // place.gpus, int(place.gpu_memory_mb / (largest.memory_mb * MARGIN))))

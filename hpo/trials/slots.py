@@ -40,12 +40,8 @@ class Slots:
         return range(self.jobs)
 
     def devices(self, slot: int) -> tuple[str, ...]:
-        """Of the trials in a slot: neighbouring GPUs, `cuda:N`, in turn where there are more slots than such groups;
-        else `cpu`, once for each process of a trial."""
-        if not self.gpus:
-            return ("cpu",) * self.devices_per_trial
-        first = slot % _groups(self.gpus, self.devices_per_trial) * self.devices_per_trial
-        return tuple(f"cuda:{gpu}" for gpu in range(first, min(first + self.devices_per_trial, self.gpus)))
+        """Of the trials in a slot; see `devices_of`."""
+        return devices_of(slot, self.gpus, self.devices_per_trial)
 
     def environment(self, slot: int) -> Environment | None:
         """Of a slot's machine, where that is not this one."""
@@ -56,7 +52,16 @@ class Slots:
         return executor.submit(request)
 
 
-def _groups(gpus: int, devices: int) -> int:
+def devices_of(slot: int, gpus: int, devices: int) -> tuple[str, ...]:
+    """Of the trials in a slot of a machine, `devices` for each: neighbouring GPUs, `cuda:N`, in turn where there are
+    more slots than such groups; without GPUs `cpu`, once for each process of a trial."""
+    if not gpus:
+        return ("cpu",) * devices
+    first = slot % groups_of(gpus, devices) * devices
+    return tuple(f"cuda:{gpu}" for gpu in range(first, min(first + devices, gpus)))
+
+
+def groups_of(gpus: int, devices: int) -> int:
     """How many groups of so many GPUs there are; one of all, where they are fewer."""
     return max(1, gpus // devices)
 
@@ -113,7 +118,7 @@ def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None], devic
     """On each GPU, or group of so many, what fits into its memory, but no more processes than cores to feed them."""
     largest = probe()
     per_gpu = 1 if largest is None else int(inspection.gpu_memory_mb / (largest.memory_mb * MARGIN))
-    return _groups(inspection.gpus, devices) * max(1, min(per_gpu, cores() // inspection.gpus))
+    return groups_of(inspection.gpus, devices) * max(1, min(per_gpu, cores() // inspection.gpus))
 
 
 def cores() -> int:

@@ -60,7 +60,9 @@ def make_home(folder: Path, trials: int) -> Path:
     home.dir.mkdir()
     config = load_config(write_sweep(folder, Engine(strategy="random", trials=trials)), home)
     study = open_revision(config, json.dumps, home.studies_db)[0]
-    number, _ = study.begin(config.baseline())
+    begun = study.begin(config.baseline())
+    assert begun is not None
+    number, _ = begun
     study.update_state(state="complete", baseline=0, search_ended_by="all trials done")
     study.finish(number, _result(0.5, 100.0))
     study.close()

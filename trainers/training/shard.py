@@ -29,7 +29,7 @@ def _fits(model: torch.nn.Module, device: torch.device) -> bool:
     if device.type == "cpu" or not all(p.is_floating_point() for p in model.parameters()):
         return True  # processes share the base in this machine's memory already
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    return size <= MOST * int(torch.cuda.get_device_properties(device).total_memory)
+    return bool(size <= MOST * torch.cuda.get_device_properties(device).total_memory)
 
 
 def shard_frozen(model: torch.nn.Module, device: torch.device, ranks: Ranks) -> None:
