@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
 
 from trainers.training.ranks import Ranks
 
@@ -38,6 +36,9 @@ def shard_frozen(model: torch.nn.Module, device: torch.device, ranks: Ranks) -> 
     What is trained stays whole in every rank, so whatever saves or steps it knows nothing of shards. From then on
     every forward and backward pass is one of all ranks.
     """
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import fully_shard  # late: few trials need it, and every host would import it
+
     mesh = DeviceMesh(device.type, list(range(ranks.count)))
     trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
     for layer in _layers(model):

@@ -147,11 +147,19 @@ def loss(logits, targets):
     global steps
     steps += 1
     if steps == 1:
-        open(f"FOLDER/{dist.get_rank()}", "w").write(str(os.getpid()))
+        with open(f"FOLDER/{dist.get_rank()}", "w") as file:
+            file.write(str(os.getpid()))
     if dist.get_rank() == RANK and steps == 3:
         END
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 """
+
+
+def with_own_loss(make_spec: Callable[..., TrialSpec], folder: Path, rank: int, end: str) -> TrialSpec:
+    """A trial whose ranks write down their pids, and one of which does `end` in its third forward pass."""
+    (folder / "mine.py").write_text(LOSS.replace("FOLDER", str(folder)).replace("RANK", str(rank)).replace("END", end))
+    spec = make_spec("encoder", loss="mine.py:loss", **SETTINGS)
+    return dataclasses.replace(spec, workload=dataclasses.replace(spec.workload, code_dir=str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -160,19 +168,28 @@ def loss(logits, targets):
         (1, "os.kill(os.getpid(), signal.SIGKILL)", Failed("crash", "the trial's process was killed by SIGKILL")),
         (0, "os.kill(os.getpid(), signal.SIGKILL)", Failed("crash", "the trial's process was killed by SIGKILL")),
         (1, "raise MemoryError('no room')", Failed("oom", "MemoryError: no room")),
-        (0, "raise ValueError('a bad loss')", Failed("crash", "OwnCodeError: mine.py:10: ValueError: a bad loss")),
+        (0, "raise ValueError('a bad loss')", Failed("crash", "OwnCodeError: mine.py:12: ValueError: a bad loss")),
     ],
 )
 def test_a_device_that_fails_ends_the_trial_with_its_cause(train, make_spec, tmp_path, rank, end, failed):
-    text = LOSS.replace("FOLDER", str(tmp_path)).replace("RANK", str(rank)).replace("END", end)
-    (tmp_path / "mine.py").write_text(text)
-    spec = make_spec("encoder", loss="mine.py:loss", **SETTINGS)
-    spec = dataclasses.replace(spec, workload=dataclasses.replace(spec.workload, code_dir=str(tmp_path)))
+    spec = with_own_loss(make_spec, tmp_path, rank, end)
     began = time.monotonic()
     last = train(spec, 3)[-1]
     assert time.monotonic() - began < 20
     assert last == dataclasses.replace(failed, message=f"device {rank + 1} of 3: {failed.message}")
     for number in range(3):
+        assert_ends(int((tmp_path / str(number)).read_text()))
+
+
+def test_a_trial_that_is_killed_leaves_no_process(executor, train, make_spec, inspection, tmp_path):
+    spec = with_own_loss(make_spec, tmp_path, 1, "import time; time.sleep(60)")
+    train(make_spec("encoder", max_examples=8, evaluations=1), 1, "warm")
+    spec = dataclasses.replace(spec, devices=("cpu", "cpu"), dir=str(tmp_path / "killed"))
+    request_id = executor.submit(Train((spec,), inspection("encoder")))
+    until(executor, Step)
+    executor.kill(request_id)
+    assert until(executor, Failed).cause == "crash"
+    for number in range(2):
         assert_ends(int((tmp_path / str(number)).read_text()))
 
 
