@@ -40,12 +40,9 @@ COMPARED: Mapping[str, tuple[Any, str, int, Settings, tuple[Settings, ...]]] = {
         ({}, {"micro_batch_size": 2}),
     ),
     "SmolLM2, lora": (
-        replace(CASES["SmolLM2-8"], max_length=384), "lora", 2,
+        replace(CASES["SmolLM2-8"], max_length=192, validation_rows=8), "lora", 2,
         {"lora_r": 32, "batch_size": 4, "micro_batch_size": 4},
-        (
-            {}, {"lora_r": 4, "micro_batch_size": 2}, {"lora_r": 8, "micro_batch_size": 1, "max_length": 128},
-            {"gradient_checkpointing": True}, {"lora_r": 16, "batch_size": 8, "micro_batch_size": 8, "max_length": 96},
-        ),
+        ({}, {"gradient_checkpointing": True}, {"lora_r": 4, "micro_batch_size": 1, "max_length": 64}),
     ),
 }  # fmt: skip
 """Name -> case, method, steps of each trial, what was measured, and in what the trials differ from it."""

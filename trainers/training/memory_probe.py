@@ -34,8 +34,9 @@ KEPT_LENGTHS = 512
 SHORT = 0.25
 """Of the longest row: the short rows that tell what grows with the square of a length."""
 DIFFERENT, MOST_DIFFERENT = 6, 24
-"""Batches of training rows one after the other, at least and, where they take no time, at most; and about as many of
-validation rows as at least."""
+"""Steps of different rows one after the other, at least and, where they take no time, at most."""
+EVALUATED = 16
+"""Batches of an evaluation that is taken for a whole one."""
 MB = 1 << 20
 
 
@@ -157,16 +158,16 @@ class _Passes:
         return taken
 
     def varied(self, count: int) -> list[Pass]:
-        """Passes over different rows, an evaluation, and passes again, as a trial takes them: an allocator keeps what
-        the next one has no use for."""
+        """Steps of two passes over different rows, an evaluation, and steps again, as a trial takes them: an allocator
+        keeps what the next one has no use for."""
         self._meter.begin()
         taken, trainer, began = list[Pass](), self.trainer, time.monotonic()
         trainer.micro_batch_size = count
         for number, batch in enumerate(islice(trainer.batches, MOST_DIFFERENT)):
-            part = batch[:count]
+            part = batch[: 2 * count]
             trainer.step(part)
-            rows = Rows.of(self._lengths[part].tolist(), self.layout)
-            taken.append(Pass(len(part), part[0], rows, self._meter.peak_mb()))
+            rows = Rows.of(sorted(self._lengths[part].tolist())[-count:], self.layout)
+            taken.append(Pass(count, part[0], rows, self._meter.peak_mb()))
             if number == DIFFERENT // 2:
                 _evaluate(trainer)
             if number >= DIFFERENT and time.monotonic() - began > SECONDS:
@@ -245,7 +246,7 @@ def _evaluate(trainer: Trainer) -> None:
     batches = [b for _, b in evaluation_batches(tokens, trainer.pad_id, device, evaluation_tokens(device))]
     trainer.model.eval()
     with torch.inference_mode(), autocast(device, trainer.autocast_dtype):
-        for batch in [*batches[:: max(1, len(batches) // DIFFERENT)], batches[-1]]:
+        for batch in [*batches[:: max(1, len(batches) // EVALUATED)], batches[-1]]:
             trainer.task.score(trainer.model, batch)
     trainer.on_all_rows.on(ANSWERS)(trainer.model)
     trainer.model.train()

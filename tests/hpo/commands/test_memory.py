@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from hpo.commands.memory import Measured, free_settings, measured, memory_plan
+from hpo.commands.plan import make_plan
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
@@ -21,24 +24,38 @@ from trainers.protocol.events import Failed
 from trainers.protocol.files import TrialPaths
 
 
-def test_no_trial_of_a_real_sweep_runs_out_of_memory(write_yaml, home_with_store, monkeypatch):
+@pytest.fixture
+def crowded(write_yaml, monkeypatch):
     """A token takes 4 MB, so 16 rows of the default micro-batch do not fit into 0.4 GB; a full fine-tune never does."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
-    space = {
-        "method": {"type": "choice", "values": ["lora", "full"]},
-        "batch_size": {"type": "choice", "values": [4, 32]},
-    }
-    file = write_yaml(
-        search_space=space, trials={"memory_gb": 0.4}, search_strategy={"type": "grid"}, promote=False,
+    choices = {"method": ["lora", "full"], "batch_size": [4, 32]}
+    return write_yaml(
+        search_space={name: {"type": "choice", "values": values} for name, values in choices.items()},
+        trials={"memory_gb": 0.4}, search_strategy={"type": "grid"}, promote=False,
         training={"max_examples": 64, "evaluations": 1, "max_length": 64, "learning_rate": 1e-2},
     )  # fmt: skip
+
+
+def test_a_plan_says_what_fits_and_what_is_not_tried(crowded, home):
     view = Said()
-    summary = run_sweep(file, Home(home_with_store), jobs=1, view=view, worker="crowded")
+    plan = make_plan(crowded, Home(home), 1, view, worker="crowded")
+    assert json.loads(json.dumps(plan, allow_nan=False)) == plan
+    assert view.lines[1] == "memory may be short: measuring what trials need"
+    assert {probe["params"]["method"] for probe in plan["probes"]} == {"lora"}
+    assert (plan["trials"], len(plan["not_tried"]["points"])) == (2, 2)
+    fits, chosen, left_out = plan["notes"][:3]
+    assert fits.startswith("memory: 0.4 GB for 1 trial at a time; the median point needs about ")
+    assert "(with micro_batch_size: " in fits
+    assert chosen.startswith("memory: 1 of 2 points run with fewer rows at a time")
+    assert left_out.startswith("not tried: 2 points, which need about ")
+
+
+def test_no_trial_of_a_real_sweep_runs_out_of_memory(crowded, home_with_store):
+    view = Said()
+    summary = run_sweep(crowded, Home(home_with_store), jobs=1, view=view, worker="crowded")
     assert [(t.params["method"], t.state, list(t.attempts)) for t in summary.trials] == [("lora", "complete", [])] * 2
-    assert [(p.params["method"], p.params["batch_size"]) for p in summary.left_out.points] == [
-        ("full", 4),
-        ("full", 32),
-    ]
+    left_out = [(point.params["method"], point.params["batch_size"]) for point in summary.left_out.points]
+    assert left_out == [("full", 4), ("full", 32)]
     settings = [json.loads(file.read_text())["settings"] for file in home_with_store.glob("**/spec.json")]
     assert {s["batch_size"] for s in settings} == {4, 32}
     assert all(s["micro_batch_size"] < 16 for s in settings if s["batch_size"] == 32)
