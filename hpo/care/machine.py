@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from hpo.care.finding import Finding
-from hpo.trials.slots import AMPLE_MB, available_memory_mb
+from hpo.executors.free_memory import available_memory_mb
+from hpo.trials.slots import AMPLE_MB
 from trainers.runtime.cores import usable_cores
 
 LOW_MEMORY_MB = 2048

@@ -19,10 +19,11 @@ from hpo.config.sweep_config import SweepConfig, corner
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import RequestFailed
 from hpo.executors.base import Executor
+from hpo.executors.free_memory import available_memory_mb
 from hpo.results.left_out import LeftOut, NotTried, gigabytes
 from hpo.trials.calls import run_alone
 from hpo.trials.fitting import FEW, FREE, KIND, Fitting, Kind, Way, kind_of
-from hpo.trials.slots import available_memory_mb, cores, first_devices, is_ample
+from hpo.trials.slots import cores, first_devices, is_ample
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.memory_model import MemoryModel

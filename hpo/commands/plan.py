@@ -18,6 +18,7 @@ from hpo.config.strategy import ResolvedStrategy, choose_strategy
 from hpo.config.sweep_config import SweepConfig, corner
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
+from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.left_out import gigabytes
@@ -28,7 +29,7 @@ from hpo.search.contest import finals_planned
 from hpo.study.store import newest_study_name, view_study
 from hpo.terminal import ProgressView, duration, setting_text
 from hpo.trials.calls import run_all
-from hpo.trials.slots import available_memory_mb, choose_slots, cores, first_devices, probes_at_once
+from hpo.trials.slots import choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import PreparedData, Probed
 from trainers.protocol.files import TrialPaths

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hpo.executors.base import Executor
 from hpo.executors.environment import Environment
-from hpo.trials.control_group import allowed_mb
+from hpo.executors.free_memory import available_memory_mb
 from trainers.protocol.events import PreparedData, Probed
 from trainers.protocol.requests import Request
 from trainers.runtime.cores import usable_cores
@@ -124,16 +123,3 @@ def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None], devic
 def cores() -> int:
     """CPU cores that this process may use now; see `usable_cores`."""
     return usable_cores()
-
-
-def available_memory_mb() -> float:
-    """Memory that new processes can use without swapping, as the kernel estimates it, or less where a control group
-    allows less.
-
-    Raises `ValueError` where /proc/meminfo does not say it.
-    """
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return min(int(value.split()[0]) / 1024, allowed_mb())
-    raise ValueError("/proc/meminfo has no MemAvailable")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.executors.environment import environment_here
+from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import host_command, host_environment
 from hpo.executors.ray.copies import Stamp
 from hpo.executors.ray.versions import code_hash
@@ -283,14 +284,6 @@ def _first_environment() -> dict[str, str]:
     """The environment that the node was started with: Ray hides GPUs from an actor that has reserved none."""
     entries = Path("/proc/self/environ").read_bytes().decode(errors="surrogateescape").split("\0")
     return {name: value for name, _, value in (entry.partition("=") for entry in entries if "=" in entry)}
-
-
-def available_memory_mb() -> float:
-    """Memory that new processes can use without swapping; 0 where the kernel does not say it."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def gpus_here() -> list[tuple[str, float]]:

@@ -15,8 +15,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpo.executors.environment import environment_here
+from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.node_facts import NodeFacts
-from hpo.executors.ray.actor import available_memory_mb, gpus_here, node_home
+from hpo.executors.ray.actor import gpus_here, node_home
 from hpo.executors.ray.cluster import CannotConnect, Cluster, FoundNode
 from hpo.executors.ray.versions import code_hash
 from trainers.protocol.codec import to_json

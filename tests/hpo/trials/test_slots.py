@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
+from hpo.executors.free_memory import available_memory_mb
 from hpo.trials import slots
 from hpo.trials.slots import (
     MARGIN,
     Slots,
-    available_memory_mb,
     choose_slots,
     cores,
     cpu_jobs,
@@ -194,12 +194,3 @@ def test_each_process_of_a_trial_needs_its_memory(machine):
 def test_this_machine_has_cores_and_memory():
     assert cores() >= 1
     assert 1 < available_memory_mb() < 1 << 30
-
-
-def test_a_kernel_that_does_not_estimate_is_named(monkeypatch, tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemFree:  50 kB\n")
-    monkeypatch.setattr(slots, "Path", lambda path: tmp_path / "meminfo")
-    with pytest.raises(ValueError, match="MemAvailable"):
-        available_memory_mb()
-    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   2048 kB\n")
-    assert available_memory_mb() == 2.0

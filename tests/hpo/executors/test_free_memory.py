@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from hpo.trials.control_group import MB, allowed_mb
+from hpo.executors import free_memory
+from hpo.executors.free_memory import MB, allowed_mb, available_memory_mb
 
 
 @pytest.fixture
@@ -42,3 +43,13 @@ def test_version_1_and_a_container_that_sees_only_its_own_group(machine):
         "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {20 * MB}",
     })  # fmt: skip
     assert allowed_mb(root) == 120
+
+
+def test_a_kernel_that_does_not_estimate_is_named(monkeypatch, tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  100 kB\nMemFree:  50 kB\n")
+    monkeypatch.setattr(free_memory, "Path", lambda path: tmp_path / str(path).lstrip("/"))
+    with pytest.raises(ValueError, match="MemAvailable"):
+        available_memory_mb()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   2048 kB\n")
+    assert available_memory_mb() == 2.0

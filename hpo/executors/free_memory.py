@@ -1,4 +1,5 @@
-"""Memory that the control groups around this process still allow (Linux, versions 2 and 1)."""
+"""Memory that new processes can use: what the kernel has, and what the control groups around this process still allow
+(Linux, versions 2 and 1)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,19 @@ FILES = {
     "1": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 """Version -> where the limit and the use are, and what `memory.stat` calls pages of files that can be dropped."""
+
+
+def available_memory_mb() -> float:
+    """Memory that new processes can use without swapping, as the kernel estimates it, or less where a control group
+    allows less.
+
+    Raises `ValueError` where /proc/meminfo does not say it.
+    """
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return min(int(value.split()[0]) / 1024, allowed_mb())
+    raise ValueError("/proc/meminfo has no MemAvailable")
 
 
 def allowed_mb(root: Path = Path("/")) -> float:
