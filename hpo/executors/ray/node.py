@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ NAME_IS_FREE_WITHIN_S = 30.0
 """The actor of a sweep that was killed is gone by then."""
 ENDS_WITHIN_S = 5.0
 TERMINAL_TYPES = frozenset(cls.__name__ for cls in TERMINAL)
+_MISSING = re.compile(r"[Nn]o module named '[\w.]+'")
+"""In Ray's words for an actor that could not be made."""
 WHOLE = "-"
 """In place of a trial's number: the request itself."""
 
@@ -118,10 +121,8 @@ class Node:
             self.leave(str(error), for_good=True)
         except Incomplete:
             self.leave("what it wrote was removed there before it was fetched")
-        except RayTaskError as error:
-            self.leave(_cause_of(error), for_good=True)
-        except RayError:
-            self.leave("it left the cluster, or its actor was killed")
+        except RayError as error:
+            self._leave_for(error)
         except OSError as error:  # what a node sent cannot be written here
             self._listener.broken(f"{error}; make room, and the same command continues")
 
@@ -185,10 +186,8 @@ class Node:
         while (send := self._sends.get()) is not None:
             try:
                 send()
-            except RayTaskError as error:
-                self.leave(_cause_of(error), for_good=True)
-            except RayError:
-                self.leave("it left the cluster, or its actor was killed")
+            except RayError as error:
+                self._leave_for(error)
             except OSError as error:  # what is to be sent cannot be read here
                 self._listener.broken(str(error))
 
@@ -287,6 +286,15 @@ class Node:
         return stamps
 
     # --- its end -----------------------------------------------------------------------------------------
+
+    def _leave_for(self, error: RayError) -> None:
+        """Leave for what Ray says of a call: a lost actor is started again, one that cannot do its work is not."""
+        if missing := _MISSING.search(str(error)):
+            self.leave(f"its Python has {missing[0].lower()}; install the same hpo and packages there", for_good=True)
+        elif isinstance(error, RayTaskError):
+            self.leave(_cause_of(error), for_good=True)
+        else:
+            self.leave("it left the cluster, or its actor was killed")
 
     def leave(self, why: str, *, for_good: bool = False) -> None:
         """Nothing is heard of it any more; `for_good` where it would only fail again."""
