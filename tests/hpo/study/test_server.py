@@ -15,7 +15,7 @@ from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import LeaseLost, held_lease, holders
 from hpo.study.store import delete_sweep, open_study, storage, study_names, view_study
 from tests.hpo.builders import RATE, make_config, trial_record, trial_result
-from tests.postgres import PASSWORD, server
+from tests.postgres import PASSWORD, as_a_process, server
 from trainers.protocol.codec import fingerprint
 
 
@@ -28,7 +28,8 @@ def running(tmp_path_factory):
 @pytest.fixture
 def studies(running, request, monkeypatch):
     monkeypatch.setattr(hpo.postgres, "_STEP_S", 0.01)
-    return StudiesDatabase.on_server(running.create(request.node.name[-60:]))
+    with as_a_process():
+        yield StudiesDatabase.on_server(running.create(request.node.name[-60:]))
 
 
 @pytest.fixture
