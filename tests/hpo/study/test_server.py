@@ -60,6 +60,14 @@ def expected(config):
     return study.records()
 
 
+@pytest.fixture
+def held(studies, tmp_path):
+    """The lease, as a sweep has it."""
+    with held_lease(studies, "s", tmp_path):
+        yield
+
+
+@pytest.mark.usefixtures("held")
 def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies, config, capsys):
     study = open_study(config, fingerprint, studies)
     for number, step in enumerate(steps(study, config)):
@@ -75,6 +83,7 @@ def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies,
     assert "s3cret" not in said
 
 
+@pytest.mark.usefixtures("held")
 def test_a_write_whose_answer_was_lost_is_not_done_twice(running, studies, config, monkeypatch):
     """The server commits, and the answer to every second commit does not arrive: the first one of each call."""
     study = open_study(config, fingerprint, studies)
