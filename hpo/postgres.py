@@ -45,7 +45,7 @@ def engine_settings(database: StudiesDatabase) -> dict[str, Any]:
     for name, listener in (("handle_error", _plain), ("engine_connect", _note_answer)):
         if not event.contains(Engine, name, listener):
             event.listen(Engine, name, listener)
-    return {"connect_args": _CONNECTION, "pool_pre_ping": True, "execution_options": {_OPTION: database}}
+    return {"connect_args": _CONNECTION, "execution_options": {_OPTION: database}}
 
 
 def engine_of(database: StudiesDatabase) -> Engine:
@@ -59,22 +59,21 @@ def patiently(database: StudiesDatabase, step: Callable[[bool], T]) -> T:
     `step` is given whether the server vanished in an earlier try: its last transaction may or may not have happened.
     Raises `ServerGone` where the server has never answered this process, or does not come back.
     """
-    gone_since: float | None = None
+    began, tries = time.monotonic(), 0
     while True:
         try:
-            result = step(gone_since is not None)
+            result = step(tries > 0)
         except ServerGone:
-            now = time.monotonic()
-            if gone_since is None:
-                gone_since = now
-                if str(database) in _answered:
-                    _say(f"{database} does not answer: waiting, at most {WAITS_S / 60:.0f} minutes")
-            if str(database) not in _answered or now - gone_since > WAITS_S:
+            tries += 1
+            if str(database) not in _answered or (tries > 1 and time.monotonic() - began > WAITS_S):
                 _answered.discard(str(database))  # what is written because of this error does not wait again
                 raise
-            time.sleep(_STEP_S)
+            if tries == 2:  # once is only a connection that has ended meanwhile
+                _say(f"{database} does not answer: waiting, at most {WAITS_S / 60:.0f} minutes")
+            if tries > 1:
+                time.sleep(_STEP_S)
         else:
-            if gone_since is not None:
+            if tries > 1:
                 _say(f"{database} answers again")
             return result
 

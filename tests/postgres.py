@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 USER, PASSWORD, DATABASE = "hpo", "s3cret{%/:@ word", "studies"
 """The password has characters that every layer between a variable and the server treats in a way of its own."""
@@ -106,6 +109,19 @@ def postgres(folder: Path) -> Iterator[str]:
     """The URL of an empty database, as `HPO_STUDIES` takes it. Skips the test where no PostgreSQL is installed."""
     with server(folder) as running:
         yield running.url()
+
+
+@contextmanager
+def as_a_process() -> Iterator[None]:
+    """Close the connections that a test leaves open, as the end of a process does."""
+    opened: list[Any] = []
+    event.listen(Pool, "connect", keep := lambda connection, _: opened.append(connection))
+    try:
+        yield
+    finally:
+        event.remove(Pool, "connect", keep)
+        for connection in opened:
+            connection.close()
 
 
 def _free_port() -> int:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
@@ -130,15 +131,18 @@ class Lease:
     def guard(self, engine: Engine) -> None:
         """Have each transaction on `engine` that writes renew the lease first, which then stays until its end."""
 
+        fenced: WeakSet[Connection] = WeakSet()
+        """In a transaction that has renewed it."""
+
         def fence(connection: Connection, *statement: Any) -> None:
             context = statement[3]
             writes = context is not None and (context.isinsert or context.isupdate or context.isdelete)
-            if writes and not connection.info.get("fenced"):
-                connection.info["fenced"] = True
+            if writes and connection not in fenced:
+                fenced.add(connection)
                 self.renew(connection)
 
         def end(connection: Connection) -> None:
-            connection.info.pop("fenced", None)
+            fenced.discard(connection)
 
         event.listen(engine, "before_cursor_execute", fence)
         event.listen(engine, "commit", end)

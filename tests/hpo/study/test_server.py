@@ -15,7 +15,7 @@ from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import LeaseLost, held_lease, holders
 from hpo.study.store import delete_sweep, open_study, storage, study_names, view_study
 from tests.hpo.builders import RATE, make_config, trial_record, trial_result
-from tests.postgres import PASSWORD, server
+from tests.postgres import PASSWORD, as_a_process, server
 from trainers.protocol.codec import fingerprint
 
 
@@ -28,7 +28,8 @@ def running(tmp_path_factory):
 @pytest.fixture
 def studies(running, request, monkeypatch):
     monkeypatch.setattr(hpo.postgres, "_STEP_S", 0.01)
-    return StudiesDatabase.on_server(running.create(request.node.name[-60:]))
+    with as_a_process():
+        yield StudiesDatabase.on_server(running.create(request.node.name[-60:]))
 
 
 @pytest.fixture
@@ -59,6 +60,14 @@ def expected(config):
     return study.records()
 
 
+@pytest.fixture
+def held(studies, tmp_path):
+    """The lease, as a sweep has it."""
+    with held_lease(studies, "s", tmp_path):
+        yield
+
+
+@pytest.mark.usefixtures("held")
 def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies, config, capsys):
     study = open_study(config, fingerprint, studies)
     for number, step in enumerate(steps(study, config)):
@@ -74,6 +83,7 @@ def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies,
     assert "s3cret" not in said
 
 
+@pytest.mark.usefixtures("held")
 def test_a_write_whose_answer_was_lost_is_not_done_twice(running, studies, config, monkeypatch):
     """The server commits, and the answer to every second commit does not arrive: the first one of each call."""
     study = open_study(config, fingerprint, studies)

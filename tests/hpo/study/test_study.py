@@ -11,8 +11,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 
 import hpo.study.samplers
 from hpo.errors import HpoError, UsageError
@@ -31,7 +29,7 @@ from hpo.study.store import (
 )
 from hpo.study.study import Study
 from tests.hpo.builders import Killed, evaluation, make_config, trial_record, trial_result
-from tests.postgres import server
+from tests.postgres import as_a_process, server
 from trainers.protocol.codec import fingerprint
 
 SPACE = {
@@ -61,12 +59,8 @@ def running(tmp_path_factory):
 @pytest.fixture
 def on_server(running):
     """A database without studies on a server."""
-    opened = []
-    event.listen(Pool, "connect", keep := lambda connection, _: opened.append(connection))
-    yield StudiesDatabase.on_server(running.url())
-    event.remove(Pool, "connect", keep)
-    for connection in opened:  # as the end of a process does
-        connection.close()
+    with as_a_process():
+        yield StudiesDatabase.on_server(running.url())
     running.ask("TRUNCATE studies CASCADE")
 
 
