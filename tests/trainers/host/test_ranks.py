@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from hpo.executors.local import LocalExecutor
 from tests.hpo.executors.driving import assert_ends, next_event, run_to_end, until
 from trainers.host.ranks import run_ranks
-from trainers.protocol.events import PAUSED, Failed, Resumed, Step, TrialResult
+from trainers.prepare.inspect import inspect
+from trainers.protocol.catalog import canonical_settings, default_settings
+from trainers.protocol.events import PAUSED, Failed, PreparedData, Resumed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.requests import Load, Score, Train
-from trainers.protocol.trial_spec import TrialSpec
+from trainers.protocol.requests import Inspect, Load, Score, Train
+from trainers.protocol.trial_spec import Generation, TrialSpec, Workload
 
 SETTINGS: dict[str, Any] = {
     "max_examples": 40, "batch_size": 12, "micro_batch_size": 4, "evaluations": 2, "logging_steps": 1,
@@ -38,23 +40,28 @@ def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor
 
 
 @pytest.fixture(scope="module")
-def loaded() -> list[str]:
-    """The kind of model that the host holds."""
-    return []
+def hold(executor: LocalExecutor) -> Callable[[str, Workload, PreparedData], None]:
+    """Have the host hold a base model, by a name."""
+    held: list[str] = []
+
+    def load(name: str, workload: Workload, found: PreparedData) -> None:
+        if held != [name]:
+            executor.submit(Load(workload, found))
+            next_event(executor, timeout_s=120)  # the first one imports all that trials need
+            held[:] = [name]
+
+    return load
 
 
 @pytest.fixture
 def train(
-    executor: LocalExecutor, loaded: list[str], workload: Any, inspection: Any, tmp_path: Path
+    executor: LocalExecutor, hold: Any, workload: Any, inspection: Any, tmp_path: Path
 ) -> Callable[..., list[Any]]:
     """What is reported of a trial on so many CPUs, in the folder of that name."""
 
     def go(spec: TrialSpec, devices: int, folder: str = "", verdict: str = "go") -> list[Any]:
         kind = "chat" if spec.workload.task == "chat" else "encoder"
-        if loaded != [kind]:
-            executor.submit(Load(workload(kind), inspection(kind)))
-            next_event(executor, timeout_s=120)  # the first one imports all that trials need
-            loaded[:] = [kind]
+        hold(kind, workload(kind), inspection(kind))
         spec = dataclasses.replace(spec, devices=("cpu",) * devices, dir=str(tmp_path / (folder or str(devices))))
         [events] = run_to_end(executor, Train((spec,), inspection(kind)), verdict=verdict)
         return [getattr(event, "report", event) for event in events]
@@ -117,6 +124,26 @@ def test_all_devices_have_the_best_parameters_where_the_last_evaluation_is_on_al
     assert_same_end(one, two, (tmp_path / "1", tmp_path / "2"))
     rows = [np.load(TrialPaths(tmp_path / folder).all_rows) for folder in ("1", "2")]
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-4, atol=1e-5)
+
+
+def test_generated_answers_and_own_metrics_are_those_of_one_device(hold, executor, family_workload, tmp_path):
+    """Batches are small after so many halvings, so there are several to divide."""
+    (tmp_path / "mine.py").write_text("def length(rows): return [len(row.get('generated', '')) for row in rows]")
+    metrics, generation = ["rouge_l", "mine.py:length"], Generation(12, 6)
+    workload = family_workload("llama", "instruct", code_dir=str(tmp_path), metrics=metrics, generation=generation)
+    found = inspect(Inspect(workload))
+    hold("instruct", workload, found)
+    chosen = canonical_settings("lora", {**default_settings("instruct", "lora"), **QUIET, "evaluations": 1})
+    ends = []
+    for count in (1, 2):
+        spec = TrialSpec(
+            0, workload, "lora", chosen, "loss", "minimize", 24, 24, 0, "i", 1, ("cpu",) * count,
+            str(tmp_path / str(count)), micro_batch_halvings=3,
+        )  # fmt: skip
+        [events] = run_to_end(executor, Train((spec,), found))
+        ends.append(next(e.report for e in events if isinstance(getattr(e, "report", None), TrialResult)))
+    assert ends[0].metrics["length"] > 0
+    assert ends[1].metrics == pytest.approx(ends[0].metrics, rel=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "micro_batch_size"), [("encoder", 16), ("chat", 4)])
