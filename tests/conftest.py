@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.tiny import BAD, CHAT_TEMPLATE, FILLER, GOOD, chats, decoder, encoder, reviews, word_tokenizer, write_jsonl
 
@@ -36,6 +38,29 @@ for variable in ("MLFLOW_TRACKING_URI", "HPO_STUDIES", "HPO_STUDIES_FILE"):  # n
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+class ByFileWithFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for us
+    """Gives a process all tests of a file whose fixtures are made once for the file, and others one by one.
+
+    Else each of the two processes makes such a fixture, and a server or a release takes seconds.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _has_fixtures_of_its_own(file) else nodeid
+
+
+@functools.cache
+def _has_fixtures_of_its_own(file: str) -> bool:
+    path = Path(__file__).parents[1] / file
+    beside = path.with_name("conftest.py")
+    return any('scope="module"' in place.read_text() for place in (path, beside) if place.exists())
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileWithFixtures:
+    """In place of the one that `--dist` names."""
+    return ByFileWithFixtures(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,6 +126,13 @@ def home_with_store(home: Path, mlflow_database: Path) -> Path:
     home.mkdir()
     shutil.copy(mlflow_database, home)
     return home
+
+
+def copied_home(made: Path, folder: Path) -> Path:
+    """A copy of a home that was made once for several tests; each may change its own."""
+    if module := sys.modules.get("mlflow.tracking._tracking_service.utils"):
+        module._artifact_repos_cache.clear()  # in it MLflow remembers, for good, where the files of a run's id lie
+    return Path(shutil.copytree(made, folder / "home"))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from contextlib import nullcontext
 
 import pytest
@@ -11,6 +13,7 @@ import hpo.commands.promote as command
 from hpo.commands.find_run import find_run
 from hpo.commands.predict import predict
 from hpo.commands.promote import run_promotion
+from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep, search
 from hpo.errors import ConfigError, RequestFailed, UsageError
 from hpo.paths import Home
@@ -22,6 +25,7 @@ from hpo.release.versions import versions_of
 from hpo.results.released import Release as Registered
 from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
+from tests.conftest import copied_home
 from tests.hpo.builders import Killed, Said, Sweep, stopping_after
 from trainers.runtime.card import Card
 from trainers.runtime.release import Release
@@ -50,15 +54,37 @@ def home(home_with_store):
     return Home(home_with_store)
 
 
+@pytest.fixture(scope="module")
+def once_swept(tiny, tmp_path_factory, mlflow_database):
+    """The home of the sweep of `write(False)`, run once."""
+    home = Home(tmp_path_factory.mktemp("swept"))
+    shutil.copy(mlflow_database, home.dir)
+    config = {
+        "name": "chosen", "task": "text-classification", "model": str(tiny / "encoder"),
+        "data": {"train": str(tiny / "reviews.jsonl"), "validation_size": 40, "test_size": 20},
+        "search_space": {"learning_rate": {"type": "float", "low": 1e-3, "high": 3e-2, "log": True}},
+        "training": LEARNS, "search_strategy": POINTS, "pruner": {"type": "none"}, "promote": False,
+    }  # fmt: skip
+    file = tmp_path_factory.mktemp("file") / "sweep.yaml"
+    file.write_text(json.dumps(config))
+    assert run_sweep(file, home).release is None
+    return home
+
+
+@pytest.fixture
+def swept(once_swept, tmp_path):
+    """A copy of that home."""
+    return Home(copied_home(once_swept.dir, tmp_path))
+
+
 def tags(home: Home, alias: str = "champion") -> str:
     """The trial of the version that has an alias."""
     return str(client(home).get_model_version_by_alias("chosen", alias).tags["trial"])
 
 
-def test_the_champion_and_then_another_trial_are_released_without_training(write, home):
-    lenient = {"max_drop": 0.9}
-    ended = run_sweep(write(False), home)
-    assert ended.release is None
+def test_the_champion_and_then_another_trial_are_released_without_training(write, swept):
+    home, lenient = swept, {"max_drop": 0.9}
+    ended = read_sweep(home, "chosen")
     best, other = ended.champion.number, 1 - ended.champion.number
     shown = run_promotion(write(lenient), home)
     assert (shown.release.trial, shown.chosen_trial, shown.state) == (best, None, "complete")
@@ -81,7 +107,8 @@ def test_the_champion_and_then_another_trial_are_released_without_training(write
     assert len(again.trials) == 2
 
 
-def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, home):
+def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, swept):
+    home = swept  # an edit asks for the release
     wanted = {"max_drop": 0.9, "as": "adapters", "top": 1}
     ended = run_sweep(write(wanted), home)
     best, folder = ended.champion.number, released_folder(home, "chosen")
@@ -111,9 +138,8 @@ def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, home):
     assert Card.read(released_folder(home, "chosen")).adapters == ()
 
 
-def test_the_command_asks_for_a_release_where_the_file_does_not(write, home):
-    run_sweep(write(False), home)
-    shown = run_promotion(write(False), home)
+def test_the_command_asks_for_a_release_where_the_file_does_not(write, swept):
+    shown = run_promotion(write(False), swept)
     assert shown.release is not None or "max_drop" in (shown.refusal or "") or "passed" in (shown.refusal or "")
     assert {"fp32", "int8"} <= {verdict.variant for verdict in shown.variants}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,22 +17,31 @@ from hpo.errors import HpoError, Interrupted, UsageError
 from hpo.paths import Home
 from hpo.report import page
 from hpo.report.page import html_page
+from tests.conftest import copied_home
 from tests.hpo.builders import RATE, Said, write_sweep
 
 
-@pytest.fixture
-def home(tmp_path, home_with_store):
-    """A home with a sweep of the fake trainer, `seen`."""
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory, mlflow_database):
+    """A home with a sweep of the fake trainer, `seen`, run once."""
+    home = Home(tmp_path_factory.mktemp("seen"))
+    shutil.copy(mlflow_database, home.dir)
     file = write_sweep(
-        tmp_path,
+        tmp_path_factory.mktemp("file"),
         name="seen",
         search_space=RATE,
         promote=False,
         pruner={"type": "none"},
         search_strategy={"type": "random", "num_trials": 12},
     )
-    run_sweep(file, Home(home_with_store), worker="trainers.host.fake")
-    return Home(home_with_store)
+    run_sweep(file, home, worker="trainers.host.fake")
+    return home
+
+
+@pytest.fixture
+def home(seen, tmp_path):
+    """A copy of it."""
+    return Home(copied_home(seen.dir, tmp_path))
 
 
 def run(home, *arguments):
