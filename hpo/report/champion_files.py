@@ -55,5 +55,5 @@ def _rows(text: str) -> list[Mapping[str, Any]]:
 
 def _svg(text: str) -> str | None:
     if not (text.lstrip().startswith("<svg") and text.rstrip().endswith("</svg>")):
-        raise ValueError("it is no SVG, or was cut")
+        raise ValueError("it is not an SVG, or was cut")
     return text
