@@ -89,6 +89,7 @@ def _driven(ranks: list[_Rank]) -> Generator[Event, Verdict | None, Event]:
     leader, kills = ranks[0], oom_kills()
     while True:
         select.select([fd for rank in ranks if rank.code is None for fd in (rank.events_fd, rank.pidfd)], [], [])
+        counted = oom_kills()
         _bury(ranks)  # before anything is read: what a dead one had written is there by then
         for rank in ranks:
             for event in rank.read():
@@ -101,7 +102,7 @@ def _driven(ranks: list[_Rank]) -> Generator[Event, Verdict | None, Event]:
                     leader.answer((yield event))
         if leader.code is not None or any(rank.code for rank in ranks):  # others may be done before it
             return _cause(ranks, kills)
-        kills = oom_kills()
+        kills = counted  # not those since: whoever is driven waits for verdicts, and a rank may be killed meanwhile
 
 
 def _cause(ranks: list[_Rank], kills: int) -> Failed:
@@ -191,5 +192,7 @@ def _run(
                 events.write(json.dumps(encode(event)) + "\n")
                 events.flush()
         code = 0
+    except BaseException:  # noqa: BLE001  # nothing may unwind into the loop that forked it; the log keeps the traceback
+        print_traceback()
     finally:
         end_process(code)

@@ -267,6 +267,8 @@ def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:
 
 
 def _micro_batch_size(spec: TrialSpec, batch_size: int) -> int:
-    """Rows at a time; halved from what a step really has, or the first halving would change nothing."""
+    """Rows at a time; halved from what a device really has at a time, or the first halving would change nothing."""
     wanted = min(int(spec.settings["micro_batch_size"] or 1), batch_size)
+    if spec.micro_batch_halvings:
+        wanted = min(wanted, math.ceil(batch_size / len(spec.devices)))
     return max(1, wanted >> spec.micro_batch_halvings)
