@@ -26,6 +26,7 @@ from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.checkpoint import Checkpoints, Progress
 from trainers.training.evaluation import autocast
 from trainers.training.optimizer import optimizer_state
+from trainers.training.placed import recompute_activations
 from trainers.training.probe import ANSWERS, CUDA_CONTEXT_MB, SECONDS
 from trainers.training.trainer import Trainer
 
@@ -214,7 +215,7 @@ def _recomputed(passes: _Passes, grown: Sequence[Pass], beside_mb: float) -> Act
     """What activations need that are computed twice, going by the two largest passes again that fit; None for a model
     that cannot do that. From here on the model does."""
     try:
-        passes.trainer.recompute_activations()
+        recompute_activations(passes.trainer.model)
     except ValueError:  # transformers: the model does not support gradient checkpointing
         return None
     again = list(islice(filter(None, (passes.tried(p.count, p.row) for p in reversed(grown))), 2))
