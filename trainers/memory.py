@@ -16,15 +16,16 @@ _WORDS = (
 from torch where memory ran out and it cannot ask NVML how much there is, which its message would say."""
 
 
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10)
-
-
-def peak_rss_of_mb(pid: int) -> float:
-    """The same of any process. Raises `FileNotFoundError` for one that is gone."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / (1 << 10)
+def peak_rss_mb(pid: int | None = None) -> float:
+    """Largest resident memory of this or another process, in MiB: since `forget_peak`, or since its beginning where a
+    kernel does not forget. Raises `FileNotFoundError` for a process that is gone."""
+    for line in Path(f"/proc/{pid or 'self'}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) / (1 << 10)
+    if pid is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10)
+    return rss_mb(pid)  # a kernel that keeps no peaks, or a process that has just ended
 
 
 def rss_mb(pid: int | None = None) -> float:
@@ -43,18 +44,8 @@ def unshared_mb() -> float:
     raise ValueError("/proc/self/smaps_rollup has no Private_Dirty")
 
 
-def peak_since_mb() -> float:
-    """Largest resident memory of this process since `forget_peak`, in MiB; since its beginning where a kernel does not
-    forget."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "VmHWM":
-            return int(value.split()[0]) / (1 << 10)
-    return peak_rss_mb()
-
-
 def forget_peak() -> None:
-    """Let `peak_since_mb` begin anew, from what is in use: the allocator gives back what it only keeps."""
+    """Let `peak_rss_mb` begin anew, from what is in use: the allocator gives back what it only keeps."""
     with contextlib.suppress(AttributeError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):  # a hardened container may forbid it; then passes that grow show their peaks
@@ -66,6 +57,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in _WORDS)
+
+
+@contextlib.contextmanager
+def while_memory_lasts() -> Iterator[None]:
+    """Leave a block where memory runs out in it; any other error goes on."""
+    try:
+        yield
+    except (RuntimeError, OSError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
 
 
 def volunteer_for_oom_kill() -> None:

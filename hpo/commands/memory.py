@@ -22,13 +22,13 @@ from hpo.executors.base import Executor
 from hpo.executors.free_memory import available_memory_mb
 from hpo.results.left_out import LeftOut, NotTried, gigabytes
 from hpo.trials.calls import run_alone
-from hpo.trials.fitting import FEW, FREE, KIND, Fitting, Kind, Way, kind_of
+from hpo.trials.fitting import FEW, KIND, Fitting, Kind, Way, free_settings, kind_of
 from hpo.trials.slots import cores, first_devices, is_ample
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.memory_model import MemoryModel
 from trainers.protocol.requests import MeasureMemory
-from trainers.protocol.settings import ALIASES, Setting
+from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import TrialSpec
 
 MOST_KINDS = 8
@@ -97,8 +97,12 @@ def memory_plan(specs: TrialSpecs, found: Measured, limit_mb: float, wanted: int
 
 def room_mb(config: SweepConfig, inspection: PreparedData) -> float:
     """What trials may take together, or on each GPU: what is free, or less where the file says so."""
-    free = inspection.gpu_memory_mb if inspection.gpus else available_memory_mb()
-    return free if config.memory_gb is None else min(free, config.memory_gb * 1024)
+    return min(inspection.gpu_memory_mb if inspection.gpus else available_memory_mb(), most_mb(config))
+
+
+def most_mb(config: SweepConfig) -> float:
+    """What the file lets trials take together, or on each GPU."""
+    return math.inf if config.memory_gb is None else config.memory_gb * 1024
 
 
 def jobs_on_a_device(specs: TrialSpecs, jobs: int | None) -> int:
@@ -106,13 +110,6 @@ def jobs_on_a_device(specs: TrialSpecs, jobs: int | None) -> int:
     devices = max(1, specs.prepared.gpus)
     wanted = jobs or min(cores(), specs.config.planned_trials())
     return max(1, wanted // devices if jobs is None else -(-wanted // devices))
-
-
-def free_settings(config: SweepConfig) -> frozenset[str]:
-    """Which settings of memory the file leaves open, by whatever name."""
-    names = {a.name: a.canonical for a in ALIASES.values()} | {name: name for name in FREE}
-    written = {names.get(key[-1]) for key in config.written.lines if key[:1] == ("training",)}
-    return frozenset(name for name in FREE if name not in written)
 
 
 def measured(executor: Executor, specs: TrialSpecs, limit_mb: float) -> Measured:

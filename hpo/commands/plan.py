@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpo.commands.memory import UNMEASURED, MemoryPlan, plan_memory
+from hpo.commands.memory import UNMEASURED, MemoryPlan, most_mb, plan_memory
 from hpo.commands.preflight import WORKER, at_its_clock, check_edit, explained_by_log, inspect, warm_up
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
@@ -91,8 +91,9 @@ def estimate(
     largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
     planned = memory.left_out.planned(config.planned_trials(), config.space.most_points())
     slots = choose_slots(
-        inspection, planned, memory.jobs_of(jobs, planned), None, lambda: largest, config.devices_per_trial()
-    )
+        inspection, planned, memory.jobs_of(jobs, planned), None, lambda: largest, config.devices_per_trial(),
+        most_mb(config),
+    )  # fmt: skip
     seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
     # Points in between cost something in between; more threads per trial than the probe had make it no slower.
     per_trial = sum(seconds.values()) / len(seconds)

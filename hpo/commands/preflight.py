@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpo.commands.memory import UNMEASURED, MemoryPlan, plan_memory
+from hpo.commands.memory import UNMEASURED, MemoryPlan, most_mb, plan_memory
 from hpo.config.intent import intent_of
 from hpo.config.run import Run
 from hpo.config.sweep_config import SweepConfig, largest_point
@@ -190,7 +190,12 @@ def slots_for(
 
     planned = config.planned_trials()
     if isinstance(executor, RayExecutor):
-        return choose_node_slots(executor, planned, jobs, threads, measure, config.devices_per_trial()), UNMEASURED
+        slots = choose_node_slots(
+            executor, planned, jobs, threads, measure, config.devices_per_trial(), parameters=inspection.parameters,
+            most_mb=most_mb(config),
+        )  # fmt: skip
+        return slots, UNMEASURED
     memory = plan_memory(executor, specs, jobs, say)
     asked = memory.jobs_of(jobs, planned)
-    return choose_slots(inspection, planned, asked, threads, measure, config.devices_per_trial()), memory
+    devices = config.devices_per_trial()
+    return choose_slots(inspection, planned, asked, threads, measure, devices, most_mb(config)), memory

@@ -114,6 +114,7 @@ class SearchController(TrialController):
         paths = self._sweep.paths.trial(number)
         slots = self._sweep.slots
         spec = self._sweep.specs.spec(number, params, paths, threads=slots.threads, devices=slots.devices(slot))
+        spec = self._sweep.as_it_runs(spec, paths)
         is_baseline = record.fingerprint == self._baseline_fingerprint
         if is_baseline and not self._has_baseline():
             self._study.update_state(baseline=number)

@@ -71,8 +71,9 @@ class FinalistController(TrialController):
     def next_job(self, slot: int) -> Job | None:
         while (repeat := self._next()) is not None:
             self._begun.add((repeat.trial, repeat.repeat))
-            spec = dataclasses.replace(repeat.spec, devices=self._sweep.slots.devices(slot)[: len(repeat.spec.devices)])
+            devices = self._sweep.slots.devices(slot)[: len(repeat.spec.devices)]
             paths = self._sweep.paths.repeat(repeat.trial, repeat.repeat)
+            spec = self._sweep.as_it_runs(dataclasses.replace(repeat.spec, devices=devices), paths)
             run_id = self._sweep.tracker.start_repeat(spec, repeat.trial, repeat.repeat)
             self._run_ids[spec.number] = run_id
             job = Job(spec, paths, slot, repeat=(repeat.trial, repeat.repeat))

@@ -37,7 +37,7 @@ def write_lost_runs(sweep: SweepContext) -> None:
 
 def _write_trial(sweep: SweepContext, record: TrialRecord) -> None:
     paths = sweep.paths.trial(record.number)
-    spec = sweep.specs.spec(record.number, record.params, paths)
+    spec = sweep.as_it_runs(sweep.specs.spec(record.number, record.params, paths), paths)
     is_baseline = record.number == sweep.study.state.baseline
     run_id = sweep.tracker.start_trial(spec, dataclasses.replace(record, run_id=None), is_baseline=is_baseline)
     if record.result is not None:
@@ -57,7 +57,8 @@ def _write_repeats(sweep: SweepContext, finalists: FinalistsOutcome, gone: set[s
             if repeat.of_search:
                 written.append(dataclasses.replace(repeat, run_id=record.run_id or ""))  # its new one, if it was lost
             elif repeat.run_id in gone and paths.result.exists():
-                run_id = sweep.tracker.start_repeat(again.spec, again.trial, again.repeat)
+                spec = sweep.as_it_runs(again.spec, paths)
+                run_id = sweep.tracker.start_repeat(spec, again.trial, again.repeat)
                 _write_result(sweep, again.spec.number, read_result(paths), paths, with_curve=True)
                 written.append(dataclasses.replace(repeat, run_id=run_id))
             else:

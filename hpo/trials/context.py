@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hpo.config.budget import Meter
 from hpo.config.space import Point
@@ -15,11 +15,13 @@ from hpo.results.needed import trained_in
 from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
-from hpo.trials.fitting import Fitting
+from hpo.trials.fitting import Fitting, free_settings
 from hpo.trials.observer import Observer, Unobserved
 from hpo.trials.slots import Slots, first_devices
+from hpo.trials.trial_files import is_of, read_spec
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
+from trainers.protocol.trial_spec import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class SweepContext:
     def paths(self) -> SweepPaths:
         """Where this sweep's files lie."""
         return self.home.sweep(self.config.name)
+
+    def as_it_runs(self, spec: TrialSpec, paths: TrialPaths) -> TrialSpec:
+        """The same trial in the cheapest way that fits into memory. One that had begun goes on in its own way: other
+        groups of rows would draw other dropout and round other sums."""
+        if not is_of(spec, paths):
+            return self.fitting.fitted(spec)
+        begun = read_spec(paths).settings
+        own = {name: begun[name] for name in free_settings(self.config) if name in begun}
+        return replace(spec, settings={**spec.settings, **own})
 
     def is_possible(self, point: Point) -> bool:
         """Whether a trial at this point may fit into memory."""

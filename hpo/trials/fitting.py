@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from hpo.config.sweep_config import SweepConfig
 from hpo.results.left_out import NotTried
 from hpo.trials.slots import MARGIN
 from trainers.protocol.memory_model import Layout, MemoryModel, Rows
-from trainers.protocol.settings import Setting
-from trainers.protocol.trial_spec import TrialSpec
+from trainers.protocol.settings import ALIASES, Setting
+from trainers.protocol.trial_spec import MOST_HALVINGS, TrialSpec
 
 FEW = 4
 """Rows at a time: fewer cost a CPU more than computing activations twice (`tests/bench/training.md`)."""
@@ -25,6 +26,13 @@ KIND = (
 )  # fmt: skip
 """Settings that a trial shares with the one that its model was measured on."""
 Kind = tuple[Setting, ...]
+
+
+def free_settings(config: SweepConfig) -> frozenset[str]:
+    """Which settings of memory the file leaves open, by whatever name."""
+    names = {a.name: a.canonical for a in ALIASES.values()} | {name: name for name in FREE}
+    written = {names.get(key[-1]) for key in config.written.lines if key[:1] == ("training",)}
+    return frozenset(name for name in FREE if name not in written)
 
 
 def kind_of(spec: TrialSpec) -> Kind:
@@ -53,7 +61,7 @@ class Fitting:
     """Of all trials that run at a time; on GPUs of those on one."""
     at_a_time: int = 1
     impossible: frozenset[Kind] = frozenset()
-    """Kinds of which the smallest trial ran out of memory, alone and with one short row."""
+    """Kinds of which the smallest trial ran out of memory alone, before it had taken a single short row."""
     free: frozenset[str] = frozenset(FREE)
     """Those settings of `FREE` that the file leaves open."""
 
@@ -81,27 +89,33 @@ class Fitting:
         """What a trial needs that cannot fit: not alone, not one row at a time, not with less than its model says."""
         if kind_of(spec) in self.impossible:
             return NotTried({}, None, self.limit_mb)
-        free = self.free | {"micro_batch_size"}  # where memory runs out, any is halved
-        least = min((way.needs_mb for way in self.ways(spec, free)), default=0.0)
+        model = self.models.get(kind_of(spec))
+        if model is None:
+            return None
+        # Where memory runs out, any micro-batch is halved, and what an evaluation takes at a time too.
+        free, halved = self.free | {"micro_batch_size"}, model.evaluation_mb / (1 << MOST_HALVINGS)
+        least = min((way.needs_mb for way in _ways(replace(model, evaluation_mb=halved), spec, free)), default=0.0)
         return NotTried({}, least, self.limit_mb) if least / MARGIN > self.limit_mb else None
 
     def ways(self, spec: TrialSpec, free: frozenset[str]) -> Iterator[Way]:
         """From the cheapest to what needs least: smaller passes, then activations twice, then both with few rows."""
         model = self.models.get(kind_of(spec))
-        if model is None:
-            return
-        usual, recomputes = _rows_at_a_time(spec), bool(spec.settings["gradient_checkpointing"])
-        sizes = [usual]
-        while sizes[-1] > 1 and "micro_batch_size" in free:
-            sizes.append(sizes[-1] // 2)
-        both = [False, True] if "gradient_checkpointing" in free and not recomputes else [recomputes]
-        for few in (False, True):
-            for twice in both:
-                for size in sizes:
-                    if (size < min(FEW, usual)) is few:
-                        needs = _needs_mb(model, spec, size, recomputes=twice)
-                        if needs is not None:
-                            yield Way(size, twice, needs)
+        return iter(()) if model is None else _ways(model, spec, free)
+
+
+def _ways(model: MemoryModel, spec: TrialSpec, free: frozenset[str]) -> Iterator[Way]:
+    usual, recomputes = _rows_at_a_time(spec), bool(spec.settings["gradient_checkpointing"])
+    sizes = [usual]
+    while sizes[-1] > 1 and "micro_batch_size" in free:
+        sizes.append(sizes[-1] // 2)
+    both = [False, True] if "gradient_checkpointing" in free and not recomputes else [recomputes]
+    for few in (False, True):
+        for twice in both:
+            for size in sizes:
+                if (size < min(FEW, usual)) is few:
+                    needs = _needs_mb(model, spec, size, recomputes=twice)
+                    if needs is not None:
+                        yield Way(size, twice, needs)
 
 
 def _rows_at_a_time(spec: TrialSpec) -> int:

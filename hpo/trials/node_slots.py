@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hpo.executors.base import Executor, NodesExecutor, Place
 from hpo.executors.environment import Environment
-from hpo.trials.slots import AMPLE_MB, MARGIN, Slots, devices_of, groups_of, is_ample
+from hpo.trials.slots import MARGIN, Slots, ample_mb, devices_of, groups_of, is_ample
 from trainers.protocol.events import Probed
 from trainers.protocol.requests import Request
 
@@ -55,21 +55,25 @@ class NodeSlots(Slots):
 
 def choose_node_slots(
     nodes: NodesExecutor, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None],
-    devices: int = 1,
+    devices: int = 1, *, parameters: int = 0, most_mb: float = math.inf,
 ) -> NodeSlots:  # fmt: skip
     """As asked for (`jobs` on each machine); else a trial per core, or as many on each GPU, as memory allows.
 
-    `devices` is the most that one trial has, as for `choose_slots`.
+    `devices` is the most that one trial has and `most_mb` what all on one machine, or on one of its GPUs, may take, as
+    for `choose_slots`; `parameters` are the base model's.
 
     `probe` measures the largest trial of the space, or finds that it does not fit (None). It is asked once, and only
     where memory may be short on a machine that is there now.
     """
     places = nodes.places()
-    is_short = jobs is None and any(place.gpus or not is_ample(place.cores, place.memory_mb) for place in places)
+    is_short = jobs is None and any(
+        place.gpus or not is_ample(place.cores, min(place.memory_mb, most_mb), parameters) for place in places
+    )
     largest = probe() if is_short else None
+    needed_mb = ample_mb(parameters) if not is_short else None if largest is None else largest.memory_mb * MARGIN
 
     def trials_on(place: Place) -> int:
-        return jobs or max(1, _fitting(place, largest, devices, is_known=is_short))
+        return jobs or max(1, _fitting(place, needed_mb, devices, most_mb, is_known=is_short))
 
     share = max(1, math.ceil(planned / len(places)))
     cores = min(place.cores // (min(share, trials_on(place)) * devices) for place in places)
@@ -80,18 +84,12 @@ def choose_node_slots(
     )  # fmt: skip
 
 
-def _fitting(place: Place, largest: Probed | None, devices: int, *, is_known: bool) -> int:
-    """How many trials fit. One that was never measured is taken to need `AMPLE_MB` for each process; of one that does
-    not fit alone there is one for each device, or group of devices."""
-    if not is_known:
-        return (
-            groups_of(place.gpus, devices)
-            if place.gpus
-            else min(place.cores, int(place.memory_mb / AMPLE_MB)) // devices
-        )
+def _fitting(place: Place, needed_mb: float | None, devices: int, most_mb: float, *, is_known: bool) -> int:
+    """How many trials fit that need so much for each process. Of one that does not fit alone (None) there is one for
+    each device, or group of devices; of one that was never measured at most one for each GPU."""
     groups = groups_of(place.gpus, devices) if place.gpus else 1
-    if largest is None:
+    if needed_mb is None or (place.gpus and not is_known):
         return groups
     if not place.gpus:
-        return min(place.cores, int(place.memory_mb / (largest.memory_mb * MARGIN))) // devices
-    return groups * max(1, min(place.cores // place.gpus, int(place.gpu_memory_mb / (largest.memory_mb * MARGIN))))
+        return min(place.cores, int(min(place.memory_mb, most_mb) / needed_mb)) // devices
+    return groups * max(1, min(place.cores // place.gpus, int(min(place.gpu_memory_mb, most_mb) / needed_mb)))

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from hpo.remedies import says_disk_full
 from hpo.results.records import RETRIED, Attempt
 from trainers.protocol.events import PAUSED, Failed
-from trainers.protocol.trial_spec import TrialSpec
+from trainers.protocol.trial_spec import MOST_HALVINGS, TrialSpec
 
-MOST_HALVINGS = 3
 SAME_CRASHES = 3
 """So many trials in a row that end with the same crash stop the sweep: it is not the points."""
 NOT_PAUSED = Failed("interrupted", "ended before it reached a checkpoint to pause at")

@@ -60,7 +60,6 @@ class TrialScheduler:
         self._trial_minutes = sweep.config.budget.trial_minutes
         self._view = sweep.view
         self._observer = sweep.observer
-        self._fitting = sweep.fitting
         self._began = time.time()
         self._running: dict[int, _Running] = {}
         self._waiting: list[Job] = []
@@ -115,8 +114,7 @@ class TrialScheduler:
             job = controller.next_job(slot)
             if job is None:
                 break
-            fitted, known = self._fitting.fitted(job.spec), halvings_to_begin_with(job.attempts)
-            job.spec = dataclasses.replace(fitted, micro_batch_halvings=known)
+            job.spec = dataclasses.replace(job.spec, micro_batch_halvings=halvings_to_begin_with(job.attempts))
             jobs.append(job)
         if self._wish.is_made:  # the controller has begun them meanwhile: they are the next session's
             for job in jobs:
@@ -134,7 +132,8 @@ class TrialScheduler:
             if self._wish.is_made:
                 controller.paused(job)
             elif job.slot in free:
-                job.spec = dataclasses.replace(job.spec, devices=self._slots.devices(job.slot))
+                devices = self._slots.devices(job.slot)[: int(job.spec.settings["devices"] or 1)]
+                job.spec = dataclasses.replace(job.spec, devices=devices)
                 self._launch([job])
             else:
                 self._waiting.append(job)

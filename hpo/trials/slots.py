@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ def first_devices(inspection: PreparedData, devices: int = 1) -> tuple[str, ...]
 
 def choose_slots(
     inspection: PreparedData, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None],
-    devices: int = 1,
+    devices: int = 1, most_mb: float = math.inf,
 ) -> Slots:  # fmt: skip
     """As asked for; else a trial per core, or as many on each GPU, as memory allows.
 
@@ -83,40 +84,51 @@ def choose_slots(
     itself. It is asked only where memory may be short.
 
     `devices` is the most that one trial has: so many GPUs, or processes with as much memory and as many threads each.
+    `most_mb` is what all trials together may take, or those on one GPU.
     """
     if jobs is None:
         wanted = min(max(1, cores() // devices), planned)
-        most = gpu_jobs(inspection, probe, devices) if inspection.gpus else cpu_jobs(wanted, probe, devices=devices)
+        if inspection.gpus:
+            most = gpu_jobs(inspection, probe, devices, most_mb)
+        else:
+            most = cpu_jobs(wanted, probe, min(available_memory_mb(), most_mb), devices, inspection.parameters)
         jobs = max(1, min(most, planned))
     return Slots(jobs, threads or max(1, cores() // (jobs * devices)), inspection.gpus, devices_per_trial=devices)
 
 
 def cpu_jobs(
-    wanted: int, probe: Callable[[], Probed | None], available_mb: float | None = None, devices: int = 1
+    wanted: int, probe: Callable[[], Probed | None], available_mb: float, devices: int = 1, parameters: int = 0
 ) -> int:  # fmt: skip
-    """As many trials as wanted, or as many as fit into `available_mb` (of the machine, where it is not given)."""
-    available = available_memory_mb() if available_mb is None else available_mb
-    if wanted <= 1 or is_ample(wanted * devices, available):
+    """As many trials as wanted, or as many as fit into `available_mb`; `parameters` are the base model's."""
+    if wanted <= 1 or is_ample(wanted * devices, available_mb, parameters):
         return wanted
     largest = probe()
-    return 1 if largest is None else min(wanted, int(available / (largest.memory_mb * devices * MARGIN)))
+    return 1 if largest is None else min(wanted, int(available_mb / (largest.memory_mb * devices * MARGIN)))
 
 
 def probes_at_once(inspection: PreparedData) -> int:
     """One for each core, as trials will run, where memory is ample; else in turn, and on GPUs too: each measures its
     own memory there."""
-    return cores() if not inspection.gpus and is_ample(cores(), available_memory_mb()) else 1
+    return cores() if not inspection.gpus and is_ample(cores(), available_memory_mb(), inspection.parameters) else 1
 
 
 def is_ample(jobs: int, available_mb: float, parameters: int = 0) -> bool:
     """Whether so many trials fit without a probe that measures one; `parameters` are the base model's."""
-    return available_mb >= AMPLE_MB * max(1.0, parameters / AMPLE_FOR) * jobs
+    return available_mb >= ample_mb(parameters) * jobs
 
 
-def gpu_jobs(inspection: PreparedData, probe: Callable[[], Probed | None], devices: int = 1) -> int:
-    """On each GPU, or group of so many, what fits into its memory, but no more processes than cores to feed them."""
+def ample_mb(parameters: int) -> float:
+    """What one trial is taken to need where none was measured; `parameters` are the base model's."""
+    return AMPLE_MB * max(1.0, parameters / AMPLE_FOR)
+
+
+def gpu_jobs(
+    inspection: PreparedData, probe: Callable[[], Probed | None], devices: int = 1, most_mb: float = math.inf
+) -> int:  # fmt: skip
+    """On each GPU, or group of so many, what fits into its memory and into `most_mb`, but no more processes than cores
+    to feed them."""
     largest = probe()
-    per_gpu = 1 if largest is None else int(inspection.gpu_memory_mb / (largest.memory_mb * MARGIN))
+    per_gpu = 1 if largest is None else int(min(inspection.gpu_memory_mb, most_mb) / (largest.memory_mb * MARGIN))
     return groups_of(inspection.gpus, devices) * max(1, min(per_gpu, cores() // inspection.gpus))
 
 

@@ -15,7 +15,7 @@ import torch
 from hpo.trials.fitting import Fitting, kind_of
 from tests.bench.steps import CASES, MINILM, real_spec
 from tests.bench.tables import Row
-from trainers.memory import forget_peak, peak_since_mb, rss_mb, unshared_mb
+from trainers.memory import forget_peak, peak_rss_mb, rss_mb, unshared_mb
 from trainers.model.base import Base
 from trainers.model.load import load_base
 from trainers.protocol.catalog import canonical_settings, default_settings
@@ -93,7 +93,7 @@ def _peak_mb(base: Base, spec: TrialSpec, tokens_dir: Path) -> float:
                 report = trial.send("go" if isinstance(report, Evaluation) else None)
             except StopIteration:
                 report = None
-    return peak_since_mb() - (rss_mb() - unshared_mb())
+    return peak_rss_mb() - (rss_mb() - unshared_mb())
 
 
 def _in_a_child(work: Callable[[], Any]) -> Any:

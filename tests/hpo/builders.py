@@ -31,6 +31,7 @@ from hpo.study.study import Study
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.context import SweepContext
+from hpo.trials.fitting import Fitting
 from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import Slots
 from trainers.host import fake
@@ -298,6 +299,7 @@ class Sweep:
             file.rename(self.home.dir / "studies.db")  # does nothing where it is there already
         self.executor = Recording()
         self.said = Said()
+        self.fitting = Fitting()
         self.clock: Callable[[], float] = lambda: 0.0
         self.edit(**changes)
 
@@ -331,8 +333,9 @@ class Sweep:
         self.proposals = Proposals(self.config, study, warm(study) if warm else [])
         meter = Meter(self.config.budget, study.state.spent, self.clock)
         sweep = SweepContext(
-            self.specs, study, tracker or Untracked(), self.executor, view or Silent(), Slots(jobs, 1, gpus), meter
-        )
+            self.specs, study, tracker or Untracked(), self.executor, view or Silent(), Slots(jobs, 1, gpus), meter,
+            fitting=self.fitting,
+        )  # fmt: skip
         search = SearchController(sweep, self.proposals, ahead)
         try:
             TrialScheduler(sweep).run(search)
@@ -348,7 +351,10 @@ class Sweep:
         study = study or self.open()
         self.executor = executor or Recording()
         meter = Meter(self.config.budget, Spent(), self.clock)
-        return SweepContext(self.specs, study, tracker or Repeated(), self.executor, self.said, Slots(jobs, 1), meter)
+        return SweepContext(
+            self.specs, study, tracker or Repeated(), self.executor, self.said, Slots(jobs, 1), meter,
+            fitting=self.fitting,
+        )  # fmt: skip
 
     def summary(self) -> SweepSummary:
         study = self.open()

@@ -82,6 +82,16 @@ def test_resident_memory_rises_and_falls_and_its_peak_stays():
     assert peak_rss_mb() >= held - 1
 
 
+def test_a_process_that_has_just_ended_has_no_peak():
+    """Until somebody waits for it, the kernel lists it, without any memory."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert peak_rss_mb(pid) == 0
+    os.waitpid(pid, 0)
+
+
 VOLUNTEER = """
 from pathlib import Path
 from trainers.memory import volunteer_for_oom_kill
@@ -178,10 +188,10 @@ def test_this_machine_counts():
 
 def test_a_peak_can_be_forgotten_and_what_was_written_is_this_process_s_own():
     memory.forget_peak()
-    before, own = memory.peak_since_mb(), memory.unshared_mb()
+    before, own = memory.peak_rss_mb(), memory.unshared_mb()
     written = np.ones(64 << 17)  # 64 MiB
-    assert memory.peak_since_mb() > before + 60
+    assert memory.peak_rss_mb() > before + 60
     assert memory.unshared_mb() > own + 60
     del written
     memory.forget_peak()
-    assert memory.peak_since_mb() < before + 30
+    assert memory.peak_rss_mb() < before + 30

@@ -42,12 +42,23 @@ class _Rank:
     events_fd: int
     answers_fd: int
     buffer: bytes = b""
+    is_silent: bool = False
+    """It can say nothing any more: it has ended, or is about to."""
     code: int | None = None
     """Its exit code, once it has ended."""
 
+    @property
+    def awaited(self) -> list[int]:
+        """What can be read once there is something new of it."""
+        if self.code is not None:
+            return []
+        return [self.pidfd] if self.is_silent else [self.events_fd, self.pidfd]
+
     def read(self) -> Iterator[Event]:
         """Events that it has written and that were not read yet; waits for nothing."""
-        while select.select([self.events_fd], [], [], 0)[0] and (chunk := os.read(self.events_fd, 1 << 16)):
+        while not self.is_silent and select.select([self.events_fd], [], [], 0)[0]:
+            chunk = os.read(self.events_fd, 1 << 16)
+            self.is_silent = not chunk
             *lines, self.buffer = (self.buffer + chunk).split(b"\n")
             for line in lines:
                 yield decode(json.loads(line))
@@ -88,7 +99,8 @@ def _driven(ranks: list[_Rank]) -> Generator[Event, Verdict | None, Event]:
     """Yield the leader's events; return its terminal one, or the failure of any rank."""
     leader, kills = ranks[0], oom_kills()
     while True:
-        select.select([fd for rank in ranks if rank.code is None for fd in (rank.events_fd, rank.pidfd)], [], [])
+        select.select([fd for rank in ranks for fd in rank.awaited], [], [])
+        counted = oom_kills()
         _bury(ranks)  # before anything is read: what a dead one had written is there by then
         for rank in ranks:
             for event in rank.read():
@@ -101,7 +113,8 @@ def _driven(ranks: list[_Rank]) -> Generator[Event, Verdict | None, Event]:
                     leader.answer((yield event))
         if leader.code is not None or any(rank.code for rank in ranks):  # others may be done before it
             return _cause(ranks, kills)
-        kills = oom_kills()
+        if not any(rank.is_silent and rank.code is None for rank in ranks):  # how that one ends is heard next
+            kills = counted  # not those since: while a verdict is awaited, a rank may be killed
 
 
 def _cause(ranks: list[_Rank], kills: int) -> Failed:
@@ -191,5 +204,7 @@ def _run(
                 events.write(json.dumps(encode(event)) + "\n")
                 events.flush()
         code = 0
+    except BaseException:  # noqa: BLE001  # nothing may unwind into the loop that forked it; the log keeps the traceback
+        print_traceback()
     finally:
         end_process(code)

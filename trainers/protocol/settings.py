@@ -116,8 +116,9 @@ OPTIMIZERS = ("adamw_torch", "adafactor", "adamw_bnb_8bit", "paged_adamw_8bit", 
 CHANGE_NO_RESULT = (
     "micro_batch_size", "packing", "gradient_checkpointing", "devices", "shard", "logging_steps", "save_steps",
 )  # fmt: skip
-"""Settings that decide how a trial runs and what it reports, but not what it learns. `devices` is one of them, as the
-number of threads is: sums are rounded in another order, and a checkpoint goes on with any number."""
+"""Settings that decide how a trial runs and what it reports, but not what it is to learn. `devices` is one of them, as
+the number of threads is: sums are rounded in another order, and a checkpoint goes on with any number. Groups of other
+rows (`micro_batch_size`, or `devices` where a batch has fewer micro-batches) also draw other dropout and noise."""
 ASKED_OF_MODEL = (
     "target_modules", "rank_pattern", "modules_to_save", "num_virtual_tokens", "quantization", "optim", "devices",
     "shard",
@@ -196,8 +197,9 @@ FIELDS: Mapping[str, Field] = {
               "not change the result; on a CPU the layers of most models compute no padding anyway",
               methods=PACKING_METHODS),
         Field("devices", int, 1,
-              "devices that train a trial together, each a share of every batch: GPUs, or processes on a CPU; does not "
-              "change the result", low=1, high=64, searchable=True),
+              "devices that train a trial together, each a share of every batch: GPUs, or processes on a CPU; changes "
+              "the result by rounding alone, or by what dropout and noise draw (see below)",
+              low=1, high=64, searchable=True),
         Field("shard", str, "auto",
               "whether the frozen layers are spread over a trial's devices instead of each holding all of them; `auto` "
               "does it for a base that does not fit one device; does not change the result",

@@ -11,6 +11,9 @@ from trainers.protocol.codec import fingerprint, to_json, to_record, was
 from trainers.protocol.fingerprints import counted_fields, counted_settings
 from trainers.protocol.settings import Setting
 
+MOST_HALVINGS = 3
+"""How often a trial may halve its micro-batch, and the batches of its evaluations, because memory ran out."""
+
 
 @dataclass(frozen=True)
 class ModelRef:

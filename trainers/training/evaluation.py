@@ -57,6 +57,12 @@ class Evaluator:
         smaller.tokens = self.tokens.subset(subset_order(self.tokens)[:rows])
         return smaller
 
+    def halved(self, micro_batch_halvings: int) -> Evaluator:
+        """The same as where memory ran out so often."""
+        smaller = copy.copy(self)
+        smaller._most_tokens = evaluation_tokens(self._device, micro_batch_halvings)
+        return smaller
+
     def __call__(self, model: torch.nn.Module) -> tuple[dict[str, float], Rows]:
         """All metrics, and the per-row results [rows, columns] in the order of the split."""
         workload, labels = self._base.workload, self._base.labels

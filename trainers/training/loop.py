@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
 
-from trainers.memory import peak_rss_of_mb
+from trainers.memory import peak_rss_mb
 from trainers.model.base import Base
 from trainers.protocol.events import PAUSED, Evaluation, Failed, Resumed, Step, TrialReport, TrialResult
 from trainers.protocol.files import TrialPaths, weights_hash
@@ -218,7 +218,7 @@ class _Trial:
             stopped_by=stopped_by,
             seconds=time.monotonic() - self._began,
             trainable_parameters=self.trainer.trainable_parameters,
-            peak_rss_mb=sum(map(peak_rss_of_mb, self.trainer.ranks.pids)),
+            peak_rss_mb=sum(map(peak_rss_mb, self.trainer.ranks.pids)),
             adapter_mb=sum(f.stat().st_size for f in self._paths.adapter.iterdir()) / 1e6,
             adapter_sha256=weights_hash(self._paths.adapter),
         )

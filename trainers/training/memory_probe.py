@@ -17,15 +17,16 @@ import numpy as np
 import torch
 
 from trainers.fast.enter import WITHOUT_PADDING
-from trainers.memory import forget_peak, is_out_of_memory, peak_since_mb, rss_mb, unshared_mb
+from trainers.memory import forget_peak, peak_rss_mb, rss_mb, unshared_mb, while_memory_lasts
 from trainers.model.base import Base
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.memory_model import Activations, Layout, MemoryModel, Rows, size_of
-from trainers.protocol.trial_spec import TrialSpec
+from trainers.protocol.trial_spec import MOST_HALVINGS, TrialSpec
 from trainers.training.batches import evaluation_batches, evaluation_tokens
 from trainers.training.checkpoint import Checkpoints, Progress
 from trainers.training.evaluation import autocast
 from trainers.training.optimizer import optimizer_state
+from trainers.training.placed import recompute_activations
 from trainers.training.probe import ANSWERS, CUDA_CONTEXT_MB, SECONDS
 from trainers.training.trainer import Trainer
 
@@ -53,19 +54,22 @@ class Pass:
 def measure_memory(base: Base, spec: TrialSpec, tokens_dir: Path, most_mb: float) -> MemoryModel:
     """The coefficients for trials like this one. Takes no more than `most_mb`, as far as that can be foreseen.
 
-    Raises what the allocator does where not even two short rows fit.
+    Raises what the allocator does where not even the shortest pass fits; whatever fails after it is left out.
     """
     meter = _Meter(torch.device(spec.device))
     trainer = Trainer(base, spec, tokens_dir)
     build_mb = meter.peak_mb()
     passes = _Passes(trainer, meter, most_mb)
-    passes.take(1, passes.short)  # pays for what later ones find ready
-    state_mb, evaluation_mb, saving_mb = _state_mb(trainer), _evaluation_mb(trainer, meter), _saving_mb(trainer, meter)
-    grown = passes.growing()
+    first = passes.take(1, passes.short)  # pays for what later ones find ready
+    state_mb, saving_mb = _state_mb(trainer), _saving_mb(trainer, meter)
+    evaluation_mb, halvings = _evaluation_mb(trainer, meter)
+    grown = passes.growing(first)
     fixed_mb, kept = fit_passes(grown, state_mb)
     beside_mb = fixed_mb + state_mb
-    varied = passes.varied(max((p.count for p in grown if p.row == passes.long), default=1))
-    retained_mb = max([0.0, *(p.peak_mb - beside_mb - kept.needed_mb(p.rows) for p in varied)])
+    evaluating_mb = max(0.0, evaluation_mb - beside_mb)
+    varied = passes.varied(max((p.count for p in grown if p.row == passes.long), default=1), halvings)
+    needed_mb = [max(kept.needed_mb(p.rows), evaluating_mb) for p in varied]
+    retained_mb = max([0.0, *(p.peak_mb - beside_mb - mb for p, mb in zip(varied, needed_mb, strict=True))])
     recomputed: Activations | None = kept
     if not spec.settings["gradient_checkpointing"]:
         recomputed = _recomputed(passes, grown, beside_mb)
@@ -80,7 +84,7 @@ def measure_memory(base: Base, spec: TrialSpec, tokens_dir: Path, most_mb: float
         size=size,
         bytes_per_parameter=state_mb * MB / parameters,
         saving_bytes_per_parameter=max(0.0, saving_mb - beside_mb) * MB / parameters,
-        evaluation_mb=max(0.0, evaluation_mb - beside_mb),
+        evaluation_mb=evaluating_mb * (1 << halvings),
         kept=kept,
         recomputed=recomputed,
         layout=passes.layout,
@@ -108,7 +112,7 @@ class _Meter:
         """Since `begin`."""
         if self._device.type == "cuda":
             return float(torch.cuda.max_memory_allocated(self._device) / MB + CUDA_CONTEXT_MB)
-        return peak_since_mb() - (rss_mb() - unshared_mb())
+        return peak_rss_mb() - (rss_mb() - unshared_mb())
 
 
 class _Passes:
@@ -141,37 +145,41 @@ class _Passes:
         self.trainer.step([row] * count)
         return Pass(count, row, self.rows(count, row), self._meter.peak_mb())
 
-    def growing(self) -> list[Pass]:
-        """A short and a long row, as many long ones as a trial takes at a time, and short ones with as many tokens; the
-        last two as far as they fit."""
-        taken = [self.take(1, self.short)]
+    def tried(self, count: int, row: int) -> Pass | None:
+        """One pass; None where memory runs out."""
+        with while_memory_lasts():
+            return self.take(count, row)
+        return None
+
+    def growing(self, first: Pass) -> list[Pass]:
+        """A short and a long row, as many long ones as a trial takes at a time, and short ones with as many tokens, as
+        far as they fit. `first` is a short one that did."""
+        taken = [self.tried(1, self.short) or first]
         for row, count in ((self.long, 1), (self.long, self._usual), (self.short, 0)):
             wanted = count or max(1, max(p.rows.tokens for p in taken) // self.rows(1, row).tokens)
             fitting = self._fitting(taken, wanted, row)
             if fitting and self.rows(fitting, row) not in [p.rows for p in taken]:
-                try:
-                    taken.append(self.take(fitting, row))
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
+                if (grown := self.tried(fitting, row)) is None:
                     break
+                taken.append(grown)
         return taken
 
-    def varied(self, count: int) -> list[Pass]:
+    def varied(self, count: int, halvings: int) -> list[Pass]:
         """Steps of two passes over different rows, an evaluation, and steps again, as a trial takes them: an allocator
-        keeps what the next one has no use for."""
+        keeps what the next one has no use for. Those before memory runs out, where it does."""
         self._meter.begin()
         taken, trainer, began = list[Pass](), self.trainer, time.monotonic()
         trainer.micro_batch_size = count
-        for number, batch in enumerate(islice(trainer.batches, MOST_DIFFERENT)):
-            part = batch[: 2 * count]
-            trainer.step(part)
-            rows = Rows.of(sorted(self._lengths[part].tolist())[-count:], self.layout)
-            taken.append(Pass(count, part[0], rows, self._meter.peak_mb()))
-            if number == DIFFERENT // 2:
-                _evaluate(trainer)
-            if number >= DIFFERENT and time.monotonic() - began > SECONDS:
-                break
+        with while_memory_lasts():
+            for number, batch in enumerate(islice(trainer.batches, MOST_DIFFERENT)):
+                part = batch[: 2 * count]
+                trainer.step(part)
+                rows = Rows.of(sorted(self._lengths[part].tolist())[-count:], self.layout)
+                taken.append(Pass(count, part[0], rows, self._meter.peak_mb()))
+                if number == DIFFERENT // 2:
+                    _evaluate(trainer, halvings)
+                if number >= DIFFERENT and time.monotonic() - began > SECONDS:
+                    break
         return taken
 
     def _fitting(self, taken: Sequence[Pass], wanted: int, row: int) -> int:
@@ -204,13 +212,15 @@ def fit_passes(passes: Sequence[Pass], state_mb: float) -> tuple[float, Activati
 
 
 def _recomputed(passes: _Passes, grown: Sequence[Pass], beside_mb: float) -> Activations | None:
-    """What activations need that are computed twice, going by the largest passes again; None for a model that cannot
-    do that. From here on the model does."""
+    """What activations need that are computed twice, going by the two largest passes again that fit; None for a model
+    that cannot do that. From here on the model does."""
     try:
-        passes.trainer.recompute_activations()
+        recompute_activations(passes.trainer.model)
     except ValueError:  # transformers: the model does not support gradient checkpointing
         return None
-    again = [passes.take(p.count, p.row) for p in grown[-2:]]
+    again = list(islice(filter(None, (passes.tried(p.count, p.row) for p in reversed(grown))), 2))
+    if not again:
+        return None
     return Activations(max([0.0, *((p.peak_mb - beside_mb) / p.rows.tokens for p in again)]), 0.0)
 
 
@@ -232,29 +242,42 @@ def _parameters_per_size(parameters: Sequence[torch.Tensor], size: int) -> float
     return float(sum(p.numel() for p in parameters if size in p.shape) / size) if size else 0.0
 
 
-def _evaluation_mb(trainer: Trainer, meter: _Meter) -> float:
-    """The peak of an evaluation."""
-    meter.begin()
-    _evaluate(trainer)
-    return meter.peak_mb()
+def _evaluation_mb(trainer: Trainer, meter: _Meter) -> tuple[float, int]:
+    """(peak of an evaluation, how often its batches had to be halved), as far as a trial halves them."""
+    peak_mb = 0.0
+    for halvings in range(MOST_HALVINGS + 1):
+        meter.begin()
+        with while_memory_lasts():
+            _evaluate(trainer, halvings)
+            return meter.peak_mb(), halvings
+        peak_mb = meter.peak_mb()
+    return peak_mb, MOST_HALVINGS  # so much at least
 
 
-def _evaluate(trainer: Trainer) -> None:
+def _evaluate(trainer: Trainer, halvings: int) -> None:
     """Batches from all over an evaluation, in its order, and a few rows with their metrics, and with answers where
     metrics need such."""
-    tokens, device = trainer.on_all_rows.tokens, trainer.device
-    batches = [b for _, b in evaluation_batches(tokens, trainer.pad_id, device, evaluation_tokens(device))]
+    evaluator, device = trainer.on_all_rows.halved(halvings), trainer.device
+    most = evaluation_tokens(device, halvings)
+    batches = [batch for _, batch in evaluation_batches(evaluator.tokens, trainer.pad_id, device, most)]
     trainer.model.eval()
-    with torch.inference_mode(), autocast(device, trainer.autocast_dtype):
-        for batch in [*batches[:: max(1, len(batches) // EVALUATED)], batches[-1]]:
-            trainer.task.score(trainer.model, batch)
-    trainer.on_all_rows.on(ANSWERS)(trainer.model)
-    trainer.model.train()
+    try:
+        with torch.inference_mode(), autocast(device, trainer.autocast_dtype):
+            for batch in [*batches[:: max(1, len(batches) // EVALUATED)], batches[-1]]:
+                trainer.task.score(trainer.model, batch)
+        evaluator.on(ANSWERS)(trainer.model)
+    finally:
+        trainer.model.train()
 
 
 def _saving_mb(trainer: Trainer, meter: _Meter) -> float:
-    """The peak while a checkpoint is written."""
+    """The peak while a checkpoint is written, up to where memory runs out, if it does.
+
+    On the disk of the trial: /tmp may be small, or memory itself. A plan leaves no folder, so it uses /tmp where its
+    sweep has none yet.
+    """
     meter.begin()
-    with tempfile.TemporaryDirectory() as folder:
+    place = trainer.spec.dir if Path(trainer.spec.dir).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix=".probe-", dir=place) as folder, while_memory_lasts():
         Checkpoints(TrialPaths(Path(folder))).save(trainer, Progress(), is_best=True)
     return meter.peak_mb()

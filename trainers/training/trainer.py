@@ -12,23 +12,19 @@ import torch
 from transformers import get_scheduler
 
 from trainers.data.tokens import Tokens
-from trainers.fast.enter import ROUNDED, Shortcuts, make_fast
-from trainers.fast.rounded_once import round_once
 from trainers.metrics.table import Rows
 from trainers.model.base import Base
-from trainers.model.load import put_adapter_on, resolve_precision, save_adapter
+from trainers.model.load import put_adapter_on, save_adapter
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
 from trainers.tasks.table import TASKS
 from trainers.training.batches import collate, dealt, effective_batches, micro_batches, owners, seed_of
 from trainers.training.evaluation import Evaluator, autocast
-from trainers.training.neftune import add_embedding_noise
 from trainers.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
-from trainers.training.packing import check_rows_apart, packed
+from trainers.training.packing import packed
+from trainers.training.placed import place
 from trainers.training.ranks import ALONE, Ranks
-from trainers.training.shard import is_to_be_sharded, shard_frozen
-from trainers.training.try_out import refused_for_model
 
 SAMPLE_ROWS = 8
 """In each batch that a method may look at before it begins."""
@@ -43,7 +39,6 @@ class Trainer:
         self.task: Task = TASKS[spec.workload.task]
         self.labels = base.labels
         self.device = torch.device(spec.device)
-        dtype = resolve_precision(spec.workload.arithmetic, self.device)
         self.pad_id = base.pad_id
         settings = spec.settings
         # Validation rows stay as the sweep cut them: trials with other lengths are judged on the same input.
@@ -53,13 +48,9 @@ class Trainer:
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
         self.rows_at_once = min(self.micro_batch_size, math.ceil(batch_size / len(spec.devices)))
         self.model = put_adapter_on(base, spec, self._inputs(spec))
-        self.is_sharded = is_to_be_sharded(str(settings.get("shard", "auto")), self.model, self.device, ranks)
-        if self.is_sharded:
-            shard_frozen(self.model, self.device, ranks)
-        else:
-            self.model.to(self.device)
-        self.shortcuts = self._make_fast(base, dtype)
-        self.autocast_dtype = None if ROUNDED in self.shortcuts.used else dtype
+        placed = place(self.model, base, spec, self.task, self.train_tokens, ranks)
+        self.is_sharded, self.shortcuts = placed.is_sharded, placed.shortcuts
+        self.autocast_dtype = placed.autocast_dtype
         self.on_all_rows = Evaluator(
             base, tokens_dir, "validation", self.device, self.autocast_dtype, spec.micro_batch_halvings, ranks,
             is_sharded=self.is_sharded,
@@ -67,16 +58,7 @@ class Trainer:
         some = settings["evaluation_rows"]
         self.evaluates_some = some is not None and int(some) < len(self.on_all_rows.tokens)
         self.evaluator = self.on_all_rows.on(int(some or 0)) if self.evaluates_some else self.on_all_rows
-        if settings["neftune_noise_alpha"] is not None:
-            add_embedding_noise(self.model, float(settings["neftune_noise_alpha"]))
-        self.packs = bool(settings.get("packing"))  # learned prompts do not know it
-        if self.packs:
-            check_rows_apart(self.model)
-        if settings["gradient_checkpointing"]:
-            self.recompute_activations()
-        if self.device.type == "cuda" and self.autocast_dtype is not None and not self.is_sharded:
-            round_once(self.model, self.autocast_dtype)
-            torch.cuda.empty_cache()  # what it held in float32 is for trials beside this one
+        self.packs = bool(settings.get("packing"))
         self.loss = training_loss(spec, self.task.loss, self._target_counts)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.total_steps = math.ceil(spec.max_examples / batch_size)
@@ -93,27 +75,11 @@ class Trainer:
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
         self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond
 
-    def _make_fast(self, base: Base, dtype: torch.dtype | None) -> Shortcuts:
-        """The shortcuts of the device; none where layers are sharded. Where the host has not tried them on the base,
-        they are tried here: always on a GPU, which the host leaves alone."""
-        if self.is_sharded:
-            return Shortcuts()
-        if base.refused_shortcuts is None:
-            base.refused_shortcuts = refused_for_model(
-                self.model, self.task, self.train_tokens, self.pad_id, dtype, self.device
-            )
-        in_bf16 = dtype == torch.bfloat16
-        return make_fast(self.model, base.refused_shortcuts, in_bf16=in_bf16, device=self.device.type)
-
     def _inputs(self, spec: TrialSpec) -> Iterator[dict[str, torch.Tensor]]:
         """The model's inputs for the first training rows; in batches that no setting changes, so that neither the
         micro-batch nor memory decides what a method makes of them. PEFT moves them where its model is."""
         for rows in effective_batches(len(self.train_tokens), SAMPLE_ROWS, spec.max_examples, spec.seed):
             yield collate(self.train_tokens, rows, self.pad_id, torch.device("cpu")).inputs
-
-    def recompute_activations(self) -> None:
-        """Compute activations twice instead of keeping them. Raises `ValueError` for a model that cannot."""
-        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def _target_counts(self) -> torch.Tensor:
         """Training targets of each class."""
@@ -267,6 +233,8 @@ def _warmup_steps(spec: TrialSpec, total_steps: int) -> int:
 
 
 def _micro_batch_size(spec: TrialSpec, batch_size: int) -> int:
-    """Rows at a time; halved from what a step really has, or the first halving would change nothing."""
+    """Rows at a time; halved from what a device really has at a time, or the first halving would change nothing."""
     wanted = min(int(spec.settings["micro_batch_size"] or 1), batch_size)
+    if spec.micro_batch_halvings:
+        wanted = min(wanted, math.ceil(batch_size / len(spec.devices)))
     return max(1, wanted >> spec.micro_batch_halvings)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from hpo.study.study import Study
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.calls import run_alone
+from hpo.trials.fitting import Fitting, kind_of
 from tests.hpo.builders import (
     INSPECTION,
     RATE,
@@ -35,6 +37,7 @@ from tests.hpo.builders import (
     of_one_trial,
     work,
 )
+from tests.hpo.trials.test_fitting import MODEL
 from trainers.host import fake
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import Evaluation, Failed, Finding, PreparedData, Resumed, Step, Trained, TrialResult
@@ -561,6 +564,29 @@ def test_an_interrupted_trial_goes_on_under_its_number_from_its_checkpoint(sweep
     assert not given.paths(1).checkpoints.exists()
 
 
+def test_an_interrupted_trial_goes_on_in_the_way_that_it_began_in_unless_the_file_names_one(sweep):
+    """Memory has come free meanwhile, but other groups of rows would draw other dropout. A trial that had not begun
+    takes what there is now. Tracking is told of what is trained."""
+    given = sweep(num_trials=2, pruner={"type": "none"})
+    kind = kind_of(given.specs.spec(0, {}, given.paths(0)))
+
+    def killed(request):
+        raise Killed
+        yield
+
+    def ways(limit_mb, executor):
+        given.fitting, tracker = Fitting({kind: MODEL}, limit_mb), Told()
+        with suppress(Killed):
+            given.search(executor, tracker=tracker)
+        assert [spec.settings for spec in tracker.specs] == [spec.settings for spec in given.executor.specs]
+        return [(s.settings["micro_batch_size"], s.settings["gradient_checkpointing"]) for s in given.executor.specs]
+
+    assert ways(160.0, Recording(killed)) == [(8, True)]
+    assert ways(10_000.0, Recording(killed)) == [(8, True)]
+    given.edit(training={"max_examples": 100, "micro_batch_size": 2})
+    assert ways(10_000.0, Recording()) == [(2, True), (2, False)]
+
+
 def test_a_killed_sweep_tries_the_points_of_one_that_was_not(sweep, tmp_path):
     given, undisturbed = sweep(), sweep(folder=tmp_path / "other")
     with pytest.raises(Killed):
@@ -625,11 +651,13 @@ class Told(Untracked):
 
     def __init__(self):
         self.started = []
+        self.specs = []
         self.ended = []
         self.best = []
 
     def start_trial(self, spec, record, *, is_baseline):
         self.started.append((spec.number, record, is_baseline))
+        self.specs.append(spec)
         return f"run{spec.number}"
 
     def finish_trial(self, number, result, paths):

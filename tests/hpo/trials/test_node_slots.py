@@ -11,7 +11,7 @@ from hpo.executors.environment import Environment
 from hpo.paths import Home
 from hpo.trials.job import Job
 from hpo.trials.node_slots import choose_node_slots
-from hpo.trials.slots import AMPLE_MB
+from hpo.trials.slots import AMPLE_FOR, AMPLE_MB, MARGIN
 from tests.hpo.builders import INSPECTION, make_config, scheduler
 from trainers.protocol.events import Failed, Probed, Trained, TrialEvent, TrialResult
 
@@ -92,6 +92,15 @@ def test_memory_limits_what_a_machine_takes():
     nodes = Nodes(place("a", cores=4, memory_mb=1000.0), place("b", cores=4))
     slots = choose_node_slots(nodes, 20, None, None, lambda: probed(400.0))
     assert len(slots.open()) == 2 + 4
+
+
+def test_a_larger_base_needs_more_to_be_ample_and_what_the_file_allows_is_all_there_is_on_a_machine():
+    nodes = Nodes(place("a", cores=4, memory_mb=4.0 * AMPLE_MB))
+    large = choose_node_slots(nodes, 20, None, None, lambda: probed(2 * AMPLE_MB / MARGIN), parameters=2 * AMPLE_FOR)
+    assert len(large.open()) == 2
+    assert len(choose_node_slots(nodes, 20, None, None, lambda: probed(400.0), most_mb=1000.0).open()) == 2
+    gpu = Nodes(place("a", cores=8, gpus=1, gpu_memory_mb=80_000.0))
+    assert len(choose_node_slots(gpu, 20, None, None, lambda: probed(400.0), most_mb=1000.0).open()) == 2
 
 
 def test_gpus_take_turns_and_share_their_memory():

@@ -220,6 +220,14 @@ def test_slots_are_filled_and_freed(job):
     assert set(books.results) == set(lengths)
 
 
+def test_a_trial_that_is_tried_again_has_as_many_devices_as_before(job):
+    """Its slot has more, for the trials that ask for them."""
+    script = Script([Failed("crash", "once")], whole(0.1))
+    slots = Slots(1, 1, gpus=2, devices_per_trial=2)
+    scheduler(Executor(script), slots, PATIENCE).run(Books([job(devices=1)]))
+    assert [len(spec.devices) for spec in script.specs] == [1, 1]
+
+
 def test_the_books_verdict_reaches_the_trial(job):
     books, executor = Books([job()]), Executor(Script(whole(0.1, 0.2, 0.3)))
     books.verdicts[0, 1] = "stop"

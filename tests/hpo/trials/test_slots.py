@@ -72,6 +72,15 @@ def test_where_memory_is_short_as_many_as_fit_with_a_margin(machine, available_m
     assert choose_slots(INSPECTION, 20, None, None, lambda: probed(needs_mb)).jobs == jobs
 
 
+def test_a_larger_base_needs_more_to_be_ample_and_what_the_file_allows_is_all_there_is(machine):
+    machine(cores=4, available_mb=4 * slots.AMPLE_MB)
+    large = dataclasses.replace(INSPECTION, parameters=2 * slots.AMPLE_FOR)
+    assert choose_slots(large, 20, None, None, lambda: probed(2 * slots.AMPLE_MB / MARGIN)).jobs == 2
+    assert probes_at_once(large) == 1
+    assert choose_slots(INSPECTION, 20, None, None, lambda: probed(400), most_mb=1000.0).jobs == 2
+    assert choose_slots(with_gpus(1, 80_000), 20, None, None, lambda: probed(400), most_mb=1000.0).jobs == 2
+
+
 def test_fewer_trials_at_a_time_have_more_threads(machine):
     machine(cores=8, available_mb=1000)
     assert choose_slots(INSPECTION, 20, None, None, lambda: probed(400)) == Slots(2, 4)

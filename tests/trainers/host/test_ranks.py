@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +16,16 @@ from safetensors.torch import load_file
 
 from hpo.executors.local import LocalExecutor
 from tests.hpo.executors.driving import assert_ends, next_event, run_to_end, until
+from trainers.host import ranks
 from trainers.host.ranks import run_ranks
+from trainers.model.load import load_base
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import canonical_settings, default_settings
 from trainers.protocol.events import PAUSED, Failed, PreparedData, Resumed, Step, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Inspect, Load, Score, Train
 from trainers.protocol.trial_spec import Generation, TrialSpec, Workload
+from trainers.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
     "max_examples": 40, "batch_size": 12, "micro_batch_size": 4, "evaluations": 2, "logging_steps": 1,
@@ -235,3 +239,46 @@ def test_a_process_with_threads_forks_no_ranks(monkeypatch):
     monkeypatch.setattr(os, "listdir", lambda path: ["1", "2"])
     with pytest.raises(RuntimeError, match=r"has threads and cannot fork safely \(2 threads\)"):
         next(run_ranks(2, lambda number: iter(()), lambda error: False))
+
+
+def waits(number):
+    """A rank whose leader says something, and then neither ends by itself."""
+    if number == 0:
+        yield Step(1, 1, 0.5, 1e-3, 0.0)
+    time.sleep(60)
+
+
+def test_a_device_that_the_kernel_kills_while_a_verdict_is_awaited_ran_out_of_memory(monkeypatch):
+    """The ranks fork a process of one thread, which this one is not."""
+    kills = 0
+    monkeypatch.setattr(os, "listdir", lambda path: ["1"])
+    monkeypatch.setattr(ranks, "oom_kills", lambda: kills)
+    forked: list[int] = []
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", lambda: forked.append(pid := fork()) or pid)
+    driven = run_ranks(2, waits, lambda error: False)
+    next(driven)
+    kills = 1
+    os.kill(forked[1], signal.SIGKILL)
+    with pytest.raises(StopIteration) as end:
+        driven.send("go")
+    assert end.value.value.cause == "oom"
+
+
+def test_a_device_that_cannot_even_say_how_it_ended_leaves_a_traceback(monkeypatch, capfd):
+    def unable(pid):
+        raise OSError("no such prctl")
+
+    monkeypatch.setattr(os, "listdir", lambda path: ["1"])
+    monkeypatch.setattr(ranks, "die_with_parent", unable)
+    with pytest.raises(StopIteration) as end:
+        next(run_ranks(1, waits, lambda error: False))
+    assert end.value.value == Failed("crash", "device 1 of 1: the trial's process ended with exit code 1")
+    assert "OSError: no such prctl" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("halvings", "rows"), [(0, 8), (1, 4), (3, 1)])
+def test_the_first_halving_takes_from_what_a_device_has_at_a_time(make_spec, inspection, halvings, rows):
+    spec, found = make_spec("encoder", batch_size=16, micro_batch_size=16), inspection("encoder")
+    spec = dataclasses.replace(spec, devices=("cpu", "cpu"), micro_batch_halvings=halvings)
+    assert Trainer(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir)).rows_at_once == rows

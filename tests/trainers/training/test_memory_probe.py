@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainers.model.load import load_base
 from trainers.protocol.memory_model import Activations, Rows
+from trainers.tasks.text_classification import TextClassification
+from trainers.training import memory_probe
+from trainers.training.batches import evaluation_tokens
+from trainers.training.checkpoint import Checkpoints
 from trainers.training.memory_probe import Pass, fit_passes, measure_memory
+from trainers.training.trainer import Trainer
+
+CPU = torch.device("cpu")
 
 
 def passes(needed, *lengths):
@@ -45,3 +53,57 @@ def test_a_real_probe_knows_parameters_and_state(make_spec, inspection):
     assert model.lengths == sorted(model.lengths)
     assert model.recomputed is not None
     assert 0 < model.needed_mb(spec.settings, Rows.of(model.lengths[-8:], model.layout)) < 1024
+
+
+class Full(RuntimeError):
+    def __init__(self):
+        super().__init__("CUDA out of memory")
+
+
+def test_what_runs_out_of_memory_after_the_first_pass_is_left_out(make_spec, inspection, monkeypatch):
+    """Room for a row at a time, and for evaluations that were halved three times; a checkpoint finds none."""
+    spec, found = make_spec("encoder", lora_r=4, micro_batch_size=8, batch_size=8), inspection("encoder")
+    step, score, seen = Trainer.step, TextClassification.score, []
+
+    def narrow_step(trainer, rows):
+        if min(len(rows), trainer.micro_batch_size) > 1:
+            raise Full
+        return step(trainer, rows)
+
+    def narrow_score(task, model, batch):
+        seen.append(batch.tokens)
+        if batch.tokens > evaluation_tokens(CPU, 3):
+            raise Full
+        return score(task, model, batch)
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "step", narrow_step)
+    monkeypatch.setattr(TextClassification, "score", narrow_score)
+    monkeypatch.setattr(Checkpoints, "save", full)
+    model = measure_memory(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir), 4096.0)
+    assert max(seen) > evaluation_tokens(CPU, 3) >= seen[-1]
+    assert model.kept.mb_per_token >= 0
+    assert model.recomputed is not None
+    monkeypatch.setattr(Trainer, "step", full)
+    with pytest.raises(MemoryError):
+        measure_memory(load_base(spec.workload, found.labels), spec, Path(found.tokens_dir), 4096.0)
+
+
+@pytest.mark.parametrize(("fits_at", "found_at"), [(0, 0), (2, 2), (9, 3)])
+def test_evaluations_are_halved_as_often_as_those_of_trials(monkeypatch, fits_at, found_at):
+    asked = []
+
+    def evaluate(trainer, halvings):
+        asked.append(halvings)
+        if halvings < fits_at:
+            raise Full
+
+    class Meter:
+        begin = staticmethod(lambda: None)
+        peak_mb = staticmethod(lambda: 70.0)
+
+    monkeypatch.setattr(memory_probe, "_evaluate", evaluate)
+    assert memory_probe._evaluation_mb(None, Meter) == (70.0, found_at)
+    assert asked == list(range(found_at + 1))
