@@ -61,8 +61,11 @@ class ProgressView(Protocol):
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None:
         """Show that a trial has started with these searched settings."""
 
-    def step(self, number: int, fraction: float, loss: float | None) -> None:
-        """Show a training step; `fraction` (0 to 1) is the share of the trial's budget that is spent."""
+    def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None:
+        """Show a training step; `fraction` (0 to 1) is the share of the trial's budget that is spent.
+
+        `seconds` is how long it has trained, earlier sessions included.
+        """
 
     def evaluated(self, number: int, fraction: float, value: float) -> None:
         """Show the objective's value after an evaluation."""
@@ -100,7 +103,7 @@ class Silent(ProgressView):
         return nullcontext()
 
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None: ...
-    def step(self, number: int, fraction: float, loss: float | None) -> None: ...
+    def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None: ...
     def evaluated(self, number: int, fraction: float, value: float) -> None: ...
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None: ...
@@ -114,6 +117,7 @@ class _Row:
     label: str
     params: str
     started: float
+    """By the view's clock, as if no session had come in between."""
     fraction: float = 0.0
     loss: float = math.nan
     value: float | None = None
@@ -181,9 +185,11 @@ class TerminalView(ProgressView):
         if not self._live:
             self.say(f"trial {label} started: {self._rows[number].params}")
 
-    def step(self, number: int, fraction: float, loss: float | None) -> None:
-        self._rows[number].fraction = fraction
-        self._rows[number].loss = self._rows[number].loss if loss is None else loss
+    def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None:
+        row = self._rows[number]
+        row.fraction = fraction
+        row.loss = row.loss if loss is None else loss
+        row.started = min(row.started, self.clock() - seconds)
 
     def evaluated(self, number: int, fraction: float, value: float) -> None:
         self._rows[number].fraction = fraction
@@ -206,7 +212,8 @@ class TerminalView(ProgressView):
     def _ended(self, number: int, result: TrialResult) -> _Row:
         self._failed += result.state == "failed"
         row = self._rows.pop(number)
-        self._left.ended(self.clock() - row.started, is_complete=result.state == "complete")
+        # A trial whose result was there already, or nearly, takes no time now; the next one will.
+        self._left.ended(max(self.clock() - row.started, result.seconds), is_complete=result.state == "complete")
         return row
 
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None:

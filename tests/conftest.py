@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -41,21 +42,26 @@ hypothesis.settings.load_profile("patient")
 
 
 class ByFileWithFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types for us
-    """Gives a process all tests of a file whose fixtures are made once for the file, and others one by one.
+    """Gives a process all tests of an `xdist_group` or of a file whose fixtures are made once for it; others singly.
 
     Else each of the two processes makes such a fixture, and a server or a release takes seconds.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
+        file, _, test = nodeid.partition("::")
+        if test.rfind("@") > test.rfind("]"):  # --dist=loadgroup appends the group; a parameter may have an @ too
+            return test.rpartition("@")[2]
         return file if _has_fixtures_of_its_own(file) else nodeid
+
+
+_OF_A_MODULE = re.compile(r'^@pytest\.fixture\(scope="module"', re.MULTILINE)
 
 
 @functools.cache
 def _has_fixtures_of_its_own(file: str) -> bool:
     path = Path(__file__).parents[1] / file
     beside = path.with_name("conftest.py")
-    return any('scope="module"' in place.read_text() for place in (path, beside) if place.exists())
+    return any(_OF_A_MODULE.search(place.read_text()) for place in (path, beside) if place.exists())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileWithFixtures:
@@ -64,8 +70,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileWithFi
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The test of thirty kills first: it takes minutes, and begun last it would keep one core waiting for the other."""
-    items.sort(key=lambda item: item.path.name != "test_chaos.py")
+    """The test of thirty kills first, then tests that stay together, then the others; `addopts` keeps this order.
+
+    What takes minutes and begins last keeps one core waiting for the other.
+    """
+
+    def is_alone(item: pytest.Item) -> bool:
+        return not (item.get_closest_marker("xdist_group") or _has_fixtures_of_its_own(item.nodeid.partition("::")[0]))
+
+    items.sort(key=lambda item: (item.path.name != "test_chaos.py", is_alone(item)))
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 
 from tests import grammar
 from tests.bench import __main__ as bench
+from tests.conftest import ByFileWithFixtures
 from tests.maps import MAP, file_map
 
 ROOT = Path(__file__).parents[1]
@@ -258,6 +260,15 @@ def test_the_lock_pins_every_dependency():
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^ ]+", line) for line in lines)
     assert not names - {line.split("==")[0].lower() for line in lines}
+
+
+def test_tests_of_a_group_stay_in_one_process_and_in_their_order(pytestconfig):
+    """A group's tests share a server; with xdist's own order, the test that takes minutes would not begin first."""
+    scope = functools.partial(ByFileWithFixtures._split_scope, None)
+    assert scope("tests/hpo/executors/test_rules.py::test_a[ray]@ray") == "ray"
+    assert scope("tests/test_house.py::test_a[x@y]") == "tests/test_house.py::test_a[x@y]"
+    assert scope("tests/hpo/commands/test_damaged_files.py::test_a") == "tests/hpo/commands/test_damaged_files.py"
+    assert not pytestconfig.getoption("loadscopereorder")
 
 
 def test_nothing_loads_a_pickle():

@@ -78,7 +78,8 @@ def restore(home: Any, backup: Path, new: str | None, as_json: bool) -> None:
 def upgrade(home: Any, check: bool, without_copy: bool, as_json: bool) -> None:
     """Bring the home's databases to the installed versions.
 
-    Nothing of the home may run meanwhile. A copy of each database stays.
+    Nothing of the home may run meanwhile. A copy of each database stays. Of a PostgreSQL
+    database it is a dump, which --without-copy leaves out.
     """
     from dataclasses import asdict
 

@@ -44,8 +44,8 @@ def schema() -> None:
 
 @cli.command()
 @click.argument("file", type=FILE)
-@click.option("--jobs", type=click.IntRange(1), help="Trials to run in parallel. Default: as many as fit.")
-@click.option("--threads", type=click.IntRange(1), help="Threads per trial. Default: cores divided by jobs.")
+@click.option("--jobs", type=click.IntRange(1), help="Trials at once, with Ray on each node. Default: as many as fit.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per trial, on all nodes. Default: cores / jobs.")
 @click.option("--executor", type=click.Choice(["local", "ray"]), help="Where trials train. Default: run.executor.")
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster to train on. Default: run.address.")
 @as_json_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,8 @@ def read_champion_files(files: Mapping[str, str]) -> ChampionFiles:
 
 def _rows(text: str) -> list[Mapping[str, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # A row's text may have U+2028 or U+0085 in it, where splitlines() cuts too.
+    for number, line in enumerate(StringIO(text), 1):
         row = json.loads(line)
         if not isinstance(row, Mapping):
             raise ValueError(f"line {number} is no row")  # the file's content, not an argument's type

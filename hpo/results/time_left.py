@@ -51,7 +51,7 @@ class UnderWay:
     """A training that has not ended."""
 
     seconds: float
-    """Since it began."""
+    """That it has taken, earlier sessions included."""
     fraction: float
     """Of its budget, 0 to 1."""
 

@@ -168,7 +168,7 @@ class SearchController(TrialController):
 
     def stepped(self, job: Job, step: Step) -> None:
         self._sweep.tracker.step(job.number, step)
-        self._view.step(job.number, step.examples / job.spec.max_examples, step.loss)
+        self._view.step(job.number, step.examples / job.spec.max_examples, step.loss, step.seconds)
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
         value = evaluation.metrics[job.spec.metric]

@@ -110,7 +110,7 @@ class FinalistController(TrialController):
 
     def stepped(self, job: Job, step: Step) -> None:
         self._sweep.tracker.step(job.number, step)
-        self._sweep.view.step(job.number, step.examples / job.spec.max_examples, step.loss)
+        self._sweep.view.step(job.number, step.examples / job.spec.max_examples, step.loss, step.seconds)
 
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
         self._sweep.tracker.evaluation(job.number, evaluation)

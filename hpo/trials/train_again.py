@@ -51,7 +51,7 @@ def _train_to(
         if isinstance(event, TrialEvent):
             report = event.report
             if isinstance(report, Step):
-                view.step(spec.number, report.examples / spec.max_examples, report.loss)
+                view.step(spec.number, report.examples / spec.max_examples, report.loss, report.seconds)
             elif isinstance(report, Evaluation):
                 view.evaluated(spec.number, report.fraction, report.metrics[spec.metric])
                 executor.reply(request, spec.number, _verdict(run, report, end))

@@ -74,7 +74,7 @@ def _seconds_of_imports() -> float:
 class _UpToAStep(Silent):
     """Says that there was a step, and interrupts the sweep."""
 
-    def step(self, number: int, fraction: float, loss: float | None) -> None:
+    def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None:
         print("step", flush=True)
         raise KeyboardInterrupt
 

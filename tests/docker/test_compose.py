@@ -66,6 +66,12 @@ def test_a_command_exists_with_its_options(name):
     assert_is_a_command(SERVICES[name].command)
 
 
+def test_mlflow_s_server_answers_under_the_port_that_a_person_chose():
+    mlflow = services(MLFLOW_PORT="5001")["mlflow"]
+    assert mlflow.raw["ports"] == ["127.0.0.1:5001:5000"]
+    assert "--allowed-hosts=mlflow:5000,localhost:5001,127.0.0.1:5001" in mlflow.command
+
+
 @pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service.raw.get("depends_on")])
 def test_a_service_waits_for_the_health_of_others(name):
     for other, wanted in SERVICES[name].raw["depends_on"].items():
@@ -148,6 +154,11 @@ def test_a_command_of_the_page_exists(line):
         del words[: options[words[0]]]
     assert words.pop(0) in SERVICES
     assert_is_a_command(words)
+
+
+def test_a_restore_under_another_name_writes_into_no_volume_of_the_stack_in_use():
+    project = yaml.safe_load(FILE.read_text())["name"]
+    assert not re.search(rf"--volume {project}_|--project-name {project}\b", PAGE)
 
 
 def test_a_profile_of_the_page_exists():

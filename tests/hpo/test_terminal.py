@@ -180,7 +180,7 @@ def test_the_status_counts_pruned_failed_and_best(terminal):
         view.trial_started(number, {})
         view.trial_finished(number, result, number + 1, is_best=number == 0)
     view.end()
-    assert "3/4 done · 1 pruned · 1 failed · best 0.5000 · about 0 s left" in ANSI.sub("", output())
+    assert "3/4 done · 1 pruned · 1 failed · best 0.5000 · about 1 s left" in ANSI.sub("", output())
 
 
 def test_repeats_of_finalists_are_shown_like_trials_with_the_time_left(terminal):

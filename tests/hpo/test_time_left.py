@@ -77,6 +77,24 @@ def test_a_race_that_asks_for_every_seed_is_longer_than_said_until_it_does():
     assert max(found[19:]) <= 0.02  # with the last seed under way
 
 
+def test_what_an_earlier_session_did_counts_as_the_time_that_it_took():
+    """A resumed training, and two whose results are there already: each takes 100 seconds in all."""
+    now = [1000.0]
+    view = TerminalView(Console(file=io.StringIO()), clock=lambda: now[0])
+    view.begin(6, 1, "f1", 1)
+    view.trial_started(1, {})
+    now[0] += 5
+    view.step(1, 0.6, None, seconds=60.0)
+    assert view.seconds_left() == pytest.approx(40 + 4 * 100)
+    now[0] += 40
+    view.trial_finished(1, trial_result(seconds=100.0), 2, is_best=False)
+    assert view.seconds_left() == pytest.approx(4 * 100)
+    for number in (2, 3):
+        view.trial_started(number, {})
+        view.trial_finished(number, trial_result(seconds=100.0), number + 1, is_best=False)
+    assert view.seconds_left() == pytest.approx(2 * 100)
+
+
 # --- by hand -------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ import urllib3
 
 from hpo.quoting import clipped
 from hpo.tracking.remote.server import TrackingServer
+from hpo.tracking.remote.trouble import trouble_of
 
 _ASK = "api/2.0/mlflow/experiments/search"
 """The cheapest question that needs a login."""
+_RUNS = "see that it runs, and that this machine reaches it"
 _YES = ("true", "1")
 
 
@@ -56,7 +57,8 @@ def ask_server(server: TrackingServer, environment: Mapping[str, str], limit_s: 
                 return ServerHealth("", skew, *_refusal(answer))
             version = session.get(f"{server.url}/version", **how)
     except requests.RequestException as error:
-        return ServerHealth("", None, *_trouble(error))
+        trouble = trouble_of(error)
+        return ServerHealth("", None, trouble.found, trouble.remedy or _RUNS)
     is_version = version.status_code == HTTPStatus.OK and "json" not in version.headers.get("Content-Type", "")
     return ServerHealth(clipped(version.text.strip(), 30) if is_version else "", skew)
 
@@ -86,26 +88,3 @@ def _refusal(answer: requests.Response) -> tuple[str, str]:
     if status == HTTPStatus.NOT_FOUND:
         return f"is not MLflow's server: answered {status}{known}", "check the path in MLFLOW_TRACKING_URI"
     return f"answered {status}{known}", "see its log"
-
-
-def _of_tls(error: BaseException) -> tuple[str, str]:
-    """OpenSSL's own reason, which `requests` and urllib3 each wrap, and what to do."""
-    inner: object = error
-    while isinstance(inner, BaseException):
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            found = inner.verify_message.rstrip(".")
-            return (f"has a certificate that this machine does not trust: {found}",
-                    "MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust")  # fmt: skip
-        reason = getattr(inner, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else inner.__cause__ or inner.__context__
-    return "does not speak TLS", "its address may begin with http://"
-
-
-def _trouble(error: requests.RequestException) -> tuple[str, str]:
-    """What is wrong, and what to do."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return _of_tls(error)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "cannot be reached through the proxy", "check http_proxy, https_proxy and no_proxy"
-    found = "does not answer" if isinstance(error, requests.Timeout) else "cannot be reached"
-    return found, "see that it runs, and that this machine reaches it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -11,13 +10,10 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 
 from hpo.quoting import clipped
+from hpo.tracking.remote.trouble import trouble_of
 
 _MAY_PASS_LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _LOGIN = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-_OF_ANOTHER_HOST = (62, 64)
-"""OpenSSL's codes for a name and for an address that is not in the certificate."""
-_EXPIRED = 10
-_TLS = "MLFLOW_TRACKING_SERVER_CERT_PATH names a certificate to trust"
 
 
 class RemoteProblem(Exception):
@@ -88,37 +84,9 @@ def _of_connection(cause: requests.RequestException) -> RemoteProblem:
     if isinstance(cause, requests.exceptions.RetryError):  # the only one that MLflow's client raises for a status
         found = next((status for status in HTTPStatus if f"too many {status} error responses" in str(cause)), None)
         return Unavailable("answered with an error" if found is None else f"answered {found} ({_phrase(found)})")
-    if isinstance(cause, requests.exceptions.SSLError):
-        return Unavailable(_of_tls(cause))
-    for inner in _chain(cause):
-        if isinstance(inner, TimeoutError):
-            return Silent("does not answer")
-        if isinstance(inner, OSError) and inner.strerror:
-            return Unavailable(f"cannot be reached ({inner.strerror})")
-    return Unavailable("cannot be reached" if isinstance(cause, requests.ConnectionError) else "gave half an answer")
-
-
-def _of_tls(cause: requests.exceptions.SSLError) -> str:
-    for inner in _chain(cause):
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            if inner.verify_code in _OF_ANOTHER_HOST:
-                return "has a certificate for another host: use the name that the certificate has"
-            if inner.verify_code == _EXPIRED:
-                return "has a certificate that has expired"
-        elif isinstance(inner, ssl.SSLError) and inner.reason == "WRONG_VERSION_NUMBER":
-            return "does not speak TLS: its address may begin with http://"
-    return f"has no certificate that this machine trusts: {_TLS}"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those below it: `requests` and urllib3 each wrap the system's own."""
-    inner: object = error
-    seen: list[object] = []
-    while isinstance(inner, BaseException) and inner not in seen:
-        yield inner
-        seen.append(inner)
-        reason = getattr(inner, "reason", None)  # of urllib3 an exception; of ssl a text
-        inner = reason if isinstance(reason, BaseException) else inner.__cause__ or inner.__context__
+    trouble = trouble_of(cause)
+    words = f"{trouble.found}: {trouble.remedy}" if trouble.remedy else trouble.found
+    return Silent(words) if trouble.is_silent else Unavailable(words)
 
 
 def _first_line(text: str) -> str:

@@ -28,6 +28,7 @@ from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.studies_database import StudiesDatabase
 from tests.hpo.builders import RATE, Killed, Sweep, stopping_after
+from tests.hpo.tracking.unsteady import self_signed, unsteady
 from trainers.protocol.device_facts import DeviceFacts
 
 LIMIT_S = 5.0
@@ -199,6 +200,16 @@ def test_a_server_that_is_dead_or_silent_costs_seconds(tmp_path):
     assert found[0].mark == "problem"
     assert "geheim" not in str(found)
     assert list(look_at_studies_server(StudiesDatabase.in_file(tmp_path / "x.db"))) == []
+
+
+def test_a_certificate_that_has_expired_is_told_from_one_that_is_not_trusted(tmp_path):
+    """As `hpo sync` tells them apart: to trust the first one would not help."""
+    expired = self_signed(tmp_path / "expired.pem", days=-1)
+    with unsteady(certificate=expired) as server:
+        (found,) = asked(f"https://{server.address}", MLFLOW_TRACKING_SERVER_CERT_PATH=str(expired))
+        (unknown,) = asked(f"https://{server.address}")
+    assert (found.found, found.remedy) == ("has a certificate that has expired", "ask its administrator for a new one")
+    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" in unknown.remedy
 
 
 @pytest.mark.parametrize(("skew_s", "mark"), [(0.4, "ok"), (-30, "note"), (90, "problem")])

@@ -142,27 +142,27 @@ def test_rows_that_are_of_another_task_are_named_too(home):
 
 def test_a_study_in_which_a_hand_wrote_is_named(home):
     """Every fact of the study with every type that it may not have."""
-    keys = optuna.load_study(study_name="seen", storage=f"sqlite:///{home.studies_db}").user_attrs
-    whole = home.studies_db.read_bytes()
+    keys = optuna.load_study(study_name="seen", storage=home.studies_db.url).user_attrs
+    whole = home.studies_db.file.read_bytes()
     try:
         for key in keys:
             for value in (7, [1, {"a": 2}], {"a": {"b": 1}}):
-                study = optuna.load_study(study_name="seen", storage=f"sqlite:///{home.studies_db}")
+                study = optuna.load_study(study_name="seen", storage=home.studies_db.url)
                 study.set_user_attr(key, value)
                 found = run(home, "report", "seen", "--output", "-")
                 assert found.exception is None or "'seen'" in str(found.exception), (key, value)
                 study.set_user_attr(key, keys[key])
     finally:
-        home.studies_db.write_bytes(whole)
+        home.studies_db.file.write_bytes(whole)
 
 
 def test_a_query_says_which_sweep_it_leaves_out(home, monkeypatch):
     from hpo.commands import query
 
-    def read(home, name):
+    def read(home, name, **kept):
         if name == "other":
             raise HpoError("sweep 'other' cannot be read")
-        return read_study(home, name)
+        return read_study(home, name, **kept)
 
     monkeypatch.setattr(query, "study_names", lambda database: ["other", "seen"])
     monkeypatch.setattr(query, "read_study", read)

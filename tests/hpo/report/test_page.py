@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from hpo.config.space import from_resolved
+from hpo.report.champion_files import read_champion_files
 from hpo.report.charts import charts
 from hpo.report.facts import Origin, ReportFacts
 from hpo.report.page import MOST_ROWS, html_page
@@ -244,3 +245,12 @@ def test_markdown_has_the_sentences_and_csv_every_trial_in_full():
 @pytest.mark.parametrize(("count", "megabytes"), [(200, 1), (10_000, 6)])
 def test_a_page_is_light(count, megabytes):
     assert len(html_page(facts_of(*searched(count))).encode()) < megabytes * 1e6
+
+
+def test_a_row_with_a_line_separator_in_its_text_is_one_row(tmp_path):
+    """Texts from the web have them, and JSON leaves them as they are."""
+    rows = [{"text": "one\u2028row\u0085of several lines\u000b"}, {"text": "another"}]
+    file = tmp_path / "worst_examples.jsonl"
+    file.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    found = read_champion_files({file.name: str(file)})
+    assert (found.worst_rows, found.unread) == (rows, [])
