@@ -126,11 +126,18 @@ def estimate(
         "cost": None if cost is None else total_s / 3600 * cost,
         "not_tried": to_json(memory.left_out),
         "notes": [
+            *_where(config),
             *(memory.lines or ample_lines(probes)),
             *inspection.notes,
             *what_rows_show(config, inspection.rows["validation"]),
         ],
     }
+
+
+def _where(config: SweepConfig) -> list[str]:
+    """That the sweep itself would run elsewhere."""
+    is_here = config.run.executor == "local"
+    return [] if is_here else ["run.executor: ray: measured and planned for this machine, not for the cluster's nodes"]
 
 
 def ample_lines(probes: Mapping[str, tuple[Point, Probed]]) -> list[str]:

@@ -17,10 +17,12 @@ MOST_IN_A_ROW = 3
 
 
 class RestartingExecutor:
-    """Wraps executors made by `start`; the last `Load` is repeated in each new one."""
+    """Wraps executors made by `start`; the last `Load` is repeated in each new one. `name` is their process's in
+    messages for people."""
 
-    def __init__(self, start: Callable[[], Executor]) -> None:
+    def __init__(self, start: Callable[[], Executor], name: str = "the trial host") -> None:
         self._start = start
+        self._name = name
         self._inner = start()
         self._load: Load | None = None
         self._loading: int | None = None
@@ -97,12 +99,12 @@ class RestartingExecutor:
         """Raises `SweepError` when one host after the other ends."""
         self._failures += 1
         if self._failures > MOST_IN_A_ROW:
-            raise SweepError(f"{MOST_IN_A_ROW + 1} trial hosts in a row ended: {error}") from error
+            raise SweepError(f"{self._name} ended {MOST_IN_A_ROW + 1} times in a row: {error}") from error
         with contextlib.suppress(HostGone):  # a result that has arrived counts
             while message := self._inner.wait(0.0):
                 self._take(*message)
         self._inner.close()  # returns when the last of its children is gone, so none runs beside its successor
-        ended = Failed("interrupted", "the trial host ended unexpectedly")
+        ended = Failed("interrupted", f"{self._name} ended unexpectedly")
         self._left.extend((outer, ended) for outer in self._outer.values() if outer != self._loading)
         self._outer.clear()
         self._inner = self._start()
@@ -124,4 +126,6 @@ class RestartingExecutor:
             self._left.append((self._loading, event))
             self._loading = None
         elif isinstance(event, Failed):
-            raise SweepError(f"a new trial host could not load the base model: {event.cause}: {event.message}")
+            raise SweepError(
+                f"{self._name} was started again and could not load the base model: {event.cause}: {event.message}"
+            )

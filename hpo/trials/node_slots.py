@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hpo.errors import ClusterError
 from hpo.executors.base import Executor, NodesExecutor, Place
 from hpo.executors.environment import Environment
 from hpo.trials.slots import MARGIN, Slots, ample_mb, devices_of, groups_of, is_ample
 from trainers.protocol.events import Probed
 from trainers.protocol.requests import Request
+
+LOOKS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ def choose_node_slots(
 
     `probe` measures the largest trial of the space, or finds that it does not fit (None). It is asked once, and only
     where memory may be short on a machine that is there now.
+
+    Raises `ClusterError` where no machine is there, or none has as many GPUs as a trial takes.
     """
-    places = nodes.places()
+    while not (places := nodes.places()):  # all have just left
+        nodes.wait(LOOKS_EVERY_S)
     is_short = jobs is None and any(
         place.gpus or not is_ample(place.cores, min(place.memory_mb, most_mb), parameters) for place in places
     )
@@ -73,8 +79,13 @@ def choose_node_slots(
     needed_mb = ample_mb(parameters) if not is_short else None if largest is None else largest.memory_mb * MARGIN
 
     def trials_on(place: Place) -> int:
+        if 0 < place.gpus < devices:
+            return 0
         return jobs or max(1, _fitting(place, needed_mb, devices, most_mb, is_known=is_short))
 
+    places = [place for place in places if trials_on(place)]
+    if not places:
+        raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
     share = max(1, math.ceil(planned / len(places)))
     cores = min(place.cores // (min(share, trials_on(place)) * devices) for place in places)
     begun = sum(min(share, trials_on(place)) for place in places)

@@ -6,8 +6,8 @@ with the actor, and the parent-death signal ends the host and its children with 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import uuid
 from collections import deque
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ from typing import Any
 from hpo.executors.environment import environment_here
 from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import host_command, host_environment
-from hpo.executors.ray.copies import Stamp
+from hpo.executors.ray.copies import Stamp, sync
+from hpo.executors.ray.gpus import first_environment, gpus_here
+from hpo.executors.ray.owned import own, remove_left
 from hpo.executors.ray.versions import code_hash
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import file_hash
@@ -57,7 +60,7 @@ def node_home() -> Path:
     """The node's own folder. Nobody else can read what lies in it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = Path(os.environ.get(HOME_VARIABLE) or cache / "hpo" / "node")
-    for name in ("cache", "inputs", "scratch", "sessions"):
+    for name in ("cache", "inputs", "sessions"):
         (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     return home
 
@@ -70,8 +73,8 @@ class NodeActor:
         self._home = node_home()
         self._session = self._home / "sessions" / uuid.uuid4().hex
         self._session.mkdir(parents=True)
-        self._lock = _locked(self._session / "lock")
-        _remove_ended_sessions(self._home / "sessions")
+        self._lock = own(self._session)
+        remove_left((self._home / "sessions").iterdir())
         self._lines: Lines = []
         self._arrived = threading.Condition()
         self._is_ending = False
@@ -87,7 +90,7 @@ class NodeActor:
             "environment": to_json(environment_here([name for name, _ in found])),
             "code": code_hash(),
             "memory_mb": available_memory_mb(),
-            "gpu_memory_mb": min((free for _, free in found), default=0.0),
+            "gpu_memory_mb": [free for _, free in found],
         }
 
     # --- the trial host ----------------------------------------------------------------------------------
@@ -95,22 +98,31 @@ class NodeActor:
     def start(self, worker: str) -> None:
         """Start the trial host."""
         started = threading.Event()
-        threading.Thread(target=self._run_host, args=(worker, started), daemon=True).start()
+        threading.Thread(target=self._relay, args=(worker, started), daemon=True).start()
         started.wait()
 
-    def _run_host(self, worker: str, started: threading.Event) -> None:
+    def _relay(self, worker: str, started: threading.Event) -> None:
         """A thread's whole life: the parent-death signal comes when the thread ends that has started the host."""
+        try:
+            self._run_host(worker, started)
+        except Exception:  # noqa: BLE001  # nobody waits for a thread: the host's log says why it ended
+            with (self._session / "host.log").open("a") as log:
+                traceback.print_exc(file=log)
+        finally:
+            started.set()
+            self._put(ENDED, {})
+
+    def _run_host(self, worker: str, started: threading.Event) -> None:
         with (self._session / "host.log").open("ab") as log:
             self._host = subprocess.Popen(
                 host_command(worker), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                env=host_environment(_first_environment()), pass_fds=[self._lock],
+                env=host_environment(first_environment()), pass_fds=[self._lock],
             )  # fmt: skip
         started.set()
         assert self._host.stdout is not None  # noqa: S101  # PIPE was asked for
         for line in self._host.stdout:
             self._put(line.decode(), self._files_of(line))
         self._host.wait()
-        self._put(ENDED, {})
 
     def _put(self, line: str, files: dict[str, dict[str, Stamp]]) -> None:
         with self._arrived:
@@ -176,7 +188,9 @@ class NodeActor:
 
     def begin(self) -> str:
         """A scratch folder for files that come in pieces."""
-        return tempfile.mkdtemp(dir=self._home / "scratch")
+        folder = self._session / "scratch"
+        folder.mkdir(exist_ok=True)
+        return tempfile.mkdtemp(dir=folder)
 
     def take(self, scratch: str, name: str, piece: bytes) -> None:
         """The next piece of a file."""
@@ -198,6 +212,7 @@ class NodeActor:
             if file_hash(_inside(Path(scratch), name)) != wanted:
                 shutil.rmtree(scratch, ignore_errors=True)
                 raise ValueError(f"{name} arrived with other content than it was sent with")
+            sync(_inside(Path(scratch), name))
         target = Path(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -228,19 +243,25 @@ def snapshot(folder: Path) -> dict[str, Stamp]:
     waiting = deque([(folder, "")])
     while waiting:
         inside, prefix = waiting.popleft()
-        if not inside.is_dir():
-            continue
-        with os.scandir(inside) as entries:
-            every = list(entries)
-        for entry in every:
+        for entry in _entries(inside):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((Path(entry.path), f"{prefix}{entry.name}/"))
             elif entry.is_file(follow_symlinks=False):
-                stat = entry.stat()
-                found[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                with contextlib.suppress(FileNotFoundError):  # it has just been removed
+                    stat = entry.stat()
+                    found[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
     return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """None where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -251,47 +272,7 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _locked(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return fd
-
-
-def _remove_ended_sessions(folder: Path) -> None:
-    """What killed sessions have left: nobody holds their locks."""
-    for session in folder.iterdir():
-        try:
-            fd = os.open(session / "lock", os.O_RDWR)
-        except FileNotFoundError:
-            continue  # it is being made, or removed
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(session, ignore_errors=True)
-        finally:
-            os.close(fd)
-
-
 def _die_with_raylet() -> None:
     """Ask the kernel to kill this process when its parent ends (Linux). Ray itself looks only now and then."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _first_environment() -> dict[str, str]:
-    """The environment that the node was started with: Ray hides GPUs from an actor that has reserved none."""
-    entries = Path("/proc/self/environ").read_bytes().decode(errors="surrogateescape").split("\0")
-    return {name: value for name, _, value in (entry.partition("=") for entry in entries if "=" in entry)}
-
-
-def gpus_here() -> list[tuple[str, float]]:
-    """Names and free memory (MB) of this machine's GPUs, as NVIDIA's tool says; none where it is not there."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found = (line.rpartition(",") for line in done.stdout.splitlines())
-    return [(name.strip(), float(free)) for name, _, free in found]

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpo.executors.ray.owned import own, remove_left
+
 AUTO = "auto"
+SCRATCH = "hpo-ray-"
+"""How the name of a local Ray's folder begins."""
 LOOPBACK = "127.0.0.2"
 """Ray replaces 127.0.0.1 by the address that others reach this machine by; a local Ray is for nobody else."""
 REACHED_WITHIN_S = 5.0
@@ -54,7 +58,9 @@ class Cluster:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         import ray  # late: it reads its variables when it is imported
 
-        self._scratch = tempfile.mkdtemp(prefix="hpo-ray-")
+        remove_left(Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"))
+        self._scratch = tempfile.mkdtemp(prefix=SCRATCH)
+        own(Path(self._scratch))
         try:
             ray.init(
                 address="local", include_dashboard=False, log_to_driver=False, configure_logging=False,

@@ -63,7 +63,7 @@ class FolderCopy:
             file = scratch / PurePosixPath(name).relative_to(unit)
             file.parent.mkdir(parents=True, exist_ok=True)
             self._bring_file(name, file, now[name], read)
-            _sync(file)
+            sync(file)
         replace_folder(scratch, target)
 
     def _bring_file(self, name: str, target: Path, stamp: Stamp, read: Read) -> None:
@@ -96,6 +96,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file on the disk before the name that it gets."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from hpo.executors.environment import Environment, environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.executors.piped import PipedExecutor
 from hpo.executors.restarting import RestartingExecutor
+from hpo.lock import boot_id
 from hpo.studies_database import without_studies
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import TERMINAL, Event
@@ -84,7 +86,7 @@ class RayExecutor:
             self._cluster = ClusterExecutor(settings, log, keep_fds, say)
             return self._cluster
 
-        self._nodes = RestartingExecutor(connect)
+        self._nodes = RestartingExecutor(connect, ClusterExecutor.name)
         self._here = RestartingExecutor(lambda: LocalExecutor(log, settings.worker, keep_fds))
         self.is_closed = False
         self._next_id = 0
@@ -149,6 +151,8 @@ class RayExecutor:
 
 
 def settings_here(address: str, worker: str, log: Path, *, shared_home: bool) -> ClusterSettings:
-    """Settings for nodes that have the packages of this machine; a sweep is known by where its log lies."""
-    name = f"{log.parent.name} {fingerprint(str(log))[:12]}"
+    """Settings for nodes that have the packages of this machine; a sweep is known by where its log lies, and by this
+    machine unless all machines see the same files."""
+    where = [str(log)] if shared_home else [str(log), socket.gethostname(), boot_id()]
+    name = f"{log.parent.name} {fingerprint(where)[:12]}"
     return ClusterSettings(address, shared_home, name, worker, environment_here())

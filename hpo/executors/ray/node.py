@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -20,22 +19,13 @@ from hpo.executors.base import Place
 from hpo.executors.environment import Environment
 from hpo.executors.ray.actor import ENDED, GROUP_OF, GROUPS, NodeActor
 from hpo.executors.ray.cluster import FoundNode
-from hpo.executors.ray.content import (
-    Content,
-    adapter_content,
-    code_content,
-    model_content,
-    trial_content,
-    whole_content,
-)
-from hpo.executors.ray.copies import FolderCopy, Incomplete, Stamp
-from hpo.executors.ray.translation import Translation
+from hpo.executors.ray.copies import Incomplete, Stamp
+from hpo.executors.ray.shipping import Message, Shipped, Shipping, for_devices_of
 from hpo.executors.ray.versions import code_hash, differences
 from hpo.remedies import says_disk_full
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import TERMINAL
 
-Message = dict[str, Any]
 STARTS_WITHIN_S = 120.0
 NAME_IS_FREE_WITHIN_S = 30.0
 """The actor of a sweep that was killed is gone by then."""
@@ -43,8 +33,6 @@ ENDS_WITHIN_S = 5.0
 TERMINAL_TYPES = frozenset(cls.__name__ for cls in TERMINAL)
 _MISSING = re.compile(r"[Nn]o module named '[\w.]+'")
 """In Ray's words for an actor that could not be made."""
-WHOLE = "-"
-"""In place of a trial's number: the request itself."""
 
 
 class Listener(Protocol):
@@ -61,17 +49,6 @@ class Listener(Protocol):
 
     def broken(self, why: str) -> None:
         """This machine cannot go on."""
-
-
-@dataclasses.dataclass
-class _UnderWay:
-    """A request that the node answers."""
-
-    translation: Translation
-    copies: dict[str, FolderCopy]
-    """Folder on the node -> its copy here."""
-    folders: list[str]
-    """On the node; they go when the request is over."""
 
 
 class Refused(Exception):
@@ -92,12 +69,14 @@ class Node:
         self._worker = worker
         self._listener = listener
         self._actor: Any = None
-        self._home = self._session = ""
+        self._home = ""
+        self._shipping: Shipping | None = None
+        """None where nothing need be sent."""
         self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._under_way: dict[int, _UnderWay] = {}
-        self._sent: dict[str, str] = {}
-        """Key of inputs -> their folder on the node."""
+        self._under_way: dict[int, Shipped] = {}
         self._lock = threading.Lock()
+        self._fetching = threading.Lock()
+        """Held while files are written here; as soon as this node has left, another one may write them."""
         self._has_left = False
 
     def begin(self, environment: Environment) -> None:
@@ -124,7 +103,10 @@ class Node:
         except RayError as error:
             self._leave_for(error)
         except OSError as error:  # what a node sent cannot be written here
-            self._listener.broken(f"{error}; make room, and the same command continues")
+            if not self._has_left:
+                self._listener.broken(f"{error}; make room, and the same command continues")
+        except Exception as error:  # noqa: BLE001  # nobody waits for a thread: whatever ends it, the sweep hears of it
+            self.leave(_in_words(error), for_good=True)
 
     def _start(self, environment: Environment) -> None:
         self._actor = self._made_actor()
@@ -132,12 +114,15 @@ class Node:
         there = from_json(Environment, facts["environment"])
         if found := differences(environment, code_hash(), there, facts["code"]):
             raise Refused(f"its versions differ: {found}; install the same there")
-        self._home, self._session = facts["home"], facts["session"]
+        self._home = facts["home"]
+        if not self._shares_home:
+            self._shipping = Shipping(facts["home"], facts["session"], self._ask)
         ray.get(self._call("start", self._worker), timeout=STARTS_WITHIN_S)
         gpus = self.found.gpus
         there = dataclasses.replace(there, gpus=there.gpus[:gpus])
+        gpu_memory_mb = min(facts["gpu_memory_mb"][:gpus], default=0.0)
         self.place = Place(
-            self.found.id, self.found.name, self.found.cores, facts["memory_mb"], gpus, facts["gpu_memory_mb"], there
+            self.found.id, self.found.name, self.found.cores, facts["memory_mb"], gpus, gpu_memory_mb, there
         )
 
     def _made_actor(self) -> Any:
@@ -150,21 +135,29 @@ class Node:
                 return kind.options(scheduling_strategy=pinned, name=self._name, namespace="hpo").remote()
             except ValueError as error:
                 if time.monotonic() > deadline:
-                    raise Refused("a process of another session of this sweep does not end there") from error
+                    raise Refused(
+                        "a process of another session of this sweep, or of another machine's sweep, does not end there"
+                    ) from error
                 time.sleep(0.2)
 
     def _call(self, method: str, *given: Any) -> Any:
         """Begin a call of the actor; `ray.get` waits for its answer."""
         return getattr(self._actor, method).options(concurrency_group=GROUP_OF.get(method, "files")).remote(*given)
 
+    def _ask(self, method: str, *given: Any) -> Any:
+        return ray.get(self._call(method, *given))
+
     def _hear(self, line: str, files: Mapping[str, Mapping[str, Stamp]]) -> None:
         """Pass on an event, after the files that it speaks of. Raises `Refused` where the node's disk is full."""
         message = json.loads(line)
         event = message["event"]
         if (under_way := self._under_way.get(message["id"])) is not None:
-            for folder, now in files.items():
-                if copy := under_way.copies.get(folder):
-                    copy.bring(now, lambda *piece: bytes(ray.get(self._call("read", *piece))))
+            with self._fetching:
+                if self._has_left:
+                    return
+                for folder, now in files.items():
+                    if copy := under_way.copies.get(folder):
+                        copy.bring(now, lambda *piece: bytes(self._ask("read", *piece)))
             if self._home in line:
                 event = under_way.translation.here(event)
             if event["type"] in TERMINAL_TYPES:
@@ -177,7 +170,7 @@ class Node:
         self._listener.heard(self, {"id": message["id"], "event": event})
 
     def _log_tail(self) -> str:
-        tail = ray.get(self._call("log_tail")).strip()
+        tail = self._ask("log_tail").strip()
         return f"; the end of its log:\n{tail}" if tail else ""
 
     # --- the sending thread ------------------------------------------------------------------------------
@@ -189,7 +182,10 @@ class Node:
             except RayError as error:
                 self._leave_for(error)
             except OSError as error:  # what is to be sent cannot be read here
-                self._listener.broken(str(error))
+                if not self._has_left:  # else another node may be writing it
+                    self._listener.broken(str(error))
+            except Exception as error:  # noqa: BLE001  # as in the other thread
+                self.leave(_in_words(error), for_good=True)
 
     def submit(self, request_id: int, request: Message) -> None:
         """Send a request, after the files that it needs."""
@@ -198,92 +194,15 @@ class Node:
     def pass_on(self, message: Message) -> None:
         """Send a verdict or a kill."""
         line = json.dumps(message)
-        self._sends.put(lambda: ray.get(self._call("send", line)))
+        self._sends.put(lambda: self._ask("send", line))
 
     def _submit(self, request_id: int, request: Message) -> None:
-        request = self._for_its_devices(request)
-        folders: dict[str, str] = {}
-        if not self._shares_home:
-            request, folders = self._with_files(request_id, request)
-        line = json.dumps({"id": request_id, "request": request})
-        ray.get(self._call("send", line, folders))
-
-    def _for_its_devices(self, request: Message) -> Message:
-        """The request for the devices of this node: the data was looked at on a machine with others. A trial has those
-        of its slot."""
         assert self.place is not None  # noqa: S101  # set before it joined
-        first = ["cuda:0"] if self.place.gpus else ["cpu"]
-        changed = dict(request)
-        if request.get("inspection"):
-            changed["inspection"] = {
-                **request["inspection"], "gpus": self.place.gpus, "gpu_memory_mb": self.place.gpu_memory_mb
-            }  # fmt: skip
-        if "threads" in request:
-            changed["threads"] = min(request["threads"], self.place.cores)
-        if "devices" in request:
-            changed["devices"] = first
-        for name in ("spec", "decide_for"):
-            if request.get(name):
-                changed[name] = {**request[name], "devices": first}
-        return changed
-
-    def _with_files(self, request_id: int, request: Message) -> tuple[Message, dict[str, str]]:
-        """The request with the node's paths, and the folders there that it writes to, by trial."""
-        specs = [*request.get("specs", ()), *([request["spec"]] if request.get("spec") else ())]
-        workload = (request if "workload" in request else specs[0])["workload"]
-        inspection = request.get("inspection") or {}
-        folders = {workload["cache_dir"]: f"{self._home}/cache"}
-        if model := inspection.get("model_dir"):
-            folders[model] = self._inputs(model_content(Path(model)))
-            if Path(workload["model"]["source"]).is_absolute():
-                folders[workload["model"]["source"]] = folders[model]
-        if tokens := inspection.get("tokens_dir"):
-            folders[tokens] = self._inputs(whole_content(Path(tokens)))
-        if adapter := workload["model"].get("adapter"):
-            folders[adapter] = self._inputs(whole_content(Path(adapter)))
-        if (code := workload["code_dir"]) and (own := code_content(Path(code), request)).files:
-            folders[code] = self._inputs(own)
-        copies: dict[str, FolderCopy] = {}
-        writes: dict[str, str] = {}
-        theirs: list[str] = []
-        if request["type"] in ("Train", "Score"):
-            for spec in specs:
-                there = f"{self._session}/trials/{request_id}-{spec['number']}"
-                folders[spec["dir"]] = there
-                theirs.append(there)
-                here = Path(spec["dir"])
-                if request["type"] == "Score":
-                    self._bring(adapter_content(here), there)
-                else:
-                    copies[there] = FolderCopy(here, there, self._bring(trial_content(here), there))
-                    writes[str(spec["number"])] = there
-        if rows := request.get("rows_file"):
-            there = f"{self._session}/scores/{request_id}"
-            folders[rows] = f"{there}/{Path(rows).name}"
-            theirs.append(there)
-            copies[there], writes[WHOLE] = FolderCopy(Path(rows).parent, there, {}), there
-        translation = Translation(folders)
-        self._under_way[request_id] = _UnderWay(translation, copies, theirs)
-        return translation.there(request), writes
-
-    def _inputs(self, content: Content) -> str:
-        """The folder on the node that has the content; brought there where it is not."""
-        if content.key not in self._sent:
-            folder = f"{self._home}/inputs/{content.key}"
-            if not ray.get(self._call("has", content.key)):
-                self._bring(content, folder)
-            self._sent[content.key] = folder
-        return self._sent[content.key]
-
-    def _bring(self, content: Content, folder: str) -> Mapping[str, Stamp]:
-        """Put files into a folder on the node; returns the stamps that they have there."""
-        if not content.files:
-            return {}
-        scratch = ray.get(self._call("begin"))
-        for name, piece in content.pieces():
-            ray.get(self._call("take", scratch, name, piece))
-        stamps: Mapping[str, Stamp] = ray.get(self._call("finish", scratch, content.hashes, folder))
-        return stamps
+        request, writes = for_devices_of(self.place, request), {}
+        if self._shipping is not None:
+            shipped = self._under_way[request_id] = self._shipping.ship(request_id, request)
+            request, writes = shipped.request, dict(shipped.writes)
+        self._ask("send", json.dumps({"id": request_id, "request": request}), writes)
 
     # --- its end -----------------------------------------------------------------------------------------
 
@@ -305,7 +224,8 @@ class Node:
         self._sends.put(None)
         if self._actor is not None:
             ray.kill(self._actor)
-        self._listener.left(self, why, for_good=for_good)
+        with self._fetching:
+            self._listener.left(self, why, for_good=for_good)
 
     def end(self) -> None:
         """End the trial host and the actor."""
@@ -324,5 +244,8 @@ class Node:
 
 def _cause_of(error: RayTaskError) -> str:
     """What went wrong on the node, in its own words."""
-    cause = error.cause if isinstance(error.cause, BaseException) else error
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:300]
+    return _in_words(error.cause if isinstance(error.cause, BaseException) else error)
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

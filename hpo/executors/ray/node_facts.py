@@ -17,8 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from hpo.executors.environment import environment_here
 from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.node_facts import NodeFacts
-from hpo.executors.ray.actor import gpus_here, node_home
+from hpo.executors.ray.actor import node_home
 from hpo.executors.ray.cluster import CannotConnect, Cluster, FoundNode
+from hpo.executors.ray.gpus import gpus_here
 from hpo.executors.ray.versions import code_hash
 from trainers.protocol.codec import to_json
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
 from dataclasses import dataclass, field
 
-from hpo.executors.ray.cluster import CannotConnect, Cluster
+from hpo.executors.ray.cluster import CannotConnect, Cluster, FoundNode
 from hpo.executors.ray.executor import ClusterSettings
-from hpo.executors.ray.node import TERMINAL_TYPES, Message, Node
+from hpo.executors.ray.node import TERMINAL_TYPES, Node
+from hpo.executors.ray.shipping import Message
+from hpo.quoting import listed
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import Failed
 from trainers.protocol.messages import encode
@@ -20,6 +23,8 @@ LEFT_ALONE_S = 120.0
 """So long a sweep waits for a node when it has none."""
 MOST_IN_A_ROW = 3
 """A node whose actor or host ends so often without an event between is not used any more."""
+LOADS_WITHIN_S = 60.0
+"""So long after the first node the others may load, before the sweep begins with the nodes that have."""
 REPEATED = ("Score", "Probe")
 """Requests that another node answers where the first one has left: they leave nothing behind."""
 
@@ -40,6 +45,9 @@ class _Load:
     leader: Node | None = None
     """The node that decides for all, where one must."""
     is_decided: bool = False
+    answer: Message | None = None
+    """The first one, which is the sweep's. It is held back for other nodes: the sweep looks for places once."""
+    answers_by: float = math.inf
     is_answered: bool = False
 
 
@@ -141,23 +149,34 @@ class NodePool:
             node.submit(-load.number, load.request)
 
     def _loaded(self, node: Node, load: _Load, event: Message) -> None:
-        """A node has answered the last `Load`; the first answer is the sweep's."""
+        """A node has answered the last `Load`. One that cannot is not used any more, unless it is the last one."""
         node.is_loading = False
-        if event["type"] == "Failed" and load.is_answered:
+        has_failed = event["type"] == "Failed"
+        if has_failed and (len(self.nodes) > 1 or load.answer is not None):
             node.leave(f"it could not load the base model: {event['cause']}: {event['message']}", for_good=True)
             return
         node.load = load.number
-        if event["type"] == "Failed":
-            self._load = None  # the sweep decides what that means; no other node need try
+        if has_failed:
+            self._load = None  # the sweep decides what that means
         elif not load.is_decided:
             load.is_decided = True
             load.request = _without_decision(load.request, event.get("precision"))
         self._say_places()  # before the answer: whoever gets it looks for places
-        if not load.is_answered:
-            load.is_answered = True
-            self._say({"id": load.request_id, "event": event})
+        if load.answer is None:
+            load.answer, load.answers_by = event, time.monotonic() + LOADS_WITHIN_S
         self._offer_load()
+        self._answer_load(load)
         self._run_waiting()
+
+    def _answer_load(self, load: _Load) -> None:
+        """Pass on the first answer as soon as all nodes have loaded that are there, or after a while."""
+        late = [node.found.name for node in self.nodes.values() if node.load != load.number]
+        if load.answer is None or load.is_answered or (late and time.monotonic() < load.answers_by):
+            return
+        load.is_answered = True
+        if late:
+            self._say({"say": f"trials begin without {listed(late)}: not ready {LOADS_WITHIN_S:.0f} s after the first"})
+        self._say({"id": load.request_id, "event": load.answer})
 
     # --- nodes, each from its own thread -----------------------------------------------------------------
 
@@ -213,6 +232,8 @@ class NodePool:
                     reason = why.partition("; the end of its log")[0]
                     self._answer(request_id, Failed("interrupted", f"node {node.found.name} left: {reason}"))
             self._offer_load()
+            if self._load is not None:
+                self._answer_load(self._load)
             self._run_waiting()
 
     def broken(self, why: str) -> None:
@@ -225,19 +246,22 @@ class NodePool:
         """Take in nodes that have come, let go of those that left."""
         found = {node.id: node for node in self.cluster.nodes()}
         with self._lock:
+            if self._load is not None:
+                self._answer_load(self._load)
             gone = [node for node_id, node in self.nodes.items() if node_id not in found]
             new = [node for node_id, node in found.items() if node_id not in self.nodes.keys() | self._refused.keys()]
         for node in gone:
             node.leave("it left the cluster")
-        for node_found in new:
-            node = Node(
-                node_found, self.settings.name, shares_home=self.settings.shared_home, worker=self.settings.worker,
-                listener=self,
-            )  # fmt: skip
-            with self._lock:
-                self.nodes[node_found.id] = node
+        joining = [self._node(node_found) for node_found in new]
+        with self._lock:  # all at once: the first one that has loaded waits for the others
+            self.nodes.update({node.found.id: node for node in joining})
+        for node in joining:
             node.begin(self.settings.environment)
         self._watch_alone(set(found))
+
+    def _node(self, found: FoundNode) -> Node:
+        shares_home, worker = self.settings.shared_home, self.settings.worker
+        return Node(found, self.settings.name, shares_home=shares_home, worker=worker, listener=self)
 
     def _watch_alone(self, found: set[str]) -> None:
         """Raises `CannotConnect` where no node is left that could train."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -133,6 +134,19 @@ def test_one_node_loads_and_answers_before_it_trains(on_ray, tmp_path):
     assert isinstance(ends_of(executor, request_id)[0][-2].report, TrialResult)
     gone = executor.submit(trial(tmp_path / "1"), "no such node")
     assert next_event(executor) == (gone, Failed("interrupted", "its node left before it began"))
+
+
+def test_the_process_between_sweep_and_ray_is_replaced_when_it_ends(on_ray, tmp_path):
+    executor = on_ray("trainers.host.fake")
+    assert isinstance(last_of(executor, Load(workload(), None)), Loaded)
+    request_id = executor.submit(trial(tmp_path / "0"))
+    until(executor, Evaluation)
+    os.kill(executor._cluster._host.pid, signal.SIGKILL)
+    [events] = ends_of(executor, request_id, verdict=None)
+    assert events[-1] == Failed("interrupted", "the process that speaks to Ray ended unexpectedly")
+    [events] = run_to_end(executor, trial(tmp_path / "0"))
+    assert isinstance(reports_of(events)[0], Resumed)
+    assert reports_of(events)[-1] == last_of(InlineExecutor(fake.work), trial(tmp_path / "1"))
 
 
 def test_a_cluster_that_is_not_there_is_one_plain_error(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from hpo.errors import ClusterError
 from hpo.executors.environment import Environment
-from hpo.executors.ray import actor, cluster, content, copies, executor
+from hpo.executors.ray import actor, cluster, content, copies, executor, gpus
 from hpo.executors.ray.content import Content, code_content, model_content, trial_content, whole_content
 from hpo.executors.ray.copies import FolderCopy
+from hpo.executors.ray.owned import own, remove_left
 from hpo.executors.ray.translation import Translation
 from hpo.executors.ray.versions import differences
 
@@ -46,7 +47,7 @@ def test_a_folder_arrives_whole_in_pieces(node, tmp_path, monkeypatch):
     bring(node, given, tmp_path / "node" / "inputs" / given.key)
     assert node.has(given.key)
     assert whole_content(tmp_path / "node" / "inputs" / given.key).hashes == given.hashes
-    assert list((tmp_path / "node" / "scratch").iterdir()) == []
+    assert list((node._session / "scratch").iterdir()) == []
 
 
 def test_files_that_changed_on_their_way_are_refused(node, tmp_path):
@@ -87,6 +88,57 @@ def test_sessions_that_ended_are_removed(node, tmp_path):
     another = actor.NodeActor()
     assert not left.exists()
     assert {session.name for session in left.parent.iterdir()} == {node._session.name, another._session.name}
+
+
+def test_a_folder_is_removed_when_its_process_is_gone_and_by_nobody_else(tmp_path):
+    for name in ("gone", "owned", "nobodys"):
+        (tmp_path / name).mkdir()
+    os.close(own(tmp_path / "gone"))
+    fd = own(tmp_path / "owned")
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    os.close(own(put(tmp_path / "elsewhere", a="1")))
+    remove_left(tmp_path / name for name in ("gone", "owned", "nobodys", "linked"))
+    assert {path.name for path in tmp_path.iterdir()} == {"owned", "nobodys", "linked", "elsewhere"}
+    assert (tmp_path / "elsewhere" / "a").exists()
+    os.close(fd)
+
+
+def test_a_relay_that_fails_ends_the_node_and_says_why(node, monkeypatch):
+    monkeypatch.setattr(actor, "host_command", lambda worker: ["echo", "no JSON"])
+    node._wanted[1] = actor._Wanted({})
+    node.start("worker")
+    assert node.events() == [(actor.ENDED, {})]
+    assert "JSONDecodeError" in node.log_tail()
+    with node._host:
+        pass  # closes its pipes
+
+
+def test_a_host_that_cannot_be_started_ends_the_node(node, monkeypatch):
+    monkeypatch.setattr(actor, "host_command", lambda worker: ["/no such command"])
+    node.start("worker")
+    assert node.events() == [(actor.ENDED, {})]
+    assert "No such file" in node.log_tail()
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, [("A", 10.0), ("B", 20.0), ("C", 30.0)]),
+        ("2,0", [("C", 30.0), ("A", 10.0)]),
+        ("GPU-bb", [("B", 20.0)]),
+        ("1,7,0", [("B", 20.0)]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_gpus_are_those_that_the_node_may_use(monkeypatch, tmp_path, visible, found):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf 'GPU-aa, A, 10\\nGPU-bb, B, 20\\nGPU-cc, C, 30\\n'\n")
+    tool.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    monkeypatch.setattr(gpus, "first_environment", lambda: environment)
+    assert gpus.gpus_here() == found
 
 
 def test_nothing_is_heard_of_a_node_that_is_ending(node):
@@ -205,6 +257,18 @@ def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "find_spec", lambda name: None)
     with pytest.raises(ClusterError, match=r"pip install 'hpo\[cluster\]'"):
         executor.RayExecutor(executor.ClusterSettings(), tmp_path / "host.log")
+
+
+def test_a_path_on_two_machines_is_two_sweeps_unless_they_share_it(tmp_path, monkeypatch):
+    def names(*, shared_home):
+        found = set()
+        for host in ("a", "b"):
+            monkeypatch.setattr(executor.socket, "gethostname", lambda host=host: host)
+            found.add(executor.settings_here("auto", "w", tmp_path / "s" / "host.log", shared_home=shared_home).name)
+        return found
+
+    assert len(names(shared_home=False)) == 2
+    assert len(names(shared_home=True)) == 1
 
 
 def test_auto_is_the_cluster_of_this_machine_where_one_answers(tmp_path, monkeypatch):

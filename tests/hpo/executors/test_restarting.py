@@ -156,7 +156,7 @@ def test_a_request_that_kills_one_host_after_the_other_ends_the_sweep(restarting
     for number in range(MOST_IN_A_ROW):
         assert last_of(executor, trial(tmp_path / str(number), source="kills_its_host")) == GONE
     executor.submit(trial(tmp_path / "9", source="kills_its_host"))
-    with pytest.raises(SweepError, match=r"4 trial hosts in a row ended: .*exit code -9\); see .*host.log"):
+    with pytest.raises(SweepError, match=r"the trial host ended 4 times in a row: .*exit code -9\); see .*host.log"):
         next_event(executor)
 
 
@@ -176,7 +176,7 @@ def test_a_host_that_dies_while_it_loads_is_replaced_and_the_model_is_loaded_all
 
 def test_hosts_that_all_die_while_they_load_end_the_sweep(restarting, tmp_path):
     executor = restarting("misbehaving")
-    with pytest.raises(SweepError, match="4 trial hosts in a row ended"):
+    with pytest.raises(SweepError, match="the trial host ended 4 times in a row"):
         run_alone(executor, load("never_loads", tmp_path))
     pids = [int(line) for line in (tmp_path / "tried").read_text().split()]
     assert len(set(pids)) == MOST_IN_A_ROW + 1
@@ -188,7 +188,7 @@ def test_new_hosts_that_cannot_load_what_the_first_one_could_end_the_sweep(resta
     assert last_of(executor, load("loads_once", tmp_path)) == Loaded(1, 0.0)
     executor.submit(trial(tmp_path / "0", source="sleeps"))
     os.kill(pids_of(tmp_path / "0")[1], signal.SIGKILL)
-    with pytest.raises(SweepError, match="4 trial hosts in a row ended"):
+    with pytest.raises(SweepError, match="the trial host ended 4 times in a row"):
         next_event(executor)
 
 
@@ -342,6 +342,6 @@ def test_a_submit_that_finds_no_living_host_gives_up_after_some():
     inners = [Scripted() for _ in range(9)]
     for inner in inners:
         inner.is_gone = True
-    with pytest.raises(SweepError, match="4 trial hosts in a row ended: gone"):
+    with pytest.raises(SweepError, match="the trial host ended 4 times in a row: gone"):
         chain(*inners).submit("a")
     assert [inner.is_closed for inner in inners] == [True] * 3 + [False] * 6

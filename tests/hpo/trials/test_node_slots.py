@@ -6,6 +6,7 @@ import pytest
 
 from hpo.config.sweep_config import RetryPolicy
 from hpo.config.trial_specs import TrialSpecs
+from hpo.errors import ClusterError
 from hpo.executors.base import Place
 from hpo.executors.environment import Environment
 from hpo.paths import Home
@@ -113,6 +114,22 @@ def test_gpus_take_turns_and_share_their_memory():
 def test_one_that_does_not_fit_has_a_machine_for_itself():
     nodes = Nodes(place("a", cores=4, memory_mb=100.0))
     assert choose_node_slots(nodes, 20, None, None, lambda: None).open() == [0]
+
+
+def test_a_machine_with_fewer_gpus_than_a_trial_takes_has_no_slot():
+    small, large = place("a", gpus=1, gpu_memory_mb=1e5), place("b", cores=8, gpus=4, gpu_memory_mb=1e5)
+    for jobs in (None, 2):
+        slots = choose_node_slots(Nodes(small, large), 20, jobs, None, lambda: probed(1e5), devices=2)
+        assert [slots.environment(slot).cpu for slot in slots.open()] == ["b", "b"]
+        assert slots.devices(1) == ("cuda:2", "cuda:3")
+    with pytest.raises(ClusterError, match=r"no node has the 2 GPUs that a trial takes \(training\.devices\)"):
+        choose_node_slots(Nodes(small), 20, None, None, lambda: None, devices=2)
+
+
+def test_without_any_machine_slots_wait_for_one():
+    nodes = Leaving(joins_after=2)
+    slots = choose_node_slots(nodes, 20, None, None, lambda: probed(1e5))
+    assert (nodes.waits, len(slots.open())) == (2, 1)
 
 
 # --- the scheduler on them -----------------------------------------------------------------------------
