@@ -23,7 +23,6 @@ from trainers.protocol.settings import Setting
 MOST_OF_A_CELL = 300
 """Characters shown of one cell."""
 
-
 SecondsLeft = Callable[[], float | None]
 """Until a bound ends something; None where there is none."""
 
@@ -62,10 +61,7 @@ class ProgressView(Protocol):
         """Show that a trial has started with these searched settings."""
 
     def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None:
-        """Show a training step; `fraction` (0 to 1) is the share of the trial's budget that is spent.
-
-        `seconds` is how long it has trained, earlier sessions included.
-        """
+        """Show a step; `fraction` (0 to 1) of the budget is spent, after `seconds` of training in all sessions."""
 
     def evaluated(self, number: int, fraction: float, value: float) -> None:
         """Show the objective's value after an evaluation."""
