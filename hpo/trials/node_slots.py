@@ -71,17 +71,17 @@ def choose_node_slots(
     """
     while not (places := nodes.places()):  # all have just left
         nodes.wait(LOOKS_EVERY_S)
+    places = [place for place in places if _takes(place, devices)]
+    if not places:
+        raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
     is_short = jobs is None and any(place.gpus or not is_ample(place.cores, place.memory_mb) for place in places)
     largest = probe() if is_short else None
 
     def trials_on(place: Place) -> int:
-        if 0 < place.gpus < devices:
+        if not _takes(place, devices):
             return 0
         return jobs or max(1, _fitting(place, largest, devices, is_known=is_short))
 
-    places = [place for place in places if trials_on(place)]
-    if not places:
-        raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
     share = max(1, math.ceil(planned / len(places)))
     cores = min(place.cores // (min(share, trials_on(place)) * devices) for place in places)
     begun = sum(min(share, trials_on(place)) for place in places)
@@ -89,6 +89,11 @@ def choose_node_slots(
         max(1, min(begun, planned)), threads or max(1, cores), devices_per_trial=devices, nodes=nodes,
         trials_on=trials_on,
     )  # fmt: skip
+
+
+def _takes(place: Place, devices: int) -> bool:
+    """Whether a machine has the GPUs of a trial, or none and so computes on its CPU."""
+    return not 0 < place.gpus < devices
 
 
 def _fitting(place: Place, largest: Probed | None, devices: int, *, is_known: bool) -> int:
