@@ -72,6 +72,9 @@ def choose_node_slots(
     """
     while not (places := nodes.places()):  # all have just left
         nodes.wait(LOOKS_EVERY_S)
+    places = [place for place in places if _takes(place, devices)]
+    if not places:
+        raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
     is_short = jobs is None and any(
         place.gpus or not is_ample(place.cores, min(place.memory_mb, most_mb), parameters) for place in places
     )
@@ -79,13 +82,10 @@ def choose_node_slots(
     needed_mb = ample_mb(parameters) if not is_short else None if largest is None else largest.memory_mb * MARGIN
 
     def trials_on(place: Place) -> int:
-        if 0 < place.gpus < devices:
+        if not _takes(place, devices):
             return 0
         return jobs or max(1, _fitting(place, needed_mb, devices, most_mb, is_known=is_short))
 
-    places = [place for place in places if trials_on(place)]
-    if not places:
-        raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
     share = max(1, math.ceil(planned / len(places)))
     cores = min(place.cores // (min(share, trials_on(place)) * devices) for place in places)
     begun = sum(min(share, trials_on(place)) for place in places)
@@ -93,6 +93,11 @@ def choose_node_slots(
         max(1, min(begun, planned)), threads or max(1, cores), devices_per_trial=devices, nodes=nodes,
         trials_on=trials_on,
     )  # fmt: skip
+
+
+def _takes(place: Place, devices: int) -> bool:
+    """Whether a machine has the GPUs of a trial, or none and so computes on its CPU."""
+    return not 0 < place.gpus < devices
 
 
 def _fitting(place: Place, needed_mb: float | None, devices: int, most_mb: float, *, is_known: bool) -> int:

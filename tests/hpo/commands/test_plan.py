@@ -101,6 +101,12 @@ def test_time_is_trials_and_repeats_by_what_a_corner_takes_on_the_mean(tmp_path)
     assert uneven["seconds"] == pytest.approx((5 + 3 * 2) * mean)  # each seed of three contestants takes two rounds
 
 
+def test_a_plan_of_a_sweep_on_a_cluster_says_that_it_is_of_this_machine(tmp_path):
+    note = "run.executor: ray: measured and planned for this machine, not for the cluster's nodes"
+    assert estimated(tmp_path, run={"executor": "ray"})["notes"][0] == note
+    assert note not in estimated(tmp_path)["notes"]
+
+
 def test_a_budget_ends_it_earlier_and_is_named(tmp_path):
     strategy = {"type": "random", "num_trials": 10}
     plan = estimated(tmp_path, search_strategy=strategy, budget={"hours": 0.01, "cost": {"per_hour": 100}})

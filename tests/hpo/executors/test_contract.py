@@ -467,10 +467,10 @@ def test_what_a_request_wrote_can_be_read(start, tmp_path):
 
 
 def running_below_this():
-    """The commands of the processes that this one has started and that have not ended."""
+    """The commands of the processes with the fake trainer that this one has started and that have not ended."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     commands = [Path("/proc", pid, "cmdline").read_bytes().decode() for pid in children]
-    return [command for command in commands if "trainers.host" in command]
+    return [command for command in commands if fake.__name__ in command]
 
 
 def test_closing_ends_what_is_under_way(start, tmp_path):

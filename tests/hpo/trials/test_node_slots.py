@@ -123,7 +123,7 @@ def test_a_machine_with_fewer_gpus_than_a_trial_takes_has_no_slot():
         assert [slots.environment(slot).cpu for slot in slots.open()] == ["b", "b"]
         assert slots.devices(1) == ("cuda:2", "cuda:3")
     with pytest.raises(ClusterError, match=r"no node has the 2 GPUs that a trial takes \(training\.devices\)"):
-        choose_node_slots(Nodes(small), 20, None, None, lambda: None, devices=2)
+        choose_node_slots(Nodes(small), 20, None, None, never, devices=2)
 
 
 def test_without_any_machine_slots_wait_for_one():
