@@ -43,6 +43,6 @@ CHECKS = {
         Check("tasks", "every task against the CPU's losses", 60, _TRAINING),
         Check("quantized", "4 and 8 bits: bases and optimizers", 60, (*_TRAINING, "bitsandbytes")),
         Check("release", "fp16 as ONNX on the GPU", 60, (*_TRAINING, "onnx", "onnxruntime", "onnxscript")),
-        Check("ranks", "one trial on two GPUs", 30, _TRAINING),
+        Check("ranks", "one trial on two GPUs", 60, _TRAINING),
     )
 }
