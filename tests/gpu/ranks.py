@@ -47,10 +47,9 @@ def run(place: Place) -> Iterator[Row]:
 def _trained(
     executor: LocalExecutor, given: Prepared, place: Place, name: str, devices: tuple[str, ...], shard: str
 ) -> Ran:  # fmt: skip
-    settings = {"batch_size": BATCH, "micro_batch_size": ROWS_AT_A_TIME, "evaluations": 1, "logging_steps": 1}
     spec = given.spec(
         place.folder / name, devices[0], examples=BATCH * place.size(20, 2), devices=len(devices), shard=shard,
-        **settings,
+        batch_size=BATCH, micro_batch_size=ROWS_AT_A_TIME, evaluations=1, logging_steps=1,
     )  # fmt: skip
     return trained(executor, given, [replace(spec, devices=devices, metric="loss", direction="minimize")])[0]
 
@@ -59,10 +58,9 @@ def _compared(what: str, one: Ran, two: Ran) -> Row:
     """Losses of the steps and of the evaluation."""
     if one.result is None or two.result is None:
         return held(what, False, str(one.failed or two.failed))
-    alone, together = (
-        [*(report.loss for _, report in ran.reports if isinstance(report, Step)), ran.result.metrics["loss"]]
-        for ran in (one, two)
-        if ran.result is not None
-    )
-    off = furthest(together, alone)
+    off = furthest([*_losses(two), two.result.metrics["loss"]], [*_losses(one), one.result.metrics["loss"]])
     return held(what, off <= BOUND, f"{off:.1e} apart, at most {BOUND:g}", losses_apart=off)
+
+
+def _losses(ran: Ran) -> list[float]:
+    return [report.loss for _, report in ran.reports if isinstance(report, Step) and report.loss is not None]
