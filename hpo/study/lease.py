@@ -228,6 +228,24 @@ def holders(database: StudiesDatabase, clock: Clock = lambda: None) -> dict[str,
         engine.dispose()
 
 
+@contextmanager
+def no_lease_taken(database: StudiesDatabase) -> Iterator[dict[str, Holder]]:
+    """Who has had leases of a server; until the end of the block nobody takes or renews one, but waits.
+
+    Raises as `holders`.
+    """
+    engine = engine_of(database)
+    try:
+        with _allowed(database):
+            _make_table(database, engine)
+        with _allowed(database), engine.begin() as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            connection.execute(text("LOCK TABLE hpo_leases IN EXCLUSIVE MODE"))
+            yield _holders(connection, None)
+    finally:
+        engine.dispose()
+
+
 def holders_at(connection: Connection, now: float | None = None) -> dict[str, Holder]:
     """The same over a connection; empty where no sweep has run on the server yet."""
     return _holders(connection, now) if connection.execute(text(_IS_THERE)).scalar() else {}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import optuna
 import pytest
 
 import hpo.care.restore
+import hpo.care.upgrade
 from hpo.care.backup import make_backup
 from hpo.care.restore import restore_backup
 from hpo.care.servers import look_at_studies_server
 from hpo.care.upgrade import upgrade_home
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
-from hpo.postgres import ServerGone
+from hpo.postgres import ServerGone, engine_of
 from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
-from hpo.study.lease import held_lease
+from hpo.study.lease import Lease, held_lease
 from hpo.study.one_writer import one_writer, refuse_strange_folder
-from hpo.study.schema import studies_revision
+from hpo.study.schema import studies_revision, upgrade_studies
 from hpo.study.server_dump import dump_server
 from hpo.study.study import close_storage
 from tests.postgres import server
@@ -153,13 +155,11 @@ def test_a_restore_that_fails_late_can_be_repeated(mixed, running, tmp_path, mon
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for name, act, says in [
-        ("copy_studies", fails, "gone"),
-        ("sync_folder", full, "nothing was restored: .*make room"),
-    ]:
-        with monkeypatch.context() as patch, pytest.raises(HpoError, match=says):
+    for name, act, says in [("copy_studies", fails, "gone"), ("sync_folder", full, "nothing was .*make room")]:
+        with monkeypatch.context() as patch:
             patch.setattr(hpo.care.restore, name, act)
-            restore_backup(new, tmp_path / "backup")
+            with pytest.raises(HpoError, match=says):
+                restore_backup(new, tmp_path / "backup")
         assert list(new.dir.iterdir()) == []
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
 
@@ -177,8 +177,27 @@ def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(running
         assert "s3cret" not in str(found)
         with pytest.raises(UsageError, match=r"kept .*: running now"):
             upgrade_home(home)
-    [done] = upgrade_home(home)
+    began = threading.Event()
+
+    def dumps(database, file):
+        lease = Lease(database, "late", engine_of(database), lambda: None)  # a sweep begins on another machine
+        thread = threading.Thread(target=lambda: (lease.take(tmp_path), began.set(), lease._engine.dispose()))
+        waiting.append(thread)
+        thread.start()
+        dump_server(database, file)
+
+    def migrates(database):
+        assert not began.is_set()
+        upgrade_studies(database)
+
+    waiting: list[threading.Thread] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(hpo.care.upgrade, "dump_server", dumps)
+        patch.setattr(hpo.care.upgrade, "upgrade_studies", migrates)
+        [done] = upgrade_home(home)
+    waiting[0].join()
+    assert began.is_set()
     assert (tmp_path / "before-upgrade" / "studies-v3.0.0.d.dump").read_bytes()[:5] == b"PGDMP"
     assert done.age == "current"
-    assert [finding.mark for finding in look_at_studies_server(home.studies_db)] == ["ok", "ok", "ok"]
+    assert {finding.mark for finding in look_at_studies_server(home.studies_db)} == {"ok"}
     assert trials_of(optuna.storages.RDBStorage(home.studies_db.url)) == trials

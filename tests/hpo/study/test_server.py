@@ -266,7 +266,7 @@ def test_who_may_not_read_leases_learns_which_right_is_missing(running, studies,
     running.ask(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'", name)
     reader = StudiesDatabase.on_server(running.url(name).replace("hpo:", "reader:"))
     for use in (holders, lambda studies: held_lease(studies, "s", tmp_path).__enter__()):
-        with pytest.raises(HpoError, match="cannot be used: permission denied for .*; grant that right to the role"):
+        with pytest.raises(HpoError, match=r"cannot be used: permission denied for .*; grant that right to the role"):
             use(reader)
     running.ask("GRANT SELECT ON hpo_leases TO reader", name)
     assert list(holders(reader)) == ["s"]
