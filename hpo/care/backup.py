@@ -121,7 +121,7 @@ def _check(home: Home, target: Path, since: Path | None) -> None:
             raise UsageError(
                 f"{listed(sorted(names))}: their studies are in {address}, which a backup with the studies of "
                 f"{home.studies_db} would not have; let HPO_STUDIES name that one; if it was moved, write its new "
-                "address into the file studies of each sweep's folder; hpo delete --sweep removes one that is gone"
+                "address into the file studies of each sweep's folder; if it is gone for good, move these folders away"
             )
     if since is not None:
         read_manifest(since)
