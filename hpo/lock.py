@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ def sweep_lock(path: Path) -> Iterator[int]:
         owner = path.read_text().partition("\n")[0] if path.exists() else ""
         raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})")
     try:
-        write_owner(fd)
+        write_owner(fd, f"{this_machine()}\n{socket.gethostname()}\n")
         yield fd
     finally:
         os.close(fd)
@@ -163,7 +164,7 @@ def _acquire(fd: int) -> bool:
     """Take the lock, or return False where a living process holds it, or orphans do not end."""
     deadline = time.monotonic() + ORPHANS_END_WITHIN_S
     while not _take(fd):
-        if _is_alive(_owner(fd)) or time.monotonic() > deadline:
+        if ((owner := _owner(fd)).isdigit() and is_alive(int(owner))) or time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True
@@ -187,13 +188,31 @@ def _owner(fd: int) -> str:
     return os.pread(fd, 32, 0).decode(errors="replace").partition("\n")[0].strip()
 
 
-def _is_alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+def is_alive(pid: int) -> bool:
+    """Whether this machine has the process; `/proc` may hide those of other users."""
+    try:
+        with contextlib.suppress(PermissionError):  # it is there, of another user
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def lock_owner(path: Path) -> int:
     """The id of the process that holds the lock, or was the last to. Raises `ValueError` where the file names none."""
     return int(path.read_text().split()[0])
+
+
+def owner_elsewhere(path: Path) -> str | None:
+    """The process that holds a sweep's lock as `process PID on HOST`, where it is not of this machine or container."""
+    pid, machine, host, *_ = [*path.read_text().splitlines(), "", "", ""]
+    return f"process {pid} on {host}" if machine not in ("", this_machine()) else None
+
+
+def this_machine() -> str:
+    """This machine since its start, and the part of it whose processes see each other: a container is another one."""
+    space = Path("/proc/self/ns/pid")
+    return f"{boot_id()} {os.readlink(space) if space.is_symlink() else ''}"
 
 
 def boot_id() -> str | None:

@@ -12,7 +12,8 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 
 from hpo.errors import HpoError
-from hpo.remedies import first_line, way_on
+from hpo.remedies import first_line, is_refusal, way_on
+from hpo.signals import is_stop_wished
 from hpo.studies_database import StudiesDatabase
 
 WAITS_S = 600.0
@@ -57,19 +58,28 @@ def patiently(database: StudiesDatabase, step: Callable[[bool], T]) -> T:
     """The result of `step`, which is repeated while the server does not answer, up to `WAITS_S` seconds.
 
     `step` is given whether the server vanished in an earlier try: its last transaction may or may not have happened.
-    Raises `ServerGone` where the server has never answered this process, or does not come back.
+    Raises `ServerGone` where the server has never answered this process, does not come back, or a person does not want
+    to wait for it.
     """
+    try:
+        return _patiently(database, step)
+    except (KeyboardInterrupt, ServerGone):
+        _answered.discard(str(database))  # what is written because of this error does not wait again
+        raise
+
+
+def _patiently(database: StudiesDatabase, step: Callable[[bool], T]) -> T:
     began, tries = time.monotonic(), 0
     while True:
         try:
             result = step(tries > 0)
         except ServerGone:
             tries += 1
-            if str(database) not in _answered or (tries > 1 and time.monotonic() - began > WAITS_S):
-                _answered.discard(str(database))  # what is written because of this error does not wait again
+            is_enough = time.monotonic() - began > WAITS_S or is_stop_wished()
+            if str(database) not in _answered or (tries > 1 and is_enough):
                 raise
             if tries == 2:  # once is only a connection that has ended meanwhile
-                _say(f"{database} does not answer: waiting, at most {WAITS_S / 60:.0f} minutes")
+                _say(f"{database} does not answer: waiting, at most {WAITS_S / 60:.0f} minutes; Ctrl-C ends the wait")
             if tries > 1:
                 time.sleep(_STEP_S)
         else:
@@ -84,7 +94,8 @@ def _plain(context: ExceptionContext) -> ServerGone | None:
     if database is None or not (context.is_disconnect or context.connection is None):
         return None
     error = context.original_exception
-    return ServerGone(database.without_secrets(f"{database} does not answer: {first_line(error)}; {way_on(error)}"))
+    what = "cannot be used" if is_refusal(error) else "does not answer"
+    return ServerGone(database.without_secrets(f"{database} {what}: {first_line(error)}; {way_on(error)}"))
 
 
 def _note_answer(connection: Any) -> None:

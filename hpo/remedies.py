@@ -16,17 +16,16 @@ _BY_NUMBER = {
     (errno.EMFILE, errno.ENFILE): "close other programs, or raise the limit of open files (ulimit -n)",
     (errno.ENOENT,): "restore the missing file or folder",
 }
+_REFUSED = r"password authentication|no password supplied|no pg_hba\.conf entry|role .* does not exist"
+_NO_DATABASE = r"FATAL: +database .* does not exist"
 _BY_WORDS = (
     # Patterns of SQLite's own messages.
     (r"database or disk is full|no space left", "make room"),
     (r"database( table)? is locked", "when no other process holds it"),
     (r"readonly database|unable to open|access permission", "give yourself permission to read and write it"),
     # Patterns of PostgreSQL's.
-    (
-        r"password authentication|no password supplied|no pg_hba\.conf entry|role .* does not exist",
-        "correct user and password in HPO_STUDIES, or let the server accept them",
-    ),
-    (r"FATAL: +database .* does not exist", "create the database, or correct its name in HPO_STUDIES"),
+    (_REFUSED, "correct user and password in HPO_STUDIES, or let the server accept them"),
+    (_NO_DATABASE, "create the database, or correct its name in HPO_STUDIES"),
     (
         r"connection failed|failed to resolve host|closed the connection unexpectedly|terminating connection",
         "start the server, or correct its address in HPO_STUDIES",
@@ -43,6 +42,11 @@ _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk is fu
 def says_disk_full(message: str) -> bool:
     """Whether an error's message is of a disk without room."""
     return _DISK_FULL.search(message) is not None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether it is a server's answer that it lets nobody in so."""
+    return re.search(f"{_REFUSED}|{_NO_DATABASE}", first_line(error), re.IGNORECASE) is not None
 
 
 def way_on(error: BaseException) -> str:

@@ -12,11 +12,20 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@dataclass
+@dataclass(eq=False)
 class StopWish:
     """Whether a person has asked to stop."""
 
     is_made: bool = False
+
+
+_wishes: list[StopWish] = []
+"""Those of this process that can be made now."""
+
+
+def is_stop_wished() -> bool:
+    """Whether a person has asked this process to stop."""
+    return any(wish.is_made for wish in _wishes)
 
 
 @contextmanager
@@ -36,9 +45,11 @@ def stop_wish() -> Iterator[StopWish]:
         yield wish
         return
     before = {number: signal.signal(number, take) for number in _SIGNALS}
+    _wishes.append(wish)
     try:
         yield wish
     finally:
+        _wishes.remove(wish)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -16,7 +16,11 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from hpo.errors import UsageError
 
 VARIABLE, FILE_VARIABLE = "HPO_STUDIES", "HPO_STUDIES_FILE"
-_READ_ONLY = {"options": "-c default_transaction_read_only=on"}
+_READ_ONLY = "-c default_transaction_read_only=on"
+_CHOOSING = ("host", "hostaddr", "port", "options")
+"""Options that say which database it is, as `-c search_path` does: part of its address."""
+_DOUBLED = ("dbname", "service", "servicefile", "user")
+"""Options that would choose another one than the address says."""
 MOST_BYTES = 10_000
 """Of the file with the address: a longer one is another file."""
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
@@ -29,7 +33,7 @@ class StudiesDatabase:
     """A database of studies; `str()` says where it is, without a password."""
 
     place: str
-    """A path, or an address without password and options."""
+    """A path, or an address without password, with no options but those that choose a database."""
     url: str = field(repr=False)
     """For SQLAlchemy, with the password."""
     file: Path | None = None
@@ -58,10 +62,14 @@ class StudiesDatabase:
         host += f":{port}" if port else ""
         database = quote(unquote(parts.path.strip("/")), safe="")
         options = dict(parse_qsl(parts.query))
+        if doubled := [name for name in _DOUBLED if name in options]:
+            raise UsageError(f"{where}: has {', '.join(doubled)} after the question mark; {_EXPECTED}")
+        choosing = {name: options[name] for name in _CHOOSING if name in options}
         login = user + (f":{quote(password, safe='')}" if password else "")
         server = f"{login}@{host}" if login else host
         url = f"{_DRIVER}://{server}/{database}" + (f"?{urlencode(options)}" if options else "")
         place = f"postgresql://{f'{user}@' if user else ''}{host}/{database}"
+        place += f"?{urlencode(choosing)}" if choosing else ""
         hidden = (password, parts.password or "", options.get("password", ""), options.get("sslpassword", ""))
         return cls(place, url, None, tuple(dict.fromkeys(filter(None, hidden))))
 
@@ -83,7 +91,10 @@ class StudiesDatabase:
         """The same for a program that only looks."""
         if self.file:
             return f"sqlite:///file:{self.file}?mode=ro&uri=true"
-        return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode(_READ_ONLY, quote_via=quote)}"
+        address, _, query = self.url.partition("?")
+        options = dict(parse_qsl(query))
+        options["options"] = f"{options.get('options', '')} {_READ_ONLY}".strip()
+        return f"{address}?{urlencode(options, quote_via=quote)}"
 
     @property
     def address(self) -> str:

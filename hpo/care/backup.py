@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
-from hpo.care.manifest import CONTENT, SCHEMAS, STUDIES, Manifest, read_manifest
-from hpo.care.tree_copy import TreeCopy
+from hpo.care.manifest import CONTENT, OWN_STUDIES, SCHEMAS, STUDIES, Manifest, read_manifest
+from hpo.care.tree_copy import TreeCopy, copy_database
 from hpo.errors import HpoError, UsageError
 from hpo.garbage import discard
 from hpo.lock import taken_lock
@@ -33,6 +33,7 @@ from hpo.remedies import way_on
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
+from hpo.study.one_writer import sweeps_of_server
 from trainers.protocol.files import sync_folder
 
 _LEFT_OUT = re.compile(
@@ -57,7 +58,7 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
             path = PurePosixPath(record.relative_to(home.dir))
             if _NIGHT.fullmatch(str(path)):
                 tree.copy_file(path)
-        _copy_studies(studies, tree)
+        _copy_studies(home, tree)
         if usable(home.mlflow_db, to_write=False):
             tree.copy_file(PurePosixPath(home.mlflow_db.name))
         tree.copy()
@@ -90,12 +91,19 @@ def _tree(home: Home, scratch: Path, since: Path | None) -> TreeCopy:
     return TreeCopy(home.dir, scratch / CONTENT, is_left_out, since / CONTENT, hashes)
 
 
-def _copy_studies(studies: StudiesDatabase, tree: TreeCopy) -> None:
-    """As `studies.db`, whatever they are in: a backup of a server's studies can be restored without one."""
+def _copy_studies(home: Home, tree: TreeCopy) -> None:
+    """As `studies.db`, whatever they are in: a backup of a server's studies can be restored without one.
+
+    Those of other homes stay out: their files do.
+    """
+    studies = home.studies_db
     if studies.file is None:
         tree.target.mkdir(parents=True, exist_ok=True)
-        copy_studies(studies, StudiesDatabase.in_file(tree.target / STUDIES))
+        copy_studies(studies, StudiesDatabase.in_file(tree.target / STUDIES), sweeps_of_server(home)[studies.address])
         tree.add(STUDIES)
+        if usable(own := home.dir / STUDIES, to_write=False):
+            copy_database(own, tree.target / OWN_STUDIES)
+            tree.add(OWN_STUDIES)
     elif usable(studies.file, to_write=False):
         tree.copy_file(PurePosixPath(studies.file.name))
 
@@ -108,6 +116,13 @@ def _check(home: Home, target: Path, since: Path | None) -> None:
         raise UsageError(f"{target}: already exists; choose a new folder")
     if target.is_relative_to(home.dir):
         raise UsageError(f"{target}: is in the home itself; choose a folder outside of {home.dir}")
+    for address, names in sweeps_of_server(home).items():
+        if address != home.studies_db.address:
+            raise UsageError(
+                f"{listed(sorted(names))}: their studies are in {address}, which a backup with the studies of "
+                f"{home.studies_db} would not have; let HPO_STUDIES name that one; if it was moved, write its new "
+                "address into the file studies of each sweep's folder; if it is gone for good, move these folders away"
+            )
     if since is not None:
         read_manifest(since)
         place = next(place for place in target.parents if place.exists())

@@ -77,10 +77,15 @@ def _sweeps(home: Home, studies: StudiesDatabase) -> Iterator[Finding]:
 
 
 def _leftovers(home: Home) -> Iterator[Finding]:
-    left = [*half_deleted(home.sweeps), *home.dir.glob("mlflow.new"), *home.dir.glob(".restored")]
-    if left:
-        yield Finding("note", "leftovers", f"{listed(path.relative_to(home.dir) for path in left)}: left by commands "
-                      "that were killed", "hpo gc removes what nobody needs")  # fmt: skip
+    ways = [
+        (half_deleted(home.sweeps), "hpo gc removes it"),
+        ([*home.dir.glob("mlflow.new")], "remove it while no hpo runs in this home"),
+        ([*home.dir.glob(".restored")], "hpo restore of the same backup removes it; or remove it by hand"),
+    ]
+    for left, way in ways:
+        if left:
+            names = listed(path.relative_to(home.dir) for path in left)
+            yield Finding("note", "leftovers", f"{names}: left by a command that was killed", way)
     waiting = sorted(home.dir.glob("nights/*/outbox/*.json"))
     if waiting:
         yield Finding("note", "notices", f"{len(waiting)} of nights have not been delivered", "hpo nights says why; "

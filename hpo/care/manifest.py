@@ -19,7 +19,9 @@ CONTENT = "home"
 """The folder of a backup that has the home's files, each at its own place."""
 STUDIES = "studies.db"
 """The studies, also those of a server."""
-SCHEMAS = {STUDIES: optuna_migrations, "mlflow.db": mlflow_migrations}
+OWN_STUDIES = "studies-of-home.db"
+"""The home's own file of studies, where `STUDIES` has those of a server."""
+SCHEMAS = {STUDIES: optuna_migrations, OWN_STUDIES: optuna_migrations, "mlflow.db": mlflow_migrations}
 """The databases of a home, and whose schema they have."""
 
 

@@ -21,6 +21,7 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.sqlite import usable
 from hpo.studies_database import StudiesDatabase
+from hpo.study.lease import Holder, no_lease_taken
 from hpo.study.one_writer import holders_of_leases
 from hpo.study.schema import studies_revision, upgrade_studies
 from hpo.study.server_dump import dump_server
@@ -95,12 +96,14 @@ def _migrations(schema: Schema) -> Migrations:
 
 
 def _upgraded_server(home: Home, old: Schema, *, with_copy: bool) -> Schema:
-    """Migrate the studies where they are."""
+    """Migrate the studies where they are; sweeps that begin meanwhile, on whichever machine, wait for the end."""
     kept = home.dir / KEPT / f"studies-{old.revision}.dump"
-    if with_copy:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        dump_server(home.studies_db, kept)
-    upgrade_studies(home.studies_db)
+    with no_lease_taken(home.studies_db) as holders:
+        _refuse_running([holder for holder in holders.values() if holder.left_s > 0])
+        if with_copy:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            dump_server(home.studies_db, kept)
+        upgrade_studies(home.studies_db)
     new = studies_revision(home.studies_db)
     return replace(old, revision=new, age="current", kept=str(kept) if with_copy else "")
 
@@ -131,8 +134,7 @@ def _nothing_runs(home: Home, files: Sequence[Path]) -> Iterator[None]:
     paths = sorted([*home.sweeps.glob("*/lock"), *home.sweeps.glob("*/remote.lock"), *home.dir.glob("nights/*/lock")])
     if held := [str(path.relative_to(home.dir).parent) for path in paths if is_locked(path)]:
         raise UsageError(f"{listed(held)}: running now; nothing was upgraded: wait for its end, or hpo stop SWEEP")
-    if elsewhere := [f"{name} ({holder})" for name, holder in holders_of_leases(home).items()]:
-        raise UsageError(f"{listed(elsewhere)}: running now; nothing was upgraded: wait for its end")
+    _refuse_running([*holders_of_leases(home).values()])
     with ExitStack() as locks:
         for path in paths:
             fd = taken_lock(path)
@@ -146,6 +148,11 @@ def _nothing_runs(home: Home, files: Sequence[Path]) -> Iterator[None]:
             raise UsageError(f"{listed(users)}: has a database of {home.dir} open; nothing was upgraded: "
                              "end it first (hpo ui, say)")  # fmt: skip
         yield
+
+
+def _refuse_running(holders: Sequence[Holder]) -> None:
+    if elsewhere := [f"{holder.sweep} ({holder})" for holder in holders]:
+        raise UsageError(f"{listed(elsewhere)}: running now; nothing was upgraded: wait for its end")
 
 
 def users_of_database(file: Path) -> list[str]:

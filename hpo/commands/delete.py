@@ -64,7 +64,7 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
             delete_experiment_of(home, name)
         discard(home.events(name, 0).parent)
         for entry in paths.dir.iterdir():
-            if entry != paths.lock:
+            if entry not in (paths.lock, paths.studies):  # after a kill, they say that the sweep is this home's
                 discard(entry)
         delete_sweep(home.studies_db, name)
     remove_unheld(paths.lock)

@@ -71,7 +71,7 @@ def free_losing_trials(home: Home, name: str) -> int:
     """
     with sweep_lock(home.sweep(name).lock):
         sweeps = [view_study(home.studies_db, other) for other in study_names(home.studies_db)]
-        others = {view.name for view in sweeps} - {name} | {*holders_of_leases(home)}
+        others = ({view.name for view in sweeps} | {*holders_of_leases(home)}) - {name}
         found = [one for one in _of_trials(home, sweeps, others) if one.size_bytes]
         for garbage in found:
             garbage.free()

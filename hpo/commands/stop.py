@@ -7,7 +7,7 @@ import signal
 import time
 
 from hpo.errors import SweepError, UsageError
-from hpo.lock import is_locked, lock_owner
+from hpo.lock import is_locked, lock_owner, owner_elsewhere
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.study.one_writer import holders_of_leases
@@ -19,7 +19,8 @@ STOPS_WITHIN_S = 180.0
 def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
     """Signal the sweep's process and wait until it and all its children are gone; returns what to tell.
 
-    Raises `UsageError` for a sweep that does not exist or does not run, `SweepError` when it does not stop.
+    Raises `UsageError` for a sweep that does not exist, does not run or runs on another machine or in another
+    container, `SweepError` when it does not stop.
     """
     lock = home.sweep(name).lock
     if not is_locked(lock):
@@ -31,6 +32,8 @@ def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
         if holder := holders_of_leases(home).get(name):
             raise UsageError(f"sweep {name!r} runs elsewhere: {holder}; stop it there")
         raise UsageError(f"sweep {name!r} is not running")
+    if elsewhere := owner_elsewhere(lock):  # its number is another process here
+        raise UsageError(f"sweep {name!r} runs elsewhere: {elsewhere}; stop it there")
     owner = lock_owner(lock)
     for _ in range(2 if now else 1):
         try:

@@ -79,10 +79,10 @@ def _origin(name: str, record: TrialRecord) -> str:
 
 
 def _is_here(home: Home, origin: str) -> bool:
-    """Whether this home has the files of a trial, which its heir may release; a study on a server has trials of other
-    homes too."""
+    """Whether this home has the files of a trial, which its heir may release; studies of a server, also those that a
+    backup has brought into a file, have trials of other homes too."""
     name, _, number = origin.rpartition("/")
-    return bool(home.studies_db.file) or home.sweep(name).trial(int(number)).dir.exists()
+    return home.sweep(name).trial(int(number)).dir.exists()
 
 
 def _copy(sweep: SweepContext, record: TrialRecord, origin: str, *, is_baseline: bool) -> None:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, func, insert, inspect, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    true,
+)  # fmt: skip
 
 from hpo.errors import HpoError, UsageError
 from hpo.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
@@ -22,8 +35,9 @@ _NOT_COPIED = (VERSION_TABLE, "version_info", "hpo_leases")
 """Tables that a new database has rows in, and who runs what now."""
 
 
-def copy_studies(source: StudiesDatabase, target: StudiesDatabase) -> int:
-    """Copy every study into a database that has none, as they are at one moment; returns how many there are.
+def copy_studies(source: StudiesDatabase, target: StudiesDatabase, sweeps: Collection[str] | None = None) -> int:
+    """Copy every study, or those of some sweeps, into a database that has none, as they are at one moment; returns how
+    many there are.
 
     What is written meanwhile is not in the copy, and nobody waits. Raises `UsageError` where the target has studies,
     `HpoError` where a database cannot be used or has a schema of another Optuna.
@@ -33,11 +47,12 @@ def copy_studies(source: StudiesDatabase, target: StudiesDatabase) -> int:
         if old.dialect.name == "postgresql":
             old.execution_options(isolation_level="REPEATABLE READ")
         optuna_migrations().check(str(source), str(old.execute(text(REVISION_QUERY)).scalar_one()))
-        tables = _tables(new)
+        tables = _tables(old, new)
         if new.execute(select(func.count()).select_from(tables[0])).scalar_one():
             raise UsageError(f"{target}: has studies already; expected a database without any")
+        studies = None if sweeps is None else _studies_of(old, sweeps)
         for table in tables:
-            _copy_rows(old, new, table)
+            _copy_rows(old, new, table, studies)
         return int(new.execute(select(func.count()).select_from(tables[0])).scalar_one())
 
 
@@ -64,21 +79,39 @@ def _engine(database: StudiesDatabase) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _tables(new: Connection) -> Sequence[Table]:
-    """Those of Optuna with a study's records, `studies` first, each after those that it refers to."""
-    found = MetaData()
-    found.reflect(new)
-    return [found.tables["studies"], *(t for t in found.sorted_tables if t.name not in (*_NOT_COPIED, "studies"))]
+def _tables(old: Connection, new: Connection) -> Sequence[Table]:
+    """Those of Optuna with a study's records, `studies` first, each after those that it refers to.
+
+    A server's database may have tables of other programs too: only what both have is Optuna's.
+    """
+    found, known = MetaData(), set(inspect(old).get_table_names())
+    found.reflect(new, only=lambda name, _: name in known and name not in _NOT_COPIED)
+    return [found.tables["studies"], *(table for table in found.sorted_tables if table.name != "studies")]
 
 
-def _copy_rows(old: Connection, new: Connection, table: Table) -> None:
+def _studies_of(old: Connection, sweeps: Collection[str]) -> list[int]:
+    """Ids of the studies of some sweeps, all revisions of them."""
+    rows = old.execute(text("SELECT study_id, study_name FROM studies")).all()
+    return [study for study, name in rows if name.partition("@")[0] in sweeps]
+
+
+def _copy_rows(old: Connection, new: Connection, table: Table, studies: list[int] | None) -> None:
     there = Table(table.name, MetaData(), autoload_with=old)
     columns = [there.c[column.name] for column in table.columns]
-    rows = old.execution_options(yield_per=_ROWS).execute(select(*columns))
+    wanted = true() if studies is None else _is_of(old, there, studies)
+    rows = old.execution_options(yield_per=_ROWS).execute(select(*columns).where(wanted))
     for some in rows.mappings().partitions(_ROWS):
         new.execute(insert(table), [dict(row) for row in some])
     if new.dialect.name == "postgresql":
         _continue_numbers(new, table)
+
+
+def _is_of(old: Connection, there: Table, studies: list[int]) -> ColumnElement[bool]:
+    """Which rows of a table are of these studies, themselves or by their trial."""
+    if "study_id" in there.c:
+        return there.c.study_id.in_(studies)
+    trials = Table("trials", MetaData(), autoload_with=old)
+    return there.c.trial_id.in_(select(trials.c.trial_id).where(trials.c.study_id.in_(studies)))
 
 
 def _continue_numbers(new: Connection, table: Table) -> None:

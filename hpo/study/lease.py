@@ -21,11 +21,12 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from hpo.errors import SweepError
-from hpo.lock import boot_id
+from hpo.errors import HpoError, SweepError
+from hpo.lock import is_alive, this_machine
 from hpo.postgres import ServerGone, engine_of, patiently
+from hpo.remedies import first_line, way_on
 from hpo.studies_database import StudiesDatabase
 
 LASTS_S = 60
@@ -68,7 +69,7 @@ class Holder:
     token: str
     host: str
     machine: str
-    """Since its start, and the part of it whose processes see each other: a container is another one."""
+    """As `hpo.lock.this_machine`."""
     pid: int
     home: str
     since: float
@@ -80,8 +81,7 @@ class Holder:
     @property
     def is_dead(self) -> bool:
         """Whether it is a process of this machine that has ended."""
-        is_gone = self.pid == os.getpid() or not Path(f"/proc/{self.pid}").exists()
-        return self.machine == _machine() and is_gone
+        return self.machine == this_machine() and (self.pid == os.getpid() or not is_alive(self.pid))
 
     def __str__(self) -> str:
         since = datetime.datetime.fromtimestamp(self.since, datetime.UTC).astimezone().isoformat(timespec="seconds")
@@ -101,7 +101,7 @@ class Lease:
 
     def take(self, home: Path) -> None:
         """Raises `SweepError` with the holder where another process has it."""
-        mine = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "home": str(home)}
+        mine = {"host": socket.gethostname(), "machine": this_machine(), "pid": os.getpid(), "home": str(home)}
 
         def take(is_again: bool) -> Holder | None:
             with self._engine.begin() as connection:
@@ -154,11 +154,11 @@ class Lease:
             connection.execute(text(_FORGET), self._key)
 
     def keep(self) -> None:
-        """Renew it until it is ended; a server that does not answer, or a lost lease, is the next write's to say."""
+        """Renew it until it is ended; what goes wrong with the server, or a lost lease, is the next write's to say."""
         while not self._ended.wait(RENEWED_EVERY_S):
             try:
                 self.renew()
-            except ServerGone:
+            except (ServerGone, SQLAlchemyError):
                 continue
             except LeaseLost:
                 return
@@ -167,7 +167,7 @@ class Lease:
         """Free the sweep; where the server does not answer, the lease ends by itself."""
         self._ended.set()
         renewal.join()
-        with suppress(ServerGone), self._engine.begin() as connection:
+        with suppress(ServerGone, SQLAlchemyError), self._engine.begin() as connection:
             connection.execute(text(_END), self._key)
         self._engine.dispose()
 
@@ -184,7 +184,7 @@ _held: dict[tuple[str, str], Lease] = {}
 def held_lease(database: StudiesDatabase, sweep: str, home: Path, clock: Clock = lambda: None) -> Iterator[None]:
     """Hold the lease of a sweep whose study is on a server; in SQLite the lock of its folder is enough.
 
-    Raises `SweepError` where another process has it.
+    Raises `SweepError` where another process has it, `HpoError` where the server does not allow it.
     """
     if database.file:
         yield
@@ -192,8 +192,9 @@ def held_lease(database: StudiesDatabase, sweep: str, home: Path, clock: Clock =
     engine = engine_of(database)
     lease = Lease(database, sweep, engine, clock)
     try:
-        _make_table(database, engine)
-        lease.take(home)
+        with _allowed(database):
+            _make_table(database, engine)
+            lease.take(home)
     except BaseException:
         engine.dispose()
         raise
@@ -215,14 +216,32 @@ def lease_here(database: StudiesDatabase, sweep: str) -> Lease | None:
 def holders(database: StudiesDatabase, clock: Clock = lambda: None) -> dict[str, Holder]:
     """Sweep -> who runs it, or was the last to, wherever; nothing for studies in SQLite.
 
-    Raises `ServerGone` where the server does not answer.
+    Raises `ServerGone` where the server does not answer, `HpoError` where it does not allow that.
     """
     if database.file:
         return {}
     engine = engine_of(database)
     try:
-        with engine.connect() as connection:
+        with _allowed(database), engine.connect() as connection:
             return holders_at(connection, clock())
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def no_lease_taken(database: StudiesDatabase) -> Iterator[dict[str, Holder]]:
+    """Who has had leases of a server; until the end of the block nobody takes or renews one, but waits.
+
+    Raises as `holders`.
+    """
+    engine = engine_of(database)
+    try:
+        with _allowed(database):
+            _make_table(database, engine)
+        with _allowed(database), engine.begin() as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            connection.execute(text("LOCK TABLE hpo_leases IN EXCLUSIVE MODE"))
+            yield _holders(connection, None)
     finally:
         engine.dispose()
 
@@ -230,6 +249,16 @@ def holders(database: StudiesDatabase, clock: Clock = lambda: None) -> dict[str,
 def holders_at(connection: Connection, now: float | None = None) -> dict[str, Holder]:
     """The same over a connection; empty where no sweep has run on the server yet."""
     return _holders(connection, now) if connection.execute(text(_IS_THERE)).scalar() else {}
+
+
+@contextmanager
+def _allowed(database: StudiesDatabase) -> Iterator[None]:
+    """A refusal of the server, as an error for people."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        what = database.without_secrets(first_line(error))
+        raise HpoError(f"{database} cannot be used: {what}; {way_on(error)}") from error
 
 
 def _holders(connection: Connection, now: float | None, sweep: str | None = None) -> dict[str, Holder]:
@@ -248,8 +277,3 @@ def _make_table(database: StudiesDatabase, engine: Engine) -> None:
         patiently(database, make)
     except (IntegrityError, ProgrammingError):  # another process made it at the same time
         patiently(database, make)
-
-
-def _machine() -> str:
-    space = Path("/proc/self/ns/pid")
-    return f"{boot_id()} {os.readlink(space) if space.is_symlink() else ''}"

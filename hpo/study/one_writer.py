@@ -6,6 +6,7 @@ its study, and no sweep of that name in another database may use its files, or h
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def _refuse_other_home(home: Home, name: str) -> None:
     if home.sweep(name).studies.exists() or name not in study_names(home.studies_db):
         return
     last = holders(home.studies_db).get(name)
-    if last and last.left_s > 0:
+    if last and last.left_s > 0 and not last.is_dead:
         return
     where = f"home {last.home} of {last.host}" if last else "another home"
     raise UsageError(
@@ -75,6 +76,14 @@ def has_strange_folder(home: Home, name: str) -> bool:
     if paths.studies.exists():
         return paths.studies.read_text(encoding="utf-8").strip() != studies.address
     return studies.file is None and any(paths.dir.glob("*/*/result.json"))
+
+
+def sweeps_of_server(home: Home) -> Mapping[str, set[str]]:
+    """Address of a server -> the sweeps of this home that have their studies there; an address without any has none."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for mark in home.sweeps.glob("*/studies"):
+        found[mark.read_text(encoding="utf-8").strip()].add(mark.parent.name)
+    return found
 
 
 def has_other_studies(home: Home) -> bool:

@@ -43,7 +43,6 @@ _REPORTS = f"""SELECT x.trial_id, x.step, x.intermediate_value, x.intermediate_v
 _STATE = "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study"
 _OPENED = """SELECT s.study_name, s.study_id FROM studies s
     JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key = 'config'"""
-_PG_CATALOG = "pg_tables WHERE schemaname = current_schema() AND tablename"
 _NUMBERS: Mapping[str, float] = {"NAN": math.nan, "INF_POS": math.inf, "INF_NEG": -math.inf}
 """What a database has no number for."""
 

@@ -30,7 +30,7 @@ def dump_server(database: StudiesDatabase, file: Path) -> None:
     query = {name: value for name, value in url.query.items() if name not in _SECRETS}
     address = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     environment = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
-    command = [program, "--format=custom", f"--file={file}", f"--dbname={address.render_as_string()}"]
+    command = [program, "--format=custom", "--no-password", f"--file={file}", f"--dbname={address.render_as_string()}"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         file.unlink(missing_ok=True)

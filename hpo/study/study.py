@@ -78,6 +78,9 @@ class Study:
         self._records = {r.number: r for r in read_trials(map(_stored, found), self.state.run_ids)}
         for trial in found:
             if trial.state == TrialState.RUNNING and "begun" not in trial.user_attrs:  # a kill in the middle of `begin`
+                if "fixed_params" not in trial.system_attrs:  # a sampler's point, which may not even be allowed
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+                    continue
                 number = self.next_number
                 self._write_begun(optuna.Trial(self._study, trial._trial_id), number, "", None)
                 self._records[number] = TrialRecord(number, "running", dict(trial.params), "", revision=self.revision)

@@ -37,6 +37,21 @@ def test_an_address_need_not_have_everything(address, tmp_path):
     assert url.host == "::1" or url.query == {"host": "/run/postgresql"}
 
 
+def test_options_that_choose_a_database_are_part_of_its_address():
+    socket, other = (
+        StudiesDatabase.on_server(
+            f"postgresql://me:s3cret@/studies?sslmode=disable&host={host}&options=-csearch_path%3Da"
+        )
+        for host in ("/run/postgresql", "/run/other")
+    )
+    assert socket.address == "postgresql:///studies?host=%2Frun%2Fpostgresql&options=-csearch_path%3Da" != other.address
+    query = make_url(socket.read_only_url).query
+    assert query["options"] == "-csearch_path=a -c default_transaction_read_only=on"
+    assert (query["host"], query["sslmode"]) == ("/run/postgresql", "disable")
+    with pytest.raises(UsageError, match="HPO_STUDIES: has dbname, service after the question mark; expected"):
+        StudiesDatabase.on_server("postgresql://me@db/studies?service=a&dbname=other")
+
+
 WRONG = [
     "studies.db", "sqlite:///studies.db", "mysql://me:s3cret@db/studies", "postgresql://me:s3cret@db",
     # Special characters of a password that end the host where they are not written as %XX.

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import threading
+
 import optuna
 import pytest
 
+import hpo.care.restore
+import hpo.care.upgrade
 from hpo.care.backup import make_backup
 from hpo.care.restore import restore_backup
 from hpo.care.servers import look_at_studies_server
 from hpo.care.upgrade import upgrade_home
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
+from hpo.postgres import ServerGone, engine_of
 from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
-from hpo.study.lease import held_lease
+from hpo.study.lease import Lease, held_lease
 from hpo.study.one_writer import one_writer, refuse_strange_folder
-from hpo.study.schema import studies_revision
+from hpo.study.schema import studies_revision, upgrade_studies
 from hpo.study.server_dump import dump_server
 from hpo.study.study import close_storage
 from tests.postgres import server
@@ -27,10 +33,10 @@ def running(tmp_path_factory):
         yield running
 
 
-def filled(url: str) -> list[optuna.trial.FrozenTrial]:
+def filled(url: str, name: str = "kept") -> list[optuna.trial.FrozenTrial]:
     """A study with a trial of each kind; one has nothing but extreme numbers, one is under way."""
     storage = optuna.storages.RDBStorage(url)
-    study = optuna.create_study(study_name="kept", storage=storage, direction="maximize")
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     study.set_user_attr("config", {"text": "é' \\ %", "deep": [1, {"a": None}]})
     trial = study.ask()
     trial.suggest_float("rate", 1e-5, 1e-1, log=True)
@@ -40,11 +46,11 @@ def filled(url: str) -> list[optuna.trial.FrozenTrial]:
     study.tell(trial, 0.1 + 0.2)
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
     study.ask()
-    return trials_of(storage)
+    return trials_of(storage, name)
 
 
-def trials_of(storage: optuna.storages.BaseStorage) -> list[optuna.trial.FrozenTrial]:
-    trials = optuna.load_study(study_name="kept", storage=storage).trials
+def trials_of(storage: optuna.storages.BaseStorage, name: str = "kept") -> list[optuna.trial.FrozenTrial]:
+    trials = optuna.load_study(study_name=name, storage=storage).trials
     close_storage(storage)
     return trials
 
@@ -80,7 +86,7 @@ def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on
     monkeypatch.setenv("HPO_STUDIES", running.create("before"))
     home = Home(tmp_path / "home")
     trials = filled(home.studies_db.url)
-    with one_writer(home, "kept"):
+    with one_writer(home, "kept", needs_files=False):
         home.sweep("kept").trial(0).dir.mkdir(parents=True)
         home.sweep("kept").trial(0).result.touch()
     manifest = make_backup(home, tmp_path / "backup")
@@ -103,6 +109,61 @@ def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on
     refuse_strange_folder(in_file, "kept")
 
 
+@pytest.fixture
+def mixed(running, request, tmp_path, monkeypatch):
+    """A home with a sweep in its own file and one on a server, where another home has one too."""
+    home = Home(tmp_path / "home")
+    home.dir.mkdir()
+    filled(home.studies_db.url, "earlier")
+    monkeypatch.setenv("HPO_STUDIES", running.create(request.node.name[-60:]))
+    filled(home.studies_db.url, "of-another-home")
+    filled(home.studies_db.url)
+    with one_writer(home, "kept", needs_files=False):
+        home.sweep("kept").trial(0).dir.mkdir(parents=True)
+    return home
+
+
+def test_a_backup_has_the_studies_of_its_home_and_no_others(mixed, running, tmp_path, monkeypatch):
+    manifest = make_backup(mixed, tmp_path / "backup")
+    assert set(manifest.schemas) == {"studies.db", "studies-of-home.db"}
+    content = tmp_path / "backup" / "home"
+    assert sweeps_in(StudiesDatabase.in_file(content / "studies.db")) == {"kept"}
+    assert sweeps_in(StudiesDatabase.in_file(content / "studies-of-home.db")) == {"earlier"}
+    with monkeypatch.context() as patch:
+        patch.delenv("HPO_STUDIES")
+        with pytest.raises(UsageError, match=r"kept: their studies are in postgresql://127.*let HPO_STUDIES name that"):
+            make_backup(mixed, tmp_path / "other")
+        with pytest.raises(UsageError, match=r"and of the home's own file; nothing was restored"):
+            restore_backup(Home(tmp_path / "in-file"), tmp_path / "backup")
+    monkeypatch.setenv("HPO_STUDIES", running.create("both"))
+    new = Home(tmp_path / "new")
+    assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
+    assert len(trials_of(optuna.storages.RDBStorage(new.studies_db.url))) == 3
+    assert sweeps_in(StudiesDatabase.in_file(new.dir / "studies.db")) == {"earlier"}
+    assert not (new.dir / "studies-of-home.db").exists()
+
+
+def test_a_restore_that_fails_late_can_be_repeated(mixed, running, tmp_path, monkeypatch):
+    make_backup(mixed, tmp_path / "backup")
+    monkeypatch.setenv("HPO_STUDIES", running.create("again"))
+    new = Home(tmp_path / "new")
+
+    def fails(source, target):
+        assert (new.dir / "sweeps" / "kept" / "studies").read_text() == f"{target.address}\n"
+        raise ServerGone("gone")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name, act, says in [("copy_studies", fails, "gone"), ("sync_folder", full, "nothing was .*make room")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(hpo.care.restore, name, act)
+            with pytest.raises(HpoError, match=says):
+                restore_backup(new, tmp_path / "backup")
+        assert list(new.dir.iterdir()) == []
+    assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
+
+
 def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(running, tmp_path, monkeypatch):
     monkeypatch.setenv("HPO_STUDIES", running.create("old"))
     home = Home(tmp_path)
@@ -116,8 +177,27 @@ def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(running
         assert "s3cret" not in str(found)
         with pytest.raises(UsageError, match=r"kept .*: running now"):
             upgrade_home(home)
-    [done] = upgrade_home(home)
+    began = threading.Event()
+
+    def dumps(database, file):
+        lease = Lease(database, "late", engine_of(database), lambda: None)  # a sweep begins on another machine
+        thread = threading.Thread(target=lambda: (lease.take(tmp_path), began.set(), lease._engine.dispose()))
+        waiting.append(thread)
+        thread.start()
+        dump_server(database, file)
+
+    def migrates(database):
+        assert not began.is_set()
+        upgrade_studies(database)
+
+    waiting: list[threading.Thread] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(hpo.care.upgrade, "dump_server", dumps)
+        patch.setattr(hpo.care.upgrade, "upgrade_studies", migrates)
+        [done] = upgrade_home(home)
+    waiting[0].join()
+    assert began.is_set()
     assert (tmp_path / "before-upgrade" / "studies-v3.0.0.d.dump").read_bytes()[:5] == b"PGDMP"
     assert done.age == "current"
-    assert [finding.mark for finding in look_at_studies_server(home.studies_db)] == ["ok", "ok", "ok"]
+    assert {finding.mark for finding in look_at_studies_server(home.studies_db)} == {"ok"}
     assert trials_of(optuna.storages.RDBStorage(home.studies_db.url)) == trials

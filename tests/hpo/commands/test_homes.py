@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+import hpo.commands.delete
 import hpo.postgres
 import hpo.study.lease
 from hpo.commands import ui
+from hpo.commands.delete import delete_whole_sweep
 from hpo.commands.gc import collect_garbage
 from hpo.commands.sweep import run_sweep
 from hpo.errors import SweepError, UsageError
@@ -20,7 +22,7 @@ from hpo.paths import Home
 from hpo.study.lease import held_lease
 from hpo.study.store import view_study
 from tests.brought.test_stores import SWEEP, run_main
-from tests.hpo.builders import Said, write_sweep
+from tests.hpo.builders import Killed, Said, write_sweep
 from tests.postgres import server
 
 pytestmark = pytest.mark.xdist_group("homes")
@@ -58,6 +60,10 @@ def machines(tmp_path_factory, mlflow_database):
         assert view.back
         view.back.join()
         yield running, file, here, elsewhere
+
+
+def killed(*_):
+    raise Killed
 
 
 def files_of(home):
@@ -116,7 +122,7 @@ def test_other_machines_read(machines, capsys, monkeypatch, command):
 def test_only_one_machine_runs_a_sweep(machines, monkeypatch):
     _, file, here, elsewhere = machines
     with monkeypatch.context() as patch:
-        patch.setattr(hpo.study.lease, "_machine", lambda: "another one")
+        patch.setattr(hpo.study.lease, "this_machine", lambda: "another one")
         patch.setattr("socket.gethostname", lambda: "gpu7")
         lease = held_lease(here.studies_db, "sweep", here.dir)
         lease.__enter__()
@@ -131,6 +137,10 @@ def test_only_one_machine_runs_a_sweep(machines, monkeypatch):
         with pytest.raises(UsageError, match=r"runs elsewhere: process \d+ on gpu7.*; stop it there"):
             stop_sweep(elsewhere, "sweep")
     finally:
+        with monkeypatch.context() as patch:  # killed on this machine, where nobody waits for its lease
+            patch.setattr(hpo.study.lease, "this_machine", lambda: "another one")
+            with pytest.raises(UsageError, match=rf"was run in home {here.dir} of gpu7"):
+                run_sweep(file, elsewhere, worker="trainers.host.fake")
         lease.__exit__(None, None, None)
     with pytest.raises(UsageError, match=rf"was run in home {here.dir} of gpu7, .*continue it there, share that home"):
         run_sweep(file, elsewhere, worker="trainers.host.fake")
@@ -161,6 +171,10 @@ def test_a_sweep_is_deleted_where_its_files_are(machines, capsys, monkeypatch):
     refused = run_main(capsys, monkeypatch, elsewhere.dir, "delete", "--sweep", "sweep")
     assert (refused.code, "delete it in the home that has its files" in refused.err) == (2, True)
     assert not elsewhere.dir.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(hpo.commands.delete, "delete_sweep", killed)
+        with pytest.raises(Killed):
+            delete_whole_sweep(here, "sweep")
     assert run_main(capsys, monkeypatch, here.dir, "delete", "--sweep", "sweep").code == 0
     assert json.loads(run_main(capsys, monkeypatch, elsewhere.dir, "list", "--json").out) == []
     assert not here.sweep("sweep").dir.exists()

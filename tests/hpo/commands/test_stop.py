@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import hpo.commands.stop
 from hpo.commands.show import read_sweep
 from hpo.commands.stop import stop_sweep
 from hpo.errors import SweepError, UsageError
+from hpo.lock import this_machine
 from hpo.paths import Home
 from tests.hpo.builders import Sweep
 
@@ -62,6 +64,16 @@ def test_a_sweep_that_does_not_stop_is_an_error_that_names_its_process(tmp_path,
     process = holder("s", ends_at=99)
     with pytest.raises(SweepError, match=rf"'s' \(process {process.pid}\) has not stopped"):
         stop_sweep(Home(tmp_path), "s")
+
+
+def test_a_process_of_another_machine_or_container_is_not_signalled(tmp_path, holder):
+    """Its number is some other process here."""
+    process, lock = holder("s", ends_at=1), Home(tmp_path).sweep("s").lock
+    assert lock.read_text() == f"{process.pid}\n{this_machine()}\n{socket.gethostname()}\n"
+    lock.write_text(f"{process.pid}\nanother boot\ngpu7\n")
+    with pytest.raises(UsageError, match=rf"'s' runs elsewhere: process {process.pid} on gpu7; stop it there"):
+        stop_sweep(Home(tmp_path), "s")
+    assert process.poll() is None
 
 
 def test_only_a_sweep_that_runs_can_be_stopped(tmp_path, database):

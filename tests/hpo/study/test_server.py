@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import signal
 import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 import hpo.postgres
 import hpo.study.lease
 from hpo.errors import HpoError, SweepError
 from hpo.postgres import ServerGone
+from hpo.signals import stop_wish
 from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import LeaseLost, held_lease, holders
 from hpo.study.store import delete_sweep, open_study, storage, study_names, view_study
@@ -79,7 +83,10 @@ def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies,
     assert study.records() == view_study(studies, "s").records == expected(config)
     study.close()
     said = capsys.readouterr().err
-    assert f"{studies} does not answer: waiting, at most 10 minutes\n{studies} answers again\n" in said
+    assert (
+        f"{studies} does not answer: waiting, at most 10 minutes; Ctrl-C ends the wait\n{studies} answers again\n"
+        in said
+    )
     assert "s3cret" not in said
 
 
@@ -119,6 +126,31 @@ def test_a_server_that_does_not_come_back_is_given_up(running, studies, config, 
     study.close()
 
 
+@pytest.mark.parametrize("is_interrupt", [False, True])
+def test_nobody_has_to_wait_for_a_server(running, studies, monkeypatch, is_interrupt):
+    """Ctrl-C ends the wait, and what is written because of it does not wait again."""
+    waits = []
+
+    def wait(_):
+        waits.append(1)
+        if is_interrupt:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    study_names(studies)
+    running.stop()
+    try:
+        with stop_wish(), monkeypatch.context() as patch:
+            patch.setattr(hpo.postgres.time, "sleep", wait)
+            with pytest.raises(KeyboardInterrupt if is_interrupt else ServerGone):
+                study_names(studies)
+            with pytest.raises(ServerGone):
+                study_names(studies)
+    finally:
+        running.start()
+    assert len(waits) == 1
+
+
 # --- one writer ----------------------------------------------------------------------------------------
 
 
@@ -142,7 +174,7 @@ def elsewhere(monkeypatch):
 
     def take(studies, clock, sweep="s"):
         with monkeypatch.context() as patch:
-            patch.setattr(hpo.study.lease, "_machine", lambda: "another boot")
+            patch.setattr(hpo.study.lease, "this_machine", lambda: "another boot")
             patch.setattr("socket.gethostname", lambda: "gpu7")
             lease = hpo.study.lease.Lease(studies, sweep, hpo.postgres.engine_of(studies), clock)
             hpo.study.lease._make_table(studies, lease._engine)
@@ -196,10 +228,48 @@ def test_a_lease_that_is_not_renewed_ends_and_fences_its_holder(studies, clock, 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(studies, clock, elsewhere, monkeypatch, tmp_path):
     lease = elsewhere(studies, clock)
-    monkeypatch.setattr(hpo.study.lease, "_machine", lambda: "another boot")  # now it is this one
+    monkeypatch.setattr(hpo.study.lease, "this_machine", lambda: "another boot")  # now it is this one
     with held_lease(studies, "s", tmp_path, clock), pytest.raises(LeaseLost):
         lease.renew()
     lease._engine.dispose()
+
+
+def test_only_a_process_that_has_ended_is_dead(studies, tmp_path):
+    with held_lease(studies, "s", tmp_path):
+        holder = holders(studies)["s"]
+    assert not dataclasses.replace(holder, pid=1).is_dead
+    assert dataclasses.replace(holder, pid=2**30).is_dead  # larger than any process's
+    assert not dataclasses.replace(holder, pid=2**30, machine="another boot").is_dead
+
+
+def test_a_lease_is_renewed_again_after_any_error_of_the_database(studies, elsewhere, clock, monkeypatch):
+    lease = elsewhere(studies, clock)
+    calls = []
+
+    def renew():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError("UPDATE", {}, Exception("canceling statement due to lock timeout"))
+        lease._ended.set()
+
+    monkeypatch.setattr(hpo.study.lease, "RENEWED_EVERY_S", 0.0)
+    monkeypatch.setattr(lease, "renew", renew)
+    lease.keep()
+    assert len(calls) == 2
+    lease._engine.dispose()
+
+
+def test_who_may_not_read_leases_learns_which_right_is_missing(running, studies, tmp_path):
+    name = studies.place.rpartition("/")[2]
+    with held_lease(studies, "s", tmp_path):
+        pass
+    running.ask(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'", name)
+    reader = StudiesDatabase.on_server(running.url(name).replace("hpo:", "reader:"))
+    for use in (holders, lambda studies: held_lease(studies, "s", tmp_path).__enter__()):
+        with pytest.raises(HpoError, match=r"cannot be used: permission denied for .*; grant that right to the role"):
+            use(reader)
+    running.ask("GRANT SELECT ON hpo_leases TO reader", name)
+    assert list(holders(reader)) == ["s"]
 
 
 def test_a_lease_outlives_a_server_that_restarts(running, studies, config, tmp_path):
@@ -230,7 +300,7 @@ def test_a_wrong_address_is_one_plain_error_at_once(running, address, found):
     login = running.url().partition("//")[2].partition("@")[0]
     address = address.replace("RIGHT", login).replace("PORT", str(running.port))
     for use in (study_names, holders, storage):
-        with pytest.raises(HpoError, match=f"does not answer: .*{found}") as refused:
+        with pytest.raises(HpoError, match=f"(does not answer|cannot be used): .*{found}") as refused:
             use(StudiesDatabase.on_server(f"postgresql://{address}"))
         assert "secret" not in str(refused.value)
         assert PASSWORD not in str(refused.value)

@@ -387,6 +387,17 @@ def test_what_a_kill_left_lined_up_comes_next_whatever_is_given(config, monkeypa
 
 
 @pytest.mark.parametrize("where", MOMENTS[1:])
+def test_a_point_of_the_sampler_s_that_may_not_be_allowed_is_asked_for_again_after_a_kill(config, monkeypatch, where):
+    given, memory = config(search_strategy={"type": "tpe"}), optuna.storages.InMemoryStorage()
+    killed_in_begin(Study(given, fingerprint, memory), where, monkeypatch, None)
+    again = Study(given, fingerprint, memory)
+    assert (again.interrupted(), again.records()) == ([], [])
+    refused = []
+    number, point = again.begin(None, lambda point: bool(refused) or bool(refused.append(point)))
+    assert (number, point in refused) == (0, False)
+
+
+@pytest.mark.parametrize("where", MOMENTS[1:])
 @pytest.mark.parametrize("done", [3, 8])  # before and after TPE's random start
 def test_a_point_of_the_sampler_s_that_a_kill_cut_short_is_completed_the_same_way_every_time(
     config, monkeypatch, where, done

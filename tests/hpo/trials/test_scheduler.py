@@ -505,6 +505,19 @@ def test_an_event_shows_that_it_lives(job, clock):
     assert books.results[0].state == "complete"
 
 
+def test_nobody_is_hung_while_a_write_waits_for_its_server(job, clock):
+    class Waiting(Books):
+        def stepped(self, job, report):
+            super().stepped(job, report)
+            clock.move(61)
+
+    executor = Executor(Script(of={n: [[step(0), step(1), step(2), result(0.5)]] for n in range(2)}))
+    books = Waiting([job(0), job(1)])
+    run(executor, books, jobs=2, patience=RetryPolicy(0, stall_minutes=1))
+    assert executor.kills == []
+    assert {n: r.state for n, r in books.results.items()} == {0: "complete", 1: "complete"}
+
+
 def test_only_the_silent_one_is_killed(job, clock):
     def beat():
         clock.move(20)
