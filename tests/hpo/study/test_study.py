@@ -711,6 +711,7 @@ class Machine(RuleBasedStateMachine):
 @both
 def test_memory_and_database_agree_after_every_operation(studies, config):
     Machine.studies, Machine.storage, Machine.make_config = studies, storage(studies), config
+    Machine.count = 0
     run_state_machine_as_test(
         Machine,
         settings=settings(
