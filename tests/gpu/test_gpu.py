@@ -63,12 +63,14 @@ def test_no_check_imports_what_only_tests_need():
 
 
 def test_a_check_that_crashes_or_hangs_is_a_row(tmp_path):
-    place = Place("cpu", tmp_path)
-    [crashed] = in_a_process(Check("no_such_check", "", 60), place, 60)
+    first, second = (tmp_path / name for name in ("first", "second"))
+    first.mkdir()
+    second.mkdir()
+    [crashed] = in_a_process(Check("no_such_check", "", 60), Place("cpu", first), 60)
     assert crashed.outcome == "failed"
     assert "ended with exit code 1" in crashed.found
     assert "KeyError: 'no_such_check'" in crashed.found
-    [late] = in_a_process(Check("losses", "", 0.1), place, 60)
+    [late] = in_a_process(Check("losses", "", 0.1), Place("cpu", second), 60)
     assert late.outcome == "failed"
     assert "was killed after 0 s, its limit" in late.found
 
