@@ -11,6 +11,7 @@ import pytest
 
 from hpo.errors import HpoError
 from hpo.search.finalists import run_finalists
+from hpo.studies_database import StudiesDatabase
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Sweep
 from trainers.protocol.codec import RECORD_FORMAT, from_json
@@ -41,6 +42,10 @@ def home(tmp_path):
         database.executescript((GOLDEN / "studies.sql").read_text())
     database.close()
     return tmp_path
+
+
+def studies_of(home):
+    return StudiesDatabase.in_file(home / "home/studies.db")
 
 
 def opened(home, name, **changes):
@@ -74,7 +79,7 @@ def test_a_setting_that_comes_later_keys_no_earlier_trial_anew(monkeypatch):
 
 
 def test_a_finished_sweep_is_read_as_it_was(home):
-    view = view_study(home / "home/studies.db", "done")
+    view = view_study(studies_of(home), "done")
     assert view.state.state == "complete"
     assert [(r.number, r.state) for r in view.records] == [(n, "complete") for n in range(4)]
     finalists = view.state.finalists
@@ -104,7 +109,7 @@ def test_a_killed_sweep_goes_on_under_its_numbers(home):
     assert [spec.number for spec in half.executor.specs] == [2, 3]
     assert half.records[:2] == before
     assert [r.state for r in half.records] == ["complete"] * 4
-    assert newest_study_name(home / "home/studies.db", "half") == "half"
+    assert newest_study_name(studies_of(home), "half") == "half"
     run_finalists(half.running())
     assert half.summary().champion.repeat is not None
 
@@ -112,7 +117,7 @@ def test_a_killed_sweep_goes_on_under_its_numbers(home):
 def test_an_edited_sweep_keeps_the_trials_that_fit(home):
     values = [5e-4, 1e-3, 2e-3, 4e-3]
     space = {**WRITTEN["search_space"], "learning_rate": {"type": "choice", "values": values}}
-    before = view_study(home / "home/studies.db", "done").records
+    before = view_study(studies_of(home), "done").records
     kept = {r.number for r in opened(home, "done", search_space=space).records}
     assert kept == {r.number for r in before if r.params["learning_rate"] in values}
     assert 0 in kept
@@ -158,7 +163,7 @@ def attributes(home, name, changes):
 )
 def test_a_sweep_that_cannot_be_read_is_one_error_that_names_it(home, changes, problem):
     attributes(home, "done", changes)
-    database = home / "home/studies.db"
+    database = studies_of(home)
     for read in (view_study, stored_state):
         with pytest.raises(HpoError, match="sweep 'done' cannot be read") as refused:
             read(database, "done")
@@ -174,7 +179,7 @@ def test_a_newer_program_s_sweep_says_so(home):
     with pytest.raises(
         HpoError, match=rf"^sweep 'done' was written by a newer hpo \(its records have format {RECORD_FORMAT + 1}"
     ):
-        view_study(home / "home/studies.db", "done")
+        view_study(studies_of(home), "done")
 
 
 def test_unknown_fields_are_kept_and_ignored(home):
