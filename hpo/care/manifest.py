@@ -22,7 +22,7 @@ STUDIES = "studies.db"
 OWN_STUDIES = "studies-of-home.db"
 """The home's own file of studies, where `STUDIES` has those of a server."""
 SCHEMAS = {STUDIES: optuna_migrations, OWN_STUDIES: optuna_migrations, "mlflow.db": mlflow_migrations}
-"""The databases of a home, and whose schema they have."""
+"""The databases of a home, each with the library that decides its schema."""
 
 
 @dataclass(frozen=True)

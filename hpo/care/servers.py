@@ -69,11 +69,11 @@ def _schema_finding(studies: StudiesDatabase, revision: str) -> Finding:
     return Finding("ok", "schema", f"{revision} of optuna")
 
 
-def clock_finding(skew_s: float, whose: str) -> Finding:
+def clock_finding(skew_s: float, machine: str) -> Finding:
     """About a clock that is so many seconds ahead of this machine's."""
     direction = "ahead of" if skew_s > 0 else "behind"
-    found = f"{whose} is {abs(skew_s):,.0f} s {direction} this machine"
+    found = f"{machine} is {abs(skew_s):,.0f} s {direction} this machine"
     if abs(skew_s) < SKEW_NOTED_S:
-        return Finding("ok", "clock", f"{whose} and this machine agree")
+        return Finding("ok", "clock", f"{machine} and this machine agree")
     way = "set both clocks by NTP"
     return Finding("problem" if abs(skew_s) >= SKEW_BAD_S else "note", "clock", found, way)

@@ -37,7 +37,7 @@ def tables(home: Home, note: Callable[[str], None]) -> Answer:
 
 
 def _database(home: Home, note: Callable[[str], None]) -> Database:
-    """Sweeps whose records are damaged are left out, as long as any can be read."""
+    """Sweeps with damaged records are left out, as long as any can be read."""
     found, problems, holders = [], [], holders_of_leases(home)
     for name in study_names(home.studies_db):
         try:
