@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import UsageError
 from hpo.given_path import given_path
 from hpo.quoting import clipped
-from hpo.studies_database import StudiesDatabase
 from trainers.protocol.files import TrialPaths
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -23,15 +23,15 @@ from pathlib import Path, PurePosixPath
 
 from hpo.care.manifest import CONTENT, OWN_STUDIES, SCHEMAS, STUDIES, Manifest, read_manifest
 from hpo.care.tree_copy import TreeCopy, copy_database
+from hpo.databases.migrations import revision_of
+from hpo.databases.sqlite import usable
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.garbage import discard
 from hpo.lock import taken_lock
-from hpo.migrations import revision_of
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.remedies import way_on
-from hpo.sqlite import usable
-from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
 from hpo.study.one_writer import sweeps_of_server
 from trainers.protocol.files import sync_folder

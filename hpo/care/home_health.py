@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 from hpo.care.finding import Finding
+from hpo.databases.migrations import Migrations, mlflow_migrations, optuna_migrations, revision_of
+from hpo.databases.sqlite import usable
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
 from hpo.garbage import half_deleted
-from hpo.migrations import Migrations, mlflow_migrations, optuna_migrations, revision_of
 from hpo.paths import Home
 from hpo.quoting import listed
-from hpo.sqlite import usable
-from hpo.studies_database import StudiesDatabase
 from hpo.study.one_writer import is_running
 from hpo.study.store import stored_state, study_names
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from hpo.care.tree_copy import FileEntry
+from hpo.databases.migrations import Migrations, mlflow_migrations, optuna_migrations
 from hpo.errors import MOST_PROBLEMS, HpoError, Problem, UsageError
-from hpo.migrations import Migrations, mlflow_migrations, optuna_migrations
 from hpo.quoting import clipped
 from trainers.protocol.codec import from_file, to_file
 from trainers.protocol.files import file_hash, write_atomically

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo.care.manifest import CONTENT, OWN_STUDIES, STUDIES, Manifest, check_backup, read_manifest
+from hpo.databases.migrations import optuna_migrations
+from hpo.databases.sqlite import usable
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
-from hpo.migrations import optuna_migrations
 from hpo.paths import Home, SweepPaths
 from hpo.quoting import clipped, listed
 from hpo.remedies import way_on
-from hpo.sqlite import usable
-from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
 from hpo.tracking.mlflow_places import follow_move
 from trainers.protocol.files import sync_folder

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 
 from hpo.care.finding import Finding
+from hpo.databases.migrations import optuna_migrations
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
-from hpo.migrations import optuna_migrations
-from hpo.studies_database import StudiesDatabase
 from hpo.study.server_health import ask_studies_server
 from hpo.tracking.remote.health import ask_server
 from hpo.tracking.remote.server import TrackingServer

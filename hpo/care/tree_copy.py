@@ -18,9 +18,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from hpo.databases.sqlite import SQLITE_MAGIC
 from hpo.errors import HpoError, SweepError
 from hpo.remedies import way_on
-from hpo.sqlite import SQLITE_MAGIC
 from trainers.protocol.files import file_hash
 
 LOOKS = 50

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpo.care.tree_copy import copy_database
+from hpo.databases.migrations import Age, Migrations, mlflow_migrations, optuna_migrations, revision_of
+from hpo.databases.sqlite import usable
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import UsageError
 from hpo.lock import exclusive, is_locked, taken_lock
-from hpo.migrations import Age, Migrations, mlflow_migrations, optuna_migrations, revision_of
 from hpo.paths import Home
 from hpo.quoting import listed
-from hpo.sqlite import usable
-from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import Holder, no_lease_taken
 from hpo.study.one_writer import holders_of_leases
 from hpo.study.schema import studies_revision, upgrade_studies

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpo.commands.aliases import split_name
+from hpo.databases.sqlite import usable
 from hpo.errors import UsageError
 from hpo.garbage import discard
 from hpo.lock import held_if_free, is_locked, remove_unheld
@@ -12,7 +13,6 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.release.deletion import chosen_versions, delete_versions, in_use, with_alias
 from hpo.release.versions import Version, versions_of
-from hpo.sqlite import usable
 from hpo.study.one_writer import one_writer
 from hpo.study.store import delete_sweep, study_names, view_study
 from hpo.tracking.mlflow_deletion import delete_experiment_of, delete_for_good, runs_of

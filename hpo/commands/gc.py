@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hpo.databases.sqlite import usable
 from hpo.garbage import Garbage, discard, half_deleted, size_of
 from hpo.lock import exclusive, is_locked, sweep_lock
 from hpo.paths import Home
@@ -16,7 +17,6 @@ from hpo.release.deletion import with_alias as versions_with_alias
 from hpo.release.versions import versions_of
 from hpo.results.needed import is_finished, needed_trainings, starting_points
 from hpo.results.records import StudySnapshot, TrialRecord
-from hpo.sqlite import usable
 from hpo.study.one_writer import has_other_studies, has_strange_folder, holders_of_leases
 from hpo.study.store import left_out_trials, study_names, view_study
 from hpo.terminal import ProgressView

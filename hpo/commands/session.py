@@ -15,9 +15,9 @@ from hpo.config.budget import Meter
 from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
+from hpo.databases.postgres import ServerGone
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
-from hpo.postgres import ServerGone
 from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot

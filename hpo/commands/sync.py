@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpo.databases.sqlite import usable
 from hpo.errors import SweepError, UsageError
 from hpo.lock import held_if_free
 from hpo.paths import Home
 from hpo.quoting import listed
-from hpo.sqlite import usable
 from hpo.study.store import study_names
 from hpo.tracking.remote.server import VARIABLE, TrackingServer
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
 from hpo.config.space import from_resolved
+from hpo.databases.sqlite import usable
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.signals import terminate_as_interrupt
-from hpo.sqlite import usable
 from hpo.study.store import study_names, view_study
 from hpo.tracking.comparison import link, saved_view, view_tag
 from hpo.tracking.mlflow_places import (

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hpo.databases.studies import without_studies
 from hpo.executors.piped import PipedExecutor
-from hpo.studies_database import without_studies
 
 _HOST_ENVIRONMENT = {
     # The host must stay single-threaded to be forked; children set their own count.

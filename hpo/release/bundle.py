@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hpo.databases.sqlite import usable
 from hpo.errors import ConfigError, HpoError, Problem, UsageError
 from hpo.paths import NAME_PATTERN, Home
 from hpo.quoting import clipped, listed
 from hpo.results.champion import choose_champion
 from hpo.results.needed import is_finished, trained_in
 from hpo.results.records import StudySnapshot
-from hpo.sqlite import usable
 from hpo.study.store import view_study
 from hpo.trials.trial_files import read_spec
 from trainers.protocol.catalog import METHODS

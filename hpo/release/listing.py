@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from hpo.databases.sqlite import usable
 from hpo.garbage import size_of
 from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of
 from hpo.release.versions import Version, check_name, versions_of
 from hpo.results.released import ListedVersion
-from hpo.sqlite import usable
 
 
 def list_releases(home: Home, name: str | None) -> list[ListedVersion]:

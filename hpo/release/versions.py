@@ -11,13 +11,13 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from hpo.databases.sqlite import usable
 from hpo.errors import HpoError, UsageError
 from hpo.lock import is_in_use, users_of
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
 from hpo.release.aliases import ABSENT, CHAMPION, WAITS
 from hpo.release.manifest import Manifest
-from hpo.sqlite import usable
 from hpo.tracking.mlflow_store import client
 
 ADAPTERS = "adapters"

@@ -20,12 +20,12 @@ from sqlalchemy import (
     true,
 )  # fmt: skip
 
+from hpo.databases.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
+from hpo.databases.postgres import engine_of
+from hpo.databases.sqlite import usable
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
-from hpo.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
-from hpo.postgres import engine_of
 from hpo.remedies import first_line
-from hpo.sqlite import usable
-from hpo.studies_database import StudiesDatabase
 from hpo.study.store import storage
 from hpo.study.study import STUDY_ERRORS, close_storage
 

@@ -23,11 +23,11 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
+from hpo.databases.postgres import ServerGone, engine_of, patiently
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, SweepError
 from hpo.lock import is_alive, this_machine
-from hpo.postgres import ServerGone, engine_of, patiently
 from hpo.remedies import first_line, way_on
-from hpo.studies_database import StudiesDatabase
 
 LASTS_S = 60
 """After its last renewal, in seconds."""

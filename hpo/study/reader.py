@@ -14,12 +14,12 @@ from contextlib import closing
 from functools import cache
 from typing import Any, TypeVar
 
+from hpo.databases.migrations import optuna_migrations
+from hpo.databases.sqlite import connect, usable
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
-from hpo.migrations import optuna_migrations
 from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot
-from hpo.sqlite import connect, usable
-from hpo.studies_database import StudiesDatabase
 from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import StoredTrial, read_trials
 from trainers.protocol.settings import Setting
@@ -133,7 +133,7 @@ def _read_server(database: StudiesDatabase, of: Callable[[Ask], T]) -> T:
     from sqlalchemy import text  # late: who reads a file does without
     from sqlalchemy.exc import SQLAlchemyError
 
-    from hpo.postgres import engine_of, patiently
+    from hpo.databases.postgres import engine_of, patiently
 
     engine = engine_of(database)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import ConfigError, Problem
 from hpo.quoting import quoted
 from hpo.results.changes import differences
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import Change, Revision
-from hpo.studies_database import StudiesDatabase
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
 from hpo.study.study import Study
 from trainers.protocol.codec import RECORD_FORMAT

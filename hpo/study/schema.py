@@ -5,11 +5,11 @@ from __future__ import annotations
 import optuna
 from sqlalchemy import Connection, inspect, text
 
+from hpo.databases.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations, revision_of
+from hpo.databases.postgres import engine_of
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
-from hpo.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations, revision_of
-from hpo.postgres import engine_of
 from hpo.remedies import first_line
-from hpo.studies_database import StudiesDatabase
 from hpo.study.study import STUDY_ERRORS, close_storage
 
 

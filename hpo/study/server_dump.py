@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import URL, make_url
 
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.quoting import clipped
-from hpo.studies_database import StudiesDatabase
 
 _PROGRAM = "pg_dump"
 _SECRETS = ("password", "sslpassword")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, create_engine, text
 
-from hpo.postgres import ServerGone, engine_settings
+from hpo.databases.postgres import ServerGone, engine_settings
+from hpo.databases.studies import StudiesDatabase
 from hpo.remedies import first_line
-from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import Holder, holders_at
 from hpo.study.schema import revision_at
 from hpo.study.study import STUDY_ERRORS

@@ -10,8 +10,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
-from hpo.postgres import engine_of, engine_settings, patiently
-from hpo.studies_database import StudiesDatabase
+from hpo.databases.postgres import engine_of, engine_settings, patiently
+from hpo.databases.studies import StudiesDatabase
 from hpo.study.lease import Lease
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class ServerStorage(RDBStorage):
             guard.dispose()
 
     def patiently(self, step: Callable[[bool], T]) -> T:
-        """As `hpo.postgres.patiently`; a repeated `step` begins when the server has ended the earlier transaction."""
+        """As `postgres.patiently`; a repeated `step` begins when the server has ended the earlier transaction."""
 
         def settled(is_again: bool) -> T:
             if is_again and self._lease:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
+from hpo.databases.sqlite import usable, wait_while_locked
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
-from hpo.sqlite import usable, wait_while_locked
-from hpo.studies_database import StudiesDatabase
 from hpo.study.reader import Revisions, StudiesReader, read
 from hpo.study.stored_state import LaterFormat, read_state
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpo.databases.sqlite import usable
 from hpo.paths import Home
-from hpo.sqlite import usable
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 
+from hpo.databases.sqlite import opened, usable
 from hpo.lock import exclusive
 from hpo.paths import Home
-from hpo.sqlite import opened, usable
 
 EXPERIMENT = "hpo"
 """The experiment of bundles, and of all sweeps that began before each had one of its own."""

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hpo.databases.migrations import mlflow_migrations, revision_of
 from hpo.errors import HpoError
-from hpo.migrations import mlflow_migrations, revision_of
 from hpo.quoting import clipped
 
 

@@ -13,9 +13,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 
+from hpo.databases.sqlite import usable, wait_while_locked
 from hpo.lock import exclusive
 from hpo.paths import Home
-from hpo.sqlite import usable, wait_while_locked
 from hpo.tracking.mlflow_places import follow_move
 from hpo.tracking.mlflow_schema import check_store
 

@@ -21,9 +21,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_length_limit, _validate_metric_name, _validate_param_name
 
-import hpo.sqlite
+import hpo.databases.sqlite
 from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HostGone, HpoError, RequestFailed, SweepError
 from hpo.executors.base import here
 from hpo.paths import Home
@@ -33,7 +34,6 @@ from hpo.release.versions import Version
 from hpo.remedies import way_on
 from hpo.results.champion import Champion
 from hpo.results.released import Release as RegisteredRelease
-from hpo.studies_database import StudiesDatabase
 from hpo.study.store import storage
 from hpo.tracking.metric_names import LONGEST, safe_name
 from hpo.tracking.mlflow_store import client
@@ -246,8 +246,8 @@ def test_a_home_that_was_moved_is_found_whole_and_nothing_is_written_where_it_wa
 @pytest.mark.parametrize("name", ["mlflow.db", "studies.db"])
 def test_a_database_that_another_process_locks_is_waited_for(tmp_path, home_with_store, monkeypatch, capsys, name):
     """The other process holds its lock for longer than one try of SQLite's takes."""
-    monkeypatch.setattr(hpo.sqlite, "_AT_ONCE_S", 0.05)
-    monkeypatch.setattr(hpo.sqlite, "_said", set())
+    monkeypatch.setattr(hpo.databases.sqlite, "_AT_ONCE_S", 0.05)
+    monkeypatch.setattr(hpo.databases.sqlite, "_said", set())
     swept(tmp_path, home_with_store)
     file = home_with_store / name
     tries = shorten_tries(monkeypatch)
@@ -271,7 +271,7 @@ def test_a_database_that_another_process_locks_is_waited_for(tmp_path, home_with
 def shorten_tries(monkeypatch) -> list[float]:
     """SQLite gives up after 0.1 s instead of 10 or 20; returns when it did."""
     tries: list[float] = []
-    patiently = hpo.sqlite._patiently
+    patiently = hpo.databases.sqlite._patiently
 
     def impatiently(connection, step, *arguments):
         if arguments and str(arguments[0]).startswith("PRAGMA busy_timeout"):
@@ -287,13 +287,13 @@ def shorten_tries(monkeypatch) -> list[float]:
 
         return patiently(connection, tried, *arguments)
 
-    monkeypatch.setattr(hpo.sqlite, "_patiently", impatiently)
+    monkeypatch.setattr(hpo.databases.sqlite, "_patiently", impatiently)
     return tries
 
 
 def test_a_lock_that_is_never_let_go_ends_with_the_way_out(tmp_path, home_with_store, monkeypatch):
-    monkeypatch.setattr(hpo.sqlite, "_AT_ONCE_S", 0.05)
-    monkeypatch.setattr(hpo.sqlite, "WAITS_S", 0.3)
+    monkeypatch.setattr(hpo.databases.sqlite, "_AT_ONCE_S", 0.05)
+    monkeypatch.setattr(hpo.databases.sqlite, "WAITS_S", 0.3)
     swept(tmp_path, home_with_store)
     shorten_tries(monkeypatch)
     other = sqlite3.connect(home_with_store / "mlflow.db", isolation_level=None)

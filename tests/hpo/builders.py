@@ -18,6 +18,7 @@ from hpo.config.file import load_config
 from hpo.config.space import Point
 from hpo.config.sweep_config import RetryPolicy, SweepConfig
 from hpo.config.trial_specs import TrialSpecs
+from hpo.databases.studies import StudiesDatabase
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.results.records import StudySnapshot, TrialRecord
@@ -25,7 +26,6 @@ from hpo.results.summary import SweepSummary, summarize
 from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.controller import SearchController
 from hpo.search.proposals import Proposals
-from hpo.studies_database import StudiesDatabase
 from hpo.study.revision import open_revision
 from hpo.study.study import Study
 from hpo.terminal import Silent

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hpo.databases.studies import without_studies
 from hpo.errors import ClusterError
 from hpo.executors.base import Place
 from hpo.executors.environment import Environment, environment_here
@@ -20,7 +21,6 @@ from hpo.executors.local import LocalExecutor
 from hpo.executors.piped import PipedExecutor
 from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import boot_id
-from hpo.studies_database import without_studies
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import TERMINAL, Event
 from trainers.protocol.requests import Load, Probe, Request, Score, Train, Verdict

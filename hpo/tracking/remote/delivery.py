@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
+from hpo.databases.sqlite import opened
 from hpo.paths import Home
-from hpo.sqlite import opened
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.remote.copies import Lost, RunCopies
 from hpo.tracking.remote.ledger import Entry, Ledger, opened_ledger

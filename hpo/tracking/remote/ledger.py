@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.sqlite import opened
+from hpo.databases.sqlite import opened
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS copies (server TEXT, local TEXT, remote TEXT NOT NULL, records TEXT NOT NULL,"

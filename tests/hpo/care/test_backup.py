@@ -20,10 +20,10 @@ from hpo.care.restore import restore_backup
 from hpo.care.tree_copy import TreeCopy
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
+from hpo.databases.sqlite import opened
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.release.versions import versions_of
-from hpo.sqlite import opened
 from hpo.study.store import view_study
 from tests.hpo.builders import RATE, write_sweep
 from tests.hpo.release.rivals import registered

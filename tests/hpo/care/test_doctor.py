@@ -24,9 +24,9 @@ from hpo.care.packages import look_at_packages
 from hpo.care.servers import clock_finding, look_at_studies_server, look_at_tracking_server
 from hpo.cli.main import cli
 from hpo.commands import doctor
+from hpo.databases.studies import StudiesDatabase
 from hpo.lock import sweep_lock
 from hpo.paths import Home
-from hpo.studies_database import StudiesDatabase
 from tests.hpo.builders import RATE, Killed, Sweep, stopping_after
 from tests.hpo.tracking.unsteady import self_signed, unsteady
 from trainers.protocol.device_facts import DeviceFacts

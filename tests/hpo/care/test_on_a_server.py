@@ -14,10 +14,10 @@ from hpo.care.backup import make_backup
 from hpo.care.restore import restore_backup
 from hpo.care.servers import look_at_studies_server
 from hpo.care.upgrade import upgrade_home
+from hpo.databases.postgres import ServerGone, engine_of
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
-from hpo.postgres import ServerGone, engine_of
-from hpo.studies_database import StudiesDatabase
 from hpo.study.copies import copy_studies, sweeps_in
 from hpo.study.lease import Lease, held_lease
 from hpo.study.one_writer import one_writer, refuse_strange_folder

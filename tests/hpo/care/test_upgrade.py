@@ -17,11 +17,11 @@ from hpo.care.restore import restore_backup
 from hpo.care.tree_copy import copy_database
 from hpo.care.upgrade import KEPT, schemas_of, upgrade_home
 from hpo.commands.backup import restored_lines
+from hpo.databases.migrations import mlflow_migrations, optuna_migrations, revision_of
+from hpo.databases.sqlite import opened
 from hpo.errors import HpoError, UsageError
 from hpo.lock import sweep_lock
-from hpo.migrations import mlflow_migrations, optuna_migrations, revision_of
 from hpo.paths import Home
-from hpo.sqlite import opened
 from hpo.study.store import study_names
 from hpo.tracking.mlflow_schema import check_store
 from hpo.tracking.mlflow_store import client

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 import hpo.commands.delete
-import hpo.postgres
+import hpo.databases.postgres
 import hpo.study.lease
 from hpo.commands import ui
 from hpo.commands.delete import delete_whole_sweep
@@ -53,7 +53,7 @@ def machines(tmp_path_factory, mlflow_database):
     shutil.copy(mlflow_database, here.dir)
     with server(folder) as running, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HPO_STUDIES", running.url())
-        patch.setattr(hpo.postgres, "_STEP_S", 0.05)
+        patch.setattr(hpo.databases.postgres, "_STEP_S", 0.05)
         file = write_sweep(folder, **{**SWEEP, "search_strategy": {"type": "random", "num_trials": TRIALS}})
         view = Vanishing(running)
         run_sweep(file, here, jobs=1, threads=1, view=view, worker="trainers.host.fake")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
 from hpo.search.finalists import run_finalists
-from hpo.studies_database import StudiesDatabase
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Sweep
 from trainers.protocol.codec import RECORD_FORMAT, from_json

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-import hpo.postgres
+import hpo.databases.postgres
 import hpo.study.lease
+from hpo.databases.postgres import ServerGone
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, SweepError
-from hpo.postgres import ServerGone
 from hpo.signals import stop_wish
-from hpo.studies_database import StudiesDatabase
 from hpo.study.lease import LeaseLost, held_lease, holders
 from hpo.study.store import delete_sweep, open_study, storage, study_names, view_study
 from tests.hpo.builders import RATE, make_config, trial_record, trial_result
@@ -31,7 +31,7 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def studies(running, request, monkeypatch):
-    monkeypatch.setattr(hpo.postgres, "_STEP_S", 0.01)
+    monkeypatch.setattr(hpo.databases.postgres, "_STEP_S", 0.01)
     with as_a_process():
         yield StudiesDatabase.on_server(running.create(request.node.name[-60:]))
 
@@ -114,7 +114,7 @@ def test_a_write_whose_answer_was_lost_is_not_done_twice(running, studies, confi
 
 
 def test_a_server_that_does_not_come_back_is_given_up(running, studies, config, monkeypatch):
-    monkeypatch.setattr(hpo.postgres, "WAITS_S", 0.2)
+    monkeypatch.setattr(hpo.databases.postgres, "WAITS_S", 0.2)
     study = open_study(config, fingerprint, studies)
     running.stop()
     try:
@@ -141,7 +141,7 @@ def test_nobody_has_to_wait_for_a_server(running, studies, monkeypatch, is_inter
     running.stop()
     try:
         with stop_wish(), monkeypatch.context() as patch:
-            patch.setattr(hpo.postgres.time, "sleep", wait)
+            patch.setattr(hpo.databases.postgres.time, "sleep", wait)
             with pytest.raises(KeyboardInterrupt if is_interrupt else ServerGone):
                 study_names(studies)
             with pytest.raises(ServerGone):
@@ -176,7 +176,7 @@ def elsewhere(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(hpo.study.lease, "this_machine", lambda: "another boot")
             patch.setattr("socket.gethostname", lambda: "gpu7")
-            lease = hpo.study.lease.Lease(studies, sweep, hpo.postgres.engine_of(studies), clock)
+            lease = hpo.study.lease.Lease(studies, sweep, hpo.databases.postgres.engine_of(studies), clock)
             hpo.study.lease._make_table(studies, lease._engine)
             try:
                 lease.take(Path("/data/other"))

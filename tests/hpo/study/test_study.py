@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 import hpo.study.samplers
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.results.champion import choose_champion
 from hpo.results.records import Attempt
-from hpo.studies_database import StudiesDatabase
 from hpo.study.reader import SCHEMA
 from hpo.study.store import (
     delete_unopened,

@@ -28,9 +28,9 @@ import hpo.commands.sync as sync
 import hpo.tracking.remote.live_copy
 from hpo.cli.main import cli
 from hpo.commands.sweep import run_sweep
+from hpo.databases.sqlite import opened
 from hpo.errors import UsageError
 from hpo.paths import Home
-from hpo.sqlite import opened
 from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_places import COPY_TAG
 from hpo.tracking.mlflow_store import client

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
 from hpo.remedies import first_line, is_refusal, way_on
 from hpo.signals import is_stop_wished
-from hpo.studies_database import StudiesDatabase
 
 WAITS_S = 600.0
 """The longest wait for a server that has answered this process before, in seconds."""

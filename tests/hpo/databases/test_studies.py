@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.engine import make_url
 
+from hpo.databases.studies import StudiesDatabase, without_studies
 from hpo.errors import UsageError
-from hpo.studies_database import StudiesDatabase, without_studies
 from tests.postgres import PASSWORD
 
 

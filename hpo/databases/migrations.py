@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from hpo.databases.sqlite import opened
 from hpo.errors import HpoError
-from hpo.sqlite import opened
 
 Age = Literal["current", "older", "later"]
 _LINE = re.compile(r"^(revision|down_revision)(?:\s*:[^=]*)?\s*=\s*(.+)$", re.MULTILINE)
