@@ -1,4 +1,4 @@
-"""A judging model behind a queue: what waits is answered in batches, by one worker thread."""
+"""A judging model behind a queue: what waits is answered in batches, several at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hpo.serving.refusal import Refusal, overloaded
 from hpo.serving.worker import Worker
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.encoder import Encoder, Reading
+from trainers.runtime.options import calls_at_once
 
 _SHORT = 1000
 """Characters of a text that is read at once, for it takes no longer than the way to another thread and back."""
@@ -39,7 +40,7 @@ class _Request:
         self.done: asyncio.Future[None] = self._loop.create_future()
 
     def settle(self, error: Exception | None = None) -> None:
-        """Wake the request; called from the worker thread."""
+        """Wake the request; called from a thread of the worker."""
         self._loop.call_soon_threadsafe(self._settle, error)
 
     def _settle(self, error: Exception | None) -> None:
@@ -54,15 +55,15 @@ class _Request:
 class Judge(Worker):
     """Answers requests for one judging model, or for all adapters of a bundle, whose rows share batches.
 
-    No request waits for others to come: a batch is made of what is there when the worker has finished the one before.
+    No request waits for others to come: a batch is made of what is there when a thread has finished the one before.
     """
 
     def __init__(self, release: Encoder | Bundle, limits: Limits) -> None:
-        super().__init__("judge", release)
+        super().__init__("judge", release, calls_at_once(release.card))
         self._release = release
         self._limits = limits
         self._pool: Pool[_Request] = Pool()
-        self._thread.start()
+        self._start()
 
     @contextmanager
     def room(self, count: int) -> Iterator[None]:
@@ -95,7 +96,7 @@ class Judge(Worker):
         try:
             with self._changed:
                 self._pool.add(request, [reading.tokens for reading in readings])
-                self._changed.notify()
+                self._changed.notify(len(readings))
             await request.done
         finally:
             with self._changed:
@@ -123,12 +124,13 @@ class Judge(Worker):
             for request in {row.owner for row in batch}:
                 request.settle(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
             return
-        self.meter.batches += 1
-        for row, answer in zip(batch, answers, strict=True):
-            row.owner.answers[row.place] = answer
-            row.owner.left -= 1
-            if not row.owner.left:
-                row.owner.settle()
+        with self._changed:  # other rows of these requests may be answered by another thread
+            self.meter.batches += 1
+            for row, answer in zip(batch, answers, strict=True):
+                row.owner.answers[row.place] = answer
+                row.owner.left -= 1
+                if not row.owner.left:
+                    row.owner.settle()
 
     def _answers(self, batch: Sequence[Row[_Request]]) -> list[dict[str, Any]]:
         if isinstance(self._release, Bundle):

@@ -38,7 +38,7 @@ class Histogram:
 
 @dataclass
 class Meter:
-    """What one model has done. Each counter has one writer: the model's worker thread, or the event loop."""
+    """What one model has done. Each counter has one writer at a time: a thread of the worker, or the event loop."""
 
     prompt_tokens: int = 0
     generation_tokens: int = 0

@@ -108,7 +108,7 @@ def load_served(name: str, folder: Path, limits: Limits, version: str | None = N
     with ExitStack() as stack:
         try:
             stack.callback(os.close, hold_shared(folder / "release.json"))
-            release = Release.load(folder, shares_cores=True)
+            release = Release.load(folder, is_served=True)
             answer_example(release, folder)
         except (OSError, ReleaseError) as error:
             raise HpoError(f"{name}: {error}") from error

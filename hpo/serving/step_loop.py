@@ -38,7 +38,7 @@ class StepLoop(AnswerLoop):
         """The tokens in the row for prompts, which is the last one."""
         self._read_by = ""
         """The hash of the adapter that has read them: another one would have made other keys and values."""
-        self._thread.start()
+        self._start()
 
     def _begin(self, answer: Answer) -> None:
         """Keep what the row for prompts has in common with this one; the last token is read for its logits."""

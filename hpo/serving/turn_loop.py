@@ -67,7 +67,7 @@ class TurnLoop(AnswerLoop):
         """What answers need of it."""
         self._drafts: list[_Draft] = []
         """How the answer of each row is written."""
-        self._thread.start()
+        self._start()
 
     def _begin(self, answer: Answer) -> None:
         self._reading = answer

@@ -1,4 +1,4 @@
-"""A thread that works for one served model, from its first request until the server ends."""
+"""Threads that work for one served model, from its first request until the server ends."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from trainers.runtime.release import Release
 
 
 class Worker(ABC):
-    """What is changed from outside is changed while `_changed` is held; then the thread is notified."""
+    """What is changed from outside is changed while `_changed` is held; then a thread is notified."""
 
-    def __init__(self, name: str, served: Release) -> None:
+    def __init__(self, name: str, served: Release, threads: int = 1) -> None:
         """`served` is a release, or a bundle, for whose adapters one worker works."""
         self._served = served
         self.meter = Meter()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
+
+    def _start(self) -> None:
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether its threads run."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def add_adapter(self, name: str, folder: Path) -> Release:
         """Load an adapter of a bundle while its others are served; one of that name is replaced.
@@ -55,15 +59,16 @@ class Worker(ABC):
         return self._served
 
     def close(self) -> None:
-        """End the thread after what it is doing now."""
+        """End the threads after what they are doing now."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     @abstractmethod
     def _work(self) -> None:
-        """What the thread does, until `_is_closed`."""
+        """What a thread does, until `_is_closed`."""
 
 
 def answer_example(release: Release, folder: Path) -> None:

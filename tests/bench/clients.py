@@ -9,6 +9,7 @@ import json
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -72,14 +73,14 @@ def ask(place: tuple[str, int], requests: Sequence[bytes], clients: int, due: Se
     answers = Answers()
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
-        free = [_Connection(place, stack) for _ in range(clients)]
+        free = deque(_Connection(place, stack) for _ in range(clients))  # in turn: the server closes idle connections
         for connection in free:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         start, sent = time.perf_counter(), 0
         while len(answers.waits) < len(requests):
             now = time.perf_counter()
             while free and sent < len(requests) and (due is None or start + due[sent] <= now):
-                free.pop().ask(requests[sent], now if due is None else start + due[sent])
+                free.popleft().ask(requests[sent], now if due is None else start + due[sent])
                 sent += 1
             pause = None
             if due is not None and free and sent < len(requests):

@@ -40,7 +40,7 @@ RAW_TEXTS = 250
 WAITS = 2000
 """Texts whose waits are measured, of one client alone and of all at a part of their load: with 200, one crowd among
 their arrivals decided the p99."""
-LOADS = (0.5, 0.7)
+LOADS = (0.3, 0.5, 0.7)
 """Shares of the most texts a second, at which the waits are measured."""
 WRITING_TURNS = 7
 AT_ONCE = 4
@@ -122,7 +122,7 @@ def _judging_rows(release: Path) -> list[Row]:
             Row(f"p99 of {CLIENTS} clients at {load:.0%} of that load, against alone; of a server that takes for each "
                 "text what it took alone, one after the other",
                 f"{_p99(waits[load]) / _p99(lone.waits):.1f}; {_p99(alone[load]) / _p99(lone.waits):.1f}",
-                "3" if load == LOADS[0] else "")
+                "3" if load == 0.5 else "")
             for load in LOADS
         ),
         Row(f"errors in {TURNS * TEXTS:,} requests", str(failed), "0"),

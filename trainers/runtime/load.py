@@ -12,7 +12,7 @@ from .bundle import Bundle
 from .card import CLASSIFYING, CUTTING, REWRITING, SIMILARITY, Card, ReleaseError
 from .classify import Classifier
 from .embed import Embedder
-from .options import providers, session_options
+from .options import calls_at_once, providers, session_options
 from .release import Release
 from .rewrite import Rewriter
 from .tag import Tagger
@@ -26,13 +26,14 @@ def kind_of(task: str) -> type[Release]:
 
 
 def load(
-    folder: Path, threads: int | None = None, tuned: Mapping[str, Any] | None = None, *, shares_cores: bool = False
+    folder: Path, threads: int | None = None, tuned: Mapping[str, Any] | None = None, *, is_served: bool = False
 ) -> Release:
     """See `Release.load`; `tuned` are session options in place of the card's."""
     import onnxruntime as ort
 
     card = Card.read(folder)
-    options = session_options(threads, card.session if tuned is None else tuned, shares_cores=shares_cores)
+    calls = calls_at_once(card) if is_served else None
+    options = session_options(threads, card.session if tuned is None else tuned, calls)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         names = ("model.onnx", "encoder.onnx")[: 2 if card.task == REWRITING else 1]

@@ -42,16 +42,17 @@ class Release(ABC):
         self.session = session
 
     @staticmethod
-    def load(folder: str | Path, threads: int | None = None, *, shares_cores: bool = False) -> Release:
+    def load(folder: str | Path, threads: int | None = None, *, is_served: bool = False) -> Release:
         """Load a release folder; `threads` is the number of cores to use, by default all that this process may use.
 
-        `shares_cores` is for a process that does other work meanwhile, as a server reads requests.
+        `is_served` is for a process that does other work meanwhile, as a server reads requests, and that makes as many
+        calls at once as `calls_at_once` says.
 
         Raises `ReleaseError` where the folder is missing, incomplete, damaged or inconsistent.
         """
         from .load import load  # late: the kinds of releases are made of this class
 
-        return load(Path(folder), threads, shares_cores=shares_cores)
+        return load(Path(folder), threads, is_served=is_served)
 
     def predict(self, inputs: Sequence[Input], max_new_tokens: int | None = None) -> list[dict[str, Any]]:
         """Answer each input, in order.

@@ -158,6 +158,18 @@ def test_a_full_queue_refuses_and_takes_again(release, monkeypatch):
     assert not judge.is_alive
 
 
+def test_calls_of_one_request_run_at_once(release, monkeypatch):
+    """Each waits for the other, so that one after the other they would not end."""
+    monkeypatch.setattr("hpo.serving.judge.calls_at_once", lambda card: 2)
+    answered, both, long = release.answered, threading.Barrier(2, timeout=30), " ".join(CORPUS)
+    monkeypatch.setattr(release, "answered", lambda batch: both.wait() >= 0 and answered(batch))
+    judge = Judge(release, Limits())
+    found = asyncio.run(judge.answer([long, "rain"]))  # too different in length for one batch
+    judge.close()
+    assert [answer["label"] for answer in found.answers] == [a["label"] for a in release.predict([long, "rain"])]
+    assert judge.meter.batches == 2
+
+
 def test_a_model_that_fails_ends_its_requests_and_not_the_server(release, monkeypatch):
     judge = Judge(release, Limits())
     shop = Server(Shelf([Served("judge", release, judge, {})]))

@@ -70,9 +70,9 @@ def test_the_runtime_uses_them_with_as_many_cores_only():
     assert not options.enable_cpu_mem_arena
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
-    busy = session_options(2, session, shares_cores=True)
-    assert busy.intra_op_num_threads == 1
-    assert busy.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    served = session_options(2, session, calls=1)
+    assert served.intra_op_num_threads == 1
+    assert served.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     other = session_options(4, session)
     assert other.intra_op_num_threads == 4
     assert other.enable_cpu_mem_arena
@@ -92,3 +92,8 @@ def test_a_release_for_gpus_runs_where_there_is_none(monkeypatch):
     for found in (["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]):
         monkeypatch.setattr(ort, "get_available_providers", lambda found=found: found)
         assert providers("cuda") == found
+
+
+@pytest.mark.parametrize(("cores", "calls", "threads"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (16, 4, 16), (16, 1, 16)])
+def test_calls_at_once_have_a_thread_each_or_share_those_of_all_cores(cores, calls, threads):
+    assert session_options(cores, {}, calls).intra_op_num_threads == threads
