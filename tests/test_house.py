@@ -271,6 +271,12 @@ def test_tests_of_a_group_stay_in_one_process_and_in_their_order(pytestconfig):
     assert not pytestconfig.getoption("loadscopereorder")
 
 
+def test_studies_are_written_through_one_door():
+    """It asks for the lease of the sweep where a server has its study. Tables are made and upgraded beside it."""
+    files = [p for p in (ROOT / "hpo").rglob("*.py") if "RDBStorage(" in p.read_text()]
+    assert {p.name for p in files} == {"storage.py", "schema.py"}
+
+
 def test_nothing_loads_a_pickle():
     """No code of ours unpickles or turns remote code on: `torch.load`, `pickle`, unsafe YAML, allow_pickle."""
     forbidden = re.compile(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpo.care.tree_copy import copy_database
+from hpo.databases.dump import dump_server
 from hpo.databases.migrations import Age, Migrations, mlflow_migrations, optuna_migrations, revision_of
 from hpo.databases.sqlite import usable
 from hpo.databases.studies import StudiesDatabase
@@ -21,10 +22,9 @@ from hpo.errors import UsageError
 from hpo.lock import exclusive, is_locked, taken_lock
 from hpo.paths import Home
 from hpo.quoting import listed
-from hpo.study.lease import Holder, no_lease_taken
+from hpo.study.lease import no_lease_taken, refuse_running
 from hpo.study.one_writer import holders_of_leases
 from hpo.study.schema import studies_revision, upgrade_studies
-from hpo.study.server_dump import dump_server
 from hpo.tracking.mlflow_schema import upgrade_store
 from trainers.protocol.files import sync_folder
 
@@ -98,8 +98,7 @@ def _migrations(schema: Schema) -> Migrations:
 def _upgraded_server(home: Home, old: Schema, *, with_copy: bool) -> Schema:
     """Migrate the studies where they are; sweeps that begin meanwhile, on whichever machine, wait for the end."""
     kept = home.dir / KEPT / f"studies-{old.revision}.dump"
-    with no_lease_taken(home.studies_db) as holders:
-        _refuse_running([holder for holder in holders.values() if holder.left_s > 0])
+    with no_lease_taken(home.studies_db):
         if with_copy:
             kept.parent.mkdir(parents=True, exist_ok=True)
             dump_server(home.studies_db, kept)
@@ -134,7 +133,7 @@ def _nothing_runs(home: Home, files: Sequence[Path]) -> Iterator[None]:
     paths = sorted([*home.sweeps.glob("*/lock"), *home.sweeps.glob("*/remote.lock"), *home.dir.glob("nights/*/lock")])
     if held := [str(path.relative_to(home.dir).parent) for path in paths if is_locked(path)]:
         raise UsageError(f"{listed(held)}: running now; nothing was upgraded: wait for its end, or hpo stop SWEEP")
-    _refuse_running([*holders_of_leases(home).values()])
+    refuse_running(holders_of_leases(home))
     with ExitStack() as locks:
         for path in paths:
             fd = taken_lock(path)
@@ -148,11 +147,6 @@ def _nothing_runs(home: Home, files: Sequence[Path]) -> Iterator[None]:
             raise UsageError(f"{listed(users)}: has a database of {home.dir} open; nothing was upgraded: "
                              "end it first (hpo ui, say)")  # fmt: skip
         yield
-
-
-def _refuse_running(holders: Sequence[Holder]) -> None:
-    if elsewhere := [f"{holder.sweep} ({holder})" for holder in holders]:
-        raise UsageError(f"{listed(elsewhere)}: running now; nothing was upgraded: wait for its end")
 
 
 def users_of_database(file: Path) -> list[str]:

@@ -26,8 +26,9 @@ from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import leaderboard_text, variants_text
 from hpo.study.lease import LeaseLost
 from hpo.study.revision import open_revision
+from hpo.study.storage import STUDY_ERRORS
 from hpo.study.store import view_study
-from hpo.study.study import STUDY_ERRORS, Study
+from hpo.study.study import Study
 from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
 from hpo.tracking.remote.live_copy import copied_to_server

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import SQLAlchemyError
 
+from hpo.databases.migrations import REVISION_QUERY, VERSION_TABLE
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
 from hpo.remedies import first_line, is_refusal, way_on
@@ -23,12 +26,12 @@ _OPTION = "studies"
 _answered: set[str] = set()
 """Servers that have answered this process; the others are wrong addresses as far as it knows."""
 _CONNECTION = {
-    "connect_timeout": 10,
     # A peer that vanishes without a word is noticed after a minute, not after two hours.
     "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000,
     "application_name": "hpo",
     "prepare_threshold": None,  # poolers between client and server do not know prepared statements
 }  # fmt: skip
+_CONNECTS_WITHIN_S = 10
 T = TypeVar("T")
 
 
@@ -36,7 +39,7 @@ class ServerGone(HpoError):
     """The server of the studies does not answer: start it or correct its address; the same command continues."""
 
 
-def engine_settings(database: StudiesDatabase) -> dict[str, Any]:
+def engine_settings(database: StudiesDatabase, connects_within_s: int = _CONNECTS_WITHIN_S) -> dict[str, Any]:
     """Keywords of SQLAlchemy's `create_engine` for a database on a server, whose engine then raises `ServerGone`.
 
     Raises `HpoError` where the driver is not installed.
@@ -46,12 +49,42 @@ def engine_settings(database: StudiesDatabase) -> dict[str, Any]:
     for name, listener in (("handle_error", _plain), ("engine_connect", _note_answer)):
         if not event.contains(Engine, name, listener):
             event.listen(Engine, name, listener)
-    return {"connect_args": _CONNECTION, "execution_options": {_OPTION: database}}
+    arguments = {**_CONNECTION, "connect_timeout": connects_within_s}
+    return {"connect_args": arguments, "execution_options": {_OPTION: database}}
 
 
-def engine_of(database: StudiesDatabase) -> Engine:
+def engine_of(database: StudiesDatabase, connects_within_s: int = _CONNECTS_WITHIN_S) -> Engine:
     """An engine with one connection. Raises as `engine_settings` does."""
-    return create_engine(database.url, pool_size=1, **engine_settings(database))
+    return create_engine(database.url, pool_size=1, **engine_settings(database, connects_within_s))
+
+
+@contextmanager
+def opened(database: StudiesDatabase) -> Iterator[Engine]:
+    """An engine with one connection, for as long as it is needed.
+
+    Raises `HpoError` with what the server refuses, and as `engine_settings` does.
+    """
+    engine = engine_of(database)
+    try:
+        with plain_refusals(database):
+            yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def plain_refusals(database: StudiesDatabase) -> Iterator[None]:
+    """What a database refuses, as an error for people."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise database.refusal(error) from error
+
+
+def revision_at(connection: Connection) -> str:
+    """The revision of a server's schema; empty where no library has made its tables."""
+    is_there = inspect(connection).has_table(VERSION_TABLE)
+    return str(connection.execute(text(REVISION_QUERY)).scalar_one()) if is_there else ""
 
 
 def patiently(database: StudiesDatabase, step: Callable[[bool], T]) -> T:
@@ -104,5 +137,5 @@ def _note_answer(connection: Any) -> None:
         _answered.add(str(database))
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

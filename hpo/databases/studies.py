@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
+from hpo.remedies import first_line, way_on
 
 VARIABLE, FILE_VARIABLE = "HPO_STUDIES", "HPO_STUDIES_FILE"
 _READ_ONLY = "-c default_transaction_read_only=on"
@@ -107,6 +108,10 @@ class StudiesDatabase:
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, "...")
         return text
+
+    def refusal(self, error: Exception) -> HpoError:
+        """What a library or the server has against its use, as an error for people."""
+        return HpoError(f"{self} cannot be used: {self.without_secrets(first_line(error))}; {way_on(error)}")
 
     def __str__(self) -> str:
         return self.place

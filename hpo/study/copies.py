@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import (
     ColumnElement,
@@ -21,13 +21,12 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from hpo.databases.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
-from hpo.databases.postgres import engine_of
+from hpo.databases.postgres import engine_of, plain_refusals
 from hpo.databases.sqlite import usable
 from hpo.databases.studies import StudiesDatabase
-from hpo.errors import HpoError, UsageError
-from hpo.remedies import first_line
-from hpo.study.store import storage
-from hpo.study.study import STUDY_ERRORS, close_storage
+from hpo.errors import UsageError
+from hpo.study.lease import no_lease_taken
+from hpo.study.schema import make_tables
 
 _ROWS = 1000
 """Read and written at a time."""
@@ -39,11 +38,13 @@ def copy_studies(source: StudiesDatabase, target: StudiesDatabase, sweeps: Colle
     """Copy every study, or those of some sweeps, into a database that has none, as they are at one moment; returns how
     many there are.
 
-    What is written meanwhile is not in the copy, and nobody waits. Raises `UsageError` where the target has studies,
-    `HpoError` where a database cannot be used or has a schema of another Optuna.
+    What is written meanwhile is not in the copy, and nobody waits. Raises `UsageError` where the target has studies or
+    runs a sweep, `HpoError` where a database cannot be used or has a schema of another Optuna.
     """
-    close_storage(storage(target))  # makes the tables
-    with _engine(source) as reads, _engine(target) as writes, reads.connect() as old, writes.begin() as new:
+    with (
+        _ready(target), _engine(source) as reads, _engine(target) as writes, reads.connect() as old,
+        writes.begin() as new,
+    ):  # fmt: skip
         if old.dialect.name == "postgresql":
             old.execution_options(isolation_level="REPEATABLE READ")
         optuna_migrations().check(str(source), str(old.execute(text(REVISION_QUERY)).scalar_one()))
@@ -68,13 +69,20 @@ def sweeps_in(database: StudiesDatabase) -> set[str]:
 
 
 @contextmanager
+def _ready(target: StudiesDatabase) -> Iterator[None]:
+    """A database with tables; on a server no sweep runs until the end of the block."""
+    with no_lease_taken(target) if target.file is None else nullcontext():
+        make_tables(target)
+        yield
+
+
+@contextmanager
 def _engine(database: StudiesDatabase) -> Iterator[Engine]:
     """Raises `HpoError` with what is wrong with the database."""
     engine = create_engine(database.url) if database.file else engine_of(database)
     try:
-        yield engine
-    except STUDY_ERRORS as error:
-        raise HpoError(f"{database}: {database.without_secrets(first_line(error))}") from None
+        with plain_refusals(database):
+            yield engine
     finally:
         engine.dispose()
 

@@ -10,15 +10,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo.config.space import Point, SearchSpace, from_resolved
 from hpo.errors import SweepError
 
-Tried = tuple[Point, Sequence[float], Mapping[str, float]]
-"""A point, its objective values, and by how much it exceeds each constraint (at most 0 where it keeps it)."""
+if TYPE_CHECKING:
+    from hpo.study.tried import Tried
 
 
 class GaussianProcess:

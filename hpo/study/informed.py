@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hpo.config.dimensions import Choice, Dimension, is_number, share_of
 from hpo.config.space import Point, SearchSpace
-from hpo.study.gp import Tried
+from hpo.study.tried import Tried
 from trainers.protocol.settings import Setting
 
 Array = npt.NDArray[np.float64]

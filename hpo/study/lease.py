@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from hpo.databases.postgres import ServerGone, engine_of, patiently
+from hpo.databases.postgres import ServerGone, engine_of, opened, patiently, plain_refusals
 from hpo.databases.studies import StudiesDatabase
-from hpo.errors import HpoError, SweepError
+from hpo.errors import SweepError, UsageError
 from hpo.lock import is_alive, this_machine
-from hpo.remedies import first_line, way_on
+from hpo.quoting import listed
 
 LASTS_S = 60
 """After its last renewal, in seconds."""
@@ -58,7 +58,7 @@ _IS_THERE = "SELECT to_regclass('hpo_leases') IS NOT NULL"
 
 
 class LeaseLost(SweepError):
-    """Another process runs the sweep now: this one has written nothing since, and ends."""
+    """This process does not have the lease of a sweep, or no longer: nothing is written without it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ class Holder:
     until: float
     left_s: float
     """Until the lease ends, unless it is renewed; at most 0 where it has ended."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the lease has not ended."""
+        return self.left_s > 0
 
     @property
     def is_dead(self) -> bool:
@@ -119,7 +124,12 @@ class Lease:
             )
 
     def renew(self, connection: Connection | None = None) -> None:
-        """Raises `LeaseLost` where another process has taken it. A lease that has ended goes on if nobody took it."""
+        """Raises `LeaseLost` where this process has given it up, or another one has taken it.
+
+        A lease that was not renewed in time goes on if nobody took it.
+        """
+        if self._ended.is_set():
+            raise LeaseLost(f"sweep {self._sweep!r} is no longer this process's: it has given up its lease")
         if connection is None:
             with self._engine.begin() as own:
                 return self.renew(own)
@@ -169,7 +179,6 @@ class Lease:
         renewal.join()
         with suppress(ServerGone, SQLAlchemyError), self._engine.begin() as connection:
             connection.execute(text(_END), self._key)
-        self._engine.dispose()
 
     @property
     def _key(self) -> dict[str, Any]:
@@ -190,27 +199,29 @@ def held_lease(database: StudiesDatabase, sweep: str, home: Path, clock: Clock =
         yield
         return
     engine = engine_of(database)
-    lease = Lease(database, sweep, engine, clock)
     try:
-        with _allowed(database):
+        lease = Lease(database, sweep, engine, clock)
+        with plain_refusals(database):
             _make_table(database, engine)
             lease.take(home)
-    except BaseException:
-        engine.dispose()
-        raise
-    renewal = threading.Thread(target=lease.keep, daemon=True)
-    renewal.start()
-    _held[str(database), sweep] = lease
-    try:
-        yield
+        renewal = threading.Thread(target=lease.keep, daemon=True)
+        renewal.start()
+        _held[str(database), sweep] = lease
+        try:
+            yield
+        finally:
+            del _held[str(database), sweep]
+            lease.end(renewal)
     finally:
-        del _held[str(database), sweep]
-        lease.end(renewal)
+        engine.dispose()
 
 
-def lease_here(database: StudiesDatabase, sweep: str) -> Lease | None:
-    """The lease of a sweep that this process holds."""
-    return _held.get((str(database), sweep))
+def lease_here(database: StudiesDatabase, sweep: str) -> Lease:
+    """The lease of a sweep that this process holds. Raises `LeaseLost` where it holds none."""
+    lease = _held.get((str(database), sweep))
+    if lease is None:
+        raise LeaseLost(f"sweep {sweep!r}: this process does not hold its lease, and writes nothing in {database}")
+    return lease
 
 
 def holders(database: StudiesDatabase, clock: Clock = lambda: None) -> dict[str, Holder]:
@@ -220,45 +231,34 @@ def holders(database: StudiesDatabase, clock: Clock = lambda: None) -> dict[str,
     """
     if database.file:
         return {}
-    engine = engine_of(database)
-    try:
-        with _allowed(database), engine.connect() as connection:
-            return holders_at(connection, clock())
-    finally:
-        engine.dispose()
+    with opened(database) as engine, engine.connect() as connection:
+        return holders_at(connection, clock())
 
 
 @contextmanager
-def no_lease_taken(database: StudiesDatabase) -> Iterator[dict[str, Holder]]:
-    """Who has had leases of a server; until the end of the block nobody takes or renews one, but waits.
+def no_lease_taken(database: StudiesDatabase) -> Iterator[None]:
+    """Have no sweep of a server run: until the end of the block, who takes a lease waits.
 
-    Raises as `holders`.
+    Raises `UsageError` with who holds one, and as `holders`.
     """
-    engine = engine_of(database)
-    try:
-        with _allowed(database):
-            _make_table(database, engine)
-        with _allowed(database), engine.begin() as connection:
+    with opened(database) as engine:
+        _make_table(database, engine)
+        with engine.begin() as connection:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             connection.execute(text("LOCK TABLE hpo_leases IN EXCLUSIVE MODE"))
-            yield _holders(connection, None)
-    finally:
-        engine.dispose()
+            refuse_running(_holders(connection, None))
+            yield
+
+
+def refuse_running(holders: Mapping[str, Holder]) -> None:
+    """Raises `UsageError` with the sweeps whose leases have not ended."""
+    if running := [f"{sweep} ({holder})" for sweep, holder in holders.items() if holder.is_running]:
+        raise UsageError(f"{listed(running)}: running now; nothing was changed: wait for its end")
 
 
 def holders_at(connection: Connection, now: float | None = None) -> dict[str, Holder]:
     """The same over a connection; empty where no sweep has run on the server yet."""
     return _holders(connection, now) if connection.execute(text(_IS_THERE)).scalar() else {}
-
-
-@contextmanager
-def _allowed(database: StudiesDatabase) -> Iterator[None]:
-    """A refusal of the server, as an error for people."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        what = database.without_secrets(first_line(error))
-        raise HpoError(f"{database} cannot be used: {what}; {way_on(error)}") from error
 
 
 def _holders(connection: Connection, now: float | None, sweep: str | None = None) -> dict[str, Holder]:

@@ -61,7 +61,7 @@ def _refuse_other_home(home: Home, name: str) -> None:
     if home.sweep(name).studies.exists() or name not in study_names(home.studies_db):
         return
     last = holders(home.studies_db).get(name)
-    if last and last.left_s > 0 and not last.is_dead:
+    if last and last.is_running and not last.is_dead:
         return
     where = f"home {last.home} of {last.host}" if last else "another home"
     raise UsageError(
@@ -103,4 +103,4 @@ def holders_of_leases(home: Home) -> Mapping[str, Holder]:
         return {}
     from hpo.study.lease import holders  # late, as above
 
-    return {name: holder for name, holder in holders(home.studies_db).items() if holder.left_s > 0}
+    return {name: holder for name, holder in holders(home.studies_db).items() if holder.is_running}

@@ -14,11 +14,10 @@ from contextlib import closing
 from functools import cache
 from typing import Any, TypeVar
 
-from hpo.databases.migrations import optuna_migrations
+from hpo.databases.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
 from hpo.databases.sqlite import connect, usable
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
-from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot
 from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import StoredTrial, read_trials
@@ -109,9 +108,9 @@ def _has_studies(database: StudiesDatabase, ask: Ask) -> bool:
     catalog = (
         "sqlite_master WHERE name" if database.file else "pg_tables WHERE schemaname = current_schema() AND tablename"
     )
-    if not ask(f"SELECT 1 FROM {catalog} = 'alembic_version'", {}):  # noqa: S608  # constants
+    if not ask(f"SELECT 1 FROM {catalog} = :table", {"table": VERSION_TABLE}):  # noqa: S608  # constants
         return False
-    found = ask("SELECT version_num FROM alembic_version", {})
+    found = ask(REVISION_QUERY, {})
     if found and (revision := str(found[0][0])) != SCHEMA:
         optuna_migrations().check(str(database), revision)
         raise HpoError(f"{database}: has schema {revision} of Optuna, and this hpo reads {SCHEMA}: use the hpo that "
@@ -126,31 +125,21 @@ def _read_file(database: StudiesDatabase, of: Callable[[Ask], T]) -> T:
             connection.execute("BEGIN")
             return of(lambda statement, values: connection.execute(statement, values).fetchall())
     except sqlite3.Error as error:
-        raise _unusable(database, error) from error
+        raise database.refusal(error) from error
 
 
 def _read_server(database: StudiesDatabase, of: Callable[[Ask], T]) -> T:
     from sqlalchemy import text  # late: who reads a file does without
-    from sqlalchemy.exc import SQLAlchemyError
 
-    from hpo.databases.postgres import engine_of, patiently
+    from hpo.databases.postgres import opened, patiently
 
-    engine = engine_of(database)
+    with opened(database) as engine:
 
-    def reading(_: bool) -> T:
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            return of(lambda statement, values: connection.execute(text(statement), values).all())
+        def reading(_: bool) -> T:
+            with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+                return of(lambda statement, values: connection.execute(text(statement), values).all())
 
-    try:
         return patiently(database, reading)
-    except SQLAlchemyError as error:
-        raise _unusable(database, error) from error
-    finally:
-        engine.dispose()
-
-
-def _unusable(database: StudiesDatabase, error: Exception) -> HpoError:
-    return HpoError(f"{database} cannot be used: {database.without_secrets(first_line(error))}; {way_on(error)}")
 
 
 def _setting(distribution: str, value: float) -> Setting:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
-from hpo.databases.postgres import ServerGone, engine_settings
+from hpo.databases.postgres import ServerGone, engine_of, revision_at
 from hpo.databases.studies import StudiesDatabase
 from hpo.remedies import first_line
 from hpo.study.lease import Holder, holders_at
-from hpo.study.schema import revision_at
-from hpo.study.study import STUDY_ERRORS
 
 _NOW = text("SELECT EXTRACT(EPOCH FROM clock_timestamp()), current_setting('server_version')")
 
@@ -35,12 +34,10 @@ class DatabaseHealth:
 
 def ask_studies_server(database: StudiesDatabase, limit_s: int) -> DatabaseHealth:
     """Ask the server of a database; never raises for what the server does. Raises `HpoError` without its driver."""
-    settings = engine_settings(database)
-    settings["connect_args"] = {**settings["connect_args"], "connect_timeout": limit_s}
-    engine = create_engine(database.url, pool_size=1, **settings)
+    engine = engine_of(database, limit_s)
     try:
         return _ask(engine)
-    except (*STUDY_ERRORS, ServerGone) as error:
+    except (SQLAlchemyError, ServerGone) as error:
         return DatabaseHealth(problem=database.without_secrets(first_line(error)))
     finally:
         engine.dispose()
@@ -51,5 +48,5 @@ def _ask(engine: Engine) -> DatabaseHealth:
         began = time.time()
         now, version = connection.execute(_NOW).one()
         skew = float(now) - (began + time.time()) / 2
-        found = {name: holder for name, holder in holders_at(connection).items() if holder.left_s > 0}
+        found = {name: holder for name, holder in holders_at(connection).items() if holder.is_running}
         return DatabaseHealth(str(version), revision_at(connection), skew, found)

@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
-from hpo.databases.postgres import engine_of, engine_settings, patiently
+from hpo.databases.postgres import engine_settings, opened, patiently
 from hpo.databases.studies import StudiesDatabase
 from hpo.study.lease import Lease
 
@@ -34,30 +34,25 @@ def repeated(call: Callable[..., Any]) -> Callable[..., Any]:
 class ServerStorage(RDBStorage):
     """Optuna's storage. One process writes a study, so a trial that was not there before a broken call is this one's.
 
-    With `lease`, each transaction that writes first renews it, and fails where another process has taken it.
+    Each transaction that writes first renews `lease`, and fails where this process does not hold it any more.
     """
 
-    def __init__(self, database: StudiesDatabase, lease: Lease | None) -> None:
+    def __init__(self, database: StudiesDatabase, lease: Lease) -> None:
         self._database = database
         self._lease = lease
         patiently(database, lambda _: self._open())
-        if lease:
-            lease.guard(self.engine)
+        lease.guard(self.engine)
 
     def _open(self) -> None:
-        guard = engine_of(self._database)
-        try:
-            with guard.begin() as connection:
-                connection.execute(_CREATING)
-                super().__init__(self._database.url, engine_settings(self._database))
-        finally:
-            guard.dispose()
+        with opened(self._database) as engine, engine.begin() as connection:
+            connection.execute(_CREATING)
+            super().__init__(self._database.url, engine_settings(self._database))
 
     def patiently(self, step: Callable[[bool], T]) -> T:
         """As `postgres.patiently`; a repeated `step` begins when the server has ended the earlier transaction."""
 
         def settled(is_again: bool) -> T:
-            if is_again and self._lease:
+            if is_again:
                 self._lease.renew()  # waits for whatever holds the lease's row
             return step(is_again)
 

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from hpo.config.space import Point
 from hpo.config.sweep_config import SweepConfig
-from hpo.databases.sqlite import usable, wait_while_locked
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
-from hpo.remedies import first_line, way_on
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.study.reader import Revisions, StudiesReader, read
@@ -124,12 +122,13 @@ def open_study(
 ) -> Study:  # fmt: skip
     """Open or create a study; `database` None keeps it in memory (tests, benchmarks).
 
-    Raises `HpoError` for one whose records cannot be read.
+    Raises as `open_storage` does, and `HpoError` for one whose records cannot be read.
     """
-    from hpo.study.study import Study  # late: Optuna takes time that readers do not have
+    from hpo.study.storage import open_storage  # late: Optuna takes time that readers do not have
+    from hpo.study.study import Study
 
     with _readable_records(config.name, database):
-        return Study(config, fingerprint_of, storage(database, sweep=config.name), name)
+        return Study(config, fingerprint_of, open_storage(database, config.name), name)
 
 
 def delete_unopened(database: StudiesDatabase, study_name: str) -> None:
@@ -145,11 +144,10 @@ def delete_sweep(database: StudiesDatabase, name: str) -> None:
     if revisions:
         with _opened(database, name) as opened:
             _delete(opened, [full for full, _ in revisions])
-    if not database.file:
+    if database.file is None:
         from hpo.study.lease import lease_here  # late: it takes SQLAlchemy
 
-        if lease := lease_here(database, name):
-            lease.forget()
+        lease_here(database, name).forget()
 
 
 def _delete(opened: optuna.storages.BaseStorage, studies: Sequence[str]) -> None:
@@ -157,50 +155,13 @@ def _delete(opened: optuna.storages.BaseStorage, studies: Sequence[str]) -> None
         opened.delete_study(opened.get_study_id_from_name(study))
 
 
-def storage(database: StudiesDatabase | None, *, sweep: str | None = None) -> optuna.storages.BaseStorage:
-    """Optuna's storage, to write to. On a server, writes are those of the process that holds the lease of `sweep`.
-
-    Raises `HpoError` where something that is no database of studies lies there, or the server does not answer.
-    """
-    import optuna  # late, as above
-
-    from hpo.study.schema import check_schema
-
-    if database is None:
-        return optuna.storages.InMemoryStorage()
-    with _usable(database):
-        if database.file is None:
-            from hpo.study.lease import lease_here
-            from hpo.study.server_storage import ServerStorage
-
-            return ServerStorage(database, lease_here(database, sweep) if sweep else None)
-        if usable(database.file):
-            check_schema(database)
-        wait_while_locked(database.file)
-        return optuna.storages.RDBStorage(database.url, engine_kwargs={"connect_args": {"timeout": 10}})
-
-
 @contextmanager
 def _opened(database: StudiesDatabase, sweep: str) -> Iterator[optuna.storages.BaseStorage]:
-    """The database for as long as it is needed. Raises as `storage` does."""
-    from hpo.study.study import close_storage
+    """Optuna's storage for as long as it is needed. Raises as `open_storage` does."""
+    from hpo.study.storage import close_storage, open_storage  # late, as above
 
-    opened = storage(database, sweep=sweep)
+    opened = open_storage(database, sweep)
     try:
         yield opened
     finally:
         close_storage(opened)
-
-
-@contextmanager
-def _usable(database: StudiesDatabase) -> Iterator[None]:
-    """What is wrong with the database, as an error for people."""
-    from hpo.study.schema import mismatch
-    from hpo.study.study import STUDY_ERRORS
-
-    try:
-        yield
-    except (*STUDY_ERRORS, RuntimeError) as error:  # the latter for tables of another program
-        if other := mismatch(database, error):
-            raise other from error
-        raise HpoError(f"{database} cannot be used: {first_line(error)}; {way_on(error)}") from error

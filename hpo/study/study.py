@@ -14,7 +14,6 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.config.objective import Objective, excess, value_of
 from hpo.config.space import Point
@@ -23,25 +22,15 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.results.records import RETRIED, Attempt, TrialRecord
 from hpo.results.state import SweepState
 from hpo.study.asking import Allowed, anything, asked
-from hpo.study.gp import GaussianProcess, Tried
+from hpo.study.gp import GaussianProcess
 from hpo.study.informed import propose
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
+from hpo.study.storage import close_storage
 from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import BILLION, StoredTrial, attrs_of, billionths, read_trials
+from hpo.study.tried import points_tried
 from trainers.protocol.codec import to_json, to_plain, to_record
 from trainers.protocol.events import TrialResult
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-STUDY_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
-"""What Optuna and the database below it raise when the store cannot be written."""
-
-
-def close_storage(storage: optuna.storages.BaseStorage) -> None:
-    """Close a database's files: its engine would keep them open until the garbage collector finds it."""
-    if isinstance(storage, optuna.storages.RDBStorage):
-        storage.remove_session()
-        storage.engine.dispose()
 
 
 def _stored(trial: optuna.trial.FrozenTrial) -> StoredTrial:
@@ -159,11 +148,11 @@ class Study:
         Until a trial is complete, `informed` has nothing to learn from: trials begun meanwhile are spread evenly.
         """
         kind = self.strategy.type
-        if kind == "gp" and len(tried := self._tried()) >= STARTUP_TRIALS:
+        if kind == "gp" and len(tried := points_tried(self.records(), self.config)) >= STARTUP_TRIALS:
             return self._gp.ask(tried, self._seed(number))
         if kind != "informed":
             return None
-        if tried := self._tried():
+        if tried := points_tried(self.records(), self.config):
             return propose(self.config.space, self._directions, tried, self._seed(number), allowed)
         return spread_point(self.config.space, number, self.config.seed)
 
@@ -196,33 +185,6 @@ class Study:
 
     def _seed(self, number: int) -> int:
         return (self.config.seed * 1_000_003 + number) % 2**32
-
-    def _tried(self) -> list[Tried]:
-        """What a model of the objective learns from.
-
-        A pruned trial counts with the value that it was pruned at: without it, the model would go on proposing where
-        pruning stops everything. With several objectives, and for a point that cannot be trained, the worst value
-        seen stands in; for a trial under way the mean, so that it is not proposed again.
-        """
-        constraints = self.config.constraints
-        known, unknown, running = [], [], []
-        for record in self._records.values():
-            result = record.result
-            if record.is_duplicate or (result and result.cause in RETRIED):
-                continue
-            if result is None:
-                running.append(record.params)
-            elif result.state == "complete" or (result.state == "pruned" and len(self.config.objectives) == 1):
-                known.append((record.params, self._values(result), excess(result, constraints)))
-            else:
-                unknown.append(record.params)
-        if not any(record.state == "complete" for record in self._records.values()):
-            return []
-        columns = list(zip(*(values for _, values, _ in known), strict=True))
-        worst = [max(c, key=o.sort_key) for c, o in zip(columns, self.config.objectives, strict=True)]
-        mean = [sum(column) / len(column) for column in columns]
-        kept = dict.fromkeys(constraints, 0.0)
-        return known + [(p, worst, kept) for p in unknown] + [(p, mean, kept) for p in running]
 
     def _values(self, result: TrialResult) -> list[float]:
         return [value_of(result, o.metric) for o in self.config.objectives]

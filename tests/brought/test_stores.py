@@ -34,7 +34,7 @@ from hpo.release.versions import Version
 from hpo.remedies import way_on
 from hpo.results.champion import Champion
 from hpo.results.released import Release as RegisteredRelease
-from hpo.study.store import storage
+from hpo.study.storage import open_storage
 from hpo.tracking.metric_names import LONGEST, safe_name
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
@@ -394,7 +394,7 @@ def test_a_database_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
     sqlite3.connect(file).executescript("CREATE TABLE a (b);")
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(HpoError, match=r"studies\.db: cannot be written; give yourself permission"):
-        storage(StudiesDatabase.in_file(file))
+        open_storage(StudiesDatabase.in_file(file), "sweep")
 
 
 @dataclasses.dataclass

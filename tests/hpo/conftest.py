@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from tests.postgres import Server, server
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _databases_without_fsync() -> Iterator[None]:
@@ -46,6 +48,13 @@ def _empty_studies(tmp_path_factory: pytest.TempPathFactory, _databases_without_
     path = tmp_path_factory.mktemp("studies") / "studies.db"
     optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
     return path
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all tests of this process, because making its first database takes longer than most tests."""
+    with server(tmp_path_factory.mktemp("postgresql")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from hpo.care.backup import make_backup
 from hpo.care.restore import restore_backup
 from hpo.care.servers import look_at_studies_server
 from hpo.care.upgrade import upgrade_home
+from hpo.databases.dump import dump_server
 from hpo.databases.postgres import ServerGone, engine_of
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
@@ -22,15 +23,7 @@ from hpo.study.copies import copy_studies, sweeps_in
 from hpo.study.lease import Lease, held_lease
 from hpo.study.one_writer import one_writer, refuse_strange_folder
 from hpo.study.schema import studies_revision, upgrade_studies
-from hpo.study.server_dump import dump_server
-from hpo.study.study import close_storage
-from tests.postgres import server
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with server(tmp_path_factory.mktemp("postgres")) as running:
-        yield running
+from hpo.study.storage import close_storage
 
 
 def filled(url: str, name: str = "kept") -> list[optuna.trial.FrozenTrial]:
@@ -55,9 +48,9 @@ def trials_of(storage: optuna.storages.BaseStorage, name: str = "kept") -> list[
     return trials
 
 
-def test_studies_are_the_same_in_file_server_and_file_again(running, tmp_path):
+def test_studies_are_the_same_in_file_server_and_file_again(postgresql, tmp_path):
     first, last = (StudiesDatabase.in_file(tmp_path / name) for name in ("first.db", "last.db"))
-    there = StudiesDatabase.on_server(running.create("copied"))
+    there = StudiesDatabase.on_server(postgresql.create("copied"))
     trials = filled(first.url)
     assert copy_studies(first, there) == copy_studies(there, last) == 1
     assert trials_of(optuna.storages.RDBStorage(there.url)) == trials
@@ -69,8 +62,8 @@ def test_studies_are_the_same_in_file_server_and_file_again(running, tmp_path):
         copy_studies(first, there)
 
 
-def test_a_dump_of_a_server_needs_no_password_in_an_argument(running, tmp_path, monkeypatch):
-    database = StudiesDatabase.on_server(running.create("dumped"))
+def test_a_dump_of_a_server_needs_no_password_in_an_argument(postgresql, tmp_path, monkeypatch):
+    database = StudiesDatabase.on_server(postgresql.create("dumped"))
     filled(database.url)
     dump_server(database, tmp_path / "studies.dump")
     assert (tmp_path / "studies.dump").read_bytes()[:5] == b"PGDMP"
@@ -81,9 +74,9 @@ def test_a_dump_of_a_server_needs_no_password_in_an_argument(running, tmp_path, 
 
 
 def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on_another(
-    running, tmp_path, monkeypatch
+    postgresql, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("HPO_STUDIES", running.create("before"))
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create("before"))
     home = Home(tmp_path / "home")
     trials = filled(home.studies_db.url)
     with one_writer(home, "kept", needs_files=False):
@@ -96,7 +89,7 @@ def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on
 
     with pytest.raises(UsageError, match="has studies already"):
         restore_backup(Home(tmp_path / "same"), tmp_path / "backup")
-    monkeypatch.setenv("HPO_STUDIES", running.create("after"))
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create("after"))
     new = Home(tmp_path / "new")
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
     assert trials_of(optuna.storages.RDBStorage(new.studies_db.url)) == trials
@@ -110,12 +103,12 @@ def test_a_backup_takes_the_studies_of_a_server_along_and_a_restore_puts_them_on
 
 
 @pytest.fixture
-def mixed(running, request, tmp_path, monkeypatch):
+def mixed(postgresql, request, tmp_path, monkeypatch):
     """A home with a sweep in its own file and one on a server, where another home has one too."""
     home = Home(tmp_path / "home")
     home.dir.mkdir()
     filled(home.studies_db.url, "earlier")
-    monkeypatch.setenv("HPO_STUDIES", running.create(request.node.name[-60:]))
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create(request.node.name[-60:]))
     filled(home.studies_db.url, "of-another-home")
     filled(home.studies_db.url)
     with one_writer(home, "kept", needs_files=False):
@@ -123,7 +116,7 @@ def mixed(running, request, tmp_path, monkeypatch):
     return home
 
 
-def test_a_backup_has_the_studies_of_its_home_and_no_others(mixed, running, tmp_path, monkeypatch):
+def test_a_backup_has_the_studies_of_its_home_and_no_others(mixed, postgresql, tmp_path, monkeypatch):
     manifest = make_backup(mixed, tmp_path / "backup")
     assert set(manifest.schemas) == {"studies.db", "studies-of-home.db"}
     content = tmp_path / "backup" / "home"
@@ -135,7 +128,7 @@ def test_a_backup_has_the_studies_of_its_home_and_no_others(mixed, running, tmp_
             make_backup(mixed, tmp_path / "other")
         with pytest.raises(UsageError, match=r"and of the home's own file; nothing was restored"):
             restore_backup(Home(tmp_path / "in-file"), tmp_path / "backup")
-    monkeypatch.setenv("HPO_STUDIES", running.create("both"))
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create("both"))
     new = Home(tmp_path / "new")
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
     assert len(trials_of(optuna.storages.RDBStorage(new.studies_db.url))) == 3
@@ -143,9 +136,9 @@ def test_a_backup_has_the_studies_of_its_home_and_no_others(mixed, running, tmp_
     assert not (new.dir / "studies-of-home.db").exists()
 
 
-def test_a_restore_that_fails_late_can_be_repeated(mixed, running, tmp_path, monkeypatch):
+def test_a_restore_that_fails_late_can_be_repeated(mixed, postgresql, tmp_path, monkeypatch):
     make_backup(mixed, tmp_path / "backup")
-    monkeypatch.setenv("HPO_STUDIES", running.create("again"))
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create("again"))
     new = Home(tmp_path / "new")
 
     def fails(source, target):
@@ -161,16 +154,20 @@ def test_a_restore_that_fails_late_can_be_repeated(mixed, running, tmp_path, mon
             with pytest.raises(HpoError, match=says):
                 restore_backup(new, tmp_path / "backup")
         assert list(new.dir.iterdir()) == []
+    with held_lease(new.studies_db, "late", tmp_path):
+        with pytest.raises(UsageError, match=r"^late \(process .*\): running now; nothing was changed"):
+            restore_backup(new, tmp_path / "backup")
+        assert list(new.dir.iterdir()) == []
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
 
 
-def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(running, tmp_path, monkeypatch):
-    monkeypatch.setenv("HPO_STUDIES", running.create("old"))
+def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(postgresql, tmp_path, monkeypatch):
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create("old"))
     home = Home(tmp_path)
     trials = filled(home.studies_db.url)
     with held_lease(home.studies_db, "kept", tmp_path):
-        running.ask("DROP INDEX ix_trials_study_id", "old")
-        running.ask("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "old")
+        postgresql.ask("DROP INDEX ix_trials_study_id", "old")
+        postgresql.ask("UPDATE alembic_version SET version_num = 'v3.0.0.d'", "old")
         found = {finding.what: finding for finding in look_at_studies_server(home.studies_db)}
         assert found["lease"].found.startswith("kept: process ")
         assert "hpo upgrade" in found["schema"].found

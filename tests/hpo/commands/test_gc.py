@@ -23,7 +23,8 @@ from hpo.paths import Home
 from hpo.release.aliases import seats
 from hpo.release.versions import versions_of
 from hpo.results.released import Release
-from hpo.study.store import storage, view_study
+from hpo.study.storage import open_storage
+from hpo.study.store import view_study
 from hpo.tracking.mlflow_deletion import deleted_runs, runs_of
 from hpo.tracking.mlflow_store import client
 from tests.brought.test_stores import SWEEP, run_main, swept
@@ -93,7 +94,7 @@ def test_a_running_or_unfinished_sweep_keeps_everything(swept_home):
 
 def set_state(home, field, value):
     """Let the sweep have written down a value, as plain JSON."""
-    store = storage(home.studies_db)
+    store = open_storage(home.studies_db, "sweep")
     (study,) = store.get_all_studies()
     store.set_study_user_attr(study._study_id, field, value)
 

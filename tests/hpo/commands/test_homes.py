@@ -23,7 +23,6 @@ from hpo.study.lease import held_lease
 from hpo.study.store import view_study
 from tests.brought.test_stores import SWEEP, run_main
 from tests.hpo.builders import Killed, Said, write_sweep
-from tests.postgres import server
 
 pytestmark = pytest.mark.xdist_group("homes")
 TRIALS = 4
@@ -45,21 +44,21 @@ class Vanishing(Said):
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory, mlflow_database):
+def machines(tmp_path_factory, mlflow_database, postgresql):
     """A server, its sweep's file and home, and an empty home elsewhere; the sweep has ended."""
     folder = tmp_path_factory.mktemp("machines")
     here, elsewhere = Home(folder / "here"), Home(folder / "elsewhere")
     here.dir.mkdir()
     shutil.copy(mlflow_database, here.dir)
-    with server(folder) as running, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HPO_STUDIES", running.url())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HPO_STUDIES", postgresql.create("homes"))
         patch.setattr(hpo.databases.postgres, "_STEP_S", 0.05)
         file = write_sweep(folder, **{**SWEEP, "search_strategy": {"type": "random", "num_trials": TRIALS}})
-        view = Vanishing(running)
+        view = Vanishing(postgresql)
         run_sweep(file, here, jobs=1, threads=1, view=view, worker="trainers.host.fake")
         assert view.back
         view.back.join()
-        yield running, file, here, elsewhere
+        yield file, here, elsewhere
 
 
 def killed(*_):
@@ -71,7 +70,7 @@ def files_of(home):
 
 
 def test_a_sweep_goes_on_when_the_server_is_back(machines):
-    _, _, here, _ = machines
+    _, here, _ = machines
     study = view_study(here.studies_db, "sweep")
     assert [(record.number, record.state) for record in study.records] == [(n, "complete") for n in range(TRIALS)]
     assert study.state.state == "complete"
@@ -79,7 +78,7 @@ def test_a_sweep_goes_on_when_the_server_is_back(machines):
 
 
 def test_the_password_is_in_no_file_of_the_home(machines):
-    _, _, here, _ = machines
+    _, here, _ = machines
     assert not [path for path in files_of(here) if b"s3cret" in path.read_bytes()]
 
 
@@ -90,7 +89,7 @@ READING = [
 
 
 def test_optuna_s_dashboard_reads_and_its_arguments_have_no_password(machines, monkeypatch):
-    _, _, here, _ = machines
+    _, here, _ = machines
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     program = ui._dashboard(here, 1)
     assert "s3cret" not in str(program.command)
@@ -106,7 +105,7 @@ def test_optuna_s_dashboard_reads_and_its_arguments_have_no_password(machines, m
 
 @pytest.mark.parametrize("command", READING)
 def test_other_machines_read(machines, capsys, monkeypatch, command):
-    _, _, here, elsewhere = machines
+    _, here, elsewhere = machines
     one, other = (run_main(capsys, monkeypatch, home.dir, *command) for home in (here, elsewhere))
     assert (one.code, other.code, other.err) == (0, 0, "")
     mine, theirs = json.loads(one.out), json.loads(other.out)
@@ -120,7 +119,7 @@ def test_other_machines_read(machines, capsys, monkeypatch, command):
 
 
 def test_only_one_machine_runs_a_sweep(machines, monkeypatch):
-    _, file, here, elsewhere = machines
+    file, here, elsewhere = machines
     with monkeypatch.context() as patch:
         patch.setattr(hpo.study.lease, "this_machine", lambda: "another one")
         patch.setattr("socket.gethostname", lambda: "gpu7")
@@ -149,7 +148,7 @@ def test_only_one_machine_runs_a_sweep(machines, monkeypatch):
 
 def test_files_of_a_study_elsewhere_are_neither_used_nor_freed(machines, monkeypatch, tmp_path):
     """A home may have a sweep of the same name from before, with a study in its own file."""
-    _, file, here, _ = machines
+    file, here, _ = machines
     home = Home(tmp_path / "home")
     adapter = home.sweep("sweep").trial(1).adapter / "adapter_model.safetensors"
     for path in (adapter, home.sweep("sweep").trial(1).result, home.tokens / "a" / "tokens"):
@@ -167,7 +166,7 @@ def test_files_of_a_study_elsewhere_are_neither_used_nor_freed(machines, monkeyp
 
 
 def test_a_sweep_is_deleted_where_its_files_are(machines, capsys, monkeypatch):
-    _, _, here, elsewhere = machines
+    _, here, elsewhere = machines
     refused = run_main(capsys, monkeypatch, elsewhere.dir, "delete", "--sweep", "sweep")
     assert (refused.code, "delete it in the home that has its files" in refused.err) == (2, True)
     assert not elsewhere.dir.exists()

@@ -17,23 +17,18 @@ from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, SweepError
 from hpo.signals import stop_wish
 from hpo.study.lease import LeaseLost, held_lease, holders
-from hpo.study.store import delete_sweep, open_study, storage, study_names, view_study
+from hpo.study.revision import open_revision
+from hpo.study.store import delete_sweep, delete_unopened, open_study, study_names, view_study
 from tests.hpo.builders import RATE, make_config, trial_record, trial_result
-from tests.postgres import PASSWORD, as_a_process, server
+from tests.postgres import PASSWORD, as_a_process
 from trainers.protocol.codec import fingerprint
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with server(tmp_path_factory.mktemp("postgresql")) as running:
-        yield running
-
-
 @pytest.fixture
-def studies(running, request, monkeypatch):
+def studies(postgresql, request, monkeypatch):
     monkeypatch.setattr(hpo.databases.postgres, "_STEP_S", 0.01)
     with as_a_process():
-        yield StudiesDatabase.on_server(running.create(request.node.name[-60:]))
+        yield StudiesDatabase.on_server(postgresql.create(request.node.name[-60:]))
 
 
 @pytest.fixture
@@ -72,11 +67,11 @@ def held(studies, tmp_path):
 
 
 @pytest.mark.usefixtures("held")
-def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies, config, capsys):
+def test_a_server_that_vanishes_before_any_write_is_waited_for(postgresql, studies, config, capsys):
     study = open_study(config, fingerprint, studies)
     for number, step in enumerate(steps(study, config)):
-        running.stop()
-        back = threading.Timer(0.2 if number == 0 else 0.0, running.start)
+        postgresql.stop()
+        back = threading.Timer(0.2 if number == 0 else 0.0, postgresql.start)
         back.start()
         step()
         back.join()
@@ -91,7 +86,7 @@ def test_a_server_that_vanishes_before_any_write_is_waited_for(running, studies,
 
 
 @pytest.mark.usefixtures("held")
-def test_a_write_whose_answer_was_lost_is_not_done_twice(running, studies, config, monkeypatch):
+def test_a_write_whose_answer_was_lost_is_not_done_twice(postgresql, studies, config, monkeypatch):
     """The server commits, and the answer to every second commit does not arrive: the first one of each call."""
     study = open_study(config, fingerprint, studies)
     dialect = study._storage.engine.dialect
@@ -113,21 +108,22 @@ def test_a_write_whose_answer_was_lost_is_not_done_twice(running, studies, confi
     study.close()
 
 
-def test_a_server_that_does_not_come_back_is_given_up(running, studies, config, monkeypatch):
+@pytest.mark.usefixtures("held")
+def test_a_server_that_does_not_come_back_is_given_up(postgresql, studies, config, monkeypatch):
     monkeypatch.setattr(hpo.databases.postgres, "WAITS_S", 0.2)
     study = open_study(config, fingerprint, studies)
-    running.stop()
+    postgresql.stop()
     try:
         with pytest.raises(ServerGone, match=r"does not answer.*start the server.*; then the same command continues"):
             study.begin(config.baseline())
     finally:
-        running.start()
+        postgresql.start()
     assert study.begin(config.baseline())[0] == 0
     study.close()
 
 
 @pytest.mark.parametrize("is_interrupt", [False, True])
-def test_nobody_has_to_wait_for_a_server(running, studies, monkeypatch, is_interrupt):
+def test_nobody_has_to_wait_for_a_server(postgresql, studies, monkeypatch, is_interrupt):
     """Ctrl-C ends the wait, and what is written because of it does not wait again."""
     waits = []
 
@@ -138,7 +134,7 @@ def test_nobody_has_to_wait_for_a_server(running, studies, monkeypatch, is_inter
         signal.raise_signal(signal.SIGINT)
 
     study_names(studies)
-    running.stop()
+    postgresql.stop()
     try:
         with stop_wish(), monkeypatch.context() as patch:
             patch.setattr(hpo.databases.postgres.time, "sleep", wait)
@@ -147,7 +143,7 @@ def test_nobody_has_to_wait_for_a_server(running, studies, monkeypatch, is_inter
             with pytest.raises(ServerGone):
                 study_names(studies)
     finally:
-        running.start()
+        postgresql.start()
     assert len(waits) == 1
 
 
@@ -226,6 +222,33 @@ def test_a_lease_that_is_not_renewed_ends_and_fences_its_holder(studies, clock, 
     other._engine.dispose()
 
 
+def test_without_the_lease_nothing_is_written_and_everything_read(studies, config, tmp_path):
+    writes = [
+        lambda: open_study(config, fingerprint, studies), lambda: open_study(config, fingerprint, studies, "s@2"),
+        lambda: open_revision(config, fingerprint, studies), lambda: delete_sweep(studies, "s"),
+        lambda: delete_unopened(studies, "s@2"),
+    ]  # fmt: skip
+
+    def all_are_refused():
+        for write in writes:
+            with pytest.raises(LeaseLost, match="'s': this process does not hold its lease, and writes nothing in"):
+                write()
+
+    all_are_refused()
+    with held_lease(studies, "another", tmp_path):
+        all_are_refused()
+    assert study_names(studies) == []
+    with held_lease(studies, "s", tmp_path):
+        study, *_ = open_revision(config, fingerprint, studies)
+    for write in (lambda: study.begin(config.baseline()), lambda: study.update_state(state="x")):
+        with pytest.raises(LeaseLost, match="no longer this process's: it has given up its lease"):
+            write()
+    study.close()
+    all_are_refused()
+    assert holders(studies)["s"].left_s < 0
+    assert view_study(studies, "s").records == []
+
+
 def test_a_dead_process_of_this_machine_is_not_waited_for(studies, clock, elsewhere, monkeypatch, tmp_path):
     lease = elsewhere(studies, clock)
     monkeypatch.setattr(hpo.study.lease, "this_machine", lambda: "another boot")  # now it is this one
@@ -259,25 +282,25 @@ def test_a_lease_is_renewed_again_after_any_error_of_the_database(studies, elsew
     lease._engine.dispose()
 
 
-def test_who_may_not_read_leases_learns_which_right_is_missing(running, studies, tmp_path):
+def test_who_may_not_read_leases_learns_which_right_is_missing(postgresql, studies, tmp_path):
     name = studies.place.rpartition("/")[2]
     with held_lease(studies, "s", tmp_path):
         pass
-    running.ask(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'", name)
-    reader = StudiesDatabase.on_server(running.url(name).replace("hpo:", "reader:"))
+    postgresql.ask(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'", name)
+    reader = StudiesDatabase.on_server(postgresql.url(name).replace("hpo:", "reader:"))
     for use in (holders, lambda studies: held_lease(studies, "s", tmp_path).__enter__()):
         with pytest.raises(HpoError, match=r"cannot be used: permission denied for .*; grant that right to the role"):
             use(reader)
-    running.ask("GRANT SELECT ON hpo_leases TO reader", name)
+    postgresql.ask("GRANT SELECT ON hpo_leases TO reader", name)
     assert list(holders(reader)) == ["s"]
 
 
-def test_a_lease_outlives_a_server_that_restarts(running, studies, config, tmp_path):
+def test_a_lease_outlives_a_server_that_restarts(postgresql, studies, config, tmp_path):
     with held_lease(studies, "s", tmp_path):
         study = open_study(config, fingerprint, studies)
         study.begin(config.baseline())
-        running.stop()
-        running.start()
+        postgresql.stop()
+        postgresql.start()
         assert study.begin(None)[0] == 1
         study.close()
         assert holders(studies)["s"].left_s > 50
@@ -296,10 +319,10 @@ def test_a_lease_outlives_a_server_that_restarts(running, studies, config, tmp_p
      ("RIGHT@127.0.0.1:PORT/none", "create the database"), ("hpo:secret@127.0.0.1:1/studies", "start the server"),
      ("hpo:secret@no.invalid/studies", "start the server")],
 )  # fmt: skip
-def test_a_wrong_address_is_one_plain_error_at_once(running, address, found):
-    login = running.url().partition("//")[2].partition("@")[0]
-    address = address.replace("RIGHT", login).replace("PORT", str(running.port))
-    for use in (study_names, holders, storage):
+def test_a_wrong_address_is_one_plain_error_at_once(postgresql, address, found):
+    login = postgresql.url().partition("//")[2].partition("@")[0]
+    address = address.replace("RIGHT", login).replace("PORT", str(postgresql.port))
+    for use in (study_names, holders, lambda studies: held_lease(studies, "s", Path()).__enter__()):
         with pytest.raises(HpoError, match=f"(does not answer|cannot be used): .*{found}") as refused:
             use(StudiesDatabase.on_server(f"postgresql://{address}"))
         assert "secret" not in str(refused.value)

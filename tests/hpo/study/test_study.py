@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import optuna
 import pytest
@@ -17,19 +17,21 @@ from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.results.champion import choose_champion
 from hpo.results.records import Attempt
+from hpo.study.lease import held_lease
 from hpo.study.reader import SCHEMA
+from hpo.study.storage import open_storage
 from hpo.study.store import (
     delete_unopened,
     newest_study_name,
     open_study,
-    storage,
     stored_state,
     study_names,
     view_study,
 )
 from hpo.study.study import Study
+from hpo.study.tried import points_tried
 from tests.hpo.builders import Killed, evaluation, make_config, trial_record, trial_result
-from tests.postgres import as_a_process, server
+from tests.postgres import as_a_process
 from trainers.protocol.codec import fingerprint
 
 SPACE = {
@@ -50,18 +52,21 @@ def config(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    """A PostgreSQL server."""
-    with server(tmp_path_factory.mktemp("postgresql")) as running:
-        yield running
+def leased(postgresql, tmp_path_factory):
+    """A database on a server, with the leases of all sweeps of these tests."""
+    database = StudiesDatabase.on_server(postgresql.url())
+    with ExitStack() as leases:
+        for sweep in ("sweep", "again", "a", "b", "machine"):
+            leases.enter_context(held_lease(database, sweep, tmp_path_factory.getbasetemp()))
+        yield database
 
 
 @pytest.fixture
-def on_server(running):
+def on_server(postgresql, leased):
     """A database without studies on a server."""
     with as_a_process():
-        yield StudiesDatabase.on_server(running.url())
-    running.ask("TRUNCATE studies CASCADE")
+        yield leased
+    postgresql.ask("TRUNCATE studies CASCADE")
 
 
 @pytest.fixture
@@ -104,6 +109,10 @@ def run(study, number, params):
 
 def begin(study, point=None):
     return study.begin(point)
+
+
+def tried(study):
+    return points_tried(study.records(), study.config)
 
 
 # --- which point next ----------------------------------------------------------------------------------
@@ -526,7 +535,7 @@ def test_a_report_that_is_no_number_is_kept(reopen, config):
 
 def test_a_model_learns_from_pruned_trials_and_shuns_what_cannot_be_trained(config):
     study = open_new(config(search_strategy={"type": "random"}))
-    assert study._tried() == []
+    assert tried(study) == []
     for result in (
         trial_result("complete", 0.8), trial_result("pruned", 0.2), trial_result("failed", None, cause="diverged"),
         trial_result("failed", None, cause="crash"), None,
@@ -535,17 +544,17 @@ def test_a_model_learns_from_pruned_trials_and_shuns_what_cannot_be_trained(conf
         if result:
             study.finish(number, result)
     begin(study, study.record(0).params)  # reuses: the same point must not count twice
-    told = {study._tried()[i][0]["learning_rate"]: study._tried()[i][1] for i in range(4)}
+    told = {tried(study)[i][0]["learning_rate"]: tried(study)[i][1] for i in range(4)}
     rates = [study.record(n).params["learning_rate"] for n in range(5)]
     assert told == {rates[0]: [0.8], rates[1]: [0.2], rates[2]: [0.2], rates[4]: [0.5]}
-    assert len(study._tried()) == 4
+    assert len(tried(study)) == 4
 
 
 def test_without_a_complete_trial_there_is_nothing_to_model(config):
     study = open_new(config())
     begin(study)
     study.finish(0, trial_result("pruned", 0.2))
-    assert study._tried() == []
+    assert tried(study) == []
 
 
 def test_a_model_with_several_objectives_and_constraints(config):
@@ -553,7 +562,7 @@ def test_a_model_with_several_objectives_and_constraints(config):
     for value, parameters, state in ((0.8, 100, "complete"), (0.6, 50, "complete"), (0.7, 70, "pruned")):
         number, _ = begin(study)
         study.finish(number, trial_result(state, value, trainable_parameters=parameters))
-    assert [(values, excess) for _, values, excess in study._tried()] == [
+    assert [(values, excess) for _, values, excess in tried(study)] == [
         ([0.8, 100.0], {"seconds": -0.5}), ([0.6, 50.0], {"seconds": -0.5}), ([0.6, 100.0], {"seconds": 0.0}),
     ]  # fmt: skip
 
@@ -710,7 +719,7 @@ class Machine(RuleBasedStateMachine):
 
 @both
 def test_memory_and_database_agree_after_every_operation(studies, config):
-    Machine.studies, Machine.storage, Machine.make_config = studies, storage(studies), config
+    Machine.studies, Machine.storage, Machine.make_config = studies, open_storage(studies, "machine"), config
     Machine.count = 0
     run_state_machine_as_test(
         Machine,
@@ -780,7 +789,7 @@ def test_the_newest_revision_is_read(studies, config):
     assert newest_study_name(studies, "a") == "a@10"
     delete_unopened(studies, "a@11")
     delete_unopened(studies, "a@10")
-    names = {study.study_name for study in optuna.get_all_study_summaries(storage(studies))}
+    names = {study.study_name for study in optuna.get_all_study_summaries(open_storage(studies, "a"))}
     assert names == {"a", "a@2", "a@10"}
 
 
@@ -805,7 +814,7 @@ def test_both_ways_of_reading_give_the_same(studies, config):
 
 
 def test_readers_read_the_tables_that_optuna_makes(in_file):
-    assert storage(in_file).get_head_version() == SCHEMA
+    assert open_storage(in_file, "a").get_head_version() == SCHEMA
     with closing(sqlite3.connect(in_file.file)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'v9'")
     with pytest.raises(HpoError, match=r"was made by a later optuna \(schema v9"):

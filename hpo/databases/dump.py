@@ -1,4 +1,4 @@
-"""A PostgreSQL database of studies dumped by its own program, before something changes it that hpo cannot undo."""
+"""A PostgreSQL database dumped by its own program, before something changes it that hpo cannot undo."""
 
 from __future__ import annotations
 
