@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import optuna
+import functools
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
 import pytest
 
 import hpo.study.revision
 from hpo.commands.find_run import find_run
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
+from hpo.databases.studies import StudiesDatabase
 from hpo.errors import ConfigError, UsageError
 from hpo.results.changes import differences
 from hpo.results.records import Attempt
 from hpo.results.released import Release
 from hpo.results.state import Change
 from hpo.results.summary import summarize
+from hpo.study.lease import held_lease
 from hpo.study.revision import changes_of, open_revision
+from hpo.study.storage import open_storage
 from hpo.study.store import newest_study_name, stored_state, study_names, view_study
 from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
+from tests.postgres import as_a_process
 from trainers.protocol.events import Evaluation
 
 SPACE = {
@@ -36,17 +43,62 @@ STARTED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def _finished(tmp_path_factory, _empty_studies):
-    folder = tmp_path_factory.mktemp("finished")
-    return kept_home(folder, _empty_studies, lambda *where: Sweep(*where, **STARTED).search())
+both = pytest.mark.parametrize("place", ["in_file", "on_server"], indirect=True)
+"""For tests that change what is stored in a way of their own."""
 
 
 @pytest.fixture
-def sweep(_finished):
+def place(request):
+    """Where the studies are."""
+    return getattr(request, "param", "in_file")
+
+
+@contextmanager
+def studies_at(place, request, name, template="template1"):
+    """Whatever has the studies: the home, or a database of the server, with the lease of its one sweep."""
+    if place == "in_file":
+        yield
+        return
+    url = request.getfixturevalue("postgresql").create(name, template)
+    with pytest.MonkeyPatch.context() as patch, as_a_process():
+        patch.setenv("HPO_STUDIES", url)
+        with held_lease(StudiesDatabase.on_server(url), "s", Path()):
+            yield
+
+
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory, _empty_studies, request):
+    """What puts back a home that `run` has filled: each `run` is called once for each place of the studies."""
+
+    @functools.cache
+    def kept(run, place):
+        with studies_at(place, request, run.__name__):
+            return kept_home(tmp_path_factory.mktemp(run.__name__), _empty_studies, run)
+
+    return kept
+
+
+@pytest.fixture
+def after(_kept, place, request):
+    """The sweep as `run` has left it."""
+    with ExitStack() as opened:
+
+        def after(run):
+            database = _kept(run, place)()
+            opened.enter_context(studies_at(place, request, request.node.name[-60:], run.__name__))
+            return Sweep(database.parents[1], database, **STARTED)
+
+        yield after
+
+
+def finish(folder, database):
+    Sweep(folder, database, **STARTED).search()
+
+
+@pytest.fixture
+def sweep(after):
     """A sweep of four trials, the baseline and `POINTS`, that has been run."""
-    database = _finished()
-    return Sweep(database.parents[1], database, **STARTED)
+    return after(finish)
 
 
 def space(**changes):
@@ -167,6 +219,7 @@ def test_an_edit_that_opens_a_revision_forgets_the_trial_that_a_person_chose(swe
     assert sweep.edit(**changes).open().state.chosen_trial is None
 
 
+@both
 def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     narrow = {"type": "float", "low": 3e-4, "high": 2e-3, "log": True}
     longer(sweep, 4, search_space=space(learning_rate=narrow)).search()
@@ -179,6 +232,7 @@ def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
     assert study_names(sweep.home.studies_db) == ["s"]
 
 
+@both
 def test_a_trial_that_an_edit_left_out_cannot_be_reproduced(sweep):
     longer(sweep, 4, search_space={**SPACE, "learning_rate": {**SPACE["learning_rate"], "low": 4e-4}}).open()
     left_out = next(number for number in range(4) if number not in kept(sweep))
@@ -262,6 +316,7 @@ def test_a_changed_setting_that_every_trial_read_leaves_all_of_them_out(sweep):
     assert kept(sweep) == {4: BASELINE}
 
 
+@both
 def test_constraints_are_told_of_old_trials_too(sweep):
     longer(sweep, 4, constraints={"max_seconds": 0.02}).search()
     trials = sweep.open()._study.get_trials()
@@ -332,20 +387,15 @@ def kill_in_trial_2(folder, database):
         Sweep(folder, database, **STARTED).search(Recording(killed), jobs=3)
 
 
-@pytest.fixture(scope="module")
-def _killed(tmp_path_factory, _empty_studies):
-    return kept_home(tmp_path_factory.mktemp("killed"), _empty_studies, kill_in_trial_2)
-
-
 @pytest.fixture
-def interrupted(_killed):
+def interrupted(after):
     """A sweep killed while trials 0 to 2 were under way, each with three evaluations."""
-    database = _killed()
-    given = Sweep(database.parents[1], database, **STARTED)
+    given = after(kill_in_trial_2)
     assert [record.state for record in given.records] == ["running", "running", "running"]
     return given
 
 
+@both
 def test_interrupted_trials_that_fit_go_on_under_their_numbers(interrupted):
     before = interrupted.records
     wide = {"type": "float", "low": 1e-6, "high": 0.4, "log": True}
@@ -376,6 +426,7 @@ def test_an_interrupted_trial_survives_two_edits_in_a_row(interrupted):
     assert trained(interrupted) == [0, 1, 2, 3]
 
 
+@both
 def test_attempts_before_an_edit_count_after_it(interrupted):
     study = interrupted.open()
     study.resume(1)
@@ -387,7 +438,9 @@ def test_attempts_before_an_edit_count_after_it(interrupted):
 # --- kills ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("copied", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("place", "copied"), [("in_file", 0), ("in_file", 2), ("in_file", 4), ("on_server", 2)], indirect=["place"]
+)
 def test_a_kill_in_the_middle_of_copying_is_done_again(sweep, monkeypatch, copied):
     before = sweep.records
     longer(sweep, 5, search_space=space(lora_r={"type": "choice", "values": [4, 8, 16, 32]}))
@@ -413,8 +466,8 @@ def test_a_kill_in_the_middle_of_copying_is_done_again(sweep, monkeypatch, copie
     assert [entry.revision for entry in sweep.open().state.revisions] == [2]
     sweep.search()
     assert trained(sweep) == [4]
-    studies = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{sweep.home.studies_db}")]
-    assert sorted(studies) == ["s", "s@2"]
+    studies = open_storage(sweep.home.studies_db, "s").get_all_studies()
+    assert sorted(study.study_name for study in studies) == ["s", "s@2"]
 
 
 def killed_describe(*_):
