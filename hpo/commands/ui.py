@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.signals import terminate_as_interrupt
+from hpo.study import dashboard
 from hpo.study.store import study_names, view_study
 from hpo.tracking.comparison import link, saved_view, view_tag
 from hpo.tracking.mlflow_places import (
@@ -35,37 +37,32 @@ from hpo.tracking.mlflow_schema import check_store
 HOST = "127.0.0.1"
 PORT = 5000
 _MOST_LINKS = 10
-_DASHBOARD_URL = "_HPO_DASHBOARD_URL"
-"""The variable with the address of the studies: it may have a password, which arguments would show to everybody."""
-_RUN_DASHBOARD = (
-    "import os, sys, optuna_dashboard as o; "
-    f"o.run_server(os.environ.pop({_DASHBOARD_URL!r}), sys.argv[1], int(sys.argv[2]))"
-)
-_STARTS_WITHIN_S = 120.0
 _ENDS_WITHIN_S = 5.0
+_LOOKS_EVERY_S = 0.2
 
 
 def serve_ui(home: Home, port: int, sweep: str | None, *, optuna: bool, browser: bool) -> None:
     """Serve until Ctrl-C; with `browser` the comparison is opened, with `optuna` its dashboard is on the next port.
 
-    Raises `UsageError` where there is no store yet or no such sweep, `HpoError` where MLflow's server ends by itself.
+    Raises `UsageError` where there is no store yet, no such sweep or no free port, `HpoError` where a server ends by
+    itself.
     """
     if not usable(home.mlflow_db):
         raise UsageError(f"nothing to show yet: there is no store at {home.mlflow_db}; run a sweep first")
     check_store(home.mlflow_db)
     follow_move(home)
     shown = _chosen(home, sweep)
+    programs = [_mlflow(home, port), *([_dashboard(home, port + 1)] if optuna else [])]
+    _refuse_taken(programs)
     for experiment in shown:
         _arrange(home, experiment)
-    programs = [_mlflow(home, port), *([_dashboard(home, port + 1)] if optuna else [])]
     print("MLflow's UI starts, which takes some seconds", flush=True)
     with _running(programs) as servers:
-        if _answers(port, servers[0]):
+        if all(map(_answers, programs, servers)):
             print("\n".join(_lines(port, shown, optuna=optuna)), flush=True)
             if browser and shown:
                 webbrowser.open(link(f"http://{HOST}:{port}/", shown[0].id, shown[0].sweep))
-        if code := servers[0].wait():
-            raise HpoError(f"MLflow's server has ended with exit code {code}; is another program on port {port}?")
+        _wait(programs, servers)
 
 
 def comparison_link(home: Home, sweep: str) -> str | None:
@@ -116,18 +113,22 @@ def _lines(port: int, shown: Sequence[SweepExperiment], *, optuna: bool) -> Iter
 
 @dataclass(frozen=True)
 class _Program:
-    """A server to start; `secrets` are variables for it alone."""
+    """A server to start, which answers at `path` when it is ready; `secrets` are variables for it alone."""
 
+    name: str
+    port: int
+    path: str
     command: list[str]
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def _mlflow(home: Home, port: int) -> _Program:
-    return _Program([
+    command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
         "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
         "--uvicorn-opts", "--log-level warning",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    return _Program("MLflow's server", port, "/health", command)
 
 
 def _dashboard(home: Home, port: int) -> _Program:
@@ -137,12 +138,23 @@ def _dashboard(home: Home, port: int) -> _Program:
     studies = home.studies_db
     if not study_names(studies):
         raise UsageError(f"--optuna: there are no studies at {studies}; run a sweep first")
-    return _Program([sys.executable, "-c", _RUN_DASHBOARD, HOST, str(port)], {_DASHBOARD_URL: studies.read_only_url})
+    command = [sys.executable, "-m", "hpo.study.dashboard", HOST, str(port)]
+    return _Program("Optuna's dashboard", port, "/dashboard", command, {dashboard.URL: studies.read_only_url})
+
+
+def _refuse_taken(programs: Sequence[_Program]) -> None:
+    """Raises `UsageError` where another program has the port of one: it would only be found out when both start."""
+    for program in programs:
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, program.port)) == 0:
+                raise UsageError(
+                    f"port {program.port}, for {program.name}: another program has it; --port N chooses other ones"
+                )
 
 
 @contextmanager
 def _running(programs: Sequence[_Program]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Servers that end with this process: at Ctrl-C, at SIGTERM, and when the first of them ends."""
+    """Servers that end with this process: at Ctrl-C, at SIGTERM, and when one of them ends."""
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     servers: list[subprocess.Popen[bytes]] = []
     with terminate_as_interrupt():
@@ -168,16 +180,24 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             server.wait(_ENDS_WITHIN_S)
 
 
-def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
-    """Whether MLflow answers, once it does; False where it has ended, or needs too long."""
-    began = time.monotonic()
-    while server.poll() is None and time.monotonic() - began < _STARTS_WITHIN_S:
-        with closing(HTTPConnection(HOST, port, timeout=5)) as connection, suppress(OSError, HTTPException):
-            connection.request("GET", "/health")
+def _answers(program: _Program, server: subprocess.Popen[bytes]) -> bool:
+    """Whether a server answers, once it does; False where it has ended. On a busy machine that takes minutes."""
+    while server.poll() is None:
+        with closing(HTTPConnection(HOST, program.port, timeout=5)) as connection, suppress(OSError, HTTPException):
+            connection.request("GET", program.path)
             if connection.getresponse().status == 200:
                 return True
-        time.sleep(0.2)
+        time.sleep(_LOOKS_EVERY_S)
     return False
+
+
+def _wait(programs: Sequence[_Program], servers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until one of the servers ends. Raises `HpoError` where it was not asked to."""
+    while all(server.poll() is None for server in servers):
+        time.sleep(_LOOKS_EVERY_S)
+    for program, server in zip(programs, servers, strict=True):
+        if server.returncode:
+            raise HpoError(f"{program.name} has ended with exit code {server.returncode}; what it said is above")
 
 
 def has_browser() -> bool:

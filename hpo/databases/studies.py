@@ -44,7 +44,7 @@ class StudiesDatabase:
     @classmethod
     def in_file(cls, file: Path) -> StudiesDatabase:
         """In SQLite; the file need not exist."""
-        return cls(str(file), f"sqlite:///{file}", file)
+        return cls(str(file), f"sqlite:///{quote(str(file))}", file)  # Optuna would read { as a field of a template
 
     @classmethod
     def on_server(cls, address: str, where: str = VARIABLE) -> StudiesDatabase:
@@ -91,7 +91,8 @@ class StudiesDatabase:
     def read_only_url(self) -> str:
         """The same for a program that only looks."""
         if self.file:
-            return f"sqlite:///file:{self.file}?mode=ro&uri=true"
+            uri = f"file:{quote(str(self.file))}"
+            return f"sqlite:///{quote(uri)}?mode=ro&uri=true"
         address, _, query = self.url.partition("?")
         options = dict(parse_qsl(query))
         options["options"] = f"{options.get('options', '')} {_READ_ONLY}".strip()

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from hpo.databases.studies import StudiesDatabase, without_studies
 from hpo.errors import UsageError
+from hpo.study.storage import close_storage, open_storage
 from tests.postgres import PASSWORD
 
 
 def test_the_home_s_file_is_the_default(tmp_path):
     database = StudiesDatabase.chosen(tmp_path / "studies.db", {"HPO_STUDIES": " "})
     assert (database.file, str(database)) == (tmp_path / "studies.db", str(tmp_path / "studies.db"))
+
+
+def test_a_path_may_have_what_an_address_has_to_quote(tmp_path):
+    file = tmp_path / "a {home} of 100 %41" / "studies.db"
+    file.parent.mkdir()
+    database = StudiesDatabase.in_file(file)
+    close_storage(open_storage(database, "s"))
+    assert file.exists()
+    engine = create_engine(database.read_only_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+        with pytest.raises(OperationalError, match="readonly database"):
+            connection.execute(text("DELETE FROM studies"))
+    engine.dispose()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
