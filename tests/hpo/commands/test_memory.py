@@ -9,12 +9,12 @@ import pytest
 
 from hpo.commands.memory import Measured, free_settings, measured, memory_plan
 from hpo.commands.plan import make_plan
-from hpo.commands.show import read_sweep
+from hpo.commands.show import read_sweep, show_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from hpo.results.tables import leaderboard, notes
+from hpo.results.tables import notes
 from hpo.trials.fitting import kind_of
 from hpo.trials.slots import MARGIN
 from tests.hpo.builders import INSPECTION, Said, make_config
@@ -64,7 +64,10 @@ def test_no_trial_of_a_real_sweep_runs_out_of_memory(crowded, home_with_store):
     assert "not tried: 2 points, which need about " in said
     assert "every point of the space that fits into memory has been tried" in said
     shown = read_sweep(Home(home_with_store), "tiny-encoder")
-    states = [row[2] for row in leaderboard(shown)[1]]
+    tables = []
+    view.table = lambda title, columns, rows: tables.append(rows)
+    show_sweep(view, shown, hints=False)
+    states = [row[2] for row in tables[0]]
     assert states[:2] == ["complete"] * 2
     assert all(state.startswith("not tried: needs about") and state.endswith("of 0.4 GB") for state in states[2:])
     assert any(line.startswith("not tried: 2 points") for line in notes(shown))
