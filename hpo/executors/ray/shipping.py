@@ -95,8 +95,9 @@ class Shipping:
         """The folder on the node that has the content; brought there where it is not."""
         if content.key not in self._sent:
             folder = f"{self._home}/inputs/{content.key}"
-            if not self._ask("has", content.key):
+            if not self._ask("use", content.key):
                 self._bring(content, folder)
+                self._ask("use", content.key)
             self._sent[content.key] = folder
         return self._sent[content.key]
 

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hpo.executors.ray.actor import HOME_VARIABLE
 from hpo.executors.ray.cluster import LOOPBACK
 from tests.hpo.executors.driving import HERE
 
@@ -30,10 +29,6 @@ class TestCluster:
 
     __test__ = False
 
-    def __init__(self, node_home: Path) -> None:
-        self._node_home = node_home
-        """Of nodes that are added while `HPO_NODE_HOME` is not set."""
-
     def __enter__(self) -> TestCluster:
         from ray.cluster_utils import Cluster
 
@@ -49,8 +44,7 @@ class TestCluster:
     def add(self, cpus: int = 1, count: int = 1, **environment: str) -> list[Any]:
         """So many nodes, which have joined."""
         given = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        home = {HOME_VARIABLE: os.environ.get(HOME_VARIABLE, str(self._node_home))}
-        with _environment({**QUICK, **home, **environment}):
+        with _environment({**QUICK, **environment}):
             nodes = [self._cluster.add_node(wait=False, node_ip_address=LOOPBACK, **given) for _ in range(count)]
             self._cluster.wait_for_nodes()
         return nodes

@@ -15,7 +15,7 @@ from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.errors import ClusterError
 from hpo.executors.inline import InlineExecutor
-from hpo.executors.ray.actor import HOME_VARIABLE
+from hpo.executors.ray.inputs import HOME_VARIABLE
 from hpo.paths import Home
 from hpo.terminal import Silent
 from tests.hpo.builders import write_sweep

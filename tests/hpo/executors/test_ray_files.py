@@ -7,7 +7,7 @@ import pytest
 
 from hpo.errors import ClusterError
 from hpo.executors.environment import Environment
-from hpo.executors.ray import actor, cluster, content, copies, executor, gpus
+from hpo.executors.ray import actor, cluster, content, copies, executor, gpus, inputs
 from hpo.executors.ray.content import Content, code_content, model_content, trial_content, whole_content
 from hpo.executors.ray.copies import FolderCopy
 from hpo.executors.ray.owned import own, remove_left
@@ -17,7 +17,7 @@ from hpo.executors.ray.versions import differences
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    monkeypatch.setenv(actor.HOME_VARIABLE, str(tmp_path / "node"))
+    monkeypatch.setenv(inputs.HOME_VARIABLE, str(tmp_path / "node"))
     monkeypatch.setattr(actor, "_die_with_raylet", lambda: None)
     return actor.NodeActor()
 
@@ -43,9 +43,9 @@ def bring(node, given, folder):
 def test_a_folder_arrives_whole_in_pieces(node, tmp_path, monkeypatch):
     monkeypatch.setattr(content, "PIECE", 4)
     given = whole_content(put(tmp_path / "here", a="12345678", b__c="123", empty=""))
-    assert not node.has(given.key)
+    assert not node.use(given.key)
     bring(node, given, tmp_path / "node" / "inputs" / given.key)
-    assert node.has(given.key)
+    assert node.use(given.key)
     assert whole_content(tmp_path / "node" / "inputs" / given.key).hashes == given.hashes
     assert list((node._session / "scratch").iterdir()) == []
 
@@ -56,7 +56,7 @@ def test_files_that_changed_on_their_way_are_refused(node, tmp_path):
     node.take(scratch, "a", b"2")
     with pytest.raises(ValueError, match="a arrived with other content"):
         node.finish(scratch, given.hashes, str(tmp_path / "node" / "inputs" / given.key))
-    assert not node.has(given.key)
+    assert not node.use(given.key)
 
 
 @pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b"])
