@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,18 @@ class TestCluster:
 
     __test__ = False
 
+    def __init__(self, head_cpus: int = 0) -> None:
+        self._head_cpus = head_cpus
+
     def __enter__(self) -> TestCluster:
         from ray.cluster_utils import Cluster
 
         with _environment(QUICK):
-            given = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+            given = {"num_cpus": self._head_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
             self._cluster = Cluster(initialize_head=True, head_node_args={**given, "node_ip_address": LOOPBACK})
         self.address: str = self._cluster.address
+        self.head_pid: int = self._cluster.head_node.all_processes["gcs_server"][0].process.pid
+        """Of the process that the whole cluster hangs on."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,6 +73,19 @@ class TestCluster:
 
 
 @contextlib.contextmanager
+def mortal_cluster() -> Iterator[tuple[str, int]]:
+    """(address, process id of its head) of another cluster, whose head has a CPU. In a process of its own, because Ray
+    ends every process that has been connected to a head that is gone."""
+    command = [sys.executable, "-m", "tests.hpo.executors.nodes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address, pid = process.stdout.readline().split()
+        yield address, int(pid)
+        with contextlib.suppress(BrokenPipeError):
+            process.communicate()
+
+
+@contextlib.contextmanager
 def _environment(given: dict[str, str]):
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
@@ -91,3 +112,9 @@ def left_behind(mark: str) -> dict[int, str]:
                 if any(name in words for name in OURS) and mark.encode() in (folder / "environ").read_bytes():
                     found[int(folder.name)] = words
     return found
+
+
+if __name__ == "__main__":
+    with TestCluster(head_cpus=1) as started:
+        print(started.address, started.head_pid, flush=True)
+        sys.stdin.read()

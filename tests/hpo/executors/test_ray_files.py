@@ -7,7 +7,8 @@ import pytest
 
 from hpo.errors import ClusterError
 from hpo.executors.environment import Environment
-from hpo.executors.ray import actor, cluster, content, copies, executor, gpus, inputs
+from hpo.executors.ray import actor, content, copies, executor, gpus, inputs
+from hpo.executors.ray.address import address_of
 from hpo.executors.ray.content import Content, code_content, model_content, trial_content, whole_content
 from hpo.executors.ray.copies import FolderCopy
 from hpo.executors.ray.owned import own, remove_left
@@ -274,13 +275,13 @@ def test_a_path_on_two_machines_is_two_sweeps_unless_they_share_it(tmp_path, mon
 def test_auto_is_the_cluster_of_this_machine_where_one_answers(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert cluster.address_of("auto") is None
+    assert address_of("auto") is None
     put(tmp_path, ray__ray_current_cluster="127.0.0.1:9\n")  # it has ended
-    assert cluster.address_of("auto") is None
+    assert address_of("auto") is None
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         put(tmp_path, ray__ray_current_cluster=address)
-        assert cluster.address_of("auto") == address
+        assert address_of("auto") == address
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert cluster.address_of("auto") == "10.0.0.1:6379"
-    assert cluster.address_of("10.0.0.2:6379") == "10.0.0.2:6379"
+    assert address_of("auto") == "10.0.0.1:6379"
+    assert address_of("10.0.0.2:6379") == "10.0.0.2:6379"
