@@ -24,9 +24,9 @@ from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import boot_id
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import TERMINAL, Event
-from trainers.protocol.requests import Load, Probe, Request, Score, Train, Verdict
+from trainers.protocol.requests import Load, MeasureMemory, Probe, Request, Score, Train, Verdict
 
-ON_NODES = (Load, Train, Probe, Score)
+ON_NODES = (Load, Train, Probe, MeasureMemory, Score)
 """Requests that need a model on a device, and no file of yours but those that are sent along."""
 TURN_S = 0.05
 """Where requests are under way here and on nodes, each side is listened to for so long."""

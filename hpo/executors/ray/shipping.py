@@ -67,6 +67,8 @@ class Shipping:
                 else:
                     copies[there] = FolderCopy(here, there, self._bring(trial_content(here), there))
                     writes[str(spec["number"])] = there
+        else:  # what is measured writes aside, on the disk of trials, and keeps nothing
+            folders.update({spec["dir"]: self._session for spec in specs})
         if rows := request.get("rows_file"):
             there = f"{self._session}/scores/{request_id}"
             folders[rows] = f"{there}/{Path(rows).name}"

@@ -259,3 +259,22 @@ def test_a_sweep_that_loses_the_head_says_so_and_goes_on_in_another_cluster(
     assert summary.champion.number == wanted.champion.number
     for number in (0, 1):
         assert (tmp_path / "marks" / f"trial-{number}").read_text().split() == ["0", "1", "2"]
+
+
+def test_trials_fit_into_the_memory_of_nodes_as_measured_there(cluster, tmp_path, monkeypatch, home_with_store):
+    """A trial needs 100 MB, 10 MB a row, of which 16 go together, and 1 MB a rank."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
+    cluster.with_usual_node()
+    ranks = {"lora_r": {"type": "choice", "values": [8, 16, 1024]}}
+    file = write_sweep(
+        tmp_path, **{**CONFIG, "search_strategy": {"type": "grid"}, "search_space": ranks, "trials": {"memory_gb": 0.2}}
+    )
+    said = Said()
+    summary = run_sweep(
+        file, Home(home_with_store), worker="measured", view=said, executor="ray", address=cluster.address
+    )
+    assert [(trial.params, trial.state) for trial in summary.trials] == [({"lora_r": r}, "complete") for r in (8, 16)]
+    assert [point.params for point in summary.left_out.points] == [{"lora_r": 1024}]
+    settings = [json.loads(spec.read_text())["settings"] for spec in home_with_store.glob("**/spec.json")]
+    assert {s["micro_batch_size"] for s in settings} == {4}
+    assert any(line.startswith("memory: 0.2 GB for 1 trial at a time") for line in said.lines)
