@@ -80,7 +80,7 @@ def plan(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
 
     def write(kills, pause_s=0.1):
-        (tmp_path / "marks").mkdir(exist_ok=True)
+        (tmp_path / "marks").mkdir()
         text = json.dumps({"marks": str(tmp_path / "marks"), "kills": kills, "pause_s": pause_s})
         monkeypatch.setenv(dying.PLAN, text)
 
@@ -163,6 +163,62 @@ def test_a_cluster_that_is_not_there_is_one_plain_error(tmp_path):
     assert not (tmp_path / "home").exists()
 
 
+def test_a_sweep_that_loses_the_head_says_so_and_goes_on_in_another_cluster(
+    cluster, plan, tmp_path, undisturbed, home_with_store, monkeypatch, capsys
+):  # fmt: skip
+    plan({}, pause_s=0.5)
+    wanted, file = undisturbed
+    home = Home(home_with_store)
+    monkeypatch.setattr(hpo.commands.sweep, "run_sweep", partial(run_sweep, worker="dying"))
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")  # of a minute: Ray waits so long for the head
+    with mortal_cluster() as (address, head):
+
+        def behead():
+            wait_for((tmp_path / "marks" / "trial-2").exists, within_s=200)
+            os.kill(head, signal.SIGKILL)
+
+        threading.Thread(target=behead).start()
+        command = ["hpo", "--home", str(home.dir), "sweep", str(file), "--executor", "ray", "--address", address]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr().err
+        assert ended.value.code == 1
+        lost = "error: the Ray cluster was lost in the middle of the sweep: no Ray cluster answers at "
+        assert said.startswith(lost + address)
+        assert said.endswith("; then the same command continues the sweep\n")
+        assert said.count("\n") == 1
+        wait_for(lambda: not left_behind(str(tmp_path)), within_s=20)
+    finished = read_sweep(home, "sweep").trials[:2]
+    assert {trial.state for trial in finished} == {"complete"}
+    assert {trial.state for trial in read_sweep(home, "sweep").trials} <= {"complete", "interrupted"}
+    monkeypatch.delenv("RAY_gcs_rpc_server_reconnect_timeout_s")
+    cluster.with_usual_node()
+    summary = run_sweep(file, home, worker="trainers.host.fake", executor="ray", address=cluster.address)
+    assert summary.trials[:2] == finished
+    assert results_of(summary) == results_of(wanted)
+    assert summary.champion.number == wanted.champion.number
+
+
+def test_trials_fit_into_the_memory_of_nodes_as_measured_there(cluster, tmp_path, monkeypatch, home_with_store):
+    """A trial needs 100 MB, 10 MB a row, of which 16 go together, and 1 MB a rank."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
+    cluster.with_usual_node()
+    ranks = {"lora_r": {"type": "choice", "values": [8, 16, 1024]}}
+    file = write_sweep(
+        tmp_path, **{**CONFIG, "search_strategy": {"type": "grid"}, "search_space": ranks, "trials": {"memory_gb": 0.2}}
+    )
+    said = Said()
+    summary = run_sweep(
+        file, Home(home_with_store), worker="measured", view=said, executor="ray", address=cluster.address
+    )
+    assert [(trial.params, trial.state) for trial in summary.trials] == [({"lora_r": r}, "complete") for r in (8, 16)]
+    assert [point.params for point in summary.left_out.points] == [{"lora_r": 1024}]
+    settings = [json.loads(spec.read_text())["settings"] for spec in home_with_store.glob("**/spec.json")]
+    assert {s["micro_batch_size"] for s in settings} == {4}
+    assert any(line.startswith("memory: 0.2 GB for 1 trial at a time") for line in said.lines)
+
+
 def test_a_node_whose_disk_is_full_is_not_used_any_more(on_ray, tmp_path):
     said = []
     executor = on_ray("misbehaving", shared_home=True, say=said.append)
@@ -222,59 +278,3 @@ def test_a_killed_sweep_leaves_nobody_and_goes_on_on_a_node_that_joins(
     summary = read_sweep(Home(home_with_store), "sweep")
     assert results_of(summary) == results_of(wanted)
     assert summary.champion.number == wanted.champion.number
-
-
-def test_a_sweep_that_loses_the_head_says_so_and_goes_on_in_another_cluster(
-    nodes, plan, tmp_path, undisturbed, home_with_store, monkeypatch, capsys
-):  # fmt: skip
-    plan({}, pause_s=0.5)
-    wanted, file = undisturbed
-    home = Home(home_with_store)
-    monkeypatch.setattr(hpo.commands.sweep, "run_sweep", partial(run_sweep, worker="dying"))
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")  # of a minute: Ray waits so long for the head
-    with mortal_cluster() as (address, head):
-
-        def behead():
-            wait_for((tmp_path / "marks" / "trial-2").exists, within_s=60)
-            os.kill(head, signal.SIGKILL)
-
-        threading.Thread(target=behead).start()
-        command = ["hpo", "--home", str(home.dir), "sweep", str(file), "--executor", "ray", "--address", address]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr().err
-        assert ended.value.code == 1
-        lost = "error: the Ray cluster was lost in the middle of the sweep: no Ray cluster answers at "
-        assert said.startswith(lost + address)
-        assert said.endswith("; then the same command continues the sweep\n")
-        assert said.count("\n") == 1
-        wait_for(lambda: not left_behind(str(tmp_path)), within_s=20)
-    assert [trial.state for trial in read_sweep(home, "sweep").trials][:2] == ["complete"] * 2
-    monkeypatch.delenv("RAY_gcs_rpc_server_reconnect_timeout_s")
-    plan({}, pause_s=0.0)
-    nodes.add(cpus=2)
-    summary = run_sweep(file, home, worker="dying", executor="ray", address=nodes.address)
-    assert results_of(summary) == results_of(wanted)
-    assert summary.champion.number == wanted.champion.number
-    for number in (0, 1):
-        assert (tmp_path / "marks" / f"trial-{number}").read_text().split() == ["0", "1", "2"]
-
-
-def test_trials_fit_into_the_memory_of_nodes_as_measured_there(cluster, tmp_path, monkeypatch, home_with_store):
-    """A trial needs 100 MB, 10 MB a row, of which 16 go together, and 1 MB a rank."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
-    cluster.with_usual_node()
-    ranks = {"lora_r": {"type": "choice", "values": [8, 16, 1024]}}
-    file = write_sweep(
-        tmp_path, **{**CONFIG, "search_strategy": {"type": "grid"}, "search_space": ranks, "trials": {"memory_gb": 0.2}}
-    )
-    said = Said()
-    summary = run_sweep(
-        file, Home(home_with_store), worker="measured", view=said, executor="ray", address=cluster.address
-    )
-    assert [(trial.params, trial.state) for trial in summary.trials] == [({"lora_r": r}, "complete") for r in (8, 16)]
-    assert [point.params for point in summary.left_out.points] == [{"lora_r": 1024}]
-    settings = [json.loads(spec.read_text())["settings"] for spec in home_with_store.glob("**/spec.json")]
-    assert {s["micro_batch_size"] for s in settings} == {4}
-    assert any(line.startswith("memory: 0.2 GB for 1 trial at a time") for line in said.lines)
