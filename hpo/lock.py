@@ -61,14 +61,39 @@ def held_if_free(path: Path) -> Iterator[bool]:
 
 
 def hold_shared(path: Path) -> int:
-    """Say that this process uses a file, as others may too, until it ends; returns the file descriptor that says so."""
+    """Say that this process uses a file or folder, as others may too, until it ends; returns the file descriptor that
+    says so."""
     fd = os.open(path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_SH)
     return fd
 
 
+def hold_if_there(path: Path) -> int | None:
+    """The same of a file or folder that others may remove (`held_alone`); None where it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = hold_shared(path)
+        if _is_at(fd, path):
+            return fd
+        os.close(fd)
+    return None
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Hold a file or folder while inside and yield True, or yield False where it is in use or gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _take(fd) and _is_at(fd, path)
+    finally:
+        os.close(fd)
+
+
 def is_in_use(path: Path) -> bool:
-    """Whether some process uses a file (`hold_shared`); False where there is no such file."""
+    """Whether some process uses a file or folder (`hold_shared`); False where there is none."""
     return _is_refused(path, fcntl.LOCK_EX)
 
 

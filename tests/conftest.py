@@ -81,6 +81,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.name != "test_chaos.py", is_alone(item)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _node_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What this machine keeps as a node of clusters is no test's."""
+    os.environ["HPO_NODE_HOME"] = str(tmp_path_factory.mktemp("node"))
+
+
 @pytest.fixture(autouse=True)
 def _no_open_databases() -> Iterator[None]:
     """MLflow keeps the files of each store open that it has seen: in time more of them than select() takes."""

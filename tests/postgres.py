@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
+
+from tests.ports import free_port
 
 USER, PASSWORD, DATABASE = "hpo", "s3cret{%/:@ word", "studies"
 """The password has characters that every layer between a variable and the server treats in a way of its own."""
@@ -88,7 +89,7 @@ def server(folder: Path) -> Iterator[Server]:
         pytest.skip("no PostgreSQL is installed: apt-get install postgresql")
     place = folder if os.geteuid() else None  # the server's user cannot enter pytest's folders of root
     with tempfile.TemporaryDirectory(prefix="postgres-", dir=place, ignore_cleanup_errors=True) as data:
-        running = Server(Path(data), _free_port(), programs)
+        running = Server(Path(data), free_port(), programs)
         (running.folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
             for path in (running.folder, running.folder / "password"):
@@ -122,10 +123,3 @@ def as_a_process() -> Iterator[None]:
         event.remove(Pool, "connect", keep)
         for connection in opened:
             connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from hpo.databases.sqlite import usable
+from hpo.executors.ray.inputs import KEPT_DAYS, node_home, remove_inputs, unused_inputs
 from hpo.garbage import Garbage, discard, half_deleted, size_of
 from hpo.lock import exclusive, is_locked, sweep_lock
 from hpo.paths import Home
@@ -28,6 +29,7 @@ VARIANTS = "ONNX variants that were not released"
 PREPARED = "prepared data that no sweep uses"
 DELETED_RUNS = "runs deleted in MLflow"
 RELEASES = "releases without an alias"
+OF_NODE = f"inputs that sweeps over Ray have not used here for {KEPT_DAYS} days"
 CUT_SHORT = "files of deletions and releases that were cut short"
 
 
@@ -95,6 +97,7 @@ def _all_garbage(
     yield from _cut_short(home, is_quiet=not running)
     yield from _of_trials(home, sweeps, running)
     yield from _prepared_data(home, sweeps, running)
+    yield from _of_node()
     if usable(home.mlflow_db):
         if releases:
             yield from _releases(home)
@@ -142,6 +145,12 @@ def _prepared_data(home: Home, sweeps: Sequence[StudySnapshot], running: set[str
     for folder in sorted(home.tokens.glob("*")):
         if folder.name not in used:
             yield _of_files(PREPARED, [folder])
+
+
+def _of_node() -> Iterator[Garbage]:
+    """What this machine keeps as a node of clusters, whatever homes their sweeps have."""
+    for folder in unused_inputs(node_home()):
+        yield Garbage(OF_NODE, size_of([folder]), partial(remove_inputs, folder))
 
 
 def _deleted_runs(home: Home, running: set[str]) -> Iterator[Garbage]:

@@ -18,13 +18,12 @@ from hpo.config.strategy import is_countable
 from hpo.config.sweep_config import SweepConfig, corner
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import RequestFailed
-from hpo.executors.base import Executor
+from hpo.executors.base import Executor, NodesExecutor
 from hpo.executors.free_memory import available_memory_mb
 from hpo.results.left_out import LeftOut, NotTried, gigabytes
 from hpo.trials.calls import run_alone
 from hpo.trials.fitting import FEW, KIND, Fitting, Kind, Way, free_settings, kind_of
-from hpo.trials.slots import cores, first_devices, is_ample
-from trainers.protocol.events import PreparedData
+from hpo.trials.slots import MARGIN, cores, first_devices, is_ample
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.memory_model import MemoryModel
 from trainers.protocol.requests import MeasureMemory
@@ -45,6 +44,8 @@ class MemoryPlan:
     fitting: Fitting
     jobs: int | None = None
     """At a time, on all devices together; None where nothing was measured."""
+    trial_mb: float | None = None
+    """What one trial takes at most, as they run; None where nothing was measured."""
     left_out: LeftOut = field(default_factory=LeftOut)
     lines: tuple[str, ...] = ()
     """For people: what was chosen, and why."""
@@ -69,9 +70,30 @@ UNMEASURED = MemoryPlan(Fitting())
 
 def plan_memory(executor: Executor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None]) -> MemoryPlan:
     """What fits, measured where memory is not ample; `jobs` is what a person asked for."""
+    return _planned(executor, specs, jobs, say, available_memory_mb(), cores())
+
+
+def plan_memory_on_nodes(
+    nodes: NodesExecutor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None]
+) -> MemoryPlan:  # fmt: skip
+    """The same for machines of which any may get a trial: it fits on the one that has least."""
+    places = nodes.places()
+    if not places or len({place.gpus > 0 for place in places}) > 1:
+        return UNMEASURED  # a model of memory is of one kind of device
+    least = min(places, key=lambda place: place.gpu_memory_mb if place.gpus else place.memory_mb)
+    there = replace(specs, prepared=replace(specs.prepared, gpus=least.gpus, gpu_memory_mb=least.gpu_memory_mb))
+    plan = _planned(nodes, there, jobs, say, least.memory_mb, least.cores)
+    where = f"memory: planned for {least.name}, which has least of {len(places)} nodes"
+    return replace(plan, lines=(where, *plan.lines)) if plan.lines and len(places) > 1 else plan
+
+
+def _planned(
+    executor: Executor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None], memory_mb: float, cores: int
+) -> MemoryPlan:  # fmt: skip
+    """What fits on a machine with so much memory free, and so many cores."""
     if specs.config.devices_per_trial() > 1:
         return UNMEASURED  # a model of memory is one device's
-    limit_mb, wanted = room_mb(specs.config, specs.prepared), jobs_on_a_device(specs, jobs)
+    limit_mb, wanted = room_mb(specs, memory_mb), jobs_on_a_device(specs, jobs, cores)
     if not specs.prepared.gpus and is_ample(wanted, limit_mb, specs.prepared.parameters):
         return UNMEASURED
     say("memory may be short: measuring what trials need")
@@ -92,12 +114,13 @@ def memory_plan(specs: TrialSpecs, found: Measured, limit_mb: float, wanted: int
     is_counted = is_countable(specs.config.space, MOST_LISTED)
     refused = needs.refused if is_counted or not needs.refused else [needs.refused[0], needs.refused[-1]]
     left_out = LeftOut(len(needs.refused) / len(points), is_counted, refused)
-    return MemoryPlan(fitting, at_a_time * max(1, gpus), left_out, tuple(needs.lines(fitting, left_out)))
+    trial_mb = min(limit_mb / at_a_time, needs.most_mb(fitting) * MARGIN)
+    return MemoryPlan(fitting, at_a_time * max(1, gpus), trial_mb, left_out, tuple(needs.lines(fitting, left_out)))
 
 
-def room_mb(config: SweepConfig, inspection: PreparedData) -> float:
+def room_mb(specs: TrialSpecs, memory_mb: float) -> float:
     """What trials may take together, or on each GPU: what is free, or less where the file says so."""
-    return min(inspection.gpu_memory_mb if inspection.gpus else available_memory_mb(), most_mb(config))
+    return min(specs.prepared.gpu_memory_mb if specs.prepared.gpus else memory_mb, most_mb(specs.config))
 
 
 def most_mb(config: SweepConfig) -> float:
@@ -105,10 +128,10 @@ def most_mb(config: SweepConfig) -> float:
     return math.inf if config.memory_gb is None else config.memory_gb * 1024
 
 
-def jobs_on_a_device(specs: TrialSpecs, jobs: int | None) -> int:
+def jobs_on_a_device(specs: TrialSpecs, jobs: int | None, cores: int) -> int:
     """As many trials at a time as were asked for, or as there are cores to feed them and trials to run."""
     devices = max(1, specs.prepared.gpus)
-    wanted = jobs or min(cores(), specs.config.planned_trials())
+    wanted = jobs or min(cores, specs.config.planned_trials())
     return max(1, wanted // devices if jobs is None else -(-wanted // devices))
 
 
@@ -202,6 +225,10 @@ class Needs:
             return 1
         counts = range(wanted, 1, -1)
         return next((n for n in counts if all(self._cost(ways, limit / n) == cost for ways, cost in fitting)), 1)
+
+    def most_mb(self, fitting: Fitting) -> float:
+        """What the largest of them needs in the way that was chosen for it; infinite where nothing is known."""
+        return max((way.needs_mb for spec, _ in self.known if (way := fitting.way(spec))), default=math.inf)
 
     def _cost(self, ways: Sequence[Way], room_mb: float) -> int | None:
         """0 where a trial fits at hardly any cost, 1 where it costs time; None where it does not surely fit."""

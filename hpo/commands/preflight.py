@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpo.commands.memory import UNMEASURED, MemoryPlan, most_mb, plan_memory
+from hpo.commands.memory import MemoryPlan, most_mb, plan_memory, plan_memory_on_nodes
 from hpo.config.intent import intent_of
 from hpo.config.run import Run
 from hpo.config.sweep_config import SweepConfig, largest_point
@@ -190,11 +190,12 @@ def slots_for(
 
     planned = config.planned_trials()
     if isinstance(executor, RayExecutor):
+        memory = plan_memory_on_nodes(executor, specs, jobs, say)
         slots = choose_node_slots(
             executor, planned, jobs, threads, measure, config.devices_per_trial(), parameters=inspection.parameters,
-            most_mb=most_mb(config),
+            most_mb=most_mb(config), trial_mb=memory.trial_mb,
         )  # fmt: skip
-        return slots, UNMEASURED
+        return slots, memory
     memory = plan_memory(executor, specs, jobs, say)
     asked = memory.jobs_of(jobs, planned)
     devices = config.devices_per_trial()

@@ -15,6 +15,7 @@ from hpo.results.records import StudySnapshot
 from hpo.results.released import Release
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.tables import (
+    MOST_LEFT_OUT,
     challenger_line,
     finalists_table,
     finalists_title,
@@ -139,7 +140,7 @@ def _each(home: Home, read: Callable[[str], T]) -> list[T | UnreadableSweep]:
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
     """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands, and `link`
     where MLflow shows it."""
-    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary, MOST_ROWS))
+    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary, MOST_ROWS, MOST_LEFT_OUT))
     if (more := len(summary.trials) - MOST_ROWS) > 0:
         view.say(f"and {more:,} more trials: hpo query, hpo report or hpo show --json have them")
     view.say(f"\n{gain(summary)}")

@@ -10,6 +10,7 @@ from hpo.report.facts import ReportFacts
 from hpo.results.row_findings import RowFindings
 from hpo.results.summary import SweepSummary
 from hpo.results.tables import (
+    cell,
     challenger_line,
     finalists_table,
     finalists_title,
@@ -50,6 +51,19 @@ def leaderboard_part(summary: SweepSummary, limit: int) -> Table:
     columns, rows = leaderboard(summary, limit)
     more = len(summary.trials) - len(rows)
     return Table(f"best {len(rows):,} of {len(summary.trials):,} trials" if more else "all trials", columns, rows)
+
+
+def not_tried_part(summary: SweepSummary) -> Table | None:
+    """Points that no trial is made of, those that need least memory first; of a space that cannot be listed two. None
+    where there are none."""
+    left_out = summary.left_out
+    if (line := left_out.line()) is None:
+        return None
+    points = left_out.listed(MOST_ROWS) or left_out.points
+    names = list(dict.fromkeys(name for point in points for name in point.params))
+    which = "" if len(points) == len(left_out.points) else f"; the {len(points)} that need least"
+    rows = [[*(cell(point.params.get(name)) for name in names), point.why()] for point in points]
+    return Table(f"{line}{which if left_out.is_counted else '; for example'}", [*names, "why"], rows)
 
 
 def importances_part(facts: ReportFacts) -> Table | None:

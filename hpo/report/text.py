@@ -18,6 +18,7 @@ from hpo.report.parts import (
     importances_part,
     labels_part,
     leaderboard_part,
+    not_tried_part,
     origin_part,
     released_lines,
     reproducing_line,
@@ -45,6 +46,7 @@ def markdown(facts: ReportFacts) -> str:
         _list([*saved_in_words(summary.savings), *notes(summary)]),
         "## Trials",
         _table(leaderboard_part(summary, MOST_ROWS)),
+        *_section("Points that were not tried", not_tried_part(summary)),
         *_section("Which settings matter", importances_part(facts)),
         *_section("Finalists", finalists_part(summary)),
     ]

@@ -189,7 +189,7 @@ def summarize(
         strategy=stored.strategy,
         revision=stored.revision,
         revisions=stored.revisions,
-        trials=[_trial(r, baseline, view, is_under_way=state != "interrupted") for r in records],
+        trials=[_trial(r, baseline, view, is_under_way=state not in ("interrupted", "failed")) for r in records],
         baseline=_baseline(baseline, stored.base_score) if baseline else None,
         champion=champion,
         pareto_front=front(records, view.objectives, constraints) if len(view.objectives) > 1 else None,

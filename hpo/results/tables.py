@@ -19,9 +19,12 @@ MOST_LEFT_OUT = 10
 """Points that were not tried, in a table."""
 
 
-def leaderboard(summary: SweepSummary, limit: int | None = None) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows, best first, of a sweep."""
-    points = [*(trial.params for trial in summary.trials), *(p.params for p in summary.left_out.listed(MOST_LEFT_OUT))]
+def leaderboard(
+    summary: SweepSummary, limit: int | None = None, left_out: int = 0
+) -> tuple[list[str], list[list[str]]]:  # fmt: skip
+    """Column names and rows, best first, of a sweep; after them so many of the points that were not tried."""
+    not_tried = summary.left_out.listed(left_out)
+    points = [*(trial.params for trial in summary.trials), *(point.params for point in not_tried)]
     names = list(dict.fromkeys(name for point in points for name in point))
     objective = summary.objective
     order = {"complete": 0, "pruned": 1, "running": 2, "interrupted": 2, "failed": 3}
@@ -35,15 +38,14 @@ def leaderboard(summary: SweepSummary, limit: int | None = None) -> tuple[list[s
             "-" if t.value is None else f"{t.value:.4f}",
             _state(t),
             "-" if t.seconds is None else f"{t.seconds:.0f}",
-            *(_cell(t.params.get(name)) for name in names),
+            *(cell(t.params.get(name)) for name in names),
         ]
         for t in trials[:limit]
     ]
-    if limit is None:
-        rows += [
-            ["-", "-", f"not tried: {point.why()}", "-", *(_cell(point.params.get(name)) for name in names)]
-            for point in summary.left_out.listed(MOST_LEFT_OUT)
-        ]
+    rows += [
+        ["-", "-", f"not tried: {point.why()}", "-", *(cell(point.params.get(name)) for name in names)]
+        for point in not_tried
+    ]
     return ["trial", objective.metric, "state", "seconds", *names], rows
 
 
@@ -53,7 +55,8 @@ def _state(trial: TrialSummary) -> str:
     return f"{trial.state}: {trial.cause}" if trial.cause else trial.state
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A setting in a table."""
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -188,7 +191,7 @@ def _verdict(over: str, against: Against, metric: str) -> str:
 def notes(summary: SweepSummary) -> list[str]:
     """What a person should know before believing the table."""
     lines = [
-        f"{e.dimension} {_cell(e.value)} lies at the edge of the space: try {e.bound}: {e.further:g}"
+        f"{e.dimension} {cell(e.value)} lies at the edge of the space: try {e.bound}: {e.further:g}"
         for e in summary.edges
     ]
     if summary.champion and not summary.finalists and len(summary.trials) > 1 and summary.state == "complete":
@@ -329,7 +332,7 @@ def _servers(version: ListedVersion) -> str:
 def leaderboard_text(summary: SweepSummary) -> str:
     """The leaderboard as aligned plain text, for a file."""
     sentences = [gain(summary), *saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]
-    return "\n".join([*sentences, "", *_aligned(*leaderboard(summary)), ""])
+    return "\n".join([*sentences, "", *_aligned(*leaderboard(summary, None, MOST_LEFT_OUT)), ""])
 
 
 def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -58,15 +58,15 @@ class NodeSlots(Slots):
 
 def choose_node_slots(
     nodes: NodesExecutor, planned: int, jobs: int | None, threads: int | None, probe: Callable[[], Probed | None],
-    devices: int = 1, *, parameters: int = 0, most_mb: float = math.inf,
+    devices: int = 1, *, parameters: int = 0, most_mb: float = math.inf, trial_mb: float | None = None,
 ) -> NodeSlots:  # fmt: skip
     """As asked for (`jobs` on each machine); else a trial per core, or as many on each GPU, as memory allows.
 
     `devices` is the most that one trial has and `most_mb` what all on one machine, or on one of its GPUs, may take, as
-    for `choose_slots`; `parameters` are the base model's.
+    for `choose_slots`; `parameters` are the base model's. `trial_mb` is what one takes, where that was measured.
 
-    `probe` measures the largest trial of the space, or finds that it does not fit (None). It is asked once, and only
-    where memory may be short on a machine that is there now.
+    Else `probe` measures the largest trial of the space, or finds that it does not fit (None). It is asked once, and
+    only where memory may be short on a machine that is there now.
 
     Raises `ClusterError` where no machine is there, or none has as many GPUs as a trial takes.
     """
@@ -75,16 +75,17 @@ def choose_node_slots(
     places = [place for place in places if _takes(place, devices)]
     if not places:
         raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
-    is_short = jobs is None and any(
-        place.gpus or not is_ample(place.cores, min(place.memory_mb, most_mb), parameters) for place in places
-    )
-    largest = probe() if is_short else None
-    needed_mb = ample_mb(parameters) if not is_short else None if largest is None else largest.memory_mb * MARGIN
+    is_probed = jobs is None and trial_mb is None and any(_is_short(place, most_mb, parameters) for place in places)
+    if is_probed:
+        largest = probe()
+        trial_mb = None if largest is None else largest.memory_mb * MARGIN
+    is_known = is_probed or trial_mb is not None
+    needed_mb = trial_mb if is_known else ample_mb(parameters)
 
     def trials_on(place: Place) -> int:
         if not _takes(place, devices):
             return 0
-        return jobs or max(1, _fitting(place, needed_mb, devices, most_mb, is_known=is_short))
+        return jobs or max(1, _fitting(place, needed_mb, devices, most_mb, is_known=is_known))
 
     share = max(1, math.ceil(planned / len(places)))
     cores = min(place.cores // (min(share, trials_on(place)) * devices) for place in places)
@@ -98,6 +99,11 @@ def choose_node_slots(
 def _takes(place: Place, devices: int) -> bool:
     """Whether a machine has the GPUs of a trial, or none and so computes on its CPU."""
     return not 0 < place.gpus < devices
+
+
+def _is_short(place: Place, most_mb: float, parameters: int) -> bool:
+    """Whether a trial per core may not fit on a machine."""
+    return place.gpus > 0 or not is_ample(place.cores, min(place.memory_mb, most_mb), parameters)
 
 
 def _fitting(place: Place, needed_mb: float | None, devices: int, most_mb: float, *, is_known: bool) -> int:

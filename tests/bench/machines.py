@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpo.executors.ray.actor import HOME_VARIABLE
+from hpo.executors.ray.inputs import HOME_VARIABLE
 from hpo.paths import Home
 from hpo.trials.timeline_file import timeline_or_why
 from tests.bench import startup
@@ -32,7 +32,7 @@ def rows(examples: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.environ[HOME_VARIABLE] = str(folder / "node")  # by which `left_behind` knows all processes
-        with TestCluster(folder / "node") as cluster:
+        with TestCluster() as cluster:
             cluster.add()
             first_s, left_s = first_step(cluster, folder)
             here_s = startup.first_step(folder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,18 +18,12 @@ from pathlib import Path
 
 from tests import postgres
 from tests.docker.compose import FOLDER, Service, services
+from tests.ports import free_port
 
 ROOT = FOLDER.parent
 BIN = Path(sys.executable).parent
 FAKE_HPO = ["python", "-m", "tests.docker.fake_hpo"]
 """In place of `hpo`: a formula in place of a training, which would take longer than all else here."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

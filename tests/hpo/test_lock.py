@@ -12,7 +12,8 @@ import pytest
 
 import hpo.lock
 from hpo.errors import SweepError
-from hpo.lock import is_locked, lock_owner, remove_unheld, sweep_lock
+from hpo.garbage import discard
+from hpo.lock import held_alone, hold_if_there, is_locked, lock_owner, remove_unheld, sweep_lock
 
 HOLD = """
 import sys, time
@@ -208,3 +209,26 @@ def test_an_orphan_that_does_not_end_is_waited_for_only_so_long(lock, monkeypatc
             pytest.fail("the orphan still holds the lock")
     finally:
         os.kill(orphan, signal.SIGKILL)
+
+
+def test_who_waited_for_a_folder_that_goes_does_not_hold_its_successor(tmp_path, monkeypatch):
+    folder, hold_shared = tmp_path / "inputs", hpo.lock.hold_shared
+    folder.mkdir()
+
+    def waited(path):
+        fd = hold_shared(path)
+        discard(path)  # by whoever held it alone until now
+        path.mkdir()
+        return fd
+
+    monkeypatch.setattr(hpo.lock, "hold_shared", waited)
+    assert hold_if_there(folder) is None
+    monkeypatch.undo()
+    fd = hold_if_there(folder)
+    with held_alone(folder) as is_mine:
+        assert not is_mine
+    os.close(fd)
+    with held_alone(folder) as is_mine:
+        assert is_mine
+    with held_alone(tmp_path / "nowhere") as is_mine:
+        assert not is_mine

@@ -29,13 +29,13 @@ from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import host_command, host_environment
 from hpo.executors.ray.copies import Stamp, sync
 from hpo.executors.ray.gpus import first_environment, gpus_here
+from hpo.executors.ray.inputs import hold_inputs, made_node_home, remove_inputs, unused_inputs
 from hpo.executors.ray.owned import own, remove_left
 from hpo.executors.ray.versions import code_hash
 from trainers.protocol.codec import to_json
 from trainers.protocol.files import file_hash
 
 _PR_SET_PDEATHSIG = 1
-HOME_VARIABLE = "HPO_NODE_HOME"
 WAITS_FOR_EVENTS_S = 10.0
 LOG_BYTES = 2000
 GROUPS = {"events": 1, "sends": 1, "files": 2}
@@ -56,25 +56,20 @@ class _Wanted:
     """Trial (`-` for the request) -> the folder that it writes to."""
 
 
-def node_home() -> Path:
-    """The node's own folder. Nobody else can read what lies in it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = Path(os.environ.get(HOME_VARIABLE) or cache / "hpo" / "node")
-    for name in ("cache", "inputs", "sessions"):
-        (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    return home
-
-
 class NodeActor:
     """One on each node of a sweep. Plain Python: it is made an actor where it is started."""
 
     def __init__(self) -> None:
         _die_with_raylet()
-        self._home = node_home()
+        self._home = made_node_home()
         self._session = self._home / "sessions" / uuid.uuid4().hex
         self._session.mkdir(parents=True)
         self._lock = own(self._session)
         remove_left((self._home / "sessions").iterdir())
+        for folder in unused_inputs(self._home):
+            remove_inputs(folder)
+        self._held: dict[str, int] = {}
+        """Inputs that this session uses -> what holds them."""
         self._lines: Lines = []
         self._arrived = threading.Condition()
         self._is_ending = False
@@ -179,12 +174,11 @@ class NodeActor:
 
     # --- files -------------------------------------------------------------------------------------------
 
-    def has(self, key: str) -> bool:
-        """Whether the node has a folder of inputs."""
-        return self._inputs(key).is_dir()
-
-    def _inputs(self, key: str) -> Path:
-        return _inside(self._home / "inputs", key)
+    def use(self, key: str) -> bool:
+        """Keep a folder of inputs as long as this session lasts; False where the node has none."""
+        if key not in self._held and (fd := hold_inputs(_inside(self._home / "inputs", key))) is not None:
+            self._held[key] = fd
+        return key in self._held
 
     def begin(self) -> str:
         """A scratch folder for files that come in pieces."""

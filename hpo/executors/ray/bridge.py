@@ -15,13 +15,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from hpo.executors.ray.cluster import CannotConnect, Cluster, address_of
+from hpo.executors.ray.cluster import CannotConnect, Cluster
 from hpo.executors.ray.executor import ClusterSettings
 from trainers.protocol.codec import from_json
 
 if TYPE_CHECKING:
     from hpo.executors.ray.pool import NodePool
 
+LOST = "the Ray cluster was lost in the middle of the sweep: {}; then the same command continues the sweep"
 LOOKS_EVERY_S = 1.0
 CONNECTS_WITHIN_S = 60.0
 
@@ -79,11 +80,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = _Requests(requests_fd)
     settings = from_json(ClusterSettings, json.loads(sys.argv[1]))
-    watchdog = threading.Timer(CONNECTS_WITHIN_S, _give_up, args=(events_fd, settings.address))
+    watchdog = threading.Timer(CONNECTS_WITHIN_S, _give_up, args=(events_fd, settings))
     watchdog.daemon = True
     watchdog.start()
     try:
-        cluster = Cluster(address_of(settings.address))
+        cluster = _joined(settings)
         from hpo.executors.ray.pool import NodePool  # late: Ray reads its variables when it is imported
 
         watchdog.cancel()
@@ -94,10 +95,24 @@ def main() -> None:
     os._exit(0)
 
 
-def _give_up(events_fd: int, address: str) -> None:
-    _say_error(events_fd, f"Ray ({address}) does not answer within {CONNECTS_WITHIN_S:.0f} s; look at `ray status` "
-               "there, and give its address as HOST:PORT (run.address, --address)")  # fmt: skip
+def _joined(settings: ClusterSettings) -> Cluster:
+    """The cluster. Raises `CannotConnect`."""
+    try:
+        return Cluster(settings.address)
+    except CannotConnect as error:
+        raise CannotConnect(_in_context(settings, str(error))) from error
+
+
+def _give_up(events_fd: int, settings: ClusterSettings) -> None:
+    where = settings.address or "a local one"
+    _say_error(events_fd, _in_context(settings, f"Ray ({where}) does not answer within {CONNECTS_WITHIN_S:.0f} s; look "
+               "at `ray status` there, and give its address as HOST:PORT (run.address, --address)"))  # fmt: skip
     os._exit(1)
+
+
+def _in_context(settings: ClusterSettings, problem: str) -> str:
+    """What keeps this process from the cluster, for a sweep that begins or that had one already."""
+    return LOST.format(problem) if settings.is_again else problem
 
 
 def _say_error(events_fd: int, text: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from hpo.executors.ray.owned import own, remove_left
 
-AUTO = "auto"
 SCRATCH = "hpo-ray-"
 """How the name of a local Ray's folder begins."""
 LOOPBACK = "127.0.0.2"
@@ -105,25 +104,6 @@ class Cluster:
         ray.shutdown()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def address_of(given: str) -> str | None:
-    """HOST:PORT of the cluster that is meant; None for a local Ray of the sweep's own.
-
-    `auto` is the cluster that `RAY_ADDRESS` names, or that `ray start` has started on this machine.
-    """
-    if given != AUTO:
-        return given
-    if named := os.environ.get("RAY_ADDRESS"):
-        return named
-    file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108  # Ray's own place
-    try:
-        address = file.read_text().strip()
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=1.0).close()
-    except (OSError, ValueError):
-        return None  # none was started, or it has ended since
-    return address
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from hpo.executors.base import Place
 from hpo.executors.environment import Environment, environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.executors.piped import PipedExecutor
+from hpo.executors.ray.address import address_of
 from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import boot_id
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import TERMINAL, Event
-from trainers.protocol.requests import Load, Probe, Request, Score, Train, Verdict
+from trainers.protocol.requests import Load, MeasureMemory, Probe, Request, Score, Train, Verdict
 
-ON_NODES = (Load, Train, Probe, Score)
+ON_NODES = (Load, Train, Probe, MeasureMemory, Score)
 """Requests that need a model on a device, and no file of yours but those that are sent along."""
 TURN_S = 0.05
 """Where requests are under way here and on nodes, each side is listened to for so long."""
@@ -35,8 +36,8 @@ TURN_S = 0.05
 class ClusterSettings:
     """What the process that speaks to Ray is started with."""
 
-    address: str = "auto"
-    """HOST:PORT; `auto`: the cluster that this machine is part of, or a Ray of its own."""
+    address: str | None = None
+    """HOST:PORT; None for a Ray of the sweep's own on this machine."""
     shared_home: bool = False
     """Whether all nodes see the same files under the same paths."""
     name: str = "hpo"
@@ -44,6 +45,8 @@ class ClusterSettings:
     worker: str = "trainers.host.dispatch"
     environment: Environment = field(default_factory=Environment)
     """Of this machine: nodes have the same packages."""
+    is_again: bool = False
+    """Whether this process takes the place of one that ended, with the cluster that it had."""
 
 
 class ClusterExecutor(PipedExecutor):
@@ -82,8 +85,11 @@ class RayExecutor:
         if find_spec("ray") is None:
             raise ClusterError("executor: ray needs Ray, which is not installed: pip install 'hpo[cluster]'")
 
+        self._settings = settings
+
         def connect() -> ClusterExecutor:
-            self._cluster = ClusterExecutor(settings, log, keep_fds, say)
+            self._cluster = ClusterExecutor(self._settings, log, keep_fds, say)
+            self._settings = replace(settings, is_again=True)
             return self._cluster
 
         self._nodes = RestartingExecutor(connect, ClusterExecutor.name)
@@ -152,7 +158,8 @@ class RayExecutor:
 
 def settings_here(address: str, worker: str, log: Path, *, shared_home: bool) -> ClusterSettings:
     """Settings for nodes that have the packages of this machine; a sweep is known by where its log lies, and by this
-    machine unless all machines see the same files."""
+    machine unless all machines see the same files. What `auto` means is decided here, once: a session whose cluster is
+    lost never goes on in another one."""
     where = [str(log)] if shared_home else [str(log), socket.gethostname(), boot_id()]
     name = f"{log.parent.name} {fingerprint(where)[:12]}"
-    return ClusterSettings(address, shared_home, name, worker, environment_here())
+    return ClusterSettings(address_of(address), shared_home, name, worker, environment_here())

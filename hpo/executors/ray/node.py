@@ -118,12 +118,14 @@ class Node:
         if not self._shares_home:
             self._shipping = Shipping(facts["home"], facts["session"], self._ask)
         ray.get(self._call("start", self._worker), timeout=STARTS_WITHIN_S)
-        gpus = self.found.gpus
-        there = dataclasses.replace(there, gpus=there.gpus[:gpus])
-        gpu_memory_mb = min(facts["gpu_memory_mb"][:gpus], default=0.0)
-        self.place = Place(
-            self.found.id, self.found.name, self.found.cores, facts["memory_mb"], gpus, gpu_memory_mb, there
-        )
+        self.place = self._place(facts)
+
+    def _place(self, facts: Message) -> Place:
+        """What it offers to trials."""
+        found, there = self.found, from_json(Environment, facts["environment"])
+        gpu_memory_mb = min(facts["gpu_memory_mb"][: found.gpus], default=0.0)
+        there = dataclasses.replace(there, gpus=there.gpus[: found.gpus])
+        return Place(found.id, found.name, found.cores, facts["memory_mb"], found.gpus, gpu_memory_mb, there)
 
     def _made_actor(self) -> Any:
         """The actor, pinned to the node. Its name is taken as long as that of a killed sweep is not gone."""
@@ -164,6 +166,8 @@ class Node:
                 del self._under_way[message["id"]]
                 for folder in under_way.folders:
                     self._call("remove", folder)
+        if event["type"] == "Loaded":
+            self.place = self._place(self._ask("facts"))  # with the memory that the base model has left
         failed = event.get("report", event)
         if failed["type"] == "Failed" and failed["cause"] == "crash" and says_disk_full(failed["message"]):
             raise Refused(f"its disk is full ({failed['message'][:200]}); make room there")

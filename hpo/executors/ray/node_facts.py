@@ -17,9 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from hpo.executors.environment import environment_here
 from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.node_facts import NodeFacts
-from hpo.executors.ray.actor import node_home
 from hpo.executors.ray.cluster import CannotConnect, Cluster, FoundNode
 from hpo.executors.ray.gpus import gpus_here
+from hpo.executors.ray.inputs import made_node_home
 from hpo.executors.ray.versions import code_hash
 from trainers.protocol.codec import to_json
 
@@ -49,7 +49,7 @@ class _Witness:
 
     def facts(self) -> dict[str, Any]:
         environment = environment_here([name for name, _ in gpus_here()])
-        free_gb = shutil.disk_usage(node_home()).free / 1e9
+        free_gb = shutil.disk_usage(made_node_home()).free / 1e9
         return {"memory_mb": available_memory_mb(), "disk_gb": free_gb, "environment": environment, "code": code_hash()}
 
     def now(self) -> float:

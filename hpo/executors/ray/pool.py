@@ -25,7 +25,7 @@ MOST_IN_A_ROW = 3
 """A node whose actor or host ends so often without an event between is not used any more."""
 LOADS_WITHIN_S = 60.0
 """So long after the first node the others may load, before the sweep begins with the nodes that have."""
-REPEATED = ("Score", "Probe")
+REPEATED = ("Score", "Probe", "MeasureMemory")
 """Requests that another node answers where the first one has left: they leave nothing behind."""
 
 

@@ -67,6 +67,8 @@ class Shipping:
                 else:
                     copies[there] = FolderCopy(here, there, self._bring(trial_content(here), there))
                     writes[str(spec["number"])] = there
+        else:  # what is measured writes aside, on the disk of trials, and keeps nothing
+            folders.update({spec["dir"]: self._session for spec in specs})
         if rows := request.get("rows_file"):
             there = f"{self._session}/scores/{request_id}"
             folders[rows] = f"{there}/{Path(rows).name}"
@@ -95,8 +97,9 @@ class Shipping:
         """The folder on the node that has the content; brought there where it is not."""
         if content.key not in self._sent:
             folder = f"{self._home}/inputs/{content.key}"
-            if not self._ask("has", content.key):
+            if not self._ask("use", content.key):
                 self._bring(content, folder)
+                self._ask("use", content.key)
             self._sent[content.key] = folder
         return self._sent[content.key]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 
 import pytest
 
@@ -11,12 +13,14 @@ from hpo.commands.gc import (
     CUT_SHORT,
     DELETED_RUNS,
     LOSERS,
+    OF_NODE,
     PREPARED,
     RELEASES,
     VARIANTS,
     collect_garbage,
     free_losing_trials,
 )
+from hpo.executors.ray.inputs import HOME_VARIABLE, KEPT_DAYS
 from hpo.garbage import discard, size_of
 from hpo.lock import sweep_lock
 from hpo.paths import Home
@@ -190,6 +194,20 @@ def test_releases_without_an_alias_go_only_where_that_is_asked_for(home_with_sto
     assert [(kind["kind"], kind["count"]) for kind in json.loads(said.out)] == [(RELEASES, 1)]
     assert not folder.exists()
     assert [version.version for version in versions_of(home)] == ["4", "3", "2"]
+
+
+def test_what_this_machine_keeps_as_a_node_goes_when_no_sweep_has_used_it_for_long(tmp_path, monkeypatch):
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "node"))
+    for name, days in (("old", KEPT_DAYS + 1), ("fresh", KEPT_DAYS - 1)):
+        weights = tmp_path / "node" / "inputs" / name / "weights"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(b"x" * 1000)
+        os.utime(weights.parent, (time.time() - days * 86400,) * 2)
+    home = Home(tmp_path / "home")
+    planned = freed(home, dry_run=True)
+    assert (planned[OF_NODE].count, planned[OF_NODE].size_bytes) == (1, 1000)
+    assert freed(home) == planned
+    assert [folder.name for folder in (tmp_path / "node" / "inputs").iterdir()] == ["fresh"]
 
 
 def test_an_empty_home_has_nothing_to_free(tmp_path, capsys, monkeypatch):

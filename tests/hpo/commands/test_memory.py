@@ -7,19 +7,21 @@ import os
 
 import pytest
 
-from hpo.commands.memory import Measured, free_settings, measured, memory_plan
+from hpo.commands.memory import UNMEASURED, Measured, free_settings, measured, memory_plan, plan_memory_on_nodes
 from hpo.commands.plan import make_plan
-from hpo.commands.show import read_sweep
+from hpo.commands.show import read_sweep, show_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from hpo.results.tables import leaderboard, notes
+from hpo.results.tables import notes
 from hpo.trials.fitting import kind_of
+from hpo.trials.node_slots import choose_node_slots
 from hpo.trials.slots import MARGIN
 from tests.hpo.builders import INSPECTION, Said, make_config
 from tests.hpo.executors.driving import HERE
-from tests.hpo.trials.test_fitting import MODEL
+from tests.hpo.executors.measured import MODEL
+from tests.hpo.trials.test_node_slots import place
 from trainers.protocol.events import Failed
 from trainers.protocol.files import TrialPaths
 
@@ -64,7 +66,10 @@ def test_no_trial_of_a_real_sweep_runs_out_of_memory(crowded, home_with_store):
     assert "not tried: 2 points, which need about " in said
     assert "every point of the space that fits into memory has been tried" in said
     shown = read_sweep(Home(home_with_store), "tiny-encoder")
-    states = [row[2] for row in leaderboard(shown)[1]]
+    tables = []
+    view.table = lambda title, columns, rows: tables.append(rows)
+    show_sweep(view, shown, hints=False)
+    states = [row[2] for row in tables[0]]
     assert states[:2] == ["complete"] * 2
     assert all(state.startswith("not tried: needs about") and state.endswith("of 0.4 GB") for state in states[2:])
     assert any(line.startswith("not tried: 2 points") for line in notes(shown))
@@ -116,6 +121,50 @@ def test_a_kind_that_runs_out_of_memory_at_its_smallest_too_is_impossible_and_a_
     assert asked == [("lora", 64), ("lora", 4), ("full", None), ("ia3", None)]
     assert [kind[0] for kind in found.models] == ["lora"]
     assert [kind[0] for kind in found.impossible] == ["full"]
+
+
+class Nodes(InlineExecutor):
+    """Machines of two kinds that measure as `MODEL` says, and how often they were asked to."""
+
+    def __init__(self, *places):
+        super().__init__(self.answer)
+        self.now, self.asked = places, []
+
+    def answer(self, request):
+        self.asked.append(request.most_mb)
+        yield MODEL
+
+    def places(self):
+        return self.now
+
+
+def planned_on(tmp_path, *places, jobs=None):
+    nodes = Nodes(*places)
+    rates = {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2}}
+    config = make_config(tmp_path, search_space=rates, search_strategy={"type": "random", "num_trials": 500})
+    specs = TrialSpecs(config, Home(tmp_path / "home"), INSPECTION)
+    plan = plan_memory_on_nodes(nodes, specs, jobs, lambda text: None)
+    return plan, nodes
+
+
+def test_over_nodes_trials_fit_on_the_one_that_has_least(tmp_path):
+    """A trial needs 100 + 8 + 16 x 10 MB; with four rows at a time 148."""
+    room_mb, needs_mb = 3.5 * MARGIN * 148, MARGIN * 148
+    plan, nodes = planned_on(tmp_path, place("a", 64, 100 * room_mb), place("b", 8, room_mb))
+    assert nodes.asked == [room_mb]
+    assert (plan.fitting.limit_mb, plan.fitting.at_a_time, plan.trial_mb) == (room_mb, 3, needs_mb)
+    assert plan.lines[0] == "memory: planned for b, which has least of 2 nodes"
+    slots = choose_node_slots(nodes, 500, None, None, None, trial_mb=plan.trial_mb)
+    assert len(slots.open()) == 64 + 3
+    assert planned_on(tmp_path, place("b", 8, room_mb))[0].lines[0].startswith("memory: 0.6 GB for 3 trials")
+    gpus, _ = planned_on(tmp_path, place("a", 8, 1e6, 2, room_mb), place("b", 8, 1e6, 4, 9 * room_mb))
+    assert (gpus.fitting.limit_mb, gpus.fitting.at_a_time) == (room_mb, 3)
+
+
+def test_what_differs_by_device_or_is_ample_is_not_measured(tmp_path):
+    for places in ([place("a", 1, 1e6)], [place("a"), place("b", gpus=1, gpu_memory_mb=100.0)], []):
+        plan, nodes = planned_on(tmp_path, *places)
+        assert (plan, nodes.asked) == (UNMEASURED, [])
 
 
 def test_what_the_file_says_stays(tmp_path):

@@ -33,12 +33,12 @@ def local(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
+def cluster():
     """A Ray cluster for the whole session: a head without CPUs, to which tests add nodes."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from tests.hpo.executors.nodes import TestCluster
 
-    with TestCluster(tmp_path_factory.mktemp("node")) as started:
+    with TestCluster() as started:
         yield started
 
 

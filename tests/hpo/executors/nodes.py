@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpo.executors.ray.actor import HOME_VARIABLE
 from hpo.executors.ray.cluster import LOOPBACK
 from tests.hpo.executors.driving import HERE
 
@@ -30,17 +32,18 @@ class TestCluster:
 
     __test__ = False
 
-    def __init__(self, node_home: Path) -> None:
-        self._node_home = node_home
-        """Of nodes that are added while `HPO_NODE_HOME` is not set."""
+    def __init__(self, head_cpus: int = 0) -> None:
+        self._head_cpus = head_cpus
 
     def __enter__(self) -> TestCluster:
         from ray.cluster_utils import Cluster
 
         with _environment(QUICK):
-            given = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+            given = {"num_cpus": self._head_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
             self._cluster = Cluster(initialize_head=True, head_node_args={**given, "node_ip_address": LOOPBACK})
         self.address: str = self._cluster.address
+        self.head_pid: int = self._cluster.head_node.all_processes["gcs_server"][0].process.pid
+        """Of the process that the whole cluster hangs on."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,8 +52,7 @@ class TestCluster:
     def add(self, cpus: int = 1, count: int = 1, **environment: str) -> list[Any]:
         """So many nodes, which have joined."""
         given = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        home = {HOME_VARIABLE: os.environ.get(HOME_VARIABLE, str(self._node_home))}
-        with _environment({**QUICK, **home, **environment}):
+        with _environment({**QUICK, **environment}):
             nodes = [self._cluster.add_node(wait=False, node_ip_address=LOOPBACK, **given) for _ in range(count)]
             self._cluster.wait_for_nodes()
         return nodes
@@ -68,6 +70,19 @@ class TestCluster:
         """All nodes leave at once, whether their raylets live or not."""
         for node in list(self._cluster.worker_nodes):
             self._cluster.remove_node(node, allow_graceful=False)
+
+
+@contextlib.contextmanager
+def mortal_cluster() -> Iterator[tuple[str, int]]:
+    """(address, process id of its head) of another cluster, whose head has a CPU. In a process of its own, because Ray
+    ends every process that has been connected to a head that is gone."""
+    command = [sys.executable, "-m", "tests.hpo.executors.nodes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address, pid = process.stdout.readline().split()
+        yield address, int(pid)
+        with contextlib.suppress(BrokenPipeError):
+            process.communicate()
 
 
 @contextlib.contextmanager
@@ -97,3 +112,9 @@ def left_behind(mark: str) -> dict[int, str]:
                 if any(name in words for name in OURS) and mark.encode() in (folder / "environ").read_bytes():
                     found[int(folder.name)] = words
     return found
+
+
+if __name__ == "__main__":
+    with TestCluster(head_cpus=1) as started:
+        print(started.address, started.head_pid, flush=True)
+        sys.stdin.read()

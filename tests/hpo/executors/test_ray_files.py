@@ -7,7 +7,8 @@ import pytest
 
 from hpo.errors import ClusterError
 from hpo.executors.environment import Environment
-from hpo.executors.ray import actor, cluster, content, copies, executor, gpus
+from hpo.executors.ray import actor, content, copies, executor, gpus, inputs
+from hpo.executors.ray.address import address_of
 from hpo.executors.ray.content import Content, code_content, model_content, trial_content, whole_content
 from hpo.executors.ray.copies import FolderCopy
 from hpo.executors.ray.owned import own, remove_left
@@ -17,7 +18,7 @@ from hpo.executors.ray.versions import differences
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    monkeypatch.setenv(actor.HOME_VARIABLE, str(tmp_path / "node"))
+    monkeypatch.setenv(inputs.HOME_VARIABLE, str(tmp_path / "node"))
     monkeypatch.setattr(actor, "_die_with_raylet", lambda: None)
     return actor.NodeActor()
 
@@ -43,9 +44,9 @@ def bring(node, given, folder):
 def test_a_folder_arrives_whole_in_pieces(node, tmp_path, monkeypatch):
     monkeypatch.setattr(content, "PIECE", 4)
     given = whole_content(put(tmp_path / "here", a="12345678", b__c="123", empty=""))
-    assert not node.has(given.key)
+    assert not node.use(given.key)
     bring(node, given, tmp_path / "node" / "inputs" / given.key)
-    assert node.has(given.key)
+    assert node.use(given.key)
     assert whole_content(tmp_path / "node" / "inputs" / given.key).hashes == given.hashes
     assert list((node._session / "scratch").iterdir()) == []
 
@@ -56,7 +57,7 @@ def test_files_that_changed_on_their_way_are_refused(node, tmp_path):
     node.take(scratch, "a", b"2")
     with pytest.raises(ValueError, match="a arrived with other content"):
         node.finish(scratch, given.hashes, str(tmp_path / "node" / "inputs" / given.key))
-    assert not node.has(given.key)
+    assert not node.use(given.key)
 
 
 @pytest.mark.parametrize("name", ["../a", "/etc/a", "a/../../b"])
@@ -274,13 +275,13 @@ def test_a_path_on_two_machines_is_two_sweeps_unless_they_share_it(tmp_path, mon
 def test_auto_is_the_cluster_of_this_machine_where_one_answers(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert cluster.address_of("auto") is None
+    assert address_of("auto") is None
     put(tmp_path, ray__ray_current_cluster="127.0.0.1:9\n")  # it has ended
-    assert cluster.address_of("auto") is None
+    assert address_of("auto") is None
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         put(tmp_path, ray__ray_current_cluster=address)
-        assert cluster.address_of("auto") == address
+        assert address_of("auto") == address
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert cluster.address_of("auto") == "10.0.0.1:6379"
-    assert cluster.address_of("10.0.0.2:6379") == "10.0.0.2:6379"
+    assert address_of("auto") == "10.0.0.1:6379"
+    assert address_of("10.0.0.2:6379") == "10.0.0.2:6379"

@@ -107,6 +107,26 @@ def test_the_page_says_and_draws_what_show_prints():
     assert found["dimensions"][2]["values"] == [8, 16]
 
 
+def left_out(*needs, **changes):
+    points = [{"params": {"batch_size": 8 * (n + 1)}, "needs_mb": mb, "of_mb": 400.0} for n, mb in enumerate(needs)]
+    return {"share": 0.5, "is_counted": True, "points": points, **changes}
+
+
+def test_points_that_were_not_tried_are_listed_as_show_has_them():
+    facts = facts_of(trial_record(0), left_out=left_out(900.0, None, 800.0))
+    page, shown = html.unescape(html_page(facts)), facts.summary.to_json()["left_out"]["points"]
+    rows = [[str(point["params"]["batch_size"]), f"needs about {point['needs_mb'] / 1024:.1f} GB of 0.4 GB"]
+            for point in (shown[2], shown[0])]  # fmt: skip
+    rows.append([str(shown[1]["params"]["batch_size"]), "runs out of 0.4 GB"])
+    written = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
+    assert f"<tbody>\n{written}</tbody>" in page
+    assert "<details><summary>not tried: 3 points, which need about 0.8 GB to 0.9 GB of 0.4 GB</summary>" in page
+    assert "| 24 | needs about 0.8 GB of 0.4 GB |" in markdown(facts)
+    some = html_page(facts_of(trial_record(0), left_out=left_out(800.0, 900.0, is_counted=False)))
+    assert "not tried: about 50% of the space, which needs about 0.8 GB to 0.9 GB of 0.4 GB; for example" in some
+    assert "not tried" not in html_page(facts_of(trial_record(0)))
+
+
 def contestant(trial, mean, *, is_baseline=False):
     repeat = {"seed": 1, "value": mean, "metrics": {"f1_macro": mean}, "run_id": "r", "cause": None, "seconds": 1.0}
     interval = {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}

@@ -50,8 +50,9 @@ def shown(*records, objective=UP, state="complete", **changes):
 # --- show ----------------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_sweep_has_no_running_trial():
-    given = shown(trial_record(0), trial_record(1, "running"), state="interrupted")
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_a_sweep_that_nobody_runs_has_no_running_trial(state):
+    given = shown(trial_record(0), trial_record(1, "running"), state=state)
     assert [trial["state"] for trial in given.to_json()["trials"]] == ["complete", "interrupted"]
     assert [row[2] for row in leaderboard(given)[1]] == ["complete", "interrupted"]
 

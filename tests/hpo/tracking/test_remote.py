@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -44,6 +43,7 @@ from hpo.tracking.remote.store import RemoteStore
 from hpo.tracking.remote.text import Names
 from tests.hpo.builders import RATE, Said, write_sweep
 from tests.hpo.tracking.unsteady import self_signed, unsteady
+from tests.ports import free_port
 
 PASSWORD = "one/very secret@word"  # noqa: S105  # of a server that lives as long as these tests
 IN_URL = "one%2Fvery%20secret%40word"
@@ -62,12 +62,9 @@ def server(tmp_path_factory, mlflow_database):
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(mlflow_database, folder / "mlflow.db")
     (folder / "auth.ini").write_text(AUTH.format(folder=folder, password=PASSWORD))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [
         sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1",
-        "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+        "--port", str(port := free_port()), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", (folder / "files").as_uri(),
     ]  # fmt: skip
     env = {**os.environ, "MLFLOW_AUTH_CONFIG_PATH": f"{folder}/auth.ini", "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from hpo.commands.sweep import run_sweep
 from hpo.paths import Home
 from tests.hpo.builders import RATE, write_sweep
 from tests.hpo.serving import browser
+from tests.ports import free_port
 
 BROWSER = browser.installed()
 SWEEP = {
@@ -37,11 +37,8 @@ def shown(home_with_store, tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser: none of chromium, google-chrome is found")
 def test_mlflow_opens_on_the_trials_best_first_without_a_click(shown, home_with_store, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "hpo", "--home", str(home_with_store), "ui", "seen", "--no-browser"]
-    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*command, "--port", str(free_port())], stdout=subprocess.PIPE, text=True) as server:
         try:
             lines = [server.stdout.readline().strip() for _ in range(4)]
             table, charts = (line.partition(": ")[2] for line in lines[2:])

@@ -11,16 +11,10 @@ from hpo.paths import Home
 from hpo.trials.fitting import Fitting, kind_of, largest_pass
 from hpo.trials.slots import MARGIN
 from tests.hpo.builders import INSPECTION, make_config
+from tests.hpo.executors.measured import MODEL
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.memory_model import Activations, MemoryModel, Rows
-
-MODEL = MemoryModel(
-    fixed_mb=100.0, build_mb=0.0, parameters=64 << 20, parameters_per_size=float(1 << 20), size=64,
-    bytes_per_parameter=1.0, saving_bytes_per_parameter=0.0, evaluation_mb=5.0, kept=Activations(1.0, 0.0),
-    recomputed=Activations(0.25, 0.0), layout="apart", lengths=[10] * 64,
-)  # fmt: skip
-"""100 MB, 1 MB a rank, and 10 MB a row, or 2.5 MB where activations are computed twice."""
+from trainers.protocol.memory_model import MemoryModel, Rows
 
 
 @pytest.fixture
