@@ -248,9 +248,29 @@ def test_the_maps_name_every_file_by_its_path(room):
 def test_every_bench_is_listed_and_starts():
     assert bench.__doc__ is not None
     listed = set(re.findall(r"^python -m tests\.bench (\S+)", bench.__doc__, re.MULTILINE))
-    assert listed | {"startup", "bookkeeping"} == set(bench.TABLES)
+    assert listed == set(bench.TABLES)
     for name in bench.TABLES:
         assert bench.arguments().parse_args([name]).what == [name]
+
+
+def test_a_table_that_fails_loses_no_other(monkeypatch, capsys):
+    """Each is made by a process of its own, with the options that were given."""
+    given = bench.arguments().parse_args(["race", "serve", "nights", "--years", "3", "--llama-server", "llama -server"])
+    begun = []
+
+    def run(command):
+        begun.append(bench.arguments().parse_args(command[3:]))
+        return subprocess.CompletedProcess(command, returncode=1 if "serve" in command else 0)
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    assert bench.shown_in_turn(given.what, given) == ["serve"]
+    assert [each.what for each in begun] == [["race"], ["serve"], ["nights"]]
+    assert all({**vars(each), "what": given.what} == vars(given) for each in begun)
+    assert capsys.readouterr().out.split() == given.what
+
+    monkeypatch.setattr(sys, "argv", ["bench", "race", "serve"])
+    with pytest.raises(SystemExit, match="failed: serve"):  # a text: the exit code is 1
+        bench.main()
 
 
 def test_the_lock_pins_every_dependency():
