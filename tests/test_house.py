@@ -82,6 +82,16 @@ def test_help_imports_nothing_heavy():
     assert not set(loaded.split()) & set(HEAVY)
 
 
+def test_who_reads_a_sweep_imports_little():
+    """Most of what a person waits for at `hpo show` of a usual sweep is imports."""
+    late = {"scipy", "jinja2", "sqlalchemy", "optuna", "importlib.metadata", "http.client", "hpo.config.nightly"}
+    reading = "import sys, hpo.terminal\nfrom hpo.commands import show, ui\n"
+    loaded = python(f"{reading}print(*sys.modules)").split()
+    assert not set(loaded) & {*late, "numpy"}
+    loaded = python(f"{reading}from hpo.commands import report\nprint(*sys.modules)").split()
+    assert not set(loaded) & late
+
+
 def test_the_sweep_process_never_loads_torch():
     rooms = (
         "hpo.commands.sweep, hpo.commands.predict, hpo.tracking.mlflow_tracker, hpo.tracking.tensorboard,"

@@ -12,7 +12,6 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 
 from hpo.config.space import from_resolved
 from hpo.databases.sqlite import usable
@@ -170,6 +169,8 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
     """Whether MLflow answers, once it does; False where it has ended, or needs too long."""
+    from http.client import HTTPConnection, HTTPException  # late: `hpo show` takes only a link from here
+
     began = time.monotonic()
     while server.poll() is None and time.monotonic() - began < _STARTS_WITHIN_S:
         with closing(HTTPConnection(HOST, port, timeout=5)) as connection, suppress(OSError, HTTPException):

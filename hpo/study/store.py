@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hpo.config.space import Point
-from hpo.config.sweep_config import SweepConfig
 from hpo.databases.sqlite import usable, wait_while_locked
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
@@ -23,6 +21,8 @@ from hpo.study.stored_state import LaterFormat, read_state
 if TYPE_CHECKING:
     import optuna
 
+    from hpo.config.space import Point
+    from hpo.config.sweep_config import SweepConfig
     from hpo.study.study import Study
 
 # --- reading -------------------------------------------------------------------------------------------
