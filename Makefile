@@ -1,7 +1,7 @@
 # make sweep    fetch the demo model and data, run the demo sweep, show what to type next
 # make test     the whole suite
 # make check    lint, types, floors
-# make bench    the benchmark tables
+# make bench    the benchmark tables, alone on the machine: about half an hour on two cores (tests/bench/README.md)
 # make gpu-check  what a GPU computes, against a CPU and others; at most eight minutes (tests/gpu/README.md)
 # make install  the environment alone
 #

@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +37,8 @@ def sweep_lock(path: Path) -> Iterator[int]:
         owner = path.read_text().partition("\n")[0] if path.exists() else ""
         raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})")
     try:
+        import socket  # late: who only looks at a lock does without
+
         write_owner(fd, f"{this_machine()}\n{socket.gethostname()}\n")
         yield fd
     finally:

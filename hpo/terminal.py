@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.quoting import clipped, visible
+from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
@@ -44,6 +45,10 @@ class ProgressView(Protocol):
 
     def begin_repeats(self, contestants: int, seeds: int, metric: str) -> None:
         """Show that finalists are trained again, each with at most so many seeds."""
+
+    def race_stands(self, seed: int, contestants: int, trainings: int) -> None:
+        """Show how far their race is: so many contestants are still in, and so many of their trainings with this seed
+        (the first one is 1) have no result yet."""
 
     def begin_promotion(self, seconds: float) -> None:
         """Show of what is done from here on that it takes about so long in all."""
@@ -91,6 +96,7 @@ class Silent(ProgressView):
         budget_s: SecondsLeft = lambda: None,
     ) -> None: ...  # fmt: skip
     def begin_repeats(self, contestants: int, seeds: int, metric: str) -> None: ...
+    def race_stands(self, seed: int, contestants: int, trainings: int) -> None: ...
     def begin_promotion(self, seconds: float) -> None: ...
     def repeat_started(self, number: int, label: str, params: Mapping[str, Setting]) -> None: ...
     def repeat_finished(self, number: int, result: TrialResult) -> None: ...
@@ -155,9 +161,12 @@ class TerminalView(ProgressView):
         self._show(planned, finished, metric)
 
     def begin_repeats(self, contestants: int, seeds: int, metric: str) -> None:
-        self._left.ahead = replace(self._left.ahead, contestants=contestants, seeds=seeds)
+        self._left.begin_race(contestants, seeds)
         self._best, self._are_repeats = None, True
         self._show(contestants * seeds, 0, metric)
+
+    def race_stands(self, seed: int, contestants: int, trainings: int) -> None:
+        self._planned = self._finished + self._left.race_stands(seed, contestants, trainings)
 
     def begin_promotion(self, seconds: float) -> None:
         self._promoted_by = self.clock() + seconds
@@ -301,7 +310,7 @@ class TerminalView(ProgressView):
             return max(0.0, self._promoted_by - now)
         running = [UnderWay(now - row.started, row.fraction) for row in self._rows.values()]
         if self._are_repeats:
-            return self._left.in_repeats(self._finished, running)
+            return self._left.in_repeats(running)
         waiting = max(0, self._planned - self._finished - len(running))
         return self._left.in_search(waiting, running, self._budget_s())
 
@@ -309,39 +318,6 @@ class TerminalView(ProgressView):
 def _cell(text: str) -> Text:
     """A text as one line in a cell of a table; markup in it is shown as it is."""
     return Text(clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL))
-
-
-def finished_line(number: int | str, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:
-    """The line that stays on the terminal when a trial has ended: state, value, time and settings."""
-    took = duration(result.seconds)
-    if result.state == "failed":
-        message = " ".join(result.message.split())
-        return f"trial {number} failed ({result.cause}: {message}) after {took}  {params}"
-    value = f"{metric} {result.value:.4f}" if result.value is not None else ""
-    how = {
-        "pruner": "pruned", "early_stopping": "stopped early", "budget": "done",
-        "trial_minutes": "stopped by trial_minutes", "sweep_budget": "stopped by the budget",
-    }[result.stopped_by]  # fmt: skip
-    star = "  *best so far*" if is_best else ""
-    return f"trial {number} {how}: {value} in {took}  {params}{star}"
-
-
-def params_text(params: Mapping[str, Setting]) -> str:
-    """Settings on one line, as `learning_rate=0.00046 lora_r=8`; `default configuration` where there are none."""
-    return " ".join(f"{k}={setting_text(v)}" for k, v in params.items()) or "default configuration"
-
-
-def setting_text(value: Setting) -> str:
-    """A setting for people: floats with three significant digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """A duration for people, as `9 s`, `2 min 05 s` or `3 h 10 min`."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _is_number(text: str) -> bool:

@@ -82,6 +82,16 @@ def test_help_imports_nothing_heavy():
     assert not set(loaded.split()) & set(HEAVY)
 
 
+def test_who_reads_a_sweep_imports_little():
+    """Most of what a person waits for at `hpo show` of a usual sweep is imports."""
+    late = {"scipy", "jinja2", "sqlalchemy", "optuna", "importlib.metadata", "http.client", "hpo.config.nightly"}
+    reading = "import sys, hpo.terminal\nfrom hpo.commands import show, ui\n"
+    loaded = python(f"{reading}print(*sys.modules)").split()
+    assert not set(loaded) & {*late, "numpy"}
+    loaded = python(f"{reading}from hpo.commands import report\nprint(*sys.modules)").split()
+    assert not set(loaded) & late
+
+
 def test_the_sweep_process_never_loads_torch():
     rooms = (
         "hpo.commands.sweep, hpo.commands.predict, hpo.tracking.mlflow_tracker, hpo.tracking.tensorboard,"
@@ -248,9 +258,29 @@ def test_the_maps_name_every_file_by_its_path(room):
 def test_every_bench_is_listed_and_starts():
     assert bench.__doc__ is not None
     listed = set(re.findall(r"^python -m tests\.bench (\S+)", bench.__doc__, re.MULTILINE))
-    assert listed | {"startup", "bookkeeping"} == set(bench.TABLES)
+    assert listed == set(bench.TABLES)
     for name in bench.TABLES:
         assert bench.arguments().parse_args([name]).what == [name]
+
+
+def test_a_table_that_fails_loses_no_other(monkeypatch, capsys):
+    """Each is made by a process of its own, with the options that were given."""
+    given = bench.arguments().parse_args(["race", "serve", "nights", "--years", "3", "--llama-server", "llama -server"])
+    begun = []
+
+    def run(command):
+        begun.append(bench.arguments().parse_args(command[3:]))
+        return subprocess.CompletedProcess(command, returncode=1 if "serve" in command else 0)
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    assert bench.shown_in_turn(given.what, given) == ["serve"]
+    assert [each.what for each in begun] == [["race"], ["serve"], ["nights"]]
+    assert all({**vars(each), "what": given.what} == vars(given) for each in begun)
+    assert capsys.readouterr().out.split() == given.what
+
+    monkeypatch.setattr(sys, "argv", ["bench", "race", "serve"])
+    with pytest.raises(SystemExit, match="failed: serve"):  # a text: the exit code is 1
+        bench.main()
 
 
 def test_the_lock_pins_every_dependency():

@@ -12,7 +12,6 @@ from hpo.errors import HpoError
 from hpo.paths import Home
 from hpo.report.comparison import Comparison
 from hpo.report.facts import ReportFacts
-from hpo.report.page import html_comparison, html_page
 from hpo.report.text import markdown, markdown_comparison, trials_csv
 from hpo.results.json_text import json_text
 
@@ -49,16 +48,21 @@ def write_report(home: Home, names: Sequence[str], form: Format, to: Path | None
 
 
 def _of_one(facts: ReportFacts, form: Format) -> str:
-    texts: dict[Format, Callable[[ReportFacts], str]] = {
-        "html": html_page, "md": markdown, "json": _json, "csv": trials_csv,
-    }  # fmt: skip
+    if form == "html":
+        from hpo.report.page import html_page  # late: the other formats need no templates
+
+        return html_page(facts)
+    texts: dict[Format, Callable[[ReportFacts], str]] = {"md": markdown, "json": _json, "csv": trials_csv}
     return texts[form](facts)
 
 
 def _of_several(comparison: Comparison, form: Format) -> str:
+    if form == "html":
+        from hpo.report.page import html_comparison  # late, as above
+
+        return html_comparison(comparison)
     texts: dict[Format, Callable[[Comparison], str]] = {
-        "html": html_comparison, "md": markdown_comparison, "json": _json,
-        "csv": lambda found: trials_csv(*found.sweeps),
+        "md": markdown_comparison, "json": _json, "csv": lambda found: trials_csv(*found.sweeps),
     }  # fmt: skip
     return texts[form](comparison)
 

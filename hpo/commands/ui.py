@@ -13,7 +13,6 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 
 from hpo.config.space import from_resolved
 from hpo.databases.sqlite import usable
@@ -21,7 +20,6 @@ from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.signals import terminate_as_interrupt
-from hpo.study import dashboard
 from hpo.study.store import study_names, view_study
 from hpo.tracking.comparison import link, saved_view, view_tag
 from hpo.tracking.mlflow_places import (
@@ -138,8 +136,10 @@ def _dashboard(home: Home, port: int) -> _Program:
     studies = home.studies_db
     if not study_names(studies):
         raise UsageError(f"--optuna: there are no studies at {studies}; run a sweep first")
+    from hpo.study.dashboard import URL  # late: `hpo show` takes only a link from here
+
     command = [sys.executable, "-m", "hpo.study.dashboard", HOST, str(port)]
-    return _Program("Optuna's dashboard", port, "/dashboard", command, {dashboard.URL: studies.read_only_url})
+    return _Program("Optuna's dashboard", port, "/dashboard", command, {URL: studies.read_only_url})
 
 
 def _refuse_taken(programs: Sequence[_Program]) -> None:
@@ -182,6 +182,8 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 def _answers(program: _Program, server: subprocess.Popen[bytes]) -> bool:
     """Whether a server answers, once it does; False where it has ended. On a busy machine that takes minutes."""
+    from http.client import HTTPConnection, HTTPException  # late, too
+
     while server.poll() is None:
         with closing(HTTPConnection(HOST, program.port, timeout=5)) as connection, suppress(OSError, HTTPException):
             connection.request("GET", program.path)

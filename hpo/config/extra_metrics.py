@@ -6,7 +6,7 @@ import re
 
 from hpo.config.keys import Described, Whole, read_all
 from hpo.config.yaml_source import Section
-from trainers.metrics.table import own_name
+from trainers.metrics.names import own_name
 from trainers.protocol.catalog import GENERATED, METRICS, TASKS
 from trainers.protocol.trial_spec import Generation
 

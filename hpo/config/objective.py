@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hpo.config.keys import Described, Number, read_all
 from hpo.config.yaml_source import Section
-from trainers.metrics.table import own_name
+from trainers.metrics.names import own_name
 from trainers.protocol.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction, relative_drop
 from trainers.protocol.events import TrialResult
 

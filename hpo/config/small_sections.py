@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import get_args
 
+from hpo.config.finalists import Finalists
 from hpo.config.keys import SWEEP_NAME, Described, Flag, Group, Number, OneOf, Text, Value, Whole, read_all
 from hpo.config.promotion import Approve, AuthorSays, Promote, ReleasedAs, Require
-from hpo.config.sweep_config import Finalists, RetryPolicy
+from hpo.config.sweep_config import RetryPolicy
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN

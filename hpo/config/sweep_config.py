@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice, Dimension
+from hpo.config.finalists import Finalists
 from hpo.config.nightly import Nightly
 from hpo.config.objective import Objective
 from hpo.config.promotion import Promote
@@ -18,7 +19,7 @@ from hpo.config.space import Point, SearchSpace
 from hpo.config.strategy import SearchStrategy
 from hpo.config.yaml_reader import Written
 from hpo.paths import Home
-from trainers.metrics.table import needs_generation
+from trainers.metrics.names import needs_generation
 from trainers.protocol.events import Decision, PreparedData
 from trainers.protocol.settings import ALIASES, BUDGETS, Setting
 from trainers.protocol.trial_spec import DataRef, Generation, ModelRef, Workload
@@ -27,27 +28,10 @@ KEYS_OF_FINDINGS = ("model", "data", "training", "search_space", "metrics", "met
 """Sections of the file that a trainer's finding may name as its place."""
 
 
-Claim = Literal["recipe", "adapter"]
-"""What is said to be better: settings, whatever the seed, or the one adapter that they made."""
-
 COST_OF_EVALUATION = 0.4
 """What a token costs in an evaluation, in times of what it costs in training: 0.37 (MiniLM), measured by `hpo plan`."""
 FEWEST_EVALUATION_ROWS = 64
 """Fewer rows say too little, whatever they cost."""
-
-
-@dataclass(frozen=True)
-class Finalists:
-    """Repeats with fresh seeds: the best `top` trials and the baseline, at most `seeds` times each."""
-
-    top: int
-    seeds: int
-    claim: Claim = "recipe"
-    """`recipe`: a file that asks for seeds asks what they can say, and settings are used again when data has grown."""
-
-    def resolved(self) -> dict[str, Any]:
-        """As plain values, without the claim where it is what earlier files could ask for."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("claim", "recipe")}
 
 
 @dataclass(frozen=True)

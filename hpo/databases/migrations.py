@@ -9,7 +9,6 @@ import ast
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -41,7 +40,7 @@ class Migrations:
 
     def check(self, where: str, revision: str) -> None:
         """Raises `HpoError` with the way on where a database has another revision than the library works with."""
-        installed, age = f"{self.library} {version(self.library)}", self.age(revision)
+        installed, age = _installed(self.library), self.age(revision)
         if age == "older":
             raise HpoError(f"{where}: was made by an earlier {self.library} (schema {revision}); "
                            f"{installed} needs schema {self.head}: hpo upgrade brings it there")  # fmt: skip
@@ -71,6 +70,13 @@ def mlflow_migrations() -> Migrations:
     return _shipped("mlflow", "store/db_migrations/versions")
 
 
+def _installed(library: str) -> str:
+    """Name and version of the installed one."""
+    from importlib.metadata import version  # late: who reads a database of the right version does without
+
+    return f"{library} {version(library)}"
+
+
 @cache
 def _shipped(library: str, folder: str) -> Migrations:
     """Raises `HpoError` where the installed library has another layout than ours knows."""
@@ -83,6 +89,6 @@ def _shipped(library: str, folder: str) -> Migrations:
             before[found["revision"]] = found.get("down_revision")
     heads = before.keys() - set(before.values())
     if len(heads) != 1:
-        raise HpoError(f"{library} {version(library)}: its migrations are not where hpo expects them; "
+        raise HpoError(f"{_installed(library)}: its migrations are not where hpo expects them; "
                        "install the versions of requirements.lock")  # fmt: skip
     return Migrations(library, heads.pop(), frozenset(before))

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +77,8 @@ def _packages() -> tuple[tuple[str, str], ...]:
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
     """Distribution -> version, of those of the packages that are installed: `onnxruntime` may be `onnxruntime-gpu`."""
+    from importlib import metadata  # late: a report only reads what was installed then
+
     found = {}
     for package in packages:
         for name in (package, *_OTHER_BUILDS.get(package, ())):

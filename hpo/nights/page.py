@@ -13,7 +13,7 @@ from hpo.nights.intervals_svg import Mark, rows_svg, trend_svg
 from hpo.nights.record import NightRecord
 from hpo.nights.story import Story, story_of
 from hpo.quoting import visible
-from hpo.terminal import duration
+from hpo.results.progress_text import duration
 
 NAMES: Mapping[str, str] = {"old": "champion before", "new": "tonight's model", "baseline": "baseline"}
 """What was measured, as people read it."""

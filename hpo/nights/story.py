@@ -11,7 +11,7 @@ from hpo.nights.alerts import alerts_of
 from hpo.nights.certificate import champion_of, is_promoted, measured_of, metric_of, model_of
 from hpo.nights.estimates import Estimate, estimate_of
 from hpo.nights.record import NightRecord, StepName
-from hpo.terminal import duration
+from hpo.results.progress_text import duration
 from trainers.protocol.codec import to_json
 
 SEATS: Mapping[str, str] = {"champion": "promoted", "waits": "waits for you", "challenger": "kept the champion"}

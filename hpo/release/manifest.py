@@ -7,15 +7,17 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from hpo.config.sweep_config import SweepConfig
 from hpo.executors.environment import Environment, installed
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import file_hash
 from trainers.protocol.settings import Setting
 from trainers.protocol.trial_spec import ModelRef, SourceRef, TrialSpec
+
+if TYPE_CHECKING:
+    from hpo.config.sweep_config import SweepConfig
 
 MANIFEST = "manifest.json"
 RECORDED = ("torch", "transformers", "peft", "optuna", "mlflow", "onnx", "onnxruntime", "tokenizers", "numpy")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+from html import escape
 
 CELL = 44
 """Pixels of a cell's side."""
@@ -29,9 +29,9 @@ def confusion_svg(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str
         "true</text>",
     ]
     for index, name in enumerate(names):
-        middle = margin + CELL * (index + 0.5)
-        lines.append(f'<text x="{margin - 8}" y="{middle + 4}" text-anchor="end">{escape(name)}</text>')
-        lines.append(f'<text transform="translate({middle + 4} {margin - 8}) rotate(-90)">{escape(name)}</text>')
+        middle, text = margin + CELL * (index + 0.5), escape(name, quote=False)
+        lines.append(f'<text x="{margin - 8}" y="{middle + 4}" text-anchor="end">{text}</text>')
+        lines.append(f'<text transform="translate({middle + 4} {margin - 8}) rotate(-90)">{text}</text>')
     for true, row in enumerate(counts):
         for predicted, count in enumerate(row):
             if count:

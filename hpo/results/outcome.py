@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpo.config.sweep_config import Claim
+from hpo.config.finalists import Claim
 from trainers.protocol.codec import to_json, was
 from trainers.protocol.events import Cause
 from trainers.protocol.settings import Setting

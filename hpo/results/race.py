@@ -75,6 +75,12 @@ class Standing:
     dropped: tuple[Dropped, ...] = ()
 
     @property
+    def still_in(self) -> list[int]:
+        """Contestants that no look has dropped and no failure put out."""
+        gone = {dropped.trial for dropped in self.dropped}
+        return [trial for trial in self.seeds if trial not in gone]
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to train."""
         return not self.following

@@ -26,6 +26,9 @@ from trainers.protocol.codec import from_json, to_json, to_plain, to_record
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
 
+_UNCHANGED = frozenset({str, int, bool, type(None)})
+"""Types of values that JSON has as they are."""
+
 
 @dataclass(frozen=True)
 class TrialSummary:
@@ -54,9 +57,9 @@ class TrialSummary:
     advice: Sequence[Advice]
 
     def to_json(self) -> dict[str, Any]:
-        """As `hpo show --json` prints it."""
-        plain = to_json(self)
-        return {**plain, "attempts": [to_record(a) for a in self.attempts], "curve": [list(p) for p in self.curve]}
+        """As `hpo show --json` prints it, but with the same mappings and lists."""
+        return {**vars(self), "attempts": [to_record(a) for a in self.attempts],
+                "advice": [to_json(a) for a in self.advice]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -161,14 +164,14 @@ class SweepSummary:
 
 
 def finite_only(value: Any) -> Any:
-    """A value without the numbers that JSON does not have: a metric beside the objective may be NaN."""
+    """A copy without the numbers that JSON does not have: a metric beside the objective may be NaN."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
     if isinstance(value, (list, tuple)):
-        return [finite_only(item) for item in value]
-    return {key: finite_only(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+        return [item if type(item) in _UNCHANGED else finite_only(item) for item in value]
+    if isinstance(value, (dict, Mapping)):  # asking for `dict` first is quicker
+        return {key: item if type(item) in _UNCHANGED else finite_only(item) for key, item in value.items()}
+    return value
 
 
 def summarize(

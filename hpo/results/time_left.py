@@ -1,8 +1,9 @@
 """How long a sweep still takes, from how long its trainings have taken so far. Pure.
 
 A training that has ended counts as long as it took, whoever stopped it: so the mean has pruned and early stopped ones
-in the share in which they come. What cannot be known is how long the finalists race; a third of the seeds they may have
-is what races take in the median.
+in the share in which they come. What cannot be known before a race of finalists begins is how long it goes on, not from
+the search's standings either (tests/bench/search.md): a third of the seeds it may have is what races take in the
+median. Each look then tells who is still in, and beyond that median one more seed of theirs is what mostly follows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ENOUGH = 0.3
 """Of a training that must be done before its pace is known."""
@@ -22,7 +23,7 @@ class Ahead:
     """What comes after a search, as far as it is known when the search begins."""
 
     contestants: int = 0
-    """Finalists that are trained again, the baseline among them."""
+    """Finalists that are trained again, the baseline among them; once they race, those that are still in."""
     seeds: int = 0
     """That each of them may be trained with."""
     promotion_s: float = 0.0
@@ -72,9 +73,26 @@ class TimeLeft:
     """Of every training that has ended."""
     _took_complete: list[float] = field(default_factory=list)
     """Of those that neither pruner nor failure stopped: as long as a finalist's."""
+    _seed: int = 1
+    """Of the finalists' trainings under way; the first one is 1."""
+    _without_result: int = 0
+    """Finalists' trainings with that seed."""
+
+    def begin_race(self, contestants: int, seeds: int) -> None:
+        """Note that the search is over, and who races."""
+        self.ahead = replace(self.ahead, contestants=contestants, seeds=seeds)
+        self.race_stands(1, contestants, contestants)
+
+    def race_stands(self, seed: int, contestants: int, trainings: int) -> int:
+        """Note that so many contestants are still in, and that so many of their trainings with this seed have no
+        result yet. Returns how many trainings the race may still take."""
+        self.ahead = replace(self.ahead, contestants=contestants)
+        self._seed, self._without_result = seed, trainings
+        return trainings + contestants * (self.ahead.seeds - seed)
 
     def ended(self, seconds: float, *, is_complete: bool) -> None:
         """Note a training that has ended."""
+        self._without_result -= 1
         self._took.append(seconds)
         if is_complete:
             self._took_complete.append(seconds)
@@ -95,16 +113,14 @@ class TimeLeft:
         search_s = search_s if most_s is None else min(search_s, max(0.0, most_s))
         return search_s + self.ahead.likely_seeds * self._seed_s(whole_s) + self.ahead.promotion_s
 
-    def in_repeats(self, finished: int, running: Sequence[UnderWay]) -> float | None:
-        """Until the sweep's end, with so many repeats finished. None before a pace is known."""
+    def in_repeats(self, running: Sequence[UnderWay]) -> float | None:
+        """Until the sweep's end, while finalists race. None before a pace is known."""
         whole_s = _mean(self._took_complete) or _whole(running)
         if whole_s is None or not self.ahead.contestants:
             return None
-        begun = finished + len(running)
-        seed = max(1, math.ceil(begun / self.ahead.contestants))
-        waiting = seed * self.ahead.contestants - begun
+        waiting = max(0, self._without_result - len(running))
         this_seed_s = _until_all_end([training.left(whole_s) for training in running], waiting, whole_s, self.jobs)
-        more = max(0, self.ahead.likely_seeds - seed)
+        more = max(0, self.ahead.likely_seeds - self._seed)
         return this_seed_s + more * self._seed_s(whole_s) + self.ahead.promotion_s
 
     def _seed_s(self, whole_s: float) -> float:

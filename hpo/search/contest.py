@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from hpo.config.finalists import Claim
 from hpo.config.space import Point
-from hpo.config.sweep_config import Claim, SweepConfig
+from hpo.config.sweep_config import SweepConfig
 from hpo.results.champion import ranked
 from hpo.results.race import Race
 from hpo.results.records import TrialRecord

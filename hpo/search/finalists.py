@@ -97,6 +97,8 @@ class FinalistController(TrialController):
             if dropped not in self._dropped:
                 self._dropped.add(dropped)
                 self._sweep.view.say(f"race: {drop_in_words(dropped)}")
+        if following := standing.following:
+            self._sweep.view.race_stands(following[0][1] + 1, len(standing.still_in), len(following))
         return next((self._planned[key] for key in standing.following if key not in self._begun), None)
 
     def is_spent(self) -> bool:

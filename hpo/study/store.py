@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hpo.config.space import Point
-from hpo.config.sweep_config import SweepConfig
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
 from hpo.results.records import StudySnapshot, TrialRecord
@@ -21,6 +19,8 @@ from hpo.study.stored_state import LaterFormat, read_state
 if TYPE_CHECKING:
     import optuna
 
+    from hpo.config.space import Point
+    from hpo.config.sweep_config import SweepConfig
     from hpo.study.study import Study
 
 # --- reading -------------------------------------------------------------------------------------------

@@ -1,9 +1,16 @@
-"""`python -m tests.bench`: start-up and bookkeeping, in a minute. By name, and alone on the machine, the long ones:
+"""The benchmark tables, each in a process of its own. Nothing else should run on the machine.
 
+python -m tests.bench             those of `make bench`, one after the other, in about half an hour on two cores:
+                                  startup, bookkeeping, report, nights, release, serve, machines
+
+With names, only the tables of these names:
+
+python -m tests.bench startup     the command line, and the first step of a trial (half a minute)
+python -m tests.bench bookkeeping what a sweep costs besides its training, with fake trials (a minute)
 python -m tests.bench memory      1,000 trials through a real host (several minutes)
 python -m tests.bench fitting     what trials need of memory, as its model says it and as it was (minutes)
 python -m tests.bench makespan    8 points against transformers' search and, with --ray PYTHON, Ray Tune
-python -m tests.bench machines    those points on one and on two nodes of a Ray cluster; a first step there (minutes)
+python -m tests.bench machines    those points on one and two nodes of a Ray cluster; a first step there (ten minutes)
 python -m tests.bench pruning     24 points with and without pruning
 python -m tests.bench rules       pruning rules on the curves of those points, replayed (seconds)
 python -m tests.bench schedules   when to evaluate, to stop early, and what to keep, replayed on those curves (a minute)
@@ -29,9 +36,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hpo.errors import HpoError
 from tests.bench import (
     bookkeeping,
     first_step,
@@ -81,10 +91,10 @@ def _report_rows() -> list[Row]:
     return report.rows()
 
 
-def _machine_rows(examples: int) -> list[Row]:
+def _machine_rows(examples: int | None) -> list[Row]:
     from tests.bench import machines  # with the tests' cluster
 
-    return machines.rows(examples)
+    return machines.rows(examples or machines.EXAMPLES)
 
 
 def _release_rows() -> list[Row]:
@@ -123,9 +133,9 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "bookkeeping": lambda _: bookkeeping.rows(),
     "memory": lambda _: bookkeeping.memory_rows(),
     "fitting": lambda _: _fitting_rows(),
-    "makespan": lambda given: makespan.rows(given.examples, given.ray),
+    "makespan": lambda given: makespan.rows(given.examples or makespan.EXAMPLES, given.ray),
     "machines": lambda given: _machine_rows(given.examples),
-    "pruning": lambda given: pruning.rows(given.examples),
+    "pruning": lambda given: pruning.rows(given.examples or makespan.EXAMPLES),
     "readers": lambda _: many_trials.rows(),
     "race": lambda _: race.rows(),
     "report": lambda _: _report_rows(),
@@ -147,12 +157,17 @@ TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 }
 
 
+USUAL = ("startup", "bookkeeping", "report", "nights", "release", "serve", "machines")
+"""What `make bench` prints, the quickest first."""
+
+
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("what", nargs="*", choices=TABLES)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=as_written)
+    parser.add_argument("what", metavar="NAME", nargs="*", choices=TABLES, help="default: those of `make bench`")
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument(
-        "--examples", type=int, default=3200, help="per trial, in makespan, machines and pruning (default: 3200)"
+        "--examples", type=int, help="per trial, in makespan and pruning (default: 3200) and in machines (default: 480)"
     )
     parser.add_argument("--sweeps", type=int, default=20, help="in no-signal (default: 20)")
     parser.add_argument("--years", type=int, default=200, help="in nights, of each kind (default: 200)")
@@ -167,8 +182,29 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = arguments().parse_args()
-    for name in given.what or ["startup", "bookkeeping"]:
-        show(TABLES[name](given))
+    if len(given.what) != 1:
+        failed = shown_in_turn(given.what or USUAL, given)
+        sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+    try:
+        show(TABLES[given.what[0]](given))
+    except HpoError as error:
+        sys.exit(f"error: {error}")
+
+
+def shown_in_turn(names: Sequence[str], given: argparse.Namespace) -> list[str]:
+    """Print several tables, each made by a process of its own: so none has another's memory and threads, and one that
+    fails loses no other. Returns the names of those that failed."""
+    options = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in vars(given).items()
+        if name != "what" and value is not None
+    ]
+    failed = []
+    for name in names:
+        print(f"\n{name}", flush=True)
+        if subprocess.run([sys.executable, "-m", "tests.bench", name, *options]).returncode:
+            failed.append(name)
+    return failed
 
 
 if __name__ == "__main__":

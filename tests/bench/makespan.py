@@ -26,6 +26,8 @@ POINTS: list[dict[str, Any]] = [
         (1e-3, 64, 32), (2e-4, 16, 8), (5e-4, 4, 32), (1.5e-3, 32, 16),
     ]
 ]  # fmt: skip
+EXAMPLES = 3200
+"""Of a trial."""
 EVALUATIONS = 5
 MAX_LENGTH = 64
 TWO, ONE = "ours, two jobs", "ours, one job of two threads"

@@ -21,7 +21,7 @@ from typing import Any
 from hpo.commands.sweep import search
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
-from hpo.config.sweep_config import Claim, Finalists
+from hpo.config.finalists import Claim, Finalists
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home

@@ -168,7 +168,7 @@ def _writing_rows(release: Path, llama: Sequence[str] | None) -> list[Row]:
             Row(f"{server}: tokens a second, one answer and {AT_ONCE}",
                 f"{TOKENS / median(o for o, _ in pairs):.0f}, {AT_ONCE * TOKENS / median(f for _, f in pairs):.0f}"),
         ]  # fmt: skip
-    return found if llama else [*found, Row("llama.cpp's server", "left out: --llama-server, --gguf")]
+    return found if llama else [*found, Row("llama.cpp's server", "left out: give --llama-server and --gguf")]
 
 
 def _write(place: Place, asked: Sequence[str]) -> float:

@@ -13,7 +13,8 @@ import pytest
 
 from hpo.config.dimensions import Float
 from hpo.config.file import load_config
-from hpo.config.sweep_config import Finalists, SweepConfig
+from hpo.config.finalists import Finalists
+from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError
 from hpo.paths import Home
 from tests.conftest import reviews, write_jsonl

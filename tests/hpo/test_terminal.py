@@ -13,17 +13,12 @@ from hpo.commands.fetch import show_assets
 from hpo.commands.plan import show_plan
 from hpo.commands.show import show_list, show_sweep
 from hpo.demo.assets import ASSETS
+from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.records import StudySnapshot
 from hpo.results.summary import Edge, summarize
 from hpo.results.time_left import Ahead
 from hpo.study.stored_state import read_state
-from hpo.terminal import (
-    Silent,
-    TerminalView,
-    duration,
-    finished_line,
-    params_text,
-)
+from hpo.terminal import Silent, TerminalView
 from tests.hpo.builders import Clock, trial_record, trial_result
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -192,12 +187,13 @@ def test_repeats_of_finalists_are_shown_like_trials_with_the_time_left(terminal)
     time.sleep(0.3)  # let the table refresh by itself once
     view.clock.advance(9)
     view.repeat_finished(1_000_000, trial_result("complete", 0.5))
+    view.race_stands(2, 2, 2)
     view.end()
     text = ANSI.sub("", output())
     for part in (
         "3 with seed 0",
         "50%",
-        "1 of at most 6 repeats done · about 18 s left",
+        "1 of at most 3 repeats done · about 18 s left",
         "trial 3 with seed 0 done: f1_macro 0.5000",
     ):
         assert part in text, part

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from trainers.metrics.classification import classification_metrics, multi_label_metrics
 from trainers.metrics.entities import entity_metrics
 from trainers.metrics.generated import COLUMNS, generated_metrics
+from trainers.metrics.names import needs_generation, own_name
 from trainers.metrics.perplexity import perplexity_metrics
 from trainers.metrics.regression import regression_metrics
-from trainers.protocol.catalog import GENERATED
 
 Rows = npt.NDArray[np.float64]
 """Per-row results, shape [rows, columns]."""
@@ -105,13 +105,3 @@ def row_results(task: str, further: Sequence[str] = ()) -> RowResults:
         return found
 
     return replace(base, metrics=metrics)
-
-
-def needs_generation(metrics: Sequence[str]) -> bool:
-    """Whether any of these metrics is computed from generated text."""
-    return bool(set(metrics) & set(GENERATED))
-
-
-def own_name(metric: str) -> str:
-    """The name that the user's own metric is shown by: `cost` for `my_metrics.py:cost`."""
-    return metric.rpartition(":")[2]

@@ -75,7 +75,7 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-_ATOMS = frozenset({str, int, float, bool, type(None)})
+_ATOMS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 _KINDS: Mapping[Any, Any] = {tuple: (list, tuple), list: (list,), dict: (dict,)}
 """Container -> what JSON has for it; a tuple may come from `to_json` too."""
 Parser = Callable[[Any], Any]
@@ -137,14 +137,15 @@ def _of_literal(known: tuple[Any, ...]) -> Parser:
 
 def _of_container(origin: Any, arguments: tuple[Any, ...]) -> Parser:
     """Of `list[T]`, `tuple[T, ...]` or `dict[str, T]`."""
-    item, kinds, is_dict = _parser(arguments[1 if origin is dict else 0]), _KINDS[origin], origin is dict
+    hint, kinds, is_dict = arguments[1 if origin is dict else 0], _KINDS[origin], origin is dict
+    atoms, item = _atoms(hint), _parser(hint)
 
     def parse(data: Any) -> Any:
         if type(data) not in kinds and not isinstance(data, kinds):
             raise ValueError(f"expected {origin.__name__}, got {data!r}")
         if is_dict:
-            return {key: item(value) for key, value in data.items()}
-        return origin([item(value) for value in data])
+            return {key: value if type(value) in atoms else item(value) for key, value in data.items()}
+        return origin([value if type(value) in atoms else item(value) for value in data])
 
     return parse
 
@@ -161,8 +162,15 @@ def _of_union(options: tuple[Any, ...]) -> Parser:
     return parse
 
 
+def _atoms(hint: Any) -> frozenset[type]:
+    """Types of plain values that a hint takes as they are: most of a record, and it takes thousands of them."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return _ATOMS.intersection(typing.get_args(hint) if is_union else (hint,))
+
+
 class _Field(typing.NamedTuple):
     name: str
+    atoms: frozenset[type]
     parse: Parser
     earlier: str | None
     """What earlier records call it."""
@@ -175,8 +183,8 @@ class _Field(typing.NamedTuple):
 def _fields(cls: Any) -> tuple[_Field, ...]:
     hints, missing = typing.get_type_hints(cls), dataclasses.MISSING
     return tuple(
-        _Field(f.name, _parser(hints[f.name]), f.metadata.get("was"), f.metadata.get("read", lambda value: value),
-               f.default is missing and f.default_factory is missing)
+        _Field(f.name, _atoms(hints[f.name]), _parser(hints[f.name]), f.metadata.get("was"),
+               f.metadata.get("read", lambda value: value), f.default is missing and f.default_factory is missing)
         for f in dataclasses.fields(cls)
     )  # fmt: skip
 
@@ -184,12 +192,13 @@ def _fields(cls: Any) -> tuple[_Field, ...]:
 def _dataclass(cls: Any, data: Any) -> Any:
     if type(data) is cls:
         return data
-    if not isinstance(data, dict | Mapping):
+    if not isinstance(data, (dict, Mapping)):  # asking for `dict` first is quicker
         raise ValueError(f"expected the fields of {cls.__name__}, got {data!r}")
     found = {}
-    for name, parse, earlier, read, is_needed in _fields(cls):
+    for name, atoms, parse, earlier, read, is_needed in _fields(cls):
         if name in data:
-            found[name] = parse(data[name])
+            value = data[name]
+            found[name] = value if type(value) in atoms else parse(value)
         elif earlier in data:
             found[name] = parse(read(data[earlier]))
         elif is_needed:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice
 from hpo.config.file import load_config
+from hpo.config.finalists import Finalists
 from hpo.config.objective import Objective
 from hpo.config.space import from_resolved
 from hpo.config.strategy import STRATEGIES, SearchStrategy
-from hpo.config.sweep_config import Finalists, RetryPolicy, corner, largest_point
+from hpo.config.sweep_config import RetryPolicy, corner, largest_point
 from hpo.config.trial_specs import TrialSpecs
 from hpo.demo.assets import ASSETS
 from hpo.errors import ConfigError

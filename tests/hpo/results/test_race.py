@@ -56,6 +56,7 @@ def test_who_cannot_win_any_more_is_dropped_and_the_rest_goes_on():
     )
     assert (standing.dropped[0].trial, standing.dropped[0].seeds, standing.dropped[0].why) == (1, 1, "behind")
     assert all(trial != 1 for trial, _ in standing.following)
+    assert standing.still_in == [2, 0]
 
 
 def test_a_clear_champion_ends_the_race():

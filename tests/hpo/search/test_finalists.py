@@ -339,6 +339,16 @@ def test_a_repeat_that_goes_on_shows_only_what_is_new(sweep):
     assert shown[:4] == [0.6, 0.8, 1.0, 0.2]
 
 
+def test_a_view_hears_how_far_the_race_is(sweep):
+    class Shown(Silent):
+        def race_stands(self, seed, contestants, trainings):
+            stood.append((seed, contestants, trainings))
+
+    given, stood = sweep(POOR, BEST, GOOD, seeds=3), []
+    run_finalists(dataclasses.replace(given.running(), view=Shown()))
+    assert stood[:3] == [(1, 3, 3), (1, 3, 2), (1, 3, 1)]
+
+
 def test_results_do_not_depend_on_interruptions_or_on_how_many_run_side_by_side(sweep):
     given = sweep(POOR, BEST, GOOD)
     with pytest.raises(Killed):

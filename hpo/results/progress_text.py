@@ -1,0 +1,41 @@
+"""What is said of a trial while a sweep runs: how it ended, its settings, how long something takes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainers.protocol.events import TrialResult
+from trainers.protocol.settings import Setting
+
+
+def finished_line(number: int | str, result: TrialResult, metric: str, params: str, *, is_best: bool) -> str:
+    """The line that stays on the terminal when a trial has ended: state, value, time and settings."""
+    took = duration(result.seconds)
+    if result.state == "failed":
+        message = " ".join(result.message.split())
+        return f"trial {number} failed ({result.cause}: {message}) after {took}  {params}"
+    value = f"{metric} {result.value:.4f}" if result.value is not None else ""
+    how = {
+        "pruner": "pruned", "early_stopping": "stopped early", "budget": "done",
+        "trial_minutes": "stopped by trial_minutes", "sweep_budget": "stopped by the budget",
+    }[result.stopped_by]  # fmt: skip
+    star = "  *best so far*" if is_best else ""
+    return f"trial {number} {how}: {value} in {took}  {params}{star}"
+
+
+def params_text(params: Mapping[str, Setting]) -> str:
+    """Settings on one line, as `learning_rate=0.00046 lora_r=8`; `default configuration` where there are none."""
+    return " ".join(f"{k}={setting_text(v)}" for k, v in params.items()) or "default configuration"
+
+
+def setting_text(value: Setting) -> str:
+    """A setting for people: floats with three significant digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """A duration for people, as `9 s`, `2 min 05 s` or `3 h 10 min`."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
