@@ -11,11 +11,11 @@ from hpo.quoting import listed, quoted
 from hpo.release.manifest import run_name
 from hpo.results.champion import choose_champion
 from hpo.results.records import StudySnapshot, TrialRecord
-from hpo.study.store import view_study
+from hpo.study.store import revision_with, view_study
 from hpo.trials.environment import read_environment
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.trial_files import read_result, read_spec
-from trainers.protocol.files import TrialPaths, file_fingerprint
+from trainers.protocol.files import TrialPaths
 
 _TRIAL = re.compile(r"(?P<sweep>[^#@/]+)#(?P<trial>[0-9]{1,9})(?:\.(?P<repeat>[0-9]{1,9}))?")
 _FORMS = "expected SWEEP (its champion), SWEEP#TRIAL, SWEEP#TRIAL.REPEAT, NAME/VERSION or NAME@ALIAS"
@@ -38,7 +38,8 @@ def find_run(home: Home, given: str) -> RecordedRun:
 
 
 def _run_of_release(home: Home, given: str) -> RecordedRun:
-    from hpo.release.reference import version_named  # late, for MLflow
+    from hpo.release.origin import differences_from  # late, for MLflow
+    from hpo.release.reference import version_named
 
     version = version_named(home, given)
     manifest = version.manifest()
@@ -47,32 +48,46 @@ def _run_of_release(home: Home, given: str) -> RecordedRun:
         raise UsageError(f"{given} is a bundle of several trainings; name one of them: {listed(runs)}")
     if not manifest.sweep or manifest.trial is None:
         raise UsageError(f"{given}: no sweep of hpo released it, so its training is not recorded")
-    run = _run_of(home, manifest.sweep, manifest.trial, manifest.repeat)
-    adapter = run.paths.adapter
-    if adapter.exists() and file_fingerprint(p for p in adapter.iterdir() if p.is_file()) != manifest.sha256.get(
-        "adapter"
-    ):
-        raise UsageError(f"{run.name} is not what {given} was made of: another sweep has that name now")
+    try:
+        run = _run_of(home, manifest.sweep, manifest.trial, manifest.repeat)
+    except UsageError as error:
+        raise UsageError(f"{given} was made of {manifest.run}, whose record is gone: {error}") from error
+    if other := differences_from(manifest, run):
+        raise UsageError(
+            f"{run.name} is not what {given} was made of: another sweep has that name now; {listed(other)}"
+        )
     return dataclasses.replace(run, environment=run.environment or manifest.environment())
 
 
 def _run_of(home: Home, sweep: str, trial: int, repeat: int | None) -> RecordedRun:
-    """A trial of a sweep, or a repeat of a finalist; what was taken over from another trial is that trial's run."""
-    stored = view_study(home.studies_db, sweep)
-    record = next((record for record in stored.records if record.number == trial), None)
-    if record is None and trial <= stored.state.last_number:
-        raise UsageError(f"trial {trial} of sweep {sweep!r} is of an earlier revision: an edit of the file left its "
-                         "record out, so nothing can be compared with it")  # fmt: skip
-    if record is None:
-        numbers = [record.number for record in stored.records]
+    """A trial of a sweep, or a repeat of a finalist; what was taken over from another trial is that trial's run.
+
+    A trial that an edit of the sweep's file left out is in an earlier revision, as that one had it.
+    """
+    newest = view_study(home.studies_db, sweep)
+    stored = newest if newest.record(trial) else revision_with(home.studies_db, sweep, trial)
+    record = None if stored is None else stored.record(trial)
+    if stored is None or record is None:
+        numbers = [record.number for record in newest.records]
         known = f"it has the trials {min(numbers)} to {max(numbers)}" if numbers else "it has no trial yet"
         raise UsageError(f"no trial {trial} in sweep {sweep!r}; {known}")
-    if repeat is not None:
-        return _recorded(stored, record, home.sweep(sweep).repeat(trial, repeat), f"{sweep}#{trial}.{repeat}", repeat)
-    if record.reused_from is not None:
+    if record.reused_from is not None and repeat is None:
         origin, _, number = record.reused_from.rpartition("/")
         return _run_of(home, origin or sweep, int(number), None)
-    return _recorded(stored, record, home.sweep(sweep).trial(trial), f"{sweep}#{trial}", None)
+    folder = home.sweep(sweep)
+    paths = folder.trial(trial) if repeat is None else folder.repeat(trial, repeat)
+    run = _recorded(stored, record, paths, run_name(sweep, trial, repeat), repeat)
+    return dataclasses.replace(run, newest_config=newest.config, notes=_notes(newest, stored))
+
+
+def _notes(newest: StudySnapshot, stored: StudySnapshot) -> list[str]:
+    """What a reader should know where an edit of the file left the trial out."""
+    revision = stored.state.revision
+    edit = next((edit for edit in newest.state.revisions if edit.revision > revision), None)
+    if stored is newest or edit is None:
+        return []
+    changes = listed(f"{change.key}: {quoted(change.old)} -> {quoted(change.new)}" for change in edit.changes)
+    return [f"trained as revision {revision} of the sweep had it; revision {edit.revision} left it out ({changes})"]
 
 
 def _recorded(

@@ -16,7 +16,7 @@ LOG = Group(
     "log_predictions", None, "a folder for predictions as JSON Lines, or a mapping", short=("string",),
     keys=(
         Text("dir", None, "the folder", is_required=True),
-        Number("share", 1.0, "of the predictions, drawn at random", above=0, most=1),
+        Number("share", 1.0, "of the predictions and of the refused prompts, drawn at random", above=0, most=1),
         Flag("texts", False, "whether the texts are written down, too; without, their lengths and a salted hash are"),
         Number("max_mb", 64.0, "of one file; then comes the next", above=0),
         Whole("files", 10, "most files; the oldest is deleted", low=1),

@@ -96,3 +96,7 @@ class StudySnapshot:
     def objective(self) -> Objective:
         """What the champion is chosen by."""
         return self.objectives[0]
+
+    def record(self, number: int) -> TrialRecord | None:
+        """The trial of that number; None where this revision does not have it."""
+        return next((record for record in self.records if record.number == number), None)

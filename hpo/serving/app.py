@@ -70,6 +70,7 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Refusal, _on_refusal)
+    app.add_exception_handler(Exception, _on_error)
     return Guard(Lending(app), keys, limits)
 
 
@@ -199,3 +200,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)  # noqa: S101  # as it was registered
     return refused(error)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    """A fault of the server, whose traceback goes to its error output alone."""
+    return refused(Refusal(500, f"the server failed: {type(error).__name__}", code="server_failed"))

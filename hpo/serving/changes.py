@@ -18,6 +18,8 @@ class Changes:
     """Versions that took the place of another one."""
     failures: Counter[str] = field(default_factory=Counter)
     """Loads that failed."""
+    cut_off: Counter[str] = field(default_factory=Counter)
+    """Requests that were ended because they took too long after their version was replaced."""
     behind: set[str] = field(default_factory=set)
     """Followed models whose new version could not be loaded: the one before still answers."""
 
@@ -36,6 +38,7 @@ class Changes:
         for name, kind, text, values in (
             ("hpo:model_swaps_total", "counter", "Versions that took the place of another one.", self.swaps),
             ("hpo:model_load_failures_total", "counter", "Loads of a model that failed.", self.failures),
+            ("hpo:requests_cut_off_total", "counter", "Requests that outlasted their version.", self.cut_off),
             ("hpo:model_behind", "gauge", "1 where the new version cannot be loaded and the old one answers.", behind),
         ):
             yield f"# HELP {name} {text}"

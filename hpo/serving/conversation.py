@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from hpo.serving.answer_loop import AnswerLoop
 from hpo.serving.gate import Passage
 from hpo.serving.prediction_log import PredictionLog
 from hpo.serving.prediction_rows import Written, log_written
-from hpo.serving.refusal import Refusal
+from hpo.serving.refusal import END_OF_EVENTS, Refusal, event
 from hpo.serving.served import Served
 from hpo.serving.shapes import Choice, Shape
 from hpo.serving.watch import Watch
@@ -142,7 +141,7 @@ class EventStream(StreamingResponse):
             self._conversation.abandon()
 
 
-async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
     async for chunk in chunks:
-        yield f"data: {json.dumps(chunk)}\n\n"
-    yield "data: [DONE]\n\n"
+        yield event(chunk)
+    yield END_OF_EVENTS

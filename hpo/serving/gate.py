@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from hpo.serving.filters import DECISIONS, Decision, Exchange, Filter, Verdict, as_json
 from hpo.serving.function_filter import place_of
@@ -62,6 +63,17 @@ class Gate:
             one.close()
 
 
+class RefusedText(NamedTuple):
+    """A text of a prompt that did not pass."""
+
+    filter: str
+    """The name of the filter that refused it."""
+    categories: tuple[str, ...]
+    """What it was refused for."""
+    text: str
+    """As the filter saw it: what filters before it had redacted is redacted."""
+
+
 class Passage:
     """A prompt on its way through the filters."""
 
@@ -70,6 +82,8 @@ class Passage:
         """Of the prompt, by category."""
         self.prompt = ""
         """What filters see of the prompt when they judge an answer to it."""
+        self.refused: RefusedText | None = None
+        """What ended its way."""
         self._gate = gate
         self._model = model
         self._what = what
@@ -85,14 +99,16 @@ class Passage:
             self._gate.counts[one.name, verdict.hardest] += 1
             _keep_hardest(self.decisions, verdict.decisions)
             if verdict.hardest == "refused":
-                raise self._refused(verdict, param)
+                categories = tuple(name for name, decision in verdict.decisions.items() if decision == "refused")
+                self.refused = RefusedText(one.name, categories, text)
+                raise self._refusal(categories, param)
             text = verdict.text
         return text
 
-    def _refused(self, verdict: Verdict, param: str) -> Refusal:
-        named = ", ".join(category for category, decision in verdict.decisions.items() if decision == "refused")
+    def _refusal(self, categories: Sequence[str], param: str) -> Refusal:
         inner = {"code": _AZURES_CODE, "content_filter_result": as_json(self.decisions)}
-        return Refusal(400, f"a filter refused {self._what}: {named}", param, "content_filter", inner)
+        found = f"a filter refused {self._what}: {', '.join(categories)}"
+        return Refusal(400, found, param, "content_filter", inner)
 
     def screen(self) -> Screen:
         """The filters for one answer to the prompt."""

@@ -68,14 +68,14 @@ class Judge(Worker):
     @contextmanager
     def room(self, count: int) -> Iterator[None]:
         """Places in the queue for `count` inputs while inside. Raises `Refusal` (503) where it is full."""
-        if self.meter.waiting + count > self._limits.waiting_inputs:
+        if self.meter.held + count > self._limits.waiting_inputs:
             self.meter.refused += 1
-            raise overloaded(self.meter.waiting)
-        self.meter.waiting += count
+            raise overloaded(self.meter.held)
+        self.meter.held += count
         try:
             yield
         finally:
-            self.meter.waiting -= count
+            self.meter.held -= count
 
     async def answer(self, inputs: Sequence[Any], release: Encoder | None = None) -> Judged:
         """The answers to the inputs of one request; `release` is the one of an adapter, where a bundle is served.
@@ -114,6 +114,7 @@ class Judge(Worker):
                 if self._is_closed:
                     return
                 batch = self._pool.take(self._release.tokens_per_batch)
+                self.meter.running += len(batch)
             self._answer(batch)
 
     def _answer(self, batch: Sequence[Row[_Request]]) -> None:
@@ -121,11 +122,14 @@ class Judge(Worker):
         try:
             answers = self._answers(batch)
         except Exception as error:  # noqa: BLE001  # direct subclasses of Exception
+            with self._changed:
+                self.meter.running -= len(batch)
             for request in {row.owner for row in batch}:
                 request.settle(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
             return
         with self._changed:  # other rows of these requests may be answered by another thread
             self.meter.batches += 1
+            self.meter.running -= len(batch)
             for row, answer in zip(batch, answers, strict=True):
                 row.owner.answers[row.place] = answer
                 row.owner.left -= 1

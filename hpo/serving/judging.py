@@ -16,7 +16,7 @@ from hpo.serving.bodies import ClassifyBody, EmbeddingBody
 from hpo.serving.filters import as_json
 from hpo.serving.judge import Judge, Judged
 from hpo.serving.limits import Limits
-from hpo.serving.prediction_rows import log_judged
+from hpo.serving.prediction_rows import log_judged, refusals_logged
 from hpo.serving.refusal import bad_request, refusing
 from hpo.serving.served import Served
 from hpo.serving.watch import Watch
@@ -77,8 +77,9 @@ async def _admitted(served: Served, inputs: Sequence[Any], watch: Watch) -> tupl
     passages = [watch.gate.passage(served.name, f"input {index}") for index in range(len(inputs))]
     asked = zip(passages, inputs, readings, strict=True)
     try:
-        async with asyncio.TaskGroup() as group:  # with the first that is refused, the others end
-            judging = [group.create_task(admit_input(one, release, *rest)) for one, *rest in asked]
+        with refusals_logged(watch.log, served, passages):
+            async with asyncio.TaskGroup() as group:  # with the first that is refused, the others end
+                judging = [group.create_task(admit_input(one, release, *rest)) for one, *rest in asked]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in judging], [{"content_filter_results": as_json(one.decisions)} for one in passages]

@@ -31,6 +31,8 @@ class Limits:
     """Answers that are written at once."""
     cache_bytes: int = 4 << 30
     """The most memory for the cache of a writing model; what is not used is not taken."""
+    replaced_seconds: float = 300
+    """How long running requests may take after their model was replaced or unloaded; then its memory is freed."""
     drain_seconds: int = 30
     """How long running requests may take after SIGTERM."""
     close_seconds: int = 10

@@ -1,4 +1,4 @@
-"""Models loaded, swapped and unloaded while the server answers: no request fails, none is answered by two versions."""
+"""Models loaded, swapped and unloaded while the server answers: no request is answered by two versions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hpo.quoting import clipped
 from hpo.serving.changes import Changes
 from hpo.serving.limits import Limits
 from hpo.serving.order import Place
+from hpo.serving.refusal import Refusal
 from hpo.serving.served import Served, Shelf, load_served
 from trainers.runtime.bundle import ADAPTERS
 from trainers.runtime.card import ReleaseError
@@ -23,7 +24,7 @@ class Loader:
     """The only one that changes the shelf of a running server, one model after the other. Used in the event loop.
 
     A new version is loaded and answers once beside the old one. Then requests get the new one. The old one is closed
-    when those that it had are answered.
+    when those that it had are answered, or have had their time.
     """
 
     def __init__(self, shelf: Shelf, limits: Limits) -> None:
@@ -155,12 +156,16 @@ class Loader:
             self._by_hand[new.name] = repeated
 
     def _close(self, served: Served) -> None:
-        """Close a model that gets no more requests, when those that have it are answered."""
+        """Close a model that gets no more requests, when those that have it are answered, or have had their time."""
+        seconds = self._limits.replaced_seconds
+        found = f"{served} was replaced or unloaded {seconds:g} seconds ago, before this answer was whole; ask again"
 
         async def close() -> None:
-            await served.loans.all_returned()
+            late = await served.loans.end_after(seconds, Refusal(503, found, "model", "model_replaced"))
+            self.changes.cut_off[served.name] += late
             await asyncio.to_thread(served.close)
-            log.info("%s has answered its last request and is closed", served)
+            ended = f"; {late} took longer than {seconds:g} seconds and ended with an error" if late else ""
+            log.info("%s has answered its last request and is closed%s", served, ended)
 
         task = asyncio.create_task(close())
         self._closing[task] = served.name  # also because the event loop itself does not keep tasks

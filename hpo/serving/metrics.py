@@ -46,7 +46,11 @@ class Meter:
     prefix_tokens: int = 0
     """Tokens of prompts that were in the cache already."""
     running: int = 0
+    """Inputs or answers that are being computed."""
     waiting: int = 0
+    """Answers that wait for a row."""
+    held: int = 0
+    """Inputs that have a place in the queue of a model that judges; those that are being computed have one too."""
     refused: int = 0
     """Requests that found the queue full."""
     finished: dict[str, int] = field(default_factory=dict)
@@ -54,6 +58,11 @@ class Meter:
     first_token: Histogram = field(default_factory=Histogram)
     between_tokens: Histogram = field(default_factory=Histogram)
     whole: Histogram = field(default_factory=Histogram)
+
+    @property
+    def queued(self) -> int:
+        """Inputs or answers that wait."""
+        return self.waiting + max(0, self.held - self.running)
 
     def finish(self, reason: str, seconds: float) -> None:
         """Count an answer."""
@@ -65,8 +74,8 @@ _PLAIN = {
     "prompt_tokens": ("counter", "vllm:prompt_tokens_total", "Tokens of inputs."),
     "generation_tokens": ("counter", "vllm:generation_tokens_total", "Tokens written."),
     "prefix_tokens": ("counter", "vllm:prefix_cache_hits_total", "Tokens of prompts found in the cache."),
-    "running": ("gauge", "vllm:num_requests_running", "Answers that are being computed."),
-    "waiting": ("gauge", "vllm:num_requests_waiting", "Answers that wait."),
+    "running": ("gauge", "vllm:num_requests_running", "Inputs or answers that are being computed."),
+    "queued": ("gauge", "vllm:num_requests_waiting", "Inputs or answers that wait."),
     "batches": ("counter", "hpo:batches_total", "Calls of the graph."),
     "refused": ("counter", "hpo:requests_refused_total", "Requests that found the queue full."),
 }

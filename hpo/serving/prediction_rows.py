@@ -1,10 +1,13 @@
-"""A prediction as a row of the log, which becomes a training row once a person has written down what is right."""
+"""Predictions as rows of the log, which train once a person has written down what is right; and refused prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from hpo.serving.gate import Passage, RefusedText
 from hpo.serving.prediction_log import PredictionLog
 from hpo.serving.served import Served
 
@@ -51,6 +54,25 @@ def log_written(log: PredictionLog, served: Served, asked: Mapping[str, Any], wr
         },
     }  # fmt: skip
     log.add(row | (_asked(served.release.card.task, asked, {}) if log.has_texts else {}), prompt)
+
+
+@contextmanager
+def refusals_logged(log: PredictionLog | None, served: Served, passages: Sequence[Passage]) -> Iterator[None]:
+    """Write down what filters refuse of these prompts while inside, as far as it is drawn."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        for passage in passages:
+            if passage.refused is not None and log is not None and log.is_drawn():
+                _log_refused(log, served, passage.refused, 1000 * (time.perf_counter() - began))
+
+
+def _log_refused(log: PredictionLog, served: Served, refused: RefusedText, ms: float) -> None:
+    """A row without a prediction, and with no key of a training row: nothing is learned from it."""
+    of = {"filter": refused.filter, "categories": list(refused.categories)}
+    text = {"text": refused.text} if log.has_texts else {}
+    log.add({**_head(served, ms), "characters": len(refused.text), "refused": {**of, **text}}, refused.text)
 
 
 def _head(served: Served, ms: float) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+END_OF_EVENTS = b"data: [DONE]\n\n"
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 503: "overloaded_error"}
 
 
@@ -34,12 +36,22 @@ class Refusal(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code, **inner}}
 
     @property
+    def last_events(self) -> bytes:
+        """The last events of a stream that it ends."""
+        return event(self.body) + END_OF_EVENTS
+
+    @property
     def headers(self) -> dict[str, str]:
         """The answer's headers, besides those of every JSON."""
         if self.status == 503:
             return {"retry-after": "1"}
         # A browser asks for a password, and takes the key as one.
         return {"www-authenticate": 'Basic realm="hpo", charset="UTF-8"'} if self.status == 401 else {}
+
+
+def event(content: Mapping[str, Any]) -> bytes:
+    """A server-sent event. Its JSON is ASCII: what is quoted of a request may have no UTF-8."""
+    return f"data: {json.dumps(content)}\n\n".encode()
 
 
 def overloaded(waiting: int) -> Refusal:

@@ -17,6 +17,7 @@ from hpo.serving.bodies import ChatBody, CompletionBody, WritingBody
 from hpo.serving.conversation import Asked, Conversation, EventStream
 from hpo.serving.filters import as_json
 from hpo.serving.limits import Limits
+from hpo.serving.prediction_rows import refusals_logged
 from hpo.serving.refusal import bad_request, refusing
 from hpo.serving.schemas import Form
 from hpo.serving.served import Served
@@ -41,7 +42,7 @@ async def answer_chat(served: Served, body: ChatBody, limits: Limits, watch: Wat
         passage = watch.gate.passage(served.name)
         chat = await _made(lambda: chat_of(read_input(body.chat, "messages", "chat")), "messages")
         if watch.gate:
-            with refusing("messages"):
+            with refusing("messages"), refusals_logged(watch.log, served, [passage]):
                 chat = await admit_chat(passage, chat)
         ids = await _made(lambda: release.prompts.chat_ids(chat, wish.max_tokens), "messages")
         asked = [Asked(chat, passage, ids)]
@@ -81,7 +82,8 @@ async def _asked(
         return [parts_of(one, f"prompt {i}", card) for i, one in enumerate(given)]
 
     parts = await _made(read, "prompt")
-    admitted = [await admit_columns(one, columns, "prompt") for one, columns in zip(passages, parts, strict=True)]
+    with refusals_logged(watch.log, served, passages):
+        admitted = [await admit_columns(one, columns, "prompt") for one, columns in zip(passages, parts, strict=True)]
 
     def asked() -> list[Asked]:
         if isinstance(release, Rewriter):

@@ -70,6 +70,15 @@ def view_study(database: StudiesDatabase, name: str, *, is_brief: bool = False) 
     return found[0]
 
 
+def revision_with(database: StudiesDatabase, name: str, trial: int) -> StudySnapshot | None:
+    """The newest revision of a sweep that has a trial, which a later edit may have left out; None where none has it.
+
+    Raises `HpoError` where a revision cannot be read.
+    """
+    found = [view for view in _snapshots(database, name, slice(None)) if view.record(trial) is not None]
+    return found[-1] if found else None
+
+
 def left_out_trials(database: StudiesDatabase, name: str) -> list[TrialRecord]:
     """Trials of a sweep's earlier revisions that its newest one does not have: an edit of the file left them out.
 

@@ -14,6 +14,7 @@ from hpo.executors.environment import Environment
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.results.records import Attempt
+from hpo.trials.places_now import PlacesNow
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import TrialPaths, file_fingerprint, weights_hash
 from trainers.protocol.settings import Setting
@@ -34,7 +35,7 @@ class RecordedRun:
     result: TrialResult
     prepared: PreparedData
     config: Mapping[str, Any]
-    """The sweep's file as plain values."""
+    """The sweep's file as plain values, in the revision that has the run."""
     paths: TrialPaths
     params: Mapping[str, Setting] = field(default_factory=dict)
     attempts: Sequence[Attempt] = ()
@@ -43,6 +44,10 @@ class RecordedRun:
     """The step that the last attempt began from."""
     environment: Environment | None = None
     """None where an earlier hpo did not record it."""
+    newest_config: Mapping[str, Any] = field(default_factory=dict)
+    """The sweep's file as plain values, as it was read last: it says where model and data lie now."""
+    notes: Sequence[str] = ()
+    """What a reader should know of it."""
 
     @property
     def weights(self) -> str:
@@ -50,26 +55,9 @@ class RecordedRun:
         return self.result.adapter_sha256 or weights_hash(self.paths.adapter)
 
     def spec_here(self, home: Home, cache: Path, folder: Path) -> TrialSpec:
-        """The spec with the places of today: fetched models and data have moved where the home has. What is prepared
-        goes to `cache`, and what is trained to `folder`."""
-        was, now = Path(self.spec.workload.cache_dir), home.cache
-
-        def here(place: str) -> str:
-            path = Path(place)
-            return str(now / path.relative_to(was)) if path.is_absolute() and path.is_relative_to(was) else place
-
-        workload = self.spec.workload
-        model, data = workload.model, workload.data
-        sources = {
-            split: dataclasses.replace(source, source=here(source.source), files=[here(file) for file in source.files])
-            for split, source in data.sources().items()
-        }
-        workload = dataclasses.replace(
-            workload, data=data.with_sources(sources), cache_dir=str(cache),
-            model=dataclasses.replace(
-                model, source=here(model.source), adapter=None if model.adapter is None else here(model.adapter)
-            ),
-        )  # fmt: skip
+        """The spec with the places of today. What is prepared goes to `cache`, and what is trained to `folder`."""
+        places = PlacesNow(Path(self.spec.workload.cache_dir), home.cache, self.newest_config)
+        workload = dataclasses.replace(places.workload(self.spec.workload), cache_dir=str(cache))
         return dataclasses.replace(self.spec, workload=workload, dir=str(folder))
 
     def stages(self) -> list[tuple[int, int | None]]:

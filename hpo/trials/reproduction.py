@@ -75,7 +75,7 @@ def compare(
     if weights != "equal" or recorded != reproduced:
         bound = _bound(run, again, paths, fetch)
         outcome = "within" if abs(reproduced - recorded) <= bound.value else "different"
-    changed = differences(run, spec, here)
+    changed, notes = differences(run, spec, here), [*run.notes, *notes]
     if outcome != "equal" and run.environment is None:
         notes = [*notes, "machine and packages of the run were not recorded: an earlier hpo trained it"]
     if run.environment and run.environment.is_mixed:

@@ -27,7 +27,7 @@ python -m tests.bench sampling    strategies on simulated surfaces of fine-tunin
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
 python -m tests.bench ranks       one trial in two processes against one (two minutes)
-python -m tests.bench adapters    rows of several adapters in one call against each alone (minutes)
+python -m tests.bench adapters    adapters on one base against merged models and against each alone (minutes)
 python -m tests.bench serve       `hpo serve` beside raw onnxruntime and llama.cpp's server (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
@@ -38,7 +38,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hpo.errors import HpoError
@@ -78,7 +78,7 @@ def _no_signal_rows(sweeps: int) -> list[Row]:
     return no_signal.rows(sweeps)
 
 
-def _serve_rows(given: argparse.Namespace) -> list[Row]:
+def _serve_rows(given: argparse.Namespace) -> Iterable[Row]:
     from tests.bench import serve
 
     rival = [given.llama_server, given.gguf]
@@ -103,7 +103,7 @@ def _release_rows() -> list[Row]:
     return release.rows()
 
 
-def _adapter_rows() -> list[Row]:
+def _adapter_rows() -> Iterable[Row]:
     from tests.bench import adapters
 
     return adapters.rows()
@@ -128,7 +128,7 @@ def _ranks_rows() -> list[Row]:
     return ranks.rows()
 
 
-TABLES: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+TABLES: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "startup": lambda _: startup.rows(),
     "bookkeeping": lambda _: bookkeeping.rows(),
     "memory": lambda _: bookkeeping.memory_rows(),

@@ -23,8 +23,11 @@ ASSETS = {
     "smollm2-chat": ("SmolLM2-135M-Instruct", "chitchat"),
     "movie-sentiment": ("all-MiniLM-L6-v2", "vader-movie"),
 }
-_EXAMPLES = 64
-"""Of the training: enough for an adapter that is not nothing. How fast a graph is does not depend on it."""
+_EXAMPLES = 16
+"""Of the training: enough for an adapter that is not nothing. How fast a graph is does not depend on it, and a chat
+model that has learned little still writes long answers."""
+_VALIDATION_ROWS = {"smollm2-chat": 16, "movie-sentiment": 96}
+"""Each training and each export reads all of them."""
 
 
 def release_of(sweep: str, variant: str, folder: Path, home: Home) -> Path:
@@ -55,6 +58,7 @@ def _trained(
     for asset in ASSETS[sweep]:
         fetch(asset, home.dir, say=print)
     config = load_config(ROOT / f"search_spaces/{sweep}.yaml", home)
+    config = replace(config, data=replace(config.data, validation_size=_VALIDATION_ROWS[sweep]))
     executor = LocalExecutor(folder / "host.log")
     try:
         data = run_alone(executor, Inspect(config.workload(home)))

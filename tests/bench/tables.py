@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -13,7 +13,8 @@ class Row:
     at_most: str = ""
 
 
-def show(rows: Sequence[Row]) -> None:
-    print(f"{'what':<62}{'measured':>18}{'bound':>12}")
+def show(rows: Iterable[Row]) -> None:
+    """Print each row as soon as it is there."""
+    print(f"{'what':<62} {'measured':>17} {'bound':>13}")
     for row in rows:
-        print(f"{row.what:<62}{row.measured:>18}{row.at_most:>12}", flush=True)
+        print(f"{row.what:<62} {row.measured:>17} {row.at_most:>13}", flush=True)

@@ -22,11 +22,14 @@ _TAG_MARKS = ("B-", "I-")
 
 def compare_served(made: Prepared, tokenizer: Any, files: Sequence[str]) -> ServedFacts:
     """What has moved beyond chance. Raises `DataProblem` for a file that is no prediction log."""
-    rows, others = read_logs(files, made.task.name, made.data.columns)
+    log = read_logs(files, made.task.name, made.data.columns)
+    rows, refused = log.rows, {name: dict(counts) for name, counts in log.refused_by.items()}
+    about = [f"filters refused {log.refused:,} prompts ({_filters(refused)})"] if log.refused else []
     texts = [row.asked for row in rows if row.asked is not None]
     train = [asked_of(row.row.values, made.data.columns, made.task.name) for row in made.splits["train"]]
     if not rows or not train:
-        return ServedFacts(0, 0, others, [], [f"the log has no prediction of {made.task.name}"])
+        nothing = f"the log has no prediction of {made.task.name}"
+        return ServedFacts(0, 0, log.others, [], [nothing, *about], log.refused, refused)
     families: dict[ShiftKind, list[Difference]] = {
         "length": [_lengths(train, rows, texts, tokenizer if len(texts) == len(rows) else None)],
         "label": _labels(made, rows),
@@ -38,7 +41,18 @@ def compare_served(made: Prepared, tokenizer: Any, files: Sequence[str]) -> Serv
     compared = f"compared {len(rows):,} predictions with {len(train):,} training rows"
     compared += "" if texts else "; the log has no texts, so words and tokens are not compared"
     notes = _notes(moved) or ["nothing has moved beyond chance"]
-    return ServedFacts(len(rows), len(texts), others, shifts, [*notes, compared])
+    notes += [compared, *about]
+    return ServedFacts(len(rows), len(texts), log.others, shifts, notes, log.refused, refused)
+
+
+def _filters(refused: Mapping[str, Mapping[str, int]]) -> str:
+    """Each filter with its categories and their counts; a filter's own name is no category."""
+    parts = [
+        f"{name if category == name else f'{name}: {category}'} {count:,}"
+        for name, counts in refused.items()
+        for category, count in counts.items()
+    ]
+    return ", ".join(parts)
 
 
 def _lengths(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +40,49 @@ class Prediction:
     """None where the log has no texts."""
 
 
-def read_logs(files: Sequence[str], task: str, columns: Mapping[str, str]) -> tuple[list[Prediction], int]:
-    """The predictions of a task, and how many rows are of other tasks. Raises `DataProblem` for what is no such log."""
-    rows: list[Prediction] = []
+@dataclass
+class Log:
+    """What prediction logs say of one task."""
+
+    rows: list[Prediction] = field(default_factory=list)
+    others: int = 0
+    """Rows of other tasks."""
+    refused: int = 0
+    """Prompts that a filter refused."""
+    refused_by: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    """Filter -> category -> prompts."""
+
+    def add(self, values: Mapping[str, Any], task: str, columns: Mapping[str, str]) -> None:
+        """Take a row. Raises `ValueError`, `TypeError` or `KeyError` for a damaged one."""
+        if values.get("task") != task:
+            self.others += 1
+        elif "refused" in values:
+            refused = values["refused"]
+            self.refused += 1
+            for category in refused["categories"]:
+                self.refused_by[str(refused["filter"])][str(category)] += 1
+        else:
+            self.rows.append(_prediction(values, task, columns))
+
+
+def read_logs(files: Sequence[str], task: str, columns: Mapping[str, str]) -> Log:
+    """What logs say of a task. Raises `DataProblem` for a file that is not a prediction log."""
+    log = Log()
     problems: list[Finding] = []
-    others = 0
     for file in files:
         for where, values in _lines(Path(file)):
-            if not isinstance(values, dict) or not isinstance(values.get("predicted"), dict):
+            if not isinstance(values, dict) or not (
+                isinstance(values.get("predicted"), dict) or isinstance(values.get("refused"), dict)
+            ):
                 problems.append(Finding(where, "is no row of a prediction log", "a file that hpo serve has written"))
-            elif values.get("task") != task:
-                others += 1
-            else:
-                try:
-                    rows.append(_prediction(values, task, columns))
-                except (ValueError, TypeError, KeyError) as error:
-                    problems.append(Finding(where, f"is damaged: {error}", "a row as hpo serve has written it"))
+                continue
+            try:
+                log.add(values, task, columns)
+            except (ValueError, TypeError, KeyError) as error:
+                problems.append(Finding(where, f"is damaged: {error}", "a row as hpo serve has written it"))
     if problems:
         raise DataProblem(problems[:MAX_PLACES])
-    return rows, others
+    return log
 
 
 def _lines(file: Path) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 ShiftKind = Literal["length", "label", "word", "rare tokens"]
@@ -37,3 +37,7 @@ class ServedFacts:
     shifts: list[Shift]
     notes: list[str]
     """The same in sentences."""
+    refused: int = 0
+    """Prompts of the task that filters refused: no model has seen them, so they are not compared."""
+    refused_by: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Filter -> category -> prompts; one prompt may have several categories."""

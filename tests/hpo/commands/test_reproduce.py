@@ -14,12 +14,16 @@ from hpo.commands import reproduce as command
 from hpo.commands.find_run import find_run
 from hpo.commands.reproduce import reproduce
 from hpo.commands.sweep import run_sweep
+from hpo.config.file import load_config
+from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, UsageError
 from hpo.executors.environment import environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
-from hpo.release.manifest import Manifest
+from hpo.release.manifest import Manifest, TrainingFacts
 from hpo.release.versions import versions_of
+from hpo.study.revision import open_revision
+from hpo.study.store import stored_state, view_study
 from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.recorded_run import RecordedRun
@@ -38,23 +42,24 @@ def files_of(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+CONFIG = {
+    "name": "tiny",
+    "task": "text-classification",
+    "data": {"train": "reviews.jsonl", "validation_size": 40, "test_size": 20},
+    "search_strategy": {"type": "grid"},
+    "search_space": SPACE,
+    "training": {"max_examples": 160, "evaluations": 2, "max_length": 32},
+    "finalists": {"top": 1, "seeds": 2},
+    "promote": False,
+}
+
+
 @pytest.fixture(scope="module")
 def swept(tiny, tmp_path_factory):
     """A real sweep with finalists, run once: the folder of its home and data."""
     folder = tmp_path_factory.mktemp("swept")
     shutil.copy(tiny / "reviews.jsonl", folder)
-    config = {
-        "name": "tiny",
-        "task": "text-classification",
-        "model": str(tiny / "encoder"),
-        "data": {"train": "reviews.jsonl", "validation_size": 40, "test_size": 20},
-        "search_strategy": {"type": "grid"},
-        "search_space": SPACE,
-        "training": {"max_examples": 160, "evaluations": 2, "max_length": 32},
-        "finalists": {"top": 1, "seeds": 2},
-        "promote": False,
-    }
-    (folder / "tiny.yaml").write_text(json.dumps(config))
+    (folder / "tiny.yaml").write_text(json.dumps({**CONFIG, "model": str(tiny / "encoder")}))
     run_sweep(folder / "tiny.yaml", Home(folder / "home"), jobs=1, threads=1)
     return folder
 
@@ -65,13 +70,14 @@ def folder(swept, tmp_path):
     shutil.copytree(swept / "home", tmp_path / "home")
     before = (swept / "reviews.jsonl").read_bytes()
     yield tmp_path
+    (swept / "moved.jsonl").unlink(missing_ok=True)
     (swept / "reviews.jsonl").write_bytes(before)
 
 
 def test_a_champion_and_a_trial_are_reproduced_bit_for_bit(folder):
     home = Home(folder / "home")
     before = files_of(home.dir)
-    for name in ("tiny", "tiny#0", "tiny#1.0"):
+    for name in ("tiny", "tiny#0"):
         found = reproduce(home, name, None, Silent())
         assert (found.outcome, found.weights, found.bound, found.differences) == ("equal", "equal", None, []), name
         assert found.recorded == found.reproduced
@@ -199,6 +205,76 @@ def test_a_failed_trial_has_nothing_to_compare(folder):
         find_run(home, "tiny#0")
 
 
+# --- a file that was edited since ----------------------------------------------------------------------
+
+
+def edit(folder, swept, model, **changes):
+    """Open the revision that an edited file asks for, without a trial of its own."""
+    home, file = Home(folder / "home"), swept / "edited.yaml"
+    file.write_text(json.dumps({**CONFIG, "model": str(model), **changes}))
+    config, data = load_config(file, home), stored_state(home.studies_db, "tiny").data
+    open_revision(config, TrialSpecs(config, home, data).fingerprint, home.studies_db)
+    file.unlink()
+    return home
+
+
+OTHER_SPACE = {"learning_rate": {"type": "choice", "values": [3e-3, 2e-2]}}
+
+
+def test_a_run_that_an_edit_left_out_is_trained_as_it_was(folder, swept, tiny):
+    edited = {**CONFIG["training"], "warmup_ratio": 0.5}
+    home = edit(folder, swept, tiny / "encoder", search_space=OTHER_SPACE, training=edited)
+    assert view_study(home.studies_db, "tiny").records == []
+    found = reproduce(home, "tiny#1.0", None, Silent())
+    assert (found.outcome, found.weights, found.differences) == ("equal", "equal", [])
+    (note,) = found.notes
+    assert note.startswith("trained as revision 1 of the sweep had it; revision 2 left it out (")
+    assert "search_space.learning_rate.values: [0.003, 0.01] -> [0.003, 0.02]" in note
+    assert "training.warmup_ratio" in note
+    assert find_run(home, "tiny#1").notes == found.notes
+    with pytest.raises(UsageError, match="no trial 9 in sweep 'tiny'; it has no trial yet"):
+        find_run(home, "tiny#9")
+
+
+def test_data_and_model_that_moved_are_read_where_the_edited_file_says(folder, swept, tiny, tmp_path):
+    shutil.copytree(tiny / "encoder", tmp_path / "moved")
+    (swept / "reviews.jsonl").rename(swept / "moved.jsonl")
+    home = edit(folder, swept, tmp_path / "moved", data={**CONFIG["data"], "train": "moved.jsonl"})
+    run = find_run(home, "tiny#0")
+    workload = run.spec_here(home, tmp_path / "c", tmp_path / "r").workload
+    assert workload.data.train.source == str(swept / "moved.jsonl")
+    assert workload.model.source == str(tiny / "encoder")  # still where it lay
+    gone = dataclasses.replace(run.spec.workload.model, source=str(tmp_path / "gone"))
+    spec = dataclasses.replace(run.spec, workload=dataclasses.replace(run.spec.workload, model=gone))
+    moved = dataclasses.replace(run, spec=spec)
+    assert moved.spec_here(home, tmp_path / "c", tmp_path / "r").workload.model.source == str(tmp_path / "moved")
+    assert reproduce(home, "tiny#0", None, Silent()).outcome == "equal"
+
+
+def test_a_release_of_another_sweep_of_that_name_says_what_differs(folder, swept, tiny):
+    home = edit(folder, swept, tiny / "encoder", search_space=OTHER_SPACE)
+    registered(home, "tiny", 0.9)
+    (version,) = versions_of(home, "shared")
+    run = find_run(home, "tiny#1")
+    shutil.rmtree(run.paths.adapter)  # as `hpo gc` does with a trial that an edit left out
+    facts = TrainingFacts.of(run.spec, run.result, run.params, None, None)
+    made_of = {"data": run.prepared.fingerprint, "base": run.prepared.model_fingerprint, "adapter": "0" * 64}
+    Manifest(sweep="tiny", trial=1, sha256=made_of, training=facts).write(version.folder())
+    assert find_run(home, "shared/1") == run
+    other = dataclasses.replace(facts, seed=7, settings={**facts.settings, "learning_rate": 0.5, "unheard": 1})
+    Manifest(sweep="tiny", trial=1, sha256={**made_of, "data": "1" * 64}, training=other).write(version.folder())
+    with pytest.raises(UsageError) as caught:
+        find_run(home, "shared/1")
+    was = run.prepared.fingerprint[:12]
+    assert str(caught.value) == (
+        "tiny#1 is not what shared/1 was made of: another sweep has that name now; "
+        f"data: {'1' * 12} -> {was}, seed: 7 -> 0, learning_rate: 0.5 -> 0.01, unheard: 1 -> -"
+    )
+    Manifest(sweep="deleted", trial=1).write(version.folder())
+    with pytest.raises(UsageError, match="shared/1 was made of deleted#1, whose record is gone: no sweep 'deleted'"):
+        find_run(home, "shared/1")
+
+
 # --- trials that were tried again ----------------------------------------------------------------------
 
 
@@ -294,6 +370,8 @@ def test_a_home_that_was_moved_finds_its_cache(folder, tmp_path):
     was = dataclasses.replace(run.spec.workload, cache_dir="/old/home/cache")
     data = was.data.with_sources({"train": dataclasses.replace(was.data.train, source="/old/home/cache/vader/v.jsonl")})
     spec = dataclasses.replace(run.spec, workload=dataclasses.replace(was, data=data))
+    (tmp_path / "new/cache/vader").mkdir(parents=True)
+    (tmp_path / "new/cache/vader/v.jsonl").touch()
     moved = dataclasses.replace(run, spec=spec).spec_here(Home(tmp_path / "new"), tmp_path / "c", tmp_path / "r")
     assert moved.workload.data.train.source == str(tmp_path / "new/cache/vader/v.jsonl")
     assert (moved.workload.model, moved.dir) == (was.model, str(tmp_path / "r"))

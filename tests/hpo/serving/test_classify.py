@@ -7,10 +7,13 @@ import dataclasses
 import json
 import threading
 
+import httpx2
 import pytest
 
 from hpo.errors import HpoError
+from hpo.serving.app import make_app
 from hpo.serving.judge import Judge
+from hpo.serving.keys import Keys
 from hpo.serving.limits import Limits
 from hpo.serving.pool import Pool
 from hpo.serving.refusal import Refusal
@@ -116,6 +119,25 @@ def test_unknown_paths_and_methods_have_the_shape_too(server):
         assert (response.status_code, response.json()["error"]["type"] != "server_error") == (status, True)
 
 
+def test_a_fault_of_the_server_has_the_shape_too(server, monkeypatch):
+    def fails(*_):
+        raise KeyError("what a user wrote")
+
+    monkeypatch.setattr("hpo.serving.app.answer_classify", fails)
+    app = make_app(server.shelf, Keys(), Limits())
+
+    async def ask():
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)  # the server's log has it
+        async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.post("/v1/classify", json={"model": "judge", "input": "rain"})
+
+    response = asyncio.run(ask())
+    assert response.status_code == 500
+    assert response.json()["error"] == {
+        "message": "the server failed: KeyError", "type": "server_error", "param": None, "code": "server_failed",
+    }  # fmt: skip
+
+
 def test_models_say_what_they_were_made_of(encoder_release, copy_of):
     folder = copy_of(encoder_release())
     (folder / "manifest.json").write_text('{"sha256": {"base": "b4", "release": "5e"}}')
@@ -145,6 +167,8 @@ def test_a_full_queue_refuses_and_takes_again(release, monkeypatch):
         with pytest.raises(Refusal, match="3 inputs are waiting") as refused:
             await judge.answer(["d"])
         assert (refused.value.status, refused.value.headers) == (503, {"retry-after": "1"})
+        assert judge.meter.running >= 1
+        assert judge.meter.running + judge.meter.queued == 3
         gone.cancel()
         await asyncio.sleep(0.1)
         last = asyncio.create_task(judge.answer(["d"]))
@@ -153,8 +177,8 @@ def test_a_full_queue_refuses_and_takes_again(release, monkeypatch):
         return [len((await task).answers) for task in (first, last)]
 
     assert asyncio.run(flow()) == [2, 1]
-    assert (judge.meter.waiting, judge.meter.refused) == (0, 1)
     judge.close()
+    assert (judge.meter.running, judge.meter.queued, judge.meter.refused) == (0, 0, 1)
     assert not judge.is_alive
 
 

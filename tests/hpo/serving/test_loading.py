@@ -19,12 +19,15 @@ from hpo.lock import is_in_use
 from hpo.paths import Home
 from hpo.serving.admin import Admin
 from hpo.serving.app import make_app
+from hpo.serving.filters import Filter
+from hpo.serving.gate import Gate
 from hpo.serving.keys import Keys, Role, read_keys
 from hpo.serving.limits import Limits
 from hpo.serving.loader import Loader
 from hpo.serving.order import Order, Place
 from hpo.serving.resolver import Resolver
 from hpo.serving.served import Shelf, load_served
+from hpo.serving.watch import Watch
 from tests.hpo.serving.conftest import events, started
 from tests.hpo.serving.versions import Load, Versions, metric, served_version, soon
 
@@ -124,6 +127,67 @@ def test_a_stream_ends_on_the_version_that_began_it(tmp_path, chat_release):
             return new
 
     assert asyncio.run(flow()).version == "2"
+    shelf.close()
+
+
+def hold_steps(engine, free):
+    """Let no step of a model that writes end before `free` is set."""
+    step = engine._step
+    engine._step = lambda: (free.wait(30), step())
+
+
+class Endless(Filter):
+    """Never comes to a decision about one text."""
+
+    def certain(self, text):
+        return len(text)
+
+    async def judge(self, exchange):
+        if exchange.text == "endless":
+            await asyncio.Event().wait()
+        return exchange.allow()
+
+
+def test_requests_that_outlast_their_version_end_with_an_error_and_free_its_memory(chat_release, caplog):
+    caplog.set_level(logging.WARNING, "hpo.serving")  # a record that is kept keeps the model that it names
+    limits, free = Limits(replaced_seconds=0.2), threading.Event()
+    shelf = Shelf([load_served("writer", chat_release(), limits, "1")])
+    loader = Loader(shelf, limits)
+    app = make_app(shelf, Keys(), limits, watch=Watch(Gate([Endless("endless")])))
+    (old,) = shelf
+    session = weakref.ref(old.release.session)
+    hold_steps(old.engine, free)
+    path = "/v1/chat/completions"
+
+    async def flow(engine):
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://server") as http:
+
+            def ask(text, **more):
+                body = {"messages": [{"role": "user", "content": text}], "max_tokens": 8, **more}
+                return asyncio.create_task(http.post(path, json=body, timeout=60))
+
+            late = [ask("Hi", stream=True), ask("Hi"), ask("endless")]
+            while engine.meter.running + engine.meter.waiting < 2:
+                await asyncio.sleep(0.01)
+            swap = asyncio.create_task(loader.load("writer", Place(chat_release(), "2")))
+            answers = [await one for one in late]
+            free.set()  # a step that is under way is not cut off: the version is closed after it
+            await swap
+            assert (await ask("Hi")).status_code == 200
+            return answers
+
+    engine, old = old.engine, None
+    stream, *whole = asyncio.run(flow(engine))
+    last = events(stream.text)[-1]["error"]
+    assert (stream.status_code, last["code"], last["type"]) == (200, "model_replaced", "overloaded_error")
+    assert "writer, version 1 (chat, fp32) was replaced or unloaded 0.2 seconds ago" in last["message"]
+    for answer in whole:
+        assert (answer.status_code, answer.json()["error"]) == (503, last)
+        assert answer.headers["retry-after"]
+    assert 'hpo:requests_cut_off_total{model_name="writer"} 3' in loader.changes.exposition(shelf)
+    del engine
+    gc.collect()
+    assert session() is None
     shelf.close()
 
 
@@ -242,7 +306,8 @@ def test_versions_that_were_replaced_leave_no_memory_and_no_thread(encoder_relea
     asyncio.run(flow())
     gc.collect()
     assert [session() is None for session in sessions] == [True, True, True, False]
-    assert sum(thread.name == "judge" for thread in threading.enumerate()) == before + 1
+    (last,) = shelf
+    assert sum(thread.name == "judge" for thread in threading.enumerate()) == before + len(last.engine._threads)
     shelf.close()
 
 

@@ -14,6 +14,9 @@ import pytest
 
 from hpo.config.serve_config import FilterSpec, LogSpec, ServeConfig
 from hpo.errors import UsageError
+from hpo.serving.block_list import BlockList, Phrases
+from hpo.serving.function_filter import FunctionFilter
+from hpo.serving.gate import Gate
 from hpo.serving.limits import Limits
 from hpo.serving.order import Order
 from hpo.serving.prediction_log import PredictionLog
@@ -203,6 +206,47 @@ def test_a_column_called_messages_makes_no_chat(chat_release, tmp_path):
     served.close()
     (row,) = rows_in(tmp_path)
     assert (row["messages"], row["characters"]) == ("a fine film", 11)
+
+
+def check(exchange):
+    """A filter function that refuses what speaks of rain."""
+    return exchange.refuse("weather") if "rain" in exchange.text else exchange.allow()
+
+
+REFUSED = {
+    "judge": ("/v1/classify", {"input": ["a fine film", "bad rain"]}, ["bad rain"]),
+    "vectors": ("/v1/embeddings", {"input": "rain"}, ["rain"]),
+    "chat": (CHAT, {"messages": [*user("fine"), *user("bad rain")]}, ["bad rain"]),
+    "plain": ("/v1/completions", {"prompt": ["fine", "bad rain"]}, ["bad rain"]),
+}
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_refused_prompt_is_logged_with_its_filter_and_category(shelf, tmp_path, texts):
+    log = PredictionLog(LogSpec(str(tmp_path), texts=texts))
+    gate = Gate([BlockList("words", Phrases(["bad"]), "redact"), FunctionFilter("own", check, "answer")])
+    server = Server(shelf, watch=Watch(gate, log))
+    for name, (path, body, _) in REFUSED.items():
+        assert server.post(path, model=name, **body).status_code == 400
+    log.close()
+    rows = rows_in(tmp_path)
+    assert [row["model"] for row in rows] == list(REFUSED)
+    for row, (name, (_, _, (text,))) in zip(rows, REFUSED.items(), strict=True):
+        seen = text.replace("bad", "***")  # as the filter before had redacted it
+        shown = {"text": seen} if texts else {}
+        assert row["refused"] == {"filter": "own", "categories": ["weather"], **shown}
+        assert row.keys() == {"time", "model", "release", "task", "ms", "characters", "refused", "hash"}
+        assert (row["characters"], row["release"]) == (len(text), f"sha-{name}")
+    assert rows[0]["hash"] == rows[2]["hash"] != rows[1]["hash"]
+    assert "bad" not in "".join(file.read_text() for file in tmp_path.iterdir())
+
+
+def test_a_share_of_refused_prompts_is_drawn(shelf, tmp_path):
+    log = PredictionLog(LogSpec(str(tmp_path), share=1e-9))
+    server = Server(shelf, watch=Watch(Gate([FunctionFilter("own", check, "answer")]), log))
+    assert server.post("/v1/classify", model="judge", input="rain").status_code == 400
+    log.close()
+    assert rows_in(tmp_path) == []
 
 
 def test_a_share_is_drawn(logged):

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 import hpo.study.revision
-from hpo.commands.find_run import find_run
 from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
 from hpo.databases.studies import StudiesDatabase
-from hpo.errors import ConfigError, UsageError
+from hpo.errors import ConfigError
 from hpo.results.changes import differences
 from hpo.results.records import Attempt
 from hpo.results.released import Release
@@ -22,7 +21,7 @@ from hpo.results.summary import summarize
 from hpo.study.lease import held_lease
 from hpo.study.revision import changes_of, open_revision
 from hpo.study.storage import open_storage
-from hpo.study.store import newest_study_name, stored_state, study_names, view_study
+from hpo.study.store import newest_study_name, revision_with, stored_state, study_names, view_study
 from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
 from tests.postgres import as_a_process
 from trainers.protocol.events import Evaluation
@@ -233,11 +232,14 @@ def test_narrower_bounds_leave_out_the_trials_beyond_them(sweep):
 
 
 @both
-def test_a_trial_that_an_edit_left_out_cannot_be_reproduced(sweep):
+def test_a_trial_that_an_edit_left_out_is_still_recorded(sweep):
+    state = stored_state(sweep.home.studies_db, "s")
     longer(sweep, 4, search_space={**SPACE, "learning_rate": {**SPACE["learning_rate"], "low": 4e-4}}).open()
     left_out = next(number for number in range(4) if number not in kept(sweep))
-    with pytest.raises(UsageError, match=f"trial {left_out} of sweep 's' is of an earlier revision: an edit"):
-        find_run(sweep.home, f"s#{left_out}")
+    stored = revision_with(sweep.home.studies_db, "s", left_out)
+    assert (stored.state, stored.record(left_out).params["learning_rate"]) == (state, 2e-4)
+    assert revision_with(sweep.home.studies_db, "s", 0).state.revision == 2
+    assert revision_with(sweep.home.studies_db, "s", 9) is None
 
 
 def test_wider_bounds_keep_every_trial(sweep):

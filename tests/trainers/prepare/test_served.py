@@ -83,6 +83,21 @@ def test_a_log_without_texts_has_lengths_and_labels(compare):
     assert nothing.notes == ["the log has no prediction of text-classification"]
 
 
+def refusal(filter_, *categories, task="text-classification"):
+    return {"task": task, "characters": 9, "refused": {"filter": filter_, "categories": list(categories)}}
+
+
+def test_refused_prompts_are_counted_and_not_compared(compare):
+    rows = [predicted(row, row["label"]) for row in reviews(300, seed=5)]
+    of_filters = [refusal("words", "words"), refusal("tone", "toxic", "insult"), refusal("tone", "toxic")] * 200
+    found = compare([*rows, *of_filters, refusal("words", "words", task="chat")])
+    assert (found.rows, found.others, found.shifts) == (300, 1, [])
+    assert (found.refused, found.refused_by) == (600, {"words": {"words": 200}, "tone": {"toxic": 400, "insult": 200}})
+    assert found.notes[-1] == "filters refused 600 prompts (words 200, tone: toxic 400, tone: insult 200)"
+    alone = compare([refusal("words", "words")])
+    assert alone.notes == ["the log has no prediction of text-classification", "filters refused 1 prompts (words 1)"]
+
+
 def test_chance_alone_is_reported_in_fewer_than_5_of_100_comparisons():
     """Both groups drawn from the same words, labels and lengths."""
     generator = random.Random(1)
@@ -146,6 +161,7 @@ def test_what_is_no_log_is_refused_by_its_line(tmp_path):
     for line, found in [
         ('{"text": "a"}', "is no row of a prediction log"),
         ("nonsense", "is no row"),
+        ('{"task": "chat", "refused": {"filter": "words"}}', "is damaged"),
         ('{"task": "chat", "predicted": {}, "messages": [{"role": "king", "content": ""}]}', "is damaged"),
     ]:
         file.write_text(f'{{"task": "chat", "predicted": {{}}}}\n{line}\n')
@@ -182,16 +198,17 @@ def test_a_corrected_log_is_data_and_its_other_rows_are_left_out(write_yaml, hom
     corrected = [
         {**row, "label": label} if i % 3 else row for i, (row, label) in enumerate(zip(rows, truth, strict=True))
     ]
-    write_jsonl(tmp_path / "log.jsonl", corrected)
+    write_jsonl(tmp_path / "log.jsonl", [*corrected, refusal("words", "words")])
     path = write_yaml(data={"train": "log.jsonl", "validation_size": 10, "test_size": 10})
 
     def run(*arguments):
         return CliRunner().invoke(cli, ["--home", str(home), "check", str(path), *map(str, arguments)])
 
     refused = run("--json")
-    (problem,) = refused.exception.problems
+    problem, of_refused = refused.exception.problems
     assert problem.where.endswith("log.jsonl:1")
     assert "label is None (30 rows: " in str(problem)
+    assert of_refused.where.endswith("log.jsonl:91")
     done = run("--fix", tmp_path / "clean", "--json")
     assert done.exit_code == 0, done.output
     kept = [json.loads(line) for line in (tmp_path / "clean" / "train.jsonl").read_text().splitlines()]
