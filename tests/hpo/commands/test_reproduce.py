@@ -39,10 +39,12 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def swept(tiny, tmp_path_factory):
+def swept(tiny, tmp_path_factory, mlflow_database):
     """A real sweep with finalists, run once: the folder of its home and data."""
     folder = tmp_path_factory.mktemp("swept")
     shutil.copy(tiny / "reviews.jsonl", folder)
+    (folder / "home").mkdir()
+    shutil.copy(mlflow_database, folder / "home")
     config = {
         "name": "tiny",
         "task": "text-classification",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,9 +97,11 @@ def results_of(summary):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, mlflow_database):
     """The sweep on this machine, and its file: what the fake trainer computes depends on where the data lies."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "home").mkdir()
+    shutil.copy(mlflow_database, folder / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(dying.PLAN, json.dumps({"marks": str(folder), "kills": {}, "pause_s": 0.0}))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
@@ -180,12 +183,13 @@ def test_a_node_with_another_version_is_not_used(nodes, on_ray, tmp_path):
         until(executor, Evaluation)
 
 
-def test_kills_of_every_kind_change_nothing(nodes, plan, tmp_path, undisturbed):
+def test_kills_of_every_kind_change_nothing(nodes, plan, tmp_path, home_with_store, undisturbed):
     plan({"1": "host", "2": "actor", "4": "raylet"})
     nodes.add(count=2)
     said = Said()
     wanted, file = undisturbed
-    summary = run_sweep(file, Home(tmp_path / "home"), worker="dying", view=said, executor="ray", address=nodes.address)
+    home = Home(home_with_store)
+    summary = run_sweep(file, home, worker="dying", view=said, executor="ray", address=nodes.address)
     assert results_of(summary) == results_of(wanted)
     assert summary.champion.number == wanted.champion.number
     for number, lost in ((1, "its trial host ended"), (2, "actor was killed"), (4, "left the cluster")):
@@ -195,11 +199,13 @@ def test_kills_of_every_kind_change_nothing(nodes, plan, tmp_path, undisturbed):
     wait_for(lambda: not left_behind(str(tmp_path)), within_s=10)
 
 
-def test_a_killed_sweep_leaves_nobody_and_goes_on_on_a_node_that_joins(nodes, plan, tmp_path, undisturbed):
+def test_a_killed_sweep_leaves_nobody_and_goes_on_on_a_node_that_joins(
+    nodes, plan, tmp_path, home_with_store, undisturbed
+):
     plan({}, pause_s=0.3)
     [first] = nodes.add()
     wanted, file = undisturbed
-    home = tmp_path / "home"
+    home = home_with_store
     command = [sys.executable, "-c", SWEEP, str(file), str(home), nodes.address]
     sweep = subprocess.Popen(command)
     wait_for((tmp_path / "marks" / "trial-1").exists, within_s=60)
