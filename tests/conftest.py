@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,20 +125,43 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where `tests.quick_releases` keeps the graphs of this run: one folder for all processes of xdist."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "graphs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
 @pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store: MLflow takes seconds to make one."""
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty store: MLflow takes seconds to make one.
+
+    What this process makes from now on is a copy of it. MLflow also reads its 68 migration scripts whenever a store is
+    opened: from now on once.
+    """
+    from mlflow.store.db import utils
+
     from hpo.paths import Home
-    from hpo.tracking.mlflow_store import client
+    from hpo.tracking import mlflow_store
 
     home = Home(tmp_path_factory.mktemp("store"))
-    client(home)
-    return home.mlflow_db
+
+    def copied(folder: Path) -> Path:
+        folder.mkdir()
+        return Path(shutil.copy(home.mlflow_db, folder))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_get_latest_schema_revision", functools.cache(utils._get_latest_schema_revision))
+        mlflow_store.client(home)
+        patch.setattr(mlflow_store, "create_database", copied)
+        yield home.mlflow_db
 
 
 @pytest.fixture
@@ -152,6 +177,34 @@ def copied_home(made: Path, folder: Path) -> Path:
     if module := sys.modules.get("mlflow.tracking._tracking_service.utils"):
         module._artifact_repos_cache.clear()  # in it MLflow remembers, for good, where the files of a run's id lie
     return Path(shutil.copytree(made, folder / "home"))
+
+
+@contextmanager
+def answered_here() -> Iterator[None]:
+    """Commands in this process answer the requests of their sweep in it too, one at a time.
+
+    A trial host imports torch for seconds. Where a test asks what a sweep says or keeps, it can do without one.
+    """
+    from hpo.executors.inline import InlineExecutor
+    from trainers.host import dispatch
+
+    def inline(log: Path, worker: str, keep_fds: object = ()) -> InlineExecutor:
+        return InlineExecutor(importlib.import_module(worker).work)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for command in ("check", "plan", "preflight"):
+            patch.setattr(f"hpo.commands.{command}.LocalExecutor", inline)
+        patch.setattr(dispatch, "leave_out", lambda: None)  # later tests may need bitsandbytes
+        patch.setattr(dispatch, "_set_threads", lambda count: None)  # it has one, as every test has
+        patch.setattr(dispatch, "_resident", {})
+        yield
+
+
+@pytest.fixture
+def requests_here(mlflow_database: Path) -> Iterator[None]:
+    """No trial host: see `answered_here`."""
+    with answered_here():
+        yield
 
 
 @pytest.fixture

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import hpo_here as hpo
 from tests.conftest import reviews, write_jsonl
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("requests_here")
 
 
-def hpo(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def hpo_process(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it, with a trial host."""
     command = [sys.executable, "-m", "hpo", "--home", str(home), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
@@ -38,7 +41,7 @@ def test_every_problem_of_a_file_at_once(write_yaml, home):
         data={"train": "nowhere.jsonl"},
     )
     assert_refused(
-        hpo("sweep", str(path), home=home), home,
+        hpo_process("sweep", str(path), home=home), home,
         "learning_rte: unknown key", "search_space.lora_r.low: low 64 is above high 4", "did you mean 'learning_rate'",
         "text-classification has no metric 'perplexity'", "f1_macro", "no file 'nowhere.jsonl'",
     )  # fmt: skip
@@ -199,7 +202,7 @@ def test_a_line_that_does_not_parse_is_named(write_yaml, home, tmp_path):
     data = tmp_path / "bad.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in reviews(30)) + '{"text": "x", \n')
     assert_refused(
-        hpo("sweep", str(write_yaml(data={"train": str(data)})), home=home), home, f"{data}:31", "is not JSON"
+        hpo_process("sweep", str(write_yaml(data={"train": str(data)})), home=home), home, f"{data}:31", "is not JSON"
     )
 
 
@@ -255,7 +258,7 @@ def test_weights_that_cannot_be_loaded(write_yaml, home, tiny, tmp_path):
     folder = Path(shutil.copytree(tiny / "encoder", tmp_path / "model"))
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    done = hpo("sweep", str(write_yaml(model=str(folder))), home=home)
+    done = hpo_process("sweep", str(write_yaml(model=str(folder))), home=home)
     assert done.returncode == 2, done.stderr
     assert "cannot be loaded" in done.stderr
     assert not (home / "studies.db").exists()

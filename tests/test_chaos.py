@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import hpo_here
+
 ROOT = Path(__file__).parents[1]
 KILLS = 30
 POINTS = [{"learning_rate": rate, "lora_r": rank} for rate in (1e-3, 3e-3, 1e-2, 2e-2) for rank in (4, 8)]
@@ -42,8 +44,7 @@ def start(file: Path, home: Path) -> subprocess.Popen[str]:
 
 
 def shown(home: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "hpo", "--home", str(home), "show", "chaos", "--json"]
-    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
+    result: dict[str, Any] = json.loads(hpo_here("show", "chaos", "--json", home=home).stdout)
     return result
 
 
@@ -91,9 +92,10 @@ def test_thirty_kills_change_nothing(sweep_file, home_with_store, tmp_path):
     assert process.returncode == 0, "\n".join([*outputs, last])
     assert "Traceback" not in "".join([*outputs, last])
     assert sum(killed.values()) >= KILLS // 2, f"too quick to be killed: {killed}"
-    assert_as_if_nothing_had_been(shown(undisturbed_home), shown(home))
-    assert_mlflow_is_equal(shown(home), home)
-    assert_tensorboard_is_equal(shown(home), home)
+    ended = shown(home)
+    assert_as_if_nothing_had_been(shown(undisturbed_home), ended)
+    assert_mlflow_is_equal(ended, home)
+    assert_tensorboard_is_equal(ended, home)
 
 
 def assert_as_if_nothing_had_been(want: dict[str, Any], got: dict[str, Any]) -> None:

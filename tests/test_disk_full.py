@@ -36,10 +36,11 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
+def empty_store(tmp_path_factory, mlflow_database):
     """A home whose databases have their tables, and nothing in them: making them takes seconds."""
     home = Home(tmp_path_factory.mktemp("store") / "home")
-    tracking.client(home).search_experiments()
+    home.dir.mkdir()
+    shutil.copy(mlflow_database, home.dir)
     optuna.storages.RDBStorage(f"sqlite:///{home.studies_db}").engine.dispose()
     return home
 

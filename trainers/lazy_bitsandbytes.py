@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.machinery import PathFinder
 from typing import Any
 
 _NAME = "bitsandbytes"
@@ -21,6 +22,11 @@ def leave_out() -> None:
     """
     if _NAME not in sys.modules:
         sys.modules[_NAME] = None  # type: ignore[assignment]  # how Python marks a module that cannot be imported
+
+
+def is_installed() -> bool:
+    """Whether a trial could import it, marked or not."""
+    return sys.modules.get(_NAME) is not None or PathFinder.find_spec(_NAME) is not None
 
 
 def bitsandbytes() -> Any:

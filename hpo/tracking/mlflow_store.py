@@ -26,7 +26,9 @@ def quiet_mlflow() -> None:
         if name.split(".")[0] in ("mlflow", "alembic"):
             # An exception reports a store that cannot be written; the log would add a traceback.
             level = logging.CRITICAL if name.startswith("mlflow.store") else logging.WARNING
-            logging.getLogger(name).setLevel(level)
+            logger = logging.getLogger(name)
+            if logger.level != level:  # setting it empties the caches of all loggers, of which there may be thousands
+                logger.setLevel(level)
 
 
 def client(home: Home) -> MlflowClient:

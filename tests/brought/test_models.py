@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ import transformers
 from safetensors.torch import load_file
 
 from tests.brought.looking import TASK_OF, findings, look, plan, spec_of, workload_of
+from tests.command_line import hpo_here as hpo
 from tests.conftest import write_jsonl
-from tests.test_bad_input import assert_refused, hpo
+from tests.test_bad_input import assert_refused
 from tests.trainers.families import CONFIGS, trained
 from trainers.model.load import load_adapter, load_base, merge, put_adapter_on
 from trainers.model.source import positions_of
@@ -128,18 +129,18 @@ def test_what_cannot_be_sharded_is_found(models, tmp_path, method, devices, foun
 
 
 def test_methods_and_optimizers_of_bitsandbytes_need_it(models, tmp_path, monkeypatch):
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else real(name, *more)
-    )
+    asked = plan(CLASSIFY, "qlora"), plan(CLASSIFY, optim="lion_8bit")
     work = workload_of(models("bert"), CLASSIFY, tmp_path)
-    assert findings(work, plan(CLASSIFY, "qlora"), plan(CLASSIFY, optim="lion_8bit")) == [
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as a trial host has it, whose children import it
+    assert look(work, *asked).rows["train"]
+    monkeypatch.setattr("trainers.prepare.model_checks.is_installed", lambda: False)
+    assert findings(work, *asked) == [
         "method: qlora needs the package bitsandbytes; install it",
         "training.optim: lion_8bit needs the package bitsandbytes; install it",
     ]
 
 
+@pytest.mark.usefixtures("requests_here")
 @pytest.mark.parametrize("command", ["sweep", "check"])
 def test_no_command_begins_with_a_name_that_is_none(write_yaml, home, command):
     """The study, MLflow and trial 0 do not exist then."""
@@ -341,16 +342,18 @@ def test_what_can_be_an_adapter_beside_its_base_is_not(models, tmp_path):
     assert look(work, *asked, release="asked", as_adapters=True).unreleasable == {}
 
 
-def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, models, home):
+@pytest.mark.usefixtures("requests_here")
+def test_a_sweep_without_promote_ends_well_with_an_adapter(write_yaml, models, home_with_store):
     training = {"max_examples": 16, "evaluations": 1}
     path = write_yaml("chat", model=str(models("qwen2")), method="prompt", search_space={}, training=training)
-    done = hpo("sweep", str(path), home=home)
+    done = hpo("sweep", str(path), home=home_with_store)
     assert done.returncode == 0, done.stderr
     why = "no route to ONNX keeps what method prompt trains beside the weights of Qwen2ForCausalLM"
     assert f"note: there will be no release; the champion stays an adapter: {why}" in done.stdout
     assert f"trial 0 cannot be released: {why}" in done.stdout
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_a_sweep_that_asks_for_what_cannot_be_released_does_not_begin(write_yaml, models, home):
     path = write_yaml("chat", model=str(models("qwen2")), method="prompt", search_space={}, promote={"max_drop": 0.2})
     assert_refused(hpo("sweep", str(path), home=home), home, "promote: no route to ONNX keeps", "write promote: false")

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -38,6 +37,8 @@ from hpo.study.storage import open_storage
 from hpo.tracking.metric_names import LONGEST, safe_name
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
+from tests.command_line import hpo_here
+from tests.conftest import answered_here
 from tests.hpo.builders import INSPECTION, Recording, Said, Sweep, evaluation, make_config, trial_result, write_sweep
 from trainers.export.measure import _by_name
 from trainers.host import fake
@@ -65,7 +66,9 @@ SWEEP = {
 def swept(folder: Path, home: Path, **changes):
     """A sweep of the fake trainer, run or continued; returns what it said and how `hpo show --json` has it."""
     said = Said()
-    shown = run_sweep(write_sweep(folder, **{**SWEEP, **changes}), Home(home), view=said, worker="trainers.host.fake")
+    file = write_sweep(folder, **{**SWEEP, **changes})
+    with answered_here():
+        shown = run_sweep(file, Home(home), view=said, worker="trainers.host.fake")
     return said.lines, shown.to_json()
 
 
@@ -324,14 +327,6 @@ def spoil(file: Path, how: str) -> None:
         file.touch()
 
 
-def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "hpo", "--home", str(home), *arguments], capture_output=True, text=True, cwd=ROOT
-    )
-    assert "Traceback" not in done.stdout + done.stderr, done.stderr
-    return done
-
-
 @pytest.mark.parametrize("how", ["a folder", "text", "cut short", "damaged"])
 @pytest.mark.parametrize(
     "arguments",
@@ -383,8 +378,8 @@ def test_databases_without_a_byte_are_none_yet(tmp_path, home):
     home.mkdir()
     (home / "mlflow.db").touch()
     (home / "studies.db").touch()
-    assert command(home, "list").returncode == 0
-    assert "there is no database" in command(home, "predict", "sweep", "a text").stderr
+    assert hpo_here("list", home=home).returncode == 0
+    assert "there is no database" in hpo_here("predict", "sweep", "a text", home=home).stderr
     _, shown = swept(tmp_path, home)
     assert_mlflow_has_all(home, shown)
 
@@ -430,6 +425,7 @@ def loss(logits, targets):
 """
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_a_loss_that_raises_is_mended_and_the_same_command_trains_on(write_yaml, home_with_store, tmp_path):
     """All that was planned had crashed: under other code those crashes are none."""
     mine = tmp_path / "mine.py"
@@ -449,6 +445,7 @@ def test_a_loss_that_raises_is_mended_and_the_same_command_trains_on(write_yaml,
     assert shown["revisions"][-1]["left_out"] == 4
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_trials_of_a_loss_as_it_was_are_left_out_when_it_is_edited(write_yaml, home_with_store, tmp_path):
     """What another loss trained does not compare."""
     mine = tmp_path / "mine.py"
@@ -576,98 +573,6 @@ def test_a_champion_that_is_no_better_than_the_mean_is_not_promoted(tmp_path, pr
     promote = dataclasses.replace(sweep.config.promote, allow_useless=True)
     Running.config = dataclasses.replace(sweep.config, promote=promote)
     assert refuse_useless(Running(), champion) is None
-
-
-GOOD = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
-BAD = {**GOOD, "max_examples": 8, "learning_rate": 1e-7}
-quiet_mlflow_import = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
-slow = pytest.mark.timeout(900)  # each exports a model or two: a busy machine needs its time
-
-
-@pytest.fixture
-def released(write_yaml, home_with_store):
-    """The YAML of a sweep that learned the labels of its data and is released as `shared`, and its home."""
-
-    def write(name, training, **promote):
-        promote = {"name": "shared", "max_drop": 0.9, **promote}
-        return write_yaml(file=f"{name}.yaml", name=name, training=training, promote=promote, search_space={})
-
-    home = Home(home_with_store)
-    first = write("first", GOOD)
-    assert run_sweep(first, home).release.version == "1"
-    return home, first, write
-
-
-@slow
-@quiet_mlflow_import
-def test_a_worse_model_or_a_tie_leaves_the_name_to_its_champion_until_a_person_or_the_file_says_so(
-    released, capsys, monkeypatch
-):
-    home, _, write = released
-    second = write("second", BAD, allow_useless=True)
-    ended = run_main(capsys, monkeypatch, home.dir, "sweep", str(second))
-    assert ended.code == 3
-    told = re.search(
-        r"models:/shared@champion stays version 1 of sweep 'first': f1_macro (\S+) on these validation rows, "
-        r"trial 0 has (\S+): \S+ \(.* on the same 40 rows, p \S+\), worse beyond noise; version 2 is registered",
-        ended.err,
-    )
-    assert float(told[1]) > 0.9 > float(told[2])
-    assert client(home).get_model_version_by_alias("shared", "champion").tags["sweep"] == "first"
-    assert client(home).get_model_version_by_alias("shared", "challenger").tags["sweep"] == "second"
-    tie = run_sweep(write("tie", GOOD), home)
-    assert tie.release is None
-    assert "+0.0000 (+0.0000 to +0.0000 on the same 40 rows, p 1), within noise" in tie.refusal
-    said = Said()
-    shown = run_sweep(write("second", BAD, allow_useless=True, replace=True), home, view=said).to_json()
-    assert shown["release"]["version"] == "2"  # it is not exported again
-    assert shown["refusal"] is shown["challenger"] is None
-    assert any(line.startswith("version 2 replaces version 1 of sweep 'first': f1_macro") for line in said.lines)
-    aliases = client(home).get_registered_model("shared").aliases
-    assert {name: str(version) for name, version in aliases.items()} == {
-        "champion": "2", "previous": "1", "challenger": "3",
-    }  # fmt: skip
-
-
-@slow
-@quiet_mlflow_import
-def test_what_the_registry_lost_comes_back_and_is_found_where_the_home_is_moved_to(
-    released, tmp_path, capsys, monkeypatch
-):
-    home, first, _ = released
-    store = client(home)
-    store.delete_registered_model_alias("shared", "champion")
-    asked = run_main(capsys, monkeypatch, home.dir, "predict", "shared", "a")
-    assert (asked.code, "no version of 'shared' has the alias 'champion'" in asked.err) == (2, True)
-    said = Said()
-    run_sweep(first, home, view=said)
-    assert "the alias 'champion' of 'shared' was deleted in MLflow: giving it to version 1 again" in said.lines
-    store.delete_registered_model("shared")
-    said = Said()
-    assert run_sweep(first, home, view=said).release.name == "shared"
-    assert "'shared' version 1 was deleted in MLflow: releasing it again" in said.lines
-
-    moved = Home(tmp_path / "moved")
-    home.dir.rename(moved.dir)
-    asked = run_main(capsys, monkeypatch, moved.dir, "predict", "shared", "warm funny film")
-    assert asked.out.startswith("positive")
-    assert "the home has moved" in asked.err
-    assert not home.dir.exists()
-    import mlflow
-
-    uri = f"sqlite:///{moved.mlflow_db}"
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        monkeypatch.delenv(name, raising=False)  # MLflow sets both for good: they are as they were after the test
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        model = mlflow.pyfunc.load_model("models:/shared@champion")
-        assert model.predict(["warm funny film"])[0]["label"] == "positive"
-    finally:
-        mlflow.set_tracking_uri(None)
-        mlflow.set_registry_uri(None)
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-            os.environ.pop(name, None)
 
 
 @pytest.mark.parametrize(

@@ -562,6 +562,7 @@ def test_a_sweep_has_one_clock():
     assert now.ids != one.ids
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_a_sweep_whose_template_prints_the_date_continues_tomorrow(
     write_yaml, home_with_store, tiny, tmp_path, monkeypatch
 ):

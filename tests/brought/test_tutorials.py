@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import hpo_here
 from tests.conftest import CHAT_TEMPLATE, write_jsonl
 from tests.trainers.families import rows
 
 DATA = Path(__file__).parent / "data" / "tutorials"
+pytestmark = pytest.mark.usefixtures("requests_here")  # but for the process that sweeps
 
 
 def hpo(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
@@ -59,7 +61,7 @@ def write_sweep(folder: Path, **config: Any) -> Path:
 def test_two_rows_are_too_few_and_that_is_said(dialogpt, tmp_path, home):
     shutil.copy(DATA / "two-questions.json", tmp_path / "dataset.json")
     shutil.copy(DATA / "custom-dataset.yaml", tmp_path)
-    done = hpo("check", tmp_path / "custom-dataset.yaml", home=home)
+    done = hpo_here("check", tmp_path / "custom-dataset.yaml", home=home)
     assert done.returncode == 2
     problem = "no rows left for validation and test: train has 2 different rows; at least 3: one each to train"
     assert problem in done.stderr
@@ -69,7 +71,7 @@ def test_two_rows_are_too_few_and_that_is_said(dialogpt, tmp_path, home):
 def test_the_chat_lines_are_read_and_shown_as_they_are_learned(dialogpt, tmp_path, home):
     chats = DATA / "xbox-support.jsonl"
     data = {"train": str(chats), "validation_size": 1, "test_size": 1}
-    done = hpo("check", write_sweep(tmp_path, task="chat", model="./dialogpt", data=data), home=home)
+    done = hpo_here("check", write_sweep(tmp_path, task="chat", model="./dialogpt", data=data), home=home)
     assert done.returncode == 0, done.stderr
     assert "no problems found" in done.stdout
     answers = [json.loads(line)["messages"][-1]["content"] for line in chats.read_text().splitlines()]
@@ -81,7 +83,7 @@ def test_the_custom_data_set_is_swept(dialogpt, tmp_path, home_with_store):
     made = [{"input": row["input"], "output": row["output"]} for row in rows("instruct", 40)]
     (tmp_path / "dataset.json").write_text(json.dumps(made))
     shutil.copy(DATA / "custom-dataset.yaml", tmp_path)
-    checked = hpo("check", tmp_path / "custom-dataset.yaml", home=home_with_store)
+    checked = hpo_here("check", tmp_path / "custom-dataset.yaml", home=home_with_store)
     assert checked.returncode == 0, checked.stderr
     assert "lm_head shares its weight with transformer.wte" in checked.stdout
     done = hpo("sweep", tmp_path / "custom-dataset.yaml", home=home_with_store)
@@ -101,6 +103,6 @@ def test_rows_of_alpaca_with_an_empty_input_are_kept(dialogpt, tmp_path, home):
     write_jsonl(tmp_path / "alpaca.jsonl", made)
     data = {"train": "alpaca.jsonl", "text_template": "{instruction}\n{input}\n{output}"}
     sweep = write_sweep(tmp_path, task="instruct", model="./dialogpt", data=data)
-    done = hpo("check", sweep, "--json", home=home)
+    done = hpo_here("check", sweep, "--json", home=home)
     assert done.returncode == 0, done.stderr
     assert sum(facts["rows"] for facts in json.loads(done.stdout)["splits"].values()) == 20

@@ -6,7 +6,6 @@ It finds in milliseconds what one of the sweep's plans cannot do, before anythin
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from trainers.data.sources import DataProblem
+from trainers.lazy_bitsandbytes import is_installed
 from trainers.model.methods.targets import (
     attention_outputs,
     feed_forward_outputs,
@@ -154,7 +154,7 @@ def machine_findings(intent: Intent) -> list[Finding]:
     if gpus and (most := max(int(plan.settings.get("devices") or 1) for plan in intent.plans)) > gpus:
         findings.append(Finding("training.devices", f"{most}, and this machine has {gpus} GPUs", f"at most {gpus}"))
     findings += _shard_findings(intent)
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if not is_installed():
         methods = {plan.method for plan in intent.plans} & QUANTIZING_METHODS
         found = "needs the package bitsandbytes"
         findings += [Finding("method", f"{name} {found}", "install it") for name in sorted(methods)]

@@ -136,6 +136,7 @@ def test_the_command_tells_all_and_writes_nothing(write_yaml, home, how):
     assert not home.exists()
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_findings_end_the_command_as_a_bad_config(write_yaml, home, tmp_path):
     rows = write_jsonl(tmp_path / "r.jsonl", [*reviews(80), {"text": ""}])
     checked = check_sweep(write_yaml(data={"train": str(rows)}), Home(home))
@@ -257,6 +258,7 @@ def test_slices_of_one_file_are_splits_that_share_nothing(look, tiny):
     assert [(facts.rows, facts.shared) for facts in checked.splits.values()] == [(144, {}), (48, {}), (48, {})]
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_an_empty_slice_is_an_empty_source(write_yaml, home, tiny):
     split = "train[5000:]"
     source = {"source": str(tiny / "reviews.jsonl"), "split": split}

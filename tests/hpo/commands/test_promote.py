@@ -27,6 +27,8 @@ from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
 from tests.conftest import copied_home
 from tests.hpo.builders import Killed, Said, Sweep, stopping_after
+from tests.quick_releases import quick_releases
+from trainers.protocol.variants import READING
 from trainers.runtime.card import Card
 from trainers.runtime.release import Release
 
@@ -36,6 +38,12 @@ pytestmark = [
     pytest.mark.timeout(900),  # models are exported: a busy machine needs its time
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(graphs):
+    with quick_releases(graphs):
+        yield
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def home(home_with_store):
 
 
 @pytest.fixture(scope="module")
-def once_swept(tiny, tmp_path_factory, mlflow_database):
+def once_swept(tiny, tmp_path_factory, mlflow_database, _quick):
     """The home of the sweep of `write(False)`, run once."""
     home = Home(tmp_path_factory.mktemp("swept"))
     shutil.copy(mlflow_database, home.dir)
@@ -138,7 +146,8 @@ def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, swept):
     assert Card.read(released_folder(home, "chosen")).adapters == ()
 
 
-def test_the_command_asks_for_a_release_where_the_file_does_not(write, swept):
+def test_the_command_asks_for_a_release_where_the_file_does_not(write, swept, monkeypatch):
+    monkeypatch.setitem(READING, "cpu", ("fp32", "int8"))
     shown = run_promotion(write(False), swept)
     assert shown.release is not None or "max_drop" in (shown.refusal or "") or "passed" in (shown.refusal or "")
     assert {"fp32", "int8"} <= {verdict.variant for verdict in shown.variants}

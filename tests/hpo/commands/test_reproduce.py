@@ -55,10 +55,12 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def swept(tiny, tmp_path_factory):
+def swept(tiny, tmp_path_factory, mlflow_database):
     """A real sweep with finalists, run once: the folder of its home and data."""
     folder = tmp_path_factory.mktemp("swept")
     shutil.copy(tiny / "reviews.jsonl", folder)
+    (folder / "home").mkdir()
+    shutil.copy(mlflow_database, folder / "home")
     (folder / "tiny.yaml").write_text(json.dumps({**CONFIG, "model": str(tiny / "encoder")}))
     run_sweep(folder / "tiny.yaml", Home(folder / "home"), jobs=1, threads=1)
     return folder

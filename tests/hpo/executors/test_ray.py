@@ -103,6 +103,8 @@ def results_of(summary):
 def undisturbed(tmp_path_factory, mlflow_database):
     """The sweep on this machine, and its file: what the fake trainer computes depends on where the data lies."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "home").mkdir()
+    shutil.copy(mlflow_database, folder / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(dying.PLAN, json.dumps({"marks": str(folder), "kills": {}, "pause_s": 0.0}))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,11 +34,12 @@ client(Home(Path(sys.argv[1])))
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A home whose MLflow database is made once, a config, and the spec of its trial 0."""
+def store(tmp_path_factory, mlflow_database):
+    """A home with an MLflow database, a config, and the spec of its trial 0."""
     folder = tmp_path_factory.mktemp("store")
     home, config = Home(folder / "home"), make_config(folder)
     home.dir.mkdir()
+    shutil.copy(mlflow_database, home.dir)
     paths = home.sweep(config.name).trial(0)
     return home, config, TrialSpecs(config, home, INSPECTION).spec(0, {}, paths)
 

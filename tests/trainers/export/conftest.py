@@ -26,7 +26,9 @@ from transformers import (
 )
 
 from tests.conftest import write_jsonl
+from tests.quick_releases import traced_once
 from tests.trainers.families import rows, trained
+from trainers.export import encoder, rewriter
 from trainers.export.decoder import export_decoder, quantize_decoder
 from trainers.export.encoder import export_encoder
 from trainers.export.promotion import export, measure_variant
@@ -188,7 +190,7 @@ def written(folder: Path, *, variant: str, tokenizer: Any, model_config: Any, **
 
 
 @pytest.fixture(scope="session")
-def encoder_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def encoder_release(tmp_path_factory: pytest.TempPathFactory, graphs: Path) -> Callable[..., Path]:
     """Gives the release of a tiny encoder, made when first asked for."""
     home = tmp_path_factory.mktemp("encoders")
 
@@ -197,7 +199,8 @@ def encoder_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         if not folder.exists():
             model, tokenizer = tiny_encoder(kind), wordpiece_tokenizer()
             if variant == "fp32":
-                export_encoder(model, tokenizer, folder)
+                with traced_once(graphs, encoder):
+                    export_encoder(model, tokenizer, folder)
             else:
                 quantize_reading(get(kind), folder, variant)
             release(model, tokenizer, folder, variant=variant)
@@ -232,7 +235,7 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
 
 
 @pytest.fixture
-def promoted(family_workload, tiny, tmp_path):
+def promoted(family_workload, tiny, tmp_path, graphs):
     """Train a little, export `variants`: (what torch says, what onnxruntime says of the last one, its release, the
     validation rows, the model that was exported)."""
 
@@ -257,7 +260,8 @@ def promoted(family_workload, tiny, tmp_path):
         trained(spec, found)
         folder = home / "release"
         base = load_base(workload, found.labels, scale=found.scale)
-        exported = export(base, Export(spec, found, list(variants), str(folder)))
+        with traced_once(graphs, encoder), traced_once(graphs, rewriter):
+            exported = export(base, Export(spec, found, list(variants), str(folder)))
         assert not exported.failures
         validation = Path(found.tokens_dir, "validation.jsonl")
         measured = measure_variant(Measure(variants[-1], str(folder), str(validation), 1))

@@ -26,32 +26,54 @@ import json, os, sys
 from trainers.protocol.codec import from_json
 from trainers.protocol.requests import Load, Train
 from trainers.host.dispatch import work
-kinds = {"load": Load, "train": Train}
-requests = [from_json(kinds[kind], json.loads(given)) for kind, given in zip(sys.argv[1::2], sys.argv[2::2])]
-last = [list(work(request))[-1] for request in requests][-1]
-from peft.import_utils import is_bnb_available
-print(json.dumps([type(last).__name__, getattr(last, "parameters", 0) > 0, "trainers.training.loop" in sys.modules,
-                  sys.modules.get("bitsandbytes") is not None, is_bnb_available(), len(os.listdir("/proc/self/task"))]))
+kinds = {"Load": Load, "Train": Train}
+threads = lambda: len(os.listdir("/proc/self/task"))
+def worked(last, requests):
+    for kind, given in requests:
+        last = list(work(from_json(kinds[kind], given)))[-1]
+    from peft.import_utils import is_bnb_available
+    return [type(last).__name__, getattr(last, "parameters", 0) > 0, "trainers.training.loop" in sys.modules,
+            sys.modules.get("bitsandbytes") is not None, is_bnb_available(), max(before, threads())]
+[imported] = work(from_json(Load, json.loads(sys.argv[1])))
+before = threads()  # a fork has none of them
+for line in sys.stdin:
+    if os.fork() == 0:
+        print(json.dumps(worked(imported, json.loads(line))), flush=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 """
 
 
-def worked(*requests):
-    """What a process is like after these requests, in turn: (type of the last answer, whether it has parameters,
-    whether what trials need is imported, whether bitsandbytes is, whether PEFT may have it, threads)."""
-    named = [(type(request).__name__.removesuffix("Request").lower(), to_json(request)) for request in requests]
-    done = subprocess.run(
-        [sys.executable, "-c", WORKS, *(word for kind, given in named for word in (kind, json.dumps(given)))],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, **_HOST_ENVIRONMENT},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return tuple(json.loads(done.stdout))
+@pytest.fixture(scope="module")
+def worked(workload):
+    """What a process is like after `Load` without a model and then these requests: (type of the last answer, whether it
+    has parameters, whether what trials need is imported, whether bitsandbytes is, whether PEFT may have it, threads).
+
+    One process imports for seconds; for each list of requests it forks, as a trial host does.
+    """
+    command = [sys.executable, "-c", WORKS, json.dumps(to_json(Load(workload("encoder"), None)))]
+    env = {**os.environ, **_HOST_ENVIRONMENT}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
+
+        def worked(*requests):
+            process.stdin.write(json.dumps([(type(request).__name__, to_json(request)) for request in requests]) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            assert line, "the process has ended; its error is on standard error"
+            return tuple(json.loads(line))
+
+        yield worked
 
 
 @pytest.mark.parametrize("what", ["imports", "model", "model with an adapter"])
-def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(workload, inspection, make_spec, run_trial, what):
+def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(
+    worked, workload, inspection, make_spec, run_trial, what
+):
     """It asks GPUs what they can when it is imported: no child of this process could use them then."""
     given = workload("encoder")
-    loads = [Load(given, None)]
+    loads = []
     if what != "imports":
         loads.append(Load(given, inspection("encoder")))
     if what == "model with an adapter":
@@ -59,7 +81,7 @@ def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(workload, ins
         run_trial(spec)
         adapter = str(TrialPaths(Path(spec.dir)).adapter)
         with_adapter = dataclasses.replace(given, model=dataclasses.replace(given.model, adapter=adapter))
-        loads[-1] = Load(with_adapter, inspection("encoder"))
+        loads = [Load(with_adapter, inspection("encoder"))]
     assert worked(*loads) == ("Loaded", what != "imports", True, False, False, 1)
 
 
@@ -67,10 +89,12 @@ def test_a_host_is_loaded_without_bitsandbytes_and_without_threads(workload, ins
     ("method", "settings", "imports_it"),
     [("lora", {}, False), ("qlora", {}, True), ("loftq", {}, True), ("lora", {"optim": "adamw_bnb_8bit"}, True)],
 )
-def test_a_trial_has_bitsandbytes_where_it_needs_it(workload, inspection, make_spec, method, settings, imports_it):
+def test_a_trial_has_bitsandbytes_where_it_needs_it(
+    worked, workload, inspection, make_spec, method, settings, imports_it
+):
     spec = make_spec("encoder", method, **settings)
     found = inspection("encoder")
-    after = worked(Load(workload("encoder"), None), Load(workload("encoder"), found), Train((spec,), found))
+    after = worked(Load(workload("encoder"), found), Train((spec,), found))
     assert after[:5] == ("Trained", False, True, imports_it, imports_it)
 
 

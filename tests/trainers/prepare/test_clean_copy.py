@@ -41,7 +41,7 @@ def fix(tiny):
 
 
 @pytest.fixture
-def run(home):
+def run(home, requests_here):
     def run(*arguments):
         return CliRunner().invoke(cli, ["--home", str(home), "check", *map(str, arguments)])
 

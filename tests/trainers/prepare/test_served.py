@@ -171,6 +171,7 @@ def test_what_is_no_log_is_refused_by_its_line(tmp_path):
         assert found in refused.value.findings[0].found
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_the_command_says_it_and_ends_with_0(write_yaml, home, tmp_path):
     write_jsonl(tmp_path / "t.jsonl", reviews(120))
     path = write_yaml(data={"train": "t.jsonl", "validation_size": 20, "test_size": 20})
@@ -191,6 +192,7 @@ def test_the_command_says_it_and_ends_with_0(write_yaml, home, tmp_path):
     assert "no prediction log is there" in str(refused.exception)
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_a_corrected_log_is_data_and_its_other_rows_are_left_out(write_yaml, home, tmp_path):
     """`data: {train: LOG}` refuses rows without a label by their lines, and `--fix` leaves them out."""
     rows = [predicted(row, "positive") for row in reviews(90, seed=3)]

@@ -1,0 +1,62 @@
+"""Releases in a fraction of their time: each graph traced once, and where one variant is enough, one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import answered_here
+from trainers.protocol.variants import READING
+
+
+@contextmanager
+def traced_once(folder: Path, tracer: Any) -> Iterator[None]:
+    """What a module of `trainers.export` traces inside the block is kept in `folder` and copied where it has it again.
+
+    Equal weights have an equal graph, and tracing takes ten seconds. Whether the graph answers as torch does is
+    looked at each time, as always.
+    """
+    trace = tracer.trace
+
+    def traced(module: Any, inputs: Any, axes: Any, path: Path) -> None:
+        weights = hashlib.sha256(f"{type(module).__name__} {sorted(inputs)} {module.config}".encode())
+        for name, tensor in module.state_dict().items():
+            weights.update(name.encode() + tensor.numpy().tobytes())
+        kept = folder / weights.hexdigest()
+        if kept.exists():
+            copy_graph(kept / path.name, path.parent)
+            return
+        trace(module, inputs, axes, path)
+        scratch = kept.with_suffix(f".{os.getpid()}")
+        copy_graph(path, scratch)
+        with contextlib.suppress(OSError):  # another process has just kept it
+            scratch.rename(kept)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracer, "trace", traced)
+        yield
+
+
+def copy_graph(path: Path, folder: Path) -> None:
+    """A graph and the file of its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in path.parent.glob(f"{path.name}*"):
+        shutil.copy(file, folder)
+
+
+@contextmanager
+def quick_releases(folder: Path) -> Iterator[None]:
+    """What promotes a classifier inside the block takes no trial host and makes fp32 alone; `folder` keeps graphs."""
+    from trainers.export import encoder
+
+    with answered_here(), traced_once(folder, encoder), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(READING, "cpu", ("fp32",))
+        yield
