@@ -27,7 +27,7 @@ python -m tests.bench sampling    strategies on simulated surfaces of fine-tunin
 python -m tests.bench steps       optimizer steps and evaluations against transformers' Trainer
 python -m tests.bench layout      trials side by side against threads of each, and rows at a time (minutes)
 python -m tests.bench ranks       one trial in two processes against one (two minutes)
-python -m tests.bench adapters    adapters on one base against merged models and against each alone (minutes)
+python -m tests.bench adapters    adapters on one base against their merged model (minutes)
 python -m tests.bench serve       `hpo serve` beside raw onnxruntime and llama.cpp's server (minutes)
 python -m tests.bench precision   optimizer steps in fp32, in bf16 by autocast, and with frozen layers in bf16
 """
