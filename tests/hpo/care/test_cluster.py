@@ -33,8 +33,8 @@ def test_what_is_wrong_with_a_node_is_a_line_of_its_own(changes, marks, says):
     assert says in found[-1].found
 
 
-def test_a_cluster_s_nodes_answer_for_themselves(tmp_path):
-    with TestCluster(tmp_path) as cluster:
+def test_a_cluster_s_nodes_answer_for_themselves():
+    with TestCluster() as cluster:
         cluster.add(2)
         [found] = look_at_cluster(cluster.address)
     assert found.mark == "ok"

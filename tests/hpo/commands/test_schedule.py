@@ -93,7 +93,7 @@ def test_a_cron_without_time_zones_is_said_to_be_one(machine, file, home):
     assert run(home, "remove", file).output == f"{file} is not in your systemd timers any more\n"
 
 
-def test_what_could_never_run_is_refused(machine, file, home, tmp_path):
+def test_what_could_never_run_is_refused(machine, file, home, tmp_path, monkeypatch):
     bad = tmp_path / "bad.yaml"
     bad.write_text("taks: 1\n")
     assert isinstance(run(home, "add", bad, "--cron", "0 1 * * *").exception, ConfigError)
@@ -103,6 +103,7 @@ def test_what_could_never_run_is_refused(machine, file, home, tmp_path):
     assert "has 2 fields" in str(run(home, "add", file, "--cron", "0 1").exception)
     for name in ("crontab", "systemctl"):
         (machine / "bin" / name).unlink()
+    monkeypatch.setenv("PATH", str(machine / "bin"))  # the real ones may be in /usr/bin
     refused = run(home, "add", file, "--cron", "0 1 * * *")
     assert "neither crontab nor systemd" in str(refused.exception)
 

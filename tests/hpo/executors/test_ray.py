@@ -109,10 +109,7 @@ def undisturbed(tmp_path_factory, mlflow_database):
         patch.setenv(dying.PLAN, json.dumps({"marks": str(folder), "kills": {}, "pause_s": 0.0}))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[2])]))
         file = write_sweep(folder, **CONFIG)
-        home = Home(folder / "home")
-        home.dir.mkdir()
-        shutil.copy(mlflow_database, home.dir)
-        return run_sweep(file, home, jobs=2, worker="dying"), file
+        return run_sweep(file, Home(folder / "home"), jobs=2, worker="dying"), file
 
 
 def test_what_a_trial_wrote_is_here_before_its_event(on_ray, tmp_path, plan):

@@ -319,7 +319,8 @@ def test_a_lease_outlives_a_server_that_restarts(postgresql, studies, config, tm
      ("RIGHT@127.0.0.1:PORT/none", "create the database"), ("hpo:secret@127.0.0.1:1/studies", "start the server"),
      ("hpo:secret@no.invalid/studies", "start the server")],
 )  # fmt: skip
-def test_a_wrong_address_is_one_plain_error_at_once(postgresql, address, found):
+def test_a_wrong_address_is_one_plain_error_at_once(postgresql, address, found, monkeypatch):
+    monkeypatch.setattr(hpo.databases.postgres, "_answered", set())  # nor does this process know it from other tests
     login = postgresql.url().partition("//")[2].partition("@")[0]
     address = address.replace("RIGHT", login).replace("PORT", str(postgresql.port))
     for use in (study_names, holders, lambda studies: held_lease(studies, "s", Path()).__enter__()):
