@@ -16,6 +16,12 @@ import pytest
 from tests.conftest import answered_here
 from trainers.protocol.variants import READING
 
+EXPORTING = [
+    pytest.mark.timeout(900),  # models are exported: a busy machine needs its time
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
+]
+"""Marks of tests that release models."""
+
 
 @contextmanager
 def traced_once(folder: Path, tracer: Any) -> Iterator[None]:

@@ -203,5 +203,5 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    """A fault of the server, whose traceback goes to its error output alone."""
+    """A fault of the server; its traceback goes to the error output alone."""
     return refused(Refusal(500, f"the server failed: {type(error).__name__}", code="server_failed"))

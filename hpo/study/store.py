@@ -131,7 +131,7 @@ def open_study(
 ) -> Study:  # fmt: skip
     """Open or create a study; `database` None keeps it in memory (tests, benchmarks).
 
-    Raises as `open_storage` does, and `HpoError` for one whose records cannot be read.
+    Raises as `open_storage` does, and `HpoError` for one with records that cannot be read.
     """
     from hpo.study.storage import open_storage  # late: Optuna takes time that readers do not have
     from hpo.study.study import Study

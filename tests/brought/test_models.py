@@ -131,7 +131,7 @@ def test_what_cannot_be_sharded_is_found(models, tmp_path, method, devices, foun
 def test_methods_and_optimizers_of_bitsandbytes_need_it(models, tmp_path, monkeypatch):
     asked = plan(CLASSIFY, "qlora"), plan(CLASSIFY, optim="lion_8bit")
     work = workload_of(models("bert"), CLASSIFY, tmp_path)
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as a trial host has it, whose children import it
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as a trial host has it; its children import it
     assert look(work, *asked).rows["train"]
     monkeypatch.setattr("trainers.prepare.model_checks.is_installed", lambda: False)
     assert findings(work, *asked) == [

@@ -16,14 +16,11 @@ from hpo.tracking.mlflow_store import client
 from tests.brought.test_stores import run_main
 from tests.conftest import copied_home
 from tests.hpo.builders import Said
-from tests.quick_releases import quick_releases
+from tests.quick_releases import EXPORTING, quick_releases
 
 GOOD = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
 BAD = {**GOOD, "max_examples": 8, "learning_rate": 1e-7}
-pytestmark = [
-    pytest.mark.timeout(900),  # models are exported: a busy machine needs its time
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
-]
+pytestmark = EXPORTING
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +42,7 @@ def write_sweep(folder, tiny, name, training, **promote):
 
 @pytest.fixture(scope="module")
 def first_release(tiny, tmp_path_factory, mlflow_database, _quick):
-    """A home whose sweep `first` learned the labels of its data and is released as `shared`."""
+    """A home: its sweep `first` learned the labels of its data and is released as `shared`."""
     home = Home(tmp_path_factory.mktemp("first"))
     shutil.copy(mlflow_database, home.dir)
     file = write_sweep(tmp_path_factory.mktemp("file"), tiny, "first", GOOD)

@@ -158,8 +158,8 @@ class RayExecutor:
 
 def settings_here(address: str, worker: str, log: Path, *, shared_home: bool) -> ClusterSettings:
     """Settings for nodes that have the packages of this machine; a sweep is known by where its log lies, and by this
-    machine unless all machines see the same files. What `auto` means is decided here, once: a session whose cluster is
-    lost never goes on in another one."""
+    machine unless all machines see the same files. What `auto` means is decided here, once: a session that
+    loses its cluster never goes on in another one."""
     where = [str(log)] if shared_home else [str(log), socket.gethostname(), boot_id()]
     name = f"{log.parent.name} {fingerprint(where)[:12]}"
     return ClusterSettings(address_of(address), shared_home, name, worker, environment_here())

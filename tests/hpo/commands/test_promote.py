@@ -27,17 +27,14 @@ from hpo.tracking.mlflow_deletion import delete_for_good
 from hpo.tracking.mlflow_store import client
 from tests.conftest import copied_home
 from tests.hpo.builders import Killed, Said, Sweep, stopping_after
-from tests.quick_releases import quick_releases
+from tests.quick_releases import EXPORTING, quick_releases
 from trainers.protocol.variants import READING
 from trainers.runtime.card import Card
 from trainers.runtime.release import Release
 
 LEARNS = {"max_examples": 320, "evaluations": 1, "max_length": 32, "learning_rate": 1e-2}
 POINTS = {"type": "random", "num_trials": 2, "enqueue": [{"learning_rate": 1e-2}, {"learning_rate": 1.2e-2}]}
-pytestmark = [
-    pytest.mark.timeout(900),  # models are exported: a busy machine needs its time
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
-]
+pytestmark = EXPORTING
 
 
 @pytest.fixture(scope="module", autouse=True)
