@@ -51,7 +51,7 @@ def _run_of_release(home: Home, given: str) -> RecordedRun:
     try:
         run = _run_of(home, manifest.sweep, manifest.trial, manifest.repeat)
     except UsageError as error:
-        raise UsageError(f"{given} was made of {manifest.run}, whose record is gone: {error}") from error
+        raise UsageError(f"{given} was made of {manifest.run}, which has no record any more: {error}") from error
     if other := differences_from(manifest, run):
         raise UsageError(
             f"{run.name} is not what {given} was made of: another sweep has that name now; {listed(other)}"

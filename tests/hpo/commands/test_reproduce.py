@@ -273,7 +273,8 @@ def test_a_release_of_another_sweep_of_that_name_says_what_differs(folder, swept
         f"data: {'1' * 12} -> {was}, seed: 7 -> 0, learning_rate: 0.5 -> 0.01, unheard: 1 -> -"
     )
     Manifest(sweep="deleted", trial=1).write(version.folder())
-    with pytest.raises(UsageError, match="shared/1 was made of deleted#1, whose record is gone: no sweep 'deleted'"):
+    gone = "shared/1 was made of deleted#1, which has no record any more: no sweep 'deleted'"
+    with pytest.raises(UsageError, match=gone):
         find_run(home, "shared/1")
 
 
