@@ -61,7 +61,7 @@ class Job:
             "SLURM_CPUS_PER_TASK": "16", "SLURM_JOB_NODELIST": "node[1-3]", "SLURM_GPUS_ON_NODE": "4",
             "NODES": "2" if script == "ray.sbatch" else "0", "ENDS_WITH": "" if ends_with is None else str(ends_with),
         }  # fmt: skip
-        return subprocess.Popen(["bash", FOLDER / "slurm" / script, "my.yaml"], cwd=self.folder, env=env)
+        return subprocess.Popen(["bash", FOLDER / "slurm" / script, "my.yaml"], cwd=self.folder, env=env, process_group=0)
 
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
@@ -82,10 +82,21 @@ def job(tmp_path):
 def test_before_its_time_is_over_a_sweep_is_paused_and_queued_again(job, script):
     process = job.start(script)
     job.wait_for_sweep()
-    os.kill(process.pid, signal.SIGTERM)  # Slurm's, to the batch script alone: --signal=B:TERM@120
+    os.kill(process.pid, signal.SIGUSR1)  # Slurm's, to the batch script alone: --signal=B:USR1@120
     assert process.wait(60) == 130
     calls = job.calls()
     assert calls.index("hpo was paused") < calls.index("scontrol requeue 77")
+
+
+@pytest.mark.parametrize("script", ["sweep.sbatch", "ray.sbatch"])
+def test_a_cancelled_job_is_not_queued_again(job, script):
+    process = job.start(script)
+    job.wait_for_sweep()
+    os.killpg(process.pid, signal.SIGTERM)  # `scancel`: to all that the job has started
+    assert process.wait(60) != 0
+    calls = job.calls()
+    assert calls.count("hpo was paused") == 1
+    assert "scontrol requeue 77" not in calls
 
 
 @pytest.mark.parametrize("script", ["sweep.sbatch", "ray.sbatch"])
