@@ -13,10 +13,14 @@ from typing import Any, Protocol
 
 from hpo.commands.nightly import check_name
 from hpo.config.file import load_config
+from hpo.config.nightly import Nightly
 from hpo.config.sweep_config import SweepConfig
+from hpo.databases.studies import FILE_VARIABLE as STUDIES_FILE
+from hpo.databases.studies import VARIABLE as STUDIES
 from hpo.errors import UsageError
 from hpo.given_path import given_path
 from hpo.lock import exclusive
+from hpo.nights.night import night_at
 from hpo.nights.record import NightFiles
 from hpo.nights.zone import zone_named
 from hpo.paths import Home
@@ -28,6 +32,7 @@ from hpo.schedules.foreground import call_program, run_at
 from hpo.schedules.user_timers import UserTimers
 from hpo.signals import terminate_as_interrupt
 from hpo.terminal import ProgressView
+from hpo.tracking.remote.server import VARIABLE as TRACKING
 from trainers.protocol.codec import to_json
 
 LOCALTIME = Path("/etc/localtime")
@@ -40,6 +45,10 @@ class Scheduler(Protocol):
     @property
     def name(self) -> str:
         """As messages call it."""
+
+    @property
+    def variables(self) -> str:
+        """Where a person writes the environment variables that its commands get."""
 
     def knows_zones(self) -> bool:
         """Whether times can be those of another zone than the machine's."""
@@ -62,8 +71,7 @@ def add_schedule(home: Home, file: Path, cron: str, tz: str | None, now: Clock =
     Raises `ConfigError` for a file that no night could run, and `UsageError` where no scheduler of this machine can do
     what is asked.
     """
-    times, zone = CronTimes.parse(cron), zone_named(tz)
-    _nightly_config(file, home)
+    times, zone, config = CronTimes.parse(cron), zone_named(tz), _nightly_config(file, home)
     entry = Entry(_absolute(file), times.text, tz, str(home.dir), sys.executable, str(home.schedule_log))
     schedulers = _schedulers()
     chosen = _chosen(schedulers, times, tz, now())
@@ -74,9 +82,21 @@ def add_schedule(home: Home, file: Path, cron: str, tz: str | None, now: Clock =
     said = (
         f"{entry.file} runs by {chosen.name} at {quoted(times.text)}, next on {due:%Y-%m-%d at %H:%M} ({due.tzname()})"
     )
+    where = f"its output goes to {entry.log}"
     if isinstance(chosen, UserTimers):
-        return [said, "a user's timers stop when the user logs out, unless: loginctl enable-linger"]
-    return [said, f"its output goes to {entry.log}"]
+        where = "a user's timers stop when the user logs out, unless: loginctl enable-linger"
+    return [said, where, *_missing_variables(config, chosen)]
+
+
+def _missing_variables(config: SweepConfig, scheduler: Scheduler) -> list[str]:
+    """What to say of variables that this shell has or `notify` names, and that a scheduler does not know by itself."""
+    notify = config.nightly.notify if config.nightly else None
+    names = [name for name in (STUDIES, STUDIES_FILE, TRACKING) if os.environ.get(name)]
+    names += [secret.name for secret in (notify.secrets if notify else ()) if secret.source == "env"]
+    if not names:
+        return []
+    return [f"nights do not see the variables of your shell, and need {listed(dict.fromkeys(names))}: write each as "
+            f"NAME=VALUE {scheduler.variables}"]  # fmt: skip
 
 
 def remove_schedule(home: Home, file: Path) -> str:
@@ -121,11 +141,11 @@ def run_schedule(
 ) -> None:  # fmt: skip
     """Run the nights of files whenever they are due, until this process is stopped.
 
-    A night that a stop has cut short continues at once: by its next time it would belong to another date. Raises
-    `ConfigError` for a file that no night could run.
+    A night that a stop has cut short continues at once, while it is that night: at the next time it would be another
+    date. Raises `ConfigError` for a file that no night could run.
     """
     times, zone = CronTimes.parse(cron), zone_named(tz)
-    names = [_nightly_config(file, home).name for file in files]
+    configs = [_nightly_config(file, home) for file in files]
     nightly = ["nightly", *map(_absolute, files), *(["--tz", tz] if tz else [])]
     command = [sys.executable, "-P", "-m", "hpo", "--home", str(home.dir), *nightly]
 
@@ -134,7 +154,7 @@ def run_schedule(
             say(f"hpo nightly ended with {code}")
 
     with terminate_as_interrupt():
-        if any(_is_cut_short(home, name) for name in names):
+        if any(_is_cut_short(home, config, tz, now()) for config in configs):
             say("a night was cut short; it continues now")
             nights()
         run_at(times, zone, now, sleep, nights, say)
@@ -147,9 +167,15 @@ def _nightly_config(file: Path, home: Home) -> SweepConfig:
     return config
 
 
-def _is_cut_short(home: Home, name: str) -> bool:
-    records = NightFiles(home.nights(name)).all()
-    return bool(records) and not records[-1].is_over
+def _is_cut_short(home: Home, config: SweepConfig, tz: str | None, now: datetime.datetime) -> bool:
+    """Whether tonight's run has begun and is not over.
+
+    One of an earlier date waits for the next time: a call before that would begin the next night too early.
+    """
+    nightly = config.nightly or Nightly()
+    tonight = night_at(config.name, now, zone_named(tz or nightly.tz), nightly.cutoff_time)
+    record = NightFiles(home.nights(config.name)).read(tonight)
+    return record is not None and not record.is_over
 
 
 def _absolute(file: Path) -> str:

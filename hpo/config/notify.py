@@ -80,6 +80,13 @@ class Notify:
     give_up_days: float = 3.0
     """For so long a signal that could not be delivered is tried again."""
 
+    @property
+    def secrets(self) -> list[Secret]:
+        """The places of all secrets that it needs."""
+        found = [secret for webhook in self.webhooks for secret in (webhook.address, webhook.signing_key)]
+        found += [self.smtp.password if self.smtp else None, self.heartbeat]
+        return [secret for secret in found if secret is not None]
+
 
 @dataclass(frozen=True)
 class SecretKey(Value):

@@ -29,6 +29,11 @@ class Crontab:
         """As messages call it."""
         return _WHERE
 
+    @property
+    def variables(self) -> str:
+        """Where a person writes the environment variables that its commands get."""
+        return "into your crontab, above the lines of hpo schedule"
+
     def knows_zones(self) -> bool:
         """Whether this cron reads `CRON_TZ`: cronie does, Debian's does not."""
         done = self._run("-V")

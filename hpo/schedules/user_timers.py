@@ -39,6 +39,11 @@ class UserTimers:
         """As messages call it."""
         return "your systemd timers"
 
+    @property
+    def variables(self) -> str:
+        """Where a person writes the environment variables that its commands get."""
+        return f"into {self.folder.parents[1] / 'environment.d' / 'hpo.conf'}, then: systemctl --user daemon-reload"
+
     def knows_zones(self) -> bool:
         """It does, for each timer."""
         return True
@@ -104,12 +109,14 @@ def timer(entry: Entry) -> str:
 
 
 def service(entry: Entry) -> str:
-    """The service; at its end only hpo itself is asked to stop: it writes the checkpoints of its trials."""
+    """The service. At its end only hpo itself is asked to stop: it writes the checkpoints of its trials. A trial that
+    the kernel ends for want of memory does not end the night, as is systemd's default: hpo tries it again."""
     program, *arguments = entry.argv
     command = " ".join([_quoted(program), *(_quoted(word).replace("$", "$$") for word in arguments)])
     return (
         f"# Made by hpo schedule, which replaces it.\n[Unit]\nDescription=A night of hpo\n\n[Service]\nType=oneshot\n"
-        f"KillMode=mixed\nEnvironment={_quoted(f'HPO_HOME={entry.home}')}\nExecStart={command}\n"
+        f"KillMode=mixed\nOOMPolicy=continue\n"
+        f"Environment={_quoted(f'HPO_HOME={entry.home}')}\nExecStart={command}\n"
     )
 
 

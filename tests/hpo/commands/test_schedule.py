@@ -108,13 +108,17 @@ def test_what_could_never_run_is_refused(machine, file, home, tmp_path, monkeypa
     assert "neither crontab nor systemd" in str(refused.exception)
 
 
-def test_in_the_foreground_a_night_that_was_cut_short_continues_first(file, home):
-    NightFiles(Home(home).nights("seen")).write(night(state="running"))
+@pytest.mark.parametrize(("date", "first"), [
+    ("2026-11-28", ["a night was cut short; it continues now", "hpo nightly ended with 1"]),
+    ("2026-11-27", []),  # the next night has begun: a call now would run that one in the afternoon
+])  # fmt: skip
+def test_in_the_foreground_a_night_that_was_cut_short_continues_first(file, home, date, first):
+    NightFiles(Home(home).nights("seen")).write(night(date, state="running"))
     clock, calls, said = [datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC)], [], []
 
     def sleep(seconds):
         clock[0] += datetime.timedelta(seconds=seconds)
-        if len(calls) == 2:
+        if clock[0].day == 30:
             raise KeyboardInterrupt
 
     def call(argv):
@@ -125,9 +129,23 @@ def test_in_the_foreground_a_night_that_was_cut_short_continues_first(file, home
         run_schedule(Home(home), [file], "0 1 * * *", "Europe/Berlin", said.append, lambda: clock[0], sleep, call)
     assert calls[0][1:] == ["-P", "-m", "hpo", "--home", str(home), "nightly", str(file), "--tz", "Europe/Berlin"]
     assert said == [
-        "a night was cut short; it continues now",
-        "hpo nightly ended with 1",
+        *first,
         "the next night is due on 2026-11-29 at 01:00 (CET)",
         "hpo nightly ended with 1",
         "the next night is due on 2026-11-30 at 01:00 (CET)",
     ]
+
+
+def test_variables_that_only_this_shell_has_are_named(machine, home, tmp_path, monkeypatch):
+    notify = {"webhook": {"address": "env:HOOK", "signing_key": "file:key"}, "heartbeat": "env:BEAT"}
+    file = write_sweep(tmp_path / "a", name="told", promote=False, nightly={"notify": notify})
+    said = run(home, "add", file, "--cron", "0 1 * * *").output
+    assert "and need HOOK, BEAT: write each as NAME=VALUE into your crontab, above the lines of hpo schedule" in said
+    monkeypatch.setenv("HPO_STUDIES", "postgresql://me:secret@db/studies")
+    monkeypatch.setenv("PATH", str(machine / "bin"))  # a real crontab may be in /usr/bin
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(machine / "config"))
+    (machine / "bin/crontab").unlink()
+    (machine / "bin/systemctl").write_text("#!/bin/sh\nexit 0\n")
+    said = run(home, "add", file, "--cron", "0 1 * * *").output
+    assert f"need HPO_STUDIES, HOOK, BEAT: write each as NAME=VALUE into {machine}/config/environment.d/" in said
+    assert "secret" not in said

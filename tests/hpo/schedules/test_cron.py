@@ -158,6 +158,7 @@ def test_timers_are_made_replaced_and_removed(tmp_path):
     name = unit_name(first)
     assert name.startswith("hpo-nightly-50--")
     assert "\nOnCalendar=*-*-* 01:00:00 Europe/Berlin\nPersistent=true\n" in timer(first)
+    assert "\nOOMPolicy=continue\n" in service(first)  # else systemd ends the night with a trial that had no memory
     assert '\nEnvironment="HPO_HOME=/ho me/mlruns"\n' in service(first)
     assert '"nightly" "/data/my films/50%%.yaml" "--tz" "Europe/Berlin"\n' in service(first)
     (tmp_path / "calls").unlink()
