@@ -45,6 +45,9 @@ class MailChannel:
         except ssl.SSLCertVerificationError as error:
             why = f"the server's certificate is not trusted: {error.verify_message}"
             raise Undelivered(why, may_pass=False) from None
+        except UnicodeError:  # its words would have a character of the password
+            why = "it cannot be sent: host, user or password has characters beyond ASCII"
+            raise Undelivered(why, may_pass=False) from None
         except (smtplib.SMTPException, OSError, ValueError) as error:
             why = f"it cannot be sent: {getattr(error, 'strerror', None) or error}"
             raise _undelivered(why, password, may_pass=isinstance(error, OSError)) from None

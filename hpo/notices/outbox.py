@@ -165,28 +165,31 @@ def _work(
     channel: Channel, deliveries: Sequence[Delivery], patience: Patience, deadline: float,
     put: Callable[[Attempt | None], None],
 ) -> None:  # fmt: skip
-    """Everything for one receiver, the oldest first; once it fails for good, the rest is not tried."""
-    trouble = ""
+    """Everything for one receiver, the oldest first. While it is down the rest is not tried; a message that it refuses
+    keeps no other back."""
+    down: Undelivered | None = None
     try:
         for delivery in deliveries:
-            trouble = trouble or _try(channel, delivery, patience, deadline)
-            put(Attempt(delivery, trouble))
+            failure = down or _try(channel, delivery, patience, deadline)
+            put(Attempt(delivery, str(failure or "")))
+            down = failure if failure and failure.may_pass else None
     finally:
         put(None)
 
 
-def _try(channel: Channel, delivery: Delivery, patience: Patience, deadline: float) -> str:
-    """Why a delivery failed in all its tries; empty where it arrived."""
-    pause_s, trouble = patience.pause_s, ""
+def _try(channel: Channel, delivery: Delivery, patience: Patience, deadline: float) -> Undelivered | None:
+    """Why a delivery failed in all its tries; None where it arrived."""
+    pause_s = patience.pause_s
+    failure: Undelivered | None = None
     for attempt in range(patience.tries):
         try:
             channel.send(delivery, max(0.1, deadline - time.monotonic()))
         except Undelivered as error:
-            trouble = str(error)
+            failure = error
             if not error.may_pass or attempt + 1 == patience.tries or time.monotonic() + pause_s >= deadline:
-                return trouble
+                break
             time.sleep(pause_s)
             pause_s *= 2
         else:
-            return ""
-    return trouble
+            return None
+    return failure

@@ -49,10 +49,12 @@ class WebhookChannel:
 
 
 def payload(delivery: Delivery) -> dict[str, object]:
-    """What is posted: `text` for chat programs, `hpo` for programs of your own."""
+    """What is posted: `text` for chat programs, `hpo` for programs of your own. A metric that is not a number is null
+    there: JSON has no word for it, and a receiver would refuse the whole message."""
     message = delivery.message
+    night = json.loads(json.dumps(message.night), parse_constant=lambda _: None)
     about = {"id": delivery.id, "name": message.name, "date": message.date, "events": message.events}
-    return {"text": _as_chat(message.text), "hpo": {**about, "night": message.night}}
+    return {"text": _as_chat(message.text), "hpo": {**about, "night": night}}
 
 
 def signature(key: str, identity: str, stamp: str, body: bytes) -> str:
