@@ -60,7 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("home", type=Path, help="a data folder, which need not exist")
     home = Home.locate(parser.parse_args().home)
-    file, view = prepared(home.dir / "three-nights"), TerminalView()
+    if (folder := home.dir / "three-nights").exists():
+        parser.error(f"{folder} has nights already; give another folder")
+    file, view = prepared(folder), TerminalView()
     for night, (count, is_wrong) in enumerate(NIGHTS):
         append_rows(file.with_name("reviews.jsonl"), count, night, is_wrong=is_wrong)
         began, real = FIRST + datetime.timedelta(days=night), datetime.datetime.now(datetime.UTC)

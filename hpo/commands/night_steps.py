@@ -180,6 +180,7 @@ def keep(tonight: Tonight) -> Outcome:
     """Retention, by the deletion that `hpo delete --sweep` and `hpo gc` have."""
     from hpo.commands.delete import delete_whole_sweep
     from hpo.commands.gc import free_losing_trials
+    from hpo.commands.session import store_errors
     from hpo.nights.keep import Shelf
     from hpo.nights.keep import keep as free
     from hpo.study.store import study_names
@@ -187,4 +188,5 @@ def keep(tonight: Tonight) -> Outcome:
     home = tonight.home
     return free(tonight, Shelf(
         lambda: study_names(home.studies_db), partial(delete_whole_sweep, home), partial(free_losing_trials, home),
+        (HpoError, *store_errors()),
     ))  # fmt: skip

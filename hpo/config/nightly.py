@@ -30,7 +30,8 @@ KEEP = Group(
     "keep", None, "what stays of earlier nights",
     keys=(
         Whole("nights", 30,
-              "so many nights keep their sweep, data and releases; what has an alias or is served stays longer", low=1),
+              "so many nights keep their sweep, data and releases; what has an alias or is served stays longer",
+              low=1, high=36_500),  # a hundred years: dates end
         OneOf("checkpoints", "best",
               "of which trials a night's adapters and checkpoints stay: of the `best`, as with `hpo gc`, or of `all`",
               choices=("best", "all")),

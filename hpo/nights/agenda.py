@@ -31,17 +31,17 @@ class Due:
 
 def agenda(
     records: Sequence[NightRecord], tonight: Night, missed: Missed, ends: Callable[[Night], datetime.datetime],
-    now: datetime.datetime,
+    now: datetime.datetime, *, always: bool = False,
 ) -> list[Due]:  # fmt: skip
     """What is due, the earliest night first, and tonight's last.
 
     `records` are all of this name; those of later dates, which a wrong clock left, count for nothing. `ends` is when a
-    night's window is over.
+    night's window is over. `always` is a person's wish to run tonight's sweep although nothing has changed.
     """
     known = {record.night: record for record in records if record.night <= tonight}
     past = [_of_past(night, known, missed) for night in _nights(sorted(known), tonight)]
     found = _with_reports([due for due in past if due], known)
-    own = _of_tonight(tonight, known.get(tonight), missed, ends(tonight), now)
+    own = _of_tonight(tonight, known.get(tonight), missed, ends(tonight), now, always=always)
     return [*found, own] if own else found
 
 
@@ -97,14 +97,16 @@ def _of_past(night: Night, known: dict[Night, NightRecord], missed: Missed) -> D
 
 
 def _of_tonight(
-    night: Night, record: NightRecord | None, missed: Missed, end: datetime.datetime, now: datetime.datetime
-) -> Due | None:
+    night: Night, record: NightRecord | None, missed: Missed, end: datetime.datetime, now: datetime.datetime, *,
+    always: bool,
+) -> Due | None:  # fmt: skip
     is_late = missed == "skip" and now >= end
     over = f"its window was over at {end.astimezone(now.tzinfo):%H:%M}"
     if record is None:
         return Due(night, "close", f"{over}, before a call came") if is_late else Due(night, "run")
     was_never_begun = record.state == "missed" and not record.began  # said by a clock that was ahead
-    if (record.state == "failed" or was_never_begun) and not is_late:
+    is_wanted = always and record.state == "skipped"
+    if (record.state == "failed" or was_never_begun or is_wanted) and not is_late:
         return Due(night, "run")
     if record.is_over:
         return None if is_settled(record) else Due(night, "finish")

@@ -52,8 +52,11 @@ def promote(tonight: Tonight) -> Outcome:
     if wanted is None or swept.get("version") is None:
         return Outcome("there is no release tonight", {"promoted": False})
     from hpo.release.aliases import seats  # late, for MLflow
+    from hpo.release.versions import version_of
 
     model, version = str(swept["model"]), str(swept["version"])
+    if version_of(tonight.home, model, version) is None:
+        return Outcome(f"version {version} of {model!r} was deleted", {"promoted": False})
     with seats(tonight.home, model) as held:
         now = held.now()
         if version == now.champion:

@@ -11,7 +11,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.executors.base import Executor
 from hpo.nights.night import Night
-from hpo.nights.record import NightFiles
+from hpo.nights.record import NightFiles, read_night
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
 from hpo.trials.calls import lines_of, run_alone
@@ -88,9 +88,10 @@ def frozen_before(files: NightFiles, night: Night) -> FrozenData | None:
     Rows that stopped their night are not what the next one is compared with: a label that vanished would be missed
     once, and then never again.
     """
-    for record in reversed(files.all()):
+    earlier = [path for path in files.paths() if path.stem < night.date.isoformat()]
+    for record in map(read_night, reversed(earlier)):
         frozen, looked = record.step("freeze"), record.step("look")
-        if record.night.date >= night.date or frozen is None or (looked and looked.facts.get("stops")):
+        if frozen is None or (looked and looked.facts.get("stops")):
             continue
         data = from_json(FrozenData, frozen.facts)
         folder = files.data / data.sha256  # where it is now: a home may have been moved

@@ -57,7 +57,7 @@ class Engine:
         since = tonight.date - datetime.timedelta(days=NIGHTS_READ_FOR_ONE_KEPT * frame.nightly.keep.nights)
         known = {record.night: record for record in frame.files.all(since)}
         done = []
-        for due in agenda(list(known.values()), tonight, frame.nightly.missed, ends, now):
+        for due in agenda(list(known.values()), tonight, frame.nightly.missed, ends, now, always=frame.always):
             earlier = [known[night] for night in sorted(known) if night < due.night]
             done.append(self._do(due, known.get(due.night), earlier))
             known[due.night] = done[-1].record
@@ -92,7 +92,7 @@ class Engine:
 
     def _run(self, tonight: Tonight) -> Ran:
         before, was_failed = tonight.record, tonight.record.state == "failed"
-        begins_again = was_failed and not has_result(before) and self._begins_again(tonight)
+        begins_again = self._begins_again(tonight)
         tonight = _with(tonight, self._write(_begun(before, self._time(), begins_again=begins_again)))
         self.frame.say(f"{tonight.night}: {_how(before, begins_again=begins_again)}")
         for line in self.steps.started(tonight) if not was_failed else ():
@@ -111,8 +111,12 @@ class Engine:
         return self._after(tonight, failure)
 
     def _begins_again(self, tonight: Tonight) -> bool:
-        """Whether rows are read again: nothing was decided about those of the failure, or there are others now."""
-        return tonight.record.step("decide") is None or self.steps.is_outdated(tonight)
+        """Whether rows are read again: a person wants the sweep of a night that was skipped, or it failed without a
+        result, and nothing was decided about its rows or there are others now."""
+        record = tonight.record
+        if record.state != "failed" or has_result(record):
+            return record.state == "skipped"
+        return record.step("decide") is None or self.steps.is_outdated(tonight)
 
     def _work(self, tonight: Tonight, name: StepName) -> tuple[Tonight, Failure | None]:
         """One step, written down together with the end of the night where it is its last."""
@@ -213,4 +217,5 @@ def _how(record: NightRecord, *, begins_again: bool) -> str:
 def _begun(record: NightRecord, now: str, *, begins_again: bool) -> NightRecord:
     """The record of a night that runs. One that failed is reported again at its end."""
     steps = [] if begins_again else [step for step in record.steps if step.name not in AFTER]
-    return replace(record, state="running", began=record.began or now, ended="", reason="", steps=steps)
+    began = now if begins_again or not record.began else record.began
+    return replace(record, state="running", began=began, ended="", reason="", steps=steps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hpo.errors import HpoError, UsageError
@@ -12,6 +13,7 @@ from hpo.nights.night import Night
 from hpo.nights.record import NightFiles
 from hpo.nights.steps import Outcome, Tonight
 from hpo.quoting import listed
+from hpo.remedies import first_line
 from trainers.protocol.codec import to_json
 
 
@@ -22,10 +24,13 @@ class Shelf:
     names: Callable[[], Sequence[str]]
     """All sweeps that there are."""
     delete: Callable[[str], object]
-    """Deletes a sweep. Raises `UsageError` where an alias, a server or another sweep needs it, another `HpoError` where
-    that fails."""
+    """Deletes a sweep. Raises `UsageError` where an alias, a server or another sweep needs it, one of `errors`
+    where that fails."""
     free_losers: Callable[[str], int]
-    """Frees adapters and checkpoints of a sweep's losing trials; returns how many bytes they had. Raises `HpoError`."""
+    """Frees adapters and checkpoints of a sweep's losing trials; returns how many bytes they had. Raises one
+    of `errors`."""
+    errors: tuple[type[Exception], ...] = (HpoError, OSError)
+    """What is raised where something cannot be freed now."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +56,32 @@ def keep(tonight: Tonight, shelf: Shelf) -> Outcome:
     """
     wanted, files = tonight.frame.nightly.keep, tonight.frame.files
     nights = _with_sweep(files, tonight.night.name, shelf.names())
-    deleted, stays, failed, freed = [], {}, [], 0
-    for night in nights[: -wanted.nights]:
-        try:
-            shelf.delete(night.sweep)
-            deleted.append(night.sweep)
-        except UsageError as error:
-            stays[night.sweep] = str(error)
-        except (HpoError, OSError) as error:
-            failed.append(f"{night.sweep} could not be deleted: {error}")
+    past = [night for night in nights if night <= tonight.night]  # a clock that was ahead leaves later ones
+    deleted, stays, rows, freed, failed = [], {}, [], 0, list[str]()
+    for night in past[: -wanted.nights]:
+        with _noted(f"{night.sweep} could not be deleted", shelf.errors, failed):
+            try:
+                shelf.delete(night.sweep)
+                deleted.append(night.sweep)
+            except UsageError as error:
+                stays[night.sweep] = str(error)
     left = [night for night in nights if night.sweep not in deleted]
-    rows = _free_rows(tonight, left, nights[-wanted.nights :]) if nights else []
-    try:
+    with _noted("rows could not be freed", shelf.errors, failed):
+        rows = _free_rows(tonight, left, past[-wanted.nights :]) if past else []
+    with _noted("losing trials could not be freed", shelf.errors, failed):
         freed = shelf.free_losers(tonight.night.sweep) if wanted.checkpoints == "best" else 0
-    except (HpoError, OSError) as error:
-        failed.append(f"losing trials could not be freed: {error}")
     kept = Kept(deleted, stays, rows, freed, failed)
     return Outcome(_in_words(kept), to_json(kept))
+
+
+@contextmanager
+def _noted(what: str, errors: tuple[type[Exception], ...], failed: list[str]) -> Iterator[None]:
+    """While something is freed: what goes wrong becomes a sentence in `failed`."""
+    try:
+        yield
+    except errors as error:
+        said = str(error) if isinstance(error, HpoError) else first_line(error)
+        failed.append(f"{what}: {said}")
 
 
 def _with_sweep(files: NightFiles, name: str, sweeps: Sequence[str]) -> list[Night]:

@@ -6,6 +6,7 @@ which its holder renews. The file says who holds it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -77,8 +78,10 @@ def night_lock(path: Path, now: Clock, *, waits: bool) -> Iterator[int]:
         ended.set()
         if renewal.is_alive():
             renewal.join()
-        _write(fd, Holder(holder.pid, holder.host, holder.boot, holder.since, now().isoformat()))
-        os.close(fd)
+        try:
+            _write(fd, Holder(holder.pid, holder.host, holder.boot, holder.since, now().isoformat()))
+        finally:
+            os.close(fd)
 
 
 def holder_of(path: Path) -> Holder | None:
@@ -115,7 +118,8 @@ def _lease_end(now: datetime.datetime) -> str:
 
 def _renew(fd: int, holder: Holder, now: Clock, ended: threading.Event) -> None:
     while not ended.wait(RENEWED_EVERY_S):
-        _write(fd, Holder(holder.pid, holder.host, holder.boot, holder.since, _lease_end(now())))
+        with contextlib.suppress(OSError):  # tried again: a lease outlasts several of these
+            _write(fd, Holder(holder.pid, holder.host, holder.boot, holder.since, _lease_end(now())))
 
 
 def _write(fd: int, holder: Holder) -> None:

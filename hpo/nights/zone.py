@@ -21,19 +21,26 @@ _DATABASE = "zoneinfo/"
 def zone_named(name: str | None, environment: Mapping[str, str] = os.environ, localtime: Path = LOCALTIME) -> ZoneInfo:
     """The zone of that name; None for the machine's: that of `TZ`, else of `/etc/localtime`, else UTC.
 
-    Raises `UsageError` for a name that is no zone.
+    Raises `UsageError` for a name that is no zone, and for a file that holds none.
     """
     if name is not None:
         return _known(name, "--tz")
-    if given := environment.get("TZ", "").removeprefix(":"):
+    given = environment.get("TZ", "").removeprefix(":")
+    if given.startswith("/") and Path(given).exists():  # as `:/etc/localtime`
+        localtime = Path(given)
+    elif given:
         return _known(given.rpartition(_DATABASE)[2], "TZ")
     if not localtime.exists():
         return ZoneInfo("UTC")
     key = str(localtime.resolve()).rpartition(_DATABASE)[2]
     if why_no_zone(key) is None:
         return ZoneInfo(key)
-    with localtime.open("rb") as file:  # a copy, which does not say whose
-        return ZoneInfo.from_file(file, key="local")
+    try:
+        with localtime.open("rb") as file:  # a copy, which does not say whose
+            return ZoneInfo.from_file(file, key="local")
+    except (OSError, ValueError) as error:
+        found = f"{localtime} is not the file of a time zone: {error}"
+        raise UsageError(f"{found}; give --tz, e.g. Europe/Berlin") from error
 
 
 def _known(name: str, given_by: str) -> ZoneInfo:

@@ -34,7 +34,7 @@ def test_it_opens_no_revision(tmp_path):
 
 def test_every_problem_is_reported_with_its_place(tmp_path):
     given = {"tz": "Europe/Berln", "cutoff": "25:00", "missed": "some", "warm_start": -1, "error_budget": 1,
-             "keep": {"nights": 0, "checkpoint": "best"}, "retries": 3}  # fmt: skip
+             "keep": {"nights": 1_000_000, "checkpoint": "best"}, "retries": 3}  # fmt: skip
     with pytest.raises(ConfigError) as caught:
         make_config(tmp_path, nightly=given)
     text = str(caught.value)

@@ -119,6 +119,11 @@ def test_the_zone_is_the_one_that_is_named_or_the_machine_s(tmp_path):
     database.touch()
     local.symlink_to(database)
     assert zone_named(None, {}, local).key == "Asia/Tokyo"
+    assert zone_named(None, {"TZ": f":{local}"}).key == "Asia/Tokyo"
+    (tmp_path / "copy").touch()  # cut short
+    for given in (({}, tmp_path / "copy"), ({"TZ": f"{tmp_path}/copy"}, local)):
+        with pytest.raises(UsageError, match=r"copy is not the file of a time zone: .*; give --tz"):
+            zone_named(None, *given)
     with pytest.raises(UsageError, match=r"--tz 'Europe/Berln': expected the name .* did you mean 'Europe/Berlin'"):
         zone_named("Europe/Berln")
     with pytest.raises(UsageError, match=r"TZ '../etc/passwd': expected the name of a time zone"):

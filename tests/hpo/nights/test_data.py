@@ -138,6 +138,8 @@ def test_the_rows_of_a_home_that_was_moved_are_found(setup, tmp_path):
     files = NightFiles(Home(tmp_path / "moved").nights(setup.config.name))
     assert frozen_before(files, setup.night(2)).folder == str(files.data / frozen.sha256)
     assert frozen_before(files, setup.night(1)) is None
+    files.record(setup.night(3)).write_text("{")  # of another night: nothing of it is needed
+    assert frozen_before(files, setup.night(2)).sha256 == frozen.sha256
 
 
 def test_running_text_is_frozen_and_inspected(tmp_path, write_yaml):

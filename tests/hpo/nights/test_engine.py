@@ -242,6 +242,11 @@ def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insist
     world.rows = lambda date: "the same"
     states = [world.call(one_o_clock(NIGHT + day * ONE_DAY))[0].record.state for day in range(3)]
     assert states == ["complete", "skipped", "skipped"]
+    assert world.call(one_o_clock(NIGHT + 2 * ONE_DAY, 2)) == []
+    (ran,) = world.call(one_o_clock(NIGHT + 2 * ONE_DAY, 3), always=True)  # a person insists
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+    assert "--always is given" in ran.record.step("decide").said
+    assert world.call(one_o_clock(NIGHT + 2 * ONE_DAY, 4), always=True) == []
     (ran,) = world.call(one_o_clock(NIGHT + 3 * ONE_DAY), always=True)
     assert ran.record.state == "complete"
     # No result depends on how nights are run.

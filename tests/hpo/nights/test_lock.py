@@ -106,3 +106,13 @@ def test_a_lease_is_as_long_as_ever_where_clocks_go_back(lock, minute, fold):
     with night_lock(lock, lambda: moment, waits=False):
         until = datetime.datetime.fromisoformat(holder_of(lock).until)
         assert until - moment.astimezone(datetime.UTC) == LEASE
+
+
+def test_a_disk_that_is_full_keeps_no_lock(lock, monkeypatch):
+    def full(fd, holder):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"), night_lock(lock, now, waits=False):
+        disk.setattr(module, "_write", full)
+    with night_lock(lock, now, waits=False):
+        assert holder_of(lock).pid == os.getpid()

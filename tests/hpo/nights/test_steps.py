@@ -156,6 +156,9 @@ def test_the_alias_moves_once_and_nobody_who_is_kept_waits(world, home_with_stor
                                         certify={"decision": "ask"}))).said == (
         "version 2 of 'movies' waits for your approval (hpo approve movies/2): the rows do not tell"
     )  # fmt: skip
+    assert promote(tonight(world, night(world, 0, sweep={"model": "movies", "version": "9"}))).said == (
+        "version 9 of 'movies' was deleted"
+    )
     assert promote(tonight(world, night(world, 0, sweep={"version": None}))).facts == {"promoted": False}
 
 
@@ -185,6 +188,8 @@ def test_older_nights_go_with_their_rows_but_what_is_needed_and_every_record_sta
     assert len(world.files.all()) == 5
     assert "movies-2026-01-01" in sweeps  # it has no record: a person's own
     assert keep(tonight(world, nights[-1], *nights[:-1]), shelf).facts["deleted"] == []
+    ahead = keep(tonight(world, nights[3], *nights[:3]), shelf).facts  # a clock was a day ahead once
+    assert (ahead["deleted"], ahead["rows"]) == ([], [])
 
 
 def test_what_cannot_be_freed_is_said_and_fails_no_night(world):
@@ -192,17 +197,22 @@ def test_what_cannot_be_freed_is_said_and_fails_no_night(world):
     for record in nights:
         world.files.write(record)
 
-    def fails(sweep):
-        raise SweepError("hpo gc is at work") if sweep.endswith("1") else OSError("read-only")
+    world.files.record(nights[2].night).write_text("{")
 
-    shelf = Shelf(lambda: [record.night.sweep for record in nights], fails, fails)
+    def fails(sweep):
+        raise SweepError("hpo gc is at work") if sweep.endswith("1") else ZeroDivisionError("locked\n[SQL: ...]")
+
+    shelf = Shelf(lambda: [record.night.sweep for record in nights], fails, fails, (SweepError, ZeroDivisionError))
     found = keep(tonight(world, nights[-1], *nights[:-1]), shelf)
-    assert found.facts["failed"] == [
+    damaged = f"{world.files.record(nights[2].night)} cannot be read: "
+    for line, start in zip(found.facts["failed"], (
         "movies-2026-05-01 could not be deleted: hpo gc is at work",
-        "movies-2026-05-02 could not be deleted: read-only",
-        "losing trials could not be freed: read-only",
-    ]
-    assert "losing trials could not be freed: read-only" in found.said
+        "movies-2026-05-02 could not be deleted: locked",
+        f"rows could not be freed: {damaged}",
+        "losing trials could not be freed: locked",
+    ), strict=True):  # fmt: skip
+        assert line.startswith(start)
+    assert found.said.endswith("losing trials could not be freed: locked")
 
 
 # --- the sweep -----------------------------------------------------------------------------------------
