@@ -65,6 +65,9 @@ class ProgressView(Protocol):
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None:
         """Show that a trial has started with these searched settings."""
 
+    def resumed(self, number: int, step: int) -> None:
+        """Show that a trial continues from its checkpoint of a step."""
+
     def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None:
         """Show a step; `fraction` (0 to 1) of the budget is spent, after `seconds` of training in all sessions."""
 
@@ -105,6 +108,7 @@ class Silent(ProgressView):
         return nullcontext()
 
     def trial_started(self, number: int, params: Mapping[str, Setting]) -> None: ...
+    def resumed(self, number: int, step: int) -> None: ...
     def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None: ...
     def evaluated(self, number: int, fraction: float, value: float) -> None: ...
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
@@ -189,6 +193,10 @@ class TerminalView(ProgressView):
         self._rows[number] = _Row(label, params_text(params), self.clock())
         if not self._live:
             self.say(f"trial {label} started: {self._rows[number].params}")
+
+    def resumed(self, number: int, step: int) -> None:
+        if not self._live:
+            self.say(f"trial {self._rows[number].label} continues from its checkpoint at step {step}")
 
     def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None:
         row = self._rows[number]

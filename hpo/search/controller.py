@@ -165,6 +165,7 @@ class SearchController(TrialController):
 
     def resumed(self, job: Job) -> None:
         self._study.set_attempts(job.number, job.attempts, job.resumed_from)
+        self._view.resumed(job.number, job.resumed_from or 0)
 
     def stepped(self, job: Job, step: Step) -> None:
         self._sweep.tracker.step(job.number, step)

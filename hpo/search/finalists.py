@@ -108,7 +108,8 @@ class FinalistController(TrialController):
     def spared(self, jobs: list[Job]) -> Job | None:
         return None
 
-    def resumed(self, job: Job) -> None: ...
+    def resumed(self, job: Job) -> None:
+        self._sweep.view.resumed(job.number, job.resumed_from or 0)
 
     def stepped(self, job: Job, step: Step) -> None:
         self._sweep.tracker.step(job.number, step)

@@ -61,7 +61,9 @@ class Job:
             "SLURM_CPUS_PER_TASK": "16", "SLURM_JOB_NODELIST": "node[1-3]", "SLURM_GPUS_ON_NODE": "4",
             "NODES": "2" if script == "ray.sbatch" else "0", "ENDS_WITH": "" if ends_with is None else str(ends_with),
         }  # fmt: skip
-        return subprocess.Popen(["bash", FOLDER / "slurm" / script, "my.yaml"], cwd=self.folder, env=env, process_group=0)
+        return subprocess.Popen(
+            ["bash", FOLDER / "slurm" / script, "my.yaml"], cwd=self.folder, env=env, process_group=0
+        )
 
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()

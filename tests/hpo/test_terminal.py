@@ -83,6 +83,14 @@ def test_a_pipe_gets_one_plain_line_per_event(piped):
     ]
 
 
+def test_a_pipe_is_told_that_a_trial_continues(piped):
+    view, output = piped
+    view.begin(3, 0, "f1_macro", 2)
+    view.trial_started(0, {"lora_r": 8})
+    view.resumed(0, 40)
+    assert output().splitlines()[-1] == "trial 0 continues from its checkpoint at step 40"
+
+
 def test_a_pipe_gets_no_control_codes(piped):
     view, output = piped
     run_three_trials(view)
