@@ -49,13 +49,14 @@ def repeats_planned(config: SweepConfig) -> int:
 def contestants_of(
     sweep: SweepContext, top: int, rank: Callable[[TrialRecord], float] | None = None
 ) -> list[TrialRecord]:
-    """The best trials, best first, and the baseline, which has to be beaten. `rank`: another order, lowest first."""
+    """The best trials, best first, and the baseline, which has to be beaten; none that exceeds a constraint. `rank`:
+    another order, lowest first."""
     best = ranked(sweep.study.records(), sweep.config.objective, sweep.config.constraints)
     if rank is not None:
         best.sort(key=rank)
     baseline = sweep.study.state.baseline
     chosen = [r for r in best if r.number != baseline][:top]
-    return chosen + [r for r in sweep.study.records() if r.number == baseline and r.state == "complete"]
+    return chosen + [r for r in best if r.number == baseline]
 
 
 def repeats_of(sweep: SweepContext, contestants: Sequence[TrialRecord], seeds: int) -> list[Planned]:

@@ -29,6 +29,9 @@ def run_finalists(sweep: SweepContext) -> None:
         return
     # An outcome of before rows were split is about the search's own ranking, and stands.
     earlier = contest_of(sweep, wanted.top, wanted.seeds, wanted.claim)
+    if not earlier.contestants:  # no complete trial keeps the constraints
+        sweep.study.update_state(finalists=None)
+        return
     if before is not None and before.fingerprint == earlier.fingerprint:
         return
     board = Scoreboard(sweep)

@@ -112,8 +112,20 @@ def test_nothing_is_repeated_where_the_file_asks_for_nothing(sweep):
 def test_trials_that_break_a_constraint_are_no_finalists(sweep):
     given = sweep(FAIR, BEST, GOOD)
     given.edit(constraints={"max_seconds": 0.01})
-    running = given.running()
-    assert [r.number for r in contestants_of(running, 2) if r.number] == []
+    assert contestants_of(given.running(), 2) == []
+    assert decided(given) is None
+    assert (given.executor.specs, given.running().champion()) == ([], None)
+
+
+def test_a_baseline_that_breaks_a_constraint_neither_races_nor_wins(sweep):
+    def slow(request):
+        is_slow = request.spec.settings["learning_rate"] == BEST
+        for event in work(request):
+            yield dataclasses.replace(event, seconds=9.0) if is_slow and isinstance(event, TrialResult) else event
+
+    outcome = decided(sweep(BEST, POOR, FAIR, worker=slow, constraints={"max_seconds": 5}))
+    assert [c["trial"] for c in outcome["contestants"]] == [2, 1]
+    assert outcome["champion"] == 2
 
 
 def test_repeats_are_trials_of_their_own_in_folders_and_numbers(sweep):
