@@ -32,16 +32,19 @@ def billionths(fraction: float) -> int:
     return round(fraction * BILLION)
 
 
-def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
-    """What `read_trial` reads besides state, point and reports."""
+def begun_of(record: TrialRecord) -> dict[str, Any]:
+    """How a trial began, for one attribute: each write costs a transaction."""
     begun = {
         "number": record.number, "revision": record.revision, "identity": record.fingerprint,
         "reused_from": record.reused_from,
     }  # fmt: skip
-    if record.has_gone_on:
-        begun["has_gone_on"] = True
+    return {**begun, "has_gone_on": True} if record.has_gone_on else begun
+
+
+def attrs_of(record: TrialRecord, *, with_curve: bool) -> dict[str, Any]:
+    """What `read_trial` reads besides state, point and reports."""
     attrs = {
-        "begun": begun, "run_id": record.run_id, "attempts": [to_record(a) for a in record.attempts],
+        "begun": begun_of(record), "run_id": record.run_id, "attempts": [to_record(a) for a in record.attempts],
         "resumed_from": record.resumed_from, "result": to_json(record.result) if record.result else None,
     }  # fmt: skip
     curve = {f"curve:{index}": list(point) for index, point in enumerate(record.curve)} if with_curve else {}

@@ -8,14 +8,13 @@ number of a trial is ours and stays.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from hpo.config.objective import Objective, excess, value_of
+from hpo.config.objective import Objective
 from hpo.config.space import Point
 from hpo.config.strategy import choose_strategy, spread_point
 from hpo.config.sweep_config import SweepConfig
@@ -24,10 +23,11 @@ from hpo.results.state import SweepState
 from hpo.study.asking import Allowed, anything, asked
 from hpo.study.gp import GaussianProcess
 from hpo.study.informed import propose
+from hpo.study.optuna_trial import as_optuna_sees
 from hpo.study.samplers import STARTUP_TRIALS, distributions, sampler, suggest
 from hpo.study.storage import close_storage
 from hpo.study.stored_state import read_state
-from hpo.study.stored_trial import BILLION, StoredTrial, attrs_of, billionths, read_trials
+from hpo.study.stored_trial import BILLION, StoredTrial, attrs_of, begun_of, billionths, read_trials
 from hpo.study.tried import points_tried
 from trainers.protocol.codec import to_json, to_plain, to_record
 from trainers.protocol.events import TrialResult
@@ -70,9 +70,8 @@ class Study:
                 if "fixed_params" not in trial.system_attrs:  # a sampler's point, which may not even be allowed
                     self._study.tell(trial.number, state=TrialState.FAIL)
                     continue
-                number = self.next_number
-                self._write_begun(optuna.Trial(self._study, trial._trial_id), number, "", None)
-                self._records[number] = TrialRecord(number, "running", dict(trial.params), "", revision=self.revision)
+                ghost = TrialRecord(self.next_number, "running", dict(trial.params), "", revision=self.revision)
+                self._write_begun(optuna.Trial(self._study, trial._trial_id), ghost)
 
     # --- asking ------------------------------------------------------------------------------------------
 
@@ -89,14 +88,12 @@ class Study:
         frozen = next(t for t in running if t.user_attrs["begun"]["number"] == number)
         self._study.sampler = sampler(self._sampling, self._seed(number), self.config.strategy.num_trials)
         trial = self._open[number] = optuna.Trial(self._study, frozen._trial_id)
-        params = suggest(trial, self.config.space)
-        record = self._records[number]
+        record, params = self._records[number], suggest(trial, self.config.space)
         fingerprint = record.fingerprint or self.fingerprint_of(params)
-        twin = self.twin(fingerprint, but=number)
-        reused_from = None if twin is None else str(twin)
+        reused_from = self.twin(fingerprint, but=number)
         if (fingerprint, reused_from) != (record.fingerprint, record.reused_from):
-            self._write_begun(trial, number, fingerprint, reused_from)
-            self._change(number, params=params, fingerprint=fingerprint, reused_from=reused_from)
+            found = dataclasses.replace(record, params=params, fingerprint=fingerprint, reused_from=reused_from)
+            self._write_begun(trial, found)
         return params
 
     def reopen(self, number: int) -> None:
@@ -131,15 +128,11 @@ class Study:
         )  # fmt: skip
         if begun is None:
             return None
-        trial, params = begun
+        self._open[number], params = begun
         fingerprint = self.fingerprint_of(params)
         twin = self.twin(fingerprint)
-        reused_from = None if twin is None else str(twin)
-        self._open[number] = trial
-        self._write_begun(trial, number, fingerprint, reused_from)
-        self._records[number] = TrialRecord(
-            number, "running", params, fingerprint, reused_from=reused_from, revision=self.revision
-        )
+        record = TrialRecord(number, "running", params, fingerprint, reused_from=twin, revision=self.revision)
+        self._write_begun(self._open[number], record)
         return number, params
 
     def _modelled(self, number: int, allowed: Allowed) -> Point | None:
@@ -156,22 +149,21 @@ class Study:
             return propose(self.config.space, self._directions, tried, self._seed(number), allowed)
         return spread_point(self.config.space, number, self.config.seed)
 
-    def twin(self, fingerprint: str, but: int | None = None) -> int | None:
-        """The trained (or running) trial with the same fingerprint, whose result another one need not earn again; one
-        taken over from another sweep lends too.
+    def twin(self, fingerprint: str, but: int | None = None) -> str | None:
+        """The number of the trained (or running) trial with the same fingerprint, whose result another one need not
+        earn again; one taken over from another sweep lends too.
 
         A crash says nothing of the point, so it lends nothing; running out of memory and diverging do.
         """
         for record in self._records.values():
             lends = record.result is None or record.result.cause not in RETRIED
             if record.fingerprint == fingerprint and lends and not record.is_duplicate and record.number != but:
-                return record.number
+                return str(record.number)
         return None
 
-    def _write_begun(self, trial: optuna.Trial, number: int, fingerprint: str, reused_from: str | None) -> None:
-        """In one attribute: each write costs a transaction."""
-        begun = {"number": number, "revision": self.revision, "identity": fingerprint, "reused_from": reused_from}
-        trial.set_user_attr("begun", begun)
+    def _write_begun(self, trial: optuna.Trial, record: TrialRecord) -> None:
+        trial.set_user_attr("begun", begun_of(record))
+        self._records[record.number] = record
 
     @property
     def _sampling(self) -> str:
@@ -185,9 +177,6 @@ class Study:
 
     def _seed(self, number: int) -> int:
         return (self.config.seed * 1_000_003 + number) % 2**32
-
-    def _values(self, result: TrialResult) -> list[float]:
-        return [value_of(result, o.metric) for o in self.config.objectives]
 
     # --- telling -----------------------------------------------------------------------------------------
 
@@ -224,21 +213,15 @@ class Study:
     def finish(self, number: int, result: TrialResult) -> None:
         """Tell Optuna how a trial ended; the result goes first, so a final state always has one."""
         trial = self._open[number]
-        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        state = states[result.state]
-        values = self._values(result) if state == TrialState.COMPLETE else None
-        if values is not None and any(math.isnan(value) for value in values):
-            raise ValueError(f"trial {number} is complete without a value: a trainer must end it as diverged")
+        record = dataclasses.replace(self._records[number], state=result.state, result=result)
+        seen = as_optuna_sees(record, self.config)
         trial.set_user_attr("result", to_json(result))
-        if state == TrialState.COMPLETE:
-            for name, by in excess(result, self.config.constraints).items():
-                if name not in trial.constraints:  # a kill may have come just after it was set
-                    trial.set_constraint(name, by)
-        if state == TrialState.PRUNED and len(self.config.objectives) > 1:
-            state = TrialState.FAIL  # NSGA-II and TPE have no place for a pruned trial of several objectives
-        self._study.tell(trial, values, state=state)
+        for name, by in seen.constraints.items():
+            if name not in trial.constraints:  # a kill may have come just after it was set
+                trial.set_constraint(name, by)
+        self._study.tell(trial, seen.values, state=seen.state)
         del self._open[number]
-        self._change(number, state=result.state, result=result)
+        self._records[number] = record
 
     def _change(self, number: int, **changes: Any) -> None:
         self._records[number] = dataclasses.replace(self._records[number], **changes)
@@ -247,18 +230,12 @@ class Study:
 
     def copy(self, record: TrialRecord) -> None:
         """Take over a trial of an earlier revision or another sweep; one that was interrupted will go on here."""
-        several = len(self.config.objectives) > 1
+        several, seen = len(self.config.objectives) > 1, as_optuna_sees(record, self.config)
         reports = None if several else {billionths(fraction): value for fraction, value in record.curve}
-        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "running": TrialState.RUNNING}
-        state = states.get(record.state, TrialState.FAIL)
-        if state == TrialState.PRUNED and several:
-            state = TrialState.FAIL
-        result = record.result if state == TrialState.COMPLETE else None
         self._study.add_trial(
             optuna.trial.create_trial(
-                state=state, params=record.params, distributions=distributions(self.config.space, record.params),
-                values=self._values(result) if result else None, intermediate_values=reports,
-                constraints=excess(result, self.config.constraints) if result else None,
+                state=seen.state, params=record.params, distributions=distributions(self.config.space, record.params),
+                values=seen.values, intermediate_values=reports, constraints=seen.constraints,
                 user_attrs=attrs_of(record, with_curve=several),
             )
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from hpo.config.objective import excess, value_of
@@ -17,8 +18,8 @@ def points_tried(records: Collection[TrialRecord], config: SweepConfig) -> list[
     """Nothing before a trial is complete.
 
     A pruned trial counts with the value that it was pruned at: without it, the model would go on proposing where
-    pruning stops everything. With several objectives, and for a point that cannot be trained, the worst value
-    seen stands in; for a trial under way the mean, so that it is not proposed again.
+    pruning stops everything. With several objectives, for a point that cannot be trained, and where a value is no
+    number, the worst values seen stand in; for a trial under way the mean, so that it is not proposed again.
     """
     if not any(record.state == "complete" for record in records):
         return []
@@ -30,11 +31,15 @@ def points_tried(records: Collection[TrialRecord], config: SweepConfig) -> list[
             continue
         if result is None:
             running.append(record.params)
-        elif result.state == "complete" or (result.state == "pruned" and len(config.objectives) == 1):
-            values = [value_of(result, objective.metric) for objective in config.objectives]
+            continue
+        has_values = result.state == "complete" or (result.state == "pruned" and len(config.objectives) == 1)
+        values = [value_of(result, objective.metric) if has_values else math.nan for objective in config.objectives]
+        if all(map(math.isfinite, values)):
             known.append((record.params, values, excess(result, config.constraints)))
         else:
             unknown.append(record.params)
+    if not known:
+        return []
     columns = list(zip(*(values for _, values, _ in known), strict=True))
     worst = [max(column, key=o.sort_key) for column, o in zip(columns, config.objectives, strict=True)]
     mean = [sum(column) / len(column) for column in columns]

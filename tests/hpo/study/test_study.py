@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sqlite3
 from contextlib import ExitStack, closing
@@ -432,6 +433,18 @@ def test_a_point_of_the_sampler_s_that_a_kill_cut_short_is_completed_the_same_wa
         assert point(is_killed=False) == killed
 
 
+def test_what_was_known_of_how_a_trial_began_survives_that_its_twin_crashes(reopen, config):
+    study = reopen(config())
+    for number, lender in ((0, None), (1, "0")):
+        point = trial_record(number, "running", None, config().baseline(), fingerprint="same", reused_from=lender)
+        study.copy(dataclasses.replace(point, revision=3, has_gone_on=True))
+    study.resume(0)
+    study.finish(0, trial_result("failed", None, cause="crash"))
+    study.resume(1)
+    for record in (study.record(1), reopen(config()).record(1)):
+        assert (record.reused_from, record.revision, record.has_gone_on) == (None, 3, True)
+
+
 def test_a_half_begun_trial_of_a_point_that_was_tried_takes_its_result(config, monkeypatch):
     memory = optuna.storages.InMemoryStorage()
     study = Study(config(), fingerprint, memory)
@@ -518,6 +531,20 @@ def test_a_value_that_is_no_number_is_refused_before_anything_is_written(reopen,
     assert reopen(config()).interrupted() == [0]
     study.finish(0, trial_result("failed", None, cause="diverged"))
     assert reopen(config()).record(0).state == "failed"
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf])
+def test_a_further_objective_that_is_no_number_leaves_the_trial_complete(reopen, config, missing):
+    """A function of yours may give it; Optuna, and a model of the objective, have no place for it."""
+    study = reopen(config(objective=[{"metric": "f1_macro"}, {"metric": "loss"}]))
+    for value, loss in ((0.9, missing), (0.5, 0.25)):
+        number, _ = begin(study)
+        study.finish(number, trial_result("complete", value, metrics={"f1_macro": value, "loss": loss}))
+        assert len(tried(study)) == 2 * number
+    again = reopen(study.config)
+    assert [(r.state, r.result.value) for r in again.records()] == [("complete", 0.9), ("complete", 0.5)]
+    assert [t.state.name for t in again._study.get_trials()] == ["FAIL", "COMPLETE"]
+    assert [values for _, values, _ in tried(again)] == [[0.5, 0.25]] * 2
 
 
 def test_a_report_that_is_no_number_is_kept(reopen, config):
