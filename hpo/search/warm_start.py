@@ -19,16 +19,16 @@ BEST_OF_EACH = 3
 
 
 def check_warm_start(config: SweepConfig, home: Home) -> None:
-    """Raises `ConfigError` for a sweep that does not exist."""
-    known = study_names(home.studies_db)
+    """Raises `ConfigError` for a sweep that does not exist, or is this one."""
+    known = [name for name in study_names(home.studies_db) if name != config.name]
     problems = [
         Problem(
-            f"{config.file}: search_strategy.warm_start",
-            f"no sweep {name!r}",
+            config.written.where(("search_strategy", "warm_start")),
+            f"no other sweep {name!r}",
             f"there are: {', '.join(known)}" if known else "there are none yet",
         )
         for name in config.strategy.warm_start
-        if name not in known or name == config.name
+        if name not in known
     ]
     if problems:
         raise ConfigError(problems)

@@ -44,7 +44,7 @@ def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
     before = completed(stored, now, config.written.lines)
     changes = [c for c in differences(before, now) if not _is_under(c.key, _UNTOUCHED)]
     problems = [
-        Problem(f"{config.file}: {c.key}",
+        Problem(config.written.where(tuple(c.key.split("."))),
                 f"was {quoted(c.old)} when sweep {config.name!r} began, now {quoted(c.new)}",
                 "results would not compare: restore it, or give the sweep another name:")
         for c in changes
@@ -133,6 +133,9 @@ def _reshaped(
         if fitting is None:
             left_out += 1
         else:
+            if fitting.is_duplicate and study.twin(fitting.fingerprint) is None:
+                # The trial that it is equal to was left out: from here on it stands for both, as one taken over does.
+                fitting = dataclasses.replace(fitting, reused_from=f"{config.name}/{fitting.reused_from}")
             study.copy(fitting)
             if fitting.fingerprint == baseline and study.state.baseline is None:
                 study.update_state(baseline=fitting.number)
@@ -148,7 +151,8 @@ def refit(
     known = {**fixed, **record.params}
     if any(name not in known for name in config.space.dimensions):
         return None
-    if known.get("lora_alpha") is None and "lora_alpha" in config.space.dimensions:
+    scale = config.space.dimensions.get("lora_alpha")
+    if scale is not None and known.get("lora_alpha") is None and not scale.contains(None):
         known["lora_alpha"] = float(known["alpha_ratio"]) * int(known["lora_r"])
     params = config.space.point(lambda name, _: known[name])
     if not config.space.contains(params) or fingerprint_of(params) != record.fingerprint:

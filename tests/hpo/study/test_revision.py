@@ -13,6 +13,7 @@ from hpo.config.budget import Spent
 from hpo.config.strategy import ResolvedStrategy
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import ConfigError
+from hpo.results.champion import ranked
 from hpo.results.changes import differences
 from hpo.results.records import Attempt
 from hpo.results.released import Release
@@ -22,7 +23,7 @@ from hpo.study.lease import held_lease
 from hpo.study.revision import changes_of, open_revision
 from hpo.study.storage import open_storage
 from hpo.study.store import newest_study_name, revision_with, stored_state, study_names, view_study
-from tests.hpo.builders import Killed, Recording, Sweep, kept_home, work
+from tests.hpo.builders import Killed, Recording, Sweep, kept_home, trial_result, work
 from tests.postgres import as_a_process
 from trainers.protocol.events import Evaluation
 
@@ -143,7 +144,7 @@ def test_every_edit_that_makes_results_incomparable_is_told_at_once(sweep):
         "data.validation_size", "data.test_size", "data.text", "seed", "objective", "training.max_examples",
         "training.evaluations", "training.early_stopping.patience", "training.max_length", "training.precision",
     }  # fmt: skip
-    assert "seed: was 0 when sweep 's' began, now 3; results would not compare" in str(refused.value)
+    assert f"{sweep.config.file}:1: seed: was 0 when sweep 's' began, now 3; results would not" in str(refused.value)
     assert "give the sweep another name" in str(refused.value)
     assert newest_study_name(sweep.home.studies_db, "s") == "s"
 
@@ -310,6 +311,26 @@ def test_the_scale_searched_instead_of_its_ratio_is_the_same_trial(tmp_path, dat
     given.search()
     assert trained(given) == [3]
     assert {n: p["lora_alpha"] for n, p in kept(given).items()} == {0: 16, 1: 8, 3: 64}
+
+
+def test_a_trial_that_is_equal_to_one_that_was_left_out_stands_for_both(tmp_path, database):
+    """With rank 8, scale 16 is what null means: the second trial has the result of the first."""
+
+    def scales(*values):
+        return {"lora_alpha": {"type": "choice", "values": values}}
+
+    given = Sweep(tmp_path, database, search_space=scales(16, None, 32), search_strategy={"type": "grid"})
+    study = given.open()
+    for scale in (16.0, None, 32.0):
+        study.finish(study.begin({"lora_alpha": scale})[0], trial_result())
+    study.close()
+    assert [record.reused_from for record in given.records] == [None, "0", None]
+    given.edit(search_space=scales(None, 32)).search()
+    assert trained(given) == []
+    assert {r.number: r.reused_from for r in given.records} == {1: "sweep/0", 2: None}
+    assert {r.number for r in ranked(given.records, given.config.objective, {})} == {1, 2}
+    running = given.running()
+    assert (running.study.state.baseline, running.trial_paths(1)) == (1, given.paths(0))
 
 
 def test_a_changed_setting_that_every_trial_read_leaves_all_of_them_out(sweep):
