@@ -14,9 +14,8 @@ from hpo.pruning.base import Look, Noise, Peers, best_look
 
 def second_chance(noise: Noise, peers: Peers, stopped: Iterable[int], champion: int) -> int | None:
     """Of the trials that are level with the champion, the one that is least behind it; None when there is none."""
-    behind = {number: _behind(peers, number, champion)[0] for number in stopped}
-    nearest = min(behind, key=lambda number: (behind[number], number), default=None)
-    return nearest if nearest is not None and is_level(noise, peers, nearest, champion) else None
+    level = [number for number in stopped if is_level(noise, peers, number, champion)]
+    return min(level, key=lambda number: (_behind(peers, number, champion)[0], number), default=None)
 
 
 def is_level(noise: Noise, peers: Peers, number: int, champion: int) -> bool:

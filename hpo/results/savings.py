@@ -49,12 +49,13 @@ def savings(view: StudySnapshot) -> Savings:
 
 
 def _of_pruning(trained: Sequence[TrialRecord], view: StudySnapshot) -> PruningSavings | None:
-    pruned = [record for record in trained if record.state == "pruned"]
+    ended = [r for r in trained if r.result and r.result.stopped_by != "sweep_budget"]  # which the rule had no part in
+    pruned = [record for record in ended if record.state == "pruned"]
     if not pruned:
         return None
-    left_out = sum(1 - record.curve[-1][0] for record in pruned) / len(trained)
+    left_out = sum(1 - record.curve[-1][0] for record in pruned) / len(ended)
     is_searched = any(name in view.config["search_space"] for name in BUDGETS)
-    return PruningSavings(len(pruned), len(trained), None if is_searched else left_out)
+    return PruningSavings(len(pruned), len(ended), None if is_searched else left_out)
 
 
 def _of_evaluation(trained: Sequence[TrialRecord], view: StudySnapshot) -> EvaluationSavings | None:

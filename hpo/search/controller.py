@@ -143,7 +143,8 @@ class SearchController(TrialController):
 
     def is_spent(self) -> bool:
         if self.stopped_by is None and (self.best is not None or self._has_started):
-            self.stopped_by = self._sweep.meter.exhausted(self._reserve_s(), self._ahead.trainings * self._longest_s)
+            gpu_s = self._ahead.trainings * self._longest_s * self._sweep.slots.devices_per_trial
+            self.stopped_by = self._sweep.meter.exhausted(self._reserve_s(), gpu_s)
             if self.stopped_by:
                 self._view.say(f"the budget is spent ({self.stopped_by}): no new trials")
         return self.stopped_by is not None

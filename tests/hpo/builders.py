@@ -324,7 +324,7 @@ class Sweep:
     def search(
         self, executor: Recording | None = None, jobs: int = 1, gpus: int = 0, tracker: Any = None, view: Any = None,
         during: Callable[[Study], object] = lambda study: None, warm: Callable[[Study], list[Point]] | None = None,
-        ahead: Ahead = NOTHING,
+        ahead: Ahead = NOTHING, devices: int = 1,
     ) -> SearchController:  # fmt: skip
         """One session, from opening the study to the end of the search."""
         study = self.open()
@@ -333,7 +333,8 @@ class Sweep:
         self.proposals = Proposals(self.config, study, warm(study) if warm else [])
         meter = Meter(self.config.budget, study.state.spent, self.clock)
         sweep = SweepContext(
-            self.specs, study, tracker or Untracked(), self.executor, view or Silent(), Slots(jobs, 1, gpus), meter,
+            self.specs, study, tracker or Untracked(), self.executor, view or Silent(),
+            Slots(jobs, 1, gpus, devices_per_trial=devices), meter,
             fitting=self.fitting,
         )  # fmt: skip
         search = SearchController(sweep, self.proposals, ahead)

@@ -41,6 +41,12 @@ def test_the_one_that_is_least_behind_goes_on_wherever_it_was_stopped():
     assert second_chance(NOISE, peers(curves), [3], 0) is None
 
 
+def test_one_that_is_further_behind_goes_on_where_only_its_rows_say_that_it_is_noise():
+    curves = {0: CHAMPION, 1: [(0.2, 0.45)], 2: [(0.2, 0.4)], 3: [(0.2, math.nan)]}
+    rows = Peers(curves, UP, lambda _n, _i: None, lambda own, _champion: 0.06 if own[0] == 2 else 0.01)
+    assert second_chance(NOISE, rows, [3, 1, 2], 0) == 2
+
+
 def test_without_rows_the_tolerance_says_what_noise_is():
     curves = {0: CHAMPION, 1: [(0.2, 0.491)]}
     assert second_chance(NOISE, peers(curves, error=None), [1], 0) == 1

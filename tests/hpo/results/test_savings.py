@@ -44,6 +44,13 @@ def test_only_trials_that_were_trained_to_a_result_count():
     assert saved(*records).pruning == PruningSavings(1, 2, pytest.approx(0.4))
 
 
+def test_what_the_budget_ended_is_not_the_rule_s():
+    pruned = trial_record(1, "pruned", curve=fifths(1))
+    ended = dataclasses.replace(pruned, number=2, result=dataclasses.replace(pruned.result, stopped_by="sweep_budget"))
+    assert saved(trial_record(0, curve=fifths(5)), ended).pruning is None
+    assert saved(trial_record(0, curve=fifths(5)), pruned, ended).pruning == PruningSavings(1, 2, pytest.approx(0.4))
+
+
 def test_where_budgets_differ_only_the_trials_are_counted():
     budget = {"max_epochs": {"type": "int", "low": 1, "high": 4}}
     found = saved(trial_record(0, curve=fifths(5)), trial_record(1, "pruned", curve=fifths(1)), space=budget)

@@ -499,6 +499,19 @@ def test_room_is_kept_for_the_finalists(sweep, finals, hours):
     assert 2.5 <= given.open().state.spent.seconds / 3600 < 2.7
 
 
+def test_room_in_gpu_hours_is_kept_for_the_finalists_on_all_their_devices(sweep):
+    """A trial takes half an hour of two GPUs; of ten hours, two contestants with three seeds take six."""
+
+    def half_an_hour(event):
+        return dataclasses.replace(event, seconds=1800.0) if isinstance(event, TrialResult) else event
+
+    training = {"max_examples": 100, "devices": 2}
+    given = sweep(num_trials=30, budget={"gpu_hours": 10}, pruner={"type": "none"}, training=training)
+    executor = Recording(lambda request: changed(work(request), half_an_hour))
+    assert given.search(executor, gpus=2, devices=2, ahead=Ahead(2, 3)).stopped_by == "gpu_hours: 10"
+    assert given.open().state.spent.gpu_seconds == 4 * 3600
+
+
 def test_trial_minutes_end_a_trial_and_what_it_has_counts(sweep):
     def a_minute_each(event):
         return dataclasses.replace(event, seconds=60.0 * (event.index + 1)) if isinstance(event, Evaluation) else event
