@@ -140,7 +140,9 @@ def delete(home: Any, name: str | None, sweep: str | None, force: bool) -> None:
         raise click.UsageError("give the name of a released model, or --sweep SWEEP")
     from hpo.commands.delete import delete_release, delete_whole_sweep
 
-    print_text(delete_whole_sweep(home, sweep, force=force) if sweep else delete_release(home, str(name), force=force))
+    print_text(
+        delete_whole_sweep(home, str(sweep), force=force) if name is None else delete_release(home, name, force=force)
+    )
 
 
 @cli.command()

@@ -7,7 +7,7 @@ import re
 from hpo.config.keys import Described, Whole, read_all
 from hpo.config.yaml_source import Section
 from trainers.metrics.names import own_name
-from trainers.protocol.catalog import GENERATED, METRICS, TASKS
+from trainers.protocol.catalog import GENERATED, METRICS, RESOURCES, TASKS
 from trainers.protocol.trial_spec import Generation
 
 _OWN = re.compile(r"[^:]+\.py:[A-Za-z_]\w*")
@@ -49,7 +49,7 @@ def _refuse(value: object, task: str, known: tuple[str, ...], before: list[str])
     if value in before or own_name(value) in map(own_name, before):
         return "is named twice"
     if _OWN.fullmatch(value):
-        is_taken = own_name(value) in METRICS
+        is_taken = own_name(value) in METRICS or own_name(value) in RESOURCES
         return f"{own_name(value)} is the name of a metric already: give the function another" if is_taken else None
     if task and value in TASKS[task].metrics:
         return "is measured anyway: leave it out"

@@ -220,22 +220,25 @@ def _webhooks(section: Section, folder: Path) -> tuple[Webhook, ...]:
     every = given if isinstance(given, list) else [given]
     if len(every) > MOST_CHANNELS:
         section.problem(f"has {len(every):,} webhooks", f"expected at most {MOST_CHANNELS}", "webhook")
-    found = [_webhook(section, one, folder) for one in every[:MOST_CHANNELS]]
+    found = [
+        _webhook(section, f"webhook[{index}]" if isinstance(given, list) else "webhook", one, folder)
+        for index, one in enumerate(every[:MOST_CHANNELS])
+    ]
     return tuple(webhook for webhook in found if webhook is not None)
 
 
-def _webhook(section: Section, given: object, folder: Path) -> Webhook | None:
+def _webhook(section: Section, key: str, given: object, folder: Path) -> Webhook | None:
     if isinstance(given, dict):
-        mapping = section.child("webhook", given)
+        mapping = section.child(key, given)
         values = read_all(mapping, WEBHOOK.keys)
         mapping.finish()
         if "address" not in given:
             mapping.problem("is missing", "expected file:PATH or env:NAME", "address")
     else:
-        values = {"address": secret_at(given, section, "webhook"), "signing_key": None}
-    address = _absolute(section, values["address"], folder, "webhook")
-    key = _absolute(section, values["signing_key"], folder, "webhook", "signing_key")
-    return None if address is None else Webhook(address, key)
+        values = {"address": secret_at(given, section, key), "signing_key": None}
+    address = _absolute(section, values["address"], folder, key)
+    signing_key = _absolute(section, values["signing_key"], folder, key, "signing_key")
+    return None if address is None else Webhook(address, signing_key)
 
 
 def _smtp(section: Section, folder: Path) -> Smtp | None:

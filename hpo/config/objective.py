@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hpo.config.keys import Described, Number, read_all
 from hpo.config.yaml_source import Section
+from hpo.quoting import quoted
 from trainers.metrics.names import own_name
 from trainers.protocol.catalog import DIRECTIONS, GENERATED, METRICS, RESOURCES, TASKS, Direction, relative_drop
 from trainers.protocol.events import TrialResult
@@ -119,15 +120,20 @@ def _parse_objective(section: Section, task: str, allowed: Sequence[str], defaul
     else:
         value = section.one_of("metric", allowed, default)
     metric = value or default
-    known = {**METRICS, **RESOURCES}.get(metric)
-    direction = known.direction if known else _direction(section, metric)
+    direction = _direction(section, metric)
     section.finish()
     return Objective(metric, direction)
 
 
 def _direction(section: Section, metric: str) -> Direction:
-    """The direction of your own metric: nobody else knows which is better."""
-    if section.raw("direction") is None:
+    """The catalog's; of your own metric the file says it, for nobody else knows which is better."""
+    given, known = section.raw("direction"), {**METRICS, **RESOURCES}.get(metric)
+    if known:
+        if given is not None and section.raw("metric") in (None, metric):  # else a default stands in for what is wrong
+            found = f"got {quoted(given)}, but {metric} is {known.direction}d"
+            section.problem(found, "leave it out: only a metric of your own needs it", "direction")
+        return known.direction
+    if given is None:
         section.problem("is missing", f"expected maximize or minimize: which is better of {metric}?", "direction")
         return "maximize"
     return "minimize" if section.one_of("direction", DIRECTIONS, "maximize") == "minimize" else "maximize"

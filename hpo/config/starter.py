@@ -58,7 +58,7 @@ def starter_yaml(starter: Starter, file: Path, command: str) -> str:
         f"# {task.help}",
         *before,
         "# What is commented out stands at its default, or is off. `hpo schema` knows every key.",
-        f"name: {file.stem}",
+        f"name: {_scalar(file.stem)}",
         f"task: {task.name}",
         f"model: {_scalar(starter.model)}",
         *_data(starter, task),

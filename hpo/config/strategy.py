@@ -9,12 +9,12 @@ from typing import Any
 
 from hpo.config.dimensions import Choice
 from hpo.config.keys import SWEEP_NAME, Described, OneOf, Whole, read_all
-from hpo.config.space import Point, SearchSpace
+from hpo.config.space import Point, SearchSpace, typed
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
 from hpo.quoting import quoted
-from trainers.protocol.settings import Setting
+from trainers.protocol.settings import FIELDS, Setting
 
 STRATEGIES = ("auto", "random", "grid", "informed", "tpe", "gp", "qmc", "nsga2")
 STRATEGY = (
@@ -143,7 +143,8 @@ def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple
         return ()
     written = root.raw("search_space")
     refused = set(written) - set(space.dimensions) if isinstance(written, dict) else set()  # reported there
-    for number, point in enumerate(raw, 1):
+    points = [{name: _as_setting(name, value) for name, value in point.items()} for point in raw]
+    for number, point in enumerate(points, 1):
         for name, value in point.items():
             dimension = space.dimensions.get(name)
             if dimension is None and name not in refused:
@@ -154,7 +155,13 @@ def _parse_enqueue(root: Section, section: Section, space: SearchSpace) -> tuple
                 section.problem(
                     f"point {number}: {name} {quoted(value)} lies outside the search space", expected, "enqueue"
                 )
-    return tuple({name: _as_in(space, name, value) for name, value in point.items()} for point in raw)
+    return tuple({name: _as_in(space, name, value) for name, value in point.items()} for point in points)
+
+
+def _as_setting(name: str, value: Any) -> Any:
+    """A list of layers, or a mapping, as the text that a dimension has for it."""
+    field = FIELDS.get(name)
+    return value if field is None or field.refuse(value) else typed(field, value)
 
 
 def _as_in(space: SearchSpace, name: str, value: Any) -> Setting:

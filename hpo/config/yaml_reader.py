@@ -147,8 +147,8 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, node: yaml.Node, path: tuple[str, ...], found: str, expected: str = "") -> None:
-        at = clipped(".".join(path))
-        self.problems.append(Problem(f"{self.written.file}:{node.start_mark.line + 1}: {at}", found, expected))
+        at = f": {clipped('.'.join(path))}" if path else ""
+        self.problems.append(Problem(f"{self.written.file}:{node.start_mark.line + 1}{at}", found, expected))
 
     def has_too_many_values(self, root: yaml.Node, anchored: Sequence[tuple[str, yaml.Node]]) -> bool:
         """Whether the file grows beyond `MOST_VALUES` where its aliases are written out; the largest is named."""

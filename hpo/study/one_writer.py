@@ -15,6 +15,7 @@ from hpo.errors import UsageError
 from hpo.lock import is_locked, sweep_lock
 from hpo.paths import NAME_PATTERN, Home
 from hpo.study.store import study_names
+from trainers.protocol.files import write_atomically
 
 if TYPE_CHECKING:
     from hpo.study.lease import Holder
@@ -37,7 +38,7 @@ def one_writer(home: Home, name: str, *, needs_files: bool = True) -> Iterator[i
         from hpo.study.lease import held_lease  # late: it takes SQLAlchemy
 
         with held_lease(home.studies_db, name, home.dir):
-            home.sweep(name).studies.write_text(f"{home.studies_db.address}\n", encoding="utf-8")
+            write_atomically(home.sweep(name).studies, f"{home.studies_db.address}\n")
             yield lock_fd
 
 

@@ -81,6 +81,12 @@ def test_columns_and_paths_are_those_that_were_typed(folder):
     assert (config.model.source, config.data.train.source) == (str(folder / "model"), str(folder / "train.jsonl"))
 
 
+@pytest.mark.parametrize("name", ["2026", "1e3", "null", "true", "a.b-c"])
+def test_the_name_of_the_file_stays_that_text(folder, name):
+    init(f"{name}.yaml")
+    assert load_config(Path(f"{name}.yaml"), Home(folder / "home")).name == name
+
+
 @pytest.mark.parametrize(
     "data", ["null", "1e3", "a: b", "#x", "true", "0o17", "[x]", "*x", "é", "a'b\"c", "x:", "- x", "a #b", "~", "/x y"]
 )

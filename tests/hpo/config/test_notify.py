@@ -66,12 +66,12 @@ def test_every_problem_at_once_and_no_secret_in_any(read):
     assert [line.partition(": ")[2] for line in problems] == [
         "notify.heartbeat: is not the name of an environment variable; expected env: and letters, digits and _",
         "notify.on: got 'promoted'; did you mean 'promotion'?",
-        "notify.webhook: is not the place of a secret; write the secret to a file or into the environment, and here "
+        "notify.webhook[0]: is not the place of a secret; write the secret to a file or into the environment, and here "
         "file:PATH or env:NAME",
-        "notify.webhook.addres: unknown key; did you mean 'address'?",
-        "notify.webhook.address: is missing; expected file:PATH or env:NAME",
-        "notify.webhook.signing_key: is not the place of a secret; write the secret to a file or into the environment, "
-        "and here file:PATH or env:NAME",
+        "notify.webhook[1].addres: unknown key; did you mean 'address'?",
+        "notify.webhook[1].address: is missing; expected file:PATH or env:NAME",
+        "notify.webhook[2].signing_key: is not the place of a secret; write the secret to a file or into the "
+        "environment, and here file:PATH or env:NAME",
         "notify.smtp.to: got []; expected an address, or a list of at most 20",
         "notify.smtp.from: got 'nobody'; expected an address: name@example.org",
         "notify.smtp.password: is given without user; give both, or neither",
@@ -79,6 +79,13 @@ def test_every_problem_at_once_and_no_secret_in_any(read):
         "notify.command: got './tell'; expected a list: the program, then its arguments",
         "notify.sms: unknown key; known: command_seconds, heartbeat, give_up_days, on, webhook, smtp, command",
     ]
+
+
+@pytest.mark.parametrize("form", ["{}", "[env:B, {}]"])
+def test_a_signing_key_without_a_value_is_no_webhook_without_signature(read, form):
+    (problem,) = read("notify:\n  webhook: " + form.replace("{}", "{address: env:A, signing_key: }"))[1]
+    assert problem.startswith("a.yaml:2: notify.webhook")
+    assert "signing_key: is empty; expected file:PATH" in problem
 
 
 def test_the_schema_takes_what_the_file_may_say():

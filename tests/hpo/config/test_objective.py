@@ -196,7 +196,11 @@ CLASSIFICATION = ", ".join(TASKS["text-classification"].metrics)
         ("objective: [loss]", "objective: got ['loss']; expected a mapping, or a list of them"),
         ("objective: {metric: f1macro}", "objective.metric: got 'f1macro'; did you mean 'f1_macro'?"),
         ("objective: {metric: 1}", f"objective.metric: got 1; known: {CLASSIFICATION}"),
-        ("objective: {metric: loss, direction: minimize}", "objective.direction: unknown key; known: metric"),
+        (
+            "objective: {metric: loss, direction: minimize}",
+            "objective.direction: got 'minimize', but loss is minimized; leave it out: "
+            "only a metric of your own needs it",
+        ),
         (
             "objective: {metric: perplexity}",
             f"objective.metric: text-classification has no metric 'perplexity'; expected one of {CLASSIFICATION}",

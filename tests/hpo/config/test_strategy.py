@@ -87,6 +87,13 @@ def test_points_are_read_as_their_dimensions_spell_the_values(parse):
     )
 
 
+def test_a_point_may_name_layers_as_the_space_does(parse):
+    space = "search_space: {target_modules: {type: choice, values: [all-linear, [q_proj, v_proj]]}}"
+    assert parse("{enqueue: [{target_modules: [q_proj, v_proj]}]}", space) == (
+        SearchStrategy(enqueue=({"target_modules": "q_proj,v_proj"},)), []
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [

@@ -156,6 +156,10 @@ def test_a_scalar_that_cannot_be_read_is_a_problem_with_its_line(refused, value)
     assert problem.startswith("a.yaml:3: b.c: cannot be read: ")
 
 
+def test_what_is_wrong_with_the_whole_file_has_its_line_alone(refused):
+    assert refused("{[a]: 1}\n") == ["a.yaml:1: has a key that is not text; expected name: value"]
+
+
 @pytest.mark.parametrize("text", ["a: &x {b: *x}\n", "a: &x [*x]\n"])
 def test_a_value_that_contains_itself_is_refused(refused, text):
     assert refused(text)
