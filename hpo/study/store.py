@@ -58,7 +58,7 @@ def stored_state(database: StudiesDatabase, name: str) -> SweepState | None:
 
 
 def view_study(database: StudiesDatabase, name: str, *, is_brief: bool = False) -> StudySnapshot:
-    """Read a study; in brief its records have neither evaluations nor reports, which is most of what there is to read.
+    """Read a study; in brief its records have no reports.
 
     Raises `UsageError` naming the sweeps there are, `HpoError` where this one cannot be read.
     """
