@@ -35,7 +35,9 @@ def sweep_lock(path: Path) -> Iterator[int]:
     fd = taken_lock(path)
     if fd is None:
         owner = path.read_text().partition("\n")[0] if path.exists() else ""
-        raise SweepError(f"this sweep is already running (process {owner or 'unknown'}; {path})")
+        name = path.parent.name
+        held = f"is already running (process {owner or 'unknown'}; {path})"
+        raise SweepError(f"sweep {name!r} {held}; wait for its end, or: hpo stop {name}")
     try:
         import socket  # late: who only looks at a lock does without
 

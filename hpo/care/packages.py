@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -27,9 +27,9 @@ def look_at_packages(lock: Path | None = None) -> Iterator[Finding]:
                 its.append(requirement)
         if _is_for("", requirement):
             needed.append(requirement)
-    wrong = [*filter(None, map(_problem, needed))]
-    for problem in wrong:
-        yield Finding("problem", "packages", problem, f"pip install -r {LOCK}, or pip install --upgrade hpo")
+    wrong = [requirement for requirement in needed if _problem(requirement)]
+    for requirement in wrong:
+        yield Finding("problem", "packages", _problem(requirement), _command([requirement]))
     if not wrong:
         yield Finding("ok", "packages", f"hpo {metadata.version('hpo')} and the {len(needed)} packages that it needs")
     for extra, its in extras.items():
@@ -56,15 +56,19 @@ def _problem(requirement: Requirement) -> str:
 
 
 def _extra(name: str, its: list[Requirement]) -> Finding:
-    wrong = [*filter(None, map(_problem, its))]
+    wrong = [*filter(_problem, its)]
     names = listed(requirement.name for requirement in its)
     if not wrong:
         return Finding("ok", "extra", f"hpo[{name}]: {names}")
-    if all("not installed" in problem for problem in wrong) and len(wrong) == len(its):
-        return Finding(
-            "ok", "extra", f"hpo[{name}] is not installed ({names})", f"pip install 'hpo[{name}]' if you need it"
-        )
-    return Finding("note", "extra", f"hpo[{name}]: {'; '.join(wrong)}", f"pip install --upgrade 'hpo[{name}]'")
+    problems = [*map(_problem, wrong)]
+    if all("not installed" in problem for problem in problems) and len(wrong) == len(its):
+        return Finding("ok", "extra", f"hpo[{name}] is not installed ({names})", f"{_command(its)} if you need it")
+    return Finding("note", "extra", f"hpo[{name}]: {'; '.join(problems)}", _command(wrong))
+
+
+def _command(requirements: Iterable[Requirement]) -> str:
+    """What installs them. Never by the name of hpo itself: no package index has this project."""
+    return "pip install " + " ".join(f"'{str(r).partition(';')[0].strip()}'" for r in requirements)
 
 
 def _against(lock: Path) -> Iterator[Finding]:

@@ -28,7 +28,8 @@ def examine_all(home: Home, address: str | None = None, environment: Mapping[str
     try:
         checks += [*_of_machine(), *_of_home(home, environment), *([] if address is None else _of_cluster(address))]
     except ImportError as error:  # a package is missing or broken: that is what the doctor is asked for
-        broken = Finding("problem", "packages", f"{error}; the rest cannot be examined", "pip install --upgrade hpo")
+        way = "install the packages of requirements.lock again"
+        broken = Finding("problem", "packages", f"{error}; the rest cannot be examined", way)
         checks.append(Check(MACHINE, lambda: [broken]))
     return examine(checks)
 

@@ -88,7 +88,8 @@ def show_freed(view: ProgressView, freed: Sequence[Freed], *, dry_run: bool) -> 
     rows = [[kind.kind, f"{kind.count:,}", f"{kind.size_bytes / 1e6:,.1f}"] for kind in freed]
     view.table("to be freed" if dry_run else "freed", ["kind", "items", "MB"], rows)
     total = sum(kind.size_bytes for kind in freed) / 1e6
-    view.say(f"{total:,.1f} MB would be freed: hpo gc frees it" if dry_run else f"{total:,.1f} MB freed")
+    command = "hpo gc --releases" if any(kind.kind == RELEASES for kind in freed) else "hpo gc"
+    view.say(f"{total:,.1f} MB would be freed: {command} frees it" if dry_run else f"{total:,.1f} MB freed")
 
 
 def _all_garbage(

@@ -44,6 +44,8 @@ def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
     deadline = time.monotonic() + STOPS_WITHIN_S
     while is_locked(lock):
         if time.monotonic() > deadline:
-            raise SweepError(f"sweep {name!r} (process {owner}) has not stopped after {STOPS_WITHIN_S:.0f} seconds")
+            way = f"kill -9 {owner} ends it" if now else f"hpo stop {name} --now ends it"
+            late = f"has not stopped after {STOPS_WITHIN_S:.0f} seconds; {way}, and hpo sweep continues it"
+            raise SweepError(f"sweep {name!r} (process {owner}) {late}")
         time.sleep(0.1)
     return f"{name} is stopped; hpo sweep continues it"

@@ -63,7 +63,8 @@ def look_at_model(
 ) -> BaseFiles:
     """The base with facts from its structure; all that a trial or the release would refuse goes to `findings`."""
     refused = {plan.method: METHODS[plan.method].refuse(workload.task, base.family) for plan in intent.plans}
-    unfit = [Finding("method", why, "see trainers/protocol/catalog.py") for why in refused.values() if why]
+    able = [name for name, method in METHODS.items() if not method.refuse(workload.task, base.family)]
+    unfit = [Finding("method", why, f"expected one of {', '.join(able)}") for why in refused.values() if why]
     findings += in_their_place(intent, [*machine_findings(intent), *unfit])
     skeleton = build_skeleton(workload, base, labels, findings)
     if skeleton is None:

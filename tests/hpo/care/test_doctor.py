@@ -92,6 +92,17 @@ def test_this_machine_can_be_looked_at(tmp_path):
     assert found["lock"] == "note"
 
 
+def test_a_package_is_installed_by_its_own_name_and_never_hpo(tmp_path, monkeypatch):
+    """No package index has this project: `pip install --upgrade hpo` would get another one, or nothing."""
+    needs = ["click>=8", "none-such[x]>=2", "none-ray<3; extra == 'cluster'", "packaging>=9999; extra == 'cluster'"]
+    monkeypatch.setattr("hpo.care.packages.metadata.requires", lambda _: needs)
+    remedies = {finding.what: finding.remedy for finding in look_at_packages(tmp_path / "no-lock")}
+    assert remedies == {
+        "packages": "pip install 'none-such[x]>=2'",
+        "extra": "pip install 'none-ray<3' 'packaging>=9999'",
+    }
+
+
 @pytest.mark.parametrize(
     ("facts", "present", "mark", "says"),
     [

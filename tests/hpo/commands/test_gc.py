@@ -189,7 +189,7 @@ def test_releases_without_an_alias_go_only_where_that_is_asked_for(home_with_sto
     assert not orphan.exists()
     shown = run_main(capsys, monkeypatch, home.dir, "gc", "--releases", "--dry-run").out
     assert RELEASES in shown
-    assert "would be freed: hpo gc frees it" in shown
+    assert "would be freed: hpo gc --releases frees it" in shown
     said = run_main(capsys, monkeypatch, home.dir, "gc", "--releases", "--json")
     assert [(kind["kind"], kind["count"]) for kind in json.loads(said.out)] == [(RELEASES, 1)]
     assert not folder.exists()
