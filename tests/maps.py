@@ -1,4 +1,4 @@
-"""The maps in `hpo/README.md` and `trainers/README.md`: every file, with the first sentence of its own docstring.
+"""The maps in `hpo/README.md` and `trainers/README.md`: each wing and file, with the first sentence of its docstring.
 
 python -m tests.maps      write both maps again
 """
@@ -20,7 +20,7 @@ def first_sentence(file: Path) -> str:
 
 
 def file_map(room: str) -> str:
-    """A table of a room's files for each of its wings; the files beside the wings come first."""
+    """A table for each wing of a room, headed by what the wing says of itself; files beside the wings come first."""
     files = sorted(p.relative_to(ROOT / room) for p in (ROOT / room).rglob("*.py") if p.name != "__init__.py")
     wings: dict[str, list[Path]] = {}
     for file in sorted(files, key=lambda file: (len(file.parts) > 1, file)):
@@ -28,7 +28,9 @@ def file_map(room: str) -> str:
     tables = []
     for wing, members in wings.items():
         rows = [f"| `{file}` | {first_sentence(ROOT / room / file)} |" for file in members]
-        tables.append("\n".join([f"| `{room}/{wing + '/' if wing else ''}` | |", "|---|---|", *rows]) + "\n")
+        about = first_sentence(ROOT / room / wing / "__init__.py")
+        head = f"| `{room}/{wing}{'/' * bool(wing)}` | {about} |"
+        tables.append("\n".join([head, "|---|---|", *rows]) + "\n")
     return "\n".join(tables)
 
 

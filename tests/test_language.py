@@ -166,17 +166,10 @@ def test_what_a_person_reads_is_plain(wing):
     assert not found, "\n".join(found)
 
 
-PAGES = (
-    "README.md",
-    "hpo/README.md",
-    "hpo/cli/README.md",
-    "hpo/nights/README.md",
-    "hpo/release/README.md",
-    "hpo/serving/README.md",
-    "hpo/tracking/README.md",
-    "trainers/README.md",
-    "search_spaces/README.md",
-    "docker/README.md",
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for places in ("*.md", "hpo/**/*.md", "trainers/*.md", "search_spaces/*.md", "docker/*.md", "tests/**/*.md")
+    for page in ROOT.glob(places)
 )
 
 

@@ -1,0 +1,1 @@
+"""Machine and home examined; backups, and upgrades of databases."""

@@ -261,9 +261,9 @@ def _locate(section: Section, key: str, value: str, file: Path, home: Home, *, i
 
 def _check_data_file(section: Section, key: str, path: Path) -> None:
     if not path.is_file():
-        section.problem(f"{path.name} is no regular file (a pipe or a device)", "expected a file or a folder", key)
+        section.problem(f"{path.name} is not a regular file (a pipe or a device)", "expected a file or a folder", key)
     elif path.suffix.lower() not in DATA_SUFFIXES:
-        section.problem(f"{path.name} is of no known format", f"expected {', '.join(DATA_SUFFIXES)}", key)
+        section.problem(f"{path.name} has an unknown format", f"expected {', '.join(DATA_SUFFIXES)}", key)
 
 
 def _look_up(

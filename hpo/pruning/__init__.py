@@ -1,0 +1,1 @@
+"""Which trial stops now."""

@@ -1,0 +1,1 @@
+"""A champion becomes a measured, registered model."""

@@ -1,0 +1,1 @@
+"""When nights run: crontab, systemd timers, or in the foreground."""

@@ -1,0 +1,1 @@
+"""Which point comes next, what is recorded where, which trial won."""

@@ -1,0 +1,1 @@
+"""Optuna: the record of all trials, edited sweeps, samplers."""

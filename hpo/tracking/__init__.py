@@ -1,0 +1,1 @@
+"""MLflow's runs, and TensorBoard's event files."""

@@ -1,0 +1,1 @@
+"""Keeps trials running on the machine's slots."""

@@ -1,0 +1,1 @@
+"""Rows, splits, tokens; formats of files."""

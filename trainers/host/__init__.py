@@ -1,0 +1,1 @@
+"""Holds the base model, forks a child for every request, answers it."""

@@ -1,0 +1,1 @@
+"""Metrics from per-row results."""

@@ -1,0 +1,1 @@
+"""Data and model before anything is trained."""

@@ -1,0 +1,1 @@
+"""What crosses the border between hpo and trainers; standard library only."""

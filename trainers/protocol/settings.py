@@ -135,8 +135,8 @@ FIELDS: Mapping[str, Field] = {
         Field("batch_size", int, 16, "examples per optimizer step", low=1, high=65536,
               searchable=True),
         Field("micro_batch_size", int, 16,
-              "most examples in one forward pass; accumulation follows; does not change the result", low=1,
-              high=65536),
+              "most examples in one forward pass; accumulation follows; changes the result by rounding alone, or by "
+              "what dropout and noise draw", low=1, high=65536),
         Field("max_epochs", float, 3.0, "full budget of a trial, in passes over the training rows", above=0,
               high=10000, searchable=True),
         Field("max_examples", int, None, "full budget of a trial, in training examples", low=1,

@@ -454,7 +454,7 @@ def test_a_source_that_cannot_be_is_told_by_its_key(refused, source, problems):
 def test_data_of_an_unknown_format_is_refused(refused, tmp_path):
     (tmp_path / "train.xlsx").touch()
     [problem] = refused(SMALLEST.replace("train.jsonl", "train.xlsx"))
-    assert "train.xlsx is of no known format; expected .jsonl, .json, .csv, .tsv, .parquet" in problem
+    assert "train.xlsx has an unknown format; expected .jsonl, .json, .csv, .tsv, .parquet" in problem
 
 
 def test_a_column_of_another_task_is_unknown(refused):
@@ -1141,7 +1141,7 @@ def test_the_page_has_every_pruning_rule_with_every_number(page):
 
 def test_the_page_says_what_an_edit_may_not_touch(page):
     """`hpo/study/revision.py` refuses these."""
-    refused = page.partition("Refused, since")[2].partition("\n\n")[0]
+    refused = page.partition("**Refused**, because")[2].partition("\n\n")[0]
     for name in ("task", "objective", "seed", "max_length", "max_epochs", "max_examples"):
         assert f"`{name}`" in refused
 
