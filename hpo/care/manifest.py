@@ -92,7 +92,7 @@ def check_backup(backup: Path, manifest: Manifest) -> None:
 
 def _migrations_of(name: str) -> Migrations:
     if name not in SCHEMAS:
-        raise HpoError(f"{MANIFEST}: {name!r} is no database of a home; a newer hpo wrote it: use that one")
+        raise HpoError(f"{MANIFEST}: {name!r} is not a database of a home; a newer hpo wrote it: use that one")
     return SCHEMAS[name]()
 
 

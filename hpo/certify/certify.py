@@ -181,7 +181,7 @@ class _Trial:
         except (HpoError, ReleaseError) as error:
             return self._incomparable(found, error)
         if not (np.isfinite(pairs.choosing).all() and np.isfinite(pairs.certifying).all()):
-            return replace(found, why=f"{pairs.about} is no number for some rows, so nothing can be claimed")
+            return replace(found, why=f"{pairs.about} is not a number for some rows, so nothing can be claimed")
         if not is_ahead(pairs.choosing):
             why = f"no claim: the {len(pairs.choosing):,} rows that choose do not prefer version {self.new.version}"
             return self._decided(found, _unproven(found), f"{why} beyond noise ({pairs.about})")

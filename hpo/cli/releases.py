@@ -132,7 +132,7 @@ def rollback(home: Any, name: str) -> None:
 @cli.command()
 @click.argument("name", metavar="[NAME[/VERSION]]", required=False)
 @click.option("--sweep", metavar="SWEEP", help="Delete a sweep: its study, runs, files and releases.")
-@click.option("--force", is_flag=True, help="Delete also what is champion, previous champion or needed by others.")
+@click.option("--force", is_flag=True, help="Delete it even if it is champion, previous, served or needed.")
 @click.pass_obj
 def delete(home: Any, name: str | None, sweep: str | None, force: bool) -> None:
     """Delete released versions of NAME, or a sweep, from disk."""

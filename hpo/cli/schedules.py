@@ -79,7 +79,7 @@ def list_(as_json: bool) -> None:
 @click.argument("file", type=FILE)
 @click.pass_obj
 def remove(home: Any, file: Path) -> None:
-    """Schedule FILE no more; other lines of a crontab stay."""
+    """Take FILE off the schedule; other lines of a crontab stay."""
     from hpo.commands.schedule import remove_schedule
 
     print_text(remove_schedule(home, file))

@@ -24,7 +24,10 @@ def _ask(what: str, default: str | None, choices: Sequence[str]) -> str:
 @click.option("--data", help="Training rows: a file, folder, pattern, hub id or fetch:NAME.")
 @click.option("--column", "columns", metavar="KEY=NAME", multiple=True, help="A column's name, e.g. label=stars.")
 def init(file: Path, task: str | None, model: str | None, data: str | None, columns: tuple[str, ...]) -> None:
-    """Write a commented YAML to start from. A terminal is asked for what is not given."""
+    """Write a commented YAML to start from.
+
+    On a terminal it asks for what is not given.
+    """
     from hpo.commands.init import init_sweep
 
     is_asked = sys.stdin.isatty() and sys.stdout.isatty()
@@ -47,7 +50,7 @@ def schema() -> None:
 @click.option("--jobs", type=click.IntRange(1), help="Trials at once, with Ray on each node. Default: as many as fit.")
 @click.option("--threads", type=click.IntRange(1), help="Threads per trial, on all nodes. Default: cores / jobs.")
 @click.option("--executor", type=click.Choice(["local", "ray"]), help="Where trials train. Default: run.executor.")
-@click.option("--address", metavar="HOST:PORT", help="Ray cluster to train on. Default: run.address.")
+@click.option("--address", metavar="HOST:PORT", help="Train on this Ray cluster. Default: run.address.")
 @as_json_option
 @click.pass_obj
 def sweep(
@@ -84,7 +87,7 @@ def nightly(home: Any, files: tuple[Path, ...], tz: str | None, always: bool, as
 
 @cli.command()
 @click.argument("file", type=FILE)
-@click.option("--fix", metavar="OUT", type=PATH, help="Write a clean copy of the data to OUT.")
+@click.option("--fix", metavar="OUT", type=PATH, help="Write a clean copy of the data to the new folder OUT.")
 @click.option("--served", metavar="LOG", type=PATH, multiple=True, help="Compare prediction logs with the data.")
 @as_json_option
 @click.pass_obj
@@ -264,8 +267,8 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 @cli.command()
 @click.argument("name", metavar="SWEEP", required=False)
 @click.option("--port", type=click.IntRange(1, 65534), default=5000, show_default=True, help="Port on 127.0.0.1.")
-@click.option("--optuna", is_flag=True, help="Serve Optuna's dashboard on the next port.")
-@click.option("--no-browser", is_flag=True, help="Only print the links, also where there is a screen.")
+@click.option("--optuna", is_flag=True, help="Serve Optuna's dashboard too, on the next port.")
+@click.option("--no-browser", is_flag=True, help="Only print the links, open no browser.")
 @click.pass_obj
 def ui(home: Any, name: str | None, port: int, optuna: bool, no_browser: bool) -> None:
     """Serve MLflow's UI on this machine, at SWEEP's comparison.

@@ -60,7 +60,7 @@ def _schema_beside(file: Path) -> Path:
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("title") != TITLE:
-        raise UsageError(f"{path} already exists and is no schema of hpo; choose another folder, or move it")
+        raise UsageError(f"{path} already exists and is not a schema of hpo; choose another folder, or move it")
     return path
 
 

@@ -21,7 +21,7 @@ def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]
     try:
         return Release.load(folder).predict(list(texts))
     except ReleaseError as error:
-        raise HpoError(f"{error}; run the sweep again to release it anew") from error
+        raise HpoError(f"{error}; run the sweep again to release it again") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
 

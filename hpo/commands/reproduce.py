@@ -83,7 +83,7 @@ def show_reproduction(view: ProgressView, found: Reproduction) -> None:
         for difference in found.differences:
             view.say(f"    {difference}")
     elif found.outcome != "equal":
-        view.say("  nothing else that was recorded is otherwise")
+        view.say("  everything else is as it was recorded")
 
 
 def _values(found: Reproduction) -> str:

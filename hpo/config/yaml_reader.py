@@ -101,7 +101,8 @@ def _text(path: Path) -> str:
     try:
         str(path.absolute()).encode()
         if not stat.S_ISDIR(mode := path.stat().st_mode) and not stat.S_ISREG(mode):
-            raise ConfigError([Problem(str(path), "is no regular file (a pipe or a device)", "expected a YAML file")])
+            found = "is not a regular file (a pipe or a device)"
+            raise ConfigError([Problem(str(path), found, "expected a YAML file")])
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
@@ -239,7 +240,7 @@ class _Reader:
         pattern, _, convert = _SCALARS[kind]
         try:
             if not re.fullmatch(pattern, node.value):
-                raise ValueError(f"{quoted(node.value)} is no {kind}")
+                raise ValueError(f"{quoted(node.value)} is not of type {kind}")
             value = convert(node.value)
         except ValueError as error:  # thousands of digits, too
             self.problem(node, path, f"cannot be read: {clipped(str(error))}")

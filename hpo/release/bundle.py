@@ -51,7 +51,7 @@ def parts_of(home: Home, name: str, given: Sequence[str]) -> list[Part]:
         found = f"{clipped(ascii(name))} is not a name"
         problems.append(Problem("NAME", found, "expected letters, digits, '.', '_' and '-'"))
     elif other := _champion_beside_bundles(home, name):
-        problems.append(Problem("NAME", f"the champion of {name!r} is no bundle: {other}", "choose another name"))
+        problems.append(Problem("NAME", f"the champion of {name!r} is not a bundle: {other}", "choose another name"))
     for one in given:
         try:
             part = _part(home, one)
@@ -147,5 +147,5 @@ def _refusals(part: Part, first: Part) -> list[tuple[str, str]]:
         found.append(("its adapter is gone: hpo gc freed it", "a trial with its adapter"))
     for what, folder in (("base model", inspection.model_dir), ("prepared data", inspection.tokens_dir)):
         if not Path(folder).is_dir():
-            found.append((f"its {what} is gone from {folder}", "hpo sweep again makes it anew"))
+            found.append((f"its {what} is gone from {folder}", "run hpo sweep again to make it"))
     return found

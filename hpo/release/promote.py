@@ -67,7 +67,7 @@ def _may_be_released(sweep: SweepContext, champion: Champion) -> bool:
             sweep.view.say(f"{found}; its adapter is kept")
         return False
     if not sweep.executor.fetch(sweep.champion_paths(champion).adapter).exists():
-        found = f"the adapter of trial {champion.number} is gone: hpo gc freed it when the trial was no champion"
+        found = f"the adapter of trial {champion.number} is gone: hpo gc freed it while the trial was not the champion"
         sweep.study.update_state(refusal=f"{found}; give the sweep another name to train it again")
         return False
     if useless := refuse_useless(sweep, champion):

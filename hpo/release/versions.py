@@ -141,7 +141,8 @@ def versions_of(home: Home, name: str | None = None) -> list[Version]:
 def check_name(home: Home, name: str) -> None:
     """Raises `UsageError` for a name that is not registered, with the names that are."""
     if not usable(home.mlflow_db):
-        raise UsageError(f"no released model {quoted(name)}: there is no database at {home.mlflow_db}")
+        why = f"there is no database at {home.mlflow_db}; run a sweep first, or name its home with --home"
+        raise UsageError(f"no released model {quoted(name)}: {why}")
     if not name.isprintable():
         raise UsageError(f"no released model {quoted(name)}: a name has printable characters only")
     names = [model.name for model in client(home).search_registered_models()]

@@ -50,7 +50,7 @@ def _rows(text: str) -> list[Mapping[str, Any]]:
     for number, line in enumerate(StringIO(text), 1):
         row = json.loads(line)
         if not isinstance(row, Mapping):
-            raise ValueError(f"line {number} is no row")  # the file's content, not an argument's type
+            raise ValueError(f"line {number} is not a row")  # the file's content, not an argument's type
         rows.append(row)
     return rows
 

@@ -69,7 +69,7 @@ def gain(summary: SweepSummary, who: str = "champion") -> str:
     metric = summary.objective.metric
     if champion is None:
         if summary.finalists:
-            return "no champion: every finalist failed with some seed"
+            return "no champion: every finalist had a training that failed"
         complete = any(trial.state == "complete" for trial in summary.trials)
         return "no champion: no complete trial keeps the constraints" if complete else "no trial is complete yet"
     is_baseline = baseline is not None and champion.number == baseline.number

@@ -86,7 +86,7 @@ class Admin:
         """From the folder that was given, or from the bundle's own."""
         folder = None if given is None else self._under_home(given)
         if not (folder.is_dir() if folder is not None else given is None and _own(bundle, adapter)):
-            found = f"{clipped(ascii(given or adapter))} is no adapter's folder under the home"
+            found = f"{clipped(ascii(given or adapter))} is not an adapter's folder under the home"
             raise Refusal(404, f"adapter_folder: {found}", "adapter_folder", "model_not_found")
         try:
             return (await self.loader.add_adapter(bundle.name, adapter, folder)).entry()

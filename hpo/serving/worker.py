@@ -55,7 +55,7 @@ class Worker(ABC):
     @property
     def _bundle(self) -> Bundle:
         if not isinstance(self._served, Bundle):
-            raise UsageError(f"this release of {self._served.card.task} is no bundle; only a bundle has adapters")
+            raise UsageError(f"this release of {self._served.card.task} is not a bundle; only a bundle has adapters")
         return self._served
 
     def close(self) -> None:

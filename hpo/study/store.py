@@ -117,7 +117,7 @@ def unreadable(name: str, database: StudiesDatabase | None, error: Exception) ->
         return HpoError(f"sweep {name!r} was written by a newer hpo ({error}): use that one")
     what = f"{type(error).__name__}: {error}"[:120]
     return HpoError(
-        f"sweep {name!r} cannot be read ({what}): another version of hpo, or a hand, wrote in its study; "
+        f"sweep {name!r} cannot be read ({what}): another version of hpo, or an edit by hand, changed it; "
         f"bring back a copy of {database}"
     )
 

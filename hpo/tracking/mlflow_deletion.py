@@ -59,7 +59,7 @@ def delete_experiment_of(home: Home, sweep: str) -> None:
 def run_folder(home: Home, run_id: str) -> Path:
     """The folder of a run's files. Raises `ValueError` for an id that could leave the home."""
     if not run_id.isalnum():
-        raise ValueError(f"{run_id!r} is no run id")
+        raise ValueError(f"{run_id!r} is not a run id")
     return home.artifacts / run_id
 
 

@@ -114,5 +114,5 @@ def _first_rows(file: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise HpoError(f"{file} cannot be read ({str(error)[:100]}); {_AGAIN}") from error
     if other := next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None):
-        raise HpoError(f"{file}:{other}: is no row; {_AGAIN}")
+        raise HpoError(f"{file}:{other}: is not a row; {_AGAIN}")
     return rows

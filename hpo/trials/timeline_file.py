@@ -34,7 +34,7 @@ def read_timeline(path: Path) -> list[Stint]:
         try:
             found.append(Stint(**{name: content[name] for name in Stint.__dataclass_fields__}))
         except (LookupError, TypeError) as error:
-            raise HpoError(f"{path}: {line[:80]} is no attempt at a trial; {_WAY_ON}") from error
+            raise HpoError(f"{path}: {line[:80]} is not an attempt at a trial; {_WAY_ON}") from error
     return found
 
 

@@ -82,7 +82,7 @@ def read_record(cls: type[T], path: Path) -> T:
         raise
     except (OSError, ValueError) as error:
         raise HpoError(
-            f"{path} cannot be read ({str(error)[:120]}): another version of hpo, or a hand, wrote it; "
+            f"{path} cannot be read ({str(error)[:120]}): another version of hpo, or an edit by hand, changed it; "
             "bring back a copy of it, or remove the trial's folder to train it again"
         ) from error
 

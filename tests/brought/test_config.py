@@ -262,7 +262,7 @@ def test_a_path_that_is_no_text_is_told_in_any_encoding(tmp_path):
 @pytest.mark.parametrize("name", ["pipe.yaml", "/dev/zero", "/dev/stdin"])
 def test_what_never_ends_is_not_read(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.yaml")
-    assert_refused(hpo("check", name, cwd=tmp_path), f"{name}: is no regular file (a pipe or a device)")
+    assert_refused(hpo("check", name, cwd=tmp_path), f"{name}: is not a regular file (a pipe or a device)")
 
 
 HOMES = {

@@ -97,7 +97,7 @@ def _why_not(model: Any, names: Sequence[str], exact: Loss, trained: Loss, plain
                 put_on(name, model, undo)
             _compare(plain, _outcome(model, exact))
             if not math.isfinite(_outcome(model, trained, training=True).length):
-                raise Unknown("a gradient is no number in training")
+                raise Unknown("a gradient is not a number in training")
     except Exception as error:  # noqa: BLE001  # whatever a shortcut raises, the plain way is left
         return reason(error)
     return None

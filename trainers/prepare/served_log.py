@@ -74,7 +74,7 @@ def read_logs(files: Sequence[str], task: str, columns: Mapping[str, str]) -> Lo
             if not isinstance(values, dict) or not (
                 isinstance(values.get("predicted"), dict) or isinstance(values.get("refused"), dict)
             ):
-                problems.append(Finding(where, "is no row of a prediction log", "a file that hpo serve has written"))
+                problems.append(Finding(where, "is not a row of a prediction log", "a file that hpo serve has written"))
                 continue
             try:
                 log.add(values, task, columns)

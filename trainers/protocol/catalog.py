@@ -73,7 +73,7 @@ METHODS: Mapping[str, Method] = {
             ("encoder", "decoder"),
             is_beside=True,
         ),
-        Method("loftq", "LoRA that begins as what 4 bits lose of the weights (Li et al. 2023)."),
+        Method("loftq", "LoRA initialized from the error of 4-bit quantization (Li et al. 2023)."),
         Method("qlora", "LoRA on a base kept in 4 or 8 bits (Dettmers et al. 2023).", is_beside=True),
         Method(
             "ia3",

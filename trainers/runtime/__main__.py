@@ -38,7 +38,7 @@ def main(texts: Sequence[str]) -> int:
 def _adapted(release: Release, adapter: str) -> Release:
     """What one adapter of a bundle answers. Raises `ValueError` for one that there is not."""
     if not isinstance(release, Bundle):
-        raise ValueError("this release is no bundle; leave out --adapter")
+        raise ValueError("this release is not a bundle; leave out --adapter")
     return release[adapter]
 
 

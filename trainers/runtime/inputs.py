@@ -1,4 +1,4 @@
-"""Inputs as people give them: texts, JSON, columns; what is no text is refused."""
+"""Inputs as people give them: texts, JSON, columns; what is not text is refused."""
 
 from __future__ import annotations
 

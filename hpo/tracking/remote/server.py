@@ -101,7 +101,7 @@ def _check_variables(environment: Mapping[str, str], *, is_tls: bool) -> None:
     if path := environment.get(trusted):
         _check_certificates(trusted, Path(path))
     if (path := environment.get(_CLIENT_CERTIFICATE)) and not Path(path).is_file():
-        raise UsageError(f"{_CLIENT_CERTIFICATE}: {path} is no file; expected a PEM file with certificate and key")
+        raise UsageError(f"{_CLIENT_CERTIFICATE}: {path} is not a file; expected a PEM file with certificate and key")
 
 
 def _check_certificates(variable: str, path: Path) -> None:

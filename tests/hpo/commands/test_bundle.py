@@ -76,7 +76,7 @@ def test_a_name_whose_champion_is_no_bundle_is_refused_and_a_deleted_experiment_
         held.crown(release.version)
     ended = run_main(capsys, monkeypatch, home.dir, "bundle", "shared", "one")
     assert ended.code == 2
-    assert "NAME: the champion of 'shared' is no bundle: version 1 of sweep 'one'; choose another name" in ended.err
+    assert "NAME: the champion of 'shared' is not a bundle: version 1 of sweep 'one'; choose another name" in ended.err
     store = client(home)
     store.delete_experiment(store.get_experiment_by_name("hpo").experiment_id)
     ended = run_main(capsys, monkeypatch, home.dir, "bundle", "both", "one")

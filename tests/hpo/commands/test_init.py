@@ -130,7 +130,7 @@ def test_a_file_that_exists_is_never_overwritten(folder):
 @pytest.mark.parametrize("text", ["{}", "mine", "[1]", '{"title": "Something else"}'])
 def test_nor_is_a_schema_of_somebody_else(folder, text):
     Path(SCHEMA_FILE).write_text(text)
-    with pytest.raises(UsageError, match="already exists and is no schema of hpo"):
+    with pytest.raises(UsageError, match="already exists and is not a schema of hpo"):
         init()
     assert Path(SCHEMA_FILE).read_text() == text
     assert not Path("a.yaml").exists()

@@ -131,7 +131,7 @@ def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, swept):
     assert {name: of["trial"] for name, of in manifest.adapters.items()} == {names[0]: best, names[1]: 1 - best}
     assert find_run(home, "chosen/1").name == f"chosen#{best}"
     assert "## Adapters on one base" in (folder / "README.md").read_text()
-    with pytest.raises(ConfigError, match="the champion of 'chosen' is no bundle: version 1 of sweep 'chosen'"):
+    with pytest.raises(ConfigError, match="the champion of 'chosen' is not a bundle: version 1 of sweep 'chosen'"):
         parts_of(home, "chosen", ["chosen"])
     said = Said()
     assert run_sweep(write(wanted), home, view=said).release == ended.release

@@ -145,7 +145,7 @@ def test_a_timeline_that_another_program_wrote_in_is_none(home):
     home.sweep("seen").timeline.write_text('{"of": "another"}')
     shown_page = run(home, "seen", "--output", "-").output
     assert 'id="timeline"' not in shown_page
-    assert "is no attempt at a trial" in shown_page
+    assert "is not an attempt at a trial" in shown_page
     assert read_sweep(home, "seen").timeline == []
     found = CliRunner().invoke(cli, ["--home", str(home.dir), "query", "select sweep from sweeps", "--format", "csv"])
     assert found.output == "sweep\nseen\n"

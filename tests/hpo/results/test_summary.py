@@ -254,7 +254,7 @@ def test_no_gain_without_a_trial_that_keeps_the_constraints():
 
 def test_no_gain_when_every_finalist_failed():
     given = shown(trial_record(0), finalists={"identity": "x", "champion": None, "contestants": []})
-    assert gain(given) == "no champion: every finalist failed with some seed"
+    assert gain(given) == "no champion: every finalist had a training that failed"
     assert verdicts(given) == []
 
 

@@ -317,6 +317,6 @@ def test_an_adapter_with_other_labels_than_its_weights_fails_nobody(serve, tmp_p
 
 def test_a_plain_release_has_no_adapters(server, encoder_release):
     served = load_served("one", encoder_release(), Limits())
-    with pytest.raises(UsageError, match="is no bundle"):
+    with pytest.raises(UsageError, match="is not a bundle"):
         served.engine.add_adapter("a", encoder_release())
     served.close()

@@ -614,7 +614,7 @@ def test_a_sweep_hears_once_of_a_wrong_certificate_and_goes_on(home, sweep, own_
     [
         ({"MLFLOW_TRACKING_SERVER_CERT_PATH": "/no/such.pem"}, "CERT_PATH: /no/such.pem cannot be read (No such file"),
         ({"REQUESTS_CA_BUNDLE": "none"}, "none.pem holds no certificate; expected a PEM file"),
-        ({"MLFLOW_TRACKING_CLIENT_CERT_PATH": "/no/such.pem"}, "CERT_PATH: /no/such.pem is no file"),
+        ({"MLFLOW_TRACKING_CLIENT_CERT_PATH": "/no/such.pem"}, "CERT_PATH: /no/such.pem is not a file"),
         ({"MLFLOW_TRACKING_SERVER_CERT_PATH": "right", "MLFLOW_TRACKING_INSECURE_TLS": "true"}, "exclude each other"),
         ({"MLFLOW_TRACKING_TOKEN": f"{TOKEN}\n"}, "MLFLOW_TRACKING_TOKEN: has a space, a line break or another"),
         ({"MLFLOW_TRACKING_TOKEN": f"{TOKEN}ü"}, "MLFLOW_TRACKING_TOKEN: has a space, a line break or another"),

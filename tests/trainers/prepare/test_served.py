@@ -159,8 +159,8 @@ def test_the_input_of_a_row_is_found_for_each_task():
 def test_what_is_no_log_is_refused_by_its_line(tmp_path):
     file = tmp_path / "p.jsonl"
     for line, found in [
-        ('{"text": "a"}', "is no row of a prediction log"),
-        ("nonsense", "is no row"),
+        ('{"text": "a"}', "is not a row of a prediction log"),
+        ("nonsense", "is not a row"),
         ('{"task": "chat", "refused": {"filter": "words"}}', "is damaged"),
         ('{"task": "chat", "predicted": {}, "messages": [{"role": "king", "content": ""}]}', "is damaged"),
     ]:
