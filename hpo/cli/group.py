@@ -84,7 +84,10 @@ def end_sweep(summary: SweepSummary, view: ProgressView, *, as_json: bool) -> No
 @click.option("--home", metavar="PATH", help="Data folder. Default: HPO_HOME, or ./mlruns without it.")
 @click.pass_context
 def cli(context: click.Context, home: str | None) -> None:
-    """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model."""
+    """Find the best LoRA fine-tune inside a budget, and release it as a measured ONNX model.
+
+    To begin: hpo init NAME.yaml, then hpo check, hpo plan and hpo sweep with that file.
+    """
     from hpo.paths import Home
 
     context.obj = Home.locate(home)

@@ -69,7 +69,7 @@ def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None
 
 @cli.command()
 @click.argument("names", metavar="NAME[@ALIAS|/VERSION]...", nargs=-1, required=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any other than this machine's own needs a key.")
 @click.option("--key-file", type=FILE, help="API keys, one a line: KEY, infer:KEY or admin:KEY. Default: HPO_API_KEY.")
 @click.option("--follow", is_flag=True, help="Serve a new champion, or a moved alias, as soon as there is one.")
@@ -132,7 +132,7 @@ def rollback(home: Any, name: str) -> None:
 @cli.command()
 @click.argument("name", metavar="[NAME[/VERSION]]", required=False)
 @click.option("--sweep", metavar="SWEEP", help="Delete a sweep: its study, runs, files and releases.")
-@click.option("--force", is_flag=True, help="Delete it even if it is champion, previous, served or needed.")
+@click.option("--force", is_flag=True, help="Delete it even if it is champion, previous, served, or needed elsewhere.")
 @click.pass_obj
 def delete(home: Any, name: str | None, sweep: str | None, force: bool) -> None:
     """Delete released versions of NAME, or a sweep, from disk."""

@@ -265,7 +265,7 @@ def fetch(home: Any, name: str | None, list_assets: bool, as_json: bool) -> None
 
 
 @cli.command()
-@click.argument("name", metavar="SWEEP", required=False)
+@click.argument("name", metavar="[SWEEP]", required=False)
 @click.option("--port", type=click.IntRange(1, 65534), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.option("--optuna", is_flag=True, help="Serve Optuna's dashboard too, on the next port.")
 @click.option("--no-browser", is_flag=True, help="Only print the links, open no browser.")
