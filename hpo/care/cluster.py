@@ -12,6 +12,7 @@ from hpo.care.finding import Finding
 from hpo.care.servers import SKEW_NOTED_S, clock_finding
 from hpo.executors.environment import Environment, environment_here
 from hpo.executors.node_facts import NodeFacts
+from hpo.executors.ray.address import address_of
 from hpo.executors.ray.versions import code_hash, differences
 from hpo.quoting import listed
 from trainers.protocol.codec import from_json
@@ -26,7 +27,11 @@ def look_at_cluster(address: str) -> Iterator[Finding]:
     if find_spec("ray") is None:
         yield Finding("problem", "Ray", "is not installed", "pip install 'hpo[cluster]'")
         return
-    command = [sys.executable, "-m", "hpo.executors.ray.node_facts", address]
+    if (named := address_of(address)) is None:
+        found = "no Ray was started on this machine, and RAY_ADDRESS names no cluster"
+        yield Finding("problem", "address", found, "give it as HOST:PORT")
+        return
+    command = [sys.executable, "-m", "hpo.executors.ray.node_facts", named]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["the process that asks its nodes said nothing"])[-1]
@@ -34,7 +39,7 @@ def look_at_cluster(address: str) -> Iterator[Finding]:
         return
     nodes = [from_json(NodeFacts, node) for node in json.loads(done.stdout.splitlines()[-1])]
     if not nodes:
-        yield Finding("problem", "nodes", "none has CPUs", f"start one: ray start --address {address}")
+        yield Finding("problem", "nodes", "none has CPUs", f"start one: ray start --address {named}")
     for node in nodes:
         yield from node_findings(node, environment_here(), code_hash())
 

@@ -80,6 +80,8 @@ def plan_memory_on_nodes(
     places = nodes.places()
     if not places or len({place.gpus > 0 for place in places}) > 1:
         return UNMEASURED  # a model of memory is of one kind of device
+    if any(place.gpus and not place.gpu_memory_mb for place in places):
+        return UNMEASURED  # nobody knows what is free there
     least = min(places, key=lambda place: place.gpu_memory_mb if place.gpus else place.memory_mb)
     there = replace(specs, prepared=replace(specs.prepared, gpus=least.gpus, gpu_memory_mb=least.gpu_memory_mb))
     plan = _planned(nodes, there, jobs, say, least.memory_mb, least.cores)

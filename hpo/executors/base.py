@@ -45,7 +45,7 @@ class Place:
     memory_mb: float
     gpus: int
     gpu_memory_mb: float
-    """Free on the fullest of them."""
+    """Free on the fullest of them; 0 where that is not known."""
     environment: Environment
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from trainers.protocol.events import Probed
 from trainers.protocol.requests import Request
 
 LOOKS_EVERY_S = 1.0
+WITHOUT_SLOT_S = 120.0
+"""So long a sweep waits where machines are there, and none of them takes its trials."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,19 @@ class NodeSlots(Slots):
     """How many trials a machine takes."""
     _numbers: dict[tuple[str, int], int] = field(default_factory=dict, kw_only=True)
     """A machine and which trial on it -> slot."""
+    _without_slot: list[float] = field(default_factory=list, kw_only=True)
+    """Since when (by the monotonic clock) there have been machines and no slot; empty otherwise."""
 
     def open(self) -> list[int]:
-        """The slots that there are now."""
-        return sorted(self._now())
+        """The slots that there are now. Raises `ClusterError` where for long no machine has taken trials."""
+        slots = sorted(self._now())
+        if slots or not self.nodes.places():  # without any, the executor says so
+            self._without_slot.clear()
+        elif not self._without_slot:
+            self._without_slot.append(time.monotonic())
+        elif time.monotonic() - self._without_slot[0] > WITHOUT_SLOT_S:
+            raise ClusterError(f"for {WITHOUT_SLOT_S:.0f} s {_too_few_gpus(self.devices_per_trial)}")
+        return slots
 
     def devices(self, slot: int) -> tuple[str, ...]:
         """Of the trials in a slot, on its machine; see `devices_of`. `cpu` where that has just left."""
@@ -74,7 +86,7 @@ def choose_node_slots(
         nodes.wait(LOOKS_EVERY_S)
     places = [place for place in places if _takes(place, devices)]
     if not places:
-        raise ClusterError(f"no node has the {devices} GPUs that a trial takes (training.devices): take fewer")
+        raise ClusterError(_too_few_gpus(devices))
     is_probed = jobs is None and trial_mb is None and any(_is_short(place, most_mb, parameters) for place in places)
     if is_probed:
         largest = probe()
@@ -94,6 +106,13 @@ def choose_node_slots(
         max(1, min(begun, planned)), threads or max(1, cores), devices_per_trial=devices, nodes=nodes,
         trials_on=trials_on,
     )  # fmt: skip
+
+
+def _too_few_gpus(devices: int) -> str:
+    return (
+        f"no node has had the {devices} GPUs that a trial takes (training.devices): start one that has, or take fewer; "
+        "then the same command continues"
+    )
 
 
 def _takes(place: Place, devices: int) -> bool:

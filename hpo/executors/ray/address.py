@@ -16,7 +16,7 @@ def address_of(given: str) -> str | None:
     """
     if given != AUTO:
         return given
-    if named := os.environ.get("RAY_ADDRESS"):
+    if (named := os.environ.get("RAY_ADDRESS", "")) not in ("", AUTO):
         return named
     file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # noqa: S108  # Ray's own place
     try:

@@ -14,7 +14,8 @@ def first_environment() -> dict[str, str]:
 
 def gpus_here() -> list[tuple[str, float]]:
     """Names and free memory (MB) of the GPUs that this node may use, as NVIDIA's tool says; none where it is not
-    there. The order is that of `CUDA_VISIBLE_DEVICES`, which the tool does not look at."""
+    there. 0 MB is not known: the tool says nothing of a GPU that shares the machine's memory. The order is that of
+    `CUDA_VISIBLE_DEVICES`, which the tool does not look at."""
     command = ["nvidia-smi", "--query-gpu=uuid,name,memory.free", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -23,7 +24,11 @@ def gpus_here() -> list[tuple[str, float]]:
     every = [[part.strip() for part in line.split(",")] for line in done.stdout.splitlines()]
     visible = first_environment().get("CUDA_VISIBLE_DEVICES")
     order = range(len(every)) if visible is None else _indices(visible, [uuid for uuid, *_ in every])
-    return [(every[index][1], float(every[index][-1])) for index in order]
+    return [(every[index][1], _mb(every[index][-1])) for index in order]
+
+
+def _mb(said: str) -> float:
+    return float(said) if said.isdigit() else 0.0
 
 
 def _indices(visible: str, uuids: list[str]) -> list[int]:

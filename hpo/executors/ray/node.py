@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpo.executors.base import Place
@@ -22,7 +22,7 @@ from hpo.executors.ray.cluster import FoundNode
 from hpo.executors.ray.copies import Incomplete, Stamp
 from hpo.executors.ray.shipping import Message, Shipped, Shipping, for_devices_of
 from hpo.executors.ray.versions import code_hash, differences
-from hpo.remedies import says_disk_full
+from hpo.remedies import says_disk_full, way_on
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import TERMINAL
 
@@ -69,7 +69,6 @@ class Node:
         self._worker = worker
         self._listener = listener
         self._actor: Any = None
-        self._home = ""
         self._shipping: Shipping | None = None
         """None where nothing need be sent."""
         self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -104,7 +103,7 @@ class Node:
             self._leave_for(error)
         except OSError as error:  # what a node sent cannot be written here
             if not self._has_left:
-                self._listener.broken(f"{error}; make room, and the same command continues")
+                self._listener.broken(f"{error}; {way_on(error)}")
         except Exception as error:  # noqa: BLE001  # nobody waits for a thread: whatever ends it, the sweep hears of it
             self.leave(_in_words(error), for_good=True)
 
@@ -114,7 +113,6 @@ class Node:
         there = from_json(Environment, facts["environment"])
         if found := differences(environment, code_hash(), there, facts["code"]):
             raise Refused(f"its versions differ: {found}; install the same there")
-        self._home = facts["home"]
         if not self._shares_home:
             self._shipping = Shipping(facts["home"], facts["session"], self._ask)
         ray.get(self._call("start", self._worker), timeout=STARTS_WITHIN_S)
@@ -160,8 +158,7 @@ class Node:
                 for folder, now in files.items():
                     if copy := under_way.copies.get(folder):
                         copy.bring(now, lambda *piece: bytes(self._ask("read", *piece)))
-            if self._home in line:
-                event = under_way.translation.here(event)
+            event = under_way.translation.here(event)
             if event["type"] in TERMINAL_TYPES:
                 del self._under_way[message["id"]]
                 for folder in under_way.folders:
@@ -187,7 +184,7 @@ class Node:
                 self._leave_for(error)
             except OSError as error:  # what is to be sent cannot be read here
                 if not self._has_left:  # else another node may be writing it
-                    self._listener.broken(str(error))
+                    self._listener.broken(f"{error}; {way_on(error)}")
             except Exception as error:  # noqa: BLE001  # as in the other thread
                 self.leave(_in_words(error), for_good=True)
 
@@ -216,6 +213,10 @@ class Node:
             self.leave(f"its Python has {missing[0].lower()}; install the same hpo and packages there", for_good=True)
         elif isinstance(error, RayTaskError):
             self.leave(_cause_of(error), for_good=True)
+        elif isinstance(error, RayActorError) and error.actor_init_failed:
+            self.leave(f"it cannot begin: {str(error).strip().splitlines()[-1][:300]}", for_good=True)
+        elif isinstance(error, GetTimeoutError):
+            self.leave(f"it did not answer within {STARTS_WITHIN_S:.0f} s")
         else:
             self.leave("it left the cluster, or its actor was killed")
 

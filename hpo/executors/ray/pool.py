@@ -22,7 +22,8 @@ from trainers.protocol.messages import encode
 LEFT_ALONE_S = 120.0
 """So long a sweep waits for a node when it has none."""
 MOST_IN_A_ROW = 3
-"""A node whose actor or host ends so often without an event between is not used any more."""
+"""A node whose actor or host ends so often without an event of a request between is not used any more. That it has
+loaded the base model is none: a machine too small for its trials would load it for ever."""
 LOADS_WITHIN_S = 60.0
 """So long after the first node the others may load, before the sweep begins with the nodes that have."""
 REPEATED = ("Score", "Probe", "MeasureMemory")
@@ -193,7 +194,6 @@ class NodePool:
         with self._lock:
             if self.nodes.get(node.found.id) is not node:
                 return
-            self._failures.pop(node.found.id, None)
             request_id, event = message["id"], message["event"]
             if request_id < 0:
                 if self._load is not None and request_id == -self._load.number:
@@ -202,6 +202,7 @@ class NodePool:
                     node.is_loading = False
                     self._offer_load()
             elif request_id in self._under_way:
+                self._failures.pop(node.found.id, None)
                 if event["type"] in TERMINAL_TYPES:
                     del self._under_way[request_id]
                 self._say({"id": request_id, "event": event})

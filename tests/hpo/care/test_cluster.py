@@ -41,7 +41,16 @@ def test_a_cluster_s_nodes_answer_for_themselves():
     assert found.found.startswith("2 cores, ")
 
 
-def test_a_cluster_that_does_not_answer_is_a_problem():
-    [dead] = look_at_cluster("127.0.0.1:9")
+def test_a_cluster_that_does_not_answer_is_a_problem(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    [dead] = look_at_cluster("auto")
     assert dead.mark == "problem"
-    assert "no Ray cluster answers" in dead.found
+    assert "no Ray cluster answers at 127.0.0.1:9" in dead.found
+
+
+@pytest.mark.parametrize("named", ["", "auto"])
+def test_where_no_cluster_is_there_to_be_found_that_is_the_problem(monkeypatch, tmp_path, named):
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    [none] = look_at_cluster("auto")
+    assert (none.mark, none.remedy) == ("problem", "give it as HOST:PORT")

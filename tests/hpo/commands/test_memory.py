@@ -161,8 +161,9 @@ def test_over_nodes_trials_fit_on_the_one_that_has_least(tmp_path):
     assert (gpus.fitting.limit_mb, gpus.fitting.at_a_time) == (room_mb, 3)
 
 
-def test_what_differs_by_device_or_is_ample_is_not_measured(tmp_path):
-    for places in ([place("a", 1, 1e6)], [place("a"), place("b", gpus=1, gpu_memory_mb=100.0)], []):
+def test_what_differs_by_device_or_is_ample_or_unknown_is_not_measured(tmp_path):
+    unknown = [place("a", gpus=1), place("b", gpus=1, gpu_memory_mb=100.0)]
+    for places in ([place("a", 1, 1e6)], [place("a"), unknown[1]], unknown, []):
         plan, nodes = planned_on(tmp_path, *places)
         assert (plan, nodes.asked) == (UNMEASURED, [])
 

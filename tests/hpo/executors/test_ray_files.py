@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
 
@@ -140,6 +141,14 @@ def test_gpus_are_those_that_the_node_may_use(monkeypatch, tmp_path, visible, fo
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     monkeypatch.setattr(gpus, "first_environment", lambda: environment)
     assert gpus.gpus_here() == found
+
+
+@pytest.mark.parametrize(("said", "free_mb"), [("81559", 81559.0), ("[N/A]", 0.0), ("[Not Supported]", 0.0)])
+def test_free_memory_that_the_tool_does_not_tell_is_0_and_no_error(monkeypatch, said, free_mb):
+    done = subprocess.CompletedProcess([], 0, f"GPU-aa, NVIDIA GB10, {said}\n")
+    monkeypatch.setattr(gpus.subprocess, "run", lambda *command, **options: done)
+    monkeypatch.setattr(gpus, "first_environment", dict)
+    assert gpus.gpus_here() == [("NVIDIA GB10", free_mb)]
 
 
 def test_nothing_is_heard_of_a_node_that_is_ending(node):

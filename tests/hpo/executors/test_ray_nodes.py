@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
+from ray.exceptions import GetTimeoutError, RayActorError
+
 from hpo.executors.base import Place
 from hpo.executors.environment import Environment
 from hpo.executors.ray import node as nodes
@@ -77,7 +79,6 @@ def test_a_node_has_left_only_when_it_writes_no_file_here_any_more(node):
     copy = Standing()
     node._under_way[1] = node._under_way[2] = Shipped({}, Translation({}), {"/there": copy}, {}, [])
     line = json.dumps({"id": 1, "event": {"type": "TrialEvent", "report": {"type": "Step"}}})
-    node._home = "/nowhere"
     node._listener.heard = lambda node, message: None
     listening = threading.Thread(target=node._hear, args=(line, {"/there": {}}))
     leaving = threading.Thread(target=node.leave, args=("it left the cluster",))
@@ -97,12 +98,13 @@ def test_a_node_has_left_only_when_it_writes_no_file_here_any_more(node):
 def test_files_that_another_node_writes_end_no_sweep(node, has_left):
     def send():
         node._has_left = has_left
-        raise FileNotFoundError("checkpoints/1")
+        raise FileNotFoundError(2, "is gone", "checkpoints/1")
 
     node._sends.put(send)
     node._sends.put(None)
     node._send_all()
-    assert node._listener.broken_by == ([] if has_left else ["checkpoints/1"])
+    said = "[Errno 2] is gone: 'checkpoints/1'; restore the missing file or folder; then the same command continues"
+    assert node._listener.broken_by == ([] if has_left else [said])
 
 
 @pytest.mark.parametrize("thread", ["sending", "listening"])
@@ -115,6 +117,23 @@ def test_whatever_ends_a_thread_ends_its_node(node, monkeypatch, thread):
         monkeypatch.setattr(node._listener, "joined", lambda node: {}["of ours"], raising=False)
         node._listen(Environment())
     assert node._listener.left_for == [("KeyError: 'of ours'", True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "why", "for_good"),
+    [
+        (
+            RayActorError("id", "Died:\nPermissionError: [Errno 13] denied: '/root'\n", actor_init_failed=True),
+            "it cannot begin: PermissionError: [Errno 13] denied: '/root'",
+            True,
+        ),
+        (GetTimeoutError("timed out"), "it did not answer within 120 s", False),
+        (RayActorError("id"), "it left the cluster, or its actor was killed", False),
+    ],
+)
+def test_a_node_that_cannot_begin_says_why(node, error, why, for_good):
+    node._leave_for(error)
+    assert node._listener.left_for == [(why, for_good)]
 
 
 @pytest.mark.parametrize(
@@ -238,3 +257,32 @@ def test_a_node_that_fails_when_the_others_that_loaded_have_left_is_not_taken_fo
     b.fails()
     with pytest.raises(CannotConnect, match="no node can train: b: it could not load the base model"):
         pool.look()
+
+
+def test_a_node_whose_host_ends_after_each_load_is_not_used_for_ever(pool):
+    for _ in range(pools.MOST_IN_A_ROW):
+        assert pool._refused == {}
+        again = pool.nodes["a"] = Fake(pool, "a")
+        pool._offer_load()
+        again.loads()
+        again.leave("its trial host ended")
+    assert pool._refused == {"a": "a: its trial host ended"}
+
+
+def test_an_event_of_a_request_begins_the_count_anew(pool):
+    a, _ = pool.nodes.values()
+    a.loads()
+    pool._failures["a"] = pools.MOST_IN_A_ROW - 1
+    pool.take({"id": 8, "request": {"type": "Probe"}})
+    pool.heard(a, {"id": 8, "event": {"type": "TrialEvent"}})
+    a.leave("it left the cluster")
+    assert pool._refused == {}
+
+
+def test_messages_of_a_node_speak_of_this_machine_s_folders(node):
+    heard = []
+    node._listener.heard = lambda node, message: heard.append(message["event"]["message"])
+    node._under_way[1] = Shipped({}, Translation({"/home/me/trial": "/home/jürgen/trial"}), {}, {}, [])
+    event = {"type": "Failed", "cause": "crash", "message": "no /home/jürgen/trial/adapter"}
+    node._hear(json.dumps({"id": 1, "event": event}), {})
+    assert heard == ["no /home/me/trial/adapter"]

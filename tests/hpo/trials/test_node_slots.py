@@ -1,6 +1,7 @@
 """Slots on machines that come and go."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from hpo.errors import ClusterError
 from hpo.executors.base import Place
 from hpo.executors.environment import Environment
 from hpo.paths import Home
+from hpo.trials import node_slots
 from hpo.trials.job import Job
 from hpo.trials.node_slots import choose_node_slots
 from hpo.trials.slots import AMPLE_FOR, AMPLE_MB, MARGIN
@@ -122,8 +124,25 @@ def test_a_machine_with_fewer_gpus_than_a_trial_takes_has_no_slot():
         slots = choose_node_slots(Nodes(small, large), 20, jobs, None, lambda: probed(1e5), devices=2)
         assert [slots.environment(slot).cpu for slot in slots.open()] == ["b", "b"]
         assert slots.devices(1) == ("cuda:2", "cuda:3")
-    with pytest.raises(ClusterError, match=r"no node has the 2 GPUs that a trial takes \(training\.devices\)"):
+    with pytest.raises(ClusterError, match=r"no node has had the 2 GPUs that a trial takes \(training\.devices\)"):
         choose_node_slots(Nodes(small), 20, None, None, never, devices=2)
+
+
+def test_machines_of_which_none_takes_a_trial_are_not_waited_for_for_ever(monkeypatch):
+    small, large = place("a", gpus=1), place("b", gpus=2)
+    nodes, clock = Nodes(small, large), [0.0]
+    monkeypatch.setattr(node_slots, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    slots = choose_node_slots(nodes, 20, 1, None, never, devices=2)
+
+    def open_at(seconds, *places):
+        clock[0], nodes.now = seconds, list(places)
+        return slots.open()
+
+    long = node_slots.WITHOUT_SLOT_S
+    assert [open_at(0.0, small), open_at(long, small), open_at(2 * long, small, large)] == [[], [], [0]]
+    assert [open_at(3 * long, small), open_at(4 * long, small)] == [[], []]
+    with pytest.raises(ClusterError, match=r"for 120 s no node has had the 2 GPUs .* the same command continues"):
+        open_at(4 * long + 1, small)
 
 
 def test_without_any_machine_slots_wait_for_one():
