@@ -21,7 +21,7 @@ _BF16_FROM = 8
 
 def look_at_gpus() -> Iterator[Finding]:
     """Torch's build, the driver's GPUs, and those of them that torch can use."""
-    command = [sys.executable, "-m", "trainers.host.device_facts"]
+    command = [sys.executable, "-m", "trainers.prepare.device_facts"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -30,7 +30,7 @@ def look_at_gpus() -> Iterator[Finding]:
     facts = from_json(DeviceFacts, json.loads(done.stdout.splitlines()[-1]))
     yield Finding("ok", "torch", f"{facts.torch}, built for {f'CUDA {facts.built_for}' if facts.built_for else 'CPUs'}")
     present = driver_gpus()
-    if not facts.gpus:
+    if facts.problem or not facts.gpus:
         yield _none(facts, present)
     elif len(present) > len(facts.gpus):
         yield Finding("note", "GPUs", f"torch can use {len(facts.gpus)} of the driver's {len(present)}")
@@ -51,7 +51,10 @@ def driver_gpus() -> list[str]:
 def _none(facts: DeviceFacts, present: list[str]) -> Finding:
     if facts.problem:
         return Finding(
-            "problem", "GPUs", f"cannot be used: {facts.problem}", "update the driver, or end what holds them"
+            "problem",
+            "GPUs",
+            f"cannot be used, so trials run on the CPU: {facts.problem}",
+            "install a torch that was built for them, update the driver, or end what holds them",
         )
     if not present:
         return Finding("ok", "GPUs", "none; trials run on the CPU")

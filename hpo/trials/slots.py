@@ -19,7 +19,7 @@ AMPLE_FOR = 60_000_000
 """Parameters of a base model for which that holds; a larger one has more to keep for each token."""
 MARGIN = 1.25
 """A trial may need that much more, or less, than a few seconds of it showed: `tests/bench/training.md` has by how much
-it was off on a CPU. Not measured on GPUs, whose allocator holds more than it has given out."""
+it was off on a CPU. Never measured on a GPU."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from trainers.data.splits import SPLITS, Placed
 from trainers.data.tokens import Encoded, write_tokens
 from trainers.model.source import BaseFiles, base_fingerprint, base_hashes
 from trainers.prepare.data_findings import label_counts
+from trainers.prepare.device_facts import device_facts
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Prepared, prepare
 from trainers.protocol.codec import fingerprint
+from trainers.protocol.device_facts import Gpu
 from trainers.protocol.events import PreparedData
 from trainers.protocol.requests import Inspect
 from trainers.protocol.trial_spec import Workload
@@ -46,7 +48,7 @@ def inspect(request: Inspect) -> PreparedData:
     if not tokens_dir.exists():
         rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
-    gpus, gpu_names, gpu_notes = _usable_gpus()
+    gpus, gpu_notes = _usable_gpus()
     full = sum(len(e.ids) >= base.max_length for rows in kept.values() for _, e in rows)
     return PreparedData(
         rows={name: len(rows) for name, rows in kept.items()},
@@ -61,7 +63,7 @@ def inspect(request: Inspect) -> PreparedData:
         validation_tokens=sum(len(e.ids) for _, e in kept["validation"]),
         gpus=len(gpus),
         notes=[*gpu_notes, *made.notes, *_notes(made, base, full, kept)],
-        gpu_memory_mb=min(gpus, default=0.0),
+        gpu_memory_mb=min((gpu.free_mb for gpu in gpus), default=0.0),
         family=base.family,
         scale=made.scale,
         max_length=base.max_length,
@@ -69,7 +71,7 @@ def inspect(request: Inspect) -> PreparedData:
         split_hashes=split_hashes,
         model_hashes=model_hashes,
         label_counts={name: label_counts(made.task, made.tokens[name], made.labels) for name in SPLITS if made.labels},
-        gpu_names=gpu_names,
+        gpu_names=[gpu.name for gpu in gpus],
     )
 
 
@@ -108,17 +110,12 @@ def _canonical(content: object) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _usable_gpus() -> tuple[list[float], list[str], list[str]]:
-    """Free memory of each CUDA device in MB and its name, and a note where devices exist but cannot be used."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return [], [], []
-    try:
-        every = range(torch.cuda.device_count())
-        return [torch.cuda.mem_get_info(i)[0] / 1e6 for i in every], [torch.cuda.get_device_name(i) for i in every], []
-    except RuntimeError as error:
-        return [], [], [f"GPUs cannot be used, trials run on the CPU: {' '.join(str(error).split())[:200]}"]
+def _usable_gpus() -> tuple[list[Gpu], list[str]]:
+    """The CUDA devices, and a note where there are some that cannot be used: then all trials run on the CPU."""
+    facts = device_facts()
+    if facts.problem:
+        return [], [f"GPUs cannot be used, trials run on the CPU: {facts.problem}"]
+    return facts.gpus, []
 
 
 def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:

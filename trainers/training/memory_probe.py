@@ -93,7 +93,8 @@ def measure_memory(base: Base, spec: TrialSpec, tokens_dir: Path, most_mb: float
 
 
 class _Meter:
-    """The peak of memory that a trial has for itself: on a CPU without the pages that it shares with its host."""
+    """The peak of memory that a trial has for itself: on a CPU without the pages that it shares with its host, on a GPU
+    all that its allocator holds, for no other process can have that."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -104,6 +105,7 @@ class _Meter:
     def begin(self) -> None:
         """Forget the peak so far."""
         if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # what earlier passes needed and this one does not
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             forget_peak()
@@ -111,7 +113,7 @@ class _Meter:
     def peak_mb(self) -> float:
         """Since `begin`."""
         if self._device.type == "cuda":
-            return float(torch.cuda.max_memory_allocated(self._device) / MB + CUDA_CONTEXT_MB)
+            return float(torch.cuda.max_memory_reserved(self._device) / MB + CUDA_CONTEXT_MB)
         return peak_rss_mb() - (rss_mb() - unshared_mb())
 
 

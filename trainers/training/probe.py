@@ -48,7 +48,7 @@ def probe(base: Base, spec: TrialSpec, tokens_dir: Path) -> Probed:
         adapter_mb = sum(file.stat().st_size for file in Path(folder, "adapter").iterdir()) / 1e6
     memory_mb = peak_rss_mb() - resident_mb
     if trainer.device.type == "cuda":
-        memory_mb = torch.cuda.max_memory_reserved(trainer.device) / 1e6 + CUDA_CONTEXT_MB
+        memory_mb = torch.cuda.max_memory_reserved(trainer.device) / 2**20 + CUDA_CONTEXT_MB
     return Probed(trainer.trainable_parameters, per_example, per_evaluation, memory_mb, adapter_mb, on_all_rows)
 
 

@@ -109,3 +109,26 @@ def test_evaluations_are_halved_as_often_as_those_of_trials(monkeypatch, fits_at
     monkeypatch.setattr(memory_probe, "_evaluate", evaluate)
     assert memory_probe._evaluation_mb(None, Meter) == (70.0, found_at)
     assert asked == list(range(found_at + 1))
+
+
+def test_on_a_gpu_a_pass_needs_what_the_allocator_holds_without_what_earlier_ones_left(monkeypatch):
+    """Against a stand-in for CUDA's allocator: 100 MB are in use, and it keeps what passes have needed."""
+    held, peak = 900 << 20, 0
+
+    def empty_cache():
+        nonlocal held
+        held = 100 << 20
+
+    def reset_peak_memory_stats(device):
+        nonlocal peak
+        peak = held
+
+    for fake in (empty_cache, reset_peak_memory_stats):
+        monkeypatch.setattr(torch.cuda, fake.__name__, fake)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peak)
+    meter = memory_probe._Meter(torch.device("cuda:0"))
+    held = peak = 300 << 20  # a pass
+    assert meter.peak_mb() == 300 + memory_probe.CUDA_CONTEXT_MB
+    meter.begin()
+    assert meter.peak_mb() == 100 + memory_probe.CUDA_CONTEXT_MB

@@ -1,4 +1,4 @@
-"""What torch finds of this machine's GPUs, as JSON on the standard output: `python -m trainers.host.device_facts`.
+"""What torch finds of this machine's GPUs, as JSON on the standard output: `python -m trainers.prepare.device_facts`.
 
 In a process of its own: neither the sweep nor its trial host may touch CUDA.
 """
@@ -12,7 +12,7 @@ from trainers.protocol.device_facts import DeviceFacts, Gpu
 
 
 def device_facts() -> DeviceFacts:
-    """Torch's build, and the GPUs that it can use."""
+    """Torch's build, and the GPUs that it can use: each has computed something."""
     import torch
 
     built_for = torch.version.cuda or torch.version.hip or ""
@@ -23,6 +23,7 @@ def device_facts() -> DeviceFacts:
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
             major, minor = torch.cuda.get_device_capability(number)
+            torch.ones(1, device=f"cuda:{number}").add_(1).item()  # torch finds GPUs, too, that it has no kernels for
             gpus.append(Gpu(torch.cuda.get_device_name(number), total / 2**20, free / 2**20, f"{major}.{minor}"))
     except RuntimeError as error:
         problem = " ".join(str(error).split())[:200]
