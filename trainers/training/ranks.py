@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from trainers.memory import is_out_of_memory
+
 T = TypeVar("T")
 FOREVER = timedelta(days=365)
 """A rank waits for orders as long as it takes; whoever has forked the ranks ends them all when one of them dies."""
@@ -117,8 +119,10 @@ def join(number: int, count: int, store: Path, device: str) -> Ranks:
 
 
 def is_of_a_lost_rank(error: BaseException) -> bool:
-    """Whether an error only says that another rank is gone: why that one has ended is told elsewhere."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    """Whether an error only says that another rank is gone: why that one has ended is told elsewhere. NCCL reports with
+    the same type that a GPU has no memory left for its buffers."""
+    is_of_others = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    return is_of_others and not is_out_of_memory(error)
 
 
 def _buckets(parameters: Iterable[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:

@@ -71,6 +71,8 @@ class Trainer:
             num_training_steps=self.total_steps,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
+        # It makes its scale when it is first asked for one; a rank may have no row in its first step.
+        self.scaler.scale(torch.zeros((), device=self.device))
         self.batches = effective_batches(len(self.train_tokens), batch_size, spec.max_examples, spec.seed)
         self.max_grad_norm = float(settings["max_grad_norm"] or 1)
         self.model.train()  # once: an evaluation leaves it as it was, and telling 300 modules is a millisecond

@@ -6,12 +6,14 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from hpo.executors.local import LocalExecutor
@@ -25,6 +27,7 @@ from trainers.protocol.events import PAUSED, Failed, PreparedData, Resumed, Step
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Inspect, Load, Score, Train
 from trainers.protocol.trial_spec import Generation, TrialSpec, Workload
+from trainers.training.ranks import Ranks, is_of_a_lost_rank
 from trainers.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
@@ -233,6 +236,41 @@ def test_a_verdict_after_a_step_is_taken_by_all_devices(executor, train, make_sp
     executor.reply(request_id, 0, "pause")
     assert until(executor, Failed) == PAUSED
     assert any(TrialPaths(tmp_path / "stopped").checkpoints.iterdir())
+
+
+class WithoutRows(Ranks):
+    """The second of two ranks: the leader has the only row."""
+
+    def gather(self, value: list[Any]) -> list[list[Any]]:
+        return [value, value]
+
+    def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def total(self, number: float) -> float:
+        return number
+
+
+def test_a_device_without_a_row_in_its_first_step_has_a_loss_scale_too(make_spec, inspection):
+    spec, found = make_spec("encoder", **{**QUIET, "batch_size": 1}), inspection("encoder")
+    workload = dataclasses.replace(spec.workload, precision="fp16")
+    spec = dataclasses.replace(spec, workload=workload, devices=("cpu", "cpu"))
+    trainer = Trainer(load_base(workload, found.labels), spec, Path(found.tokens_dir), WithoutRows(1, 2))
+    assert trainer.step(next(trainer.batches))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (dist.DistBackendError("NCCL error: remote process exited or there was a network error"), True),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), True),
+        (dist.DistBackendError("NCCL error: unhandled cuda error. Last error: Cuda failure 2 'out of memory'"), False),
+        (RuntimeError("a bad loss"), False),
+    ],
+)
+def test_a_device_whose_memory_runs_out_has_lost_no_other_one(error, is_lost):
+    assert is_of_a_lost_rank(error) is is_lost
 
 
 def test_a_process_with_threads_forks_no_ranks(monkeypatch):
