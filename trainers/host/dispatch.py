@@ -238,7 +238,7 @@ def _measure_memory(request: MeasureMemory) -> Event:
 
 def _train(request: Train) -> Answer:
     from trainers.training.loop import train
-    from trainers.training.usage import sampled
+    from trainers.training.usage import with_usage
 
     spec = request.spec
     if len(spec.devices) > 1:
@@ -246,22 +246,22 @@ def _train(request: Train) -> Answer:
         return
     _use(spec.device)
     base = _prepared(spec.workload, request.inspection, spec.threads)
-    with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices):
-        yield from in_turn({spec.number: train(base, spec, Path(request.inspection.tokens_dir))})
+    trial, usage = train(base, spec, Path(request.inspection.tokens_dir)), TrialPaths(Path(spec.dir)).usage
+    yield from in_turn({spec.number: with_usage(trial, usage, spec.devices)})
 
 
 def _train_as(request: Train, ranks: Ranks) -> Answer:
     """What one of a trial's processes does: the first one leads, the others follow."""
     from trainers.training.follow import follow
     from trainers.training.loop import train
-    from trainers.training.usage import sampled
+    from trainers.training.usage import with_usage
 
     spec, tokens_dir = request.spec.from_rank(ranks.number), Path(request.inspection.tokens_dir)
     base = _prepared(spec.workload, request.inspection, spec.threads)
     if ranks.number > 0:
         follow(base, spec, tokens_dir, ranks)
-    with sampled(TrialPaths(Path(spec.dir)).usage, spec.devices, ranks.pids):
-        yield from in_turn({spec.number: train(base, spec, tokens_dir, ranks)})
+    trial, usage = train(base, spec, tokens_dir, ranks), TrialPaths(Path(spec.dir)).usage
+    yield from in_turn({spec.number: with_usage(trial, usage, spec.devices, ranks.pids)})
 
 
 def _on_several(devices: Sequence[str], meeting: Path, work: Callable[[Ranks], Answer]) -> Answer:

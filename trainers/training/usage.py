@@ -6,11 +6,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from trainers.memory import rss_mb
+from trainers.protocol.events import TRIAL_ENDS, TrialReport
+from trainers.protocol.requests import Verdict
 from trainers.runtime.cores import usable_cores
 from trainers.training.nvml import Gpus
 
@@ -32,6 +34,18 @@ def sampled(file: Path, devices: Sequence[str], pids: Sequence[int] = ()) -> Ite
     finally:
         over.set()
         thread.join()
+
+
+def with_usage(
+    trial: Generator[TrialReport, Verdict | None, None], file: Path, devices: Sequence[str], pids: Sequence[int] = ()
+) -> Generator[TrialReport, Verdict | None, None]:
+    """The reports of a trial that is sampled meanwhile. Its end comes after the last sample: who hears of the end finds
+    all of them."""
+    verdict: Verdict | None = None
+    with sampled(file, devices, pids):
+        while not isinstance(report := trial.send(verdict), TRIAL_ENDS):
+            verdict = yield report
+    yield report
 
 
 def _sample(file: Path, gpus: Gpus, pids: Sequence[int], over: threading.Event) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+from trainers.protocol.events import PAUSED, Step
 from trainers.training import nvml, usage
 
 
@@ -51,3 +52,17 @@ def test_gpus_are_asked_by_the_ids_that_torch_knows(tmp_path, monkeypatch):
     with usage.sampled(tmp_path / "usage.jsonl", ("cuda:1",)):
         pass
     assert samples(tmp_path / "usage.jsonl")[0]["gpus"] == [{"percent": 90.0, "memory_mb": 3.0}]
+
+
+def test_who_hears_of_a_trial_s_end_finds_its_last_sample(tmp_path):
+    file, heard = tmp_path / "usage.jsonl", []
+
+    def trial():
+        heard.append((yield Step(1, 1, 0.5, 1e-3, 0.0)))
+        yield PAUSED
+
+    reports = usage.with_usage(trial(), file, ("cpu",))
+    assert isinstance(next(reports), Step)
+    assert not file.exists()
+    assert reports.send("pause") == PAUSED
+    assert (heard, len(samples(file))) == (["pause"], 1)
