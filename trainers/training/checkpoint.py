@@ -101,11 +101,15 @@ class Checkpoints:
         trainer.load_learned(load_file(str(file)))
 
     def latest(self) -> Path | None:
-        """Folder of the last whole checkpoint; None where there is none."""
+        """Folder of the last whole checkpoint; None where there is none.
+
+        One that a kill left while it was replaced by another of the same step is alone, and hidden.
+        """
         if not self._folder.exists():
             return None
-        whole = [folder for folder in self._folder.iterdir() if folder.name.isdigit()]
-        return max(whole, key=lambda folder: int(folder.name), default=None)
+        names = [folder.name for folder in self._folder.iterdir()]
+        whole = [name for name in names if name.isdigit()] or [name for name in names if name.endswith(".old")]
+        return self._folder / max(whole, key=lambda name: int(name.strip(".old"))) if whole else None
 
     def keep_best(self) -> None:
         """The best adapter becomes the trial's."""

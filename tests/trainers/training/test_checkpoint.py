@@ -150,13 +150,17 @@ def test_a_curve_told_by_steps_has_the_mean_of_each_and_signs_of_life_between(ma
     assert spec.fingerprint() == make_spec("encoder", **SETTINGS).fingerprint()
 
 
-def test_a_half_written_checkpoint_is_not_read(make_spec, drive, tmp_path):
+@pytest.mark.parametrize("name", ["00000010", ".00000010.old"])  # killed in the middle of replacing it
+def test_a_half_written_checkpoint_is_not_read_and_the_whole_one_before_it_is(make_spec, drive, name):
     spec = make_spec("encoder", **SETTINGS)
     drive(spec, lambda e, n: "die" if isinstance(e, Evaluation) and e.index == 1 else "go")
-    torn = TrialPaths(Path(spec.dir)).checkpoints / ".00000011.new"
+    folder = TrialPaths(Path(spec.dir)).checkpoints
+    (folder / "00000010").rename(folder / name)
+    torn = folder / ".00000011.new"
     torn.mkdir()
     (torn / "state.json").write_text("{")
     assert drive(spec)[0].step == 10
+    assert {left.name for left in folder.iterdir()} == {"00000020", torn.name}
 
 
 def test_a_trial_that_is_stopped_before_its_first_evaluation_has_no_result(make_spec, drive):
