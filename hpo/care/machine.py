@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from hpo.care.finding import Finding
-from hpo.executors.free_memory import available_memory_mb
+from hpo.executors.free_memory import available_memory_mb, ends_together
 from hpo.trials.slots import AMPLE_MB
 from trainers.runtime.cores import usable_cores
 
@@ -29,6 +29,10 @@ def look_at_machine() -> Iterator[Finding]:
     limit = "" if usable == every else f" of {every} (by affinity or a control group's quota)"
     yield Finding("ok", "cores", f"{usable}{limit}; so many trials run side by side where memory allows")
     yield _memory(usable)
+    if ends_together():
+        found = "where it runs out, the kernel ends the whole sweep, not one trial (memory.oom.group)"
+        yield Finding("note", "memory", found, "leave room with trials.memory_gb, or on "
+                      "Kubernetes have the kubelet set singleProcessOOMKill: true")  # fmt: skip
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and files < FEW_FILES:
         yield Finding("note", "open files", f"at most {files}", f"allow more: ulimit -n {FEW_FILES}")

@@ -30,10 +30,17 @@ def available_memory_mb() -> float:
 
 def allowed_mb(root: Path = Path("/")) -> float:
     """In MiB; infinite without a limit. `root` is where /proc and /sys are."""
-    return min(_rooms(root), default=math.inf)
+    return min((_room_mb(group, *names) for group, names in _groups(root)), default=math.inf)
 
 
-def _rooms(root: Path) -> Iterator[float]:
+def ends_together(root: Path = Path("/")) -> bool:
+    """Whether the kernel, where the memory of a control group around this process runs out, ends all processes there
+    instead of one. `root` is as above."""
+    return any(_content(group / "memory.oom.group") == "1" for group, _ in _groups(root))
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The control groups around this process, each with the names of its `FILES`."""
     for line in (_content(root / "proc/self/cgroup") or "").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -45,7 +52,7 @@ def _rooms(root: Path) -> Iterator[float]:
         group = mount / path.lstrip("/")
         # In a container the path may be the host's: then only `mount` is there, which is the container's own group.
         for folder in (group, *group.parents[: len(group.parts) - len(mount.parts)]):
-            yield _room_mb(folder, *names)
+            yield folder, names
 
 
 def _room_mb(group: Path, limit: str, used: str, droppable: str) -> float:

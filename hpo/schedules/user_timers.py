@@ -17,6 +17,8 @@ from hpo.schedules.entry import MARK, Entry, marked
 from trainers.protocol.files import write_atomically
 
 PREFIX = "hpo-nightly-"
+STOPS_WITHIN_S = 150
+"""A sweep waits two minutes for the checkpoints of its trials."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def service(entry: Entry) -> str:
     command = " ".join([_quoted(program), *(_quoted(word).replace("$", "$$") for word in arguments)])
     return (
         f"# Made by hpo schedule, which replaces it.\n[Unit]\nDescription=A night of hpo\n\n[Service]\nType=oneshot\n"
-        f"KillMode=mixed\nOOMPolicy=continue\n"
+        f"KillMode=mixed\nTimeoutStopSec={STOPS_WITHIN_S}\nOOMPolicy=continue\n"
         f"Environment={_quoted(f'HPO_HOME={entry.home}')}\nExecStart={command}\n"
     )
 

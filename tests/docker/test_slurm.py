@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hpo.trials.scheduler import PAUSE_WITHIN_S
 from tests.docker.commands import assert_is_a_command
 from tests.docker.compose import FOLDER
 
@@ -84,7 +85,7 @@ def job(tmp_path):
 def test_before_its_time_is_over_a_sweep_is_paused_and_queued_again(job, script):
     process = job.start(script)
     job.wait_for_sweep()
-    os.kill(process.pid, signal.SIGUSR1)  # Slurm's, to the batch script alone: --signal=B:USR1@120
+    os.kill(process.pid, signal.SIGUSR1)  # Slurm's, to the batch script alone: --signal=B:USR1@180
     assert process.wait(60) == 130
     calls = job.calls()
     assert calls.index("hpo was paused") < calls.index("scontrol requeue 77")
@@ -131,3 +132,17 @@ def test_the_commands_of_the_scripts_exist():
                          "--include-dashboard=false", "--node-ip-address=10.0.0.1", "--port=20077",
                          "--temp-dir=/tmp/ray"])  # fmt: skip
     assert_is_a_command(["ray", "health-check", "--address", "10.0.0.1:20077"])
+
+
+def test_whoever_stops_a_sweep_gives_its_trials_the_time_that_they_have_to_pause():
+    """And the sweep some more, to write down how it stands."""
+    found = {
+        "slurm": r"--signal=B:USR1@(\d+)",
+        "kubernetes": r"terminationGracePeriodSeconds: (\d+)",
+        "compose.yaml": r"stop_grace_period: (\d+)s",
+    }
+    for place, pattern in found.items():
+        files = [FOLDER / place] if place.endswith(".yaml") else sorted((FOLDER / place).iterdir())
+        seconds = [int(number) for file in files for number in re.findall(pattern, file.read_text())]
+        assert seconds, place
+        assert min(seconds) >= PAUSE_WITHIN_S + 30, place

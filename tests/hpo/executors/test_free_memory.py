@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hpo.executors import free_memory
-from hpo.executors.free_memory import MB, allowed_mb, available_memory_mb
+from hpo.executors.free_memory import MB, allowed_mb, available_memory_mb, ends_together
 
 
 @pytest.fixture
@@ -43,6 +43,12 @@ def test_version_1_and_a_container_that_sees_only_its_own_group(machine):
         "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {20 * MB}",
     })  # fmt: skip
     assert allowed_mb(root) == 120
+
+
+@pytest.mark.parametrize(("written", "ends"), [({}, False), ({"a": 0, "a/b": 0}, False), ({"a": 1, "a/b": 0}, True)])
+def test_a_group_whose_processes_end_together_is_known(machine, written, ends):
+    files = {f"sys/fs/cgroup/{group}/memory.oom.group": flag for group, flag in written.items()}
+    assert ends_together(machine("0::/a/b", files)) is ends
 
 
 def test_a_kernel_that_does_not_estimate_is_named(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shlex
 import subprocess
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from hpo.schedules.cron_times import CronTimes, as_on_machine, is_machine_zone
 from hpo.schedules.entry import Entry
 from hpo.schedules.foreground import LONGEST_WAIT_S, call_program, run_at
 from hpo.schedules.user_timers import UserTimers, service, timer, unit_name
+from hpo.trials.scheduler import PAUSE_WITHIN_S
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -159,6 +161,7 @@ def test_timers_are_made_replaced_and_removed(tmp_path):
     assert name.startswith("hpo-nightly-50--")
     assert "\nOnCalendar=*-*-* 01:00:00 Europe/Berlin\nPersistent=true\n" in timer(first)
     assert "\nOOMPolicy=continue\n" in service(first)  # else systemd ends the night with a trial that had no memory
+    assert int(re.search(r"\nTimeoutStopSec=(\d+)\n", service(first))[1]) > PAUSE_WITHIN_S
     assert '\nEnvironment="HPO_HOME=/ho me/mlruns"\n' in service(first)
     assert '"nightly" "/data/my films/50%%.yaml" "--tz" "Europe/Berlin"\n' in service(first)
     (tmp_path / "calls").unlink()
