@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,10 +47,11 @@ def load_function(folder: Path, name: str, key: str) -> Callable[..., Any]:
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise ValueError(f"{key}: no file {file!r} in {folder}")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    module_spec = importlib.util.spec_from_file_location(f"user_code_{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise ValueError(f"{key}: {file} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # where dataclasses, for example, look up what a class's annotations mean
     with named_by_line(folder, name):
         module_spec.loader.exec_module(module)
     given = getattr(module, function, None)

@@ -53,7 +53,8 @@ def focal(gamma: float) -> Loss:
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nll = cross_entropy(logits, targets)
-        return (1 - torch.exp(-nll)) ** gamma * nll
+        missed = -torch.expm1(-nll)  # 1 - p, without losing digits where p is almost 1
+        return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** gamma * nll  # 0 has no gradient for gamma < 1
 
     return loss
 

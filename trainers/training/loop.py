@@ -163,8 +163,8 @@ class _Trial:
         """Evaluate, then write the checkpoint: nobody hears of an evaluation that a kill could undo."""
         progress = self.progress
         metrics, rows = self.trainer.evaluate()
-        if not math.isfinite(metrics[self.spec.metric]):
-            return Failed("diverged", f"{self.spec.metric} is {metrics[self.spec.metric]} at step {progress.step}")
+        if why := self._without_numbers(metrics):
+            return Failed("diverged", f"{why} at step {progress.step}")
         index = len(progress.evaluations)
         save_rows(rows, self._paths.rows(index))
         progress.seconds = time.monotonic() - self._began
@@ -177,6 +177,11 @@ class _Trial:
         progress.is_judged, progress.is_due = False, False
         self._checkpoints.save(self.trainer, progress, is_best=is_best)
         return evaluation
+
+    def _without_numbers(self, metrics: dict[str, float]) -> str | None:
+        """Which of the objective and the loss is no number: a model without numbers still answers with some label."""
+        wrong = [name for name in (self.spec.metric, "loss") if not math.isfinite(metrics[name])]
+        return f"{wrong[0]} is {metrics[wrong[0]]}" if wrong else None
 
     def _fraction(self) -> float:
         """The share of the full budget spent: at a share where all trials are compared, exactly that."""
@@ -206,8 +211,8 @@ class _Trial:
         metrics = self.best.metrics
         if self.trainer.evaluates_some and stopped_by != "pruner":
             metrics = self._on_all_rows(self.best)
-            if not math.isfinite(value := metrics[self.spec.metric]):
-                return Failed("diverged", f"{self.spec.metric} is {value} on all validation rows")
+            if why := self._without_numbers(metrics):
+                return Failed("diverged", f"{why} on all validation rows")
         self._checkpoints.keep_best()
         return TrialResult(
             state="pruned" if stopped_by == "pruner" else "complete",

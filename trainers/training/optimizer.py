@@ -25,7 +25,10 @@ def make_optimizer(spec: TrialSpec, parameters: list[torch.nn.Parameter]) -> tor
     if name == "adamw_torch":
         return torch.optim.AdamW(parameters, **given, fused=True)
     if name == "adafactor":
-        return torch.optim.Adafactor(parameters, **given)
+        from transformers.optimization import Adafactor  # late: inspection imports this file and trains nothing
+
+        # In torch's own, steps follow the size of the weights: LoRA's B, which begins at zero, would hardly move.
+        return Adafactor(parameters, **given, scale_parameter=False, relative_step=False)
     if name.startswith("paged") and spec.device == "cpu":
         raise ValueError(f"optim: {name} needs a GPU; without one: adamw_bnb_8bit")
     optimizer: torch.optim.Optimizer = getattr(bitsandbytes().optim, OF_BITSANDBYTES[name])(parameters, **given)

@@ -89,7 +89,7 @@ def test_what_a_host_has_rounded_is_shared_unless_a_method_changed_the_weight(ma
     used = {id(m.rounded) for m in made(base=base).model.modules() if type(m) is RoundedLinear}
     assert used
     assert used <= kept
-    trainer = made(base=moved, init_lora_weights="pissa")
+    trainer = made(base=moved, method="pissa")
     off = [m for m in trainer.model.modules() if type(m) is RoundedLora]
     assert off
     for layer in off:

@@ -65,6 +65,14 @@ def test_every_method_with_a_rank_pattern_learns_comes_back_and_merges(make_spec
     assert not adapters_of(merged)
 
 
+@pytest.mark.parametrize(("method", "rank"), [("pissa", 48), ("olora", 48), ("loftq", 48), ("eva", 48), ("eva", 16)])
+def test_a_rank_above_what_an_adapter_can_begin_as_is_lowered(make_spec, run_trial, inspection, method, rank):
+    """Layers are 32 or 64 wide. Of eight rows, which EVA begins with, the pooler has eight inputs."""
+    spec = make_spec("encoder", method, max_examples=32, lora_r=rank, lora_dropout=0.0)
+    result, _ = run_trial(spec)
+    assert_comes_back_and_merges(spec, result, inspection("encoder"), 1e-4)
+
+
 def test_a_rank_pattern_that_fits_no_layer_is_refused_with_those_there_are(make_spec, inspection):
     with pytest.raises(
         DataProblem, match=r"rank_pattern: no layer with an adapter is called key, layer\.7\."

@@ -26,6 +26,16 @@ def test_focal_without_a_gamma_is_cross_entropy_and_with_one_cares_less_for_what
     torch.testing.assert_close(focal(2.0)(LOGITS, TARGETS), -((1 - p) ** 2) * p.log())
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5, 1.0, 2.0])
+def test_focal_has_a_gradient_where_a_model_is_certain(gamma):
+    """With a gamma below 1 that of (1 - p)^gamma is infinite at p = 1."""
+    logits = torch.tensor([[200.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    focal(gamma)(logits, torch.tensor([0, 0])).sum().backward()
+    assert logits.grad[0].tolist() == [0, 0]
+    assert logits.grad[1].isfinite().all()
+    assert logits.grad[1].any()
+
+
 def test_class_weights_make_every_class_as_heavy_as_every_other():
     counts = torch.tensor([8, 2, 2, 0])
     losses = class_weighted(counts)(LOGITS, TARGETS) / cross_entropy(LOGITS, TARGETS)
@@ -41,6 +51,19 @@ def test_a_loss_of_one_s_own_is_read_from_its_file(tmp_path):
     (tmp_path / "mine.py").write_text("def tempered(logits, targets):\n    return (logits.sum(dim=1) - targets) ** 2\n")
     loss = own_loss(tmp_path, "mine.py:tempered")
     torch.testing.assert_close(loss(LOGITS, TARGETS), (LOGITS.sum(dim=1) - TARGETS) ** 2)
+
+
+def test_a_file_of_one_s_own_may_have_dataclasses(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Shifted:\n"
+        "    by: float = 2.0\n"
+        "    def __call__(self, logits, targets):\n"
+        "        return logits.sum(dim=1) - self.by\n"
+    )
+    torch.testing.assert_close(own_loss(tmp_path, "mine.py:Shifted")(LOGITS, TARGETS), LOGITS.sum(dim=1) - 2)
 
 
 def test_a_class_of_one_s_own_is_made_and_called(tmp_path):

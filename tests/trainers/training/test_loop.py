@@ -87,6 +87,22 @@ def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(make_spec, run_tria
     assert result.cause == "diverged"
 
 
+def test_a_model_that_its_last_step_left_without_numbers_has_diverged(make_spec, run_trial, monkeypatch):
+    """Of logits that are no numbers F1 is one all the same."""
+    real = Trainer.step
+
+    def step(trainer, rows):
+        told = real(trainer, rows)
+        with torch.no_grad():
+            trainer.parameters[0].fill_(torch.nan)
+        return told
+
+    monkeypatch.setattr(Trainer, "step", step)
+    result, _ = run_trial(make_spec("encoder", batch_size=16, max_examples=16, evaluations=1))
+    assert isinstance(result, Failed)
+    assert (result.cause, result.message) == ("diverged", "loss is nan at step 1")
+
+
 def test_bf16_stays_near_fp32(make_spec, run_trial, workload):
     import dataclasses
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +37,7 @@ from trainers.model.methods.targets import (
     shared_with,
     straighten,
     target_modules,
+    width_of,
 )
 from trainers.protocol.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trainers.protocol.trial_spec import TrialSpec
@@ -73,13 +77,31 @@ class DataDrivenLora(Peft):
     """LoRA as EVA: its A matrix starts as the principal directions of the layer's inputs (Paischer et al. 2024)."""
 
     def attach(self, base: Base, spec: TrialSpec, batches: Batches) -> torch.nn.Module:
-        model = wrapped(base, self._config(spec, base)).to(spec.device)  # it computes as much as some steps do
-        first = [batch for batch, _ in zip(batches, range(EVA_BATCHES), strict=False)]
+        first, config = list(islice(batches, EVA_BATCHES)), self._config(spec, base)
+        limit_ranks(config, _counted_inputs(base.model, sorted(config.target_modules), first))
+        model = wrapped(base, config).to(spec.device)  # it computes as much as some steps do
         model.eval()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scikit-learn warns of batches with fewer tokens than ranks
             initialize_lora_eva_weights(model, first, prepare_layer_inputs_fn=_layer_inputs, show_progress_bar=False)
         return model
+
+
+def _counted_inputs(model: torch.nn.Module, layers: Sequence[str], batches: Sequence[Any]) -> dict[str, int]:
+    """How many inputs each layer has in the batch with the most tokens; a pooler has one for each row. PEFT passes over
+    the batches without end where none has as many inputs as a layer's rank."""
+    largest = max(batches, key=lambda batch: int(batch["attention_mask"].sum()))
+    positions, counts = largest["attention_mask"].nonzero(), dict[str, int]()
+    with ExitStack() as hooks, torch.no_grad():
+        for name in layers:
+            hook = partial(_count, counts, name, positions)
+            hooks.callback(model.get_submodule(name).register_forward_pre_hook(hook).remove)
+        model(**{name: given.to(next(model.parameters()).device) for name, given in largest.items()})
+    return counts
+
+
+def _count(counts: dict[str, int], name: str, positions: torch.Tensor, _layer: Any, inputs: Any) -> None:
+    counts[name] = len(_layer_inputs(inputs, positions, name))
 
 
 def _layer_inputs(inputs: Any, positions: torch.Tensor, layer: str) -> torch.Tensor:
@@ -146,8 +168,11 @@ def merged_into_base(model: Any) -> torch.nn.Module:
 # --- configs -------------------------------------------------------------------------------------------
 
 
-def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
-    """A function that makes the config of LoRA, or of the variant that `changes` describe, for a trial."""
+def lora(*, is_fitted: bool = False, **changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
+    """A function that makes the config of LoRA, or of the variant that `changes` describe, for a trial.
+
+    `is_fitted` is for adapters that begin as directions of a layer's weight or inputs: no rank is above their number.
+    """
 
     def config(spec: TrialSpec, base: Base) -> LoraConfig:
         settings = spec.settings
@@ -156,7 +181,7 @@ def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
         rank, alpha = int(settings["lora_r"] or 1), float(settings["lora_alpha"] or 0)
         ranks = ranks_of(cast("str | None", settings.get("rank_pattern")), layers)
         begin = {"init_lora_weights": "gaussian"} if settings.get("init_lora_weights") == "gaussian" else {}
-        return LoraConfig(
+        made = LoraConfig(
             task_type=_TASK_TYPES[spec.workload.task],
             r=rank,
             lora_alpha=alpha,
@@ -169,8 +194,19 @@ def lora(**changes: Any) -> Callable[[TrialSpec, Base], LoraConfig]:
             **begin,
             **changes,
         )
+        if is_fitted:
+            limit_ranks(made, {name: width_of(base.model.get_submodule(name)) for name in layers})
+        return made
 
     return config
+
+
+def limit_ranks(config: LoraConfig, most: Mapping[str, int]) -> None:
+    """Give each layer in `most` at most that rank, in place; the scale of its adapter stays."""
+    for name, rank in most.items():
+        if rank < config.rank_pattern.get(name, config.r):
+            config.rank_pattern[name] = rank
+            config.alpha_pattern[name] = config.lora_alpha * rank / config.r
 
 
 def modules_to_save(spec: TrialSpec, base: Base) -> list[str]:

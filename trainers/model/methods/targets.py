@@ -56,6 +56,11 @@ def is_linear(module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
 
 
+def width_of(layer: Any) -> int:
+    """The most directions that a linear layer's weight can have; 4-bit weights do not have its shape."""
+    return int(min(layer.weight.shape if type(layer).__name__ == "Conv1D" else (layer.in_features, layer.out_features)))
+
+
 def is_norm(layer: torch.nn.Module) -> bool:
     """Whether a layer scales what it has normed by its weight. Gemma's scales by 1 more."""
     kind = type(layer).__name__
