@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+from trainers.runtime.chat_template import ChatTemplate
 
 
 def part_control_tokens(tokenizer: Any) -> None:
@@ -64,3 +67,27 @@ def template_tokens(tokenizer: Any) -> dict[str, Any]:
         name: [str(token) for token in value] if isinstance(value, (list, tuple)) else str(value)
         for name, value in special.items()
     }
+
+
+def end_tokens(tokenizer: Any, *configs: Any, is_chat: bool) -> list[int]:
+    """Every token id that ends an answer: those that the tokenizer and the model's configs name as end of text, and in
+    a chat what the template writes after an answer. The tokenizer of a base model often names only the end of a
+    document."""
+    found: set[int] = set()
+    for owner in (tokenizer, *configs):
+        ids = getattr(owner, "eos_token_id", None)
+        if ids is not None:
+            found.update(ids if isinstance(ids, Sequence) else [ids])
+    return sorted(found | (_ends_of_turn(tokenizer) if is_chat else set()))
+
+
+def _ends_of_turn(tokenizer: Any) -> set[int]:
+    """The control token that the chat template writes right after an answer; empty where it writes none there."""
+    answer, found, after = "answer", "", ""
+    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
+    with contextlib.suppress(ValueError):  # a template that refuses such a chat does not show it
+        text = ChatTemplate(chat_template_of(tokenizer) or "", template_tokens(tokenizer)).render(chat, asks=False)
+        _, found, after = text.rpartition(answer)
+    special = [(t.content, i) for i, t in tokenizer.backend_tokenizer.get_added_tokens_decoder().items() if t.special]
+    fitting = [(len(content), i) for content, i in special if found and after.lstrip().startswith(content)]
+    return {max(fitting)[1]} if fitting else set()

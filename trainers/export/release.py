@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from trainers import runtime
-from trainers.data.tokenizer import chat_template_of, frozen, template_tokens
+from trainers.data.tokenizer import chat_template_of, end_tokens, frozen, template_tokens
 from trainers.runtime.card import CUTTING, REWRITING, Card
 
 GRAPH = "model.onnx"
@@ -79,7 +79,7 @@ def write_release(variant_dir: Path, variant: str, interface: ModelInterface, pa
         labels=tuple(interface.labels),
         max_length=interface.max_length,
         pad_token_id=_pad_token_id(parts),
-        eos_token_ids=_eos_token_ids(parts),
+        eos_token_ids=tuple(end_tokens(tokenizer, parts.config, parts.generation_config, is_chat=is_chat)),
         chat_template=chat_template_of(tokenizer) if is_chat else None,
         template_tokens=template_tokens(tokenizer) if is_chat else {},
         generation=_generation(interface, parts.generation_config),
@@ -147,17 +147,6 @@ def _pad_token_id(parts: ModelParts) -> int:
         if candidate is not None:
             return int(candidate)
     return 0  # padding is always masked
-
-
-def _eos_token_ids(parts: ModelParts) -> tuple[int, ...]:
-    """Every id that ends an answer. The configs of a base model often name only its end of document, while its
-    chat template ends a turn with the tokenizer's eos: all of them count."""
-    found: set[int] = set()
-    for owner in (parts.tokenizer, parts.config, parts.generation_config):
-        ids = getattr(owner, "eos_token_id", None)
-        if ids is not None:
-            found.update(ids if isinstance(ids, Sequence) else [ids])
-    return tuple(sorted(found))
 
 
 def write_last(path: Path, content: Mapping[str, Any]) -> None:

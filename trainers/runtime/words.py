@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -12,8 +13,10 @@ from .inputs import parsed_json
 Place: TypeAlias = tuple[int, int]
 """The start and end of a word or a token in its text, in characters."""
 
-# Training splits a text with spans into words in the same way.
-WORD = re.compile(r"\w+|[^\w\s]")
+MARKS = "".join(sign for sign in map(chr, range(0x300, 0x10000)) if unicodedata.category(sign).startswith("M"))
+"""Accents and vowel signs: they belong to the letter before them, but `re` does not take them for letters."""
+WORD = re.compile(rf"\w[\w{MARKS}]*|[^\w\s][{MARKS}]*")
+"""A word, or a sign by itself. Training splits a text with spans into words in the same way."""
 
 
 def words_of(given: object) -> tuple[str, list[Place]]:

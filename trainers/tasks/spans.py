@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainers.data.formats.base import cut
+from trainers.runtime.words import WORD
 from trainers.tasks.words import Place
 
-_WORD = re.compile(r"\w+|[^\w\s]")
 _STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 _LABELS = ("label", "labels", "entity", "type", "tag")
 SPANS = ("entities", "label", "labels", "spans", "annotations")
@@ -136,4 +135,4 @@ def _trimmed(span: Span, text: str) -> Span:
 
 
 def _words(text: str, start: int, end: int) -> Iterator[Place]:
-    return (word.span() for word in _WORD.finditer(text, start, end))
+    return (word.span() for word in WORD.finditer(text, start, end))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainers.data.tokenizer import end_tokens
 from trainers.data.tokens import Tokens
 from trainers.fast.enter import ROUNDED, make_fast
 from trainers.metrics.table import ROW_RESULTS, Rows, row_results
@@ -91,8 +92,10 @@ class Evaluator:
 
     def answers(self, model: torch.nn.Module, wanted: Generation) -> Iterator[Answer]:
         """As many generated answers as are `wanted`, or this rank's share of them, beside the data's own."""
+        named = self._base.model.config, getattr(self._base.model, "generation_config", None)
+        ends = end_tokens(self._tokenizer, *named, is_chat=self.task.name == "chat")
         return generate_answers(
-            model, self.tokens, self._tokenizer, wanted, self._most_tokens, self._device, self._ranks
+            model, self.tokens, self._tokenizer, ends, wanted, self._most_tokens, self._device, self._ranks
         )
 
     def _scores(self, model: torch.nn.Module) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,14 @@ from trainers.metrics.generated import COLUMNS
 from trainers.metrics.table import Rows
 from trainers.model.source import pad_token_of, positions_of
 from trainers.protocol.trial_spec import Generation
+from trainers.runtime.words import MARKS
 from trainers.tasks.next_token import has_learned_prompt
 from trainers.training.ranks import ALONE, Ranks
 from trainers.training.shared_head import Head, shared_head
+
+_WITHOUT_SPACES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Kana and Chinese characters."""
+_WORD = re.compile(rf"[{_WITHOUT_SPACES}]|(?:[^\W_{_WITHOUT_SPACES}]|[{MARKS}])+")
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,11 @@ class _Asked(NamedTuple):
 
 
 def generate_answers(
-    model: Any, tokens: Tokens, tokenizer: Any, wanted: Generation, most_tokens: int, device: torch.device,
-    ranks: Ranks = ALONE,
+    model: Any, tokens: Tokens, tokenizer: Any, ends: Sequence[int], wanted: Generation, most_tokens: int,
+    device: torch.device, ranks: Ranks = ALONE,
 ) -> Iterator[Answer]:  # fmt: skip
-    """Greedy answers for the sampled rows, in batches of at most `most_tokens` prompt and new tokens.
+    """Greedy answers for the sampled rows, in batches of at most `most_tokens` prompt and new tokens; each of the
+    token ids `ends` ends an answer.
 
     Of several ranks each writes those of a share of the batches.
     """
@@ -48,7 +55,7 @@ def generate_answers(
     asked.sort(key=lambda one: len(one.prompt), reverse=True)
     head = shared_head(model, [one.prompt for one in asked], device) if tokens.kind == "token" else None
     for group in ranks.share(_groups(asked, wanted, most_tokens, of_one_width=has_learned_prompt(model))):
-        written = _generate(model, [one.prompt for one in group], tokens.kind, tokenizer, wanted, device, head)
+        written = _generate(model, [one.prompt for one in group], tokens.kind, tokenizer, ends, wanted, device, head)
         for one, answer in zip(group, written, strict=True):
             yield Answer(one.row, *tokenizer.batch_decode([answer, one.reference], skip_special_tokens=True))
 
@@ -68,8 +75,8 @@ def _groups(
 
 
 def _generate(
-    model: Any, prompts: Sequence[list[int]], kind: TargetKind, tokenizer: Any, wanted: Generation,
-    device: torch.device, head: Head | None,
+    model: Any, prompts: Sequence[list[int]], kind: TargetKind, tokenizer: Any, ends: Sequence[int],
+    wanted: Generation, device: torch.device, head: Head | None,
 ) -> list[list[int]]:  # fmt: skip
     """Token ids of the answers alone."""
     begun = 0 if head is None else len(head.ids)
@@ -77,9 +84,8 @@ def _generate(
     # A decoder's answer begins right after its prompt; an encoder counts positions from the left.
     side = "right" if kind == "sequence" else "left"
     pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_side=side)
-    end = tokenizer.eos_token_id
     known = model.get_input_embeddings().weight.shape[0]
-    fillers = (token for token in (tokenizer.pad_token_id, end) if token is not None and token < known)
+    fillers = (token for token in (tokenizer.pad_token_id, *ends) if token is not None and token < known)
     filler = next(fillers, pad_token_of(model.config))
     ids, mask = pad(rows, padding_value=filler).to(device), pad([torch.ones_like(row) for row in rows]).to(device)
     cached = {}
@@ -94,7 +100,7 @@ def _generate(
         warnings.filterwarnings("ignore", "Position ids are not supported")
         written = model.generate(
             input_ids=ids, attention_mask=mask, do_sample=False, num_beams=1, max_new_tokens=room, use_cache=True,
-            pad_token_id=filler, eos_token_id=end, **cached,
+            pad_token_id=filler, eos_token_id=list(ends) or None, **cached,
         )  # fmt: skip
     start = 0 if kind == "sequence" else ids.shape[1]  # a decoder repeats its prompt
     answers: list[list[int]] = written[:, start:].tolist()
@@ -126,13 +132,26 @@ def prompt_and_reference(tokens: Tokens, row: int) -> tuple[list[int], list[int]
     return ids[:start].tolist(), ids[start:end].tolist()
 
 
+class _Words:
+    """Splits a text for ROUGE into words of any script, or into characters where a script puts no spaces between words.
+
+    The tokenizer of `rouge_score` knows a to z alone, so that all other texts would score 0; in English this one finds
+    the same words.
+    """
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words in lower case, without punctuation."""
+        return _WORD.findall(text.lower())
+
+
 def compare_answers(answers: Sequence[Answer], count: int) -> Rows:
     """[count, len(COLUMNS)]; NaN in rows that have no answer."""
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
-    bleu, chrf, rouge = BLEU(effective_order=True), CHRF(), RougeScorer(["rouge1", "rouge2", "rougeL"])
+    bleu, chrf = BLEU(effective_order=True), CHRF()
+    rouge = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())
     results = np.full((count, len(COLUMNS)), np.nan)
     for answer in answers:
         generated, reference = answer.generated.strip(), answer.reference.strip()

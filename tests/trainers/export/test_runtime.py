@@ -36,9 +36,8 @@ from trainers.runtime.card import ReleaseError
 from trainers.runtime.load import kind_of
 from trainers.runtime.release import Release
 from trainers.runtime.tag import Tagger
-from trainers.runtime.words import WORD, words_of
+from trainers.runtime.words import words_of
 from trainers.runtime.write import Writer
-from trainers.tasks import spans
 from trainers.tasks.instruct import Instruct, answer_template
 
 TEXTS = [*CORPUS[:5], "", " ", "Ünïcode 🙂 and\ttabs\n", "[SEP] in the text", " ".join(CORPUS)]
@@ -389,10 +388,6 @@ def test_an_older_card_is_read(encoder_release, copy_of):
         del card[name]
     (folder / "release.json").write_text(json.dumps(card))
     assert Release.load(folder).card.columns == ("text",)
-
-
-def test_words_are_cut_as_training_cuts_them():
-    assert WORD.pattern == spans._WORD.pattern
 
 
 def test_a_plain_text_is_continued_from_its_end(chat):

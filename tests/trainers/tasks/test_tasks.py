@@ -115,6 +115,11 @@ def test_plain_text_is_cut_into_blocks_and_no_token_is_lost(tokenizer):
         ),
         ("xAday", [(1, 4, "PER")], [("x", "O"), ("Ada", "B-PER"), ("y", "O")]),
         ("a b", [(2, 3, "X"), (0, 1, "Y")], [("a", "B-Y"), ("b", "B-X")]),
+        (
+            "हिन्दी e\u0301",
+            [(0, 6, "X")],
+            [("हिन्दी", "B-X"), ("e\u0301", "O")],
+        ),
     ],
 )
 def test_spans_become_tags(text, entities, expected):

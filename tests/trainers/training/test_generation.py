@@ -44,6 +44,21 @@ def test_metrics_of_text_are_those_of_the_reference_libraries(pairs):
         assert found["exact_match_stderr"] == pytest.approx(np.std(matches, ddof=1) / math.sqrt(len(pairs)))
 
 
+@pytest.mark.parametrize(
+    ("written", "wanted", "share"),
+    [
+        ("Фильм был хорош", "фильм был плох", 2 / 3),
+        ("schöne Grüße", "schöne Tage", 1 / 2),
+        ("这部电影很好", "这部电影很差", 5 / 6),
+        ("हिन्दी फ़िल्म", "हिन्दी गीत", 1 / 2),
+    ],
+)
+def test_rouge_counts_the_words_of_every_script(written, wanted, share):
+    """`rouge_score` by itself gives 0 for all but the letters from a to z."""
+    found = generated_metrics(compare_answers([Answer(0, written, wanted)], 1))
+    assert found["rouge1"] == found["rouge_l"] == pytest.approx(share)
+
+
 def test_rows_without_an_answer_do_not_count():
     few = compare_answers([Answer(1, "a film", "a film"), Answer(4, "a", "dull year")], 6)
     assert few.shape == (6, len(COLUMNS))
@@ -73,6 +88,29 @@ def test_answers_of_a_batch_are_those_of_each_row_alone(family_workload, family,
     assert together == alone
     assert any(answer.generated for answer in alone.values())
     assert all(answer.reference.startswith("it is") for answer in alone.values())
+
+
+@pytest.mark.parametrize("named_by", ["the template", "the model's config"])
+def test_an_answer_ends_at_every_token_that_ends_a_turn(family_workload, named_by):
+    """As Gemma's tokenizer, this one names the end of a document, and answers end with another token."""
+    workload = family_workload("llama", "chat")
+    base = load_base(workload, [])
+    evaluator = Evaluator(base, Path(inspect(Inspect(workload)).tokens_dir), "validation", torch.device("cpu"), None)
+    tokenizer = evaluator._tokenizer
+    end, film = tokenizer.convert_tokens_to_ids(["<|end|>", "film"])
+    tokenizer.eos_token_id = tokenizer.pad_token_id
+    base.model.config.eos_token_id = base.model.generation_config.eos_token_id = None
+    if named_by == "the model's config":
+        base.model.generation_config.eos_token_id = [5, end]
+        tokenizer.chat_template = "{{ raise_exception('not this one') }}"
+
+    def end_then_film(_model, _args, given, output):
+        said = torch.where(given["input_ids"][:, -1] == end, film, end)
+        output.logits[:, -1] = torch.nn.functional.one_hot(said, output.logits.shape[-1]).float()
+
+    base.model.register_forward_hook(end_then_film, with_kwargs=True)
+    with torch.inference_mode():
+        assert {answer.generated for answer in evaluator.answers(base.model, Generation(3, 4))} == {""}
 
 
 def test_the_last_turn_is_the_one_that_is_asked_for(family_workload):

@@ -56,8 +56,9 @@ def prompts_of(head):
 def answers(model, prompts, most_tokens=200):
     """In batches of two or three."""
     with torch.inference_mode():
-        wanted = Generation(len(prompts), 12)
-        return list(generation.generate_answers(model, Prompts(prompts), chat_tokenizer(), wanted, most_tokens, CPU))
+        wanted, tokenizer = Generation(len(prompts), 12), chat_tokenizer()
+        ends = [tokenizer.eos_token_id]
+        return list(generation.generate_answers(model, Prompts(prompts), tokenizer, ends, wanted, most_tokens, CPU))
 
 
 @pytest.mark.parametrize("head", [0, LEAST - 1, LEAST, 60])
