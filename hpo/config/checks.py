@@ -21,9 +21,9 @@ def check_together(root: Section, config: SweepConfig) -> None:
     if config.strategy.type == "grid":
         _check_grid(root, space)
     _check_exclusive(root, space, given)
-    for name in TASKS[config.task].unsearchable if config.task else ():
-        if name in space.dimensions:
-            root.problem(f"is not searched with {config.task}", "give it under training:", "search_space", name)
+    if "max_length" in space.dimensions and "text_pair" in config.data.columns:
+        found = "is not searched with pairs of texts: a shorter one would cut the second text off"
+        root.problem(found, "give it under training:", "search_space", "max_length")
     if config.settings.get("packing"):
         _check_packing(root, config)
     if not root.problems:

@@ -425,6 +425,17 @@ def test_a_number_that_is_no_class_is_a_finding(tmp_path):
     )  # fmt: skip
 
 
+def test_names_in_the_place_of_declared_numbers_are_names(tmp_path):
+    """pyarrow keeps the declaration of a column that `set_column` replaces."""
+    import pyarrow
+    import pyarrow.parquet
+
+    said = {"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}
+    schema = pyarrow.schema([("label", pyarrow.string())], {"huggingface": json.dumps(said)})
+    pyarrow.parquet.write_table(pyarrow.table({"label": ["b", None]}, schema), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ([{"label": "b"}, {"label": None}], [], [])
+
+
 def test_json_inside_parquet_is_what_it_says(tmp_path):
     """`datasets` stores turns that have different keys so."""
     import datasets

@@ -40,16 +40,25 @@ def cut_off_end(rows: Sequence[Placed[Text]], size: float) -> tuple[list[Placed[
 
 
 def _parted(row: Placed[Text], wanted: int) -> list[Placed[Text]]:
-    """A document split about `wanted` characters before its end; not split where it has no space."""
+    """A document split about `wanted` characters before its end; not split where it has no space.
+
+    A line may be very long: its end counts only where it is near.
+    """
     text = row.example.text
     at = len(text) - wanted
-    ends = [place + 1 for place in (text.rfind("\n", 0, at), text.find("\n", at)) if 0 < place + 1 < len(text)]
-    ends = ends or [p + 1 for p in (text.rfind(" ", 0, at), text.find(" ", at)) if 0 < p + 1 < len(text)]
-    if not ends:
+    line, word = (_nearest(text, border, at) for border in "\n ")
+    if not (line or word):
         return [row]
-    end = min(ends, key=lambda place: abs(place - at))
+    is_near = line and abs(line - at) <= wanted / 2
+    end = line if is_near else min(filter(None, (line, word)), key=lambda place: abs(place - at))
     first, second = Text(text[:end], is_whole=False), Text(text[end:], row.example.is_whole)
     return [replace(row, example=first), replace(row, example=second, row=_later(row.row, text[:end].count("\n")))]
+
+
+def _nearest(text: str, border: str, at: int) -> int:
+    """The place after the `border` that is nearest to `at`; 0 where there is none inside the text."""
+    places = (text.rfind(border, 0, at) + 1, text.find(border, at) + 1)
+    return min((p for p in places if 0 < p < len(text)), key=lambda place: abs(place - at), default=0)
 
 
 def _later(row: Row, lines: int) -> Row:

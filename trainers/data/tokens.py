@@ -34,8 +34,9 @@ class Encoded:
 class Tokens:
     """One split: rows of token ids with their targets, read from memory maps.
 
-    `max_length` cuts rows shorter than the tokenization did. Unless each token has a target, a row that is cut keeps
-    its last token, which is the tokenizer's end token. `subset` makes a split of some of the rows.
+    `max_length` cuts rows shorter than the tokenization did, and the text of an answer too. Unless each token has a
+    target, what is cut keeps its last token, which is the tokenizer's end token. `subset` makes a split of some of the
+    rows.
     """
 
     def __init__(self, folder: Path, split: str, kind: TargetKind, max_length: int | None = None) -> None:
@@ -83,13 +84,13 @@ class Tokens:
         """The targets of a row, [tokens] or [targets] as `TargetKind` says."""
         number = self.numbers[row]
         targets = self._targets[self._target_offsets[number] : self._target_offsets[number + 1]]
-        return targets[: self._max_length] if self.kind == "token" else targets
+        return targets if self.kind == "row" else self._cut(targets)
 
     def _tokens_of(self, row: int) -> slice:
         number = self.numbers[row]
         return slice(self._offsets[number], self._offsets[number + 1])
 
-    def _cut(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _cut(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._max_length is None or len(values) <= self._max_length:
             return values
         if self.kind == "token":

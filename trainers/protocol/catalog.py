@@ -182,8 +182,6 @@ class Task:
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     losses: tuple[str, ...] = ("default", "focal", "class-weighted")
     """Shipped ones that fit."""
-    unsearchable: tuple[str, ...] = ()
-    """Settings that may be dimensions with other tasks."""
     packs: bool = False
     """Whether rows may share a sequence: each token then learns from those before it in its own row."""
     generates: bool = False
@@ -239,7 +237,6 @@ TASKS: Mapping[str, Task] = {
             families=("encoder",),
             losses=("default", "contrastive"),
             metrics=("spearman", "pearson", "r2", "mae", "rmse", "loss"),
-            unsearchable=("max_length",),
             base_is_scored=True,
             variants=READING,
         ),

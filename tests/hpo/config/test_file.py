@@ -1198,7 +1198,10 @@ def test_noise_that_depends_on_the_length_of_a_row_is_not_packed(tmp_path):
     assert make_config(tmp_path, task="chat", training={"packing": True}).settings["packing"] is True
 
 
-def test_the_length_of_two_texts_apart_is_not_searched(tmp_path):
+@pytest.mark.parametrize("task", ["text-classification", "regression", "text-similarity"])
+def test_the_length_of_pairs_of_texts_is_not_searched(tmp_path, task):
+    """Rows are cut at the end, where the second text is."""
     space = {"max_length": {"type": "int", "low": 16, "high": 64}}
-    with pytest.raises(ConfigError, match=r"search_space\.max_length: is not searched with text-similarity"):
-        make_config(tmp_path, task="text-similarity", search_space=space)
+    data = {"train": "d.jsonl", "text_pair": "other"}
+    with pytest.raises(ConfigError, match=r"search_space\.max_length: is not searched with pairs of texts"):
+        make_config(tmp_path, task=task, data=data, search_space=space)

@@ -40,6 +40,12 @@ def test_a_document_is_parted_at_the_end_of_a_line_and_its_second_part_knows_its
     assert [(row.row.where, row.example) for row in held] == [("f0.txt:4", Text("four\n"))]
 
 
+def test_a_document_of_one_long_line_is_parted_between_words_where_its_end_is_wanted():
+    rest, held = cut_off_end(documents("A title\n" + "word " * 200), 0.1)
+    assert len(text_of(held)) == pytest.approx(0.1 * 1008, abs=5)
+    assert text_of(rest).endswith("word ")
+
+
 def test_a_size_from_one_on_counts_documents():
     rest, held = cut_off_end(documents("a", "b", "c"), 2)
     assert [len(rest), len(held)] == [1, 2]

@@ -94,12 +94,15 @@ def test_what_was_written_is_read_back(tmp_path):
 
 def test_a_shorter_max_length_cuts_texts_before_their_end_mark_and_conversations_at_the_end(tmp_path):
     encoded = {
+        "answers": [Encoded([1, 5, 6, 2], [8, 9, 10, 3])],
         "labels": [Encoded([1, 5, 6, 7, 2], [3]), Encoded([1, 2], [0])],
         "masks": [Encoded([4, 5, 6], [0, 1, 1])],
     }
-    write_tokens(tmp_path / "t", encoded, {"labels": [], "masks": []})
+    write_tokens(tmp_path / "t", encoded, {name: [] for name in encoded})
     labels = Tokens(tmp_path / "t", "labels", "row", max_length=2)
     masks = Tokens(tmp_path / "t", "masks", "token", max_length=2)
+    answers = Tokens(tmp_path / "t", "answers", "sequence", max_length=3)
+    assert [answers.ids(0).tolist(), answers.targets(0).tolist()] == [[1, 5, 2], [8, 9, 3]]
     assert [labels.ids(0).tolist(), labels.ids(1).tolist(), masks.ids(0).tolist()] == [[1, 2], [1, 2], [4, 5]]
     assert [labels.targets(0).tolist(), masks.targets(0).tolist()] == [[3], [0, 1]]
     assert list(labels.lengths) == [2, 2]

@@ -56,6 +56,8 @@ def _of_class(names: list[str]) -> Decoder:
     def decode(value: Any) -> Any:
         if value is None or value == NO_CLASS:
             return None
+        if isinstance(value, str):  # names were filled in for the numbers, and the declaration stayed
+            return value
         if not 0 <= value < len(names):
             found = f"is {value}, but there are {len(names)} classes, counted from 0"
             raise Undecodable(found, f"the number of a class, or {NO_CLASS} for no class")
