@@ -12,6 +12,7 @@ from hpo.databases.sqlite import usable
 from hpo.executors.ray.inputs import KEPT_DAYS, node_home, remove_inputs, unused_inputs
 from hpo.garbage import Garbage, discard, half_deleted, size_of
 from hpo.lock import exclusive, is_locked, sweep_lock
+from hpo.nights.record import NightFiles
 from hpo.paths import Home
 from hpo.release.deletion import delete_versions, files_of, registered_folders
 from hpo.release.deletion import with_alias as versions_with_alias
@@ -45,12 +46,13 @@ class Freed:
 def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]:
     """Free what nobody needs, or only say how much there is; with `releases` also versions without an alias.
 
-    Running sweeps keep everything, and no finished one can start meanwhile; a bundle that is being registered is waited
-    for. After a kill, the next call frees the rest.
-    Raises `HpoError` where a sweep cannot be read: nobody knows what it needs.
+    Running sweeps and nights keep everything, and no finished sweep can start meanwhile; a bundle that is being
+    registered is waited for. After a kill, the next call frees the rest.
+    Raises `HpoError` where a sweep or a night cannot be read: nobody knows what it needs.
     """
     names = study_names(home.studies_db)
     running = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)} | {*holders_of_leases(home)}
+    busy = running | _of_open_nights(home)
     with ExitStack() as locks:
         if not dry_run:
             if usable(home.mlflow_db):
@@ -59,7 +61,9 @@ def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]
                 if name not in running and home.sweep(name).lock.exists():
                     locks.enter_context(sweep_lock(home.sweep(name).lock))
         sweeps = [view_study(home.studies_db, name) for name in names]
-        found = [garbage for garbage in _all_garbage(home, sweeps, running, releases=releases) if garbage.size_bytes]
+        busy |= {view.name for view in sweeps if not is_finished(view)}
+        every = _all_garbage(home, sweeps, running, busy, releases=releases)
+        found = [garbage for garbage in every if garbage.size_bytes]
         for garbage in [] if dry_run else found:
             garbage.free()
     kinds = dict.fromkeys(garbage.kind for garbage in found)
@@ -92,20 +96,31 @@ def show_freed(view: ProgressView, freed: Sequence[Freed], *, dry_run: bool) -> 
     view.say(f"{total:,.1f} MB would be freed: {command} frees it" if dry_run else f"{total:,.1f} MB freed")
 
 
+def _of_open_nights(home: Home) -> set[str]:
+    """The sweeps of nights that still have to give their release its alias: nights that run, or are tried again."""
+    found = set()
+    for folder in sorted(home.dir.glob("nights/*")):
+        records = NightFiles(folder).all()
+        found |= {r.night.sweep for r in records if r.step("promote") is None and not r.is_over}
+        found |= {r.night.sweep for r in records[-1:] if r.step("promote") is None and r.state == "failed"}
+    return found
+
+
 def _all_garbage(
-    home: Home, sweeps: Sequence[StudySnapshot], running: set[str], *, releases: bool
+    home: Home, sweeps: Sequence[StudySnapshot], running: set[str], busy: set[str], *, releases: bool
 ) -> Iterator[Garbage]:
+    """`busy` are the sweeps that keep everything: those that run, are unfinished, or that a night still needs."""
     yield from _cut_short(home, is_quiet=not running)
-    yield from _of_trials(home, sweeps, running)
+    yield from _of_trials(home, sweeps, busy)
     yield from _prepared_data(home, sweeps, running)
     yield from _of_node()
     if usable(home.mlflow_db):
         if releases:
-            yield from _releases(home)
-        yield from _deleted_runs(home, running)
+            yield from _releases(home, busy)
+        yield from _deleted_runs(home, busy)
 
 
-def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
+def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], busy: set[str]) -> Iterator[Garbage]:
     """What finished sweeps keep of trials that nobody needs, and their variants beside the released one.
 
     Trials that an edit of the file left out are no part of the sweep any more; their numbers never come back. One of
@@ -114,7 +129,7 @@ def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -
     left_out = {view.name: left_out_trials(home.studies_db, view.name) for view in sweeps}
     needed, starts = needed_trainings(sweeps, left_out), starting_points(sweeps)
     for view in sweeps:
-        if not is_finished(view) or view.name in running or has_strange_folder(home, view.name):
+        if not is_finished(view) or view.name in busy or has_strange_folder(home, view.name):
             continue
         yield _of_files(VARIANTS, [home.sweep(view.name).release])
         found = {record.number: _heavy_files(home, view.name, record) for record in view.records}
@@ -138,9 +153,9 @@ def _heavy(paths: TrialPaths) -> list[Path]:
 
 
 def _prepared_data(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
-    """Tokenized data; a sweep that has just started has not written down yet which it uses, and what a study in another
-    database says is not known here."""
-    if running - {view.name for view in sweeps} or has_other_studies(home):
+    """Tokenized data; a sweep that has just started or goes on has not written down yet which it uses, and what a study
+    in another database says is not known here."""
+    if running or has_other_studies(home):
         return
     used = {Path(view.state.data.tokens_dir).name for view in sweeps if view.state.data}
     for folder in sorted(home.tokens.glob("*")):
@@ -154,17 +169,18 @@ def _of_node() -> Iterator[Garbage]:
         yield Garbage(OF_NODE, size_of([folder]), partial(remove_inputs, folder))
 
 
-def _deleted_runs(home: Home, running: set[str]) -> Iterator[Garbage]:
+def _deleted_runs(home: Home, busy: set[str]) -> Iterator[Garbage]:
     """Runs that a person deleted in MLflow, unless a registered version has its files there."""
     held = {version.run_id for version in versions_of(home)}
     for run_id, sweep in deleted_runs(home).items():
-        if run_id not in held and sweep not in running:
+        if run_id not in held and sweep not in busy:
             size = max(1, size_of([run_folder(home, run_id)]))  # a record without files goes too
             yield Garbage(DELETED_RUNS, size, partial(delete_for_good, home, [run_id]))
 
 
-def _releases(home: Home) -> Iterator[Garbage]:
-    versions = versions_of(home)
+def _releases(home: Home, busy: set[str]) -> Iterator[Garbage]:
+    """Versions without an alias; one that a sweep or night has just registered gets its own in a moment."""
+    versions = [version for version in versions_of(home) if version.sweep not in busy]
     kept = {(v.name, v.version) for v in versions_with_alias(home, versions)}
     for version in versions:
         if (version.name, version.version) not in kept and not version.is_served:

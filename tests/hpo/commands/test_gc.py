@@ -23,6 +23,7 @@ from hpo.commands.gc import (
 from hpo.executors.ray.inputs import HOME_VARIABLE, KEPT_DAYS
 from hpo.garbage import discard, size_of
 from hpo.lock import sweep_lock
+from hpo.nights.record import NightFiles, NightRecord, Step
 from hpo.paths import Home
 from hpo.release.aliases import seats
 from hpo.release.versions import versions_of
@@ -149,10 +150,9 @@ def test_prepared_data_and_variants_that_nobody_needs(swept_home):
     for folder in (home.tokens / "unused", home.sweep("sweep").release / "int8"):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x" * 500)
-    starting = home.sweep("starting")
-    starting.dir.mkdir()
-    with sweep_lock(starting.lock):  # it has not written down yet what it uses
-        assert PREPARED not in freed(home, dry_run=True)
+    for name in ("starting", "sweep"):  # it has not written down yet what it uses, nor after an edit
+        with sweep_lock(home.sweep(name).lock):
+            assert PREPARED not in freed(home, dry_run=True)
     found = freed(home)
     assert (found[PREPARED].size_bytes, found[VARIANTS].size_bytes) == (500, 500)
     assert not (home.tokens / "unused").exists()
@@ -194,6 +194,22 @@ def test_releases_without_an_alias_go_only_where_that_is_asked_for(home_with_sto
     assert [(kind["kind"], kind["count"]) for kind in json.loads(said.out)] == [(RELEASES, 1)]
     assert not folder.exists()
     assert [version.version for version in versions_of(home)] == ["4", "3", "2"]
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_what_a_sweep_or_a_night_has_just_registered_is_kept(home_with_store, state):
+    """It gets its alias once it was compared: a night does that after its sweep, and tries again where that failed."""
+    home = Home(home_with_store)
+    registered(home, "first", 0.8)
+    registered(home, "movies-2026-11-01", 0.9)
+    steps = [Step("sweep", "", "", "")]
+    night = NightRecord("movies", "2026-11-01", "UTC", "movies.yaml", state, steps=steps)
+    NightFiles(home.nights("movies")).write(night)
+    with sweep_lock(home.sweep("first").lock):
+        assert RELEASES not in freed(home, releases=True)
+    assert freed(home, releases=True)[RELEASES].count == 1
+    NightFiles(home.nights("movies")).write(night.with_step(Step("promote", "", "", "")))
+    assert freed(home, releases=True)[RELEASES].count == 1
 
 
 def test_what_this_machine_keeps_as_a_node_goes_when_no_sweep_has_used_it_for_long(tmp_path, monkeypatch):
