@@ -41,3 +41,10 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder without write permission
         print_text(f"error: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        from hpo.commands.session import in_words, store_errors  # late: it takes the libraries of the stores
+
+        if not isinstance(error, store_errors()):
+            raise
+        print_text(f"error: {in_words(error)}", err=True)
+        sys.exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpo.errors import UsageError
 from hpo.paths import Home
-from hpo.release.aliases import Aliases, approve, roll_back
+from hpo.release.aliases import Aliases, aliases_of, approve, roll_back
 from hpo.release.versions import check_name, version_of
 
 
@@ -16,14 +16,20 @@ def approve_challenger(home: Home, given: str) -> str:
     """
     name, version = split_name(given)
     check_name(home, name)
-    if version is not None:
-        _check_version(home, name, version)
+    wanted = aliases_of(home, name).challenger if version is None else version
+    if wanted is not None:
+        _check_version(home, name, wanted)
     return _said(name, approve(home, name, version))
 
 
 def roll_back_champion(home: Home, name: str) -> str:
-    """Swap champion and previous champion of a name; returns what to say. Raises `UsageError` where one is missing."""
+    """Swap champion and previous champion of a name; returns what to say.
+
+    Raises `UsageError` where one is missing, or where the files of the previous one are gone.
+    """
     check_name(home, name)
+    if (previous := aliases_of(home, name).previous) is not None:
+        _check_version(home, name, previous)
     return _said(name, roll_back(home, name))
 
 

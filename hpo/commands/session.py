@@ -56,7 +56,12 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:  # a full disk, say
         raise SweepError(f"{error}; {way_on(error)}") from error
     except store_errors() as error:
-        raise SweepError(f"a store cannot be written: {first_line(error)}; {way_on(error)}") from error
+        raise SweepError(in_words(error)) from error
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong with a store, and what to do about it."""
+    return f"a store cannot be written: {first_line(error)}; {way_on(error)}"
 
 
 def store_errors() -> tuple[type[Exception], ...]:

@@ -124,13 +124,13 @@ def challenge(sweep: SweepContext, release: Release) -> None:
         sweep.study.update_state(release=seated, challenger=None)
         return
     sweep.study.update_state(challenger=seated)
-    way = f"hpo approve {release.name} makes it the champion"
+    way = f"hpo approve {release.name}/{release.version} makes it the champion"
     if seated.decision == "waits":
         sweep.view.say(f"version {release.version} of {release.name!r} waits for your approval: {way}")
         return
     sweep.study.update_state(
-        refusal=f"models:/{release.name}@champion stays {seated.why}; version {release.version} is registered as its "
-        f"challenger: {way}, and so does promote: {{require: always}} in the YAML"
+        refusal=f"models:/{release.name}@champion stays {seated.why}; version {release.version} is registered: {way}, "
+        "and so does promote: {require: always} in the YAML"
     )
 
 

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from hpo.errors import UsageError
 from hpo.executors.environment import installed
 from hpo.paths import Home
-from hpo.release.aliases import CHALLENGER, CHAMPION, aliases_of, seats
+from hpo.release.aliases import CHAMPION, Aliases, aliases_of, seats
 from hpo.release.candidate import Candidate
 from hpo.release.licences import Licence, licence_of
 from hpo.release.logged_model import log_as_model
@@ -111,7 +111,7 @@ def seat(home: Home, release: Release, rule_on: Callable[[Version | None], Rulin
         incumbent = champion_of(home, release.name)
         known = aliases_of(home, release.name)
         if release.version in (known.champion, known.previous):
-            return _seated(release, Ruling("champion", release.why, release.rivalry))
+            return _seated(release, Ruling("champion", release.why, release.rivalry), known)
         ruling = rule_on(incumbent)
         with seats(home, release.name) as held:
             if held.now().champion != (incumbent and incumbent.version):
@@ -120,15 +120,18 @@ def seat(home: Home, release: Release, rule_on: Callable[[Version | None], Rulin
                 held.crown(release.version)
             else:
                 held.challenge(release.version, waits=ruling.decision == "waits")
+            now = held.now()
         if ruling.why:
             _describe(home, release, ruling.why)
-        return _seated(release, ruling)
+        return _seated(release, ruling, now)
 
 
-def _seated(release: Release, ruling: Ruling) -> Release:
-    alias = CHAMPION if ruling.decision == "champion" else CHALLENGER
+def _seated(release: Release, ruling: Ruling, now: Aliases) -> Release:
+    """A refused version has no alias where another one waits for a person as the challenger."""
+    alias = now.of(release.version)
+    place = f"@{alias}" if alias else f"/{release.version}"
     return replace(
-        release, uri=f"models:/{release.name}@{alias}", decision=ruling.decision, why=ruling.why,
+        release, uri=f"models:/{release.name}{place}", decision=ruling.decision, why=ruling.why,
         rivalry=ruling.rivalry,
     )  # fmt: skip
 

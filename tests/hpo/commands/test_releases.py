@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -96,9 +98,14 @@ def test_approving_and_rolling_back(registry, capsys, monkeypatch):
     ):
         refused = run_main(capsys, monkeypatch, registry.dir, *words)
         assert (refused.code, told in refused.err) == (2, True), refused.err
-    discard(folders(registry)["3"])
-    gone = run_main(capsys, monkeypatch, registry.dir, "approve", "shared/3")
-    assert (gone.code, "the files of version 3 of 'shared' are gone" in gone.err) == (2, True)
+    for version, folder in folders(registry).items():
+        if version != "1":
+            discard(folder)
+    client(registry).set_registered_model_alias("shared", "challenger", "3")
+    for words, version in ((("approve", "shared/3"), 3), (("approve", "shared"), 3), (("rollback", "shared"), 2)):
+        gone = run_main(capsys, monkeypatch, registry.dir, *words)
+        assert (gone.code, f"the files of version {version} of 'shared' are gone" in gone.err) == (2, True)
+    assert aliases_of(registry, "shared") == Aliases("1", "2", "3")
 
 
 def test_a_champion_and_a_previous_one_are_not_deleted_unless_forced(registry, capsys, monkeypatch):
@@ -227,3 +234,16 @@ def assert_gone(home, runs):
     assert runs_of(home, "sweep") == []
     assert not [run for run in runs if (home.artifacts / run).exists()]
     assert not home.sweep("sweep").dir.exists()
+
+
+@pytest.mark.parametrize("words", [("approve", "shared"), ("rollback", "shared"), ("delete", "shared", "--force")])
+def test_a_store_that_cannot_be_written_is_said_in_a_line(registry, capsys, monkeypatch, words):
+    with closing(sqlite3.connect(registry.mlflow_db)) as store:
+        for table, change in (("registered_model_aliases", "UPDATE"), ("model_versions", "UPDATE")):
+            store.execute(f"CREATE TRIGGER full_{table} BEFORE {change} ON {table} BEGIN "
+                          "SELECT RAISE(ABORT, 'database or disk is full'); END")  # fmt: skip
+        store.commit()
+    failed = run_main(capsys, monkeypatch, registry.dir, *words)
+    assert failed.code == 1
+    assert failed.err.startswith("error: a store cannot be written: ")
+    assert failed.err.endswith("make room; then the same command continues\n")

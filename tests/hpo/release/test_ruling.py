@@ -58,7 +58,7 @@ def test_a_much_worse_model_does_not_take_the_alias(contest):
     assert state.refusal.startswith(
         "models:/shared@champion stays version 1 of sweep 'first': f1_macro 0.8999 on these"
     )
-    assert "worse beyond noise; version 2 is registered as its challenger: hpo approve shared makes it" in state.refusal
+    assert "worse beyond noise; version 2 is registered: hpo approve shared/2 makes it the champion" in state.refusal
     assert state.challenger.rivalry.lead.high < 0
     assert "Against the champion: version 1" in client(contest.home).get_model_version("shared", "2").description
     assert [request.labels for request in contest.measured] == [list(LABELS)] * 2
@@ -100,12 +100,20 @@ def test_the_file_may_ask_a_person(contest):
     assert contest.aliases == Aliases("1", None, "2")
     assert (state.refusal, state.challenger.decision, state.release) == (None, "waits", None)
     assert contest.sweep.said.lines[-1] == (
-        "version 2 of 'shared' waits for your approval: hpo approve shared makes it the champion"
+        "version 2 of 'shared' waits for your approval: hpo approve shared/2 makes it the champion"
     )
     assert approve(contest.home, "shared", None) == Aliases("2", "1")
     state = contest.release(0, again=contest.made, promote={"approve": "ask"})  # the sweep goes on: it knows
     assert (state.release.version, state.challenger) == ("2", None)
     assert not contest.measured
+
+
+def test_one_that_is_refused_while_another_waits_is_named_by_its_number(contest):
+    contest.release(0.97, 2, promote={"approve": "ask"})
+    state = contest.release(0.5, 3, sweep="third")
+    assert contest.aliases == Aliases("1", None, "2")
+    assert "version 3 is registered: hpo approve shared/3 makes it the champion" in state.refusal
+    assert state.challenger.uri == "models:/shared/3"
 
 
 def test_a_night_s_release_leaves_the_alias_to_one_that_waits_and_is_compared_with_nobody(contest):
