@@ -43,8 +43,8 @@ def licence_of(home: Home, place: Path) -> Licence:
 def _name(values: dict[str, Any]) -> str:
     """Its id, and its own name where the id is only `other`."""
     said = [values.get(key) for key in _KEYS]
-    words = [str(item) for item in said if isinstance(item, (str, list)) and item]
-    return clipped(", ".join(words))
+    words = [item if isinstance(item, list) else [item] for item in said if isinstance(item, (str, list))]
+    return clipped(", ".join(str(word) for several in words for word in several if word))
 
 
 def _config(folder: Path) -> dict[str, Any]:

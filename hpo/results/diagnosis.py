@@ -102,7 +102,7 @@ def _one_label(metrics: Mapping[str, float], has: Knobs) -> Advice | None:
     predicted = [name for name, value in scores.items() if value > 0]
     if len(scores) < 2 or len(predicted) > 1:
         return None
-    found = f"every row is predicted as {clipped(predicted[0])}" if predicted else "no label is predicted right"
+    found = f"no label but {clipped(predicted[0])} is predicted right" if predicted else "no label is predicted right"
     weights = "loss: class-weighted, " if has.has_class_weights else ""
     return Advice("one label", found, f"{weights}a higher learning_rate, or more {has.budget}")
 

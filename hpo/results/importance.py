@@ -62,11 +62,9 @@ def importances(records: Sequence[TrialRecord], space: SearchSpace, objective: O
             places[name] = _places(dimension, values)
     if not places:
         return []
-    order = np.empty(len(losses), int)  # of each trial, how many are better
-    order[np.argsort(losses, kind="stable")] = np.arange(len(losses))
     rng = np.random.default_rng(0)  # one study, one answer
-    drawn = [_shares(places, order, rng.integers(0, len(losses), len(losses))) for _ in range(BOOTSTRAPS)]
-    shares = _shares(places, order, np.arange(len(losses)))
+    drawn = [_shares(places, losses, rng.integers(0, len(losses), len(losses))) for _ in range(BOOTSTRAPS)]
+    shares = _shares(places, losses, np.arange(len(losses)))
     low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
     rows = zip(places, shares, low, high, strict=True)
     return sorted((Importance(n, float(s), float(a), float(b)) for n, s, a, b in rows), key=lambda i: -i.share)
@@ -97,11 +95,15 @@ def _places(dimension: Dimension, values: Sequence[Setting | None]) -> _Places:
     return _Places(np.clip(found, 0, size - 1), size, are_ordered=True)
 
 
-def _shares(places: dict[str, _Places], order: Counts, chosen: Counts) -> Density:
-    """Each dimension's share among the chosen trials, by their `order`; equal ones where nothing tells them apart."""
+def _shares(places: dict[str, _Places], losses: Density, chosen: Counts) -> Density:
+    """Each dimension's share among the chosen trials; equal ones where nothing tells them apart.
+
+    Whatever ties with the last of the good trials is good too.
+    """
     count = len(chosen)
     good = max(math.ceil(_BEST * count), min(_FEWEST_BEST, count // 2))
-    best = chosen[np.argpartition(order[chosen], good - 1)[:good]]
+    values = losses[chosen]
+    best = chosen[values <= np.partition(values, good - 1)[good - 1]]
     found = np.array([_divergence(p, p.of_trial[best], p.of_trial[chosen]) for p in places.values()])
     total = found.sum()
     return found / total if total > 0 else np.full(len(found), 1 / len(found))

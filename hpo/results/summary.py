@@ -153,7 +153,8 @@ class SweepSummary:
 
     def of_release(self, released: Champion) -> SweepSummary:
         """The same with the numbers of the training that is released; those of the finalists are of the champion."""
-        if self.champion == released:
+        own = self.champion
+        if own and (own.number, own.repeat) == (released.number, released.repeat):
             return self
         return dataclasses.replace(self, champion=released, finalists=None, edges=[])
 

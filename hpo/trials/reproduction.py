@@ -113,7 +113,8 @@ def _bound(run: RecordedRun, again: TrialResult, paths: TrialPaths, fetch: Fetch
             f"the standard error of {run.spec.metric} over {len(rows):,} rows; the run's own results of them are gone"
         )
         return Bound(max(least, _finite(error)), what, len(rows), None)
-    changed = int(np.any(rows != earlier, axis=1).sum())
+    is_same = np.isclose(rows, earlier, rtol=0, atol=0, equal_nan=True)  # a row without a generated answer has NaN
+    changed = int((~is_same).any(axis=1).sum())
     error = 2 * math.sqrt(gap([second], [scores(earlier, value_of)], None).row_variance)
     what = f"two standard errors of the difference on the same {len(rows):,} rows"
     if error < least:

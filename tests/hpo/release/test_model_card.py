@@ -96,6 +96,7 @@ def test_of_a_trial_that_a_person_chose_the_card_has_its_own_numbers(facts):
     assert f"- chosen by a person: trial {other.number}, f1_macro 0.4321" in text
     assert "| 0.0123 |" in text
     assert f"{best.value:.4f}" not in text.partition("## How it was searched")[0]
+    best = dataclasses.replace(best, metrics={**best.metrics, "loss": float("nan")})  # which is not equal to itself
     assert summary.of_release(best) is summary
 
 
@@ -153,6 +154,8 @@ def test_where_a_licence_is_found(tmp_path):
     assert licence_of(home, elsewhere) == Licence()
     (elsewhere / "config.json").write_text('{"license": "apache-2.0"}')
     assert str(licence_of(home, elsewhere)) == "apache-2.0 (says its config.json)"
+    (elsewhere / "config.json").write_text('{"license": ["mit", "apache-2.0"]}')
+    assert licence_of(home, elsewhere).name == "mit, apache-2.0"
 
 
 @pytest.mark.parametrize(
