@@ -19,7 +19,7 @@ from hpo.tracking.metric_names import safe_name
 from hpo.tracking.mlflow_data import dataset_inputs
 from hpo.tracking.mlflow_deletion import run_folder
 from hpo.tracking.mlflow_files import files_of, put_text
-from hpo.tracking.mlflow_places import forget_params
+from hpo.tracking.mlflow_places import forget_metrics, forget_params
 from hpo.tracking.mlflow_runs import SweepRuns
 from trainers.protocol.events import PreparedData
 
@@ -100,14 +100,16 @@ class ParentRun:
 
     def finish(self, facts: ReportFacts) -> None:
         """Write the champion with its numbers and settings, and a description for people; close the run as FINISHED."""
-        from hpo.tracking.sweep_end import end_numbers, end_params, end_tags  # late, as the report's facts
+        from hpo.tracking.sweep_end import OF_THE_END, end_numbers, end_params, end_tags  # late, as the report's facts
 
-        now = int(time.time() * 1000)
+        now, numbers = int(time.time() * 1000), self.named(end_numbers(facts))
         forget_params(self._home, self.id)
         self._client.log_batch(
             self.id,
-            metrics=[Metric(name, value, now, 0) for name, value in self.named(end_numbers(facts)).items()],
+            metrics=[Metric(name, value, now, 0) for name, value in numbers.items()],
             params=[Param(safe_name(name), str(value)) for name, value in end_params(facts).items()],
             tags=[RunTag(name, value) for name, value in end_tags(facts, self._experiment_id, self.id).items()],
         )
+        known = self._client.get_run(self.id).data.metrics
+        forget_metrics(self._home, self.id, [n for n in known if n.startswith(OF_THE_END) and n not in numbers])
         self._client.set_terminated(self.id, "FINISHED")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -152,6 +153,16 @@ def forget_params(home: Home, run_id: str) -> None:
     """Remove the parameters of a run, which MLflow never lets go: a sweep that goes on may have another champion."""
     with opened(home.mlflow_db) as store:
         store.execute("DELETE FROM params WHERE run_uuid = ?", (run_id,))
+
+
+def forget_metrics(home: Home, run_id: str, names: Collection[str]) -> None:
+    """Remove metrics of a run: the champion of an edited sweep may have fewer numbers."""
+    with opened(home.mlflow_db) as store:
+        store.execute("BEGIN IMMEDIATE")
+        for table in ("metrics", "latest_metrics"):
+            for name in names:
+                store.execute(f"DELETE FROM {table} WHERE run_uuid = ? AND key = ?", (run_id, name))  # noqa: S608  # above
+        store.execute("COMMIT")
 
 
 def place_model(home: Home, model_id: str, source: str) -> None:

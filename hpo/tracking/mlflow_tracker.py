@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 TRACKING_ERRORS = (MlflowException, SQLAlchemyError)
 """The errors of MLflow and SQLAlchemy when the database cannot be written."""
-_BATCH = 1000  # the most metrics that MLflow accepts at once
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 """A pruned trial ended as it should, and `hpo.state` says how; KILLED is one that was interrupted."""
 
@@ -182,11 +181,7 @@ class Tracker:
     def _flush(self, number: int) -> None:
         """Have the pending metrics written: a trial waits for the verdict on its evaluation, and not for MLflow."""
         pending, self._pending[number] = self._pending[number], []
-        self._writer.soon(partial(self._write, self._runs[number], pending))
-
-    def _write(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        self._writer.soon(partial(self._client.log_batch, self._runs[number], pending))
 
     def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
         """Write the trial's best metrics, what it used of the machine, its files and its final status."""
@@ -199,7 +194,7 @@ class Tracker:
         now = int(time.time() * 1000)
         if self._summarized.get(number) != result.seconds:
             metrics = [Metric(name, value, now, 0) for name, value in self._parent.named(numbers).items()]
-            self._write(run_id, [*metrics, *system_metrics(self._fetch(paths.usage))])
+            self._client.log_batch(run_id, [*metrics, *system_metrics(self._fetch(paths.usage))])
         tags = {"hpo.state": result.state, "hpo.stopped_by": result.stopped_by, "hpo.cause": result.cause or ""}
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items() if value])
         files = files_of(self._client, run_id)

@@ -17,6 +17,8 @@ _ROWS = 10
 _LONGEST_LINE = 600
 _LONGEST = 7500
 """Of the page, in characters: a tag of MLflow takes 8,000."""
+OF_THE_END = ("champion/", "importance/", "gain", "cost")
+"""How the names of those numbers begin that an end may lack: an edit can take finalists, dimensions or prices away."""
 
 
 def end_numbers(facts: ReportFacts) -> dict[str, float]:
@@ -35,10 +37,12 @@ def end_numbers(facts: ReportFacts) -> dict[str, float]:
 
 def end_tags(facts: ReportFacts, experiment_id: str, run_id: str) -> dict[str, str]:
     """The champion and its run, and the page that MLflow shows as the run's description."""
-    tags = {"mlflow.note.content": end_page(facts, experiment_id, run_id)}
-    if champion := facts.summary.champion:
-        tags |= {"hpo.champion": str(champion.number), "hpo.champion_run": champion.run_id}
-    return tags
+    champion = facts.summary.champion
+    return {
+        "mlflow.note.content": end_page(facts, experiment_id, run_id),
+        "hpo.champion": str(champion.number) if champion else "",  # an edit may have left the sweep without one
+        "hpo.champion_run": champion.run_id if champion else "",
+    }
 
 
 def end_params(facts: ReportFacts) -> dict[str, Setting]:

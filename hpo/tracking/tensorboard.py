@@ -59,7 +59,8 @@ class TensorBoardTracker(Tracker):
         super().evaluation(number, evaluation)
 
     def finish_trial(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
-        self._files.pop(number).add(0, curves.best_of(result))
+        ended = result.evaluations[-1].examples if result.evaluations else 0  # a trial that goes on ends once more
+        self._files.pop(number).add(ended, curves.best_of(result))
         super().finish_trial(number, result, paths)
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
+from hpo.results.importance import Importance
+from hpo.results.outcome import Against, FinalistsOutcome
 from hpo.results.records import TrialRecord
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
@@ -286,7 +288,7 @@ def test_a_write_that_failed_leaves_no_hole_and_closes_the_runs(store, monkeypat
     """The next session goes on from the last evaluation that is written: one after a hole would hide it."""
     tracker = Tracker(*store[:2], INSPECTION)
     run_id = begin(tracker, spec_of(store, 46))
-    write = tracker._write
+    write = tracker._client.log_batch
     broken = iter([OSError("no space left")])
 
     def failing(*given):
@@ -294,7 +296,7 @@ def test_a_write_that_failed_leaves_no_hole_and_closes_the_runs(store, monkeypat
             raise error
         write(*given)
 
-    monkeypatch.setattr(tracker, "_write", failing)
+    monkeypatch.setattr(tracker._client, "log_batch", failing)
     release = threading.Event()
     tracker._writer.soon(release.wait)
     for index in range(2):
@@ -391,3 +393,20 @@ def test_the_sweep_s_run_has_the_champion_and_a_page_for_people(store):
     assert "[comparison](#/experiments/" in page
     assert f"/runs/{tracker.parent_id}/artifacts/report.html" in page
     assert "| trial |" in page
+
+
+def test_the_sweep_s_run_says_nothing_that_an_edit_has_taken_away(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    tracker.best_so_far(1, 0.4)
+    facts = facts_of(trial_record(0, value=0.4), trial_record(1, value=0.5, metrics={"f1_macro": 0.5, "f1/gone": 0.1}))
+    gain = FinalistsOutcome("", [], 1, Against(0.1, 0.05, 0.15, 0.01, 0))
+    own = dataclasses.replace(facts, summary=dataclasses.replace(facts.summary, finalists=gain), importances=[
+        Importance("lora_r", 1.0, 1.0, 1.0),
+    ])  # fmt: skip
+    tracker.finish_sweep(own)
+    told = {"gain", "gain_low", "gain_high", "importance/lora_r", "champion/f1/gone"}
+    assert told <= parent_of(tracker).data.metrics.keys()
+    tracker.finish_sweep(dataclasses.replace(facts, summary=dataclasses.replace(facts.summary, champion=None)))
+    run = parent_of(tracker)
+    assert set(run.data.metrics) == {"best_so_far/f1_macro", "trials", "hours", "gpu_hours"}
+    assert (run.data.tags["hpo.champion"], run.data.params) == ("", {})

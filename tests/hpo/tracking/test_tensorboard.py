@@ -18,11 +18,22 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from hpo.commands.session import tracker_of
 from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
+from hpo.results.records import TrialRecord
 from hpo.search.finalists import run_finalists
 from hpo.terminal import Silent
 from hpo.tracking.mlflow_tracker import Tracker
 from hpo.tracking.tensorboard import EventFile, TensorBoardTracker
-from tests.hpo.builders import INSPECTION, Killed, Recording, Sweep, make_config, stopping_after, work
+from tests.hpo.builders import (
+    INSPECTION,
+    Killed,
+    Recording,
+    Sweep,
+    evaluation,
+    make_config,
+    stopping_after,
+    trial_result,
+    work,
+)
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import Failed
 
@@ -199,7 +210,18 @@ def test_every_trial_is_drawn_once_whatever_kills_and_crashes_came_between(sweep
             (e.examples, pytest.approx(e.metrics["f1_macro"])) for e in result.evaluations
         ]
         assert curves["optimizer_step"] == [(e.examples, e.step) for e in result.evaluations]
-        assert curves["best/f1_macro"] == [(0, pytest.approx(result.value))]
+        assert curves["best/f1_macro"] == [(100, pytest.approx(result.value))]
+
+
+def test_a_stopped_trial_that_goes_on_is_drawn_with_its_last_best(sweep):
+    paths = sweep.home.sweep(sweep.config.name).trial(0)
+    shown, spec = tracker(sweep), sweep.specs.spec(0, {}, paths)
+    stopped, later = evaluation(1, 0.5, 0.4), evaluation(2, 1.0, 0.5)
+    for ended in (trial_result("pruned", 0.4, evaluations=[stopped]), trial_result(evaluations=[stopped, later])):
+        shown.start_trial(spec, TrialRecord(0, "running", {}, ""), is_baseline=True)
+        shown.finish_trial(0, ended, paths)
+    curves = drawn(sweep.home.events(sweep.config.name, 0))
+    assert curves["best/f1_macro"] == [(10, pytest.approx(0.4)), (20, pytest.approx(0.5))]
 
 
 def test_repeats_of_finalists_have_curves_of_their_own(sweep):
@@ -215,7 +237,7 @@ def test_repeats_of_finalists_have_curves_of_their_own(sweep):
         for index, repeat in enumerate(contestant.repeats):
             curves = drawn(sweep.home.events(sweep.config.name, contestant.trial, index))
             assert len(curves["validation/f1_macro"]) == 5
-            assert curves["best/f1_macro"] == [(0, pytest.approx(repeat.value))]
+            assert curves["best/f1_macro"] == [(100, pytest.approx(repeat.value))]
 
 
 def test_only_who_asks_for_it_gets_event_files(sweep):
