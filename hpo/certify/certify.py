@@ -102,6 +102,7 @@ def certify(
     if old is not None and old.version == new.version:
         return Certified("nothing", f"version {new.version} is the champion of {wanted.name!r} already", wanted.name)
     scratch = home.sweep(night.sweep).dir / "certify"
+    shutil.rmtree(scratch, ignore_errors=True)  # a kill left it
     try:
         prepared = run_alone(executor, Inspect(replace(certifying, cache_dir=str(scratch / "cache"))))
         assert isinstance(prepared, PreparedData)  # noqa: S101  # the protocol's answer to Inspect
