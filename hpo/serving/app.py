@@ -71,7 +71,7 @@ def make_app(
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(Exception, _on_error)
-    return Guard(Lending(app), keys, limits)
+    return Lending(Guard(app, keys, limits))
 
 
 def _add_model_routes(app: FastAPI, shelf: Shelf, limits: Limits, watch: Watch) -> None:

@@ -67,12 +67,18 @@ class Loans:
 
 
 class Lending:
-    """An ASGI app around the routes: what a request borrowed is returned when its answer has been sent."""
+    """An ASGI app around the server's: what a request borrowed is returned when its answer has been sent.
+
+    A request that is ended before gets the reason.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         answer, borrower = _Answer(send), None
         try:
             async with asyncio.timeout(None) as deadline:
@@ -83,6 +89,9 @@ class Lending:
             if borrower is None or borrower.refusal is None:  # another one's
                 raise
             await answer.end(borrower.refusal, scope, receive)
+        except asyncio.CancelledError:  # by uvicorn, which has waited for it; to raise it would log a traceback
+            found = "the server is shutting down; try again later"
+            await answer.end(Refusal(503, found, code="shutting_down"), scope, receive)
 
 
 class _Answer:

@@ -13,7 +13,9 @@ from collections import Counter
 import httpx2
 import pytest
 
+from hpo.serving.lending import Lending
 from hpo.serving.order import Order
+from tests.hpo.serving.conftest import events
 from tests.hpo.serving.running import soon, started
 
 CLASSIFY = "/v1/classify"
@@ -250,10 +252,34 @@ def test_sigterm_answers_what_waits_and_takes_nothing_more(encoder_release, chat
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"content-length: 10\r\n\r\n{"])
-def test_sigterm_does_not_wait_for_clients_that_say_nothing(encoder_release, sent):
+def test_sigterm_does_not_wait_for_clients_that_say_nothing(encoder_release, sent, capfd):
     order = Order({"judge": encoder_release()}, "127.0.0.1", 0)
     with started(order, drain_seconds=1) as running, socket.create_connection(running.place) as client:
         client.sendall(sent)
         assert answers(running)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(15) == 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_stream_that_outlasts_the_server_ends_with_an_error():
+    sent = []
+
+    async def endless(scope, receive, send):
+        await send({"type": "http.response.start", "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        await asyncio.Event().wait()
+
+    async def keep(message):
+        sent.append(message)
+
+    async def flow():
+        request = asyncio.create_task(Lending(endless)({"type": "http"}, None, keep))
+        while len(sent) < 2:
+            await asyncio.sleep(0)
+        request.cancel()  # as uvicorn does when the time to drain is over
+        await request
+
+    asyncio.run(flow())
+    (last,) = events(sent[-1]["body"].decode())
+    assert (last["error"]["code"], sent[-1].get("more_body", False)) == ("shutting_down", False)

@@ -120,9 +120,24 @@ def test_sigterm_waits_for_no_thread_that_hangs(encoder_release, tmp_path, capfd
             client.sendall(head.encode() + body)
             time.sleep(0.5)
             running.process.send_signal(signal.SIGTERM)
+            said = b"".join(iter(lambda: client.recv(1 << 16), b""))
             assert running.process.wait(20) == 1
+    assert said.startswith(b"HTTP/1.1 503")
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "shutting_down"
     assert len((tmp_path / "log" / "predictions-000001.jsonl").read_text().splitlines()) == 2
-    assert "something hangs" in capfd.readouterr().err
+    errors = capfd.readouterr().err
+    assert "something hangs" in errors
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_before_it_listens_ends_it_without_a_traceback(tmp_path, capfd):
+    """Sent while it runs the file of a filter: before it answers to signals itself."""
+    (tmp_path / "rules.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    rules = FilterSpec("function", "rules", str(tmp_path / "rules.py"), function="check")
+    order = Order({}, "127.0.0.1", 0, config=ServeConfig((rules,)))
+    with pytest.raises(AssertionError, match=f"ended with -{signal.SIGINT:d}"), started(order):
+        pass
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_that_is_taken_is_said(encoder_release, capfd):
