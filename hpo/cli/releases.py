@@ -74,7 +74,10 @@ def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None
 @click.option("--key-file", type=FILE, help="API keys, one a line: KEY, infer:KEY or admin:KEY. Default: HPO_API_KEY.")
 @click.option("--follow", is_flag=True, help="Serve a new champion, or a moved alias, as soon as there is one.")
 @click.option("--config", type=FILE, help="YAML with the filters and the prediction log.")
-@click.option("--log-predictions", metavar="DIR", type=PATH, help="Write predictions to DIR, without their texts.")
+@click.option(
+    "--log-predictions", metavar="DIR", type=PATH,
+    help="Write predictions to DIR, without their texts unless --config wants them.",
+)  # fmt: skip
 @click.pass_obj
 def serve(
     home: Any, names: tuple[str, ...], port: int, host: str, key_file: Path | None, follow: bool, config: Path | None,

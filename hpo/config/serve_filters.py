@@ -149,11 +149,15 @@ def _thresholds(section: Section, release: Path) -> dict[str, float]:
     try:
         card = json.loads((release / "release.json").read_text(encoding="utf-8"))
         task, labels = str(card["task"]), [str(label) for label in card["labels"]]
+        is_of_pairs = len(card.get("columns", ())) > 1
     except (OSError, ValueError, KeyError, TypeError) as error:
         section.problem(f"{release / 'release.json'} is damaged: {type(error).__name__}", "copy it again", "classifier")
         return {}
     if task not in ("text-classification", "multi-label-classification"):
         section.problem(f"is a model of {task}", "expected a classifier of texts", "classifier")
+        return {}
+    if is_of_pairs:
+        section.problem("judges pairs of texts", "expected a classifier of single texts", "classifier")
         return {}
     if "labels" not in section and task == "multi-label-classification":
         return dict.fromkeys(labels, HALF)

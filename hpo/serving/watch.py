@@ -15,6 +15,7 @@ from hpo.serving.filters import Filter
 from hpo.serving.function_filter import FunctionFilter, load_function
 from hpo.serving.gate import Gate
 from hpo.serving.prediction_log import PredictionLog
+from hpo.serving.worker import answer_example
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.classify import Classifier
@@ -59,9 +60,10 @@ def _filter(spec: FilterSpec) -> Filter:
         return FunctionFilter(spec.name, load_function(path, spec.function), spec.hold)
     try:
         hold_shared(path / "release.json")  # as of a served model: `hpo delete` and `hpo gc` leave it alone
-        release = Release.load(path)
+        release = Release.load(path, is_served=True)
         if isinstance(release, Bundle):
             release = release.champion or release
+        answer_example(release, path)
     except (OSError, ReleaseError) as error:
         raise HpoError(f"{spec.name}: {error}") from error
     if not isinstance(release, Classifier):

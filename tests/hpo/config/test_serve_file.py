@@ -21,13 +21,15 @@ from hpo.serving.function_filter import load_function
 def folder(tmp_path):
     (tmp_path / "words.txt").write_text("bad\n")
     (tmp_path / "rules.py").write_text("def check(exchange):\n    return exchange.allow()\n")
-    for name, task, labels in [
+    for name, task, labels, *columns in [
         ("one", "text-classification", ["fine", "toxic"]),
         ("many", "multi-label-classification", ["toxic", "insult"]),
         ("writer", "chat", []),
+        ("pairs", "text-classification", ["fine", "toxic"], "text", "text_pair"),
     ]:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "release.json").write_text(json.dumps({"task": task, "labels": labels}))
+        card = {"task": task, "labels": labels, "columns": columns or ["text"]}
+        (tmp_path / name / "release.json").write_text(json.dumps(card))
     return tmp_path
 
 
@@ -101,6 +103,7 @@ PROBLEMS = [
     ("filter: [{classifier: one, labels: {toxic: 1.5}}]", "labels.toxic: got 1.5; expected on, off, or a number"),
     ("filter: [{classifier: one, labels: {toxic: off}}]", "every label is off"),
     ("filter: [{classifier: writer}]", "is a model of chat; expected a classifier of texts"),
+    ("filter: [{classifier: pairs, labels: {toxic: on}}]", "judges pairs of texts; expected a classifier of single"),
     ("filter: [words.txt, {block_list: words.txt}]", "several filters are called 'words'"),
     ("filter: [{block_list: words.txt, name: 'a b'}]", "got 'a b'; expected letters"),
     ("filter: ../rules.py:check", "no file"),

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hpo.errors import UsageError
+from hpo.config.serve_config import FilterSpec, ServeConfig
+from hpo.errors import HpoError, UsageError
 from hpo.serving.admission import admit_chat, chat_of
 from hpo.serving.block_list import BlockList, Phrases, read_phrases
 from hpo.serving.classifier_filter import ClassifierFilter
@@ -22,7 +23,7 @@ from hpo.serving.limits import Limits
 from hpo.serving.refusal import Refusal
 from hpo.serving.served import Served, Shelf, engine_for
 from hpo.serving.step_loop import StepLoop
-from hpo.serving.watch import Watch
+from hpo.serving.watch import Watch, make_watch
 from tests.hpo.serving.conftest import Server, Tags, Vectors, events
 from tests.trainers.export.conftest import CORPUS
 from trainers.runtime.release import Release
@@ -418,6 +419,20 @@ def test_a_classifier_reads_all_of_a_long_text(encoder_release):
         covered = start + len(part)
     assert one._parts("   ") == []
     one.close()
+
+
+def test_a_classifier_is_loaded_as_a_served_model_is(encoder_release, copy_of, monkeypatch):
+    """Its judge makes a call for each core: with a thread each, as they would wait for each other with more."""
+    monkeypatch.setattr("trainers.runtime.options.usable_cores", lambda: 2)
+    spec = FilterSpec("classifier", "tone", str(copy_of(encoder_release())), thresholds={"bad": 0.9})
+    watch = make_watch(ServeConfig((spec,)))
+    (one,) = watch.gate
+    assert len(one._judge._threads) == 2
+    assert one._judge._release.session.get_session_options().intra_op_num_threads == 1
+    watch.close()
+    monkeypatch.setattr("trainers.runtime.classify.Classifier.predict", lambda *_: 1 / 0)
+    with pytest.raises(HpoError, match=r"tone: .* cannot answer its own example: ZeroDivisionError"):
+        make_watch(ServeConfig((spec,)))
 
 
 def test_a_classifier_judges_as_many_long_texts_as_a_request_may_have(encoder_release, all_kinds):
