@@ -65,7 +65,7 @@ class AnswerLoop(Worker):
                 if self._written:
                     self._step()
             except Exception as error:  # noqa: BLE001  # onnxruntime raises direct subclasses of Exception
-                self._fail(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
+                self._fail(self._failure(error))
 
     def _admit(self) -> bool:
         """Drop what nobody reads, begin the next prompt where a row is free, and wait for work; False at the end."""

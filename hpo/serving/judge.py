@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hpo.serving.limits import Limits
 from hpo.serving.pool import Pool, Row
-from hpo.serving.refusal import Refusal, overloaded
+from hpo.serving.refusal import overloaded
 from hpo.serving.worker import Worker
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.encoder import Encoder, Reading
@@ -25,7 +25,13 @@ class Judged(NamedTuple):
 
     answers: list[dict[str, Any]]
     """In the order of the inputs, as `Release.predict` gives them."""
-    tokens: int
+    readings: list[Reading]
+    """The inputs as the model read them."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the inputs have."""
+        return sum(reading.tokens for reading in self.readings)
 
 
 class _Request:
@@ -56,6 +62,7 @@ class Judge(Worker):
     """Answers requests for one judging model, or for all adapters of a bundle, whose rows share batches.
 
     No request waits for others to come: a batch is made of what is there when a thread has finished the one before.
+    Threads that have nothing to do share it.
     """
 
     def __init__(self, release: Encoder | Bundle, limits: Limits) -> None:
@@ -63,6 +70,8 @@ class Judge(Worker):
         self._release = release
         self._limits = limits
         self._pool: Pool[_Request] = Pool()
+        self._idle = 0
+        """Threads that wait for work; those that were just woken up are among them."""
         self._start()
 
     @contextmanager
@@ -101,19 +110,21 @@ class Judge(Worker):
         finally:
             with self._changed:
                 self._pool.discard(request)
-        tokens = sum(reading.tokens for reading in readings)
-        self.meter.prompt_tokens += tokens
+        judged = Judged([answer for answer in request.answers if answer is not None], readings)
+        self.meter.prompt_tokens += judged.tokens
         self.meter.finish("stop", time.perf_counter() - began)
-        return Judged([answer for answer in request.answers if answer is not None], tokens)
+        return judged
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 while not (self._is_closed or len(self._pool)):
+                    self._idle += 1
                     self._changed.wait()
+                    self._idle -= 1
                 if self._is_closed:
                     return
-                batch = self._pool.take(self._release.tokens_per_batch)
+                batch = self._pool.take(self._release.tokens_per_batch, 1 + self._idle)
                 self.meter.running += len(batch)
             self._answer(batch)
 
@@ -122,10 +133,11 @@ class Judge(Worker):
         try:
             answers = self._answers(batch)
         except Exception as error:  # noqa: BLE001  # direct subclasses of Exception
+            failure = self._failure(error)
             with self._changed:
                 self.meter.running -= len(batch)
             for request in {row.owner for row in batch}:
-                request.settle(Refusal(500, f"the model failed: {type(error).__name__}", code="model_failed"))
+                request.settle(failure)
             return
         with self._changed:  # other rows of these requests may be answered by another thread
             self.meter.batches += 1

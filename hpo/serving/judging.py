@@ -16,6 +16,7 @@ from hpo.serving.bodies import ClassifyBody, EmbeddingBody
 from hpo.serving.filters import as_json
 from hpo.serving.judge import Judge, Judged
 from hpo.serving.limits import Limits
+from hpo.serving.prediction_log import PredictionLog
 from hpo.serving.prediction_rows import log_judged, refusals_logged
 from hpo.serving.refusal import bad_request, refusing
 from hpo.serving.served import Served
@@ -59,12 +60,11 @@ async def _judged(
     if not 0 < len(inputs) <= limits.inputs:
         raise bad_request(f"input: expected 1 to {limits.inputs} inputs, got {len(inputs)}", "input")
     began = time.perf_counter()
-    with refusing("input"):
-        with engine.room(len(inputs)):
-            admitted, filtered = await _admitted(served, inputs, watch)
-            judged = await engine.answer_in_room(admitted, _encoder(served))
-        if watch.log is not None:
-            await _log(served, admitted, judged, watch, 1000 * (time.perf_counter() - began))
+    with refusing("input"), engine.room(len(inputs)):
+        admitted, filtered = await _admitted(served, inputs, watch)
+        judged = await engine.answer_in_room(admitted, _encoder(served))
+    if watch.log is not None:
+        _log(watch.log, served, judged, 1000 * (time.perf_counter() - began))
     return judged, filtered
 
 
@@ -85,16 +85,12 @@ async def _admitted(served: Served, inputs: Sequence[Any], watch: Watch) -> tupl
     return [task.result() for task in judging], [{"content_filter_results": as_json(one.decisions)} for one in passages]
 
 
-async def _log(served: Served, inputs: Sequence[Any], judged: Judged, watch: Watch, ms: float) -> None:
+def _log(log: PredictionLog, served: Served, judged: Judged, ms: float) -> None:
     """Write down those of the predictions that are drawn."""
-    log = watch.log
-    drawn = [i for i in range(len(inputs)) if log is not None and log.is_drawn()]
-    if log is None or not drawn:
-        return
     release = _encoder(served)
-    readings = await asyncio.to_thread(release.read, [inputs[i] for i in drawn])
-    for i, reading in zip(drawn, readings, strict=True):
-        log_judged(log, served, columns_of(release, reading), judged.answers[i], ms)
+    for reading, answer in zip(judged.readings, judged.answers, strict=True):
+        if log.is_drawn():
+            log_judged(log, served, columns_of(release, reading), answer, ms)
 
 
 def _encoder(served: Served) -> Encoder:

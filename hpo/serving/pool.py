@@ -47,18 +47,19 @@ class Pool(Generic[Owner]):
         for row in self._of.pop(owner, {}).values():
             del self._sorted[self._at(row)]
 
-    def take(self, most_tokens: int) -> list[Row[Owner]]:
+    def take(self, most_tokens: int, takers: int = 1) -> list[Row[Owner]]:
         """Take the next batch of at most `most_tokens` padded tokens, or of one row; empty where no row waits.
 
         It holds the first row of the owner whose turn it is, and rows of any owner that are nearest in length: so near
-        that they cost less than they would in a call of their own.
+        that they cost less than they would in a call of their own. Where several `takers` are free, it is no more than
+        one share of what waits.
         """
         while self._turns and not self._of.get(self._turns[0]):
             self._of.pop(self._turns.popleft(), None)
         if not self._turns:
             return []
         first = next(iter(self._of[self._turns[0]].values()))
-        low, high = self._window(self._at(first), most_tokens)
+        low, high = self._window(self._at(first), most_tokens, -(-len(self) // takers))
         batch = self._sorted[low:high]
         del self._sorted[low:high]
         for row in batch:
@@ -66,10 +67,10 @@ class Pool(Generic[Owner]):
         self._turns.rotate(-1)
         return batch
 
-    def _window(self, at: int, most_tokens: int) -> tuple[int, int]:
+    def _window(self, at: int, most_tokens: int, most_rows: int) -> tuple[int, int]:
         """The part of the sorted rows around a place that makes a batch."""
         rows, low, high = self._sorted, at, at + 1
-        while True:
+        while high - low < most_rows:
             count, shortest, longest = high - low, rows[low].tokens, rows[high - 1].tokens
             below = rows[low - 1].tokens if low else 0
             above = rows[high].tokens if high < len(rows) else 0
@@ -80,7 +81,8 @@ class Pool(Generic[Owner]):
             elif takes_below:
                 low -= 1
             else:
-                return low, high
+                break
+        return low, high
 
     def _at(self, row: Row[Owner]) -> int:
         return bisect.bisect_left(self._sorted, _place(row), key=_place)

@@ -210,7 +210,7 @@ class Shelf:
             return found
         before, _, adapter = name.rpartition("/")
         bundle = self._models.get(before)
-        return None if bundle is None else bundle.adapter(adapter)
+        return None if bundle is None or not adapter else bundle.adapter(adapter)
 
     def lend(self, name: str | None, scope: Scope) -> Served:
         """The model for a request, which has it until its answer has been sent. Raises `Refusal`."""

@@ -58,11 +58,11 @@ class StepLoop(AnswerLoop):
         self.meter.batches += 1
         if len(self._read) < len(answer.prompt_ids):
             return
-        self._reading = None
         self.meter.first_token.add(time.perf_counter() - answer.began)
         if not self._gives(answer, partial(answer.take, logits[0, -1])):
             self._slots.copy(self._rows, len(self._written), len(self._read))
             self._written.append(answer)
+        self._reading = None
 
     def _step(self) -> None:
         """Give every answer under way its next token."""

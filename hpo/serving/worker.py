@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 from hpo.errors import UsageError
 from hpo.quoting import clipped
 from hpo.serving.metrics import Meter
+from hpo.serving.refusal import Refusal
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.release import Release
+
+log = logging.getLogger("hpo.serving")
 
 
 class Worker(ABC):
@@ -65,6 +69,12 @@ class Worker(ABC):
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+
+    def _failure(self, error: Exception) -> Refusal:
+        """What requests get on which the model failed; the log gets what it said, which they shall not see."""
+        kind, card = type(error).__name__, self._served.card
+        log.error("a model of %s (%s) failed: %s: %s", card.task, card.variant, kind, clipped(str(error), 500))
+        return Refusal(500, f"the model failed: {kind}", code="model_failed")
 
     @abstractmethod
     def _work(self) -> None:

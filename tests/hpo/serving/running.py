@@ -75,9 +75,9 @@ def started(order: Order, errors: TextIO | None = None, **limits: float) -> Iter
             process.kill()
 
 
-def soon(condition: Callable[[], bool], seconds: float = 60) -> bool:
+def soon(condition: Callable[[], object], seconds: float = 60) -> bool:
     """Whether a condition comes true in time."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
-    return condition()
+    return bool(condition())

@@ -181,6 +181,7 @@ def test_a_bundle_with_a_champion_answers_by_its_own_name(serve, tmp_path, monke
         for name, adapter in (("it", "b"), ("it/b", "b"), ("it/a", "a")):
             found = server.post("/v1/classify", model=name, input=TEXTS[0]).json()["data"][0]
             assert {**found, "index": None} == close_to({**bundle[adapter].predict(TEXTS[:1])[0], "index": None})
+        assert server.post("/v1/classify", model="it/", input=TEXTS[0]).status_code == 404
     finally:
         server.shelf.close()
 

@@ -19,6 +19,7 @@ from hpo.serving.pool import Pool
 from hpo.serving.refusal import Refusal
 from hpo.serving.served import Served, Shelf, load_served
 from tests.hpo.serving.conftest import Server
+from tests.hpo.serving.running import soon
 from tests.trainers.export.conftest import CORPUS
 from trainers.runtime.classify import Classifier
 from trainers.runtime.release import Release
@@ -185,22 +186,25 @@ def test_a_full_queue_refuses_and_takes_again(release, monkeypatch):
 def test_calls_of_one_request_run_at_once(release, monkeypatch):
     """Each waits for the other, so that one after the other they would not end."""
     monkeypatch.setattr("hpo.serving.judge.calls_at_once", lambda card: 2)
-    answered, both, long = release.answered, threading.Barrier(2, timeout=30), " ".join(CORPUS)
+    answered, both = release.answered, threading.Barrier(2, timeout=30)
     monkeypatch.setattr(release, "answered", lambda batch: both.wait() >= 0 and answered(batch))
     judge = Judge(release, Limits())
-    found = asyncio.run(judge.answer([long, "rain"]))  # too different in length for one batch
+    assert soon(lambda: judge._idle == 2)
+    texts = ["rain", "snow", "rain"]  # they would fit one batch
+    found = asyncio.run(judge.answer(texts))
     judge.close()
-    assert [answer["label"] for answer in found.answers] == [a["label"] for a in release.predict([long, "rain"])]
+    assert [answer["label"] for answer in found.answers] == [answer["label"] for answer in release.predict(texts)]
     assert judge.meter.batches == 2
 
 
-def test_a_model_that_fails_ends_its_requests_and_not_the_server(release, monkeypatch):
+def test_a_model_that_fails_ends_its_requests_and_not_the_server(release, monkeypatch, caplog):
     judge = Judge(release, Limits())
     shop = Server(Shelf([Served("judge", release, judge, {})]))
     with monkeypatch.context() as patch:
         patch.setattr(release, "answered", lambda batch: 1 / 0)
         response = shop.post("/v1/classify", input=["a", "b"])
     assert (response.status_code, response.json()["error"]["code"]) == (500, "model_failed")
+    assert "a model of text-classification (fp32) failed: ZeroDivisionError: division by zero" in caplog.text
     assert shop.post("/v1/classify", input="a").status_code == 200
     judge.close()
 

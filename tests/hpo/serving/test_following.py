@@ -15,7 +15,8 @@ from hpo.paths import Home
 from hpo.release.versions import versions_of
 from hpo.tracking.mlflow_store import client
 from tests.hpo.serving.conftest import started
-from tests.hpo.serving.versions import Load, Versions, children, metric, served_version, soon
+from tests.hpo.serving.running import soon
+from tests.hpo.serving.versions import Load, Versions, children, metric, served_version
 
 
 @pytest.fixture

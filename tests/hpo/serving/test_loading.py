@@ -29,7 +29,8 @@ from hpo.serving.resolver import Resolver
 from hpo.serving.served import Shelf, load_served
 from hpo.serving.watch import Watch
 from tests.hpo.serving.conftest import events, started
-from tests.hpo.serving.versions import Load, Versions, metric, served_version, soon
+from tests.hpo.serving.running import soon
+from tests.hpo.serving.versions import Load, Versions, metric, served_version
 
 PLAIN, ASKER, OWNER = "plain-key-of-20-char", "asker-key-of-20-char", "owner-key-of-20-char"
 

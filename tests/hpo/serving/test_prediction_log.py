@@ -146,6 +146,14 @@ def test_streams_and_parts_are_logged_once(shelf, tmp_path):
     assert row["messages"] == user("Hi")
 
 
+def test_an_input_is_read_once(shelf, logged, monkeypatch):
+    judge = shelf.find("judge").release
+    read, calls = judge.read, []
+    monkeypatch.setattr(judge, "read", lambda inputs: calls.append(inputs) or read(inputs))
+    logged(["judge"])
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_a_row_trains_nothing_before_somebody_has_corrected_it(logged, name):
     """With texts a row has the keys of its task's data; what is right is missing until a person writes it."""

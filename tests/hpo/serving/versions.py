@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,16 +103,6 @@ class Load:
                     self.failed.append(repr(error))
                     continue
                 self.asked.append(Asked(began, time.monotonic(), response.status_code, int(version)))
-
-
-def soon(condition: Callable[[], object], seconds: float = 60) -> bool:
-    """Whether it becomes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def served_version(url: str) -> str:
