@@ -123,10 +123,10 @@ def test_every_problem_of_every_section_with_its_line(home, tmp_path, tiny, comm
     ("changes", "words"),
     [
         ({"search_strategy": {"type": "grid"}}, ["needs a finite space; learning_rate has none", "give each a step"]),
-        ({"search_strategy": {"warm_start": ["old"]}}, ["search_strategy.warm_start: no sweep 'old'"]),
-        ({"search_strategy": {"warm_start": ["tiny-encoder"]}}, ["no sweep 'tiny-encoder'"]),
+        ({"search_strategy": {"warm_start": ["old"]}}, ["search_strategy.warm_start: no other sweep 'old'"]),
+        ({"search_strategy": {"warm_start": ["tiny-encoder"]}}, ["no other sweep 'tiny-encoder'"]),
         ({"search_strategy": {"enqueue": [{"learning_rate": 1}]}},
-         ["point 1: learning_rate 1 lies outside", "a number from 0.001 to 0.03"]),
+         ["point 1: learning_rate 1.0 lies outside", "a number from 0.001 to 0.03"]),
         ({"search_space": {"method": {"type": "choice", "values": ["lora", "dora"]},
                            "lora_r": {"type": "int", "low": 4, "high": 8, "when": {"method": "rslora"}}}},
          ["search_space.lora_r.when.method: got 'rslora'", "method is one of lora, dora"]),
