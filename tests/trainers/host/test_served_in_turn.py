@@ -99,7 +99,8 @@ def test_trials_in_turn_in_one_process_equal_those_in_processes_of_their_own(
         assert outcome(in_turn, here, found) == expected, f"trial {number}: {method}"
         assert (settings is DIVERGES) == expected[-1].startswith("Failed(cause='diverged'"), expected[-1]
         if settings is DIVERGES:
-            kill_half_way(in_turn, dataclasses.replace(here, dir=str(tmp_path / "killed")), found)
+            killed = dataclasses.replace(make_spec(kind, method, **SMALL), number=number, dir=str(tmp_path / "killed"))
+            kill_half_way(in_turn, killed, found)
         else:
             scored = [
                 run_to_end(executor, Score(workload(kind), found, 1, ("cpu",), "test", spec))[0][-1]
