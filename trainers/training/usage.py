@@ -24,6 +24,7 @@ EVERY_S = 10.0
 def sampled(file: Path, devices: Sequence[str], pids: Sequence[int] = ()) -> Iterator[None]:
     """While inside, add a sample to `file` every `EVERY_S` seconds, and one at the end: of the processes `pids`, or of
     this one."""
+    file.parent.mkdir(parents=True, exist_ok=True)  # a trial may end before it has written anything
     over = threading.Event()
     thread = threading.Thread(
         target=_sample, args=(file, Gpus(devices), pids or [os.getpid()], over), name="usage", daemon=True
