@@ -162,10 +162,10 @@ def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
     done = hpo("sweep", str(edited), home=home)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    told = [line.strip() for line in done.stderr.splitlines()]
-    assert told[0] == "error: 4 problems"
+    said = [line.strip() for line in done.stderr.splitlines()]
+    assert said[0] == "error: 4 problems"
     for line, (key, was, now) in zip(
-        sorted(told[1:], key=lambda line: line.split(": ")[1]),
+        sorted(said[1:], key=lambda line: line.split(": ")[1]),
         [
             ("objective", "[{'metric': 'f1_macro', 'direction': 'maximize'}]", "'accuracy'"),
             ("seed", "0", "5"),

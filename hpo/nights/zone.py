@@ -36,7 +36,7 @@ def zone_named(name: str | None, environment: Mapping[str, str] = os.environ, lo
     if why_no_zone(key) is None:
         return ZoneInfo(key)
     try:
-        with localtime.open("rb") as file:  # a copy, which does not say whose
+        with localtime.open("rb") as file:  # a copy, which does not name its zone
             return ZoneInfo.from_file(file, key="local")
     except (OSError, ValueError) as error:
         found = f"{localtime} is not the file of a time zone: {error}"

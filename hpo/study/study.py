@@ -150,8 +150,8 @@ class Study:
         return spread_point(self.config.space, number, self.config.seed)
 
     def twin(self, fingerprint: str, but: int | None = None) -> str | None:
-        """The number of the trained (or running) trial with the same fingerprint, whose result another one need not
-        earn again; one taken over from another sweep lends too.
+        """The number of the trained (or running) trial with the same fingerprint: another one takes its result over
+        without training. One that was itself taken over from another sweep counts too.
 
         A crash says nothing of the point, so it lends nothing; running out of memory and diverging do.
         """

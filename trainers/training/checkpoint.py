@@ -109,7 +109,8 @@ class Checkpoints:
             return None
         names = [folder.name for folder in self._folder.iterdir()]
         whole = [name for name in names if name.isdigit()] or [name for name in names if name.endswith(".old")]
-        return self._folder / max(whole, key=lambda name: int(name.strip(".old"))) if whole else None
+        last = max(whole, key=lambda name: int(name.removeprefix(".").removesuffix(".old")), default=None)
+        return None if last is None else self._folder / last
 
     def keep_best(self) -> None:
         """The best adapter becomes the trial's."""

@@ -22,8 +22,8 @@ from trainers.protocol.messages import encode
 LEFT_ALONE_S = 120.0
 """So long a sweep waits for a node when it has none."""
 MOST_IN_A_ROW = 3
-"""A node whose actor or host ends so often without an event of a request between is not used any more. That it has
-loaded the base model is none: a machine too small for its trials would load it for ever."""
+"""A node is not used any more when its actor or host has ended so often, with no event of a trial between. Loading the
+base model does not count as one: a machine too small for its trials would load it for ever."""
 LOADS_WITHIN_S = 60.0
 """So long after the first node the others may load, before the sweep begins with the nodes that have."""
 REPEATED = ("Score", "Probe", "MeasureMemory")

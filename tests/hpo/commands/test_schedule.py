@@ -138,7 +138,7 @@ def test_in_the_foreground_a_night_that_was_cut_short_continues_first(file, home
 
 def test_variables_that_only_this_shell_has_are_named(machine, home, tmp_path, monkeypatch):
     notify = {"webhook": {"address": "env:HOOK", "signing_key": "file:key"}, "heartbeat": "env:BEAT"}
-    file = write_sweep(tmp_path / "a", name="told", promote=False, nightly={"notify": notify})
+    file = write_sweep(tmp_path / "a", name="notified", promote=False, nightly={"notify": notify})
     said = run(home, "add", file, "--cron", "0 1 * * *").output
     assert "and need HOOK, BEAT: write each as NAME=VALUE into your crontab, above the lines of hpo schedule" in said
     monkeypatch.setenv("HPO_STUDIES", "postgresql://me:secret@db/studies")

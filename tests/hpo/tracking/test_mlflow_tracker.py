@@ -404,8 +404,8 @@ def test_the_sweep_s_run_says_nothing_that_an_edit_has_taken_away(store):
         Importance("lora_r", 1.0, 1.0, 1.0),
     ])  # fmt: skip
     tracker.finish_sweep(own)
-    told = {"gain", "gain_low", "gain_high", "importance/lora_r", "champion/f1/gone"}
-    assert told <= parent_of(tracker).data.metrics.keys()
+    logged = {"gain", "gain_low", "gain_high", "importance/lora_r", "champion/f1/gone"}
+    assert logged <= parent_of(tracker).data.metrics.keys()
     tracker.finish_sweep(dataclasses.replace(facts, summary=dataclasses.replace(facts.summary, champion=None)))
     run = parent_of(tracker)
     assert set(run.data.metrics) == {"best_so_far/f1_macro", "trials", "hours", "gpu_hours"}

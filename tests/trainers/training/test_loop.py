@@ -92,10 +92,10 @@ def test_a_model_that_its_last_step_left_without_numbers_has_diverged(make_spec,
     real = Trainer.step
 
     def step(trainer, rows):
-        told = real(trainer, rows)
+        done = real(trainer, rows)
         with torch.no_grad():
             trainer.parameters[0].fill_(torch.nan)
-        return told
+        return done
 
     monkeypatch.setattr(Trainer, "step", step)
     result, _ = run_trial(make_spec("encoder", batch_size=16, max_examples=16, evaluations=1))
