@@ -349,7 +349,9 @@ def test_a_killed_sweep_continues_and_counts_nothing_twice(write_yaml, home, vic
     assert_books_agree(sweep, home)
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing_running(write_yaml, home):
+@pytest.mark.parametrize("how", ["ctrl-c", "the end of its service"])
+def test_an_interrupted_sweep_ends_with_130_and_leaves_nothing_running(write_yaml, home, how):
+    """Trials write a checkpoint, also where all processes of the sweep are sent SIGTERM."""
     training = {
         "max_examples": 100000, "evaluations": 50, "learning_rate": 1e-3, "max_length": 64,
         "early_stopping": {"patience": 50},
@@ -359,7 +361,11 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_running(write_yaml, home):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: list(home.glob("sweeps/*/trials/0000/checkpoints/*")), process)
     host = host_of(process.pid)
-    process.send_signal(signal.SIGINT)
+    if how == "ctrl-c":
+        process.send_signal(signal.SIGINT)
+    else:
+        for pid in (*children_of(host), host, process.pid):
+            os.kill(pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "the same command continues" in output
@@ -368,6 +374,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_running(write_yaml, home):
     sweep = shown("tiny-encoder", home)
     assert sweep["state"] == "interrupted"
     assert sweep["trials"][0]["attempts"][-1]["cause"] == "interrupted"
+    assert "checkpoint" in sweep["trials"][0]["attempts"][-1]["message"]
     assert_nothing_runs(home)
 
 
@@ -422,8 +429,12 @@ def wait_for(condition: Any, process: subprocess.Popen[str] | None = None, timeo
 
 
 def host_of(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return next(int(c) for c in children if b"trainers.host.host" in Path(f"/proc/{c}/cmdline").read_bytes())
+    children = children_of(pid)
+    return next(child for child in children if b"trainers.host.host" in Path(f"/proc/{child}/cmdline").read_bytes())
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.timeout(1200)  # fetches and trains for real: a slow machine needs its time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -87,7 +88,8 @@ def answer(question: dict[str, Any]) -> Point:
 
 
 def main() -> None:
-    """Answer questions on standard input with points on standard output, one JSON line each."""
+    """Answer questions on standard input with points on standard output, one JSON line each, until it is closed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is for the sweep, which closes the pipe once it has stopped
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 

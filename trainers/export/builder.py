@@ -22,8 +22,8 @@ from trainers.export.release import GRAPH, WEIGHTS, ExportError
 # The builder's own script, which also ends when the process that waits for it ends.
 _BUILDER = """
 import runpy, sys
-from trainers.host.child import die_with_parent
-die_with_parent(int(sys.argv.pop(1)))
+from trainers.host.child import die_only_with
+die_only_with(int(sys.argv.pop(1)))
 runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 """
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from trainers.host.child import die_with_parent
+from trainers.host.child import die_only_with
 from trainers.memory import is_out_of_memory, oom_kills, volunteer_for_oom_kill
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def _answer(work: Callable[[], dict[str, T]], fd: int, parent: int) -> NoReturn:
     """The child's whole life. Its answer is far smaller than a pipe, so it is written at once or not at all."""
     code = 1
     try:
-        die_with_parent(parent)
+        die_only_with(parent)
         volunteer_for_oom_kill()
         os.write(fd, json.dumps(work()).encode())
         code = 0

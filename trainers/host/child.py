@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from types import FrameType
 from typing import NoReturn, Protocol
 
 from trainers.memory import is_out_of_memory
@@ -75,9 +76,21 @@ def print_traceback() -> None:
         traceback.print_exc()
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux); it may have ended already."""
+def die_only_with(parent_pid: int) -> None:
+    """Leave it to the parent when this process ends: at once when the parent does (Linux), but not by SIGTERM.
+
+    Whoever stops a service or a job sends SIGTERM to all its processes. The sweep then has its trials write
+    checkpoints, for which they have to live on. What a library forks here ends by SIGTERM as usual.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
+        if os.getppid() != parent_pid:  # it has ended already
             os._exit(1)
+    process = os.getpid()
+
+    def live_on(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, live_on)

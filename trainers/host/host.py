@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainers.host.child import die_with_parent, end_process, events_of, failed, how_it_ended, print_traceback
+from trainers.host.child import die_only_with, end_process, events_of, failed, how_it_ended, print_traceback
 from trainers.memory import oom_kills, volunteer_for_oom_kill
 from trainers.protocol.events import TERMINAL, Evaluation, Event, Failed, Step, TrialEvent
 from trainers.protocol.files import TrialPaths
@@ -237,7 +237,7 @@ def _run_child(worker: Worker, request: Request, events_fd: int, verdicts_fd: in
     """Answer one request and end the process; never returns."""
     code = 1
     try:
-        die_with_parent(host_pid)
+        die_only_with(host_pid)
         volunteer_for_oom_kill()
         with os.fdopen(events_fd, "w") as events:
             for event in events_of(partial(_begin, worker, request), _Verdicts(verdicts_fd)):
@@ -280,7 +280,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(os.getppid())
+    die_only_with(os.getppid())
     Host(importlib.import_module(sys.argv[1]).work, requests_fd, events_fd).run()
     sys.stderr.flush()
     os._exit(0)  # taking down all that trials had imported is more than a second's work, for nothing

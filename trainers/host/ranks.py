@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
-from trainers.host.child import die_with_parent, end_process, events_of, how_it_ended, print_traceback
+from trainers.host.child import die_only_with, end_process, events_of, how_it_ended, print_traceback
 from trainers.host.host import CANNOT_FORK
 from trainers.memory import oom_kills, volunteer_for_oom_kill
 from trainers.protocol.events import TERMINAL, Event, Failed
@@ -197,7 +197,7 @@ def _run(
 
     code = 1
     try:
-        die_with_parent(parent)
+        die_only_with(parent)
         volunteer_for_oom_kill()
         with os.fdopen(events_fd, "w") as events:
             for event in events_of(worker, _Answers(answers_fd)):

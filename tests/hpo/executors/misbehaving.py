@@ -192,6 +192,18 @@ def leaves_a_process(folder: Path) -> Work:
     yield
 
 
+def ends_a_worker_of_its_own(folder: Path) -> Work:
+    """As libraries do with those that they have forked: by SIGTERM."""
+    read, write = os.pipe()
+    if (worker := os.fork()) == 0:
+        os.write(write, b"!")
+        time.sleep(60)
+        os._exit(0)
+    os.read(read, 1)
+    os.kill(worker, signal.SIGTERM)
+    yield Scored({"signal": float(os.waitpid(worker, 0)[1])}, 0.0)
+
+
 def takes_long_to_take_down(folder: Path) -> Work:
     atexit.register(time.sleep, 20)
     yield Loaded(1, 0.0)

@@ -297,14 +297,15 @@ def test_how_a_silent_end_is_told(code, before, failed):
 # --- ends of host and sweep ----------------------------------------------------------------------------
 
 
-def test_ctrl_c_is_for_the_sweep_alone(local, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_the_end_of_a_service_are_for_the_sweep_alone(local, tmp_path, number):
     executor = local("misbehaving")
     request_id = executor.submit(trial(tmp_path / "0", source="stands_at_an_evaluation"))
     assert next_event(executor) == (request_id, misbehaving.evaluation(0))
     child, its_host = pids_of(tmp_path / "0")
     assert os.getpgid(its_host) != os.getpgid(0)
     for pid in (child, its_host):
-        os.kill(pid, signal.SIGINT)
+        os.kill(pid, number)
     executor.reply(request_id, 0, "go")
     assert next_event(executor) == (request_id, Scored({}, 0.0))
 
@@ -331,6 +332,11 @@ def test_a_worker_that_cannot_be_imported_is_a_sweep_error(local, tmp_path):
     with pytest.raises(SweepError, match="trial host ended unexpectedly"):
         executor.wait()
     assert "No module named 'no_such_worker'" in (tmp_path / "host.log").read_text()
+
+
+def test_what_a_trial_has_forked_ends_by_sigterm_as_usual(local):
+    scored = last_of(local("misbehaving"), score("ends_a_worker_of_its_own"))
+    assert scored == Scored({"signal": float(signal.SIGTERM)}, 0.0)
 
 
 def test_events_sent_before_the_host_died_still_arrive(local, tmp_path):

@@ -308,7 +308,7 @@ def test_a_device_that_cannot_even_say_how_it_ended_leaves_a_traceback(monkeypat
         raise OSError("no such prctl")
 
     monkeypatch.setattr(os, "listdir", lambda path: ["1"])
-    monkeypatch.setattr(ranks, "die_with_parent", unable)
+    monkeypatch.setattr(ranks, "die_only_with", unable)
     with pytest.raises(StopIteration) as end:
         next(run_ranks(1, waits, lambda error: False))
     assert end.value.value == Failed("crash", "device 1 of 1: the trial's process ended with exit code 1")
