@@ -13,7 +13,7 @@ from hpo.databases.sqlite import usable
 from hpo.errors import ConfigError, HpoError, Problem, UsageError
 from hpo.paths import NAME_PATTERN, Home
 from hpo.quoting import clipped, listed
-from hpo.results.champion import choose_champion
+from hpo.results.champion import choose_champion, why_none
 from hpo.results.needed import is_finished, trained_in
 from hpo.results.records import StudySnapshot
 from hpo.study.store import view_study
@@ -113,7 +113,7 @@ def _champion(home: Home, view: StudySnapshot) -> _Trained:
         raise UsageError(f"the sweep is not finished ({view.state.state}); {way}")
     champion = choose_champion(view.records, view.objective, view.config["constraints"], view.state.finalists)
     if champion is None:
-        raise UsageError("the sweep has no champion; no complete trial meets the constraints")
+        raise UsageError(why_none((record.state for record in view.records), view.state.finalists))
     number, repeat = champion.number, champion.repeat
     if repeat is not None:
         return number, repeat, champion.value, home.sweep(view.name).repeat(number, repeat)

@@ -18,7 +18,7 @@ from hpo.release.challenge import refuse_useless
 from hpo.release.gates import Limits, apply_gate, choose, failed, verdict_of
 from hpo.release.model_card import CARD_FILE
 from hpo.release.promotion_time import note_promotion, promotion_seconds
-from hpo.results.champion import Champion
+from hpo.results.champion import Champion, why_none
 from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.summary import summarize
 from hpo.study.store import view_study
@@ -42,7 +42,8 @@ def promote(sweep: SweepContext) -> None:
     champion = sweep.to_release()
     sweep.study.update_state(refusal=None)
     if champion is None:
-        sweep.study.update_state(refusal="no complete trial meets the constraints, so there is no champion")
+        states = (record.state for record in sweep.study.records())
+        sweep.study.update_state(refusal=why_none(states, sweep.study.state.finalists))
         return
     if sweep.config.promote is None or _is_released(sweep, champion):
         return

@@ -9,9 +9,9 @@ from typing import Any
 
 from hpo.report.facts import ReportFacts
 from hpo.results.changes import Varied, varied
+from hpo.results.json_text import finite_only
 from hpo.results.outcome import Interval
 from hpo.results.released import Rivalry
-from hpo.results.summary import finite_only
 
 
 @dataclass(frozen=True)

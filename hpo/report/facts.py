@@ -10,9 +10,10 @@ from typing import Any
 from hpo.config.space import SearchSpace, from_resolved
 from hpo.report.champion_files import read_champion_files
 from hpo.results.importance import Importance, importances
+from hpo.results.json_text import finite_only
 from hpo.results.records import StudySnapshot
 from hpo.results.row_findings import RowFindings
-from hpo.results.summary import SweepSummary, finite_only
+from hpo.results.summary import SweepSummary
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo.config.objective import Constraints, Objective, excess, pareto_front, value_of
@@ -51,6 +51,15 @@ def choose_champion(
         return None if finalists.champion is None else best_repeat(finalists.of(finalists.champion), objective)
     best = ranked(records, objective, constraints)
     return as_champion(best[0]) if best else None
+
+
+def why_none(states: Iterable[str], finalists: FinalistsOutcome | None) -> str:
+    """Why a sweep has no champion, by the states of its trials."""
+    if finalists:
+        return "no champion: every finalist had a training that failed"
+    if "complete" in states:
+        return "no champion: no complete trial keeps the constraints"
+    return "no trial is complete yet"
 
 
 def as_champion(record: TrialRecord) -> Champion | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from hpo.config.space import from_resolved
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.champion import Champion, choose_champion, front
 from hpo.results.diagnosis import Advice, advice, knobs
+from hpo.results.json_text import finite_only
 from hpo.results.left_out import LeftOut
 from hpo.results.outcome import FinalistsOutcome, SealedTest
 from hpo.results.records import Attempt, StudySnapshot, TrialRecord
@@ -25,9 +25,6 @@ from hpo.results.timeline import Stint
 from trainers.protocol.codec import from_json, to_json, to_plain, to_record
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
-
-_UNCHANGED = frozenset({str, int, bool, type(None)})
-"""Types of values that JSON has as they are."""
 
 
 @dataclass(frozen=True)
@@ -162,17 +159,6 @@ class SweepSummary:
         """As `hpo show --json` prints it, without numbers that JSON does not have (NaN, infinity): None."""
         plain = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {name: finite_only(value) for name, value in {**plain, "test": to_plain(self.test)}.items()}
-
-
-def finite_only(value: Any) -> Any:
-    """A copy without the numbers that JSON does not have: a metric beside the objective may be NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [item if type(item) in _UNCHANGED else finite_only(item) for item in value]
-    if isinstance(value, (dict, Mapping)):  # asking for `dict` first is quicker
-        return {key: item if type(item) in _UNCHANGED else finite_only(item) for key, item in value.items()}
-    return value
 
 
 def summarize(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hpo.config.objective import Objective
 from hpo.quoting import listed
+from hpo.results.champion import why_none
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
 from hpo.results.released import ListedVersion, Release, TorchNumbers, VariantVerdict
@@ -68,10 +69,7 @@ def gain(summary: SweepSummary, who: str = "champion") -> str:
     champion, baseline = summary.champion, summary.baseline
     metric = summary.objective.metric
     if champion is None:
-        if summary.finalists:
-            return "no champion: every finalist had a training that failed"
-        complete = any(trial.state == "complete" for trial in summary.trials)
-        return "no champion: no complete trial keeps the constraints" if complete else "no trial is complete yet"
+        return why_none((trial.state for trial in summary.trials), summary.finalists)
     is_baseline = baseline is not None and champion.number == baseline.number
     text = f"{who}: trial {champion.number}, {metric} {champion.value:.4f}"
     if champion.repeat is not None:
