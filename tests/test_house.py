@@ -260,6 +260,20 @@ def test_every_bench_is_listed_and_starts():
         assert bench.arguments().parse_args([name]).what == [name]
 
 
+def test_no_name_means_the_tables_of_make_bench(monkeypatch):
+    begun = []
+
+    def run(command):
+        begun.append(command[3])
+        return subprocess.CompletedProcess(command, returncode=0)
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    with pytest.raises(SystemExit, match="^0$"):
+        bench.main()
+    assert tuple(begun) == bench.USUAL
+
+
 def test_a_table_that_fails_loses_no_other(monkeypatch, capsys):
     """Each is made by a process of its own, with the options that were given."""
     given = bench.arguments().parse_args(["race", "serve", "nights", "--years", "3", "--llama-server", "llama -server"])

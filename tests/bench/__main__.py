@@ -161,10 +161,17 @@ USUAL = ("startup", "bookkeeping", "report", "nights", "release", "serve", "mach
 """What `make bench` prints, the quickest first."""
 
 
+def _name(given: str) -> str:
+    """Of a table; not by argparse's `choices`, which refuse that there is none on some Pythons."""
+    if given not in TABLES:
+        raise argparse.ArgumentTypeError(f"no table {given!r}; there are {', '.join(sorted(TABLES))}")
+    return given
+
+
 def arguments() -> argparse.ArgumentParser:
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=as_written)
-    parser.add_argument("what", metavar="NAME", nargs="*", choices=TABLES, help="default: those of `make bench`")
+    parser.add_argument("what", metavar="NAME", nargs="*", type=_name, help="default: those of `make bench`")
     parser.add_argument("--ray", metavar="PYTHON", help="an interpreter that has ray[tune] and this project's packages")
     parser.add_argument(
         "--examples", type=int, help="per trial, in makespan and pruning (default: 3200) and in machines (default: 480)"
