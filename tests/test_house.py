@@ -269,7 +269,7 @@ def test_no_name_means_the_tables_of_make_bench(monkeypatch):
 
     monkeypatch.setattr(bench.subprocess, "run", run)
     monkeypatch.setattr(sys, "argv", ["bench"])
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         bench.main()
     assert tuple(begun) == bench.USUAL
 
