@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import hpo_here
+from tests.processes import children_of
 
 ROOT = Path(__file__).parents[1]
 KILLS = 30
@@ -48,16 +49,9 @@ def shown(home: Path) -> dict[str, Any]:
     return result
 
 
-def children(pid: int) -> list[int]:
-    try:
-        return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
 def victims(sweep: int) -> dict[str, list[int]]:
-    hosts = children(sweep)
-    return {"sweep": [sweep], "host": hosts, "child": [c for host in hosts for c in children(host)]}
+    hosts = children_of(sweep)
+    return {"sweep": [sweep], "host": hosts, "child": [c for host in hosts for c in children_of(host)]}
 
 
 @pytest.mark.timeout(1500)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import hpo_here
+from tests.processes import children_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -431,10 +432,6 @@ def wait_for(condition: Any, process: subprocess.Popen[str] | None = None, timeo
 def host_of(pid: int) -> int:
     children = children_of(pid)
     return next(child for child in children if b"trainers.host.host" in Path(f"/proc/{child}/cmdline").read_bytes())
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.timeout(1200)  # fetches and trains for real: a slow machine needs its time

@@ -23,6 +23,7 @@ from tests.hpo.executors.driving import (
     until,
     workload,
 )
+from tests.processes import children_of
 from trainers.host import fake
 from trainers.protocol.events import (
     PAUSED,
@@ -468,8 +469,7 @@ def test_what_a_request_wrote_can_be_read(start, tmp_path):
 
 def running_below_this():
     """The commands of the processes with the fake trainer that this one has started and that have not ended."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    commands = [Path("/proc", pid, "cmdline").read_bytes().decode() for pid in children]
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in children_of(os.getpid())]
     return [command for command in commands if fake.__name__ in command]
 
 

@@ -16,7 +16,8 @@ from hpo.release.versions import versions_of
 from hpo.tracking.mlflow_store import client
 from tests.hpo.serving.conftest import started
 from tests.hpo.serving.running import soon
-from tests.hpo.serving.versions import Load, Versions, children, metric, served_version
+from tests.hpo.serving.versions import Load, Versions, metric, served_version
+from tests.processes import children_of
 
 
 @pytest.fixture
@@ -87,20 +88,20 @@ def test_the_process_that_asks_is_started_again_and_ends_with_the_server(followi
     server = following.process
     versions.crown("2")
     assert soon(lambda: served_version(following.url) == "2")
-    (asker,) = children(server.pid)
+    (asker,) = children_of(server.pid)
     os.kill(asker, signal.SIGKILL)
     assert soon(lambda: "ended with exit code -9" in log_of(versions))
     versions.crown("3")
     assert soon(lambda: served_version(following.url) == "3")
-    (second,) = children(server.pid)
+    (second,) = children_of(server.pid)
     server.kill()
     server.wait()
     assert soon(lambda: not is_alive(second))
 
 
 def test_the_process_that_asks_ends_when_the_server_is_stopped(following):
-    assert soon(lambda: children(following.process.pid))
-    (asker,) = children(following.process.pid)
+    assert soon(lambda: children_of(following.process.pid))
+    (asker,) = children_of(following.process.pid)
     following.process.send_signal(signal.SIGTERM)
     assert following.process.wait(30) == 0
     assert not is_alive(asker)

@@ -115,8 +115,3 @@ def metric(url: str, name: str) -> float:
     """The value of a metric of `tone`; 0 where it has none."""
     lines = httpx2.get(f"{url}/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(f'{name}{{model_name="tone"'))
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
