@@ -158,7 +158,7 @@ def test_the_released_model_answers(classifier):
     home, _, _ = classifier
     lines = hpo("predict", "tiny", "warm funny lovely film", "dull stale plot", home=home).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["positive", "negative"]
-    answer = json.loads(hpo("predict", "tiny", "warm funny lovely film", "--json", home=home).stdout)
+    answer = json.loads(hpo("predict", "tiny/1", "warm funny lovely film", "--json", home=home).stdout)
     assert answer["label"] == "positive"
     assert sum(answer["scores"].values()) == pytest.approx(1)
 

@@ -29,7 +29,7 @@ def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME[@ALIAS|/VERSION]")
 @click.argument("texts", nargs=-1, required=True)
 @as_json_option
 @click.pass_obj

@@ -7,17 +7,17 @@ from typing import Any
 
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
-from hpo.release.registry import released_folder
+from hpo.release.reference import version_named
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.release import Release
 
 
-def predict(home: Home, name: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+def predict(home: Home, reference: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     """One answer per text: labels and scores, a value, a vector, or generated text.
 
-    Raises `UsageError` for a name that is none or a text the model cannot take, `HpoError` for a damaged release.
+    Raises `UsageError` where no release has that name, or for a text the model cannot take, `HpoError` for a damaged release.
     """
-    folder = released_folder(home, name)
+    folder = version_named(home, reference).folder()
     try:
         return Release.load(folder).predict(list(texts))
     except ReleaseError as error:

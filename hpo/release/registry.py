@@ -168,8 +168,3 @@ def released_version(home: Home, name: str) -> Version:
         return found
     way = f"hpo approve {name} makes its challenger one; or run its sweep again, or set the alias in MLflow"
     raise UsageError(f"no version of {name!r} has the alias {CHAMPION!r}; {way}")
-
-
-def released_folder(home: Home, name: str) -> Path:
-    """The folder of the release `models:/NAME@champion`. Raises `UsageError` when there is none."""
-    return released_version(home, name).folder()

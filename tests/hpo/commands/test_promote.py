@@ -20,7 +20,7 @@ from hpo.paths import Home
 from hpo.release import registry
 from hpo.release.bundle import parts_of
 from hpo.release.promote import promote
-from hpo.release.registry import released_folder
+from hpo.release.reference import version_named
 from hpo.release.versions import versions_of
 from hpo.results.released import Release as Registered
 from hpo.tracking.mlflow_deletion import delete_for_good
@@ -100,7 +100,7 @@ def test_the_champion_and_then_another_trial_are_released_without_training(write
     shown = run_promotion(write(lenient), home, trial=other, view=said)
     assert f"promoting trial {other}: merging its adapter, exporting to ONNX" in said.lines
     assert (shown.release.trial, shown.chosen_trial, shown.variants_trial) == (other, other, other)
-    card = (released_folder(home, "chosen") / "README.md").read_text()
+    card = (version_named(home, "chosen").folder() / "README.md").read_text()
     assert f"- chosen by a person: trial {other}, " in card
     assert (tags(home), tags(home, "previous")) == (str(other), str(best))
     assert shown.champion.number == best  # of the sweep: the record stays what it is
@@ -116,7 +116,7 @@ def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, swept):
     home = swept  # an edit asks for the release
     wanted = {"max_drop": 0.9, "as": "adapters", "top": 1}
     ended = run_sweep(write(wanted), home)
-    best, folder = ended.champion.number, released_folder(home, "chosen")
+    best, folder = ended.champion.number, version_named(home, "chosen").folder()
     names = [f"trial-{number}" for number in (best, 1 - best)]
     card = Card.read(folder)
     assert (list(card.adapters), card.champion, ended.release.trial, ended.release.variant) == (
@@ -140,7 +140,7 @@ def test_a_champion_stays_an_adapter_with_the_next_best_beside_it(write, swept):
     merged = run_promotion(write({"max_drop": 0.9}), home, trial=1 - best)  # against the adapter that is champion
     assert merged.release.rivalry.metric == "f1_macro"
     assert merged.release.rivalry.champion == pytest.approx(manifest.measured["metrics"]["f1_macro"])
-    assert Card.read(released_folder(home, "chosen")).adapters == ()
+    assert Card.read(version_named(home, "chosen").folder()).adapters == ()
 
 
 def test_the_command_asks_for_a_release_where_the_file_does_not(write, swept, monkeypatch):
