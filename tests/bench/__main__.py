@@ -189,6 +189,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = arguments().parse_args()
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers asks too, when it is imported
     if len(given.what) != 1:
         failed = shown_in_turn(given.what or USUAL, given)
         sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
