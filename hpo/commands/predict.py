@@ -15,7 +15,8 @@ from trainers.runtime.release import Release
 def predict(home: Home, reference: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     """One answer per text: labels and scores, a value, a vector, or generated text.
 
-    Raises `UsageError` where no release has that name, or for a text the model cannot take, `HpoError` for a damaged release.
+    Raises `UsageError` where no release has that name, or for a text that the model cannot take, and `HpoError` for a
+    damaged release.
     """
     folder = version_named(home, reference).folder()
     try:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trainers.export.release import GRAPH, ExportError
 from trainers.runtime.cache import PAST, PRESENT
+from trainers.runtime.options import SLOWER_FUSIONS
 
 Logits = npt.NDArray[np.float32]
 LENGTHS = (1, 2, 9, 24)
@@ -73,7 +74,7 @@ def session_of(graph: Path) -> Any:
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS)
 
 
 def random_rows(vocabulary: int) -> list[list[int]]:

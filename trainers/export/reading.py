@@ -17,15 +17,24 @@ own lengths, the least of 72 calls in turns, two threads, others running:
 Blocks scale each token's activations on their own, so that texts can share a batch; so does static quantization, but it
 lost most, and took longest to make. fp16 is for GPUs, and was measured on none.
 
-On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow: `runtime/options.py` sets it. Measured
-on such a CPU (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), with 7-bit weights, which never overflow, for
-comparison:
+On a CPU without VNNI the int8 graph needs onnxruntime's option against overflow: `runtime/options.py` sets it there.
+Measured on such a CPU (EPYC Milan, shared; a trained MiniLM, 1 thread, p50 in ms), with 7-bit weights, which never
+overflow, for comparison:
 
     variant              1x16  1x32  1x128  8x64  32x16
     fp32                 8.8   14.2  47.7   178   179
     int8, overflowing    5.5   9.5   34.5   128   122
-    int8, option set     5.9   10.6  39.5   145   142   <- chosen: full accuracy, and costs a CPU with VNNI nothing
+    int8, option set     5.9   10.6  39.5   145   142   <- chosen: full accuracy
     int8, 7-bit weights  5.4   9.2   34.9   126   124
+
+Elsewhere that option costs much, so it is not set. On a CPU with AMX (Xeon, 1 thread, medians of five turns, in ms),
+where weights in blocks are no faster than fp32:
+
+    variant              1x32  8x64  32x128
+    fp32                 10.8  91    818
+    int8, option set     9.5   117   965
+    int8                 3.6   34    397
+    int8-64              9.9   111   937
 """
 
 from __future__ import annotations

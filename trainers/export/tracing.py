@@ -10,6 +10,7 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from transformers.exporters import OnnxConfig, OnnxExporter
 
+from trainers.export.norms import split_norms
 from trainers.export.quiet import quiet
 
 DYNAMIC = torch.export.Dim.AUTO
@@ -33,6 +34,7 @@ def trace(
         program = OnnxExporter().export(module, dict(inputs), config).program
         # Paths of this machine's source files are useless to the users of the graph.
         ClearMetadataAndDocStringPass()(program)
+        split_norms(program.graph)
         path.parent.mkdir(parents=True, exist_ok=True)
         OnnxExporter.save_program(program, path)
 

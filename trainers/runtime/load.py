@@ -12,7 +12,7 @@ from .bundle import Bundle
 from .card import CLASSIFYING, CUTTING, REWRITING, SIMILARITY, Card, ReleaseError
 from .classify import Classifier
 from .embed import Embedder
-from .options import calls_at_once, providers, session_options
+from .options import SLOWER_FUSIONS, calls_at_once, providers, session_options
 from .release import Release
 from .rewrite import Rewriter
 from .tag import Tagger
@@ -37,7 +37,12 @@ def load(
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         names = ("model.onnx", "encoder.onnx")[: 2 if card.task == REWRITING else 1]
-        sessions = [ort.InferenceSession(folder / name, options, providers=providers(card.target)) for name in names]
+        sessions = [
+            ort.InferenceSession(
+                folder / name, options, providers=providers(card.target), disabled_optimizers=SLOWER_FUSIONS
+            )
+            for name in names
+        ]
     except Exception as error:  # both libraries raise direct subclasses of Exception
         raise ReleaseError(f"{folder} cannot be loaded: {error}") from error
     tokenizer.no_padding()

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from .card import GENERATIVE, REWRITING, Card
 from .cores import usable_cores
+from .overflow import products_overflow
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+SLOWER_FUSIONS = ("SkipLayerNormFusion",)
+"""Passes of onnxruntime's that join operators into one that takes longer than they do."""
 MOST_CALLS = 4
 """At once, of one graph: each needs memory for its activations."""
 
@@ -48,9 +51,9 @@ def session_options(threads: int | None, tuned: Mapping[str, Any], calls: int | 
     # With threads that wait in a busy loop, answers took twice as long when another process used the cores.
     spins = bool(chosen.get("spinning", False)) and calls is None
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
-    # An x86 CPU without VNNI adds the products of uint8 and int8 in 16 bits, where they overflow: the same int8
-    # release then gave different answers on different machines. On such CPUs this selects kernels that do not.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Where products of uint8 and int8 overflow, the same int8 release gave different answers on different machines:
+    # this selects kernels that do not. Elsewhere they give the same numbers, but take up to ten times as long.
+    options.add_session_config_entry("session.x64quantprecision", str(int(products_overflow())))
     options.log_severity_level = 4  # errors are raised as exceptions: do not print them too
     return options
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 
 from tests.trainers.export.conftest import CORPUS, MAX_LENGTH, release, tiny_encoder, wordpiece_tokenizer
 from trainers.export import encoder
 from trainers.export.encoder import export_encoder
+from trainers.export.norms import JOINED
 from trainers.export.reading import quantize_reading
 from trainers.export.release import ExportError
+from trainers.runtime.options import SLOWER_FUSIONS, providers, session_options
 from trainers.runtime.release import Release
 
 TEXTS = [*CORPUS[:5], "", "film", " ".join(CORPUS)]
@@ -34,6 +39,24 @@ def test_fp32_gives_torchs_logits(kind, encoder_release):
     ours = Release.load(encoder_release(kind), threads=1).row_logits(TEXTS)
     assert ours.shape == (len(TEXTS), 3)
     assert np.abs(ours - torch_logits(kind, TEXTS)).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_norms_are_apart_from_their_sums(kind, encoder_release, tmp_path):
+    """In the file, and where onnxruntime has optimized it as a release is loaded; by itself it would join them."""
+    graph = encoder_release(kind) / "model.onnx"
+    norms = {"file": operators(graph)}
+    for name, left_out in (("loaded", SLOWER_FUSIONS), ("by itself", ())):
+        options = session_options(1, {})
+        options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
+        ort.InferenceSession(graph, options, providers=providers("cpu"), disabled_optimizers=left_out)
+        norms[name] = operators(tmp_path / f"{name}.onnx")
+    assert norms["file"][JOINED] == norms["loaded"][JOINED] == 0 < norms["by itself"][JOINED]
+    assert norms["loaded"]["LayerNormalization"] == norms["file"]["LayerNormalization"]
+
+
+def operators(graph):
+    return Counter(node.op_type for node in onnx.load(graph, load_external_data=False).graph.node)
 
 
 def test_int8_is_smaller_and_near(encoder_release):

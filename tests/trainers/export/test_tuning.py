@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import platform
+from pathlib import Path
 
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto
 
 from trainers.export import tuning
 from trainers.export.tuning import alternatives, tune
 from trainers.protocol.measured import Tuned
 from trainers.protocol.requests import Tune
+from trainers.runtime import options, overflow
 from trainers.runtime.card import Card
 from trainers.runtime.options import providers, session_options
 from trainers.runtime.release import Release
@@ -97,3 +102,25 @@ def test_a_release_for_gpus_runs_where_there_is_none(monkeypatch):
 @pytest.mark.parametrize(("cores", "calls", "threads"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (16, 4, 16), (16, 1, 16)])
 def test_calls_at_once_have_a_thread_each_or_share_those_of_all_cores(cores, calls, threads):
     assert session_options(cores, {}, calls).intra_op_num_threads == threads
+
+
+@pytest.mark.parametrize("are_wrong", [False, True])
+def test_only_where_products_overflow_slower_kernels_take_their_place(monkeypatch, are_wrong):
+    """Kernels that cannot overflow give the same numbers, but with VNNI or AMX they take up to ten times as long."""
+    monkeypatch.setattr(options, "products_overflow", lambda: are_wrong)
+    chosen = session_options(1, {}).get_session_config_entry("session.x64quantprecision")
+    assert chosen == str(int(are_wrong))
+
+
+def test_the_graph_that_asks_whether_products_overflow():
+    """Of the operator and types that int8 releases run, with the largest numbers of both."""
+    graph = onnx.load_from_string(overflow.PRODUCT).graph
+    onnx.checker.check_model(onnx.load_from_string(overflow.PRODUCT))
+    assert [node.op_type for node in graph.node] == ["MatMulInteger"]
+    assert [value.type.tensor_type.elem_type for value in graph.input] == [TensorProto.UINT8, TensorProto.INT8]
+
+
+def test_only_an_x86_cpu_without_vnni_and_amx_overflows():
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    is_exact = platform.machine() != "x86_64" or bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
+    assert overflow.products_overflow() is not is_exact
