@@ -38,7 +38,7 @@ def rule_on(sweep: SweepContext, release: Release, incumbent: Version | None) ->
         return Ruling(decide(wanted.approve, "yes"), "")
     if incumbent.run_id == release.run_id:
         return Ruling(decide(wanted.approve, "yes"), f"{incumbent}: the same training, released under another gate")
-    asks = answer_to_itself if incumbent.sweep == sweep.config.name else answer
+    asks = answer_to_itself if _was_passed_over(sweep, incumbent) else answer
     found: Rivalry | None = None
     try:
         found = _compare(sweep, release, incumbent)
@@ -51,6 +51,13 @@ def rule_on(sweep: SweepContext, release: Release, incumbent: Version | None) ->
     finally:
         shutil.rmtree(sweep.paths.release, ignore_errors=True)
     return Ruling(decide(wanted.approve, asks(wanted.requirement, found, wanted.max_drop)), why, found)
+
+
+def _was_passed_over(sweep: SweepContext, incumbent: Version) -> bool:
+    """Whether the sweep has chosen its champion among trials of which the incumbent is one: an edit may have left it
+    out."""
+    trials = {str(record.number) for record in sweep.study.records()}
+    return incumbent.sweep == sweep.config.name and incumbent.tags.get("trial") in trials
 
 
 def _compare(sweep: SweepContext, release: Release, incumbent: Version) -> Rivalry:

@@ -10,7 +10,7 @@ from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of, approve, roll_back
 from hpo.release.promote import challenge
 from hpo.tracking.mlflow_store import client
-from tests.hpo.builders import INSPECTION, Recording, Sweep
+from tests.hpo.builders import INSPECTION, Recording, Sweep, trial_record
 from tests.hpo.release.rivals import LABELS, ROWS, measuring, registered
 from trainers.protocol.requests import Measure
 
@@ -23,7 +23,8 @@ def contest(tmp_path, home_with_store):
         home = Home(home_with_store)
 
         def release(
-            self, quality, seed=0, sweep="second", again=None, promote=None, measure=measuring, of_a_night=False, **card
+            self, quality, seed=0, sweep="second", again=None, promote=None, measure=measuring, of_a_night=False,
+            trial=0, **card
         ):  # fmt: skip
             """Register a version (or take one of before) and let it challenge; returns the state of its sweep."""
             self.sweep = Sweep(tmp_path, name=sweep, search_space={}, promote={"name": "shared", **(promote or {})})
@@ -32,6 +33,7 @@ def contest(tmp_path, home_with_store):
             self.sweep.inspection = dataclasses.replace(INSPECTION, rows=rows, labels=list(LABELS))
             self.made = again or registered(self.home, sweep, quality, seed, **card)
             running = self.sweep.running(Recording(measure))
+            running.study.copy(trial_record(trial))
             challenge(running, self.made)
             return running.study.state
 
@@ -143,6 +145,12 @@ def test_within_a_sweep_the_new_champion_takes_over_unless_it_is_shown_to_be_wor
     state = contest.release(0.4, 3, sweep="first")
     assert "worse beyond noise" in state.refusal
     assert contest.aliases == Aliases("2", "1", "3")
+
+
+def test_a_new_champion_is_a_challenger_like_any_other_where_an_edit_has_left_the_old_one_s_trial_out(contest):
+    state = contest.release(0.9, 2, sweep="first", trial=1)
+    assert contest.aliases == Aliases("1", None, "2")
+    assert "within noise" in state.refusal
 
 
 def test_the_same_training_under_another_gate_is_not_compared(contest):
