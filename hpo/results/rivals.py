@@ -33,7 +33,7 @@ def rivalry(champion: Rows, champion_metric: MetricOf, challenger: Rows, challen
 def answer(require: Require, found: Rivalry | None, max_drop: float) -> Answer:
     """Whether the challenger has shown that it is better, or not worse by more than `max_drop` of the champion's value.
 
-    `found` is None where the two cannot be compared: then the rows tell nothing.
+    `found` is None where the two cannot be compared: then the rows tell nothing, as a single one does.
     """
     if require == "always":
         return "yes"
@@ -41,6 +41,8 @@ def answer(require: Require, found: Rivalry | None, max_drop: float) -> Answer:
         return "open"
     if math.isnan(found.challenger) or math.isnan(found.champion):
         return "yes" if not math.isnan(found.challenger) else "no"
+    if found.rows < 2:  # a single row does not tell how rows vary
+        return "open"
     if require == "better":
         return "yes" if found.lead.low > 0 else "no" if found.lead.high <= 0 else "open"
     margin = -max_drop * abs(found.champion)

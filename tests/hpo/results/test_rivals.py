@@ -100,6 +100,18 @@ def test_what_cannot_be_compared_is_open():
     assert answer_to_itself("better", None, 0.01) == "yes"
 
 
+def test_a_single_row_tells_nothing():
+    for old, new in ((1.0, 1.0), (0.5, 1.0), (1.0, 0.995)):
+        found = rivalry(np.array([[old]]), _mean, np.array([[new]]), _mean, F1)
+        found_by = {require: answer(require, found, 0.01) for require in ("better", "not_worse", "always")}
+        assert found_by == {"better": "open", "not_worse": "open", "always": "yes"}
+        assert answer_to_itself("better", found, 0.01) == "yes"
+
+
+def _mean(rows):
+    return float(rows.mean())
+
+
 def test_who_decides():
     table = {
         approve: [decide(approve, found) for found in ("yes", "open", "no")]
