@@ -35,14 +35,15 @@ def rule(certified: Facts, approve: Approve, champion: str | None) -> tuple[Seat
     decision, why = certified.get("decision", "nothing"), str(certified.get("why") or "")
     if decision == "ask":
         return "waits", why or "the rows do not tell"
-    if champion is None:
+    was = certified.get("old_version")
+    if champion is None and was is None:
         is_asked = approve == "ask"
         return ("waits", "the file says approve: ask") if is_asked else ("champion", "the name had no champion")
-    if decision != "promote":
+    if champion is not None and decision != "promote":
         return "challenger", why or "it was not certified to be better"
     if certified.get("old_version", champion) != champion:
-        was = certified["old_version"] or "none"
-        return "waits", f"champion was {was} when it was certified, and is version {champion} now"
+        now = "there is none" if champion is None else f"it is version {champion}"
+        return "waits", f"champion was {was or 'none'} when it was certified, and {now} now"
     return "champion", why or "it is certified to be better"
 
 

@@ -121,6 +121,8 @@ def test_rows_or_a_file_that_were_corrected_are_noticed(world, tmp_path):
         ({"decision": "promote", "old_version": "1"}, "auto", "1", "champion"),
         ({"decision": "promote", "old_version": "1"}, "auto", "2", "waits"),  # a person moved it meanwhile
         ({"decision": "promote", "old_version": None}, "auto", "2", "waits"),
+        ({"decision": "keep", "old_version": "1"}, "auto", None, "waits"),  # a person took it away meanwhile
+        ({"decision": "promote", "old_version": "1"}, "auto", None, "waits"),
         ({"decision": "keep"}, "auto", "1", "challenger"),
         ({"decision": "ask"}, "auto", "1", "waits"),
         ({"decision": "ask"}, "auto", None, "waits"),
