@@ -21,6 +21,7 @@ from hpo.trials.trial_files import (
     log_tail,
     losses_of,
     prepare_folder,
+    read_spec,
     rows_of,
     write_examples,
     write_result,
@@ -30,6 +31,7 @@ from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Verdict
 from trainers.protocol.settings import Setting
+from trainers.protocol.trial_spec import TrialSpec
 
 
 class SearchController(TrialController):
@@ -102,11 +104,20 @@ class SearchController(TrialController):
         champion = self._sweep.champion()
         if champion is None:
             return None
-        number = self._stopped.next(self._peers(), champion.number)
-        if number is not None:
-            self.finished_count -= 1
-            self._view.trial_goes_on(number, champion.number, self.finished_count)
-        return number
+        stopped = self._stopped.next(self._peers(), champion.number)
+        if stopped is None:
+            return None
+        self.finished_count -= 1
+        self._uncount(stopped)
+        self._view.trial_goes_on(stopped.number, champion.number, self.finished_count)
+        return stopped.number
+
+    def _uncount(self, stopped: TrialRecord) -> None:
+        """Take back the GPU time of a trial that goes on: its clock does so too, and is counted at its end."""
+        if stopped.result is not None:
+            spec = read_spec(self._sweep.paths.trial(stopped.number))
+            self._sweep.meter.gpu_seconds -= gpu_seconds(spec, stopped.result)
+            self._study.update_state(spent=self._sweep.meter.spent)
 
     def _job(self, number: int, params: Mapping[str, Setting], slot: int) -> Job | None:
         """The trial as a job; None when an equal trial or an earlier process has its result already."""
@@ -219,8 +230,7 @@ class SearchController(TrialController):
         write_examples(result, job.paths, self._config.task, self._sweep.inspection, job.paths.examples, self._fetch)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        if "cpu" not in job.spec.devices:
-            self._sweep.meter.gpu_seconds += result.seconds * len(job.spec.devices)
+        self._sweep.meter.gpu_seconds += gpu_seconds(job.spec, result)
         self._book(job.number, result, job.paths)
         self._stopped.settle(result, job.paths)
         self._stop_if_all_crash(job, result)
@@ -255,6 +265,11 @@ class SearchController(TrialController):
                 f"{SAME_CRASHES} trials in a row crashed alike: {result.message}\n"
                 f"the end of {job.paths.log}:\n{log_tail(job.paths, self._fetch)}"
             )
+
+
+def gpu_seconds(spec: TrialSpec, result: TrialResult) -> float:
+    """What a training took of GPUs, all of its devices together."""
+    return 0.0 if "cpu" in spec.devices else result.seconds * len(spec.devices)
 
 
 def best_value(study: Study) -> float | None:

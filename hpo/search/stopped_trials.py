@@ -32,19 +32,20 @@ class StoppedTrials:
         if not (may_go_on and _has_room(paths)):
             shutil.rmtree(paths.checkpoints, ignore_errors=True)
 
-    def next(self, peers: Peers, champion: int) -> int | None:
-        """The trial that goes on, which is under way again in the study; None when there is none.
+    def next(self, peers: Peers, champion: int) -> TrialRecord | None:
+        """The trial that goes on, as it was stopped: in the study it is under way again. None when there is none.
 
         The study comes first: after a kill in between, the result on disk ends the trial as before.
         """
         if self._noise is None:
             return None
-        kept = [record.number for record in self._kept()]
+        kept = {record.number: record for record in self._kept()}
         number = second_chance(self._noise, peers, kept, champion)
-        if number is not None:
-            self._study.reopen(number)
-            self._paths.trial(number).result.unlink(missing_ok=True)  # a restored backup may be past this point
-        return number
+        if number is None:
+            return None
+        self._study.reopen(number)
+        self._paths.trial(number).result.unlink(missing_ok=True)  # a restored backup may be past this point
+        return kept[number]
 
     def may_go_on(self, peers: Peers, number: int, champion: int) -> bool:
         """Whether a trial is level with the champion."""

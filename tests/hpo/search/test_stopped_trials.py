@@ -77,6 +77,13 @@ def test_a_trial_that_falls_behind_the_champion_stops_again_for_good(given, monk
     assert [spec.number for spec in given.executor.specs].count(4) == 2
 
 
+def test_the_gpu_time_of_a_trial_that_goes_on_is_counted_once(given):
+    given.search(gpus=1)
+    assert given.records[4].state == "complete"
+    took = sum(record.result.seconds for record in given.records)
+    assert given.open().state.spent.gpu_seconds == pytest.approx(took)
+
+
 def test_checkpoints_are_kept_while_the_search_lasts(given):
     controller = given.search()
     assert kept(given) == [3, 5]
