@@ -179,7 +179,7 @@ def summarize(
         strategy=stored.strategy,
         revision=stored.revision,
         revisions=stored.revisions,
-        trials=[_trial(r, baseline, view, is_under_way=state not in ("interrupted", "failed")) for r in records],
+        trials=[_trial(r, baseline, view, is_under_way=state == "running") for r in records],
         baseline=_baseline(baseline, stored.base_score) if baseline else None,
         champion=champion,
         pareto_front=front(records, view.objectives, constraints) if len(view.objectives) > 1 else None,
@@ -233,7 +233,7 @@ def _trial(
     record: TrialRecord, baseline: TrialRecord | None, view: StudySnapshot, *, is_under_way: bool
 ) -> TrialSummary:
     result = record.result
-    # The study keeps an interrupted trial as running: it will go on under its number.
+    # The study keeps an interrupted trial as running, also at the end of a spent budget: it may go on under its number.
     state = "interrupted" if record.state == "running" and not is_under_way else record.state
     return TrialSummary(
         number=record.number,

@@ -65,7 +65,12 @@ class SearchController(TrialController):
         self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
 
     def end(self) -> None:
-        """The search is over: nothing goes on any more."""
+        """The search is over: nothing goes on any more. What the budget left interrupted may, once it is larger."""
+        for record in map(self._study.record, self._interrupted):
+            if record.run_id:  # a kill has left it open
+                spec = self._sweep.specs.spec(record.number, record.params, self._sweep.paths.trial(record.number))
+                self._sweep.tracker.start_trial(spec, record, is_baseline=record.number == self._study.state.baseline)
+                self._sweep.tracker.pause_trial(record.number)
         self._stopped.clear()
 
     def check_any_succeeded(self) -> None:

@@ -50,7 +50,7 @@ def shown(*records, objective=UP, state="complete", **changes):
 # --- show ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", ["interrupted", "failed"])
+@pytest.mark.parametrize("state", ["interrupted", "failed", "complete"])
 def test_a_sweep_that_nobody_runs_has_no_running_trial(state):
     given = shown(trial_record(0), trial_record(1, "running"), state=state)
     assert [trial["state"] for trial in given.to_json()["trials"]] == ["complete", "interrupted"]
@@ -61,6 +61,7 @@ def test_show_is_json_and_holds_every_trial_in_order():
     given = shown(
         trial_record(1, "running"), trial_record(0, value=0.5, params={"lora_r": 8}),
         trial_record(2, "failed", None, cause="oom"),
+        state="running",
     )  # fmt: skip
     assert json.loads(json.dumps(given.to_json(), allow_nan=False)) == given.to_json()
     assert [trial["number"] for trial in given.to_json()["trials"]] == [0, 1, 2]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hpo.config.budget import Spent
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
@@ -512,6 +513,27 @@ def test_room_in_gpu_hours_is_kept_for_the_finalists_on_all_their_devices(sweep)
     assert given.open().state.spent.gpu_seconds == 4 * 3600
 
 
+def test_what_a_spent_budget_leaves_interrupted_has_no_run_that_is_still_open(sweep):
+    def killed_in_second_trial(request):
+        yield from changed(work(request), lambda event: _kill() if request.spec.number else event)
+
+    given, told = sweep(num_trials=3, pruner={"type": "none"}), Told()
+    with pytest.raises(Killed):
+        given.search(Recording(killed_in_second_trial), tracker=told)
+    given.open().update_state(spent=Spent(3600.0, 0.0))
+    given.edit(budget={"hours": 0.5})
+    search = given.search(tracker=told)
+    assert (search.stopped_by, given.executor.specs, told.paused) == ("hours: 0.5", [], [])
+    search.end()
+    assert told.paused == [1]
+    given.edit(budget=None).search()
+    assert [r.state for r in given.records] == ["complete"] * 3
+
+
+def _kill():
+    raise Killed
+
+
 def test_trial_minutes_end_a_trial_and_what_it_has_counts(sweep):
     def a_minute_each(event):
         return dataclasses.replace(event, seconds=60.0 * (event.index + 1)) if isinstance(event, Evaluation) else event
@@ -666,6 +688,7 @@ class Told(Untracked):
         self.started = []
         self.specs = []
         self.ended = []
+        self.paused = []
         self.best = []
 
     def start_trial(self, spec, record, *, is_baseline):
@@ -675,6 +698,9 @@ class Told(Untracked):
 
     def finish_trial(self, number, result, paths):
         self.ended.append(number)
+
+    def pause_trial(self, number):
+        self.paused.append(number)
 
     def best_so_far(self, finished, value):
         self.best.append((finished, value))
