@@ -23,7 +23,7 @@ from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.left_out import gigabytes
 from hpo.results.progress_text import duration, setting_text
-from hpo.results.records import StudySnapshot, void_crashes
+from hpo.results.records import StudySnapshot, void_trials
 from hpo.results.row_parts import what_rows_show
 from hpo.results.tables import evaluations_line
 from hpo.search.contest import finals_planned
@@ -99,7 +99,7 @@ def estimate(
     # Points in between cost something in between; more threads per trial than the probe had make it no slower.
     per_trial = sum(seconds.values()) / len(seconds)
     begun = _begun(config, specs.home)
-    left = max(0, planned - (_trained(begun) if begun else 0))
+    left = max(0, planned - (_trained(begun, specs.fingerprint(config.baseline())) if begun else 0))
     finals = finals_planned(config)
     rounds = math.ceil(left / slots.jobs) + finals.rounds(slots.jobs)
     total_s, ends_by = _within_budget(config, rounds * per_trial)
@@ -194,8 +194,8 @@ def _begun(config: SweepConfig, home: Home) -> StudySnapshot | None:
     return None if known is None else view_study(home.studies_db, config.name)
 
 
-def _trained(begun: StudySnapshot) -> int:
-    void = void_crashes(begun.records)
+def _trained(begun: StudySnapshot, baseline: str) -> int:
+    void = void_trials(begun.records, baseline, begun.state.void)
     return sum(r.is_over and not r.reused_from and r.number not in void for r in begun.records)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -66,13 +66,27 @@ class TrialRecord:
         return (self.reused_from or "").isdigit()
 
 
-def void_crashes(records: Iterable[TrialRecord]) -> set[int]:
-    """Trials that crashed while none of the sweep has succeeded: whoever runs it again has mended what made them, so
-    they are not counted and their points are tried again."""
-    over = [record for record in records if record.result is not None]
-    if any(record.result and record.result.state != "failed" for record in over):
-        return set()
-    return {record.number for record in over if record.result and record.result.cause == "crash"}
+def is_lost(result: TrialResult) -> bool:
+    """Whether a training ended for a reason that says nothing of its point: the machine, chance, or a spent budget."""
+    return result.cause in RETRIED or result.stopped_by == "sweep_budget"
+
+
+def may_be_baseline(record: TrialRecord) -> bool:
+    """Whether others can be compared with a trial: it runs, came to its end, or failed because of its settings."""
+    return record.result is None or not (record.state == "pruned" or is_lost(record.result))
+
+
+def void_trials(records: Collection[TrialRecord], baseline: str, before: Collection[int]) -> set[int]:
+    """Trials that are not counted; a later session tries their points again.
+
+    Those that were lost while none of the sweep had succeeded: whoever ran it again had fixed what made them, and
+    `before` are those that earlier sessions found so. Later, those at the baseline alone, since all are compared with
+    it; `baseline` is its fingerprint.
+    """
+    lost = {record.number: record.fingerprint for record in records if record.result and is_lost(record.result)}
+    if any(record.result and record.result.state != "failed" for record in records):
+        lost = {number: point for number, point in lost.items() if point == baseline}
+    return {*before, *lost}
 
 
 @dataclass(frozen=True)

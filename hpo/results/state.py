@@ -62,6 +62,8 @@ class SweepState:
     """The last number that a trial of an earlier revision had."""
     baseline: int | None = None
     """The trial with the default configuration."""
+    void: list[int] = field(default_factory=list)
+    """Trials that are not counted: they said nothing of their points, which a later session tried again."""
     left_out: LeftOut = field(default_factory=LeftOut)
     """Of the space, in the last session: what cannot fit into memory."""
     base_score: dict[str, float] | None = None
@@ -97,6 +99,7 @@ class SweepState:
             precision=self.precision,
             data=self.data,
             spent=self.spent,
+            void=self.void,
             base_score=self.base_score,
             torch=self.torch,
             variants=self.variants,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hpo.errors import SweepError
 from hpo.pruning.base import Look, Peers
-from hpo.results.records import TrialRecord, void_crashes
+from hpo.results.records import TrialRecord, is_lost, void_trials
 from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.proposals import Proposals
 from hpo.search.row_errors import RowErrors
@@ -57,12 +57,15 @@ class SearchController(TrialController):
         """Messages of the last trials that crashed, without another one between."""
         self.stopped_by: str | None = None
         """The bound of the budget that ended the search, if one did."""
+        self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
         records = self._study.records()
-        void = void_crashes(records)
-        self.finished_count = sum(r.is_over and r.number not in void for r in records)
+        self.finished_count = self._finished(records)
         self.best = best_value(self._study)
         self._longest_s = max((r.result.seconds for r in records if r.result), default=0.0)
-        self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
+
+    def _finished(self, records: Sequence[TrialRecord]) -> int:
+        void = void_trials(records, self._baseline_fingerprint, self._study.state.void)
+        return sum(record.is_over and record.number not in void for record in records)
 
     def end(self) -> None:
         """The search is over: nothing goes on any more. What the budget left interrupted may, once it is larger."""
@@ -84,7 +87,7 @@ class SearchController(TrialController):
             return ""
         log = self._fetch(self._sweep.paths.trial(failures[-1].number).log)
         where = f"; its log is {log}" if log.exists() else ""
-        again = "; fix that, and the same command tries again" if result.cause == "crash" else ""
+        again = "; fix that, and the same command tries again" if is_lost(result) else ""
         return f"; the last one: {result.cause}: {result.message}{where}{again}"
 
     # --- what to run -------------------------------------------------------------------------------------
@@ -134,6 +137,7 @@ class SearchController(TrialController):
         is_baseline = record.fingerprint == self._baseline_fingerprint
         if is_baseline and not self._has_baseline():
             self._study.update_state(baseline=number)
+            self.finished_count = self._finished(self._study.records())  # without the one that was lost
         self._study.set_run_id(number, self._sweep.tracker.start_trial(spec, record, is_baseline=is_baseline))
         self._view.trial_started(number, params)
         if record.reused_from is not None:
@@ -152,10 +156,10 @@ class SearchController(TrialController):
         return job
 
     def _has_baseline(self) -> bool:
-        """A crash is none: the next trial at that point takes its place."""
+        """One that was lost is none: the next trial at that point takes its place."""
         number = self._study.state.baseline
         result = None if number is None else self._study.record(number).result
-        return number is not None and (result is None or result.cause != "crash")
+        return number is not None and (result is None or not is_lost(result))
 
     def is_spent(self) -> bool:
         if self.stopped_by is None and (self.best is not None or self._has_started):
@@ -242,11 +246,16 @@ class SearchController(TrialController):
         self._settle_parked()
 
     def _settle_parked(self) -> None:
-        """Give every waiting duplicate the result of its twin, where that is known by now."""
+        """Give every waiting duplicate the result of its twin, where that is known by now. Where that was lost, one of
+        them is trained, as after a restart; not on a spent budget."""
         for number in list(self._parked):
             twin = self._study.record(int(self._study.record(number).reused_from or 0))
-            if twin.result is not None:
-                self._parked.remove(number)
+            if twin.result is None:
+                continue
+            self._parked.remove(number)
+            if is_lost(twin.result) and not self.is_spent():
+                self._interrupted.append(number)
+            else:
                 self._book(number, twin.result, self._sweep.paths.trial(number))
 
     def _book(self, number: int, result: TrialResult, paths: TrialPaths) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from hpo.config.space import Point
 from hpo.config.strategy import complete_point, is_countable, spread_point, untried
 from hpo.config.sweep_config import SweepConfig
-from hpo.results.records import TrialRecord, void_crashes
+from hpo.results.records import TrialRecord, is_lost, void_trials
 from hpo.study.asking import Allowed, anything
 from hpo.study.study import Study
 
@@ -28,8 +28,12 @@ class Proposals:
         """A point that is not `allowed` is left out, but the baseline, which all are compared with."""
         self._config = config
         self._study = study
-        self._void = void_crashes(study.records())
+        self._baseline = study.fingerprint_of(config.baseline())
+        self._is_baseline_tried_again = False
+        self._void = void_trials(study.records(), self._baseline, study.state.void)
         """Of earlier sessions."""
+        if self._void != set(study.state.void):
+            study.update_state(void=sorted(self._void))
         self._allowed = allowed
         self._lined_up = self._line_up(warm)
         self.exhausted = False
@@ -37,6 +41,9 @@ class Proposals:
 
     def begin(self) -> tuple[int, Point] | None:
         """Begin the next trial: (number, point), or None when there is none."""
+        return self._begin_planned() or self._begin_baseline_again()
+
+    def _begin_planned(self) -> tuple[int, Point] | None:
         trained = sum(not record.reused_from for record in self._counted())
         if trained >= self._config.planned_trials() or self.exhausted:
             return None
@@ -48,6 +55,16 @@ class Proposals:
         begun = self._study.begin(point, self._allowed)
         self.exhausted = begun is None
         return begun
+
+    def _begin_baseline_again(self) -> tuple[int, Point] | None:
+        """The baseline once more, after all others, where it was lost and they were not: all are compared with it."""
+        records = self._study.records()
+        ended = [record.result for record in records if record.fingerprint == self._baseline]
+        was_lost = bool(ended) and all(result is not None and is_lost(result) for result in ended)
+        if self._is_baseline_tried_again or not was_lost or all(record.state != "complete" for record in records):
+            return None
+        self._is_baseline_tried_again = True
+        return self._study.begin(self._config.baseline())
 
     def _counted(self) -> list[TrialRecord]:
         return [record for record in self._study.records() if record.number not in self._void]

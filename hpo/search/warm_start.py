@@ -10,7 +10,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.paths import Home
 from hpo.results.champion import ranked
-from hpo.results.records import TrialRecord
+from hpo.results.records import TrialRecord, is_lost, may_be_baseline
 from hpo.study.revision import refit
 from hpo.study.store import study_names, view_study
 from hpo.trials.context import SweepContext
@@ -56,7 +56,8 @@ def take_over(sweep: SweepContext) -> int:
     for name in config.strategy.warm_start:
         earlier = view_study(sweep.home.studies_db, name)
         for record in earlier.records:
-            if record.state not in ("complete", "pruned") or record.fingerprint in known:
+            is_baseline = record.fingerprint == baseline
+            if record.fingerprint in known or not _holds_here(record, is_baseline=is_baseline):
                 continue
             if not _is_here(sweep.home, _origin(name, record)):
                 continue
@@ -64,12 +65,19 @@ def take_over(sweep: SweepContext) -> int:
             if fitting is None:
                 continue
             known.add(record.fingerprint)
-            is_baseline = record.fingerprint == baseline
             if is_baseline:
                 study.update_state(baseline=study.next_number)
             _copy(sweep, fitting, _origin(name, record), is_baseline=is_baseline)
             count += 1
     return count
+
+
+def _holds_here(record: TrialRecord, *, is_baseline: bool) -> bool:
+    """Whether the result of a trial is one of this sweep too: another sweep's budget may have stopped it, and a
+    baseline is never pruned."""
+    if record.state not in ("complete", "pruned") or record.result is None or is_lost(record.result):
+        return False
+    return may_be_baseline(record) or not is_baseline
 
 
 def _origin(name: str, record: TrialRecord) -> str:

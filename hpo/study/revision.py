@@ -16,7 +16,7 @@ from hpo.databases.studies import StudiesDatabase
 from hpo.errors import ConfigError, Problem
 from hpo.quoting import quoted
 from hpo.results.changes import differences
-from hpo.results.records import StudySnapshot, TrialRecord
+from hpo.results.records import StudySnapshot, TrialRecord, may_be_baseline
 from hpo.results.state import Change, Revision
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
 from hpo.study.study import Study
@@ -130,7 +130,7 @@ def _reshaped(
     baseline, left_out = fingerprint_of(config.baseline()), 0
     for record in sorted(before.records, key=lambda r: r.number):
         fitting = refit(record, config, before.config, fingerprint_of)
-        if fitting is None:
+        if fitting is None or (fitting.fingerprint == baseline and not may_be_baseline(fitting)):
             left_out += 1
         else:
             if fitting.is_duplicate and study.twin(fitting.fingerprint) is None:

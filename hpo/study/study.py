@@ -18,7 +18,7 @@ from hpo.config.objective import Objective
 from hpo.config.space import Point
 from hpo.config.strategy import choose_strategy, spread_point
 from hpo.config.sweep_config import SweepConfig
-from hpo.results.records import RETRIED, Attempt, TrialRecord
+from hpo.results.records import Attempt, TrialRecord, is_lost
 from hpo.results.state import SweepState
 from hpo.study.asking import Allowed, anything, asked
 from hpo.study.gp import GaussianProcess
@@ -153,10 +153,10 @@ class Study:
         """The number of the trained (or running) trial with the same fingerprint: another one takes its result over
         without training. One that was itself taken over from another sweep counts too.
 
-        A crash says nothing of the point, so it lends nothing; running out of memory and diverging do.
+        What was lost (see `is_lost`) lends nothing; running out of memory and diverging do.
         """
         for record in self._records.values():
-            lends = record.result is None or record.result.cause not in RETRIED
+            lends = record.result is None or not is_lost(record.result)
             if record.fingerprint == fingerprint and lends and not record.is_duplicate and record.number != but:
                 return str(record.number)
         return None

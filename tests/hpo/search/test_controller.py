@@ -205,6 +205,16 @@ def test_a_waiting_duplicate_survives_a_kill(sweep):
     assert len({r.result.value for r in given.records if r.fingerprint == given.records[0].fingerprint}) == 1
 
 
+def test_an_equal_point_of_a_trial_that_is_lost_is_trained_as_after_a_restart(sweep):
+    given = sweep(9, search_space=EQUAL, pruner={"type": "none"}, trials={"retries": 0})
+    given.search(breaking(0), jobs=3)
+    equal = [r for r in given.records if r.fingerprint == given.records[0].fingerprint]
+    assert [(r.state, r.reused_from) for r in equal[:2]] == [("failed", None), ("complete", None)]
+    assert {r.reused_from for r in equal[2:]} == {str(equal[1].number)}
+    assert given.open().state.baseline == equal[1].number
+    assert all(r.is_over for r in given.records)
+
+
 def test_tracking_hears_of_a_trial_that_was_not_trained(sweep):
     given, told = sweep(9, search_space=EQUAL), Told()
     given.search(tracker=told)
@@ -392,6 +402,58 @@ def test_a_crashed_point_is_trained_again_when_it_is_proposed_again(sweep):
     assert again[0].state == "complete"
 
 
+def losing(is_lost):
+    """Trials of which `is_lost` is true make no progress and are given up."""
+
+    def work_or_not(request):
+        if is_lost(request.spec):
+            yield Failed("timeout", "no progress")
+            return
+        yield from work(request)
+
+    return Recording(work_or_not)
+
+
+def test_a_lost_baseline_is_tried_again_after_all_others_and_what_replaces_it_is_the_baseline(sweep):
+    given, told = sweep(num_trials=3, pruner={"type": "none"}, trials={"retries": 0}), Told()
+    search = given.search(losing(lambda spec: spec.number == 0), tracker=told)
+    assert [r.state for r in given.records] == ["failed", "complete", "complete", "complete"]
+    assert [r.params == given.config.baseline() for r in given.records] == [True, False, False, True]
+    assert (given.open().state.baseline, search.finished_count) == (3, 3)
+    assert [is_baseline for _, _, is_baseline in told.started] == [True, False, False, True]
+    assert given.search().finished_count == 3
+    assert given.executor.specs == []
+
+
+def test_a_baseline_that_is_lost_again_ends_no_search_and_is_tried_first_by_the_next_session(sweep):
+    given = sweep(num_trials=3, pruner={"type": "none"}, trials={"retries": 0})
+    rate = given.config.baseline()["learning_rate"]
+    given.search(losing(lambda spec: spec.settings["learning_rate"] == rate))
+    assert [r.state for r in given.records] == ["failed", "complete", "complete", "failed"]
+    given.edit(search_strategy={"type": "random", "num_trials": 4})
+    assert given.search().finished_count == 4
+    assert [spec.settings["learning_rate"] == rate for spec in given.executor.specs] == [True, False]
+    assert given.open().state.baseline == 4
+
+
+def test_trials_that_crashed_before_any_succeeded_are_not_counted_by_a_third_session_either(sweep):
+    given = sweep(num_trials=4, pruner={"type": "none"}, trials={"retries": 0})
+    with pytest.raises(SweepError, match="3 trials in a row"):
+        given.search(breaking(0, 1, 2))
+    with pytest.raises(Killed):
+        given.search(during=kill_at_finish(4))
+    assert given.search().finished_count == 4
+    assert [r.state for r in given.records] == ["failed"] * 3 + ["complete"] * 4
+
+
+def test_a_sweep_of_which_every_trial_was_lost_tries_them_again(sweep):
+    given = sweep(**grid(1e-3, 2e-3), trials={"retries": 0})
+    with pytest.raises(SweepError, match="timeout: no progress; fix that, and the same command tries again"):
+        given.search(losing(lambda spec: True))
+    assert given.search().finished_count == 2
+    assert [r.state for r in given.records] == ["failed", "failed", "complete", "complete"]
+
+
 def test_when_every_trial_fails_the_sweep_does(sweep):
     with pytest.raises(SweepError, match=r"no trial of sweep succeeded; the last one: diverged: loss is nan"):
         sweep(**grid(0.9, 0.8)).search()
@@ -511,6 +573,24 @@ def test_room_in_gpu_hours_is_kept_for_the_finalists_on_all_their_devices(sweep)
     executor = Recording(lambda request: changed(work(request), half_an_hour))
     assert given.search(executor, gpus=2, devices=2, ahead=Ahead(2, 3)).stopped_by == "gpu_hours: 10"
     assert given.open().state.spent.gpu_seconds == 4 * 3600
+
+
+def test_a_baseline_that_the_budget_stopped_is_trained_where_the_budget_is_raised(sweep):
+    def baseline_waits(request):
+        for _ in range(30 * (request.spec.number == 0)):
+            if (yield Step(0, 0, 0.0, 0.0, 0.0)) == "stop":
+                yield Failed("timeout", "stopped before its first evaluation")
+                return
+        yield from work(request)
+
+    given = sweep(num_trials=3, budget={"hours": 0.25}, pruner={"type": "none"})
+    given.clock = Clock(0.1)
+    given.search(Recording(lambda request: changed(baseline_waits(request), given.clock.tick)), jobs=2)
+    assert [r.state for r in given.records] == ["failed", "complete"]
+    given.edit(budget={"hours": 9})
+    assert given.search(timed(given, 0.1)).finished_count == 3
+    assert [r.params == given.config.baseline() for r in given.records] == [True, False, True, False]
+    assert given.open().state.baseline == 2
 
 
 def test_what_a_spent_budget_leaves_interrupted_has_no_run_that_is_still_open(sweep):

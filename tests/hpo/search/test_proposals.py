@@ -122,10 +122,42 @@ def test_a_crashed_point_is_not_lined_up_again(sweep):
     given = sweep(search_space=RANKS, search_strategy={"type": "grid"})
     study = given.open()
     first = proposals(given, study)
+    assert begun(first, 1) == [{"lora_r": 8}]
     number, _ = first.begin()
     study.finish(number, trial_result("failed", None, cause="crash"))
-    assert [point["lora_r"] for point in begun(first)] == [4, 16, 32]
+    assert [point["lora_r"] for point in begun(first)] == [16, 32]
     assert first.begin() is None
+
+
+LOST = [
+    trial_result("failed", None, cause="crash"), trial_result("failed", None, cause="timeout"),
+    trial_result("pruned", 0.4, stopped_by="sweep_budget"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("result", LOST)
+def test_a_baseline_that_was_lost_is_lined_up_once_more_after_all_others(sweep, result):
+    given = sweep(search_space=RANKS, search_strategy={"type": "grid"})
+    study = given.open()
+    first = proposals(given, study)
+    study.finish(first.begin()[0], result)
+    assert [point["lora_r"] for point in begun(first, 3)] == [4, 16, 32]
+    number, point = first.begin()
+    assert (point, study.record(number).reused_from) == ({"lora_r": 8}, None)
+    study.finish(number, result)
+    assert first.begin() is None
+    assert begun(proposals(given, study)) == [{"lora_r": 8}]
+    assert begun(proposals(given, study)) == []
+
+
+@pytest.mark.parametrize("cause", ["oom", "diverged"])
+def test_a_baseline_that_cannot_be_trained_is_not_tried_again(sweep, cause):
+    given = sweep(search_space=RANKS, search_strategy={"type": "grid"})
+    study = given.open()
+    first = proposals(given, study)
+    study.finish(first.begin()[0], trial_result("failed", None, cause=cause))
+    assert [point["lora_r"] for point in begun(first)] == [4, 16, 32]
+    assert begun(proposals(given, study)) == []
 
 
 def test_a_grid_that_is_smaller_than_the_budget_is_exhausted_by_it(sweep):

@@ -7,7 +7,7 @@ import pytest
 from hpo.errors import ConfigError
 from hpo.search.warm_start import check_warm_start, take_over, warm_points
 from hpo.tracking.base import Untracked
-from tests.hpo.builders import RATE, Killed, Sweep, kept_home
+from tests.hpo.builders import RATE, Killed, Sweep, kept_home, trial_result
 
 RATES = [{"learning_rate": rate} for rate in (1e-3, 1e-4, 1.5e-3, 1e-2)]
 
@@ -121,6 +121,25 @@ def test_only_trials_that_have_a_value_are_taken_over(old):
     assert old.records[5].state == "failed"
     new = after(old, search_space={"learning_rate": {**RATE["learning_rate"], "high": 0.9}})
     assert "old/5" not in [r.reused_from for r in taken(new).records()]
+
+
+def test_what_another_sweep_s_budget_stopped_and_a_pruned_baseline_are_trained_here(tmp_path, database):
+    strategy = {"type": "random", "num_trials": 5}
+    first = Sweep(tmp_path, database, name="old", pruner={"type": "none"}, search_strategy=strategy)
+    study = first.open()
+    results = [
+        trial_result(), trial_result("pruned"), trial_result("pruned"),
+        trial_result("pruned", stopped_by="sweep_budget"),
+    ]  # fmt: skip
+    for rate, result in zip((5e-4, 1e-2, 2e-3, 3e-3), results, strict=True):
+        number, _ = study.begin({"learning_rate": rate})
+        study.finish(number, result)
+        first.paths(number).dir.mkdir(parents=True)
+    study.close()
+    new = after(first, training={"max_examples": 100, "learning_rate": 1e-2})
+    study = taken(new)
+    assert [record.reused_from for record in study.records()] == ["old/0", "old/2"]
+    assert study.state.baseline is None
 
 
 def test_a_dimension_that_is_searched_here_and_was_fixed_there_has_what_was_fixed(old):

@@ -377,6 +377,24 @@ def test_the_baseline_of_an_edited_sweep_is_the_trial_at_its_default_point(sweep
     assert sweep.open().state.baseline == 4
 
 
+@pytest.mark.parametrize("result", [
+    trial_result("pruned", 0.4), trial_result("pruned", 0.4, stopped_by="sweep_budget"),
+    trial_result("failed", None, cause="timeout"),
+])  # fmt: skip
+def test_a_trial_that_was_stopped_or_lost_is_no_baseline_of_an_edited_sweep(tmp_path, database, result):
+    rates = {"learning_rate": {"type": "choice", "values": [5e-4, 1e-3]}}
+    given = Sweep(tmp_path, database, search_space=rates, search_strategy={"type": "grid"}, pruner={"type": "none"})
+    study = given.open()
+    for rate, ended in ((5e-4, trial_result()), (1e-3, result), (1e-3, result)):
+        study.finish(study.begin({"learning_rate": rate})[0], ended)
+    study.close()
+    given.edit(training={"max_examples": 100, "learning_rate": 1e-3})
+    assert given.open().state.baseline is None
+    given.search()
+    assert (trained(given), given.open().state.baseline) == ([3], 3)
+    assert {r.number: r.state for r in given.records} == {0: "complete", 3: "complete"}
+
+
 def test_another_metric_for_the_pruner_rewrites_the_curves(tmp_path, database):
     def two_metrics(request):
         for event in work(request):

@@ -445,6 +445,17 @@ def test_what_was_known_of_how_a_trial_began_survives_that_its_twin_crashes(reop
         assert (record.reused_from, record.revision, record.has_gone_on) == (None, 3, True)
 
 
+@pytest.mark.parametrize("result", [
+    trial_result("failed", None, cause="timeout"), trial_result("pruned", 0.4, stopped_by="sweep_budget"),
+])  # fmt: skip
+def test_a_trial_that_was_lost_lends_nothing(reopen, config, result):
+    study = reopen(config())
+    begin(study, config().baseline())
+    study.finish(0, result)
+    begin(study, config().baseline())
+    assert [r.reused_from for r in study.records()] == [None, None]
+
+
 def test_a_half_begun_trial_of_a_point_that_was_tried_takes_its_result(config, monkeypatch):
     memory = optuna.storages.InMemoryStorage()
     study = Study(config(), fingerprint, memory)
