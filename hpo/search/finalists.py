@@ -145,5 +145,6 @@ class FinalistController(TrialController):
         if "cpu" not in job.spec.devices:
             self._sweep.meter.gpu_seconds += result.seconds * len(job.spec.devices)
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
+        self._sweep.study.update_state(spent=self._sweep.meter.spent)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
         self._sweep.view.repeat_finished(job.number, result)

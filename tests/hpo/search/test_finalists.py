@@ -20,7 +20,7 @@ from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.scoreboard import Scoreboard
 from hpo.terminal import Silent
-from tests.hpo.builders import INSPECTION, Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work
+from tests.hpo.builders import INSPECTION, Clock, Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work
 from trainers.host import fake
 from trainers.protocol.events import Evaluation, Failed, Resumed, TrialResult
 from trainers.protocol.requests import Score
@@ -329,6 +329,18 @@ def test_after_an_interruption_finished_repeats_are_not_trained_again(sweep, don
     assert outcome["champion"] == 1
     assert len(tracker.started) == len(tracker.ended) == len(tracker.evaluated) == 2
     assert [len(c["repeats"]) for c in outcome["contestants"]] == [1, 1]
+
+
+def test_what_finished_repeats_took_is_known_after_a_kill(sweep):
+    class Slow(Repeated):
+        def finish_trial(self, number, result, paths):
+            given.clock.advance(60)
+
+    given = sweep(POOR, BEST)
+    given.clock = Clock()
+    with pytest.raises(Killed):
+        decided(given, stopping_after(1), Slow())
+    assert given.open().state.spent.seconds == 60
 
 
 def test_a_repeat_that_goes_on_shows_only_what_is_new(sweep):
