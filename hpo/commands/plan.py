@@ -22,7 +22,7 @@ from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.left_out import gigabytes
-from hpo.results.progress_text import duration, setting_text
+from hpo.results.progress_text import duration, setting_of
 from hpo.results.records import StudySnapshot, void_trials
 from hpo.results.row_parts import what_rows_show
 from hpo.results.tables import evaluations_line
@@ -228,7 +228,7 @@ def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:
             p["point"], f"{p['trainable_parameters']:,}", f"{p['memory_mb']:.0f} MB", f"{p['adapter_mb']:.1f} MB",
             f"{p['seconds_per_step']:.2f}", f"{p['seconds_per_evaluation']:.1f} s",
             duration(p["trial_seconds"]), f"{p['evaluation_share']:.0%}",
-            *(setting_text(p["params"].get(name)) for name in names),
+            *(setting_of(p["params"], name) for name in names),
         ]
         for p in plan["probes"]
     ]  # fmt: skip

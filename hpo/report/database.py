@@ -77,7 +77,7 @@ class Database:
         try:
             cursor = self._connection.execute(question)
             rows = [[_shown(value) for value in row] for row in _bounded(cursor)]
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError, UnicodeEncodeError) as error:
             raise UsageError(f"query: {self._what(error)}") from error
         if cursor.description is None:
             raise UsageError("query: found nothing to answer; expected one SELECT")
@@ -142,11 +142,13 @@ def _trials(summary: SweepSummary, settings: Sequence[str]) -> Iterable[list[Any
 
 def _evaluations(study: StudySnapshot) -> Iterable[list[Any]]:
     """Those of finished trials as the trainer reported them; of one under way what its curve has."""
-    metric = study.objective.metric
+    metric, reported = study.objective.metric, study.reported
     for record in study.records:
         if record.result is None:
             for index, (share, value) in enumerate(record.curve):
-                yield [study.name, record.number, index, share, None, None, None, None, value, None]
+                known = {reported: value}
+                yield [study.name, record.number, index, share, None, None, None, None, known.get(metric),
+                       _metrics(known)]  # fmt: skip
         else:
             for e in record.result.evaluations:
                 yield [study.name, record.number, e.index, e.fraction, e.step, e.examples, e.tokens, e.seconds,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from hpo.config.objective import gate_of
 from hpo.report.facts import ReportFacts
+from hpo.results.progress_text import setting_of
 from hpo.results.row_findings import RowFindings
 from hpo.results.summary import SweepSummary
 from hpo.results.tables import (
-    cell,
     challenger_line,
     finalists_table,
     finalists_title,
@@ -62,7 +62,7 @@ def not_tried_part(summary: SweepSummary) -> Table | None:
     points = left_out.listed(MOST_ROWS) or left_out.points
     names = list(dict.fromkeys(name for point in points for name in point.params))
     which = "" if len(points) == len(left_out.points) else f"; the {len(points)} that need least"
-    rows = [[*(cell(point.params.get(name)) for name in names), point.why()] for point in points]
+    rows = [[*(setting_of(point.params, name) for name in names), point.why()] for point in points]
     return Table(f"{line}{which if left_out.is_counted else '; for example'}", [*names, "why"], rows)
 
 

@@ -57,8 +57,8 @@ def importances(records: Sequence[TrialRecord], space: SearchSpace, objective: O
         return []
     places = {}
     for name, dimension in space.dimensions.items():
-        values = [params.get(name) for _, params in trials]
-        if None not in values and len(set(values)) > 1:
+        values = [params[name] for _, params in trials if name in params]  # null is a value too
+        if len(values) == len(trials) and len(set(values)) > 1:
             places[name] = _places(dimension, values)
     if not places:
         return []

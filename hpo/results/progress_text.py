@@ -29,8 +29,13 @@ def params_text(params: Mapping[str, Setting]) -> str:
 
 
 def setting_text(value: Setting) -> str:
-    """A setting for people: floats with three significant digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A setting for people: floats with three significant digits, and null as the file calls it."""
+    return "null" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def setting_of(params: Mapping[str, Setting], name: str) -> str:
+    """A setting in a table of points; `-` for a point that does not have it."""
+    return setting_text(params[name]) if name in params else "-"
 
 
 def duration(seconds: float) -> str:

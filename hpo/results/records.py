@@ -41,7 +41,7 @@ class TrialRecord:
     fingerprint: str
     """Of its spec: equal ones give equal numbers."""
     curve: list[tuple[float, float]] = field(default_factory=list)
-    """(share of the budget, value) per evaluation."""
+    """(share of the budget, value) per evaluation, of the metric that the pruner looks at."""
     run_id: str | None = None
     result: TrialResult | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -111,6 +111,19 @@ class StudySnapshot:
     def objective(self) -> Objective:
         """What the champion is chosen by."""
         return self.objectives[0]
+
+    @property
+    def reported(self) -> str:
+        """The metric of the trials' curves: the one that the pruner looks at."""
+        return str(self.config.get("pruner", {}).get("metric", self.objective.metric))
+
+    def objective_curve(self, record: TrialRecord) -> list[tuple[float, float]]:
+        """The trial's curve of the objective. Of a trial under way it is empty where another metric is reported."""
+        metric = self.objective.metric
+        if self.reported == metric:
+            return record.curve
+        evaluations = record.result.evaluations if record.result and not record.reused_from else []
+        return [(e.fraction, e.metrics[metric]) for e in evaluations if metric in e.metrics]
 
     def record(self, number: int) -> TrialRecord | None:
         """The trial of that number; None where this revision does not have it."""

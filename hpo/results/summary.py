@@ -9,7 +9,7 @@ from typing import Any
 
 from hpo.config.budget import Budget, Spent
 from hpo.config.dimensions import Choice, edge, wider
-from hpo.config.objective import Objective
+from hpo.config.objective import Constraints, Objective, excess
 from hpo.config.space import from_resolved
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.champion import Champion, choose_champion, front
@@ -50,8 +50,10 @@ class TrialSummary:
     resumed_from: int | None
     reused_from: str | None
     curve: Sequence[tuple[float, float]]
-    """(share of the budget, value) of each evaluation."""
+    """(share of the budget, the objective's value) of each evaluation."""
     advice: Sequence[Advice]
+    exceeds: Sequence[str]
+    """Of a complete trial: the constraints that it does not keep, for which it is no champion."""
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, but with the same mappings and lists."""
@@ -253,9 +255,16 @@ def _trial(
         attempts=record.attempts,
         resumed_from=record.resumed_from,
         reused_from=record.reused_from,
-        curve=record.curve,
+        curve=view.objective_curve(record),
         advice=_advice(record, view),
+        exceeds=_exceeds(record, view.config["constraints"]),
     )
+
+
+def _exceeds(record: TrialRecord, constraints: Constraints) -> list[str]:
+    if record.state != "complete" or record.result is None:
+        return []
+    return [f"max_{name}" for name, by in excess(record.result, constraints).items() if by > 0]
 
 
 def _advice(record: TrialRecord, view: StudySnapshot) -> list[Advice]:

@@ -11,6 +11,7 @@ from hpo.quoting import listed
 from hpo.results.champion import why_none
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
+from hpo.results.progress_text import setting_of, setting_text
 from hpo.results.released import ListedVersion, Release, TorchNumbers, VariantVerdict
 from hpo.results.savings import Savings
 from hpo.results.summary import SweepSummary, TrialSummary
@@ -23,42 +24,38 @@ MOST_LEFT_OUT = 10
 def leaderboard(
     summary: SweepSummary, limit: int | None = None, left_out: int = 0
 ) -> tuple[list[str], list[list[str]]]:  # fmt: skip
-    """Column names and rows, best first, of a sweep; after them so many of the points that were not tried."""
+    """Column names and rows, best first, of a sweep; after them so many of the points that were not tried.
+
+    A complete trial that exceeds a constraint comes after all that may be champion.
+    """
     not_tried = summary.left_out.listed(left_out)
     points = [*(trial.params for trial in summary.trials), *(point.params for point in not_tried)]
     names = list(dict.fromkeys(name for point in points for name in point))
     objective = summary.objective
     order = {"complete": 0, "pruned": 1, "running": 2, "interrupted": 2, "failed": 3}
-    trials = sorted(
-        summary.trials,
-        key=lambda t: (order[t.state], 0 if t.value is None else objective.sort_key(t.value), t.number),
-    )
+    by_value = {t.number: 0 if t.value is None else objective.sort_key(t.value) for t in summary.trials}
+    trials = sorted(summary.trials, key=lambda t: (order[t.state], bool(t.exceeds), by_value[t.number], t.number))
     rows = [
         [
             f"{t.number}{' (baseline)' if t.is_baseline else ''}",
             "-" if t.value is None else f"{t.value:.4f}",
             _state(t),
             "-" if t.seconds is None else f"{t.seconds:.0f}",
-            *(cell(t.params.get(name)) for name in names),
+            *(setting_of(t.params, name) for name in names),
         ]
         for t in trials[:limit]
     ]
     rows += [
-        ["-", "-", f"not tried: {point.why()}", "-", *(cell(point.params.get(name)) for name in names)]
+        ["-", "-", f"not tried: {point.why()}", "-", *(setting_of(point.params, name) for name in names)]
         for point in not_tried
     ]
     return ["trial", objective.metric, "state", "seconds", *names], rows
 
 
 def _state(trial: TrialSummary) -> str:
-    if trial.reused_from:
-        return f"as {trial.reused_from}"
-    return f"{trial.state}: {trial.cause}" if trial.cause else trial.state
-
-
-def cell(value: object) -> str:
-    """A setting in a table."""
-    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    state = f"{trial.state}: {trial.cause}" if trial.cause else trial.state
+    state = f"as {trial.reused_from}" if trial.reused_from else state
+    return f"{state}, over {', '.join(trial.exceeds)}" if trial.exceeds else state
 
 
 def gain(summary: SweepSummary, who: str = "champion") -> str:
@@ -189,7 +186,7 @@ def _verdict(over: str, against: Against, metric: str) -> str:
 def notes(summary: SweepSummary) -> list[str]:
     """What a person should know before believing the table."""
     lines = [
-        f"{e.dimension} {cell(e.value)} lies at the edge of the space: try {e.bound}: {e.further:g}"
+        f"{e.dimension} {setting_text(e.value)} lies at the edge of the space: try {e.bound}: {e.further:.12g}"
         for e in summary.edges
     ]
     if summary.champion and not summary.finalists and len(summary.trials) > 1 and summary.state == "complete":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from hpo.config.sweep_config import SweepConfig
 from hpo.errors import SweepError
 from hpo.pruning.base import Look, Peers
+from hpo.results.champion import is_feasible
 from hpo.results.records import TrialRecord, is_lost, void_trials
 from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.proposals import Proposals
@@ -60,7 +62,9 @@ class SearchController(TrialController):
         self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
         records = self._study.records()
         self.finished_count = self._finished(records)
+        self._has_complete = any(r.state == "complete" for r in records)
         self.best = best_value(self._study)
+        """Of the trials that may be champion."""
         self._longest_s = max((r.result.seconds for r in records if r.result), default=0.0)
 
     def _finished(self, records: Sequence[TrialRecord]) -> int:
@@ -78,7 +82,7 @@ class SearchController(TrialController):
 
     def check_any_succeeded(self) -> None:
         """Raises `SweepError` when no trial has a value."""
-        if self.best is None:
+        if not self._has_complete:
             failures = [r for r in self._study.records() if r.result and r.result.state == "failed"]
             raise SweepError(f"no trial of {self._config.name} succeeded{self._what_happened(failures)}")
 
@@ -162,7 +166,7 @@ class SearchController(TrialController):
         return number is not None and (result is None or not is_lost(result))
 
     def is_spent(self) -> bool:
-        if self.stopped_by is None and (self.best is not None or self._has_started):
+        if self.stopped_by is None and (self._has_complete or self._has_started):
             gpu_s = self._ahead.trainings * self._longest_s * self._sweep.slots.devices_per_trial
             self.stopped_by = self._sweep.meter.exhausted(self._reserve_s(), gpu_s)
             if self.stopped_by:
@@ -180,7 +184,7 @@ class SearchController(TrialController):
 
     def spared(self, jobs: list[Job]) -> Job | None:
         """Without any complete trial, the one that is furthest on: there is always a champion."""
-        return max(jobs, key=lambda job: len(job.evaluations), default=None) if self.best is None else None
+        return None if self._has_complete else max(jobs, key=lambda job: len(job.evaluations), default=None)
 
     # --- what happened -----------------------------------------------------------------------------------
 
@@ -265,7 +269,8 @@ class SearchController(TrialController):
         self.finished_count += 1
         self._longest_s = max(self._longest_s, result.seconds)
         is_best = False
-        if result.state == "complete" and result.value is not None:
+        self._has_complete = self._has_complete or result.state == "complete"
+        if result.value is not None and may_lead(self._study.record(number), self._config):
             is_best = self.best is None or self._config.objective.better(result.value, self.best)
             self.best = result.value if is_best else self.best
         if self.best is not None:
@@ -286,8 +291,13 @@ def gpu_seconds(spec: TrialSpec, result: TrialResult) -> float:
     return 0.0 if "cpu" in spec.devices else result.seconds * len(spec.devices)
 
 
+def may_lead(record: TrialRecord, config: SweepConfig) -> bool:
+    """Whether a trial is complete and keeps the constraints (a pruned one's last value is not comparable)."""
+    return record.state == "complete" and is_feasible(record, config.constraints)
+
+
 def best_value(study: Study) -> float | None:
-    """The best value of any complete trial (a pruned one's last value is not comparable)."""
-    values = [r.result.value for r in study.records() if r.state == "complete" and r.result]
+    """The best value of any trial that may lead."""
+    values = [r.result.value for r in study.records() if r.result and may_lead(r, study.config)]
     known = [v for v in values if v is not None]
     return min(known, key=study.objective.sort_key) if known else None

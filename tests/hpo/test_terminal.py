@@ -421,7 +421,15 @@ def test_a_plan_says_what_would_run_what_it_takes_and_when_it_ends(piped):
         "baseline", "1,234,567", "512", "MB", "5.0", "MB", "0.16", "2.5", "s", "2", "min", "10", "s", "17%", "0.0005",
         "8",
     ]  # fmt: skip
-    assert largest.split()[-2:] == ["0.01", "None"]
+    assert largest.split()[-2:] == ["0.01", "-"]
+
+
+def test_a_corner_without_a_setting_has_none_of_it(piped):
+    view, output = piped
+    baseline, largest = plan()["probes"]
+    show_plan(view, plan(probes=[baseline, {**largest, "params": {"lora_r": 16, "neftune_noise_alpha": None}}]))
+    lines = [line.split() for line in output().splitlines() if line.startswith(("baseline", "largest"))]
+    assert [line[-3:] for line in lines] == [["0.0005", "8", "-"], ["-", "16", "null"]]
 
 
 def test_a_plan_for_gpus_without_a_price(piped):

@@ -84,3 +84,15 @@ def test_answers_have_formats():
     assert answer_text(answer, "md").splitlines()[2] == "| 1 | x\\|y |"
     with pytest.raises(UsageError, match="give one another name with AS"):
         answer_text(Answer(["a", "a"], [[1, 2]]), "json")
+
+
+def test_a_trial_under_way_has_the_metric_that_the_pruner_looks_at():
+    view = study_view(trial_record(0, "running", curve=[(0.5, 9.0)]), pruner={"type": "median", "metric": "loss"})
+    asked = Database([(view, summarize(view, "running"))]).ask("select value, metrics ->> '$.loss' from evaluations")
+    assert asked.rows == [[None, 9.0]]
+
+
+def test_a_question_that_is_no_text_is_refused(tables):
+    """A terminal that does not write UTF-8 gives half characters."""
+    with pytest.raises(UsageError, match=r"^query: "):
+        tables.ask("select 'na\udcefve'")

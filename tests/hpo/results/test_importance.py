@@ -77,3 +77,14 @@ def test_what_says_nothing_is_left_out():
 
 def test_one_study_has_one_answer():
     assert importances(searched(40), SPACE, F1) == importances(searched(40), SPACE, F1)
+
+
+def test_null_is_a_value_of_a_choice():
+    space = SearchSpace({"neftune_noise_alpha": Choice((None, 5.0)), "lora_r": Int(4, 64, log=True)})
+    rng = random.Random(0)
+    records = [
+        trial_record(n, value=rng.random() + 9 * (n % 2), params={"neftune_noise_alpha": None if n % 2 else 5.0,
+                                                                  "lora_r": rng.randint(4, 64)})
+        for n in range(30)
+    ]  # fmt: skip
+    assert {i.dimension for i in importances(records, space, F1)} == {"neftune_noise_alpha", "lora_r"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -22,7 +23,7 @@ from hpo.results.tables import (
     verdicts,
 )
 from hpo.study.stored_state import read_state
-from tests.hpo.builders import trial_record
+from tests.hpo.builders import evaluation, trial_record, trial_result
 from trainers.protocol.codec import to_json
 
 UP, DOWN = Objective("f1_macro", "maximize"), Objective("f1_macro", "minimize")
@@ -34,10 +35,11 @@ SPACE = {
 }
 
 
-def study_view(*records, objectives=(UP,), constraints=None, budget=None, space=None, **attrs):
+def study_view(*records, objectives=(UP,), constraints=None, budget=None, space=None, pruner=None, **attrs):
     config = {
         "task": "text-classification", "constraints": constraints or {}, "budget": budget or {},
         "search_space": space or {}, "objective": [to_json(objective) for objective in objectives],
+        **({"pruner": pruner} if pruner else {}),
     }  # fmt: skip
     return StudySnapshot("s", read_state({"baseline": 0, "config": config, **attrs}), list(records))
 
@@ -70,6 +72,20 @@ def test_show_is_json_and_holds_every_trial_in_order():
     assert given.to_json()["trials"][0]["curve"] == [[0.5, 0.1]]
     assert given.to_json()["baseline"]["params"] == {"lora_r": 8}
     assert given.to_json()["champion"]["run_id"] == "run0"
+
+
+def test_a_curve_is_of_the_objective_though_the_pruner_looks_at_another_metric():
+    """The study keeps what the pruner asks for."""
+    both = [dataclasses.replace(evaluation(i, (i + 1) / 2, value), metrics={"f1_macro": value, "loss": 9.0})
+            for i, value in enumerate((0.4, 0.5))]  # fmt: skip
+    records = [
+        trial_record(0, result=trial_result(evaluations=both), curve=[(0.5, 9.0), (1.0, 9.0)]),
+        trial_record(1, "running", curve=[(0.5, 9.0)]),
+    ]
+    given = shown(*records, pruner={"type": "median", "metric": "loss"}, state="running")
+    assert [trial.curve for trial in given.trials] == [[(0.5, 0.4), (1.0, 0.5)], []]
+    same = shown(*records, pruner={"type": "median", "metric": "f1_macro"}, state="running")
+    assert [trial.curve for trial in same.trials] == [[(0.5, 9.0), (1.0, 9.0)], [(0.5, 9.0)]]
 
 
 def test_show_of_a_sweep_that_has_just_begun():
@@ -228,6 +244,23 @@ def test_a_row_has_what_a_person_compares():
         ["2", "0.2000", "as 0", "1", "-", "8"],
         ["1", "-", "failed: oom", "1", "-", "4"],
     ]
+
+
+def test_what_exceeds_a_constraint_comes_after_what_may_be_champion_and_says_so():
+    given = shown(
+        trial_record(0, value=0.5), trial_record(1, value=0.9, seconds=9.0), trial_record(2, "pruned", 0.8),
+        trial_record(3, value=0.9, seconds=9.0, reused_from="1"), constraints={"seconds": 5.0, "adapter_mb": 1.0},
+    )  # fmt: skip
+    assert numbers(given) == ["0", "1", "3", "2"]
+    states = [row[2] for row in leaderboard(given)[1]]
+    assert states == ["complete", "complete, over max_seconds", "as 1, over max_seconds", "pruned"]
+    assert [trial["exceeds"] for trial in given.to_json()["trials"]] == [[], ["max_seconds"], [], ["max_seconds"]]
+    assert given.champion.number == 0
+
+
+def test_null_is_a_value_and_what_a_point_does_not_have_is_none():
+    given = shown(trial_record(0, params={"neftune_noise_alpha": None}), trial_record(1, params={"lora_r": 8}))
+    assert [row[4:] for row in leaderboard(given)[1]] == [["null", "-"], ["-", "8"]]
 
 
 def test_the_text_is_aligned_and_begins_with_the_gain():

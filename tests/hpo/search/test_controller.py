@@ -844,6 +844,20 @@ def test_a_pruned_trial_is_never_the_best_so_far(sweep):
     assert [value for _, value in told.best] == [0.1] * 3
 
 
+def test_what_exceeds_a_constraint_is_never_the_best_so_far(sweep, tmp_path):
+    def better_and_slower(request):
+        number = request.spec.number
+        yield evaluation(0, 0.2, 0.1 + number)
+        yield TrialResult("complete", 0.1 + number, {"f1_macro": 0.1 + number}, 0, [], "budget", 1.0 + number)
+
+    given, told, seen = sweep(num_trials=3, constraints={"max_seconds": 2.5}), Told(), Seen()
+    given.search(Recording(better_and_slower), tracker=told, view=seen)
+    assert [value for _, value in told.best] == [0.1, 1.1, 1.1]
+    assert [is_best for _, _, is_best in seen.ended] == [True, True, False]
+    nothing = sweep(num_trials=2, folder=tmp_path / "none", constraints={"max_seconds": 0.5})
+    assert nothing.search(Recording(better_and_slower)).best is None
+
+
 def test_a_continued_sweep_knows_its_best(sweep):
     given = sweep(**grid(1e-3, 1e-1), pruner={"type": "none"})
     with pytest.raises(Killed):
