@@ -3,6 +3,7 @@ const MANY = 200; // trials from which curves become quantile bands
 const VERY_MANY = 2000; // trials from which points and lines become densities
 facts.trials.forEach((t, index) => { t.index = index; });
 const values = (trials) => trials.map((t) => t.v).filter((v) => v !== null);
+const metricName = facts.dimensions.some((d) => d.name === facts.metric) ? "value" : facts.metric; // a loss may be searched, and judged by
 
 function role(trial) {
   if (trial.n === facts.champion) return " champion";
@@ -30,8 +31,9 @@ const valueScale = (from, to) => once(`value ${from} ${to}`, () =>
 function curves(trials) {
   const withCurve = trials.filter((t) => t.c.length);
   const { svg, width, height } = canvas($("curves"), 300, `${facts.metric} over the training budget of ${withCurve.length} trials`);
-  const box = { left: 56, right: width - 28, top: 10, bottom: height - 26 };
+  const box = { right: width - 28, top: 10, bottom: height - 26 };
   const y = once("curves", () => metricScale(facts.trials.flatMap((t) => t.c.map((p) => p[1])), box.bottom, box.top));
+  box.left = besideLabels(y);
   const x = numeric(0, 1, false, box.left, box.right);
   x.ticks = [0.2, 0.4, 0.6, 0.8, 1].map((share) => [x.at(share), `${share * 100} %`]);
   axes(svg, x, y, box);
@@ -41,8 +43,8 @@ function curves(trials) {
     const drawn = add(svg, "path", { class: `curve${role(t)}`, d: `M${path.join("L")}` });
     add(drawn, "title", {}, titled(t));
     const [cx, cy] = path[path.length - 1].split(" ");
-    if (withCurve.length > MANY) return;
-    if (t.s === "pruned") add(svg, "circle", { class: "point", r: 3, cx, cy });
+    if (withCurve.length > MANY && path.length > 1) return;
+    if (t.s === "pruned" || path.length === 1) add(svg, "circle", { class: `point${t.s === "pruned" ? "" : role(t)}`, r: 3, cx, cy });
     else if (t.e) add(svg, "rect", { class: `point${role(t)}`, x: cx - 3.5, y: cy - 3.5, width: 7, height: 7 });
   };
   if (withCurve.length > MANY) bands(svg, new Set(withCurve.map((t) => t.index)), x, y);
@@ -75,8 +77,9 @@ function scatter(trials) {
     const dimension = facts.dimensions[index];
     const here = complete.filter((t) => t.p[index] !== null);
     const area = canvas(host, 210, `${facts.metric} by ${dimension.name}, ${here.length} trials`);
-    const box = { left: 50, right: area.width - 10, top: 24, bottom: area.height - 26 };
-    const x = scaleOf(index, box.left, box.right), y = valueScale(box.bottom, box.top);
+    const box = { right: area.width - 10, top: 24, bottom: area.height - 26 }, y = valueScale(box.bottom, box.top);
+    box.left = besideLabels(y);
+    const x = scaleOf(index, box.left, box.right);
     axes(area.svg, x, y, box);
     add(area.svg, "text", { class: "name", x: box.left, y: 14 }, dimension.name);
     const left = (t) => x.at(t.p[index]) + beside(t, x), up = (t) => y.at(t.v);
@@ -92,8 +95,9 @@ function pairs(trials) {
   multiples($("pairs"), facts.pairs, (host, [a, b]) => {
     const here = complete.filter((t) => t.p[a] !== null && t.p[b] !== null);
     const area = canvas(host, 240, `${facts.dimensions[b].name} against ${facts.dimensions[a].name}, ${here.length} trials`);
-    const box = { left: 54, right: area.width - 10, top: 24, bottom: area.height - 40 };
-    const x = scaleOf(a, box.left, box.right), y = scaleOf(b, box.bottom, box.top);
+    const box = { right: area.width - 10, top: 24, bottom: area.height - 40 }, y = scaleOf(b, box.bottom, box.top);
+    box.left = besideLabels(y);
+    const x = scaleOf(a, box.left, box.right);
     axes(area.svg, x, y, box);
     add(area.svg, "text", { class: "name", x: box.left, y: 14 }, facts.dimensions[b].name);
     add(area.svg, "text", { class: "name", x: box.right, y: area.height - 4, "text-anchor": "end" }, facts.dimensions[a].name);
@@ -112,7 +116,7 @@ function parallel(trials) {
   const top = 40, bottom = height - 16, left = 60, right = width - 60;
   const columns = once("columns", () => {
     const all = [...facts.dimensions.map((d, i) => ({ name: d.name, of: (t) => t.p[i], scale: scaleOf(i, bottom, top) })),
-      { name: facts.metric, of: (t) => t.v, scale: metricScale(values(facts.trials), bottom, top) }];
+      { name: metricName, of: (t) => t.v, scale: metricScale(values(facts.trials), bottom, top) }];
     all.forEach((column, i) => { column.x = left + ((right - left) * i) / Math.max(1, all.length - 1); });
     return all;
   });

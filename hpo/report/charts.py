@@ -11,8 +11,10 @@ from hpo.config.dimensions import Choice, Dimension
 from hpo.config.objective import gate_of
 from hpo.config.space import SearchSpace
 from hpo.report.facts import ReportFacts
+from hpo.results.outcome import Interval
 from hpo.results.summary import SweepSummary, TrialSummary
 from hpo.results.timeline import phases
+from trainers.protocol.settings import Setting
 
 MOST_IN_PAIRS = 3
 """Settings of which every pair is drawn."""
@@ -21,6 +23,7 @@ MOST_IN_PAIRS = 3
 def charts(facts: ReportFacts) -> dict[str, Any]:
     """Everything that is drawn. Short names in what repeats for each trial: a page may hold 10,000 of them."""
     summary = facts.summary
+    gate = gate_of(summary.task, summary.objective)  # whose direction need not be the objective's
     names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
     return {
         "metric": summary.objective.metric,
@@ -33,6 +36,7 @@ def charts(facts: ReportFacts) -> dict[str, Any]:
                         for i in facts.importances],
         "finalists": _finalists(summary),
         "variants": _variants(summary),
+        "gate": {"metric": gate.metric, "maximize": gate.direction == "maximize"},
         "pairs": _pairs(facts, names),
         "timeline": _timeline(summary),
     }  # fmt: skip
@@ -49,7 +53,7 @@ def _is_log(dimension: Dimension | None) -> bool:
 
 def _values(dimension: Dimension | None) -> list[Any] | None:
     """Of a choice, in the order of the file; None for a number."""
-    return list(dimension.values) if isinstance(dimension, Choice) else None
+    return [_place(value) for value in dimension.values] if isinstance(dimension, Choice) else None
 
 
 def _trial(trial: TrialSummary, names: Sequence[str]) -> dict[str, Any]:
@@ -57,10 +61,15 @@ def _trial(trial: TrialSummary, names: Sequence[str]) -> dict[str, Any]:
         "n": trial.number,
         "s": trial.state,
         "v": finite(trial.value),
-        "p": [trial.params.get(name) for name in names],
+        "p": [_place(trial.params[name]) if name in trial.params else None for name in names],
         "c": [[share, finite(value)] for share, value in trial.curve],
         **({"e": 1} if trial.stopped_by == "early_stopping" else {}),
     }
+
+
+def _place(value: Setting) -> Setting:
+    """A setting on its axis: null is a value there, and no value at all is a gap."""
+    return "null" if value is None else value
 
 
 def _pairs(facts: ReportFacts, names: Sequence[str]) -> list[list[int]]:
@@ -83,11 +92,11 @@ def _timeline(summary: SweepSummary) -> dict[str, Any]:
 
 
 def _finalists(summary: SweepSummary) -> list[dict[str, Any]]:
+    """Those with an interval: it has no ends where the metric is no number for some of the rows."""
     contestants = summary.finalists.contestants if summary.finalists else []
     return [
-        {"trial": c.trial, "baseline": c.is_baseline, "mean": c.interval.mean, "low": c.interval.low,
-         "high": c.interval.high}
-        for c in contestants if c.interval
+        {"trial": c.trial, "baseline": c.is_baseline, **vars(c.interval)}
+        for c in contestants if c.interval and is_finite(c.interval)
     ]  # fmt: skip
 
 
@@ -102,6 +111,11 @@ def _variants(summary: SweepSummary) -> list[dict[str, Any]]:
             points.append({"name": judged.variant, "value": finite(m.metrics[metric]), "ms": m.latency_p50_ms,
                            "passed": judged.passed})  # fmt: skip
     return points
+
+
+def is_finite(interval: Interval) -> bool:
+    """Whether an interval can be drawn."""
+    return all(map(math.isfinite, (interval.mean, interval.low, interval.high)))
 
 
 def finite(value: float | None) -> float | None:

@@ -20,14 +20,13 @@ function champions() {
   });
 }
 
-const shortened = (name, most) => (name.length > most ? `${name.slice(0, Math.max(3, most - 1))}…` : name);
-
 // Lines over `x`, one for each sweep; `pointsOf` gives [place, value] of a sweep.
 function lines(host, label, pointsOf, isStepped, ticksOf) {
   const { svg, width, height } = canvas(host, 280, label);
-  const box = { left: 56, right: width - 110, top: 10, bottom: height - 26 };
+  const box = { right: width - 110, top: 10, bottom: height - 26 };
   const points = facts.sweeps.map((s) => pointsOf(s).filter(([, v]) => v !== null));
   const y = metricScale(points.flat().map(([, v]) => v), box.bottom, box.top);
+  box.left = besideLabels(y);
   const x = ticksOf(box.left, box.right, Math.max(1, ...points.flat().map(([at]) => at)));
   axes(svg, x, y, box);
   const names = [];
@@ -37,6 +36,7 @@ function lines(host, label, pointsOf, isStepped, ticksOf) {
     const drawn = add(svg, "path", { ...lineOf(i), d: path.join("") });
     add(drawn, "title", {}, facts.sweeps[i].name);
     const [at, v] = found[found.length - 1];
+    if (found.length === 1) add(svg, "circle", { class: `sweep dot s${i % 6}`, r: 3.5, cx: x.at(at), cy: y.at(v) });
     names.push({ i, x: x.at(at), y: y.at(v) });
   });
   let above = -Infinity;

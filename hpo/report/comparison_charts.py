@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpo.report.charts import finite
+from hpo.report.charts import finite, is_finite
 from hpo.report.comparison import Comparison, confirmed
 from hpo.report.facts import ReportFacts
 
@@ -25,7 +25,7 @@ def _sweep(facts: ReportFacts) -> dict[str, Any]:
     return {
         "name": facts.summary.sweep,
         "value": finite(champion.value) if champion else None,
-        "interval": [interval.mean, interval.low, interval.high] if interval else None,
+        "interval": [interval.mean, interval.low, interval.high] if interval and is_finite(interval) else None,
         "best": _best_so_far(facts),
         "trials": len(facts.summary.trials),
         "curve": [[share, finite(value)] for share, value in trial.curve] if trial else [],
@@ -33,11 +33,14 @@ def _sweep(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _best_so_far(facts: ReportFacts) -> list[list[float]]:
-    """[trials so far, best value] wherever a complete trial was better than all before it, by number."""
+    """[trials so far, best value] wherever a complete trial was better than all before it, by number.
+
+    One that exceeds a constraint leads nothing.
+    """
     objective, steps = facts.summary.objective, []
     best: float | None = None
     for place, trial in enumerate(facts.summary.trials, 1):
-        value = finite(trial.value) if trial.state == "complete" else None
+        value = finite(trial.value) if trial.state == "complete" and not trial.exceeds else None
         if value is not None and (best is None or objective.better(value, best)):
             best = value
             steps.append([place, value])

@@ -38,10 +38,14 @@ def _answer(facts: ReportFacts) -> list[str]:
 
 
 def _over_the_baseline(facts: ReportFacts) -> str:
-    """As the finalists showed it, with its interval; else the plain difference."""
+    """As the finalists showed it, with its interval; without finalists the plain difference.
+
+    A repeat is not compared with the search's own training of the baseline, nor the baseline with itself.
+    """
     summary = facts.summary
-    if summary.finalists and (against := summary.finalists.against_baseline):
-        return f"{against.difference:+.4f} ({against.low:+.4f} to {against.high:+.4f})"
+    if summary.finalists:
+        against = summary.finalists.against_baseline
+        return f"{against.difference:+.4f} ({against.low:+.4f} to {against.high:+.4f})" if against else "-"
     if summary.champion is None or summary.baseline is None or summary.baseline.value is None:
         return "-"
     return f"{summary.champion.value - summary.baseline.value:+.4f}"

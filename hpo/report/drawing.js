@@ -60,7 +60,7 @@ function numeric(low, high, log, from, to) {
   const share = (v) => (f(v) - a) / (b - a || 1);
   const at = (v) => from + (to - from) * Math.min(1.02, Math.max(-0.02, share(v)));
   return { at, share, ends: [from, to], from: (place) => inverse(a + (b - a) * Math.min(1, Math.max(0, (place - from) / (to - from)))),
-    ticks: steps(a, b, log && low > 0).map((y) => [from + (to - from) * ((y - a) / (b - a || 1)), round(inverse(y))]) };
+    ticks: steps(a, b, log && low > 0).map((y) => [from + (to - from) * ((y - a) / (b - a || 1)), log && low > 0 ? round(inverse(y)) : String(y)]) };
 }
 
 function steps(a, b, log) {
@@ -83,13 +83,18 @@ function categories(names, from, to) {
   const places = new Map(names.map((name, i) => [String(name), from + (to - from) * ((i + 0.5) / names.length)]));
   const at = (v) => places.get(String(v));
   return { at, names, between: (a, b) => names.filter((name) => at(name) >= Math.min(a, b) && at(name) <= Math.max(a, b)),
-    ticks: names.map((name) => [at(name), round(name)]) };
+    ticks: names.map((name) => [at(name), shortened(round(name), 14)]) };
 }
+
+const shortened = (name, most) => (name.length > most ? `${name.slice(0, Math.max(3, most - 1))}…` : name);
 
 function metricScale(numbers, from, to) {
   const [low, high] = range(numbers);
   return numeric(low, high, low > 0 && high / low > 50, from, to);
 }
+
+// Where a chart begins, so that the labels of its vertical axis are within the drawing.
+const besideLabels = (y) => Math.max(54, 12 + 7 * Math.max(0, ...y.ticks.map(([, label]) => label.length)));
 
 // Labels that would lie over the one before are left out.
 function axes(svg, x, y, { left, right, top, bottom }) {

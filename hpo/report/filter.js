@@ -5,7 +5,7 @@ const conditions = () => $("query").value.split(";").filter((part) => part.trim(
 function valueOf(name) {
   if (name === "trial") return (t) => t.n;
   if (name === "state") return (t) => t.s;
-  if (name === facts.metric || name === "value") return (t) => t.v;
+  if (name === metricName || name === "value") return (t) => t.v;
   const index = facts.dimensions.findIndex((d) => d.name === name);
   return index < 0 ? null : (t) => t.p[index];
 }

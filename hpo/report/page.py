@@ -40,6 +40,8 @@ from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdi
 HERE = Path(__file__).parent
 SCRIPTS = ("drawing.js", "density.js", "charts.js", "still.js", "filter.js")
 COMPARING_SCRIPTS = ("drawing.js", "comparison.js")
+MOST_FAILURES = 20
+"""That are listed with their messages."""
 
 
 def html_page(facts: ReportFacts) -> str:
@@ -57,7 +59,8 @@ def html_page(facts: ReportFacts) -> str:
         finalists=finalists_part(facts.summary),
         variants=variants_part(facts.summary),
         variant_lines=variant_lines(facts.summary),
-        failures=[t for t in facts.summary.trials if t.state == "failed"][:20],
+        failures=[t for t in facts.summary.trials if t.state == "failed"],
+        most_failures=MOST_FAILURES,
         importances=importances_part(facts),
         fewest_trials=FEWEST_TRIALS,
         workers=workers_part(facts.summary),

@@ -30,11 +30,13 @@ function importances() {
 
 function plane() {
   const found = facts.variants.filter((v) => v.value !== null);
-  const { svg, width, height } = canvas($("plane"), 260, "quality against latency of each variant");
-  const box = { left: 60, right: width - 60, top: 12, bottom: height - 40 };
+  const { svg, width, height } = canvas($("plane"), 260, `${facts.gate.metric} against latency of each variant`);
+  const box = { right: width - 60, top: 12, bottom: height - 40 };
   const [low, high] = range(found.map((v) => v.value));
-  const up = facts.maximize ? [box.bottom - 20, box.top + 14] : [box.top + 14, box.bottom - 20];
-  const y = numeric(low, high, false, ...up), x = numeric(0, Math.max(...found.map((v) => v.ms)) * 1.05, false, box.left, box.right);
+  const up = facts.gate.maximize ? [box.bottom - 20, box.top + 14] : [box.top + 14, box.bottom - 20];
+  const y = numeric(low, high, false, ...up);
+  box.left = besideLabels(y);
+  const x = numeric(0, Math.max(...found.map((v) => v.ms)) * 1.05, false, box.left, box.right);
   axes(svg, x, y, box);
   add(svg, "text", { x: box.right, y: height - 6, "text-anchor": "end" }, "p50 in ms, one text");
   const named = [];
@@ -53,7 +55,8 @@ function plane() {
 function timeline() {
   const { phases, stints } = facts.timeline, rows = Math.max(...phases.map((p) => p.workers));
   const { svg, width, height } = canvas($("timeline"), 26 * rows + 44, "when each worker trained what");
-  const left = 64, gap = 14, whole = phases.reduce((sum, p) => sum + p.ended - p.began, 0) || 1;
+  const left = 64, whole = phases.reduce((sum, p) => sum + p.ended - p.began, 0) || 1;
+  const gap = Math.min(14, (width - left - 10) / (2 * phases.length)); // of many short sessions, half of the width stays for them
   const scale = (width - left - 10 - gap * (phases.length - 1)) / whole;
   let next = left;
   const places = phases.map((p) => {

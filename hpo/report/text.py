@@ -44,8 +44,7 @@ def markdown(facts: ReportFacts) -> str:
         _list([*verdicts(summary), *released_lines(summary)]),
         "## What to know",
         _list([*saved_in_words(summary.savings), *notes(summary)]),
-        "## Trials",
-        _table(leaderboard_part(summary, MOST_ROWS)),
+        *_section("Trials", leaderboard_part(summary, MOST_ROWS)),
         *_section("Points that were not tried", not_tried_part(summary)),
         *_section("Which settings matter", importances_part(facts)),
         *_section("Finalists", finalists_part(summary)),
@@ -78,7 +77,8 @@ def markdown_comparison(comparison: Comparison) -> str:
 def trials_csv(*sweeps: ReportFacts) -> str:
     """A row for each trial, in the order of their numbers, with every metric and setting in full precision.
 
-    Of several sweeps, the first column has the sweep's name.
+    Of several sweeps, the first column has the sweep's name. A metric that is called as another column, as `loss` where
+    that is searched, is `validation/loss`, as in MLflow.
     """
     trials = [(facts.summary.sweep, trial) for facts in sweeps for trial in facts.summary.trials]
     params = list(dict.fromkeys(name for _, trial in trials for name in trial.params))
@@ -86,7 +86,8 @@ def trials_csv(*sweeps: ReportFacts) -> str:
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     is_several = len(sweeps) > 1
-    writer.writerow([*["sweep"] * is_several, "trial", "state", "value", "seconds", "cause", *params, *metrics])
+    others = [*["sweep"] * is_several, "trial", "state", "value", "seconds", "cause", *params]
+    writer.writerow([*others, *(f"validation/{name}" if name in others else name for name in metrics)])
     for sweep, trial in trials:
         settings = [trial.params.get(name) for name in params]
         measured = [trial.metrics.get(name) for name in metrics]
@@ -100,7 +101,11 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _section(title: str, part: Table | None) -> list[str]:
-    return [] if part is None or not part.rows else [f"## {plain(title)}", _table(part)]
+    """A table under its heading; its own title follows where it says more: what the numbers are, what is cut."""
+    if part is None or not part.rows:
+        return []
+    said = [] if part.title == title else [plain(part.title, LONGEST_LINE)]
+    return [f"## {plain(title)}", *said, _table(part)]
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import json
 
 from hpo.report.comparison import Comparison, Lead
 from hpo.report.comparison_charts import comparison_charts
+from hpo.report.comparison_parts import answers_part
 from hpo.report.facts import Origin
 from hpo.report.page import html_comparison
 from hpo.report.text import markdown_comparison, trials_csv
@@ -17,8 +18,8 @@ from hpo.results.changes import Varied, varied
 from hpo.results.outcome import Comparison as Difference
 from hpo.results.released import Rivalry
 from hpo.results.tables import gain
-from tests.hpo.builders import INSPECTION
-from tests.hpo.report.test_page import HOSTILE, Elements, drawn, facts_of, searched
+from tests.hpo.builders import INSPECTION, trial_record
+from tests.hpo.report.test_page import HOSTILE, Elements, contestant, drawn, facts_of, searched
 
 LEAD = Lead("new", "old", Rivalry("f1_macro", 0.80, 0.83, 500, Difference(0.03, 0.01, 0.05, 0.004)))
 
@@ -90,6 +91,22 @@ def test_what_is_drawn_is_what_show_prints():
     assert [value for _, value in found["best"]] == best
     assert found["best"][-1][1] == found["value"] == NEW.summary.champion.value
     assert drawn(html_comparison(Comparison([OLD, NEW], [])))["sweeps"][1] == json.loads(json.dumps(found))
+
+
+def test_with_finalists_only_their_own_comparison_is_over_the_baseline():
+    """The champion's repeat minus the search's own training of the baseline would be of two seeds."""
+    contestants = [contestant(0, 0.9, is_baseline=True), contestant(3, 0.8)]
+    facts = facts_of(*searched(12), finalists={"contestants": contestants, "champion": 0, "identity": "x"})
+    table = answers_part(Comparison([facts, OLD], []))
+    over = [row[table.columns.index("over the baseline")] for row in table.rows]
+    assert over[0] == "-"
+    assert over[1].startswith("+")
+
+
+def test_what_exceeds_a_constraint_is_not_the_best_so_far():
+    records = [trial_record(0, value=0.5), trial_record(1, value=0.9, seconds=9.0), trial_record(2, value=0.6)]
+    facts = facts_of(*records, constraints={"seconds": 5.0})
+    assert comparison_charts(Comparison([facts, OLD], []))["sweeps"][0]["best"] == [[1, 0.5], [3, 0.6]]
 
 
 def test_names_are_text():

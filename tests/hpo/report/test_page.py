@@ -14,9 +14,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from hpo.config.objective import Objective
 from hpo.config.space import from_resolved
 from hpo.report.champion_files import read_champion_files
 from hpo.report.charts import charts
+from hpo.report.comparison import Comparison
+from hpo.report.comparison_charts import comparison_charts
 from hpo.report.facts import Origin, ReportFacts
 from hpo.report.page import MOST_ROWS, html_page
 from hpo.report.text import markdown, trials_csv
@@ -25,7 +28,7 @@ from hpo.results.row_findings import JudgedRows, row_findings
 from hpo.results.summary import summarize
 from hpo.results.tables import gain, leaderboard, notes
 from hpo.results.timeline import Stint
-from tests.hpo.builders import evaluation, trial_record, trial_result
+from tests.hpo.builders import INSPECTION, evaluation, trial_record, trial_result
 from tests.hpo.results.test_summary import SPACE, study_view
 from trainers.protocol.events import PreparedData
 
@@ -248,6 +251,53 @@ def test_numbers_that_json_does_not_have_are_none():
     assert json.loads(json.dumps(found, allow_nan=False))["trials"][0] == {
         "n": 0, "s": "complete", "v": None, "p": [], "c": [[0.5, None]],
     }  # fmt: skip
+
+
+def test_an_interval_without_ends_leaves_the_page_its_charts():
+    """NaN is no JSON: the browser would draw nothing at all."""
+    nan = float("nan")
+    without = contestant(3, 0.8) | {"interval": {"mean": 0.8, "low": nan, "high": nan}}
+    finalists = {"contestants": [without, contestant(0, 0.7, is_baseline=True)], "champion": 3, "identity": "x"}
+    facts = facts_of(*searched(12), finalists=finalists)
+    for found in (charts(facts), comparison_charts(Comparison([facts, facts], []))):
+        json.dumps(found, allow_nan=False)
+    assert [found["trial"] for found in charts(facts)["finalists"]] == [0]
+
+
+def test_variants_are_drawn_by_the_direction_of_what_the_gate_compares():
+    """The objective is a metric of one's own, to be minimized; the gate is the task's first one."""
+    found = charts(facts_of(trial_record(0, metrics={"mine": 0.5}), objectives=(Objective("mine", "minimize"),)))
+    assert (found["maximize"], found["gate"]) == (False, {"metric": "f1_macro", "maximize": True})
+
+
+def test_null_has_a_place_on_its_axis_and_a_setting_that_is_not_there_has_none():
+    space = {"neftune_noise_alpha": {"type": "choice", "values": [None, 5.0]}}
+    records = [trial_record(0, params={"neftune_noise_alpha": None}), trial_record(1, params={"lora_r": 8})]
+    facts = dataclasses.replace(facts_of(*records), space=from_resolved(space))
+    found = charts(facts)
+    assert [trial["p"] for trial in found["trials"]] == [["null", None], [None, 8]]
+    assert found["dimensions"][0]["values"] == ["null", 5.0]
+
+
+def test_what_is_cut_is_said_in_every_text():
+    data = dataclasses.replace(INSPECTION, label_counts={"train": {f"label {n}": 1 for n in range(60)}})
+    failed = [trial_record(n, "failed", None, cause="crash", message="broken") for n in range(1, 31)]
+    facts = facts_of(trial_record(0), *failed)
+    facts = dataclasses.replace(facts, summary=dataclasses.replace(facts.summary, data=data))
+    page = html_page(facts)
+    assert page.count("crash: broken") == 20
+    assert "<h3>Failed trials, the first 20 of 30</h3>" in page
+    for text in (page, markdown(facts)):
+        assert "Labels, the first 50 of 60" in text
+    assert f"best {MOST_ROWS} of {MOST_ROWS + 20} trials" in markdown(facts_of(*searched(MOST_ROWS + 20)))
+
+
+def test_a_metric_and_a_setting_of_one_name_are_two_columns():
+    facts = facts_of(trial_record(0, params={"loss": "focal"}, metrics={"f1_macro": 0.5, "loss": 0.25}))
+    assert list(csv.DictReader(io.StringIO(trials_csv(facts)))) == [
+        {"trial": "0", "state": "complete", "value": "0.5", "seconds": "1.0", "cause": "", "loss": "focal",
+         "f1_macro": "0.5", "validation/loss": "0.25"}
+    ]  # fmt: skip
 
 
 def test_markdown_has_the_sentences_and_csv_every_trial_in_full():

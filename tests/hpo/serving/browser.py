@@ -41,10 +41,14 @@ class Page:
     def open(self, url: str, width: int, *, is_dark: bool = False) -> None:
         """Show a page, so many pixels wide, to a person who likes it light or dark."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
-        self._send("Emulation.setEmulatedMedia", features=[scheme])
+        self._send("Emulation.setEmulatedMedia", media="", features=[scheme])
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
         self._send("Emulation.setDeviceMetricsOverride", **size)
         self._send("Page.navigate", url=url)
+
+    def on_paper(self) -> None:
+        """Show the open page as it is printed."""
+        self._send("Emulation.setEmulatedMedia", media="print")
 
     def of(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
