@@ -272,7 +272,8 @@ class TerminalView(ProgressView):
         if self.console.is_terminal:
             self.console.print(table)
         else:
-            wide = Console(file=self.console.file, width=1000, highlight=False)
+            width = 1000 * max(1, len(columns))  # no cell is that wide, in signs of double width either
+            wide = Console(file=self.console.file, width=width, highlight=False)
             wide.print(table)
 
     # --- the live table ----------------------------------------------------------------------------

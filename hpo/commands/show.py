@@ -159,6 +159,8 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: 
         view.say(f"\n{release_line(summary, release)}")
     if challenger := summary.challenger:
         view.say(f"\n{challenger_line(challenger)}")
+    if summary.refusal and not hints:  # at the end of a sweep it is the error that ends the command
+        view.say(f"\nnot released: {summary.refusal}")
     if link:
         view.say(f"\nin MLflow, while hpo ui runs: {link}")
     if hints:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from hpo.quoting import visible
+
 CELL = 44
 """Pixels of a cell's side."""
 _LETTER = 7
@@ -16,6 +18,7 @@ _TITLE = 40
 
 def confusion_svg(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """The picture of `counts[true][predicted]`: a cell is as dark as its share of the true label's rows."""
+    labels = [visible(label) for label in labels]  # XML has no control characters
     names = [name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…" for name in labels]
     margin = _TITLE + _LETTER * max(len(name) for name in names)
     side = CELL * len(names)

@@ -16,7 +16,7 @@ class Stint:
     slot: int
     """The worker, from 0."""
     workers: int
-    """How many worked side by side."""
+    """How many worked side by side, as far as was known then."""
     phase: float
     """When its search, or its race of finalists, began: a session has one of each."""
     began: float
@@ -33,6 +33,7 @@ class Phase:
     ended: float
     """When the last attempt in it ended."""
     workers: int
+    """The most that there were: machines may have joined meanwhile."""
     trained: float
     """Seconds that its workers trained, all together."""
 
@@ -59,10 +60,12 @@ def phases(stints: Sequence[Stint]) -> list[Phase]:
     found: dict[float, list[Stint]] = {}
     for stint in stints:
         found.setdefault(stint.phase, []).append(stint)
-    return [
-        Phase(began, max(s.ended for s in of), of[0].workers, sum(_busy(lane) for lane in _lanes(of).values()))
-        for began, of in sorted(found.items())
-    ]
+    return [_phase(began, of) for began, of in sorted(found.items())]
+
+
+def _phase(began: float, of: Sequence[Stint]) -> Phase:
+    trained = sum(_busy(lane) for lane in _lanes(of).values())
+    return Phase(began, max(s.ended for s in of), max(s.workers for s in of), trained)
 
 
 def workers(stints: Sequence[Stint]) -> list[Worker]:

@@ -135,6 +135,12 @@ def test_a_table_in_a_pipe_keeps_each_row_on_one_line(piped):
     assert f"{'a' * 60}  {'b' * 60}" in output()
 
 
+def test_a_row_of_many_long_cells_is_one_line_in_a_pipe(piped):
+    view, output = piped
+    view.table("t", [f"column {n}" for n in range(8)], [["x" * 300] * 8, ["y"] * 8])
+    assert [line.count("x") for line in output().splitlines()].count(2400) == 1
+
+
 # --- on a terminal -------------------------------------------------------------------------------------
 
 
@@ -389,6 +395,15 @@ def test_without_a_release_there_is_nothing_to_predict_with(piped):
     show_sweep(view, dataclasses.replace(sweep_shown(), release=None, variants=[]), hints=True)
     assert "hpo predict" not in output()
     assert "ONNX" not in output()
+
+
+def test_show_says_why_nothing_was_released_and_the_end_of_a_sweep_leaves_that_to_its_error(piped):
+    view, output = piped
+    refused = dataclasses.replace(sweep_shown(), release=None, refusal="the champion is useless")
+    show_sweep(view, refused, hints=True)
+    assert "useless" not in output()
+    show_sweep(view, refused, hints=False)
+    assert "\nnot released: the champion is useless\n" in output()
 
 
 def plan(**changes):

@@ -124,6 +124,11 @@ def test_everything_lies_within_the_picture(count, length):
     assert all(len(text) <= 24 for text in texts)
 
 
+def test_a_control_character_in_a_label_leaves_the_picture_xml():
+    _, texts, _ = drawn(["a\x1b[31m\x00", "b\x85"], [[1, 0], [0, 1]])
+    assert texts.count("a\\x1b[31m\\x00") == texts.count("b\\x85") == 2
+
+
 # --- files ---------------------------------------------------------------------------------------------
 
 

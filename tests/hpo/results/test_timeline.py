@@ -35,6 +35,13 @@ def test_trials_that_share_a_process_are_counted_once():
     assert idle_share(together) == 0
 
 
+def test_a_machine_that_joins_brings_workers_that_are_counted():
+    joined = [stint(0, 0, 0, 50, workers=1), stint(1, 1, 20, 60, workers=2), stint(2, 2, 30, 100, workers=3)]
+    (search,) = phases(joined)
+    assert (search.workers, search.trained, search.waited) == (3, 160, 140)
+    assert [(w.slot, w.trained, w.waited) for w in workers(joined)] == [(0, 50, 50), (1, 40, 60), (2, 70, 30)]
+
+
 def test_the_file_keeps_every_attempt_and_a_kill_in_a_line_costs_that_line(tmp_path):
     path = tmp_path / "timeline.jsonl"
     assert read_timeline(path) == []
