@@ -193,14 +193,16 @@ def notes(summary: SweepSummary) -> list[str]:
         lines.append("the champion rests on one seed; finalists: {top: 3, seeds: 3} would tell it from luck")
     lines += collected((trial.number, trial.advice) for trial in summary.trials)
     if summary.pareto_front:
-        lines.append(f"Pareto front: trials {listed(summary.pareto_front)}")
+        lines.append(f"Pareto front: trial{'s' * (len(summary.pareto_front) > 1)} {listed(summary.pareto_front)}")
     if left_out := summary.left_out.line():
         lines.append(left_out)
     lines += summary.unread
     used = summary.spent
     cost = f", cost {used.cost:.2f}" if used.cost is not None else ""
     gpu = f", {used.gpu_hours:.2f} GPU hours" if used.gpu_hours else ""
-    lines.append(f"spent: {used.trials} trials trained, {used.hours:.2f} hours{gpu}{cost}")
+    before = sum(revision.left_out for revision in summary.revisions)  # their time was spent too
+    more = f" (and {before} that edits of the file left out)" if before else ""
+    lines.append(f"spent: {used.trials} trials trained{more}, {used.hours:.2f} hours{gpu}{cost}")
     return lines
 
 

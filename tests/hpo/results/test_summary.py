@@ -157,6 +157,9 @@ def test_what_was_spent():
     assert given.to_json()["spent"] == {"trials": 2, "hours": 1.5, "gpu_hours": 0.5, "cost": 3.0}
     assert notes(given)[-1] == "spent: 2 trials trained, 1.50 hours, 0.50 GPU hours, cost 3.00"
     assert notes(shown(*records))[-1] == "spent: 2 trials trained, 0.00 hours"
+    edited = [{"revision": 2, "changes": [], "left_out": 5}, {"revision": 3, "changes": [], "left_out": 2}]
+    last = notes(shown(*records, revisions=edited, spent=used))[-1]
+    assert last.startswith("spent: 2 trials trained (and 7 that edits of the file left out), 1.50 hours")
 
 
 @pytest.mark.parametrize(
