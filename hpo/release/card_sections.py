@@ -9,12 +9,14 @@ from typing import Any
 from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
 from hpo.release.manifest import DataFacts, Manifest
+from hpo.results.label_shares import label_table
 from hpo.results.markdown import code, plain, table
 from hpo.results.outcome import FinalistsOutcome
 from hpo.results.released import VariantVerdict
 from hpo.results.summary import SweepSummary
 from hpo.results.tables import gain, saved_in_words, variants_table, verdicts
 from trainers.protocol.events import PreparedData
+from trainers.protocol.settings import Setting
 from trainers.runtime.card import Card
 
 _MOST_ROWS = 50
@@ -122,7 +124,7 @@ def how_searched(config: SweepConfig, summary: SweepSummary) -> list[str]:
     chosen = summary.champion.params if summary.champion else {}
     space = config.space.resolved()
     if space:
-        body = [[name, _range(d), _cell(baseline.get(name)), _cell(chosen.get(name))] for name, d in space.items()]
+        body = [[name, _range(d), _of(baseline, name), _of(chosen, name)] for name, d in space.items()]
         lines += table(["setting", "searched", "baseline", "chosen"], body)
     bounds = {name: value for name, value in config.resolved()["budget"].items() if value is not None}
     if bounds:
@@ -140,8 +142,13 @@ def _range(dimension: Mapping[str, Any]) -> str:
     return f"{_cell(dimension['low'])} to {_cell(dimension['high'])}{log}"
 
 
+def _of(params: Mapping[str, Setting], name: str) -> str:
+    """A setting of a point; `-` where the point does not have it."""
+    return _cell(params[name]) if name in params else "-"
+
+
 def _cell(value: object) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def data_section(data: DataFacts, config: SweepConfig, prepared: PreparedData | None) -> list[str]:
@@ -151,26 +158,18 @@ def data_section(data: DataFacts, config: SweepConfig, prepared: PreparedData | 
         for split, count in data.rows.items()
     ]
     lines = ["## Data", "", *table(["split", "source", "rows", "SHA-256 begins with"], rows)]
-    lines += _label_shares(data)
+    lines += _label_shares(data, config.task)
     dropped = f"{data.duplicates} duplicate rows dropped"  # a note says it too, where there are any
     notes = [note for note in (prepared.notes if prepared else []) if note != dropped]
     said = [f"rows were cut with seed {config.data.seed}", dropped, *notes]
     return [*lines, *(f"- {plain(note, 400)}" for note in said), ""]
 
 
-def _label_shares(data: DataFacts) -> list[str]:
-    """How many rows (for tags: words) have each label."""
-    counts = {split: found for split, found in data.labels.items() if found}
-    if not counts:
-        return []
-    labels = list(dict.fromkeys(label for found in counts.values() for label in found))
-    body = [[label, *(_share(found, label) for found in counts.values())] for label in labels[:_MOST_ROWS]]
-    more = [f"And {len(labels) - _MOST_ROWS:,} more labels.", ""] * (len(labels) > _MOST_ROWS)
-    return [*table(["label", *counts], body), *more]
-
-
-def _share(counts: Mapping[str, int], label: str) -> str:
-    return f"{counts.get(label, 0):,} ({counts.get(label, 0) / max(1, sum(counts.values())):.1%})"
+def _label_shares(data: DataFacts, task: str) -> list[str]:
+    """How many rows (for tags: words) have each label, and which share of them."""
+    columns, body, count = label_table(task, data.rows, data.labels, _MOST_ROWS)
+    more = [f"And {count - _MOST_ROWS:,} more labels.", ""] * (count > _MOST_ROWS)
+    return [*table(columns, body), *more] if body else []
 
 
 def use_section(name: str, card: Card) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hpo.config.objective import gate_of
 from hpo.report.facts import ReportFacts
+from hpo.results.label_shares import label_table
 from hpo.results.progress_text import setting_of
 from hpo.results.row_findings import RowFindings
 from hpo.results.summary import SweepSummary
@@ -166,21 +167,13 @@ def data_part(facts: ReportFacts) -> Table | None:
 
 
 def labels_part(facts: ReportFacts, limit: int = 50) -> Table | None:
-    """How many rows (for tags: words) have each label; None without labels."""
+    """How many rows (for tags: words) have each label, and which share of them; None without labels."""
     data = facts.summary.data
-    counts = {split: found for split, found in data.label_counts.items() if found} if data else {}
-    if not counts:
+    if data is None:
         return None
-    labels = list(dict.fromkeys(label for found in counts.values() for label in found))
-    wholes = {split: max(1, sum(found.values())) for split, found in counts.items()}
-
-    def share(split: str, label: str) -> str:
-        count = counts[split].get(label, 0)
-        return f"{count:,} ({count / wholes[split]:.1%})"
-
-    rows = [[label, *(share(split, label) for split in counts)] for label in labels[:limit]]
-    more = f", the first {limit} of {len(labels):,}" if len(labels) > limit else ""
-    return Table(f"Labels{more}", ["label", *counts], rows)
+    columns, rows, count = label_table(facts.summary.task, data.rows, data.label_counts, limit)
+    more = f", the first {limit} of {count:,}" if count > limit else ""
+    return Table(f"Labels{more}", columns, rows) if rows else None
 
 
 def data_lines(facts: ReportFacts) -> list[str]:

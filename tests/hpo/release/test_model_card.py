@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from hpo.config.front_matter import front_matter
+from hpo.config.space import from_resolved
 from hpo.executors.environment import Environment
 from hpo.paths import Home
+from hpo.release.card_sections import data_section, how_searched
 from hpo.release.licences import Licence, licence_of
 from hpo.release.manifest import BaseFacts, DataFacts, Manifest, TrainingFacts, base_name, source_name
 from hpo.release.model_card import CardFacts, Licences, model_card
@@ -70,6 +72,24 @@ def test_no_text_of_people_breaks_a_table_or_becomes_a_tag(facts):
     assert not re.search(r"^# (?!shared)", body, re.MULTILINE)
     assert max(len(cell) for rows in tables_of(text) for row in rows for cell in row) < 250
     assert yaml.safe_load(front)["license"] == "mit"
+
+
+def test_the_share_of_a_label_is_of_the_rows_also_where_a_row_has_several(facts):
+    data = dataclasses.replace(facts.manifest.data, labels={"train": {"a": 900, "b": 500}})
+    config = dataclasses.replace(facts.config, task="multi-label-classification")
+    (labels,) = [
+        rows for rows in tables_of("\n".join(data_section(data, config, None)) + "\n") if rows[0][0] == " label "
+    ]
+    assert [[cell.strip() for cell in row] for row in labels[2:]] == [["a", "900 (90.0%)"], ["b", "500 (50.0%)"]]
+
+
+def test_null_is_a_value_of_the_space_and_a_setting_that_is_not_there_is_none(facts):
+    space = from_resolved({"neftune_noise_alpha": {"type": "choice", "values": [None, 5.0]}})
+    config = dataclasses.replace(facts.config, space=space)
+    champion = dataclasses.replace(facts.summary.champion, params={"neftune_noise_alpha": None})
+    baseline = dataclasses.replace(facts.summary.baseline, params={})
+    summary = dataclasses.replace(facts.summary, champion=champion, baseline=baseline)
+    assert "| neftune_noise_alpha | null, 5 | - | null |" in how_searched(config, summary)
 
 
 def test_every_number_of_the_variants_is_one_of_the_sweep(facts):

@@ -22,6 +22,7 @@ from hpo.report.comparison import Comparison
 from hpo.report.comparison_charts import comparison_charts
 from hpo.report.facts import Origin, ReportFacts
 from hpo.report.page import MOST_ROWS, html_page
+from hpo.report.parts import labels_part
 from hpo.report.text import markdown, trials_csv
 from hpo.results.importance import importances
 from hpo.results.row_findings import JudgedRows, row_findings
@@ -277,6 +278,14 @@ def test_null_has_a_place_on_its_axis_and_a_setting_that_is_not_there_has_none()
     found = charts(facts)
     assert [trial["p"] for trial in found["trials"]] == [["null", None], [None, 8]]
     assert found["dimensions"][0]["values"] == ["null", 5.0]
+
+
+def test_the_share_of_a_label_is_of_the_rows_also_where_a_row_has_several():
+    data = dataclasses.replace(INSPECTION, label_counts={"train": {"a": 900, "b": 500}, "test": {"a": 50}})
+    facts = facts_of(trial_record(0))
+    several = dataclasses.replace(facts.summary, data=data, task="multi-label-classification")
+    rows = labels_part(dataclasses.replace(facts, summary=several)).rows
+    assert rows == [["a", "900 (90.0%)", "50 (50.0%)"], ["b", "500 (50.0%)", "0 (0.0%)"]]
 
 
 def test_what_is_cut_is_said_in_every_text():
