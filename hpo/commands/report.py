@@ -31,17 +31,23 @@ def write_report(home: Home, names: Sequence[str], form: Format, to: Path | None
     """Write the report to a file; returns where it is.
 
     By default that is `report.html` (or `.md`, ...) in the sweep's folder, and for several `comparison.html` in the
-    home. Raises `HpoError` where the file cannot be written, and as `report` does.
+    home. A link is followed, and a device or a pipe is written to.
+
+    Raises `HpoError` where the file cannot be written, and as `report` does.
     """
     text = report(home, names, form)
     default = home.sweep(names[0]).dir / f"report.{form}" if len(set(names)) == 1 else home.comparison(form)
     path = to or default
-    partial = path.with_name(f"{path.name}.partial")
+    place = Path(os.path.realpath(path))
+    partial = place.with_name(f"{place.name}.partial")
     try:
         if to is None:  # of a sweep that another home runs, there is no folder here
             default.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)  # a reader never sees half of it
+        if place.exists() and not place.is_file():  # root could replace even /dev/null
+            place.write_text(text, encoding="utf-8")
+        else:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, place)  # a reader never sees half of it
     except OSError as error:
         raise HpoError(f"{path} cannot be written: {error.strerror}; choose another file with --output") from error
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -158,6 +159,21 @@ def test_a_query_reads_every_sweep(home):
     columns = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).output)
     assert {"table": "trials", "column": "learning_rate"} in columns
     assert "1 row" in CliRunner().invoke(cli, [*asked, "select count(*) as n from evaluations"]).output
+
+
+def test_a_link_is_followed_and_a_pipe_is_written_to(home, tmp_path):
+    """Root can replace /dev/null and /dev/stdout by a file, and then no program of the machine has them."""
+    real, link, pipe = (tmp_path / name for name in ("real.csv", "link.csv", "pipe"))
+    link.symlink_to(real)
+    assert run(home, "seen", "--format", "csv", "--output", str(link)).output == f"{link}\n"
+    assert link.is_symlink()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run(home, "seen", "--format", "csv", "--output", str(pipe)).output == f"{pipe}\n"
+    assert os.read(reader, 1_000_000).decode() == real.read_text()
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert sorted(file.name for file in tmp_path.glob("*.partial")) == []
 
 
 def test_what_cannot_be_reported_is_said(home, tmp_path):
