@@ -1,4 +1,4 @@
-// The filter: what its text says holds for all charts and the table, and dragging along an axis writes into it.
+// The filter: what its text says holds for the table and the charts of trials, and dragging along an axis writes into it.
 const CONDITION = /^\s*([^<>=!]+?)\s*(<=|>=|=|<|>)\s*(.+?)\s*$/;
 const conditions = () => $("query").value.split(";").filter((part) => part.trim());
 
