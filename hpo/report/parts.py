@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo.config.objective import gate_of
+from hpo.quoting import listed
 from hpo.report.facts import ReportFacts
 from hpo.results.label_shares import label_table
 from hpo.results.progress_text import setting_of
@@ -73,6 +74,15 @@ def importances_part(facts: ReportFacts) -> Table | None:
         return None
     rows = [[i.dimension, f"{i.share:.2f}", f"{i.low:.2f} to {i.high:.2f}"] for i in facts.importances]
     return Table("Which settings matter", ["setting", "share", "90 %"], rows)
+
+
+def importances_line(facts: ReportFacts) -> str | None:
+    """The settings that have no share, because they exist in some of the complete trials only; None without them."""
+    complete = [trial.params for trial in facts.summary.trials if trial.state == "complete"]
+    some = [name for name in facts.space.dimensions if 0 < sum(name in params for params in complete) < len(complete)]
+    if not some or not facts.importances:
+        return None
+    return f"not compared, because only some of the trials have it: {listed(some)}"
 
 
 def finalists_part(summary: SweepSummary) -> Table | None:

@@ -15,6 +15,7 @@ from hpo.report.parts import (
     data_lines,
     data_part,
     finalists_part,
+    importances_line,
     importances_part,
     labels_part,
     leaderboard_part,
@@ -47,6 +48,7 @@ def markdown(facts: ReportFacts) -> str:
         *_section("Trials", leaderboard_part(summary, MOST_ROWS)),
         *_section("Points that were not tried", not_tried_part(summary)),
         *_section("Which settings matter", importances_part(facts)),
+        _list([line] if (line := importances_line(facts)) else []),
         *_section("Finalists", finalists_part(summary)),
     ]
     if (variants := variants_part(summary)) is not None:

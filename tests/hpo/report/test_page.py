@@ -280,6 +280,16 @@ def test_null_has_a_place_on_its_axis_and_a_setting_that_is_not_there_has_none()
     assert found["dimensions"][0]["values"] == ["null", 5.0]
 
 
+def test_a_setting_that_only_some_trials_have_is_named_beside_the_importances():
+    records = searched(40)
+    some = [dataclasses.replace(r, params={k: v for k, v in r.params.items() if k != "lora_r" or r.number % 2})
+            for r in records]  # fmt: skip
+    for text in (html_page(facts_of(*some)), markdown(facts_of(*some))):
+        assert "only some of the trials have it: lora_r" in html.unescape(text).replace("\\", "")
+    for text in (html_page(facts_of(*records)), markdown(facts_of(*records))):
+        assert "only some of the trials" not in text
+
+
 def test_the_share_of_a_label_is_of_the_rows_also_where_a_row_has_several():
     data = dataclasses.replace(INSPECTION, label_counts={"train": {"a": 900, "b": 500}, "test": {"a": 50}})
     facts = facts_of(trial_record(0))
