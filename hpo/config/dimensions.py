@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeGuard
 
 from trainers.protocol.settings import Field, Setting
@@ -58,14 +59,15 @@ class Float:
     @property
     def last(self) -> float:
         """The largest value: `high`, or the last step below it."""
-        return self.high if self.step is None else self._at(self._steps())
+        return self.high if self.step is None else float(_decimal(self.low) + self._steps() * _decimal(self.step))
 
     def _steps(self) -> int:
-        return math.floor((self.high - self.low) / (self.step or math.inf) + 1e-9)
+        # In decimals, as files have them and Optuna counts them: with floats 0.3 + 2 * 0.3 does not reach 0.9.
+        return int((_decimal(self.high) - _decimal(self.low)) // _decimal(self.step or math.inf))
 
     def _at(self, index: int) -> float:
         # The last sum may come out a rounding error above the bound.
-        return min(self.low + index * (self.step or 0.0), self.high)
+        return min(self.low + index * (self.step or 0.0), self.last)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,10 @@ Dimension = Float | Int | Choice
 def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a number; true and false are none, though Python counts with them."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(str(value))
 
 
 def _between(low: float, high: float, u: float) -> float:

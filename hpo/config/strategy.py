@@ -114,7 +114,7 @@ def spread_point(space: SearchSpace, index: int, seed: int) -> Point:
 
 def complete_point(given: Mapping[str, Setting], space: SearchSpace, defaults: Mapping[str, Setting]) -> Point:
     """A point with the given values, and defaults where it has none."""
-    return space.point(lambda name, d: given[name] if name in given else d.nearest(defaults[name]))
+    return space.point(lambda name, d: d.nearest(given[name] if name in given else defaults[name]))
 
 
 def parse_strategy(root: Section, space: SearchSpace) -> SearchStrategy:

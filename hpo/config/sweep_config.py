@@ -270,7 +270,7 @@ def corner(config: SweepConfig, end: str, fixed: Mapping[str, Setting] | None = 
             if all(isinstance(v, (int, float)) for v in dimension.values):
                 return (min if end == "low" else max)(dimension.values)  # type: ignore[type-var]  # all are numbers
             return dimension.nearest(config.defaults()[name])
-        return dimension.low if end == "low" else dimension.last
+        return dimension.low if end == "low" else dimension.nearest(dimension.last)
 
     return config.space.point(choose)
 

@@ -157,6 +157,8 @@ def refit(
     params = config.space.point(lambda name, _: known[name])
     if not config.space.contains(params) or fingerprint_of(params) != record.fingerprint:
         return None
+    # Optuna takes no value that is a rounding error off its step.
+    params = {name: config.space.dimensions[name].nearest(value) for name, value in params.items()}
     metric = config.pruner.objective.metric
     curve = record.curve if metric == before["pruner"]["metric"] else _curve(record, metric)
     return dataclasses.replace(record, params=params, curve=curve)

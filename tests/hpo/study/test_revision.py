@@ -313,6 +313,17 @@ def test_the_scale_searched_instead_of_its_ratio_is_the_same_trial(tmp_path, dat
     assert {n: p["lora_alpha"] for n, p in kept(given).items()} == {0: 16, 1: 8, 3: 64}
 
 
+def test_a_trial_at_the_last_step_of_its_dimension_is_kept(tmp_path, database):
+    """0.1 + 2 * 0.1 is more than 0.3, which is where Optuna's dimension ends."""
+    decay = {"weight_decay": {"type": "float", "low": 0.1, "high": 0.35, "step": 0.1}}
+    given = Sweep(tmp_path, database, search_space=decay, search_strategy={"type": "grid"}, pruner={"type": "none"})
+    given.search()
+    assert len(trained(given)) == 3
+    given.edit(search_space={**decay, "lora_r": 8}).search()
+    assert trained(given) == []
+    assert len(kept(given)) == 3
+
+
 def test_a_trial_that_is_equal_to_one_that_was_left_out_stands_for_both(tmp_path, database):
     """With rank 8, scale 16 is what null means: the second trial has the result of the first."""
 

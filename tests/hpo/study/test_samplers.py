@@ -239,7 +239,8 @@ def test_nothing_is_started_before_a_question(process):
     "dimension",
     [
         Float(1e-5, 1e-1, log=True), Float(0.0, 1.0), Float(0.0, 0.5, step=0.1), Float(0.1, 0.9, step=0.2), Int(1, 9),
-        Int(1, 64, log=True), Int(1, 10, step=4), Choice((8, 16)), Choice(("linear", None)), Int(3, 3),
+        Float(0.1, 0.35, step=0.1), Float(0.3, 0.9, step=0.3), Int(1, 64, log=True), Int(1, 10, step=4), Int(3, 3),
+        Choice((8, 16)), Choice(("linear", None)),
     ],
 )  # fmt: skip
 def test_a_dimension_is_the_same_where_it_is_suggested_and_where_a_trial_is_copied(dimension):
