@@ -74,7 +74,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         method=method,
         strategy=parse_strategy(root, space),
         space=space,
-        settings={**_defaults(task, method, methods), **training},
+        settings={**_defaults(task, methods), **training},
         objectives=objectives,
         metrics=tuple(dict.fromkeys([*metrics, *asked])),
         generation=parse_generation(root),
@@ -104,15 +104,19 @@ def _parse_task(root: Section) -> str:
 
 
 def _methods(root: Section, method: str) -> tuple[str, ...]:
-    """The methods that trials may use: the sweep's, or those that the space searches."""
-    space = root.raw("search_space")
-    searched = space.get("method") if isinstance(space, dict) else None
-    values = searched.get("values") if isinstance(searched, dict) else [searched]
-    known = tuple(name for name in METHODS if name in values) if isinstance(values, list) else ()
-    return known or (method,)
+    """The methods that trials may use, the baseline's first; all there are where a name is wrong: any may be meant."""
+    space, given = root.raw("search_space"), root.raw(METHOD.name)
+    searched = space.get(METHOD.name) if isinstance(space, dict) else None
+    values = searched.get("values") if isinstance(searched, dict) else searched
+    named = [value for value in (values if isinstance(values, list) else [values]) if value is not None]
+    known = tuple(METHODS)
+    if any(value not in known for value in [*named, *([] if given is None else [given])]):
+        return known
+    if not named or (isinstance(searched, dict) and "when" in searched):
+        named.append(method)
+    return tuple(dict.fromkeys([*(name for name in named if name == method), *named]))
 
 
-def _defaults(task: str, method: str, methods: tuple[str, ...]) -> Mapping[str, Setting]:
-    """Settings at their defaults; where several methods read one, the baseline's method decides."""
-    ranked = [*(m for m in methods if m != method), *(m for m in methods if m == method)]
-    return {n: v for m in ranked for n, v in default_settings(task or "text-classification", m).items()}
+def _defaults(task: str, methods: tuple[str, ...]) -> Mapping[str, Setting]:
+    """Settings at their defaults; where several methods read one, the first decides."""
+    return {n: v for m in reversed(methods) for n, v in default_settings(task or "text-classification", m).items()}

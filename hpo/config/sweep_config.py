@@ -119,9 +119,12 @@ class SweepConfig:
         return [*values, *([] if is_always_searched else [self.settings[name]])]
 
     def methods(self) -> tuple[str, ...]:
-        """Those that trials may use."""
+        """Those that trials may use, the baseline's first."""
         dimension = self.space.dimensions.get("method")
-        return tuple(str(v) for v in dimension.values) if isinstance(dimension, Choice) else (self.method,)
+        if not isinstance(dimension, Choice):
+            return (self.method,)
+        named = [dimension.nearest(self.method), *dimension.values]
+        return tuple(dict.fromkeys(map(str, [*named, self.method] if "method" in self.space.conditions else named)))
 
     def defaults(self) -> dict[str, Setting]:
         """Every setting, and the method, where no search decides it."""

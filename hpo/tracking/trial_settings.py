@@ -22,7 +22,7 @@ _LONGEST = 200
 def set_by_file(config: SweepConfig) -> dict[str, Setting]:
     """The settings, and the method, that a file sets to something else than their defaults."""
     defaults: dict[str, Setting] = {}
-    for method in (*config.methods(), config.method):  # where several read one, the baseline's method decides
+    for method in reversed(config.methods()):  # where several read one, the baseline's method decides
         defaults |= default_settings(config.task, method)
     found = {name: value for name, value in config.settings.items() if value != defaults.get(name)}
     return found if config.method == METHOD.default else {"method": config.method, **found}

@@ -12,6 +12,7 @@ from hpo.config.budget import Budget
 from hpo.config.dimensions import Choice
 from hpo.config.file import load_config
 from hpo.config.finalists import Finalists
+from hpo.config.intent import intent_of
 from hpo.config.objective import Objective
 from hpo.config.space import from_resolved
 from hpo.config.strategy import STRATEGIES, SearchStrategy
@@ -24,6 +25,7 @@ from hpo.pruning.patient import Patient
 from hpo.pruning.percentile import Median, Percentile
 from hpo.pruning.table import RULES
 from hpo.results.changes import differences
+from hpo.tracking.trial_settings import set_by_file
 from tests.hpo.builders import INSPECTION, make_config, write_sweep
 from trainers.protocol.catalog import METHOD, METHODS, RESOURCES, TASKS, canonical_settings, default_settings
 from trainers.protocol.codec import from_json, to_json
@@ -639,6 +641,37 @@ def test_the_baseline_s_alpha_is_its_ratio_times_its_rank(tmp_path):
 def test_the_baseline_s_alpha_follows_its_rank_into_the_space(tmp_path):
     space = {"lora_alpha": {"type": "float", "low": 1, "high": 512}, "lora_r": {"type": "int", "low": 32, "high": 64}}
     assert make_config(tmp_path, search_space=space).baseline() == {"lora_alpha": 64.0, "lora_r": 32}
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "rate"),
+    [
+        ("lora", ["ia3", "full"], 5e-3),
+        ("lora", ["full", "ia3"], 5e-5),
+        ("lora", ["full", "lora"], 5e-4),
+        ("full", ["ia3", "full"], 5e-5),
+    ],
+)
+def test_defaults_are_those_of_the_baseline_s_method(tmp_path, method, values, rate):
+    """Where the file's method is not one of the space, the baseline has the first that is."""
+    config = make_config(tmp_path, method=method, search_space={"method": {"type": "choice", "values": values}})
+    assert (
+        config.settings["learning_rate"]
+        == default_settings(config.task, str(config.baseline()["method"]))["learning_rate"]
+    )
+    assert config.settings["learning_rate"] == rate
+    assert config.methods()[0] == config.baseline()["method"]
+    assert "learning_rate" not in set_by_file(config)
+
+
+def test_where_the_method_is_searched_at_some_points_only_others_have_that_of_the_file(tmp_path):
+    methods = {"type": "choice", "values": ["lora", "dora"], "when": {"batch_size": 8}}
+    sizes = {"type": "choice", "values": [8, 16]}
+    config = make_config(tmp_path, method="qlora", search_space={"method": methods, "batch_size": sizes})
+    plans = {plan.method: plan.settings.get("quantization") for plan in intent_of(config).plans}
+    assert plans == {"lora": None, "dora": None, "qlora": "nf4"}
+    assert trial(config, tmp_path, {"batch_size": 16}).method == "qlora"
+    assert set(config.methods()) == {"lora", "dora", "qlora"}
 
 
 def test_a_setting_that_is_searched_too_says_where_the_baseline_starts(tmp_path):
