@@ -11,7 +11,7 @@ from hpo.errors import ConfigError, Problem
 from hpo.paths import Home
 from hpo.results.champion import ranked
 from hpo.results.records import TrialRecord, is_lost, may_be_baseline
-from hpo.study.revision import refit
+from hpo.study.revision import refit, trained_with
 from hpo.study.store import study_names, view_study
 from hpo.trials.context import SweepContext
 
@@ -35,13 +35,13 @@ def check_warm_start(config: SweepConfig, home: Home) -> None:
 
 
 def warm_points(config: SweepConfig, home: Home) -> list[Point]:
-    """The best points of the earlier sweeps, as far as they lie in this space; defaults where they say nothing."""
+    """The best points of the earlier sweeps, as far as they lie in this space; defaults where they do not."""
     points = []
     for name in config.strategy.warm_start:
         view = view_study(home.studies_db, name)
         for record in ranked(view.records, view.objective, {})[:BEST_OF_EACH]:
-            dimensions = config.space.dimensions
-            given = {n: v for n, v in record.params.items() if n in dimensions and dimensions[n].contains(v)}
+            known, dimensions = trained_with(record, config.space, view.config), config.space.dimensions
+            given = {n: v for n, v in known.items() if n in dimensions and dimensions[n].contains(v)}
             if given:
                 points.append(complete_point(given, config.space, config.defaults()))
     return points

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hpo.config.space import Point
+from hpo.config.space import Point, SearchSpace
 from hpo.config.sweep_config import SweepConfig
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import ConfigError, Problem
@@ -21,7 +21,7 @@ from hpo.results.state import Change, Revision
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
 from hpo.study.study import Study
 from trainers.protocol.codec import RECORD_FORMAT
-from trainers.protocol.settings import CHANGE_NO_RESULT, FIELDS
+from trainers.protocol.settings import CHANGE_NO_RESULT, FIELDS, Setting
 
 # Where these differ, old and new trials answer different questions. (Where data and model lie may change: what they
 # hold is compared by hash.)
@@ -147,13 +147,9 @@ def refit(
     record: TrialRecord, config: SweepConfig, before: Mapping[str, Any], fingerprint_of: Callable[[Point], str]
 ) -> TrialRecord | None:
     """An old trial as one of the edited sweep, or None where it is none."""
-    fixed = {**before["training"], "method": before["method"]}
-    known = {**fixed, **record.params}
+    known = trained_with(record, config.space, before)
     if any(name not in known for name in config.space.dimensions):
         return None
-    scale = config.space.dimensions.get("lora_alpha")
-    if scale is not None and known.get("lora_alpha") is None and not scale.contains(None):
-        known["lora_alpha"] = float(known["alpha_ratio"]) * int(known["lora_r"])
     params = config.space.point(lambda name, _: known[name])
     if not config.space.contains(params) or fingerprint_of(params) != record.fingerprint:
         return None
@@ -162,6 +158,15 @@ def refit(
     metric = config.pruner.objective.metric
     curve = record.curve if metric == before["pruner"]["metric"] else _curve(record, metric)
     return dataclasses.replace(record, params=params, curve=curve)
+
+
+def trained_with(record: TrialRecord, space: SearchSpace, before: Mapping[str, Any]) -> dict[str, Setting]:
+    """Every setting of an old trial, and its method: what its sweep's config `before` had fixed, too."""
+    known: dict[str, Any] = {**before["training"], "method": before["method"], **record.params}
+    scale = space.dimensions.get("lora_alpha")
+    if scale is not None and "lora_r" in known and known.get("lora_alpha") is None and not scale.contains(None):
+        known["lora_alpha"] = float(known["alpha_ratio"]) * int(known["lora_r"])
+    return known
 
 
 def _curve(record: TrialRecord, metric: str) -> list[tuple[float, float]]:

@@ -192,6 +192,18 @@ def test_a_sweep_with_nothing_in_common_lines_up_nothing(old):
     assert warm_points(after(old, search_space=ranks).config, old.home) == []
 
 
+def test_what_the_earlier_sweep_had_fixed_is_part_of_its_best_points(old):
+    """It had rank 8 and scale 16 in every trial; this file's own defaults are others."""
+    space = {
+        **RATE,
+        "lora_r": {"type": "int", "low": 4, "high": 64},
+        "lora_alpha": {"type": "float", "low": 1, "high": 99},
+    }
+    new = after(old, search_space=space, training={"max_examples": 100, "lora_r": 32})
+    assert new.config.baseline() == {"learning_rate": 5e-4, "lora_r": 32, "lora_alpha": 64.0}
+    assert warm_points(new.config, old.home)[0] == {"learning_rate": 1e-3, "lora_r": 8, "lora_alpha": 16.0}
+
+
 def test_the_best_points_come_before_the_sampler_and_after_the_baseline(old):
     """Another seed: nothing is equal, so the best points are trained again."""
     new = after(old, trials=5, seed=3)
