@@ -133,7 +133,7 @@ def most_mb(config: SweepConfig) -> float:
 def jobs_on_a_device(specs: TrialSpecs, jobs: int | None, cores: int) -> int:
     """As many trials at a time as were asked for, or as there are cores to feed them and trials to run."""
     devices = max(1, specs.prepared.gpus)
-    wanted = jobs or min(cores, specs.config.planned_trials())
+    wanted = jobs or min(cores, specs.config.most_trials())
     return max(1, wanted // devices if jobs is None else -(-wanted // devices))
 
 
@@ -177,7 +177,9 @@ def _kinds(dimensions: Mapping[str, Dimension]) -> Iterator[Point]:
         if name in ("method", *KIND) and isinstance(dimension, Choice):
             values = dimension.values
         elif name == "lora_dropout":
-            values = [dimension.at(1.0), *([0.0] if dimension.contains(0.0) else [])]
+            ends = dimension.values if isinstance(dimension, Choice) else (dimension.last,)
+            most = max(float(end or 0) for end in ends)
+            values = [most, *([0.0] if dimension.contains(0.0) else [])]
         points = [{**point, name: value} for point in points for value in values] if values else points
         points = points[: MOST_KINDS**2]
     yield from points

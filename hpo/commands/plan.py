@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from hpo.search.contest import finals_planned
 from hpo.study.store import newest_study_name, view_study
 from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
-from hpo.trials.slots import choose_slots, cores, first_devices, probes_at_once
+from hpo.trials.slots import Slots, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import PreparedData, Probed
 from trainers.protocol.files import TrialPaths
@@ -90,19 +91,18 @@ def estimate(
     """Trials, memory, time and cost. A pruned search takes less than this time."""
     config, inspection = specs.config, specs.prepared
     largest = max((probed for _, probed in probes.values()), key=lambda probed: probed.memory_mb)
-    planned = memory.left_out.planned(config.planned_trials(), config.space.most_points())
+    planned = memory.left_out.planned(config.most_trials(), config.space.most_points())
     slots = choose_slots(
         inspection, planned, memory.jobs_of(jobs, planned), None, lambda: largest, config.devices_per_trial(),
         most_mb(config),
     )  # fmt: skip
     seconds = {name: trial_seconds(config, inspection, point, probed) for name, (point, probed) in probes.items()}
-    # Points in between cost something in between; more threads per trial than the probe had make it no slower.
-    per_trial = sum(seconds.values()) / len(seconds)
     begun = _begun(config, specs.home)
     left = max(0, planned - (_trained(begun, specs.fingerprint(config.baseline())) if begun else 0))
     finals = finals_planned(config)
     rounds = math.ceil(left / slots.jobs) + finals.rounds(slots.jobs)
-    total_s, ends_by = _within_budget(config, rounds * per_trial)
+    spent = begun.state.spent if begun else Spent()
+    total_s, ends_by = _within_budget(config, spent, rounds * _seconds_of_a_trial(config, seconds.values()), slots)
     strategy, cost = _strategy(config, begun), config.budget.cost_per_hour
     return {
         "sweep": config.name,
@@ -199,12 +199,25 @@ def _trained(begun: StudySnapshot, baseline: str) -> int:
     return sum(r.is_over and not r.reused_from and r.number not in void for r in begun.records)
 
 
-def _within_budget(config: SweepConfig, seconds: float) -> tuple[float, str]:
-    """The expected wall time, and what ends the sweep: its trials, or a bound of the budget."""
-    left = Meter(config.budget, Spent(), time.time).seconds_left()
-    if left is not None and left[0] < seconds:
-        return max(0.0, left[0]), left[1]
-    return seconds, "all trials done"
+def _seconds_of_a_trial(config: SweepConfig, corners: Iterable[float]) -> float:
+    """What a trial takes on the mean, as far as `budget.trial_minutes` lets it.
+
+    Points in between cost something in between; more threads per trial than the probe had make it no slower.
+    """
+    most = math.inf if config.budget.trial_minutes is None else config.budget.trial_minutes * 60
+    return statistics.fmean(min(seconds, most) for seconds in corners)
+
+
+def _within_budget(config: SweepConfig, spent: Spent, seconds: float, slots: Slots) -> tuple[float, str]:
+    """The expected wall time, and what ends the sweep: its trials, or a bound of what is left of the budget."""
+    bounds = [(seconds, "all trials done")]
+    if left := Meter(config.budget, spent, time.time).seconds_left():
+        bounds.append(left)
+    if slots.gpus and (gpu_hours := config.budget.gpu_hours) is not None:
+        at_a_time = slots.jobs * slots.devices_per_trial
+        bounds.append(((gpu_hours * 3600 - spent.gpu_seconds) / at_a_time, f"gpu_hours: {gpu_hours:g}"))
+    least, ends_by = min(bounds, key=lambda bound: bound[0])
+    return max(0.0, least), ends_by
 
 
 def show_plan(view: ProgressView, plan: Mapping[str, Any]) -> None:

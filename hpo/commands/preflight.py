@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpo.commands.memory import MemoryPlan, most_mb, plan_memory, plan_memory_on_nodes
@@ -66,7 +66,7 @@ def nothing_left_behind(home: Home, name: str) -> Iterator[None]:
         if not _has_results(home, name):
             remove_unheld(paths.lock)
             for folder in (paths.dir.parent, home.dir):
-                if folder.exists() and not any(folder.iterdir()):
+                with suppress(OSError):  # not empty; or a volume, or in a folder of somebody else: then it stays
                     folder.rmdir()
         raise
 
@@ -188,7 +188,7 @@ def slots_for(
         assert isinstance(probed, Probed)  # noqa: S101  # the protocol's answer to Probe
         return probed
 
-    planned = config.planned_trials()
+    planned = config.most_trials()
     if isinstance(executor, RayExecutor):
         memory = plan_memory_on_nodes(executor, specs, jobs, say)
         slots = choose_node_slots(

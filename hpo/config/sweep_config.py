@@ -151,6 +151,10 @@ class SweepConfig:
             planned = len(self.space.grid())
         return min(planned, self.budget.trials or planned)
 
+    def most_trials(self) -> int:
+        """How many trials there can be: as planned, and no more than the space has points."""
+        return int(min(self.planned_trials(), self.space.most_points()))
+
     def examples_per_trial(self, train_rows: int, params: Mapping[str, Setting] | None = None) -> int:
         """The budget of a trial, in training examples seen; of the baseline without `params`.
 

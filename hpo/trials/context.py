@@ -74,7 +74,7 @@ class SweepContext:
 
     def planned_trials(self) -> int:
         """How many trials there will be, without points of a grid that cannot fit."""
-        return self.study.state.left_out.planned(self.config.planned_trials(), self.config.space.most_points())
+        return self.study.state.left_out.planned(self.config.most_trials(), self.config.space.most_points())
 
     def champion(self) -> Champion | None:
         """None when no complete trial keeps the constraints."""

@@ -123,6 +123,19 @@ def test_a_kind_that_runs_out_of_memory_at_its_smallest_too_is_impossible_and_a_
     assert [kind[0] for kind in found.impossible] == ["full"]
 
 
+@pytest.mark.parametrize("values", [[0.0, 0.1], [0.1, 0.0]])
+def test_trials_with_dropout_are_measured_in_whatever_order_the_file_has_its_values(tmp_path, values):
+    config = make_config(tmp_path, search_space={"lora_dropout": {"type": "choice", "values": values}})
+    asked = []
+
+    def answers(request):
+        asked.append(request.spec.settings["lora_dropout"])
+        yield MODEL
+
+    measured(InlineExecutor(answers), TrialSpecs(config, Home(tmp_path / "home"), INSPECTION), 100.0)
+    assert asked == [0.1, 0.0]
+
+
 class Nodes(InlineExecutor):
     """Machines of two kinds that measure as `MODEL` says, and how often they were asked to."""
 

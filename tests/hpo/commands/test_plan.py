@@ -8,6 +8,7 @@ import json
 import pytest
 
 from hpo.commands.plan import corners, estimate, make_plan
+from hpo.config.budget import Spent
 from hpo.config.file import load_config
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
@@ -67,10 +68,10 @@ def test_an_edit_that_a_sweep_would_refuse_is_refused(tmp_path, database):
 # --- the sum -------------------------------------------------------------------------------------------
 
 
-def estimated(tmp_path, jobs=1, small=SMALL, large=LARGE, **changes):
+def estimated(tmp_path, jobs=1, small=SMALL, large=LARGE, inspection=INSPECTION, **changes):
     config = make_config(tmp_path, **{"search_space": RANKS, "training": {"max_examples": 1000}, **changes})
     probes = {name: (point, large if name == "largest" else small) for name, point in corners(config).items()}
-    return estimate(TrialSpecs(config, Home(tmp_path / "home"), INSPECTION), probes, jobs)
+    return estimate(TrialSpecs(config, Home(tmp_path / "home"), inspection), probes, jobs)
 
 
 def test_corners_are_the_default_the_least_and_the_most(tmp_path):
@@ -137,3 +138,38 @@ def test_a_space_without_end_has_no_number_of_points(tmp_path):
     assert estimated(tmp_path)["points"] == 13
     assert estimated(tmp_path, search_space=RATE)["points"] is None
     assert load_config(tmp_path / "sweep.yaml", Home(tmp_path)).space.dimensions
+
+
+def test_a_budget_is_what_earlier_sessions_have_left_of_it(tmp_path, database):
+    strategy, budget = {"type": "random", "num_trials": 10}, {"hours": 0.1, "cost": {"per_hour": 100}}
+    given = Sweep(tmp_path, database, search_space=RANKS, search_strategy=strategy, budget=budget)
+    study = given.open()
+    study.update_state(spent=Spent(seconds=300.0))
+    study.close()
+    plan = estimate(given.specs, {"baseline": (given.config.baseline(), LARGE)}, 1)
+    assert (plan["seconds"], plan["ends_by"]) == (pytest.approx(60.0), "hours: 0.1")
+    assert plan["cost"] == pytest.approx(100 / 60)
+
+
+def test_a_trial_takes_no_longer_than_it_may(tmp_path):
+    strategy = {"type": "random", "num_trials": 10}
+    plan = estimated(tmp_path, search_strategy=strategy, budget={"trial_minutes": 0.25})
+    assert plan["seconds"] == pytest.approx(10 * 15)
+    assert [probe["trial_seconds"] for probe in plan["probes"]] == [15.0, 15.0, 35.0]
+
+
+def test_gpu_hours_end_it_on_gpus_alone(tmp_path):
+    strategy, budget = {"type": "random", "num_trials": 10}, {"gpu_hours": 0.01}
+    assert estimated(tmp_path, search_strategy=strategy, budget=budget)["ends_by"] == "all trials done"
+    on_gpus = dataclasses.replace(INSPECTION, gpus=2)
+    plan = estimated(tmp_path, jobs=2, search_strategy=strategy, budget=budget, inspection=on_gpus)
+    assert (plan["seconds"], plan["ends_by"]) == (pytest.approx(18.0), "gpu_hours: 0.01")
+
+
+def test_a_space_of_few_points_has_no_more_trials(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpo.trials.slots.cores", lambda: 16)
+    monkeypatch.setattr("hpo.trials.slots.available_memory_mb", lambda: float(1 << 20))
+    ranks = {"lora_r": {"type": "choice", "values": [4, 8, 16]}}
+    plan = estimated(tmp_path, jobs=None, search_space=ranks)
+    assert (plan["trials"], plan["trials_left"], plan["jobs"], plan["threads"]) == (3, 3, 3, 5)
+    assert estimated(tmp_path, jobs=None, search_space={"lora_r": 8})["threads"] == 16

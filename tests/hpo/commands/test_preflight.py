@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from hpo.commands import session
-from hpo.commands.preflight import inspect, warm_up
+from hpo.commands.preflight import inspect, nothing_left_behind, slots_for, warm_up
 from hpo.config.trial_specs import TrialSpecs
+from hpo.errors import ConfigError, Problem
 from hpo.executors.inline import InlineExecutor
+from hpo.lock import sweep_lock
 from hpo.paths import Home
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
@@ -114,3 +116,43 @@ def test_a_run_writes_down_how_many_rows_its_evaluations_use(tmp_path, database,
     with session.open_run(given.specs, given.executor, Silent(), Slots(1, 1)):
         pass
     assert given.open().state.evaluation_rows == rows
+
+
+# --- what a sweep that did not begin leaves --------------------------------------------------------------
+
+
+def test_a_home_that_cannot_be_removed_hides_no_error(tmp_path, monkeypatch):
+    """It may be a volume, or in a folder of somebody else."""
+    home, refused = Home(tmp_path / "volume"), ConfigError([Problem("a.yaml:1", "is wrong")])
+    remove = Path.rmdir
+
+    def rmdir(folder):
+        if folder == home.dir:
+            raise PermissionError(13, "Permission denied", str(folder))
+        remove(folder)
+
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    with (
+        pytest.raises(ConfigError, match="is wrong"),
+        nothing_left_behind(home, "s"),
+        sweep_lock(home.sweep("s").lock),
+    ):
+        raise refused
+    assert list(home.dir.iterdir()) == []
+    monkeypatch.undo()
+    with pytest.raises(ConfigError), nothing_left_behind(home, "s"):
+        raise refused
+    assert not home.dir.exists()
+
+
+# --- how many trials at a time ---------------------------------------------------------------------------
+
+
+def test_cores_that_no_point_needs_go_to_the_trials_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpo.trials.slots.cores", lambda: 8)
+    monkeypatch.setattr("hpo.trials.slots.available_memory_mb", lambda: float(1 << 20))
+    monkeypatch.setattr("hpo.commands.memory.cores", lambda: 8)
+    monkeypatch.setattr("hpo.commands.memory.available_memory_mb", lambda: float(1 << 20))
+    config = make_config(tmp_path, search_space={"lora_r": {"type": "choice", "values": [4, 8]}})
+    slots, _ = slots_for(InlineExecutor(worker), TrialSpecs(config, Home(tmp_path), INSPECTION), None, None, str)
+    assert (slots.jobs, slots.threads) == (2, 4)

@@ -700,6 +700,19 @@ def test_planned_trials(tmp_path, strategy, values, budget, planned):
     assert config.planned_trials() == planned
 
 
+@pytest.mark.parametrize(
+    ("ranks", "budget", "most"),
+    [
+        ({"type": "choice", "values": [4, 8, 16]}, {}, 3),
+        ({"type": "choice", "values": [4, 8, 16]}, {"trials": 2}, 2),
+        ({"type": "int", "low": 1, "high": 100}, {}, 20),
+        (8, {}, 1),
+    ],
+)
+def test_there_are_no_more_trials_than_points(tmp_path, ranks, budget, most):
+    assert make_config(tmp_path, search_space={"lora_r": ranks}, budget=budget).most_trials() == most
+
+
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_without_a_space_there_is_one_trial_whatever_was_asked_for(tmp_path, kind):
     assert make_config(tmp_path, search_strategy={"type": kind, "num_trials": 9}).planned_trials() == 1
