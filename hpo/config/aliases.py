@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hpo.config.space import typed
 from hpo.config.yaml_source import Section
 from hpo.quoting import quoted
 from trainers.protocol.settings import ALIASES, FIELDS, UNNEEDED, Alias
@@ -26,11 +27,12 @@ def resolve_aliases(section: Section) -> dict[str, Any]:
     resolved: dict[str, Any] = {}
     said_by: dict[str, str] = {}
     for name, alias in given.items():
-        value = section.raw(name)
-        if refused := alias.field.refuse(value):
+        if refused := alias.field.refuse(value := section.raw(name)):
             section.got(value, refused, name)
-        elif alias.times:
-            _multiply(section, alias, value, resolved)
+            continue
+        value = typed(alias.field, value)
+        if alias.times:
+            _multiply(section, alias, int(value or 1), resolved)
         elif section.raw(alias.canonical) is not None:
             section.problem(f"{alias.canonical} is given too", "they are the same: expected one of them", name)
         elif alias.meanings is None or value in alias.meanings:
@@ -45,12 +47,12 @@ def resolve_aliases(section: Section) -> dict[str, Any]:
 def _multiply(section: Section, alias: Alias, value: int, resolved: dict[str, Any]) -> None:
     """`value` times another setting; that must be given, and a product that is given too must be the same."""
     other = resolved.get(alias.times, section.raw(alias.times))
-    if not isinstance(other, int) or FIELDS[alias.times].refuse(other):
+    if FIELDS[alias.times].refuse(other):
         names = " or ".join([*(a.name for a in ALIASES.values() if a.canonical == alias.times), alias.times])
         found = f"{alias.canonical} is this times {alias.times}, which is not given"
         section.problem(found, f"give {names} too, or {alias.canonical} instead", alias.name)
         return
-    product, wanted = value * other, section.raw(alias.canonical)
+    product, wanted = value * int(other), section.raw(alias.canonical)
     if why := FIELDS[alias.canonical].refuse(product):
         section.problem(f"{value} times {other} makes {alias.canonical} {product}", why, alias.name)
     elif wanted is not None and wanted != product:

@@ -6,12 +6,19 @@ import math
 from collections.abc import Mapping
 
 from hpo.config.aliases import as_written
+from hpo.config.dimensions import Choice
 from hpo.config.space import SearchSpace
 from hpo.config.strategy import complete_point, is_countable
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.yaml_source import Section
-from trainers.protocol.catalog import TASKS
-from trainers.protocol.settings import BUDGETS
+from hpo.quoting import listed
+from trainers.protocol.catalog import METHOD, TASKS
+from trainers.protocol.settings import BUDGETS, FIELDS, Setting
+
+FOCAL = "focal"
+"""A loss of the tasks that minimize cross-entropy, and of no others."""
+READ_BY_LOSS = {"focal_gamma": FOCAL, "contrastive_margin": "contrastive", "label_smoothing_factor": "default"}
+"""Setting -> the one loss that reads it."""
 
 
 def check_together(root: Section, config: SweepConfig) -> None:
@@ -27,6 +34,7 @@ def check_together(root: Section, config: SweepConfig) -> None:
     if config.settings.get("packing"):
         _check_packing(root, config)
     if not root.problems:
+        _check_effect(root, config)
         _check_enqueued(root, config)
 
 
@@ -41,9 +49,10 @@ def _check_exclusive(root: Section, space: SearchSpace, given: Mapping[str, str]
         root.problem(found, "expected one of them", *place(budgets[-1]))
     if "eval_steps" in given and "evaluations" in given:
         root.problem("evaluations is given too", "expected one of them", *place("eval_steps"))
-    if "lora_alpha" in given and "alpha_ratio" in space.dimensions:
-        found = "is searched, but training.lora_alpha decides"
-        root.problem(found, "remove one of the two", "search_space", "alpha_ratio")
+    for decides, searched in (("lora_alpha", "alpha_ratio"), ("warmup_steps", "warmup_ratio")):
+        if decides in given and searched in space.dimensions:
+            found = f"is searched, but training.{decides} decides"
+            root.problem(found, "remove one of the two", "search_space", searched)
     if "lora_alpha" in space.dimensions and "alpha_ratio" in space.dimensions:
         found = "lora_alpha and alpha_ratio are both searched"
         root.problem(found, "expected one of them", "search_space", "alpha_ratio")
@@ -57,6 +66,33 @@ def _check_packing(root: Section, config: SweepConfig) -> None:
     noise = "neftune_noise_alpha"
     if config.settings[noise] is not None or noise in config.space.dimensions:
         root.problem(f"{noise} depends on the length of a row", "remove one of the two", *key)
+
+
+def _check_effect(root: Section, config: SweepConfig) -> None:
+    """Dimensions that no trial reads: the search would take equal trials for different ones."""
+    space, losses = config.space, _values_of(config, "loss")
+    for name, dimension in space.dimensions.items():
+        needed, readers = READ_BY_LOSS.get(name), FIELDS[name].methods if name in FIELDS else ()
+        methods = space.conditions.get(name, {}).get(METHOD.name, ())
+        if dimension.size() > 1 and needed and needed not in losses:
+            root.problem(f"changes nothing: no trial has loss: {needed}", "remove it", "search_space", name)
+        if readers and methods and not set(methods) & set(readers):
+            found = f"{listed(methods)} never read{'s' * (len(methods) == 1)} {name}"
+            root.problem(found, f"expected one of {listed(readers)}", "search_space", name, "when", METHOD.name)
+    smoothing = "label_smoothing_factor"
+    if config.task and FOCAL not in TASKS[config.task].losses and any(_values_of(config, smoothing)):
+        section = "search_space" if smoothing in space.dimensions else "training"
+        root.problem(f"the loss of {config.task} is no cross-entropy", "remove it", section, smoothing)
+
+
+def _values_of(config: SweepConfig, name: str) -> set[Setting]:
+    """Values that a setting has in some trial; of an interval its ends."""
+    dimension = config.space.dimensions.get(name)
+    fixed = {config.settings[name]}
+    if dimension is None:
+        return fixed
+    searched = dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.last)
+    return {*searched, *(fixed if name in config.space.conditions else ())}
 
 
 def _check_grid(root: Section, space: SearchSpace) -> None:

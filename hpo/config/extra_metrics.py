@@ -31,7 +31,7 @@ def parse_metrics(root: Section, task: str) -> tuple[str, ...]:
     if raw is None:
         return ()
     listed = raw if isinstance(raw, list) else [raw]
-    known = GENERATED if task and TASKS[task].generates else ()
+    known = GENERATED if not task or TASKS[task].generates else ()
     metrics: list[str] = []
     for value in listed:
         if why := _refuse(value, task, known, metrics):

@@ -79,7 +79,7 @@ def _parse(root: Section, file: Path, home: Home) -> SweepConfig:
         metrics=tuple(dict.fromkeys([*metrics, *asked])),
         generation=parse_generation(root),
         constraints=parse_constraints(root),
-        pruner=parse_pruner(root, objectives),
+        pruner=parse_pruner(root, objectives, are_known=bool(task)),
         budget=parse_budget(root),
         finalists=parse_finalists(root),
         retry_policy=retry_policy,

@@ -94,11 +94,11 @@ class Number(Value):
         )
 
     def words(self) -> str:
-        """What would be right: `a number above 0`, `a share from 0 to 1`."""
+        """What would be right: `a number above 0`, `a share from 0, below 1`."""
         if self.below is not None:
             low = self.low if self.above is None else self.above
             if self.low == 0 and self.below == 1:
-                return "a share from 0 to 1"
+                return "a share from 0, below 1"
             return f"a number between {low:g} and {self.below:g}"
         if self.above is not None:
             return f"a number above {self.above:g}"
@@ -158,8 +158,8 @@ class Text(Value):
     """A text that is not empty."""
 
     def read(self, section: Section) -> Any:
-        """The text."""
-        return section.text(self.name, self.default)
+        """The text; where there must be one, null is none."""
+        return section.text(self.name, "" if self.is_required else self.default) or self.default
 
     def shape(self) -> dict[str, Any]:
         """A text."""

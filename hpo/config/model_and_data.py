@@ -99,6 +99,8 @@ def parse_model(root: Section, file: Path, home: Home) -> ModelRef:
     found = _look_up(root, key, value, file, home, "folder", is_hub=given["revision"] is not None)
     if isinstance(found, Path):
         _check_model_folder(root, found, key)
+        if (revision := given["revision"]) is not None:
+            root.got(revision, "a folder has no revision: only a hub id has; remove it", "model", "revision")
     return ModelRef(str(found or value), **given)
 
 

@@ -94,6 +94,8 @@ class SecretKey(Value):
 
     def read(self, section: Section) -> Secret | None:
         """The place of the secret."""
+        if self.is_required and self.name in section:
+            return secret_at(section.raw(self.name), section, self.name)
         value = section.optional(self.name, self.words())
         return None if value is None else secret_at(value, section, self.name)
 

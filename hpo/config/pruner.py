@@ -80,11 +80,13 @@ def _name(rule: Any) -> str:
     return next(name for name, cls in RULES.items() if cls is type(rule))
 
 
-def parse_pruner(root: Section, objectives: Sequence[Objective]) -> PrunerConfig:
-    """Read `pruner:`; the rule looks at one of the `objectives`."""
+def parse_pruner(root: Section, objectives: Sequence[Objective], *, are_known: bool = True) -> PrunerConfig:
+    """Read `pruner:`; the rule looks at one of the `objectives`, if those are known."""
     section = root.section("pruner")
     metrics = [o.metric for o in objectives if o.metric not in RESOURCES]  # they have no curve
-    metric = section.one_of("metric", metrics, metrics[0])
+    metric = metrics[0]
+    if are_known or section.raw("metric") is None:
+        metric = section.one_of("metric", metrics, metrics[0])
     kind, rule = _parse_rule(section)
     return PrunerConfig(kind, rule, next(o for o in objectives if o.metric == metric))
 

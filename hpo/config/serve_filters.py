@@ -70,6 +70,8 @@ def _filter(above: Section, key: str, given: Any, folder: Path, release_folder: 
         section.problem(f"has {len(kinds)} of {', '.join(KINDS)}", "expected one of them")
     elif values[kinds[0]] is not None:
         spec = _of_kind(section, kinds[0], values, folder, release_folder)
+    elif section.raw(kinds[0]) is None and not section.is_empty(kinds[0]):
+        section.got(None, "expected text", kinds[0])
     section.finish()
     return spec
 

@@ -19,7 +19,7 @@ COMMON = ("log", "step", "when")
 
 def setting_schema(field: Field) -> Schema:
     """The JSON Schema of a setting's value, short of its help."""
-    types = {float: ["number", "string"], int: ["integer"], str: ["string"], bool: ["boolean"]}[field.type]
+    types = {float: ["number", "string"], int: ["integer", "string"], str: ["string"], bool: ["boolean"]}[field.type]
     null = ["null"] if field.default is None else []
     if field.choices:
         return {"enum": [*field.choices, *([None] if null else [])]}
@@ -32,7 +32,7 @@ def setting_schema(field: Field) -> Schema:
         return {"type": ["object", "string", *null], **names, "pattern": r"^[^,=]+=\d+(,[^,=]+=\d+)*$"}
     if field.type is str:
         return {"type": [*types, *null], **({"pattern": f"^({field.pattern})$"} if field.pattern else {})}
-    exponent = {"pattern": EXPONENT} if field.type is float else {}
+    exponent = {} if field.type is bool else {"pattern": EXPONENT}
     return {"type": [*types, *null], **_bounds(field), **exponent}
 
 

@@ -128,7 +128,7 @@ def parse_space(section: Section, fields: Mapping[str, Field]) -> SearchSpace:
         field = fields.get(name)
         if field is None or not field.searchable:
             _refuse_name(section, name, fields)
-        elif not isinstance(value := section.raw(name), dict):
+        elif not isinstance(value := section.raw(name), dict) or (field.is_mapping and "type" not in value):
             if fixed := _parse_fixed(section, name, value, field):
                 dimensions[name] = fixed
         else:
@@ -180,6 +180,9 @@ def _checked_conditions(
         if not dimension.contains(value):
             section.got(value, f"{other} is {dimension.describe()}", name, "when", other)
             return value
+        if isinstance(dimension, Float) and dimension.step is None and dimension.low < dimension.high:
+            found = f"{other} is any number from {dimension.low:g} to {dimension.high:g}: hardly a trial has this one"
+            section.problem(found, f"give {other} a step, or type: choice", name, "when", other)
         return dimension.nearest(value)
 
     return {
@@ -281,11 +284,14 @@ def refusal(section: Section, key: str, field: Field) -> str | None:
 
 
 def typed(field: Field, value: Any) -> Setting:
-    """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal."""
+    """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal; `1e5` may be a
+    whole number."""
     if field.is_list and isinstance(value, list):
         return ",".join(value)
     if field.is_mapping and isinstance(value, dict):
         return mapping_text(value)
+    if field.type is int and isinstance(value, float):
+        return int(value)
     return float(value) if field.type is float and is_number(value) else value
 
 

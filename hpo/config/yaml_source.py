@@ -155,7 +155,14 @@ def load(path: Path) -> Section:
 
 def _meant(value: object, expected: str) -> str:
     """A text that stands where a number is meant, as a number is written; empty where it is none."""
-    plain = value.strip().replace("_", "").replace(",", "") if isinstance(value, str) else ""
-    if re.search("number|share", expected) and re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", plain):
-        return f": write {clipped(plain)}"
-    return ""
+    plain = value.strip().replace("_", "") if isinstance(value, str) else ""
+    is_grouped = re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", plain)
+    plain = plain.replace(",", "" if is_grouped else ".")  # 1,000 is a thousand; 0,001 has a decimal comma
+    is_broken = "." in plain and expected.startswith("expected a whole number")
+    if (
+        is_broken
+        or not re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", plain)
+        or not re.search("number|share", expected)
+    ):
+        return ""
+    return f": write {clipped(plain)}"

@@ -50,6 +50,8 @@ class Field:
             return None if is_text else f"expected {self.describe()}"
         if self.is_mapping:
             return None if self._is_mapping(value) else f"expected {self.describe()}"
+        if self.type is int and isinstance(value, float) and value.is_integer():  # 1e5
+            value = int(value)
         wanted = (int, float) if self.type is float else self.type
         if not isinstance(value, wanted) or isinstance(value, bool) != (self.type is bool) or value == "":
             return f"expected {self.describe()}"

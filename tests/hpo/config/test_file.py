@@ -190,6 +190,13 @@ def test_a_whole_number_where_any_is_meant_is_the_same_setting(tmp_path):
     assert repr(given_) == repr(make_config(tmp_path).settings)
 
 
+def test_a_whole_number_may_have_an_exponent(tmp_path):
+    config = make_config(tmp_path, training={"max_examples": 1e5, "per_device_train_batch_size": 8.0})
+    assert repr((config.settings["max_examples"], config.settings["micro_batch_size"])) == "(100000, 8)"
+    both = {"gradient_accumulation_steps": 2.0, "per_device_train_batch_size": 8.0}
+    assert repr(make_config(tmp_path, training=both).settings["batch_size"]) == "16"
+
+
 def test_a_hub_id_is_left_as_it_is(tmp_path):
     config = make_config(tmp_path, model={"source": "org/model", "revision": "abc"}, data="org/data")
     assert (config.model.source, config.model.revision) == ("org/model", "abc")
@@ -354,6 +361,12 @@ def test_an_empty_mapping_misses_its_three_keys(refused):
         ("seed: 1:0:0", "seed: got '1:0:0'; expected a whole number from 0"),
         ("seed: 1_000", "seed: got '1_000'; expected a whole number from 0: write 1000"),
         ('seed: "5"', "seed: got '5'; expected a whole number from 0: write 5"),
+        ('seed: "1,000"', "seed: got '1,000'; expected a whole number from 0: write 1000"),
+        ('seed: "1,5"', "seed: got '1,5'; expected a whole number from 0"),
+        ('budget: {hours: "1,5"}', "budget.hours: got '1,5'; expected a number above 0: write 1.5"),
+        ('training: {learning_rate: "0,001"}',
+         "training.learning_rate: got '0,001'; expected a number above 0 and at most 1: write 0.001"),
+        ("training: {max_steps: 1.5e0}", "training.max_steps: got 1.5; expected a whole number at least 1"),
         ("seed:", "seed: is empty; expected a whole number from 0"),
         ("seed: null", "seed: got null; expected a whole number from 0"),
         ("budget: {hours: 1:30}", "budget.hours: got '1:30'; expected a number above 0, e.g. 1.5"),
@@ -367,7 +380,7 @@ def test_an_empty_mapping_misses_its_three_keys(refused):
         pytest.param("name: ..", "name: got '..'; expected letters, digits, '.', '_' and '-'"),
         ('name: ""', "name: got ''; expected text"),
         ("promote: {name: ../x}", "promote.name: got '../x'; expected letters, digits, '.', '_' and '-'"),
-        ("promote: {max_drop: 1}", "promote.max_drop: got 1; expected a share from 0 to 1"),
+        ("promote: {max_drop: 1}", "promote.max_drop: got 1; expected a share from 0, below 1"),
         ("promote: {min_agreement: 1.5}", "promote.min_agreement: got 1.5; expected a number between 0 and 1"),
         ("promote: {max_size_mb: 0}", "promote.max_size_mb: got 0; expected a number above 0"),
         ("promote: {prefer: speed}", "promote.prefer: got 'speed'; known: latency, size, quality"),
@@ -405,6 +418,11 @@ def test_all_three_budgets_are_one_problem(refused):
 def test_a_required_key_without_a_value_is_missing(refused, text):
     [problem] = refused(text)
     assert "is missing" in problem
+
+
+def test_a_folder_has_no_revision(refused):
+    problem = "sweep.yaml:2: model.revision: got 'v1'; a folder has no revision: only a hub id has; remove it"
+    assert refused(SMALLEST.replace("./model", "{source: ./model, revision: v1}")) == [problem]
 
 
 def test_a_task_that_is_a_list_is_refused(refused):
@@ -502,6 +520,23 @@ ALPHAS = "lora_alpha: {type: float, low: 1, high: 9}, alpha_ratio: {type: float,
             "expected at most 20,000: give larger steps, or choose another type",
         ),
         (
+            "training: {warmup_steps: 20}\nsearch_space:\n  warmup_ratio: {type: float, low: 0, high: 0.2}",
+            "6: search_space.warmup_ratio: is searched, but training.warmup_steps decides; remove one of the two",
+        ),
+        (
+            "search_space:\n  focal_gamma: {type: float, low: 0, high: 5}",
+            "5: search_space.focal_gamma: changes nothing: no trial has loss: focal; remove it",
+        ),
+        (
+            "training: {loss: focal}\nsearch_space:\n  label_smoothing_factor: {type: choice, values: [0, 0.1]}",
+            "6: search_space.label_smoothing_factor: changes nothing: no trial has loss: default; remove it",
+        ),
+        (
+            "search_space:\n  method: {type: choice, values: [lora, adapter]}\n"
+            "  adapter_size: {type: int, low: 8, high: 64, when: {method: lora}}",
+            "6: search_space.adapter_size.when.method: lora never reads adapter_size; expected one of adapter",
+        ),
+        (
             "search_strategy: {enqueue: [{}, {method: dora, lora_r: 8}]}\nsearch_space:\n"
             "  method: {type: choice, values: [lora, dora]}\n"
             "  lora_r: {type: int, low: 4, high: 8, when: {method: lora}}",
@@ -522,6 +557,46 @@ def test_what_goes_together_is_let_be(read):
     grid = "search_strategy: {type: grid}\nsearch_space: {lora_r: {type: int, low: 1, high: 1024}}"
     assert read(SMALLEST + grid).planned_trials() == 1024
     assert read(SMALLEST + "search_strategy: {type: grid}\n").planned_trials() == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "training: {loss: focal}\nsearch_space: {focal_gamma: {type: float, low: 0, high: 5}}",
+        "search_space:\n  loss: {type: choice, values: [default, focal]}\n"
+        "  focal_gamma: {type: float, low: 0, high: 5, when: {loss: focal}}\n"
+        "  label_smoothing_factor: {type: float, low: 0, high: 0.2}",
+        "training: {loss: focal}\nsearch_space: {loss: {type: choice, values: [class-weighted], when: {lora_r: 8}}, "
+        "lora_r: {type: int, low: 4, high: 8}, focal_gamma: {type: float, low: 0, high: 5}}",
+        "search_space: {focal_gamma: 2}",
+        "training: {warmup_steps: 20, warmup_ratio: 0.1, lora_alpha: 8, alpha_ratio: 2}",
+    ],
+)
+def test_a_dimension_that_some_trial_reads_is_let_be(read, lines):
+    assert read(SMALLEST + lines).settings
+
+
+def test_labels_are_smoothed_in_a_cross_entropy_alone(tmp_path):
+    data = {"train": "train.jsonl"}
+    for task, section in (("regression", "training"), ("multi-label-classification", "search_space")):
+        with pytest.raises(ConfigError, match=f"{section}.label_smoothing_factor: the loss of {task} is no cross-"):
+            make_config(tmp_path, task=task, data=data, **{section: {"label_smoothing_factor": 0.1}})
+    assert make_config(tmp_path, task="regression", data=data, training={"label_smoothing_factor": 0}).settings
+    assert make_config(tmp_path, task="text-to-text", data=data, training={"label_smoothing_factor": 0.1}).settings
+
+
+def test_a_wrong_task_or_method_is_no_second_problem_elsewhere(refused):
+    chat = SMALLEST.replace("text-classification", "chatt") + "metrics: [rouge_l]\npruner: {metric: perplexity}\n"
+    assert [problem.partition(";")[0] for problem in refused(chat)] == ["sweep.yaml:1: task: got 'chatt'"]
+    size = "training: {adapter_size: 8}\nsearch_space: {num_virtual_tokens: 8}\n"
+    methods = ("method: adaptr\n", "search_space: {method: {type: choice, values: [lora, adaptr]}}\n")
+    assert [p.partition(";")[0] for p in refused(SMALLEST + size + methods[0])] == [
+        "sweep.yaml:6: method: got 'adaptr'"
+    ]
+    both = methods[1] + "training: {adapter_size: 8}\n"
+    assert [p.partition(";")[0] for p in refused(SMALLEST + both)] == [
+        "sweep.yaml:4: search_space.method.values: got 'adaptr'"
+    ]
 
 
 def test_an_endless_list_of_points_is_never_made(read):

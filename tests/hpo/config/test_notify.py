@@ -99,3 +99,14 @@ def test_the_schema_takes_what_the_file_may_say():
 def test_a_user_without_a_password_would_not_sign_in(read):
     (problem,) = read("notify: {smtp: {host: h, user: me, from: a@b, to: c@d}}")[1]
     assert "notify.smtp.user: is given without password; give both, or neither" in problem
+
+
+def test_what_must_be_given_is_not_null(read):
+    """Nobody would be told, and no one would know."""
+    _, problems = read("notify: {webhook: {address: null}, smtp: {host: null, from: null, to: a@b}}")
+    assert [line.partition("notify.")[2] for line in problems] == [
+        "webhook.address: is not the place of a secret; write the secret to a file or into the environment, and here "
+        "file:PATH or env:NAME",
+        "smtp.host: got null; expected text",
+        "smtp.from: got null; expected text",
+    ]

@@ -58,6 +58,9 @@ def parse(tmp_path):
         ("method: dora", Choice(("dora",))),
         ("learning_rate: 1e-3", Choice((0.001,))),
         ("weight_decay: 0", Choice((0.0,))),
+        ("rank_pattern: {query: 4, key: 8}", Choice(("query=4,key=8",))),
+        ("max_examples: 1e5", Choice((100_000,))),
+        ("lora_r: {type: choice, values: [1e1, 8]}", Choice((10, 8))),
         ("lora_alpha: null", Choice((None,))),
     ],
 )
@@ -238,6 +241,17 @@ def test_each_impossible_condition_is_one_problem(parse, when):
     )
     between = "." if WHEN[when].partition(":")[0].isidentifier() else ": "
     assert problems == [f"a.yaml:4: lora_r.when{between}{WHEN[when]}"]
+
+
+def test_a_condition_on_one_of_endless_values_is_refused(parse):
+    _, problems = parse(
+        "learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}",
+        "lora_r: {type: int, low: 4, high: 8, when: {learning_rate: 1e-3}}",
+    )
+    assert problems == [
+        "a.yaml:3: lora_r.when.learning_rate: learning_rate is any number from 0.0001 to 0.01: hardly a trial has this "
+        "one; give learning_rate a step, or type: choice"
+    ]
 
 
 def test_a_circle_of_conditions_is_named_once_with_its_line(parse):
