@@ -205,10 +205,10 @@ def _parse_label_names(data: Section, task: str) -> list[str]:
         data.problem("is given", f"{task} has no labels: remove it", "label_names")
     elif not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
         data.got(value, "expected a list of names, the name of label 0 first, e.g. [negative, positive]", "label_names")
-    elif len(set(value)) < max(2, len(value)):
+    elif len(names := list(dict.fromkeys(name.strip() for name in value))) < max(2, len(value)):
         data.got(value, "expected at least two names, each of them once", "label_names")
     else:
-        return [name.strip() for name in value]
+        return names
     return []
 
 

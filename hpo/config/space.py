@@ -242,12 +242,13 @@ def _parse_choice(section: Section, field: Field) -> Choice | None:
     if not isinstance(values, list) or not values:
         section.got(values, "expected a list of values, e.g. [8, 16, 32]", "values")
         return None
-    if any(value in values[:i] for i, value in enumerate(values)):
-        section.got(values, "expected each value once", "values")
     refused = [(value, why) for value in values if (why := field.refuse(value))]
+    made = values if refused else [typed(field, value) for value in values]
+    if any(value in made[:i] for i, value in enumerate(made)):
+        section.got(values, "expected each value once", "values")
     for value, why in refused:
         section.got(value, why, "values")
-    return None if refused else Choice(tuple(typed(field, value) for value in values))
+    return None if refused else Choice(tuple(made))
 
 
 def _parse_interval(section: Section, field: Field, kind: str) -> Float | Int | None:
@@ -286,8 +287,8 @@ def refusal(section: Section, key: str, field: Field) -> str | None:
 def typed(field: Field, value: Any) -> Setting:
     """A value as its field has it: `1` is 1.0 where numbers are meant, so that equal trials look equal; `1e5` may be a
     whole number."""
-    if field.is_list and isinstance(value, list):
-        return ",".join(value)
+    if field.is_list and isinstance(value, (list, str)):
+        return ",".join(name.strip() for name in (value.split(",") if isinstance(value, str) else value))
     if field.is_mapping and isinstance(value, dict):
         return mapping_text(value)
     if field.type is int and isinstance(value, float):

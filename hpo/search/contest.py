@@ -38,7 +38,8 @@ def finals_planned(config: SweepConfig) -> Ahead:
     """
     if config.finalists is None or config.finalists.claim == "adapter":
         return NOTHING
-    return Ahead(config.finalists.top + 1, config.finalists.seeds)
+    most = config.space.most_points() if config.strategy.warm_start else config.most_trials()
+    return Ahead(int(min(config.finalists.top + 1, most)), config.finalists.seeds)
 
 
 def repeats_planned(config: SweepConfig) -> int:

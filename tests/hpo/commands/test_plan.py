@@ -31,7 +31,7 @@ def test_a_plan_is_measured_and_nothing_is_written(write_yaml, home):
     view = Said()
     plan = make_plan(path, Home(home), 1, view)
     assert json.loads(json.dumps(plan, allow_nan=False)) == plan
-    assert (plan["sweep"], plan["trials"], plan["trials_left"], plan["repeats"]) == ("tiny-encoder", 2, 2, 9)
+    assert (plan["sweep"], plan["trials"], plan["trials_left"], plan["repeats"]) == ("tiny-encoder", 2, 2, 6)
     assert plan["strategy"]["type"] == "informed"
     assert (plan["rows"], plan["examples_per_trial"]) == ({"train": 180, "validation": 40, "test": 20}, 160)
     assert [probe["point"] for probe in plan["probes"]] == ["baseline", "largest"]

@@ -420,6 +420,13 @@ def test_a_required_key_without_a_value_is_missing(refused, text):
     assert "is missing" in problem
 
 
+def test_names_of_labels_that_differ_in_blanks_alone_are_one_name(tmp_path):
+    data = {"train": "train.jsonl", "label_names": ["good", "bad "]}
+    assert make_config(tmp_path, data=data).data.label_names == ["good", "bad"]
+    with pytest.raises(ConfigError, match="at least two names, each of them once"):
+        make_config(tmp_path, data={**data, "label_names": ["good", "bad", " bad"]})
+
+
 def test_a_folder_has_no_revision(refused):
     problem = "sweep.yaml:2: model.revision: got 'v1'; a folder has no revision: only a hub id has; remove it"
     assert refused(SMALLEST.replace("./model", "{source: ./model, revision: v1}")) == [problem]

@@ -58,6 +58,7 @@ def parse(tmp_path):
         ("method: dora", Choice(("dora",))),
         ("learning_rate: 1e-3", Choice((0.001,))),
         ("weight_decay: 0", Choice((0.0,))),
+        ("target_modules: q_proj, v_proj", Choice(("q_proj,v_proj",))),
         ("rank_pattern: {query: 4, key: 8}", Choice(("query=4,key=8",))),
         ("max_examples: 1e5", Choice((100_000,))),
         ("lora_r: {type: choice, values: [1e1, 8]}", Choice((10, 8))),
@@ -154,6 +155,10 @@ def test_dimensions_keep_the_order_of_the_file(parse):
         pytest.param(
             "alpha_ratio: {type: choice, values: [1, 1.0]}",
             "alpha_ratio.values: got [1, 1.0]; expected each value once",
+        ),
+        (
+            "target_modules: {type: choice, values: [[q_proj, v_proj], 'q_proj, v_proj']}",
+            "target_modules.values: got [['q_proj', 'v_proj'], 'q_proj, v_proj']; expected each value once",
         ),
         ("lora_r: {low: 4, high: 8}", "lora_r: has no type; expected type: float, int or choice"),
         ("lora_r: {type: itn, low: 4, high: 8}", "lora_r.type: got 'itn'; did you mean 'int'?"),

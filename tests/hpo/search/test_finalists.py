@@ -20,7 +20,9 @@ from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.scoreboard import Scoreboard
 from hpo.terminal import Silent
-from tests.hpo.builders import INSPECTION, Clock, Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work
+from tests.hpo.builders import (
+    INSPECTION, RATE, Clock, Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work,
+)  # fmt: skip
 from trainers.host import fake
 from trainers.protocol.events import Evaluation, Failed, Resumed, TrialResult
 from trainers.protocol.requests import Score
@@ -107,6 +109,17 @@ def test_nothing_is_repeated_where_the_file_asks_for_nothing(sweep):
     assert decided(given) is None
     assert given.executor.specs == []
     assert repeats_planned(given.config) == 0
+
+
+def test_no_more_are_trained_again_than_there_are_trials(sweep):
+    given = sweep(FAIR, BEST, top=3, seeds=3)
+    assert repeats_planned(given.config) == 2 * 3
+    given.edit(search_strategy={"type": "random", "num_trials": 2}, search_space=RATE)
+    assert repeats_planned(given.config) == 2 * 3
+    given.edit(search_strategy={"type": "random", "num_trials": 2, "warm_start": ["old"]})
+    assert repeats_planned(given.config) == 4 * 3  # those that are taken over may be among them
+    given.edit(search_space={"learning_rate": 1e-3})
+    assert repeats_planned(given.config) == 3
 
 
 def test_trials_that_break_a_constraint_are_no_finalists(sweep):
