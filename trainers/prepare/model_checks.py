@@ -36,6 +36,7 @@ from trainers.protocol.model_folder import named
 from trainers.protocol.requests import Intent, MethodPlan
 from trainers.protocol.settings import LORA_METHODS
 from trainers.protocol.trial_spec import Workload
+from trainers.runtime.card import SIMILARITY
 from trainers.runtime.options import providers
 from trainers.tasks.table import TASKS
 from trainers.training.optimizer import OF_BITSANDBYTES
@@ -80,10 +81,11 @@ def look_at_model(
     unreleasable = {method: reason for method, reason in reasons.items() if reason}
     refusal, notes = _release(intent, unreleasable, sorted(set(methods) - set(unreleasable)))
     findings += [*refusal, *_target_findings(intent)]
+    per_text = max_length // texts_apart(workload)
     looked_at = dataclasses.replace(
         base,
         max_length=max_length,
-        notes=[*base.notes, *_length_notes(base, max_length, positions), *untying_notes(skeleton, plans), *notes],
+        notes=[*base.notes, *_length_notes(base, per_text, positions), *untying_notes(skeleton, plans), *notes],
         embeddings=int(skeleton.model.get_input_embeddings().weight.shape[0]),
         unreleasable=unreleasable,
     )
@@ -266,7 +268,7 @@ def _max_length(workload: Workload, plans: Iterable[MethodPlan], positions: int 
     if positions is None:
         return workload.max_length, []
     learned = max((int(plan.settings.get("num_virtual_tokens") or 0) for plan in plans), default=0)
-    room = positions - learned
+    room = (positions - learned) * texts_apart(workload)
     before = f", and num_virtual_tokens takes {learned} of them" if learned else ""
     if room < SHORTEST:
         found = f"got {learned}, but the model has {positions} positions"
@@ -277,7 +279,13 @@ def _max_length(workload: Workload, plans: Iterable[MethodPlan], positions: int 
     if not workload.max_length_is_given:
         return room, []
     found = f"got {workload.max_length}, but the model has {positions} positions{before}"
-    return room, [Finding("training.max_length", found, f"at most {room}")]
+    each = ", half of it for each text" if texts_apart(workload) > 1 else ""
+    return room, [Finding("training.max_length", found, f"at most {room}{each}")]
+
+
+def texts_apart(workload: Workload) -> int:
+    """How many texts of a row the model reads one at a time: `max_length` is for all of them together."""
+    return 2 if workload.task == SIMILARITY else 1
 
 
 def _length_notes(base: BaseFiles, max_length: int, positions: int | None) -> list[str]:

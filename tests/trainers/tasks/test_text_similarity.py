@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from trainers.data.tokens import Tokens
 from trainers.model.load import load_base
 from trainers.model.source import load_tokenizer
 from trainers.prepare.inspect import inspect
+from trainers.prepare.prepared import prepare
 from trainers.protocol.events import Finding
 from trainers.protocol.requests import Inspect
 from trainers.tasks.losses import contrastive
@@ -46,6 +48,17 @@ def _given(workload):
     from trainers.tasks.table import TASKS
 
     return read_given(TASKS["text-similarity"], workload.data).splits["train"]
+
+
+def test_each_text_may_be_as_long_as_the_model_reads(family_workload):
+    workload = family_workload("bert", "text-similarity")
+    positions = load_base(workload, []).model.config.max_position_embeddings
+    assert prepare(replace(workload, max_length=2 * positions)).base.max_length == 2 * positions
+    (finding,) = prepare(replace(workload, max_length=2 * positions + 1)).all_findings()
+    assert (finding.where, finding.found) == (
+        "training.max_length", f"got {2 * positions + 1}, but the model has {positions} positions"
+    )  # fmt: skip
+    assert finding.expected == f"at most {2 * positions}, half of it for each text"
 
 
 def test_each_text_is_cut_to_half(family_workload):
