@@ -174,11 +174,13 @@ def _checked_conditions(
 ) -> dict[str, Condition]:
     """The conditions with each value as its dimension spells it: 0.3 may be 0.1 + 2 * 0.1 there."""
 
-    def checked(name: str, other: str, value: Setting) -> Setting:
+    def checked(name: str, other: str, given: Setting) -> Setting:
         if (dimension := dimensions.get(other)) is None:  # reported already
-            return value
+            return given
+        field = FIELDS.get(other)
+        value = given if field is None or field.refuse(given) else typed(field, given)
         if not dimension.contains(value):
-            section.got(value, f"{other} is {dimension.describe()}", name, "when", other)
+            section.got(given, f"{other} is {dimension.describe()}", name, "when", other)
             return value
         if isinstance(dimension, Float) and dimension.step is None and dimension.low < dimension.high:
             found = f"{other} is any number from {dimension.low:g} to {dimension.high:g}: hardly a trial has this one"

@@ -80,6 +80,8 @@ def test_each_kind_is_read(parse, line, dimension):
         ("{method: [dora, lora]}", {"method": ("dora", "lora")}),
         ("{method: lora, lora_r: 8}", {"method": ("lora",), "lora_r": (8,)}),
         ("{weight_decay: 0.3}", {"weight_decay": (0.1 + 2 * 0.1,)}),
+        ("{target_modules: 'q_proj, v_proj'}", {"target_modules": ("q_proj,v_proj",)}),
+        ("{lora_r: [8.0, 4]}", {"lora_r": (8, 4)}),
         ("{alpha_ratio: [null]}", None),
     ],
 )
@@ -91,6 +93,7 @@ def test_conditions_are_read_as_their_dimension_spells_the_values(parse, when, v
         "method: {type: choice, values: [lora, dora]}",
         "weight_decay: {type: float, low: 0.1, high: 0.5, step: 0.1}",
         "alpha_ratio: {type: choice, values: [1, 2]}",
+        "target_modules: {type: choice, values: [attention, [q_proj, v_proj]]}",
     )
     if values is None:
         assert len(problems) == 1
