@@ -21,7 +21,16 @@ from hpo.search.lost_runs import write_lost_runs
 from hpo.search.scoreboard import Scoreboard
 from hpo.terminal import Silent
 from tests.hpo.builders import (
-    INSPECTION, RATE, Clock, Elsewhere, Killed, Recording, Repeated, Sweep, stopping_after, work,
+    INSPECTION,
+    RATE,
+    Clock,
+    Elsewhere,
+    Killed,
+    Recording,
+    Repeated,
+    Sweep,
+    stopping_after,
+    work,
 )  # fmt: skip
 from trainers.host import fake
 from trainers.protocol.events import Evaluation, Failed, Resumed, TrialResult
