@@ -235,6 +235,14 @@ def test_texts_keep_the_order_of_their_files(tmp_path):
     assert [row["text"] for row in read(tmp_path)[0]] == ["a.txt", "b.txt", "c/d.txt"]
 
 
+def test_a_table_that_is_named_like_a_licence_is_data(tmp_path):
+    write(tmp_path / "license_plates.jsonl", '{"text": "b"}\n')
+    write(tmp_path / "notices-2024.csv", "text\na\n")
+    for name in ("LICENSE-2.0.txt", "readme.json"):
+        write(tmp_path / name, "{}")
+    assert read(tmp_path)[0] == [{"text": "b"}, {"text": "a"}]
+
+
 # --- bytes ---------------------------------------------------------------------------------------------
 
 TABLE = "text\tlabel\r\nnaïve\tpos\r\n"
@@ -592,6 +600,13 @@ def test_what_the_yaml_names_itself_stays(tmp_path):
     assert (data.validation, data.test) == (None, SourceRef(str(tmp_path / "held-out.csv")))
     with pytest.raises(DataProblem, match="none is validation"):
         named_splits(data_of(tmp_path / "data", validation=tmp_path / "data"))
+
+
+def test_a_folder_beside_a_hub_id_gives_its_own_files(tmp_path):
+    folder_of(tmp_path, ["train.csv", "test.csv", "validation.csv"])
+    data, [_] = named_splits(data_of("org/reviews", validation=tmp_path))
+    assert data.validation.files == [str(tmp_path / "validation.csv")]
+    assert (data.train, data.test) == (SourceRef("org/reviews"), None)
 
 
 def test_slices_are_those_of_the_split_that_they_name(tmp_path):

@@ -17,7 +17,7 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _ABOUT_DATA = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "requirements.txt"}
 """Files beside data that contain no data, as in the hub's `datasets`."""
 _ABOUT_ANYTHING = ("readme", "license", "licence", "notice", "changelog")
-"""Beginnings of the names of other such files."""
+"""Names of other such files; those of texts may go on."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -82,7 +82,10 @@ def _is_about_data(file: Path) -> bool:
     name = file.name.lower()
     is_saved_state = name == "state.json" and (file.parent / "dataset_info.json").is_file()
     is_cache = name.startswith("cache-") and name.endswith(".arrow")  # of `datasets`, in a folder that it saved
-    return name in _ABOUT_DATA or name.startswith(_ABOUT_ANYTHING) or is_saved_state or is_cache
+    # A text may be called LICENSE-2.0.txt; a table whose name only begins so, such as notices.csv, is data.
+    is_text, stem = name.endswith(".txt"), file.stem.lower()
+    is_about_anything = stem.startswith(_ABOUT_ANYTHING) if is_text else stem in _ABOUT_ANYTHING
+    return name in _ABOUT_DATA or is_about_anything or is_saved_state or is_cache
 
 
 def _matching(pattern: Path) -> Iterator[Path]:

@@ -29,8 +29,6 @@ def named_splits(data: DataRef) -> tuple[DataRef, list[str]]:
     Sources that the data names are kept, but each takes only its own files of a folder with several splits. Raises
     `DataProblem` where names do not make clear which split a file belongs to.
     """
-    if data.train.is_hub:
-        return _with_held_out(data, _splits_of_hub(data))
     given, folders, findings = data.sources(), dict[str, SplitFiles](), list[Finding]()
     for role, source in given.items():
         if source.is_hub or source.files:
@@ -44,9 +42,13 @@ def named_splits(data: DataRef) -> tuple[DataRef, list[str]]:
             findings += problem.findings
     if findings:
         raise DataProblem(findings)
+    data = data.with_sources(given)
     train = folders.get(data.train.source)
-    found = {} if train is None else {split: _only(train, split) for split in HELD_OUT if split in train.splits}
-    split, notes = _with_held_out(data.with_sources(given), found)
+    if data.train.is_hub:
+        found = _splits_of_hub(data)
+    else:
+        found = {} if train is None else {split: _only(train, split) for split in HELD_OUT if split in train.splits}
+    split, notes = _with_held_out(data, found)
     return split, [*(f"data: {folder}" for folder in folders.values()), *notes]
 
 

@@ -48,7 +48,10 @@ def read_conversation(row: Row, columns: Mapping[str, str]) -> Conversation | Fi
         if "conversations" in row.values:
             has = "write `messages: conversations` under data"
         return Finding(row.where, f"has no column {name!r} for data.messages", has)
-    given = _turns(from_json(row.values[name]), row.values.get("system"))
+    try:
+        given = _turns(from_json(row.values[name]), row.values.get("system"))
+    except ValueError as error:  # a text of JSON may hold half a character
+        return Finding(row.where, f"{name} as {error}")
     if not given:
         return Finding(row.where, f"{name} is not a list of turns", EXPECTED)
     messages: list[dict[str, Any]] = []

@@ -102,6 +102,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
         ([{"role": "user"}], "turn 1 has no text content"),
         (MESSAGES[:2], "the last turn is the user's"),
         ([{"role": "assistant", "content": "x", "weight": 2}], "turn 1 has the weight 2"),
+        ('[{"role": "user", "content": "\\ud83d"}]', "half a character"),
     ],
 )
 def test_rows_that_are_no_conversation_are_findings(messages, found):
