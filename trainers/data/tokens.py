@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from trainers.protocol.files import sync_folder
 
 TargetKind = Literal["row", "token", "sequence"]
 """The kind of a row's targets: numbers for the whole row; one per token, where 0 means nothing to learn; or the token
@@ -72,6 +75,14 @@ class Tokens:
         lengths = np.diff(self._offsets)[self.numbers]
         return lengths if self._max_length is None else np.minimum(lengths, self._max_length)
 
+    @property
+    def widths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row, or of its answer where that is a separate and longer text, shape [rows]."""
+        if self.kind != "sequence":
+            return self.lengths
+        answers = np.diff(self._target_offsets)[self.numbers]
+        return np.maximum(self.lengths, answers if self._max_length is None else np.minimum(answers, self._max_length))
+
     def ids(self, row: int) -> npt.NDArray[np.int64]:
         """The token ids of a row, [tokens]."""
         return self._cut(self._ids[self._tokens_of(row)])
@@ -99,7 +110,10 @@ class Tokens:
 
 
 def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str, list[Any]]) -> None:
-    """Write the tokens of all splits, and `rows` as JSONL to measure a release; a rename puts the folder in place."""
+    """Write the tokens of all splits, and `rows` as JSONL to measure a release.
+
+    A rename puts the folder in place when all of it is on the disk: after a power cut no part of it may be empty.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     for split, encoded in splits.items():
@@ -113,6 +127,10 @@ def write_tokens(folder: Path, splits: dict[str, list[Encoded]], rows: dict[str,
         np.save(scratch / f"{split}.target_bytes.npy", sizes, allow_pickle=False)
         with (scratch / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[split])
+    for path in scratch.iterdir():
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
+    sync_folder(scratch)
     try:
         scratch.rename(folder)
     except OSError:

@@ -12,8 +12,8 @@ from trainers.tasks.base import Batch
 from trainers.training.ranks import ALONE, Ranks
 
 _EVALUATION_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Most padded tokens in one evaluation batch. On a CPU the activations should stay in its caches: MiniLM's 500 rows
-of 27 tokens take 7.5 s at 4096, 5.4 s at 1024, 5.1 s at 512 (AVX2, one thread)."""
+"""Most padded tokens in one evaluation batch, of inputs and of answers. On a CPU the activations should stay in its
+caches: MiniLM's 500 rows of 27 tokens take 7.5 s at 4096, 5.4 s at 1024, 5.1 s at 512 (AVX2, one thread)."""
 
 
 def effective_batches(rows: int, batch_size: int, max_examples: int, seed: int) -> Iterator[list[int]]:
@@ -86,10 +86,10 @@ def evaluation_batches(
 
 
 def _evaluation_groups(tokens: Tokens, most_tokens: int) -> Iterator[list[int]]:
-    lengths = tokens.lengths
+    widths = tokens.widths
     group: list[int] = []
-    for row in np.argsort(lengths, kind="stable").tolist():
-        if group and (len(group) + 1) * int(lengths[row]) > most_tokens:
+    for row in np.argsort(widths, kind="stable").tolist():
+        if group and (len(group) + 1) * int(widths[row]) > most_tokens:
             yield group
             group = []
         group.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):
     assert all(b.input_ids.numel() <= max(4096, b.input_ids.shape[1]) for b in batches)
 
 
+def test_an_evaluation_is_bounded_by_answers_that_are_longer_than_their_inputs(tmp_path):
+    """The logits of a batch are as many as its answers have tokens, times the vocabulary."""
+    rows = [Encoded([5] * 2, [6] * length) for length in (100, 1, 40, 100, 3) * 8]
+    write_tokens(tmp_path / "t", {"validation": rows}, {"validation": []})
+    tokens = Tokens(tmp_path / "t", "validation", "sequence")
+    found = list(evaluation_batches(tokens, 0, torch.device("cpu"), 400))
+    assert sorted(row for numbers, _ in found for row in numbers) == list(range(40))
+    assert max(batch.targets.numel() for _, batch in found) == 400
+
+
 def test_what_was_written_is_read_back(tmp_path):
     folder = tmp_path / "t"
     encoded = {"train": [Encoded([5, 6, 7], [0, 1, 1], [0, 0, 1], 9), Encoded([8], [1], [0])]}
@@ -90,6 +101,18 @@ def test_what_was_written_is_read_back(tmp_path):
     assert batch.input_ids.tolist() == [[5, 6, 7], [8, 3, 3]]
     assert batch.targets.tolist() == [[0, 1, 1], [1, 0, 0]]
     assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_tokens_are_on_the_disk_before_their_folder_is_in_its_place(tmp_path, monkeypatch):
+    synced = {}
+
+    def sync(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced[path.name] = (tmp_path / "t").exists()
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_tokens(tmp_path / "t", {"train": [Encoded([5], [1])]}, {"train": [{}]})
+    assert {synced.get(path.name) for path in (tmp_path / "t").iterdir()} == {False}
 
 
 def test_a_shorter_max_length_cuts_texts_before_their_end_mark_and_conversations_at_the_end(tmp_path):
