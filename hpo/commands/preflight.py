@@ -131,9 +131,9 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
         found = f"makes {evaluations:,} evaluations of a trial"
         raise ConfigError([Problem(config.place("training.eval_steps"), found, why)])
     before = stored_state(home.studies_db, config.name)
-    for name in ("fingerprint", "model_fingerprint"):
+    # The hash of the data has the numbers of labels; their names decide which rows of the head are kept.
+    for name, what in (("fingerprint", "data"), ("labels", "data"), ("model_fingerprint", "model")):
         if before and before.data and getattr(before.data, name) != getattr(inspection, name):
-            what = "data" if name == "fingerprint" else "model"
             found = f"the {what} of sweep {config.name!r} has changed since it began"
             raise ConfigError([Problem(config.place(what), found, "give the sweep another name:")])
     if before and before.data:  # 0 in a sweep that began when evaluations used all rows: they go on to

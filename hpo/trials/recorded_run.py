@@ -81,7 +81,7 @@ class RecordedRun:
     def _changed_data(self, now: PreparedData, spec: TrialSpec) -> list[Problem]:
         was = self.prepared
         if was.fingerprint == now.fingerprint:
-            return []
+            return self._changed_labels(now, spec)
         found = [
             Problem(
                 f"data: {spec.workload.data.sources().get(split, spec.workload.data.train)}",
@@ -96,6 +96,15 @@ class RecordedRun:
         whole = Problem(f"data: {spec.workload.data.train}", f"the rows are not those of {self.name}: {counts}",
                         "bring back the data of then")  # fmt: skip
         return found or [whole]
+
+    def _changed_labels(self, now: PreparedData, spec: TrialSpec) -> list[Problem]:
+        """Other names for the same labels: the hash of the rows has only their numbers."""
+        was = self.prepared.labels
+        if was == now.labels:
+            return []
+        new, old = listed(sorted(set(now.labels) - set(was))), listed(sorted(set(was) - set(now.labels)))
+        found = f"its labels are not those of {self.name}: {new}, then {old}"
+        return [Problem(f"data: {spec.workload.data.train}", found, "bring back the data of then")]
 
     def _changed_model(self, now: PreparedData, spec: TrialSpec) -> list[Problem]:
         was, model = self.prepared, spec.workload.model

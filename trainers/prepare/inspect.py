@@ -44,7 +44,9 @@ def inspect(request: Inspect) -> PreparedData:
     content, split_hashes = data_fingerprint(workload, base, kept)
     model_hashes = base_hashes(base.folder)
     model = base_fingerprint(model_hashes, workload.model)
-    tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model, FORMAT_VERSION])[:32]
+    # Words are written with their tags by name; the hash of the data has the numbers of the tags.
+    names = made.labels if made.task.targets == "token" else []
+    tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model, FORMAT_VERSION, *names])[:32]
     if not tokens_dir.exists():
         rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)

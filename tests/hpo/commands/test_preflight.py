@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from hpo.paths import Home
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.slots import Slots
-from tests.hpo.builders import INSPECTION, RATE, Recording, Sweep, make_config
+from tests.hpo.builders import INSPECTION, RATE, Recording, Sweep, make_config, work
 from trainers.protocol.events import Decision, Loaded
 from trainers.protocol.files import TrialPaths
+from trainers.protocol.requests import Inspect
 
 
 def worker(request):
@@ -156,3 +158,25 @@ def test_cores_that_no_point_needs_go_to_the_trials_there_are(tmp_path, monkeypa
     config = make_config(tmp_path, search_space={"lora_r": {"type": "choice", "values": [4, 8]}})
     slots, _ = slots_for(InlineExecutor(worker), TrialSpecs(config, Home(tmp_path), INSPECTION), None, None, str)
     assert (slots.jobs, slots.threads) == (2, 4)
+
+
+# --- what has changed since a sweep began --------------------------------------------------------------
+
+
+def test_labels_of_other_names_are_other_data(tmp_path, database, monkeypatch):
+    """The hash of the data has only their numbers."""
+    monkeypatch.setattr(session, "tracker_of", lambda *_: Untracked())
+    given = Sweep(tmp_path, database)
+    with session.open_run(given.specs, given.executor, Silent(), Slots(1, 1)):
+        pass
+
+    def with_labels(*labels):
+        def answer(request):
+            found = dataclasses.replace(INSPECTION, labels=list(labels))
+            yield from [found] if isinstance(request, Inspect) else work(request)
+
+        return inspect(InlineExecutor(answer), given.config, given.home)
+
+    assert with_labels("a", "b").fingerprint == INSPECTION.fingerprint
+    with pytest.raises(ConfigError, match="the data of sweep 'sweep' has changed since it began"):
+        with_labels("a", "c")

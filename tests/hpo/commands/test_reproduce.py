@@ -128,6 +128,12 @@ def test_a_changed_base_model_is_refused_with_its_files(folder):
     assert both[1].found.endswith("other files")
 
 
+def test_labels_of_other_names_are_other_data(folder):
+    run = find_run(Home(folder / "home"), "tiny#0")
+    (problem,) = run.changed_inputs(dataclasses.replace(run.prepared, labels=["bad", "positive"]), run.spec)
+    assert problem.found == "its labels are not those of tiny#0: bad, then negative"
+
+
 def test_code_of_your_own_is_compared(folder, tmp_path):
     run = find_run(Home(folder / "home"), "tiny#0")
     (tmp_path / "loss.py").write_text("def loss(): ...")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,11 @@ from tests.conftest import reviews, write_jsonl
 from trainers.data.splits import SPLITS
 from trainers.prepare.data_findings import MOST_KINDS, bounded
 from trainers.prepare.enough import Counts, why_empty
-from trainers.prepare.inspect import data_fingerprint
+from trainers.prepare.inspect import data_fingerprint, inspect
 from trainers.prepare.prepared import prepare
+from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding
+from trainers.protocol.requests import Inspect
 from trainers.protocol.trial_spec import DataRef, SourceRef
 
 
@@ -105,3 +108,26 @@ def test_a_length_that_nobody_asked_for_is_what_the_model_takes(workload):
     made = prepare(replace(workload("encoder"), max_length=512, max_length_is_given=False))
     assert made.base.max_length == 128
     assert not made.all_findings()
+
+
+def work_on(work, task, file, **columns):
+    """The same model with another task, and a file of rows in place of its data: 8 each to validate and to test."""
+    rows = replace(
+        work.data, train=SourceRef(str(file)), columns={**CATALOG[task].columns, **columns}, validation_size=8,
+        test_size=8,
+    )  # fmt: skip
+    return replace(work, task=task, data=rows)
+
+
+def test_tags_of_another_name_have_rows_of_their_own(workload, tmp_path):
+    """Their numbers are the same, and so is the hash of the data: a release was measured on tags of the other name."""
+
+    def found(name):
+        rows = [{"words": ["film", str(n)], "tags": [f"B-{name}", "O"]} for n in range(60)]
+        file = write_jsonl(tmp_path / f"{name}.jsonl", rows)
+        return inspect(Inspect(work_on(workload("encoder"), "token-classification", file)))
+
+    before, after = found("PER"), found("PERSON")
+    assert before.fingerprint == after.fingerprint
+    lines = Path(after.tokens_dir, "validation.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {tag for line in lines for tag in json.loads(line)["tags"]} == set(after.labels)
