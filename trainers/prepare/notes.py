@@ -66,6 +66,19 @@ def contradictions(task: Task, pairs: Sequence[Pair]) -> list[Pair]:
     return [(row, other) for row, other in pairs if task.answer(row.example) != task.answer(other.example)]
 
 
+def same_inputs(task: Task, splits: Mapping[str, Sequence[Placed[Any]]]) -> list[str]:
+    """A note for each held-out split on rows with the input of a training row and another answer: both are kept, and
+    what was learned from one helps with the other."""
+    learned = {task.input_of(row): row for row in reversed(splits["train"])}
+    notes = []
+    for name in SPLITS[1:]:
+        asked = ((row, task.input_of(row)) for row in splits[name])
+        if pairs := [(row, learned[input_]) for row, input_ in asked if input_ is not None and input_ in learned]:
+            found = f"{name}: {len(pairs):,} rows have the input of a training row, with another answer"
+            notes.append(f"{found}: {_pairs(pairs)}")
+    return notes
+
+
 def _pairs(pairs: Sequence[Pair]) -> str:
     return places([f"{row.row.where} (as {other.row.where})" for row, other in pairs])
 

@@ -25,6 +25,7 @@ from trainers.prepare.data_findings import (
 )
 from trainers.prepare.enough import Counts, why_empty
 from trainers.prepare.model_checks import look_at_model
+from trainers.prepare.notes import same_inputs
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding, Scale
 from trainers.protocol.requests import Intent
@@ -87,8 +88,9 @@ def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
     _read(made)
     made.base = look_at_base(workload, made.findings)
     made.kept, made.repeats = drop_duplicates(made.given.splits)
-    made.splits = cut_splits(made.kept, made.data)
+    made.splits = cut_splits(made.task, made.kept, made.data)
     _learn_labels(made)
+    made.notes += same_inputs(made.task, made.splits)
     if made.base is not None:
         made.base = look_at_model(workload, intent or Intent(), made.base, made.labels, made.findings)
         made.notes += made.base.notes
@@ -118,7 +120,8 @@ def _read(made: Prepared) -> None:
 def read_given(task: Task, data: DataRef) -> Given:
     """The rows of every split that the data names, each checked by itself."""
     given, checked = Given(), dict[str, list[tuple[Row, Keyed[Any] | Finding]]]()
-    documents = data.documents if CATALOG[task.name].makes_blocks else "line"
+    makes_blocks = CATALOG[task.name].makes_blocks
+    documents = data.documents if makes_blocks else "line"
     for name, source in data.sources().items():
         unsound: list[list[Finding]] = []
         try:
@@ -129,8 +132,8 @@ def read_given(task: Task, data: DataRef) -> Given:
         else:
             if not rows and not unsound:
                 given.findings.append(Finding(str(source), "is empty", "expected at least a few rows"))
-        if data.is_running_text:
-            rows = [replace(row, is_document=True) for row in rows]
+        if data.is_running_text or (not makes_blocks and any(row.is_document for row in rows)):
+            rows = [replace(row, is_document=makes_blocks) for row in rows]
         checked[name] = [(row, task.check(row, data.columns)) for row in rows]
         given.unsound[name] = unsound
     settled = task.settle([c for _, c in checked["train"] if not isinstance(c, Finding)], data)
@@ -156,17 +159,37 @@ def _learn_labels(made: Prepared) -> None:
     made.notes += made.task.notes(train)
 
 
-def cut_splits(kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
+def cut_splits(task: Task, kept: Mapping[str, list[Placed[Any]]], data: DataRef) -> dict[str, list[Placed[Any]]]:
     """All splits; those without a source are cut from train: the end of running text, a sample of other rows."""
     splits = {"train": list[Placed[Any]](), **kept}
-    for name in ("test", "validation"):
-        if name not in data.sources():
-            size = data.test_size if name == "test" else data.validation_size
-            documents = [row for row in splits["train"] if row.row.is_document]
-            others = [row for row in splits["train"] if not row.row.is_document]
-            (first, second), (third, fourth) = cut_off_end(documents, size), cut(others, size, data.seed)
-            splits["train"], splits[name] = first + third, second + fourth
+    missing = [name for name in ("test", "validation") if name not in data.sources()]
+    for name in missing:
+        size = data.test_size if name == "test" else data.validation_size
+        documents = [row for row in splits["train"] if row.row.is_document]
+        others = [row for row in splits["train"] if not row.row.is_document]
+        (first, second), (third, fourth) = cut_off_end(documents, size), cut(others, size, data.seed)
+        splits["train"], splits[name] = first + third, second + fourth
+    if splits["train"]:
+        _give_back_rare_labels(task, splits, missing)
     return splits
+
+
+def _give_back_rare_labels(task: Task, splits: dict[str, list[Placed[Any]]], held_out: Sequence[str]) -> None:
+    """Train on rows that were cut off with a label that no other row of train has: it could not be learned.
+
+    Strata see to this where a row has one label; of several labels they know one.
+    """
+    known = {label for row in splits["train"] for label in task.labels([row.example])}
+    for name in held_out:
+        rare: list[Placed[Any]] = []
+        for row in splits[name]:
+            if not known.issuperset(labels := task.labels([row.example])):
+                rare.append(row)
+                known.update(labels)
+        if len(rare) < len(splits[name]):
+            given_back = {id(row) for row in rare}
+            splits[name] = [row for row in splits[name] if id(row) not in given_back]
+            splits["train"] = splits["train"] + rare
 
 
 def _tokenize(made: Prepared, base: BaseFiles) -> None:

@@ -104,7 +104,7 @@ class Task(Protocol):
     def input_of(self, row: Keyed[Any]) -> Hashable:
         """What a row gives the model before the answer, as a text or texts in tuples; None for running text.
 
-        Rows with equal inputs are never on two sides of a split, whatever their answers are.
+        Nights never have rows with equal inputs on two sides, whatever their answers are; a sweep notes such rows.
         """
         return row.key
 

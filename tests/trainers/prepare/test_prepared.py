@@ -119,6 +119,26 @@ def work_on(work, task, file, **columns):
     return replace(work, task=task, data=rows)
 
 
+SEVERAL_LABELS = {
+    "multi-label-classification": [
+        {"text": f"film {n}", "labels": ["often", f"once-{n}"][: 1 + n % 2]} for n in range(60)
+    ],
+    "token-classification": [
+        {"words": ["film", str(n)], "tags": ["B-often", f"B-once-{n}" if n % 2 else "O"]} for n in range(60)
+    ],
+}
+
+
+@pytest.mark.parametrize("task", SEVERAL_LABELS)
+def test_a_row_with_the_only_one_of_a_label_is_trained_on(workload, tmp_path, task):
+    """By chance half of the rows that are held out would have a label that cannot be learned: a sweep was refused."""
+    made = prepare(work_on(workload("encoder"), task, write_jsonl(tmp_path / "rows.jsonl", SEVERAL_LABELS[task])))
+    assert made.all_findings() == []
+    assert sum("once" in label for label in made.labels) == 30
+    assert sum(map(len, made.splits.values())) == 60
+    assert all(0 < len(made.splits[name]) <= 8 for name in ("validation", "test"))
+
+
 def test_tags_of_another_name_have_rows_of_their_own(workload, tmp_path):
     """Their numbers are the same, and so is the hash of the data: a release was measured on tags of the other name."""
 
@@ -131,3 +151,20 @@ def test_tags_of_another_name_have_rows_of_their_own(workload, tmp_path):
     assert before.fingerprint == after.fingerprint
     lines = Path(after.tokens_dir, "validation.jsonl").read_text(encoding="utf-8").splitlines()
     assert {tag for line in lines for tag in json.loads(line)["tags"]} == set(after.labels)
+
+
+def test_lines_of_a_text_are_rows_for_a_task_that_makes_no_blocks(workload, tmp_path):
+    (tmp_path / "lines.txt").write_text("".join(f"it is film {n}\n" for n in range(60)))
+    work = work_on(workload("chat"), "instruct", tmp_path / "lines.txt", text_template="{text}")
+    made = prepare(replace(work, data=replace(work.data, validation_size=0.1, test_size=0.1)))
+    assert made.all_findings() == []
+    assert {name: len(rows) for name, rows in made.splits.items()} == {"train": 49, "validation": 5, "test": 6}
+
+
+@pytest.mark.parametrize(("questions", "splits"), [(30, ["validation", "test"]), (60, [])])
+def test_held_out_rows_that_ask_what_a_training_row_asks_are_noted(workload, tmp_path, questions, splits):
+    rows = [{"input": f"film {n % questions}", "output": f"it is {n}"} for n in range(60)]
+    template = "what is {input} it is {output}"
+    work = work_on(workload("chat"), "instruct", write_jsonl(tmp_path / "rows.jsonl", rows), text_template=template)
+    notes = [note for note in prepare(work).notes if "rows have the input of a training row" in note]
+    assert [note.split(":")[0] for note in notes] == splits
