@@ -68,8 +68,7 @@ def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:
 def _look(task: Task, name: str, tokens: Tokenized, given: Given, max_length: int) -> Seen:
     mine = given.splits.get(name, [])
     shared = {other: shared_with(mine, rows) for other, rows in given.splits.items() if other != name}
-    is_cut = not CATALOG[task.name].makes_blocks
-    over = [(row, _tokens_over(task, one, max_length)) for row, made in tokens for one in made if is_cut]
+    over = [(row, _tokens_over(task, one, max_length)) for row, made in tokens for one in made]
     return Seen(
         rows=[row for row, _ in tokens],
         duplicates=repeats_within(mine),
@@ -79,9 +78,8 @@ def _look(task: Task, name: str, tokens: Tokenized, given: Given, max_length: in
 
 
 def _tokens_over(task: Task, one: Encoded, max_length: int) -> int:
-    """How many tokens of a row `max_length` cuts off; the text of an answer is cut too."""
-    texts = [one.ids, one.targets] if task.targets == "sequence" else [one.ids]
-    return sum(max(0, len(text) - max_length) for text in texts)
+    """How many tokens of a row `max_length` cuts off."""
+    return sum(max(0, count - most) for count, most in task.lengths(one, max_length))
 
 
 def _facts(task: Task, rows: Sequence[Placed[Any]], tokens: Tokenized, labels: Sequence[str], seen: Seen) -> SplitFacts:

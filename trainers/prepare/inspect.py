@@ -25,6 +25,7 @@ from trainers.protocol.device_facts import Gpu
 from trainers.protocol.events import PreparedData
 from trainers.protocol.requests import Inspect
 from trainers.protocol.trial_spec import Workload
+from trainers.tasks.base import Task
 
 FORMAT_VERSION = 4
 """Increase it when tokenizing changes, so that no cache of an older version is read."""
@@ -51,7 +52,7 @@ def inspect(request: Inspect) -> PreparedData:
         rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
         write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
     gpus, gpu_notes = _usable_gpus()
-    full = sum(len(e.ids) >= base.max_length for rows in kept.values() for _, e in rows)
+    full = sum(_is_full(made.task, one, base.max_length) for rows in kept.values() for _, one in rows)
     return PreparedData(
         rows={name: len(rows) for name, rows in kept.items()},
         labels=made.labels,
@@ -120,6 +121,11 @@ def _usable_gpus() -> tuple[list[Gpu], list[str]]:
     return facts.gpus, []
 
 
+def _is_full(task: Task, one: Encoded, max_length: int) -> bool:
+    """Whether a text of a row has as many tokens as `max_length` leaves it: unless it has just so many, it was cut."""
+    return any(count >= most for count, most in task.lengths(one, max_length))
+
+
 def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:
     notes = []
     if made.repeats:
@@ -127,7 +133,7 @@ def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:
     if others := contradictions(made.task, [(repeat.row, repeat.kept) for repeat in made.repeats]):
         notes.append(f"{len(others)} of them have a different answer from the row that is kept")
     if full:
-        notes.append(f"{full} rows fill max_length {base.max_length}: longer ones were cut")
+        notes.append(f"{full} rows fill {made.task.limit} {base.max_length}: longer ones were cut")
     if empty := sum(not many for name in SPLITS for _, many in made.tokens[name]):
         notes.append(f"{empty} rows dropped: nothing to learn within max_length {base.max_length}")
     return notes + (_rare_labels(kept["train"], made.labels) if made.task.name == "text-classification" else [])

@@ -40,7 +40,7 @@ def notes_on(
     """
     notes = [f"{file} begins with a byte order mark; it is skipped" for file in marked]
     for name in seen:
-        notes += _repeats(name, seen[name], task) + _cuts(name, seen[name], max_length)
+        notes += _repeats(name, seen[name], task) + _cuts(name, seen[name], task, max_length)
     counts = {label: count for label, count in train_labels.items() if label != "O"}
     return notes + _near_empty(counts, seen["train"].rows, task) + _one_sided(counts) + _alike(counts)
 
@@ -83,11 +83,11 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     return places([f"{row.row.where} (as {other.row.where})" for row, other in pairs])
 
 
-def _cuts(name: str, seen: Seen, max_length: int) -> list[str]:
+def _cuts(name: str, seen: Seen, task: Task, max_length: int) -> list[str]:
     if not seen.too_long:
         return []
     tokens = sum(count for _, count in seen.too_long)
-    found = f"{name}: {len(seen.too_long)} rows are longer than max_length {max_length}: {tokens} tokens are cut"
+    found = f"{name}: {len(seen.too_long)} rows are longer than {task.limit} {max_length}: {tokens} tokens are cut"
     return [f"{found}: {places([f'{row.row.where} ({count})' for row, count in seen.too_long])}"]
 
 

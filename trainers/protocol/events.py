@@ -97,7 +97,7 @@ class PreparedData:
     duplicates: int
     """Rows dropped because the same input came before."""
     truncated: int
-    """Rows that fill `max_length`, over all splits: all but those of just that length were cut."""
+    """Rows (not blocks) that fill `max_length`, over all splits: all but those of just that length were cut."""
     train_tokens: int
     gpus: int
     """CUDA devices that trials may use."""

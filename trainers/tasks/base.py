@@ -88,6 +88,8 @@ class Task(Protocol):
     targets: TargetKind
     loss: Loss
     """The loss that training minimizes unless the settings name another one."""
+    limit: str = "max_length"
+    """The longest text of a row, in words before the number of `max_length`."""
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Any] | Finding:
         """A row as an example, or the finding why it is invalid."""
@@ -144,6 +146,10 @@ class Task(Protocol):
         do not fit, for example without a chat template.
         """
         ...
+
+    def lengths(self, one: Encoded, max_length: int) -> list[tuple[int, int]]:
+        """Of each text of a row: its tokens, and how many of them `max_length` leaves. Empty where no text is cut."""
+        return [(len(one.ids), max_length)]
 
     def measure_row(self, example: Any, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
         """The row in JSON on which the released model is measured."""

@@ -54,6 +54,9 @@ class CausalLM(NextToken):
         blocks[-1] += _block(tokenizer, buffer)
         return blocks
 
+    def lengths(self, one: Encoded, max_length: int) -> list[tuple[int, int]]:
+        return []
+
 
 def _tokenized(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[int]]:
     """The token ids of each text, a few texts at a time."""

@@ -22,6 +22,7 @@ class TextSimilarity(Regression):
     """The cosine of two texts' embeddings, the means of their last hidden states (Reimers and Gurevych 2019)."""
 
     name = "text-similarity"
+    limit = "half of max_length"
 
     def check(self, row: Row, columns: Mapping[str, str]) -> Keyed[Example] | Finding:
         found = super().check(row, columns)
@@ -43,6 +44,9 @@ class TextSimilarity(Regression):
             ids_of([e.texts.text for e in examples]), ids_of([e.texts.pair for e in examples]), examples, strict=True
         )
         return [[Encoded(a + b, [e.value], [0] * len(a) + [1] * len(b))] for a, b, e in pairs]
+
+    def lengths(self, one: Encoded, max_length: int) -> list[tuple[int, int]]:
+        return [((one.types or []).count(side), max_length // 2) for side in (0, 1)]
 
     def load_model(self, source: str, labels: Sequence[str], **options: Any) -> tuple[torch.nn.Module, list[str]]:
         from transformers import AutoModel

@@ -59,6 +59,9 @@ class TextToText(NextToken):
             encoded.append([Encoded(ids, [t + 1 for t in target_ids], target_bytes=len(text.encode()))])
         return encoded
 
+    def lengths(self, one: Encoded, max_length: int) -> list[tuple[int, int]]:
+        return [(len(one.ids), max_length), (len(one.targets), max_length)]
+
     def measure_row(self, example: Pair, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
         return {"input": example.input, "output": example.output}
 

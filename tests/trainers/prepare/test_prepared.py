@@ -11,13 +11,14 @@ import pytest
 
 from tests.conftest import reviews, write_jsonl
 from trainers.data.splits import SPLITS
+from trainers.prepare.check import check
 from trainers.prepare.data_findings import MOST_KINDS, bounded
 from trainers.prepare.enough import Counts, why_empty
 from trainers.prepare.inspect import data_fingerprint, inspect
 from trainers.prepare.prepared import prepare
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding
-from trainers.protocol.requests import Inspect
+from trainers.protocol.requests import Check, Inspect
 from trainers.protocol.trial_spec import DataRef, SourceRef
 
 
@@ -151,6 +152,27 @@ def test_tags_of_another_name_have_rows_of_their_own(workload, tmp_path):
     assert before.fingerprint == after.fingerprint
     lines = Path(after.tokens_dir, "validation.jsonl").read_text(encoding="utf-8").splitlines()
     assert {tag for line in lines for tag in json.loads(line)["tags"]} == set(after.labels)
+
+
+LONG = {
+    "text-similarity": ("bert", {"text": "film " * 30, "text_pair": "a film", "value": 1}, 60),
+    "text-to-text": ("t5", {"input": "film", "output": "film " * 60}, 60),
+    "causal-lm": ("llama", {"text": "film " * 60}, 0),
+}
+"""Task -> a model, a row of which a text is longer than its part of 32 tokens, and how many of 60 such rows are cut."""
+
+
+@pytest.mark.parametrize("task", LONG)
+def test_each_text_that_is_cut_is_counted_and_none_that_goes_into_blocks(family_workload, tmp_path, task):
+    family, row, cut = LONG[task]
+    first = next(iter(row))
+    rows = [{**row, first: f"{n} {row[first]}", "value": n % 2} for n in range(60)]
+    work = work_on(family_workload(family, task), task, write_jsonl(tmp_path / f"{task}.jsonl", rows))
+    found = inspect(Inspect(work))
+    assert found.truncated == cut
+    assert sum("longer ones were cut" in note for note in found.notes) == (cut > 0)
+    facts = check(Check(work)).splits
+    assert sum(split.too_long for split in facts.values()) == cut
 
 
 def test_lines_of_a_text_are_rows_for_a_task_that_makes_no_blocks(workload, tmp_path):
