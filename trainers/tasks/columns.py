@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.data.formats.base import MAX_SHOWN, cut, names_of
+from trainers.data.formats.json_text import has_half_characters, is_whole
 from trainers.data.sources import Row
 from trainers.protocol.events import Finding
 
@@ -36,20 +37,27 @@ def shown(value: object) -> str:
 def listed(value: Any) -> Any:
     """The list that a table's cell contains as text, written by JSON, Python or numpy; any other value unchanged.
 
-    Examples are `["a", "b"]`, `['a' 'b']` and `[0, 1]`. No code is run.
+    Examples are `["a", "b"]`, `['a' 'b']` and `[0, 1]`. No code is run. None for a list with half a character in it,
+    which no tokenizer takes.
     """
     if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
         return value
-    text = value.strip()
+    found = _written_list(value.strip())
+    if found is None:
+        return value
+    return None if has_half_characters(value) and not is_whole(found) else found
+
+
+def _written_list(text: str) -> list[Any] | None:
     with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
+        return list(json.loads(text))
     if _FLAT.fullmatch(text):
         return [_item(part) for part in _ITEM.findall(text[1:-1])]
     try:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return value
-    return found if isinstance(found, list) else value
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _item(written: str) -> Any:

@@ -112,7 +112,7 @@ def row_of(value: Any, where: str, expected: str, may_be_half: bool) -> Entry:
         return [Finding(where, f"has lists or objects nested more than {MAX_DEPTH} deep", "flatter values")]
     if twice:
         return [Finding(where, f"has several values with the same name: {names(twice)}", "each name once")]
-    if may_be_half and not _is_whole(value):
+    if may_be_half and not is_whole(value):
         return [Finding(where, "contains half a character (a lone surrogate such as \\ud83d)", "whole characters")]
     return Row(where, value if isinstance(value, dict) else {"text": value[0], **value[1]})
 
@@ -122,10 +122,11 @@ def named_twice(value: Any) -> list[str]:
     return value.twice if isinstance(value, _Ambiguous) else []
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value has no lone surrogate; not one that JSON cannot hold."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):
         return False
     return True
 
