@@ -76,6 +76,10 @@ def _not_cut_off(split: str, counts: Counts, data: DataRef) -> tuple[str, str, s
         why = f"all {rows:,} rows have different labels, so none can be held out"
         return "data.label", why, "a column whose values repeat (is this one an id?)"
     size = data.test_size if split == "test" else data.validation_size
+    left = rows - (counts.cut["test"] if split == "validation" and "test" not in counts.given else 0)
+    if counts.strata > 1 and counts.cut["train"] and (size if size >= 1 else round(size * left)) >= 1:
+        why = f"the {rows:,} rows have {counts.strata:,} different labels, and one row of each stays in train"
+        return "", why, "a column whose values repeat more often, or more rows"
     share = f"{size:g}" if size >= 1 else f"a share of {size:g} of {rows:,} rows"
     return f"data.{split}_size", f"{share} is less than one row", f"a larger share, or a number: {split}_size: 1"
 

@@ -65,11 +65,15 @@ def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, lear
         (counts(50, strata=50),
          ["data.label: no rows left for validation and test: all 50 rows have different labels, so none can "
           "be held out; a column whose values repeat (is this one an id?)"]),
+        (counts(57, 0, 3, strata=57),
+         ["data.validation: no rows left for validation: the 60 rows have 57 different labels, and one row of each "
+          "stays in train; a column whose values repeat more often, or more rows"]),
         (counts(0, 9, 1, given={"train": 0, "validation": 9}),
          ["data.train: no rows left for train: none of its rows can be used; rows without findings"]),
         (counts(8, 1, 1), []),
     ],
-    ids=["a small share", "two rows", "duplicates", "one file for two", "an id as label", "no sound row", "enough"],
+    ids=["a small share", "two rows", "duplicates", "one file for two", "an id as label", "almost an id",
+         "no sound row", "enough"],
 )  # fmt: skip
 def test_what_took_the_rows_is_said(found, reasons):
     told = why_empty(found, data(), lambda split: False)
