@@ -17,6 +17,7 @@ from tests.docker.dockerfile import FILE, arguments, instructions, let_in, stage
 from tests.docker.tools import output_of
 
 ROOT = FOLDER.parent
+TOOLS = FOLDER / "build-tools.txt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 
@@ -42,8 +43,23 @@ def test_the_python_of_the_image_is_the_lock_s():
         if found["Version"].split("+")[0] == version and f"{python}.9" not in SpecifierSet(wanted):
             refused.append((name, wanted))
     assert not refused
+
+
+def test_what_builds_packages_is_pinned():
+    """Two packages of the lock have no wheel. Pip builds each in an environment of its own, with the newest tools that
+    its constraints allow."""
+    tools = dict(line.split("==") for line in TOOLS.read_text().splitlines() if not line.startswith("#"))
     (builder,) = (Requirement(wanted) for wanted in PROJECT["build-system"]["requires"])
-    assert arguments()["SETUPTOOLS"] in builder.specifier
+    assert tools[builder.name] in builder.specifier
+    assert f"packaging=={tools['packaging']}" in LOCK
+    build = stages()["build"]
+    place = f"/src/{TOOLS.relative_to(ROOT)}"
+    constraint = next(i for i, found in enumerate(build.instructions) if place in found.text)
+    assert build.instructions[constraint].text == f"PIP_BUILD_CONSTRAINT={place}"
+    assert not [found for found in build.instructions[:constraint] if "pip install" in found.text]
+    assert not [text for text in build.all("ENV") if "PIP_NO_BUILD_ISOLATION" in text]  # 1 asks for isolation
+    (installs,) = (text for text in build.all("RUN") if "wanted.txt" in text)
+    assert "--only-binary=:all: --no-binary=seqeval,rouge_score" in installs
 
 
 def test_the_lock_has_what_the_image_installs():
