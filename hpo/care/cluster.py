@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -14,6 +13,7 @@ from hpo.executors.environment import Environment, environment_here
 from hpo.executors.node_facts import NodeFacts
 from hpo.executors.ray.address import address_of
 from hpo.executors.ray.versions import code_hash, differences
+from hpo.module_command import module_command
 from hpo.quoting import listed
 from trainers.protocol.codec import from_json
 
@@ -31,7 +31,7 @@ def look_at_cluster(address: str) -> Iterator[Finding]:
         found = "no Ray was started on this machine, and RAY_ADDRESS names no cluster"
         yield Finding("problem", "address", found, "give it as HOST:PORT")
         return
-    command = [sys.executable, "-m", "hpo.executors.ray.node_facts", named]
+    command = module_command("hpo.executors.ray.node_facts", named)
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["the process that asks its nodes said nothing"])[-1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 
 from hpo.care.finding import Finding
+from hpo.module_command import module_command
 from trainers.protocol.codec import from_json
 from trainers.protocol.device_facts import DeviceFacts, Gpu
 
@@ -21,7 +21,7 @@ _BF16_FROM = 8
 
 def look_at_gpus() -> Iterator[Finding]:
     """Torch's build, the driver's GPUs, and those of them that torch can use."""
-    command = [sys.executable, "-m", "trainers.prepare.device_facts"]
+    command = module_command("trainers.prepare.device_facts")
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

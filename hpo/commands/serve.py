@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hpo.config.serve_config import LogSpec, ServeConfig
 from hpo.errors import UsageError
 from hpo.given_path import given_path
+from hpo.module_command import module_command
 from hpo.paths import Home
 from hpo.quoting import clipped
 from hpo.serving.keys import read_keys
@@ -50,7 +51,7 @@ def serve(
         follow_every=_FOLLOW_EVERY_S if follow else None,
         config=_config(home, config, log_dir),
     )
-    command = [sys.executable, "-m", "hpo.serving", order.to_json()]
+    command = module_command("hpo.serving", order.to_json())
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606  # our own interpreter with a fixed argument list
 

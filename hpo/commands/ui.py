@@ -13,10 +13,12 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hpo.config.space import from_resolved
 from hpo.databases.sqlite import usable
 from hpo.errors import HpoError, UsageError
+from hpo.module_command import module_command
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.signals import terminate_as_interrupt
@@ -118,15 +120,17 @@ class _Program:
     path: str
     command: list[str]
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
+    """Where it runs: it may start a process that imports from there."""
 
 
 def _mlflow(home: Home, port: int) -> _Program:
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
-        "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
-        "--uvicorn-opts", "--log-level warning",
-    ]  # fmt: skip
-    return _Program("MLflow's server", port, "/health", command)
+    command = module_command(
+        "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}", "--artifacts-destination",
+        home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts",
+        "--log-level warning",
+    )  # fmt: skip
+    return _Program("MLflow's server", port, "/health", command, folder=home.dir)
 
 
 def _dashboard(home: Home, port: int) -> _Program:
@@ -138,7 +142,7 @@ def _dashboard(home: Home, port: int) -> _Program:
         raise UsageError(f"--optuna: there are no studies at {studies}; run a sweep first")
     from hpo.study.dashboard import URL  # late: `hpo show` takes only a link from here
 
-    command = [sys.executable, "-m", "hpo.study.dashboard", HOST, str(port)]
+    command = module_command("hpo.study.dashboard", HOST, str(port))
     return _Program("Optuna's dashboard", port, "/dashboard", command, {URL: studies.read_only_url})
 
 
@@ -162,7 +166,9 @@ def _running(programs: Sequence[_Program]) -> Iterator[list[subprocess.Popen[byt
             # What they say goes to stderr: on stdout are the links.
             for program in programs:
                 environment = {**os.environ, **quiet, **program.secrets}
-                servers.append(subprocess.Popen(program.command, env=environment, stdout=2, process_group=0))
+                servers.append(
+                    subprocess.Popen(program.command, env=environment, stdout=2, process_group=0, cwd=program.folder)
+                )
             yield servers
         except KeyboardInterrupt:
             return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpo.databases.studies import without_studies
 from hpo.executors.piped import PipedExecutor
+from hpo.module_command import module_command
 
 _HOST_ENVIRONMENT = {
     # The host must stay single-threaded to be forked; children set their own count.
@@ -32,7 +32,7 @@ busy process, two-threaded work then takes several times as long. A value of you
 
 def host_command(worker: str) -> list[str]:
     """What starts a trial host, which answers requests with the module `worker`."""
-    return [sys.executable, "-m", "trainers.host.host", worker]
+    return module_command("trainers.host.host", worker)
 
 
 def host_environment(around: Mapping[str, str]) -> dict[str, str]:

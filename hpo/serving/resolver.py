@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from hpo.module_command import module_command
 from hpo.serving.order import Place
 
 _ANSWERS_WITHIN_S = 60.0
@@ -63,7 +63,7 @@ class Resolver:
         if self._process is None:
             # In a session of its own: Ctrl-C is for the server, which first lets running requests end.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "hpo.release.lookup", str(self._home),
+                *module_command("hpo.release.lookup", str(self._home)),
                 stdin=PIPE, stdout=PIPE, limit=_LONGEST_ANSWER, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018  # pipes

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo.config.space import Point, SearchSpace, from_resolved
 from hpo.errors import SweepError
+from hpo.module_command import module_command
 
 if TYPE_CHECKING:
     from hpo.study.tried import Tried
@@ -34,7 +35,7 @@ class GaussianProcess:
         """The next point after `tried`. Raises `SweepError` if the process died."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpo.study.gp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                module_command("hpo.study.gp"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdin is not None  # noqa: S101  # PIPE was asked for

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from hpo.databases.migrations import mlflow_migrations, revision_of
 from hpo.errors import HpoError
+from hpo.module_command import module_command
 from hpo.quoting import clipped
 
 
@@ -24,7 +24,7 @@ def check_store(database: Path) -> None:
 
 def upgrade_store(database: Path) -> None:
     """Bring a store to the installed MLflow's schema, by its own command. Raises `HpoError` with what went wrong."""
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
+    command = module_command("mlflow", "db", "upgrade", f"sqlite:///{database}")
     quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
     if done.returncode:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from hpo.executors.piped import PipedExecutor
 from hpo.executors.ray.address import address_of
 from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import boot_id
+from hpo.module_command import module_command
 from trainers.protocol.codec import fingerprint, from_json, to_json
 from trainers.protocol.events import TERMINAL, Event
 from trainers.protocol.requests import Load, MeasureMemory, Probe, Request, Score, Train, Verdict
@@ -61,7 +61,7 @@ class ClusterExecutor(PipedExecutor):
     ) -> None:
         self.places: list[Place] = []
         self._say = say
-        command = [sys.executable, "-m", "hpo.executors.ray.bridge", json.dumps(to_json(settings))]
+        command = module_command("hpo.executors.ray.bridge", json.dumps(to_json(settings)))
         super().__init__(command, without_studies(os.environ), log, keep_fds)
 
     def _take(self, message: dict[str, Any]) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hpo.errors import UsageError
+from hpo.module_command import module_command
 from hpo.paths import Home
 from hpo.tracking.remote.server import TrackingServer
 
@@ -69,7 +69,7 @@ def _started(
     try:
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "hpo.tracking.remote.process", str(home.dir), sweep, str(LAST_S)],
+                module_command("hpo.tracking.remote.process", str(home.dir), sweep, str(LAST_S)),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True,
                 env={**os.environ, **server.for_mlflow(os.environ)},
                 start_new_session=True,  # Ctrl-C is for the sweep, with which the process ends

@@ -53,6 +53,15 @@ def test_a_trial_s_traceback_is_in_its_log(local, tmp_path):
     assert "ValueError: no such thing" in (tmp_path / "0" / "trial.log").read_text()
 
 
+def test_the_current_folder_takes_no_library_s_place_but_has_what_your_code_imports(local, tmp_path, monkeypatch):
+    """A project may have `datasets`, `trainers` or a `json.py` of its own."""
+    for name in ("json.py", "trainers.py"):
+        (tmp_path / name).write_text("raise ImportError('of somebody else')")
+    (tmp_path / "of_the_folder.py").write_text("from trainers.host.fake import work as work")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(last_of(local("of_the_folder"), trial(tmp_path / "0")), TrialResult)
+
+
 # --- messages ------------------------------------------------------------------------------------------
 
 
