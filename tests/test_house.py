@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -292,6 +293,16 @@ def test_a_table_that_fails_loses_no_other(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench", "race", "serve"])
     with pytest.raises(SystemExit, match="failed: serve"):  # a text: the exit code is 1
         bench.main()
+
+
+def test_what_a_message_or_page_says_to_install_is_what_the_project_asks_for():
+    """And never hpo by its own name: no package index has this project, and what has its name there is another one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())}
+    files = [*(p for room in ("hpo", "trainers") for p in (ROOT / room).rglob("*.py")), *ROOT.glob("hpo/*/README.md")]
+    named = {name for file in files for name in re.findall(r"pip install '([^']+)'", file.read_text())}
+    assert len(named) > 1
+    assert named - {"mlflow[auth]"} <= wanted  # on the server of a team, which need not have hpo
 
 
 def test_the_lock_pins_every_dependency():

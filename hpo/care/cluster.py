@@ -25,7 +25,7 @@ LITTLE_DISK_GB, LOW_MEMORY_MB = 5.0, 2048
 def look_at_cluster(address: str) -> Iterator[Finding]:
     """Every node of the cluster at HOST:PORT, or at `auto`."""
     if find_spec("ray") is None:
-        yield Finding("problem", "Ray", "is not installed", "pip install 'hpo[cluster]'")
+        yield Finding("problem", "Ray", "is not installed", "pip install 'ray>=2.60,<3'")
         return
     if (named := address_of(address)) is None:
         found = "no Ray was started on this machine, and RAY_ADDRESS names no cluster"

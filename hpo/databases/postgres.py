@@ -45,7 +45,7 @@ def engine_settings(database: StudiesDatabase, connects_within_s: int = _CONNECT
     Raises `HpoError` where the driver is not installed.
     """
     if importlib.util.find_spec("psycopg") is None:
-        raise HpoError(f"{database}: PostgreSQL needs the package psycopg; pip install 'hpo[cluster]'")
+        raise HpoError(f"{database}: PostgreSQL needs the package psycopg; pip install 'psycopg[binary]>=3.3'")
     for name, listener in (("handle_error", _plain), ("engine_connect", _note_answer)):
         if not event.contains(Engine, name, listener):
             event.listen(Engine, name, listener)

@@ -83,7 +83,7 @@ class RayExecutor:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
         if find_spec("ray") is None:
-            raise ClusterError("executor: ray needs Ray, which is not installed: pip install 'hpo[cluster]'")
+            raise ClusterError("executor: ray needs Ray, which is not installed: pip install 'ray>=2.60,<3'")
 
         self._settings = settings
 
