@@ -56,7 +56,7 @@ def restored_lines(restored: Restored) -> Iterator[str]:
         yield f"  {home} upgrade      first: the databases were made by earlier versions"
     yield f"  {home} list         sweeps that were running are interrupted"
     yield f"  {home} sweep FILE   continues one, with the same file and data"
-    yield "  hpo fetch NAME      demo models and data again: no backup has the cache"
+    yield f"  {home} fetch NAME   demo models and data again: no backup has the cache"
 
 
 def manifest_json(manifest: Manifest) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: 
 def show_list(view: ProgressView, sweeps: Sequence[SweepSummary | SweepLine], problems: Sequence[str] = ()) -> None:
     """Show all sweeps in a table, and below it why others cannot be read."""
     if not sweeps and not problems:
-        view.say("no sweeps yet; try: hpo sweep search_spaces/movie-sentiment.yaml")
+        view.say("no sweeps yet; to begin: hpo init NAME.yaml, then hpo sweep NAME.yaml")
         return
     columns = ["sweep", "state", "trials", "metric", "champion", "release"]
     rows = [

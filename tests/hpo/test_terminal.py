@@ -466,7 +466,7 @@ def test_the_list_of_sweeps(piped):
 def test_an_empty_list_says_what_to_try(piped):
     view, output = piped
     show_list(view, [])
-    assert output().startswith("no sweeps yet; try: hpo sweep ")
+    assert output().startswith("no sweeps yet; to begin: hpo init ")
 
 
 def test_assets_say_whether_they_are_here(piped):

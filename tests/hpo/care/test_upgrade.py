@@ -89,7 +89,9 @@ def test_a_home_of_an_earlier_version_can_be_backed_up_and_restored_before_its_u
     make_backup(old, tmp_path / "backup")
     restored = restore_backup(Home(tmp_path / "new"), tmp_path / "backup")
     assert restored.sweeps == ["old"]
-    assert any("hpo --home" in line and "upgrade" in line for line in restored_lines(restored))
+    next_steps = [line for line in restored_lines(restored) if line.startswith("  hpo ")]
+    begin = f"hpo --home {restored.home} "
+    assert [line.partition(begin)[2].split()[0] for line in next_steps] == ["upgrade", "list", "sweep", "fetch"]
 
 
 def test_nothing_is_upgraded_while_a_sweep_runs_or_a_database_is_open_elsewhere(old):
