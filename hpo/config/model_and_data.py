@@ -50,6 +50,10 @@ _FURTHER_COLUMNS = {
     "answer": "`instruct`: the first column that is learned; by default the template's last",
     "text_template": "`instruct`: makes one text of a row's columns, see the tasks",
 }
+_SHOWN = {
+    "text_pair": "-; of `text-similarity` the same word",
+    "text_template": f"`{json.dumps(TASKS['instruct'].columns['text_template'])}`",
+}
 _HELD_OUT = "rows of its own; a row that is also in train is taken out of train"
 _SHARE = "a share below 1 (test first, then validation of what is left), or a number of rows"
 DATA = Group(
@@ -65,7 +69,8 @@ DATA = Group(
               low=0, most=(1 << 63) - 1),
         *(Described(role, None, "name of the task's column", shown="the same word", described=TEXT)
           for role in _COLUMNS),
-        *(Described(role, None, means, described=TEXT) for role, means in _FURTHER_COLUMNS.items()),
+        *(Described(role, None, means, described=TEXT, shown=_SHOWN.get(role, ""))
+          for role, means in _FURTHER_COLUMNS.items()),
         Described("label_names", None,
                   "names of labels or tags that the data holds as numbers, the name of 0 first: "
                   "`[negative, positive]`; also the names of lists of 0 and 1",
