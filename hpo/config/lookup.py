@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import itertools
 import re
 from pathlib import Path
@@ -37,7 +38,7 @@ def look_up(
         if (why := _why_no_match(path)) is not None:
             section.problem(f"no file matches {quoted(value)}{why}", start, *key)
             return None
-        return path
+        return Path(glob.escape(str(path.parent)), path.name)  # a folder may have a name like `[old]`
     if value.startswith((".", "/", "~")) or path.suffix.lower() in (*DATA_SUFFIXES, ".gguf"):
         section.problem(f"no {kind} {quoted(value)}", start, *key)
         return None
