@@ -6,11 +6,13 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpo.executors.ray.inputs import HOME_VARIABLE
 from hpo.executors.ray.owned import own, remove_left
 
 SCRATCH = "hpo-ray-"
@@ -46,6 +48,7 @@ class Cluster:
     def __init__(self, address: str | None) -> None:
         """Join the one at HOST:PORT, or start one. Raises `CannotConnect`."""
         self._scratch = ""
+        _leave_current_folder()
         if address is None:
             self._start()
         else:
@@ -104,6 +107,17 @@ class Cluster:
         ray.shutdown()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _leave_current_folder() -> None:
+    """Ray has the processes on all nodes import from the current folder of this one, where a project may have a package
+    of a library's name."""
+    if not sys.flags.safe_path:
+        return
+    for name in (HOME_VARIABLE, "RAY_AUTH_TOKEN_PATH"):
+        if value := os.environ.get(name):
+            os.environ[name] = os.path.abspath(value)
+    os.chdir("/")
 
 
 def _first_line(error: Exception) -> str:

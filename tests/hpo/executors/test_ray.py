@@ -129,6 +129,13 @@ def test_what_a_trial_wrote_is_here_before_its_event(on_ray, tmp_path, plan):
     assert reports_of(events)[-1] == last_of(InlineExecutor(fake.work), trial(tmp_path / "1"))
 
 
+def test_the_current_folder_takes_no_package_s_place_on_a_node(on_ray, tmp_path, monkeypatch):
+    """Ray has all of its processes import from there."""
+    (tmp_path / "trainers.py").write_text("raise ImportError('of somebody else')")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(last_of(on_ray("trainers.host.fake"), trial(tmp_path / "0")), TrialResult)
+
+
 def test_one_node_loads_and_answers_before_it_trains(on_ray, tmp_path):
     executor = on_ray("trainers.host.fake")
     assert executor.places() == ()
