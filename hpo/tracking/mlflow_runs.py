@@ -55,6 +55,15 @@ class SweepRuns:
         for run_id in self._alive(children):
             self._client.set_tag(run_id, "mlflow.parentRunId", parent_id)
 
+    def end_left_open(self, besides: str) -> None:
+        """End the runs that a killed session left RUNNING, `besides` the one of that id.
+
+        What goes on is RUNNING again. An edit, a spent budget or a race may have no use for the others any more.
+        """
+        for run in self._search(ViewType.ACTIVE_ONLY, {}, query="attributes.status = 'RUNNING'"):
+            if run.info.run_id != besides:
+                self._client.set_terminated(run.info.run_id, "KILLED")
+
     def _alive(self, runs: Sequence[Any]) -> list[str]:
         """The ids of runs, after restoring the deleted ones."""
         deleted = [run.info for run in runs if run.info.lifecycle_stage == LifecycleStage.DELETED]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +69,15 @@ class Tracker:
         self._runs: dict[int, str] = {}
         self._pending: dict[int, list[Metric]] = {}
         self._logged_up_to: dict[int, int] = {}
+        """Trial -> examples at the last evaluation that its run has."""
+        self._steps_up_to: dict[int, int] = {}
+        """Trial -> examples at the last step that its run had before: where a trial pauses, steps are written after its
+        last evaluation, and one whose process was gone repeats them."""
         self._summarized: dict[int, float] = {}
         """Trial -> its seconds, where its run has final numbers: a session was killed right after writing them, or the
         trial was stopped and goes on."""
         self._parent = ParentRun(self._client, home, config, self._all_runs, self._origin)
+        self._all_runs.end_left_open(self.parent_id)
         self._parent.describe(inspection)
 
     @property
@@ -134,7 +140,8 @@ class Tracker:
     def _adopt(self, run_id: str, spec: TrialSpec) -> None:
         """Continue a run of an earlier session, and note what it has: MLflow would store repeated values twice."""
         self._client.update_run(run_id, status="RUNNING")
-        self._logged_up_to[spec.number] = self._last_step(run_id, spec.metric)
+        self._logged_up_to[spec.number] = self._last_step(run_id, f"validation/{spec.metric}")
+        self._steps_up_to[spec.number] = self._last_step(run_id, "train/loss")
         if (seconds := self._client.get_run(run_id).data.metrics.get("seconds")) is not None:
             self._summarized[spec.number] = seconds
 
@@ -150,12 +157,12 @@ class Tracker:
         self._pending[spec.number] = []
 
     def _last_step(self, run_id: str, metric: str) -> int:
-        history = self._client.get_metric_history(run_id, safe_name(f"validation/{metric}"))
+        history = self._client.get_metric_history(run_id, safe_name(metric))
         return max((m.step for m in history), default=-1)
 
     def step(self, number: int, step: Step) -> None:
         """Keep a step's metrics until the next evaluation: they are written in batches."""
-        if step.loss is None:
+        if step.loss is None or step.examples <= self._steps_up_to.get(number, -1):
             return
         pending = self._pending[number]
         if pending and pending[-1].step >= step.examples:  # another attempt repeats steps that are not written yet
@@ -238,8 +245,7 @@ class Tracker:
 
     def abandon(self, status: str) -> None:
         """Close all open runs with `status` after an interruption or an error, so that no run stays RUNNING."""
-        try:
+        with ExitStack() as ends:  # of each, whatever another raises: a person may have deleted one
+            for run_id in [self.parent_id, *self._runs.values()]:
+                ends.callback(self._client.set_terminated, run_id, status)
             self.settle()
-        finally:
-            for run_id in [*self._runs.values(), self.parent_id]:
-                self._client.set_terminated(run_id, status)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
@@ -142,6 +143,27 @@ def test_a_paused_trial_goes_on_in_its_run_and_repeats_nothing(store):
     again.finish_trial(20, result, home.sweep(config.name).trial(20))
     assert [value for _, value in history(again, run_id, "validation/f1_macro")] == [0.4, 0.5]
     assert again._client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_steps_since_the_last_evaluation_are_there_once_when_a_trial_goes_on_from_it(store):
+    """Its process was gone when it paused, so there is no checkpoint of the steps that are written."""
+    spec, tracker = spec_of(store, 24), Tracker(*store[:2], INSPECTION)
+    run_id = begin(tracker, spec)
+
+    def goes_on(tracker, *steps):
+        for examples in steps:
+            tracker.step(24, Step(examples, examples, 0.5, 1e-3, 0.0))
+
+    tracker.evaluation(24, dataclasses.replace(evaluation(0, 0.5, 0.4), examples=10))
+    goes_on(tracker, 15, 20)
+    tracker.pause_trial(24)
+    again = Tracker(*store[:2], INSPECTION)
+    begin(again, spec, run_id=run_id)
+    goes_on(again, 13, 18, 23)
+    again.evaluation(24, dataclasses.replace(evaluation(1, 1.0, 0.5), examples=25))
+    again.settle()
+    assert [step for step, _ in history(again, run_id, "train/loss")] == [15, 20, 23]
+    assert history(again, run_id, "validation/f1_macro") == [(10, 0.4), (25, 0.5)]
 
 
 def test_a_trial_finished_twice_has_its_numbers_once(store):
@@ -322,6 +344,27 @@ def test_no_run_stays_open_when_a_sweep_is_abandoned(store):
     runs = [begin(tracker, spec_of(store, number)) for number in (38, 39)]
     tracker.abandon("KILLED")
     assert {tracker._client.get_run(run).info.status for run in [*runs, tracker.parent_id]} == {"KILLED"}
+
+
+def test_runs_that_a_kill_left_open_are_ended_by_the_next_session(store):
+    """An edit, a spent budget or another race may have no use for them: nobody else would end them."""
+    killed = Tracker(*store[:2], INSPECTION)
+    runs = [begin(killed, spec_of(store, 47)), killed.start_repeat(spec_of(store, 1_000_047, seed=47), 3, 47)]
+    again = Tracker(*store[:2], INSPECTION)
+    assert {again._client.get_run(run).info.status for run in runs} == {"KILLED"}
+    assert parent_of(again).info.status == "RUNNING"
+    assert begin(again, spec_of(store, 47), run_id=runs[0]) == runs[0]
+    assert again._client.get_run(runs[0]).info.status == "RUNNING"
+
+
+def test_a_run_that_was_deleted_meanwhile_leaves_no_other_one_open(store):
+    tracker = Tracker(*store[:2], INSPECTION)
+    deleted, other = (begin(tracker, spec_of(store, number)) for number in (48, 49))
+    tracker._client.delete_run(deleted)
+    with pytest.raises(MlflowException, match="active"):
+        tracker.abandon("FAILED")
+    assert tracker._client.get_run(other).info.status == "FAILED"
+    assert parent_of(tracker).info.status == "FAILED"
 
 
 def test_a_kill_while_the_store_is_made_leaves_nothing_in_the_way(tmp_path):
