@@ -14,6 +14,7 @@ from hpo.lock import held_if_free
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.study.store import study_names
+from hpo.tracking.mlflow_places import experiments_of_sweeps
 from hpo.tracking.remote.server import VARIABLE, TrackingServer
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class SyncedSweep:
 
 
 def sync_sweeps(home: Home, names: Sequence[str], done: Callable[[SyncedSweep], object]) -> list[SyncedSweep]:
-    """Copy the runs of sweeps, or of all; `done` gets each sweep when its turn is over.
+    """Copy the runs of sweeps, or of all that have some here; `done` gets each sweep when its turn is over.
 
     After a kill the same command continues. Where the server does not answer, the rest waits. Raises `UsageError` for a
-    sweep that does not exist, and where the environment names no server.
+    sweep that does not exist or has its runs in another home, and where the environment names no server.
     """
     server = TrackingServer.named(os.environ)
     if server is None:
@@ -63,10 +64,13 @@ def sync_sweeps(home: Home, names: Sequence[str], done: Callable[[SyncedSweep], 
         raise UsageError(f"no sweep {', '.join(map(repr, unknown))}; {there}")
     if not usable(home.mlflow_db):
         raise UsageError(f"nothing to copy yet: there is no store at {home.mlflow_db}; run a sweep first")
+    here = {found.sweep for found in experiments_of_sweeps(home)}  # a database on a server has those of other homes too
+    if absent := [name for name in names if name not in here]:
+        raise UsageError(f"{listed(absent)}: no runs in {home.mlflow_db}; --home names the home that a sweep ran in")
     synced: list[SyncedSweep] = []
     down: str | None = None
     with server.for_this_process():
-        for name in dict.fromkeys(names or known):
+        for name in dict.fromkeys(names or (name for name in known if name in here)):
             sweep, down = _synced(home, name, server.url, down)
             synced.append(sweep)
             done(sweep)

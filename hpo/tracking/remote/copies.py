@@ -21,7 +21,7 @@ from hpo.tracking.remote.text import Names
 
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 _CHANGED = "hpo.changed_params"
-"""Tag of a copy: parameters that have other values now, as JSON. A server lets nobody change one."""
+"""Tag of a copy: parameters that have other values now, or none (null), as JSON. A server lets nobody change one."""
 
 
 class Lost(Exception):
@@ -69,6 +69,8 @@ class RunCopies:
         self._ledger = ledger
         self._copies: dict[str, Copy] = {}
         self._experiment_tags: dict[str, dict[str, str]] = {}
+        self._deleted: set[str] = set()
+        """Experiments here that somebody has deleted there: they come back where a run is added."""
         self.names = Names({local: entry.remote for local, entry in ledger.entries().items()})
         self.models = ModelCopies(store, source, ledger, self.names)
 
@@ -96,6 +98,14 @@ class RunCopies:
         """
         return self._copy(self._source.client.get_run(run_id)).artifact_uri
 
+    def check(self, run_id: str) -> None:
+        """Note in which experiment a copy is; a deleted one stays so.
+
+        Raises `RemoteProblem`, and `Lost` where the server does not have it any more.
+        """
+        local, there = self._source.client.get_run(run_id), self._known(run_id)
+        self.names.experiments.setdefault(local.info.experiment_id, there.info.experiment_id)
+
     def release(self, run_id: str) -> None:
         """Forget what is known of a copy that is complete; it is read again where its run changes."""
         self._copies.pop(run_id, None)
@@ -104,6 +114,8 @@ class RunCopies:
         """Send the tags that experiments do not have there."""
         for local in list(self.names.experiments):
             remote = self._experiment(local)
+            if local in self._deleted:
+                continue
             there = self._experiment_tags[local]
             for name, value in self._source.client.get_experiment(local).tags.items():
                 said = self.names.translated(value)
@@ -117,7 +129,8 @@ class RunCopies:
         refused = self._update_models(run, copy)
         metrics, row = self._source.metrics(run_id, copy.row)
         tags, is_whole = self._tags(run)
-        if changed := {name: new for name, new in run.data.params.items() if copy.params.get(name, new) != new}:
+        changed = self._changed(run, copy)
+        if changed or _CHANGED in copy.tags:
             tags[_CHANGED] = json.dumps(changed)
         new_tags = [RunTag(name, value) for name, value in tags.items() if copy.tags.get(name) != value]
         params = [Param(name, value) for name, value in run.data.params.items() if name not in copy.params]
@@ -137,21 +150,23 @@ class RunCopies:
         local = run.info.run_id
         if local in self._copies:
             return self._copies[local]
-        if local in self.names.ids:
-            try:
-                there = self._store.read(self.names.ids[local])
-            except Missing:
-                raise Lost from None
-        else:
-            there = self._found_or_made(run)
+        there = self._known(local) if local in self.names.ids else self._found_or_made(run)
         if there.info.lifecycle_stage == LifecycleStage.DELETED:
             self._store.revive(there)
+            self._deleted.discard(run.info.experiment_id)
         if local not in self.names.ids:
             self._ledger.put(local, Entry(there.info.run_id))
             self.names.ids[local] = there.info.run_id
         self.names.experiments.setdefault(run.info.experiment_id, there.info.experiment_id)
         self._copies[local] = Copy.of(there)
         return self._copies[local]
+
+    def _known(self, local: str) -> Run:
+        """The copy of a run that has one."""
+        try:
+            return self._store.read(self.names.ids[local])
+        except Missing:
+            raise Lost from None
 
     def _found_or_made(self, run: Run) -> Run:
         experiment = self._experiment(run.info.experiment_id)
@@ -160,6 +175,9 @@ class RunCopies:
         tags, _ = self._tags(run)
         if PARENT in run.data.tags and PARENT not in tags and run.data.tags[PARENT] in self.names.local:
             raise Refused("has not taken its parent run")
+        if run.info.experiment_id in self._deleted:
+            self._store.revive_experiment(experiment)
+            self._deleted.discard(run.info.experiment_id)
         return self._store.create(experiment, run, tags)
 
     def _experiment(self, local: str) -> str:
@@ -175,6 +193,8 @@ class RunCopies:
                 raise Unavailable(str(refused)) from refused
             self.names.experiments[local] = str(there.experiment_id)
             self._experiment_tags[local] = dict(there.tags)
+            if there.lifecycle_stage == LifecycleStage.DELETED:
+                self._deleted.add(local)
         return self.names.experiments[local]
 
     def _tags(self, run: Run) -> tuple[dict[str, str], bool]:
@@ -183,6 +203,11 @@ class RunCopies:
         if run.data.tags.get(PARENT) not in self.names.local:
             said.pop(PARENT, None)  # its parent was deleted here
         return {name: value for name, value in said.items() if value is not None}, None not in said.values()
+
+    def _changed(self, run: Run, copy: Copy) -> dict[str, str | None]:
+        """Parameters that the copy has and that are others now: None where the run has lost one."""
+        now = run.data.params
+        return {name: now.get(name) for name, value in copy.params.items() if now.get(name) != value}
 
     def _unsent(self, copy: Copy, metrics: Sequence[Metric]) -> list[Metric]:
         """Those of the home's values that the server does not have."""

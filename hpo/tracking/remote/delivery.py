@@ -77,14 +77,16 @@ class Delivery:
                 raise Unavailable(_LOSES) from None
 
     def _check_server(self) -> None:
-        """Raises `OwnStore`, and `Lost` where the server no longer has the first run that it had; asked once."""
+        """Raises `OwnStore`, and `Lost` where the server no longer has the first or the last run that it had: it may
+        have come back from a backup. Asked once."""
         if self._is_checked or not self._runs:
             return
         if self._store.has(self._runs[0].run_id, self._source.sweep):
             raise OwnStore(_OWN)
-        if first := next((run for run in self._runs if run.run_id in self._entries), None):
-            with self._unless_gone(first):
-                self._place(first.run_id)
+        known = [run for run in self._runs if run.run_id in self._entries]
+        for run in dict.fromkeys([*known[:1], *known[-1:]]):
+            with self._unless_gone(run), self._without_refusal():
+                self._copies.check(run.run_id)
         self._is_checked = True
 
     @contextmanager
@@ -171,8 +173,14 @@ class Delivery:
 
     def _place(self, run_id: str) -> str:
         """The artifact URI of a run's copy. Raises `Unavailable`, and `Lost`."""
-        try:
+        with self._without_refusal():
             return self._copies.place(run_id)
+
+    @contextmanager
+    def _without_refusal(self) -> Iterator[None]:
+        """A server that refuses to say what it has is of no use now."""
+        try:
+            yield
         except Refused as refused:
             raise Unavailable(str(refused)) from refused
 

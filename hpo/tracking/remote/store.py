@@ -71,15 +71,15 @@ class RemoteStore:
     # --- experiments and runs ----------------------------------------------------------------------
 
     def experiment(self, name: str, known_id: str | None) -> Experiment:
-        """The experiment of that id, or else of that name; a missing one is created, a deleted one restored."""
+        """The experiment of that id, or else of that name, also a deleted one; a missing one is created."""
         with plain_problems():
             found = self._client.get_experiment(known_id) if known_id else self._client.get_experiment_by_name(name)
-        if found is None:
-            found = self._created_experiment(name)
-        if found.lifecycle_stage == LifecycleStage.DELETED:
-            with plain_problems():
-                self._client.restore_experiment(found.experiment_id)
-        return found
+        return self._created_experiment(name) if found is None else found
+
+    def revive_experiment(self, experiment_id: str) -> None:
+        """Restore an experiment that a person has deleted, with its runs."""
+        with self._writing():
+            self._client.restore_experiment(experiment_id)
 
     def _created_experiment(self, name: str) -> Experiment:
         try:
@@ -123,7 +123,8 @@ class RemoteStore:
 
     def revive(self, run: Run) -> None:
         """Restore a run that a person has deleted, and its experiment."""
-        self.experiment("", run.info.experiment_id)
+        if self.experiment("", run.info.experiment_id).lifecycle_stage == LifecycleStage.DELETED:
+            self.revive_experiment(run.info.experiment_id)
         if self.read(run.info.run_id).info.lifecycle_stage == LifecycleStage.DELETED:
             with self._writing():
                 self._client.restore_run(run.info.run_id)

@@ -31,7 +31,7 @@ from hpo.databases.sqlite import opened
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.tracking.mlflow_deletion import delete_for_good
-from hpo.tracking.mlflow_places import COPY_TAG
+from hpo.tracking.mlflow_places import COPY_TAG, forget_params
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.remote import process as remote_process
 from hpo.tracking.remote.delivery import Delivery
@@ -406,6 +406,32 @@ def test_a_server_that_lost_everything_gets_it_again(home, sweep, own_folder, da
     assert_same(home, f"the {sweep}", MlflowClient(database))
 
 
+def test_a_server_that_lost_what_came_last_gets_it_again(home, sweep, own_folder, database):
+    """As one that came back from a backup of its own."""
+    deliver(home, sweep, Mortal(database))
+    there = MlflowClient(database)
+    copies = there.search_runs([experiment_of(there, f"the {sweep}").experiment_id])
+    last = max(copies, key=lambda run: run.info.start_time).info.run_id
+    there.delete_run(last)
+    there._tracking_client.store._hard_delete_run(last)
+    deliver(home, sweep, Mortal(database))
+    assert_same(home, f"the {sweep}", there)
+
+
+def test_what_is_deleted_there_comes_back_only_where_something_is_added(home, sweep, own_folder, database):
+    deliver(home, sweep, Mortal(database))
+    there = MlflowClient(database)
+    experiment = experiment_of(there, f"the {sweep}").experiment_id
+    there.delete_experiment(experiment)
+    deliver(home, sweep, Mortal(database))
+    assert there.get_experiment(experiment).lifecycle_stage == "deleted"
+    assert not there.search_runs([experiment])
+    (parent,) = (run.info for run in runs_of(home, sweep) if run.data.tags["hpo.kind"] == "sweep")
+    add_trial(client(home), parent.experiment_id, parent.run_id, sweep, 7)
+    deliver(home, sweep, Mortal(database))
+    assert_same(home, f"the {sweep}", there)
+
+
 def test_a_copy_that_was_deleted_renamed_or_doubled_there_goes_on(home, sweep, own_folder, database):
     deliver(home, sweep, Mortal(database))
     there, store = MlflowClient(database), client(home)
@@ -493,6 +519,13 @@ def test_a_parameter_that_has_changed_at_home_is_a_tag_there(home, sweep, own_fo
     (copy,) = there.search_runs([experiment], f"tags.`{COPY_TAG}` = '{run_id}'")
     assert copy.data.params["p0"] == "x" * 50
     assert json.loads(copy.data.tags["hpo.changed_params"]) == {"p0": "another"}
+    forget_params(home, run_id)  # as at the end of a sweep, before it writes those of its champion
+    deliver(home, sweep, Mortal(database))
+    changed = there.get_run(copy.info.run_id).data.tags["hpo.changed_params"]
+    assert json.loads(changed) == dict.fromkeys(copy.data.params)
+    client(home).log_batch(run_id, params=[Param(*item) for item in copy.data.params.items()])
+    deliver(home, sweep, Mortal(database))
+    assert there.get_run(copy.info.run_id).data.tags["hpo.changed_params"] == "{}"
 
 
 def test_a_run_that_the_server_refuses_stops_no_other(home, sweep, own_folder, database, monkeypatch):
@@ -718,6 +751,15 @@ def test_two_processes_do_not_copy_the_same_sweep(home, sweep, own_folder, monke
         found = run_cli(home, sweep)
     assert found.exit_code == 0
     assert found.output == f"{sweep}: another process copies its runs now (4 of 4 runs wait)\n"
+
+
+def test_a_sweep_that_ran_in_another_home_is_copied_from_there(home, sweep, own_folder, server, login, monkeypatch):
+    """A database on a server has the studies of several homes, and each home its runs."""
+    monkeypatch.setattr(sync, "study_names", lambda database: [sweep, "elsewhere"])
+    monkeypatch.setenv(VARIABLE, f"http://{server}")
+    assert run_cli(home).output == f"{sweep}: 4 of 4 runs and 7 files copied; http://{server} has all of it\n"
+    assert f"elsewhere: no runs in {home.mlflow_db}; --home names the home" in str(run_cli(home, "elsewhere").exception)
+    assert not home.sweep("elsewhere").dir.exists()
 
 
 def test_hpo_sync_asks_for_a_server_and_a_sweep(home, sweep, monkeypatch):
