@@ -96,12 +96,9 @@ def open_run(
                 yield SweepContext(specs, study, tracker, executor, view, slots, meter, page, memory.fitting)
             except BaseException as error:
                 try:
-                    note_end(study, tracker, meter, is_wish=isinstance(error, KeyboardInterrupt))
+                    note_end(study, tracker, page, meter, is_wish=isinstance(error, KeyboardInterrupt))
                 except store_errors() as second:  # the first error is the one to tell
                     view.say(f"how it ended could not be written down: {first_line(second)}")
-                else:
-                    if page and study.state.state != "complete":
-                        page.ended(study.state.state)
                 raise
             else:
                 study.update_state(spent=meter.spent)
@@ -130,11 +127,18 @@ def origin_of(config: SweepConfig) -> dict[str, str]:
     return tags
 
 
-def note_end(study: Study, tracker: RunTracker | None, meter: Meter, *, is_wish: bool) -> None:
-    """What an interruption or an error leaves behind: no state and no run that says it is still running."""
+def note_end(
+    study: Study, tracker: RunTracker | None, page: LivePage | None, meter: Meter, *, is_wish: bool
+) -> None:  # fmt: skip
+    """What an interruption or an error leaves behind: no state, no page and no run that says it is still running."""
     study.update_state(spent=meter.spent)
-    if study.state.state != "complete":
-        study.update_state(state="interrupted" if is_wish else "failed")
+    if study.state.state == "complete":
+        return
+    study.update_state(state="interrupted" if is_wish else "failed")
+    try:
+        if page:
+            page.ended(study.state.state)  # before the run ends: a file that came later would not be copied to a server
+    finally:
         if tracker:
             tracker.abandon("KILLED" if is_wish else "FAILED")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from hpo.commands import live_page
+from hpo.commands import live_page, session
 from hpo.commands.live_page import EVERY_S, LivePage
 from hpo.paths import Home
 from hpo.results.timeline import Stint
+from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
+from hpo.trials.slots import Slots
 from hpo.trials.timeline_file import read_timeline
+from tests.hpo.builders import Sweep
 
 
 class Watch:
@@ -57,3 +60,25 @@ def test_attempts_go_to_the_timeline(tmp_path):
     stint = Stint(3, None, 0, 1, 0.0, 1.0, 2.0, "complete")
     watch.page.attempted(stint)
     assert read_timeline(home.sweep("s").timeline) == [stint]
+
+
+class Noting(Untracked):
+    """Notes what is put beside the sweep's run, and how that ends."""
+
+    def __init__(self):
+        self.noted = []
+
+    def artifact(self, name, text):
+        self.noted.append(name)
+
+    def abandon(self, status):
+        self.noted.append(status)
+
+
+def test_the_page_says_how_a_sweep_ended_before_its_run_does(tmp_path, database, monkeypatch):
+    """Files are copied to a server when their run changes: a page that came later would stay at home."""
+    tracker, given = Noting(), Sweep(tmp_path, database)
+    monkeypatch.setattr(session, "tracker_of", lambda *_: tracker)
+    with pytest.raises(KeyboardInterrupt), session.open_run(given.specs, given.executor, Silent(), Slots(1, 1)):
+        raise KeyboardInterrupt
+    assert tracker.noted == ["report.html", "KILLED"]
