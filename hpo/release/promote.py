@@ -113,7 +113,7 @@ def challenge(sweep: SweepContext, release: Release) -> None:
     One that a night decides on gets no alias here: an earlier one may be the challenger and wait for a person.
     """
     if sweep.config.is_certified_later:
-        sweep.study.update_state(challenger=replace(release, decision="waits"))
+        sweep.study.update_state(challenger=replace(release, decision="night"))
         return
     from hpo.release.registry import seat  # late, for MLflow
     from hpo.release.ruling import rule_on

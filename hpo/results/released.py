@@ -58,8 +58,9 @@ class VariantVerdict:
         return "all" if measured is None or self.count is None else f"{measured} of {self.count}"
 
 
-Decision = Literal["champion", "waits", "refused"]
-"""What becomes of a registered version: it has the alias `champion`, waits for a person, or has shown too little."""
+Decision = Literal["champion", "waits", "refused", "night"]
+"""What becomes of a registered version: it has the alias `champion`, waits for a person, has shown too little, or its
+night decides after the sweep."""
 
 
 @dataclass(frozen=True)

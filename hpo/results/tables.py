@@ -281,7 +281,8 @@ def release_line(summary: SweepSummary, release: Release) -> str:
 
 def challenger_line(release: Release) -> str:
     """What became of a version that is not champion, as the sweep ended."""
-    state = "waits for your approval" if release.decision == "waits" else "did not become the champion"
+    states = {"waits": "waits for your approval", "night": "is judged by its night (hpo nights)"}
+    state = states.get(release.decision, "did not become the champion")
     line = f"challenger: {release.uri} version {release.version} ({release.variant}) {state}"
     return f"{line}; champion: {release.why}" if release.why else line
 

@@ -9,6 +9,7 @@ import pytest
 from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of, approve, roll_back
 from hpo.release.promote import challenge
+from hpo.results.tables import challenger_line
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import INSPECTION, Recording, Sweep, trial_record
 from tests.hpo.release.rivals import LABELS, ROWS, measuring, registered
@@ -123,6 +124,7 @@ def test_a_night_s_release_leaves_the_alias_to_one_that_waits_and_is_compared_wi
     state = contest.release(0.5, 3, sweep="third", of_a_night=True)
     assert contest.aliases == Aliases("1", None, "2")
     assert (state.challenger.version, state.refusal, contest.measured) == ("3", None, [])
+    assert challenger_line(state.challenger).endswith(" version 3 (fp32) is judged by its night (hpo nights)")
 
 
 def test_a_first_release_waits_too_where_a_person_is_asked(contest, tmp_path):
