@@ -55,10 +55,10 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
                              "wait for the end of hpo sync, or end it")  # fmt: skip
         has_store = usable(home.mlflow_db)
         versions = [v for v in versions_of(home) if v.sweep == name] if has_store else []
-        if not force:
-            _refuse_needed(home, name, versions, names)
-        delete_versions(home, versions)
         run_ids = runs_of(home, name) if has_store else []
+        if not force:
+            _refuse_needed(home, name, versions, run_ids, names)
+        delete_versions(home, versions)
         delete_for_good(home, run_ids)
         if has_store:
             delete_experiment_of(home, name)
@@ -78,8 +78,11 @@ def _refuse_absent_files(home: Home, name: str) -> None:
                          "has its files, or --force deletes its study alone")  # fmt: skip
 
 
-def _refuse_needed(home: Home, name: str, versions: Sequence[Version], names: Sequence[str]) -> None:
-    """Raises `UsageError` where a version has an alias or is served, or another sweep has taken over trials."""
+def _refuse_needed(
+    home: Home, name: str, versions: Sequence[Version], run_ids: Sequence[str], names: Sequence[str]
+) -> None:  # fmt: skip
+    """Raises `UsageError` where a version has an alias or is served, a version that the sweep did not release has its
+    files among the sweep's, or another sweep has taken over trials."""
     if held := [f"version {v.version} of {v.name!r}" for v in with_alias(home, versions)]:
         raise UsageError(
             f"sweep {name!r} has released {listed(held)}, which has an alias (hpo releases): nothing was "
@@ -88,6 +91,11 @@ def _refuse_needed(home: Home, name: str, versions: Sequence[Version], names: Se
     if served := [f"version {v.version} of {v.name!r}" for v in versions if v.is_served]:
         raise UsageError(f"sweep {name!r} has released {listed(served)}, which is served: nothing was deleted; "
                          "end the server, or --force deletes the sweep with its releases")  # fmt: skip
+    others = [v for v in versions_of(home) if v.run_id in run_ids and v.sweep != name] if run_ids else []
+    if others:
+        registered = listed(f"version {v.version} of {v.name!r}" for v in others)
+        raise UsageError(f"sweep {name!r} has the files of {registered}, which was registered in MLflow: nothing was "
+                         "deleted; --force deletes the sweep with these files")  # fmt: skip
     heirs = [other for other in names if other != name and _has_taken_from(home, other, name)]
     if heirs:
         raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -51,7 +51,7 @@ def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]
     Raises `HpoError` where a sweep or a night cannot be read: nobody knows what it needs.
     """
     names = study_names(home.studies_db)
-    running = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)} | {*holders_of_leases(home)}
+    running, held = _running(home), set[str]()
     busy = running | _of_open_nights(home)
     with ExitStack() as locks:
         if not dry_run:
@@ -60,14 +60,31 @@ def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]
             for name in names:
                 if name not in running and home.sweep(name).lock.exists():
                     locks.enter_context(sweep_lock(home.sweep(name).lock))
+                    held.add(name)
         sweeps = [view_study(home.studies_db, name) for name in names]
         busy |= {view.name for view in sweeps if not is_finished(view)}
         every = _all_garbage(home, sweeps, running, busy, releases=releases)
         found = [garbage for garbage in every if garbage.size_bytes]
-        for garbage in [] if dry_run else found:
-            garbage.free()
+        if not dry_run:
+            found = _all_freed(found, lambda: bool(_running(home) - held))
     kinds = dict.fromkeys(garbage.kind for garbage in found)
     return [_freed(kind, [garbage for garbage in found if garbage.kind == kind]) for kind in kinds]
+
+
+def _running(home: Home) -> set[str]:
+    """The sweeps that run now, here or elsewhere."""
+    here = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)}
+    return here | {*holders_of_leases(home)}
+
+
+def _all_freed(found: Sequence[Garbage], has_begun: Callable[[], bool]) -> list[Garbage]:
+    """Free it, and return what was freed: a sweep that `has_begun` meanwhile may use prepared data already."""
+    freed = []
+    for garbage in found:
+        if garbage.kind != PREPARED or not has_begun():
+            garbage.free()
+            freed.append(garbage)
+    return freed
 
 
 def free_losing_trials(home: Home, name: str) -> int:
@@ -180,12 +197,14 @@ def _deleted_runs(home: Home, busy: set[str]) -> Iterator[Garbage]:
 
 def _releases(home: Home, busy: set[str]) -> Iterator[Garbage]:
     """Versions without an alias; one that a sweep or night has just registered gets its own in a moment."""
-    versions = [version for version in versions_of(home) if version.sweep not in busy]
-    kept = {(v.name, v.version) for v in versions_with_alias(home, versions)}
-    for version in versions:
-        if (version.name, version.version) not in kept and not version.is_served:
+    every = versions_of(home)
+    kept = [v for v in every if v.sweep in busy or v.is_served]
+    kept += versions_with_alias(home, [v for v in every if v not in kept])
+    needed = {files_of(home, version) for version in kept}  # a copy that was made in MLflow has those of its original
+    for version in every:
+        if version not in kept:
             folder = files_of(home, version)
-            size = max(1, size_of([folder] if folder else []))
+            size = max(1, size_of([folder] if folder and folder not in needed else []))
             yield Garbage(RELEASES, size, partial(delete_versions, home, [version]))
 
 

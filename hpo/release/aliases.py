@@ -7,9 +7,9 @@ first and the tag last, so a kill in between looks like a click in the UI, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -20,6 +20,7 @@ from hpo.paths import Home
 from hpo.tracking.mlflow_store import client
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+_OURS = (CHAMPION, PREVIOUS, CHALLENGER)
 WAITS = "hpo.waits"
 """Tag of a version that waits for a person."""
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -34,11 +35,18 @@ class Aliases:
     champion: str | None = None
     previous: str | None = None
     challenger: str | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Aliases of other names, which people give in MLflow -> the version that has each."""
 
     def of(self, version: str) -> str | None:
-        """The alias of a version."""
+        """The alias of a version, of the three that are ours."""
         held = {self.challenger: CHALLENGER, self.previous: PREVIOUS, self.champion: CHAMPION}
         return held.get(version)
+
+    def all_of(self, version: str) -> list[str]:
+        """All aliases of a version: ours, and those that people gave it."""
+        ours = self.of(version)
+        return [*([ours] if ours else []), *sorted(name for name, held in self.given.items() if held == version)]
 
 
 class Seats:
@@ -59,7 +67,8 @@ class Seats:
         held = {champion} if champion else set()
         previous = None if previous in held else previous
         challenger = found.get(CHALLENGER)
-        return Aliases(champion, previous, None if challenger in {champion, previous} else challenger)
+        given = {alias: version for alias, version in found.items() if alias not in _OURS}
+        return Aliases(champion, previous, None if challenger in {champion, previous} else challenger, given)
 
     def crown(self, version: str) -> None:
         """Make a version the champion; who was it is `previous`."""

@@ -31,20 +31,21 @@ def chosen_versions(home: Home, name: str, version: str | None) -> list[Version]
 
 
 def in_use(home: Home, versions: Sequence[Version]) -> list[str]:
-    """Which of them are champion, previous champion or loaded by a running server, in words."""
+    """Which of them are champion or previous champion, have an alias that a person gave, or are loaded by a running
+    server, in words."""
     found = []
     for version in versions:
-        alias = aliases_of(home, version.name).of(version.version)
-        if alias not in (None, CHALLENGER):
-            found.append(f"version {version.version} of {version.name!r} is {alias}")
+        held = [alias for alias in aliases_of(home, version.name).all_of(version.version) if alias != CHALLENGER]
+        if held:
+            found.append(f"version {version.version} of {version.name!r} is {listed(held)}")
         elif version.is_served:
             found.append(f"version {version.version} of {version.name!r} is served")
     return found
 
 
 def with_alias(home: Home, versions: Sequence[Version]) -> list[Version]:
-    """Those of them that have an alias of ours."""
-    return [v for v in versions if aliases_of(home, v.name).of(v.version) is not None]
+    """Those of them that have an alias, ours or one that a person gave."""
+    return [v for v in versions if aliases_of(home, v.name).all_of(v.version)]
 
 
 def delete_versions(home: Home, versions: Sequence[Version], name: str | None = None) -> None:

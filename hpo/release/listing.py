@@ -45,4 +45,5 @@ def _listed(version: Version, aliases: Aliases) -> ListedVersion:
         is_served=version.is_served,
         served_by=version.served_by,
         run=manifest.run,
+        other_aliases=sorted(alias for alias, held in aliases.given.items() if held == version.version),
     )

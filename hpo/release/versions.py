@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import mlflow
+from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -43,11 +44,13 @@ class Version:
     """Its description in MLflow's UI."""
 
     @classmethod
-    def of(cls, found: ModelVersion) -> Self:
-        """As MLflow's entity has it."""
-        tags = dict(found.tags)
+    def of(cls, store: MlflowClient, found: ModelVersion) -> Self:
+        """As MLflow's entity has it. The source of a copy that was made in MLflow is that of its original."""
+        tags, source = dict(found.tags), str(found.source)
+        if source.startswith("models:"):
+            source = str(store.get_model_version_download_uri(found.name, found.version))
         return cls(
-            found.name, str(found.version), tags.get("sweep"), found.source, found.run_id, tags,
+            found.name, str(found.version), tags.get("sweep"), source, found.run_id, tags,
             int(found.creation_timestamp or 0), found.description or "",
         )  # fmt: skip
 
@@ -101,12 +104,12 @@ class Version:
 
 def version_of(home: Home, name: str, version: str) -> Version | None:
     """One version of a name; None where there is none."""
-    return _found(lambda: client(home).get_model_version(name, version))
+    return _found(home, lambda store: store.get_model_version(name, version))
 
 
 def holder_of(home: Home, name: str, alias: str) -> Version | None:
     """The version of `name` with an alias; None where no version has it."""
-    return _found(lambda: client(home).get_model_version_by_alias(name, alias))
+    return _found(home, lambda store: store.get_model_version_by_alias(name, alias))
 
 
 def champion_of(home: Home, name: str) -> Version | None:
@@ -114,9 +117,10 @@ def champion_of(home: Home, name: str) -> Version | None:
     return holder_of(home, name, CHAMPION)
 
 
-def _found(ask: Callable[[], ModelVersion]) -> Version | None:
+def _found(home: Home, ask: Callable[[MlflowClient], ModelVersion]) -> Version | None:
+    store = client(home)
     try:
-        return Version.of(ask())
+        return Version.of(store, ask(store))
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
@@ -131,7 +135,7 @@ def versions_of(home: Home, name: str | None = None) -> list[Version]:
     query = None if name is None else "name = '{}'".format(name.replace("'", "''"))
     while True:
         page = store.search_model_versions(query, max_results=_PAGE, page_token=token)
-        found += [Version.of(version) for version in page]
+        found += [Version.of(store, version) for version in page]
         token = page.token
         if not token:
             break

@@ -108,6 +108,7 @@ class ListedVersion:
     name: str
     version: str
     alias: str | None
+    """champion, previous or challenger."""
     waits: bool
     """Whether it waits for a person."""
     sweep: str | None
@@ -130,3 +131,5 @@ class ListedVersion:
     """Ids of the processes that have it loaded; empty where the kernel does not tell."""
     run: str | None = None
     """What `hpo reproduce` trains again."""
+    other_aliases: list[str] = field(default_factory=list)
+    """Those that people gave it in MLflow."""

@@ -316,8 +316,9 @@ def release_in_words(version: ListedVersion) -> list[str]:
 
 
 def _seat(version: ListedVersion) -> str:
-    """The alias of a version, and whether it waits for a person."""
-    return f"{version.alias or '-'}{' (waits)' * (version.waits and version.alias == 'challenger')}"
+    """The aliases of a version, and whether it waits for a person."""
+    waits = " (waits)" * (version.waits and version.alias == "challenger")
+    return ", ".join([*([f"{version.alias}{waits}"] if version.alias else []), *version.other_aliases]) or "-"
 
 
 def _servers(version: ListedVersion) -> str:

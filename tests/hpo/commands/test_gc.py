@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -26,6 +27,8 @@ from hpo.lock import sweep_lock
 from hpo.nights.record import NightFiles, NightRecord, Step
 from hpo.paths import Home
 from hpo.release.aliases import seats
+from hpo.release.deletion import delete_versions
+from hpo.release.reference import version_named
 from hpo.release.versions import versions_of
 from hpo.results.released import Release
 from hpo.study.storage import open_storage
@@ -159,6 +162,22 @@ def test_prepared_data_and_variants_that_nobody_needs(swept_home):
     assert not home.sweep("sweep").release.exists()
 
 
+def test_prepared_data_stays_where_a_sweep_begins_meanwhile(swept_home, monkeypatch):
+    """It may be the very data that it finds there: what it uses is written down later."""
+    home, look = swept_home, view_study
+    (home.tokens / "unused").mkdir(parents=True)
+    (home.tokens / "unused" / "file").write_bytes(b"x" * 500)
+    with ExitStack() as begun:
+
+        def begins(*given):
+            begun.enter_context(sweep_lock(home.sweep("late").lock))
+            return look(*given)
+
+        monkeypatch.setattr("hpo.commands.gc.view_study", begins)
+        assert set(freed(home)) == {LOSERS}
+    assert (home.tokens / "unused" / "file").exists()
+
+
 def test_what_was_deleted_in_mlflow_is_gone_for_good_but_for_what_a_release_needs(swept_home, tmp_path):
     home, store = swept_home, client(swept_home)
     release = registered(home, "other", 0.9)
@@ -194,6 +213,35 @@ def test_releases_without_an_alias_go_only_where_that_is_asked_for(home_with_sto
     assert [(kind["kind"], kind["count"]) for kind in json.loads(said.out)] == [(RELEASES, 1)]
     assert not folder.exists()
     assert [version.version for version in versions_of(home)] == ["4", "3", "2"]
+
+
+def test_a_version_with_an_alias_that_a_person_gave_is_kept(home_with_store, capsys, monkeypatch):
+    home = Home(home_with_store)
+    for quality in (0.8, 0.9):
+        registered(home, "first", quality)
+    client(home).set_registered_model_alias("shared", "production", "1")
+    assert freed(home, releases=True)[RELEASES].count == 1
+    assert [version.version for version in versions_of(home)] == ["1"]
+    assert versions_of(home)[0].has_files()
+    refused = run_main(capsys, monkeypatch, home.dir, "delete", "shared/1")
+    assert (refused.code, "version 1 of 'shared' is production: nothing was deleted" in refused.err) == (2, True)
+    assert " production " in run_main(capsys, monkeypatch, home.dir, "releases").out
+
+
+def test_a_copy_that_was_made_in_mlflow_keeps_its_files_when_its_original_goes(home_with_store):
+    """As by the button "Promote model": the copy has a record of its own, and the files of the original."""
+    home = Home(home_with_store)
+    registered(home, "first", 0.8)
+    store = client(home)
+    store.copy_model_version("models:/shared/1", "production")
+    store.set_registered_model_alias("production", "champion", "1")
+    assert freed(home, releases=True)[RELEASES].count == 1
+    assert not freed(home)
+    (copy,) = versions_of(home)
+    assert (copy.name, copy.has_files()) == ("production", True)
+    assert copy.folder() == version_named(home, "production").folder()
+    delete_versions(home, [copy])
+    assert not copy.has_files()
 
 
 @pytest.mark.parametrize("state", ["running", "failed"])

@@ -16,7 +16,7 @@ from hpo.lock import hold_shared, sweep_lock
 from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of, seats
 from hpo.release.versions import versions_of
-from hpo.study.store import study_names
+from hpo.study.store import study_names, view_study
 from hpo.tracking.mlflow_deletion import runs_of
 from hpo.tracking.mlflow_store import client
 from tests.brought.test_stores import run_main, swept
@@ -197,6 +197,18 @@ def test_a_sweep_whose_trials_another_one_took_over_is_kept(swept_home, tmp_path
     refused = run_main(capsys, monkeypatch, swept_home.dir, "delete", "--sweep", "sweep")
     assert (refused.code, "has trained trials that heir took over" in refused.err) == (2, True)
     assert study_names(swept_home.studies_db) == ["heir", "sweep"]
+
+
+def test_a_sweep_with_the_files_of_a_version_that_a_person_registered_is_kept(swept_home, capsys, monkeypatch):
+    """As by the button "Register model" of a run: the version has no files but those of the run."""
+    home = swept_home
+    store, run_id = client(home), view_study(home.studies_db, "sweep").records[0].run_id
+    store.create_registered_model("mine")
+    store.create_model_version("mine", f"{store.get_run(run_id).info.artifact_uri}/adapter", run_id)
+    refused = run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "sweep")
+    assert (refused.code, "has the files of version 1 of 'mine', which was registered" in refused.err) == (2, True)
+    assert len(runs_of(home, "sweep")) == 3
+    assert run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "sweep", "--force").code == 0
 
 
 @pytest.mark.parametrize("step", range(6))
