@@ -34,10 +34,12 @@ from hpo.quoting import listed
 from hpo.remedies import way_on
 from hpo.study.copies import copy_studies, sweeps_in
 from hpo.study.one_writer import sweeps_of_server
+from hpo.tracking.mlflow_places import registered_versions
 from trainers.protocol.files import sync_folder
 
 _LEFT_OUT = re.compile(
-    r"cache|mlflow\.new|schedule\.log|(.*/)?(lock|[^/]*\.lock)|sweeps/[^/]+/(mlflow\.new|remote\.log)"
+    r"cache|mlflow\.new|upgrade\.new|\.restored|schedule\.log|[^/]+\.lock|ledgers/[^/]+\.lock|nights/[^/]+/lock"
+    r"|sweeps/[^/]+/(lock|remote\.lock|mlflow\.new|remote\.log)"
 )
 _NIGHT = re.compile(r"nights/[^/]+/\d{4}-\d{2}-\d{2}\.json")
 _PACKAGES = ("hpo", "optuna", "mlflow")
@@ -50,7 +52,7 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
     target that cannot be, `HpoError` where something cannot be read or written, or changes too fast.
     """
     _check(home, target, since)
-    studies = home.studies_db
+    studies = _studies_of(home)
     made = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     with _explained(target), _appearing(target) as scratch:
         tree = _tree(home, scratch, since)
@@ -58,12 +60,11 @@ def make_backup(home: Home, target: Path, since: Path | None = None) -> Manifest
             path = PurePosixPath(record.relative_to(home.dir))
             if _NIGHT.fullmatch(str(path)):
                 tree.copy_file(path)
-        _copy_studies(home, tree)
+        _copy_studies(home, studies, tree)
         if usable(home.mlflow_db, to_write=False):
             tree.copy_file(PurePosixPath(home.mlflow_db.name))
         tree.copy()
-        if gone := sorted(sweeps_in(StudiesDatabase.in_file(tree.target / STUDIES)) - sweeps_in(studies)):
-            raise HpoError(f"{listed(gone)}: deleted while it was copied; there is no backup: run the command again")
+        _refuse_gone(home, studies, tree)
         schemas = {name: revision_of(tree.target / name) for name in SCHEMAS if name in tree.files}
         manifest = Manifest(
             made=made,
@@ -91,12 +92,19 @@ def _tree(home: Home, scratch: Path, since: Path | None) -> TreeCopy:
     return TreeCopy(home.dir, scratch / CONTENT, is_left_out, since / CONTENT, hashes)
 
 
-def _copy_studies(home: Home, tree: TreeCopy) -> None:
+def _studies_of(home: Home) -> StudiesDatabase:
+    """The studies in use; those of the home's own file while no sweep of the home has run on the server."""
+    studies = home.studies_db
+    if studies.file is None and not sweeps_of_server(home)[studies.address]:
+        return StudiesDatabase.in_file(home.dir / STUDIES)
+    return studies
+
+
+def _copy_studies(home: Home, studies: StudiesDatabase, tree: TreeCopy) -> None:
     """As `studies.db`, whatever they are in: a backup of a server's studies can be restored without one.
 
     Those of other homes stay out: their files do.
     """
-    studies = home.studies_db
     if studies.file is None:
         tree.target.mkdir(parents=True, exist_ok=True)
         copy_studies(studies, StudiesDatabase.in_file(tree.target / STUDIES), sweeps_of_server(home)[studies.address])
@@ -106,6 +114,15 @@ def _copy_studies(home: Home, tree: TreeCopy) -> None:
             tree.add(OWN_STUDIES)
     elif usable(studies.file, to_write=False):
         tree.copy_file(PurePosixPath(studies.file.name))
+
+
+def _refuse_gone(home: Home, studies: StudiesDatabase, tree: TreeCopy) -> None:
+    """Raises `HpoError` where a sweep or a release was deleted meanwhile: the copy has its record without its files."""
+    gone = sorted(sweeps_in(StudiesDatabase.in_file(tree.target / STUDIES)) - sweeps_in(studies))
+    if usable(copy := tree.target / home.mlflow_db.name, to_write=False):
+        gone += sorted(registered_versions(copy) - registered_versions(home.mlflow_db))
+    if gone:
+        raise HpoError(f"{listed(gone)}: deleted while it was copied; there is no backup: run the command again")
 
 
 def _check(home: Home, target: Path, since: Path | None) -> None:

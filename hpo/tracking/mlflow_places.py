@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpo.databases.sqlite import opened, usable
 from hpo.lock import exclusive
@@ -126,6 +127,13 @@ def shared_experiment_id(home: Home, name: str) -> str | None:
     with opened(home.mlflow_db) as store:
         row = store.execute(_SHARED, (SHARED_TAG, name, home.artifacts.as_uri())).fetchone()
     return str(row[0]) if row else None
+
+
+def registered_versions(database: Path) -> set[str]:
+    """All versions that are registered in a database, as NAME/VERSION."""
+    with opened(database) as store:
+        rows = store.execute("SELECT name, version FROM model_versions WHERE current_stage != 'Deleted_Internal'")
+        return {f"{name}/{version}" for name, version in rows}
 
 
 def experiment_tag(home: Home, experiment: SweepExperiment, key: str) -> str | None:

@@ -23,6 +23,7 @@ from hpo.commands.sweep import run_sweep
 from hpo.databases.sqlite import opened
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
+from hpo.release.deletion import delete_versions
 from hpo.release.versions import versions_of
 from hpo.study.store import view_study
 from tests.hpo.builders import RATE, write_sweep
@@ -265,3 +266,36 @@ def test_released_models_are_found_in_the_new_place(stored, tmp_path):
     [version] = versions_of(there, "shared")
     assert version.folder().is_relative_to(there.artifacts)
     assert (version.folder() / "release.json").exists()
+
+
+def test_a_sweep_may_be_called_as_a_lock_is_and_what_kills_left_is_in_no_backup(stored, tmp_path):
+    """With the folder of a restore that was killed in it, no backup could be restored."""
+    home = stored("odd")
+    for path in ("sweeps/team.lock/trials/0000/result.json", "artifacts/1/artifacts/uv.lock", "nights/lock/page.html",
+                 ".restored/mlflow.db", "upgrade.new/mlflow.db", "sweeps/team.lock/lock", "nights/lock/lock",
+                 "ledgers/x.lock", "mlflow.lock"):  # fmt: skip
+        (home.dir / path).parent.mkdir(parents=True, exist_ok=True)
+        (home.dir / path).touch()
+    manifest = make_backup(home, tmp_path / "backup")
+    assert [file.path for file in manifest.files] == [
+        "artifacts/1/artifacts/uv.lock", "mlflow.db", "nights/lock/page.html",
+        "sweeps/team.lock/trials/0000/result.json",
+    ]  # fmt: skip
+    restore_backup(Home(tmp_path / "there"), tmp_path / "backup")
+
+
+def test_a_release_that_is_deleted_while_it_is_copied_leaves_no_backup(stored, tmp_path, monkeypatch):
+    """Its record would be in the copy, and its files not."""
+    home = stored("deleted")
+    registered(home, "first", 0.9)
+    copy = TreeCopy.copy
+
+    def deleting(tree, *folder):
+        if not folder:
+            delete_versions(home, versions_of(home))
+        copy(tree, *folder)
+
+    monkeypatch.setattr(TreeCopy, "copy", deleting)
+    with pytest.raises(HpoError, match=r"^shared/1: deleted while it was copied; there is no backup"):
+        make_backup(home, tmp_path / "backup")
+    assert list(tmp_path.iterdir()) == []

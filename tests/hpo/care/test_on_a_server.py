@@ -161,6 +161,18 @@ def test_a_restore_that_fails_late_can_be_repeated(mixed, postgresql, tmp_path, 
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]
 
 
+def test_a_home_without_a_sweep_on_the_server_is_backed_up_from_its_own_file(postgresql, tmp_path, monkeypatch):
+    """As on the day on which `HPO_STUDIES` is set, before the first sweep runs there: the database has no tables."""
+    home, there = Home(tmp_path / "home"), Home(tmp_path / "there")
+    home.dir.mkdir()
+    trials = filled(home.studies_db.url, "earlier")
+    monkeypatch.setenv("HPO_STUDIES", postgresql.create("unused"))
+    manifest = make_backup(home, tmp_path / "backup")
+    assert (manifest.studies, manifest.server) == (str(home.dir / "studies.db"), "")
+    assert restore_backup(there, tmp_path / "backup").sweeps == ["earlier"]
+    assert trials_of(optuna.storages.RDBStorage(there.studies_db.url), "earlier") == trials
+
+
 def test_a_server_is_upgraded_after_a_dump_and_not_while_a_lease_is_held(postgresql, tmp_path, monkeypatch):
     monkeypatch.setenv("HPO_STUDIES", postgresql.create("old"))
     home = Home(tmp_path)
