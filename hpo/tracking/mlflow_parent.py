@@ -41,6 +41,7 @@ class ParentRun:
         self._config = config
         self._experiment_id = runs.experiment_id
         self.id = runs.find(kind="sweep") or self._created(runs)
+        runs.adopt_children(self.id)
         self._renamed = self._names_before()
         """Names in MLflow -> names of the metrics, where they differ."""
         self._client.update_run(self.id, status="RUNNING")
@@ -50,9 +51,7 @@ class ParentRun:
 
     def _created(self, runs: SweepRuns) -> str:
         tags = {"hpo.sweep": self._config.name, "hpo.kind": "sweep", "hpo.task": self._config.task}
-        made = runs.create(self._config.name, tags)
-        runs.adopt_children(made)
-        return made
+        return runs.create(self._config.name, tags)
 
     def _arrange(self) -> None:
         """The view in which MLflow's page of runs opens on this sweep's trials."""

@@ -49,9 +49,8 @@ class SweepRuns:
         return set(run_ids) - set(self._alive(self._search(ViewType.ALL, {})))
 
     def adopt_children(self, parent_id: str) -> None:
-        """Move the runs of the sweep's trials and repeats below a parent that was created again."""
-        runs = self._search(ViewType.ALL, {})
-        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId", parent_id) != parent_id]
+        """Move the runs of the sweep's trials and repeats below their parent, where it was created again."""
+        children = self._search(ViewType.ALL, {}, query=f"tags.`mlflow.parentRunId` != '{parent_id}'")
         for run_id in self._alive(children):
             self._client.set_tag(run_id, "mlflow.parentRunId", parent_id)
 
@@ -69,6 +68,8 @@ class SweepRuns:
         deleted = [run.info for run in runs if run.info.lifecycle_stage == LifecycleStage.DELETED]
         for info in deleted:
             self._client.restore_run(info.run_id)
+            if info.status == "RUNNING":  # a killed session left it so
+                self._client.set_terminated(info.run_id, "KILLED")
         if deleted:
             names = ", ".join(info.run_name for info in deleted[:NAMES_SHOWN])
             more = f" and {len(deleted) - NAMES_SHOWN} more" if len(deleted) > NAMES_SHOWN else ""

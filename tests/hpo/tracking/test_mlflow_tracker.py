@@ -20,9 +20,11 @@ from hpo.paths import Home
 from hpo.results.importance import Importance
 from hpo.results.outcome import Against, FinalistsOutcome
 from hpo.results.records import TrialRecord
+from hpo.tracking.mlflow_deletion import delete_for_good
+from hpo.tracking.mlflow_runs import SweepRuns
 from hpo.tracking.mlflow_store import client
 from hpo.tracking.mlflow_tracker import Tracker
-from tests.hpo.builders import INSPECTION, evaluation, make_config, trial_record, trial_result
+from tests.hpo.builders import INSPECTION, Killed, evaluation, make_config, trial_record, trial_result
 from tests.hpo.report.test_page import facts_of
 from trainers.protocol.codec import fingerprint
 from trainers.protocol.events import Step
@@ -350,11 +352,31 @@ def test_runs_that_a_kill_left_open_are_ended_by_the_next_session(store):
     """An edit, a spent budget or another race may have no use for them: nobody else would end them."""
     killed = Tracker(*store[:2], INSPECTION)
     runs = [begin(killed, spec_of(store, 47)), killed.start_repeat(spec_of(store, 1_000_047, seed=47), 3, 47)]
+    runs.append(begin(killed, spec_of(store, 51)))
+    killed._client.delete_run(runs[-1])
     again = Tracker(*store[:2], INSPECTION)
+    assert not again.gone(runs)
     assert {again._client.get_run(run).info.status for run in runs} == {"KILLED"}
     assert parent_of(again).info.status == "RUNNING"
     assert begin(again, spec_of(store, 47), run_id=runs[0]) == runs[0]
     assert again._client.get_run(runs[0]).info.status == "RUNNING"
+
+
+def test_runs_get_a_new_parent_for_one_that_is_gone_also_after_a_kill(store, tmp_path, monkeypatch):
+    home, config = store[0], make_config(tmp_path, name="orphans")
+    tracker = Tracker(home, config, INSPECTION)
+    child = begin(tracker, TrialSpecs(config, home, INSPECTION).spec(0, {}, home.sweep(config.name).trial(0)))
+    delete_for_good(home, [tracker.parent_id])
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepRuns, "adopt_children", killed)
+        with pytest.raises(Killed):
+            Tracker(home, config, INSPECTION)
+    again = Tracker(home, config, INSPECTION)
+    assert again._client.get_run(child).data.tags["mlflow.parentRunId"] == again.parent_id != tracker.parent_id
 
 
 def test_a_run_that_was_deleted_meanwhile_leaves_no_other_one_open(store):
