@@ -80,7 +80,7 @@ def _leftovers(home: Home) -> Iterator[Finding]:
     ways = [
         (half_deleted(home.sweeps), "hpo gc removes it"),
         ([*home.dir.glob("mlflow.new")], "remove it while no hpo runs in this home"),
-        ([*home.dir.glob(".restored")], "hpo restore of the same backup removes it; or remove it by hand"),
+        ([*home.dir.glob(".restored")], "remove it; if the home was not used since, empty it and restore again"),
     ]
     for left, way in ways:
         if left:

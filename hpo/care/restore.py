@@ -118,5 +118,7 @@ def _check_empty(home: Home) -> None:
     except OSError as error:
         raise HpoError(f"home {home.dir}: cannot be read: {error.strerror}") from error
     if found:
-        raise UsageError(f"home {home.dir}: is not empty ({listed(sorted(found))}); nothing was restored; "
+        was_killed = (home.dir / _SCRATCH).exists() and not home.mlflow_db.exists()  # else it was used since
+        why = ", as a restore that was killed left it: empty it and restore again" if was_killed else ""
+        raise UsageError(f"home {home.dir}: is not empty ({listed(sorted(found))}){why}; nothing was restored; "
                          "hpo restore BACKUP --home NEW makes another one")  # fmt: skip

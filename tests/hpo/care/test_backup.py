@@ -257,6 +257,17 @@ def test_a_home_in_use_is_not_restored_into_and_no_place_is_overwritten(undistur
         make_backup(Home(tmp_path / "none"), tmp_path / "other")
 
 
+def test_a_home_that_a_killed_restore_has_left_half_full_says_so(backup, tmp_path):
+    """Some files were in their places already, the databases not."""
+    home = Home(tmp_path / "new")
+    for name in (".restored", "sweeps"):
+        (home.dir / name).mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"not empty \(.*sweeps\), as a restore that was killed left it: empty it"):
+        restore_backup(home, backup)
+    (home.dir / "sweeps").rmdir()
+    assert restore_backup(home, backup).sweeps == ["kept"]
+
+
 def test_released_models_are_found_in_the_new_place(stored, tmp_path):
     home, there = stored("released"), Home(tmp_path / "there")
     registered(home, "first", 0.9)

@@ -143,7 +143,7 @@ def test_a_home_that_a_kill_left_says_so_and_a_damaged_database_is_a_problem(tmp
 
     found = look()
     assert [f.mark for f in found if f.what == "sweeps"] == ["ok", "note"]
-    assert [f.remedy[:11] for f in found if f.what == "leftovers"] == ["hpo gc remo", "hpo restore"]
+    assert [f.remedy[:11] for f in found if f.what == "leftovers"] == ["hpo gc remo", "remove it; "]
     with sweep_lock(home.sweep(name).lock):
         assert [f.found for f in look() if f.what == "sweeps"] == [f"1; running now: {name}"]
     with closing(sqlite3.connect(home.dir / "studies.db")) as file:
