@@ -22,12 +22,12 @@ from hpo.serving.served import Shelf, load_served
 from hpo.serving.slots import slots_for
 from tests.hpo.serving.conftest import Server
 from tests.trainers.conftest import family_workload
-from tests.trainers.export.test_bundle import TEXTS, bundled, close_to, learned
+from tests.trainers.export.test_bundle import TEXTS, bundled, close_to, exported, learned
 from trainers.runtime.adapters import WEIGHTS
 from trainers.runtime.bundle import ADAPTERS
 from trainers.runtime.release import Release
 
-__all__ = ["bundled", "family_workload", "learned"]
+__all__ = ["bundled", "exported", "family_workload", "learned"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_jsonl
+from tests.quick_releases import copy_graph
 from tests.trainers.families import rows, trained
 from trainers.data.sources import DataProblem
+from trainers.export import bundle as bundle_export
 from trainers.export.bundle import export_bundle
 from trainers.export.bundle_parity import MOST
+from trainers.export.release import GRAPH
 from trainers.model.load import load_base, merge
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
@@ -31,14 +35,15 @@ from trainers.runtime.release import Release
 TEXTS = ["a fine film", "a dull plot 3", "good and bad", "bad bad bad bad bad bad and one more for the length of it"]
 
 
-@pytest.fixture
-def learned(family_workload, tmp_path):
-    """A trial that was trained on a family's tiny model: what a bundle is made of."""
+@pytest.fixture(scope="module")
+def learned(family_workload, tmp_path_factory):
+    """A trial that was trained on a family's tiny model: what a bundle is made of. Equal ones are trained once."""
+    home, known = tmp_path_factory.mktemp("learned"), {}
 
-    def make(name, family, task, method="lora", data=None, **settings):
+    def train(folder, family, task, method, data, settings):
         workload = family_workload(family, task)
         if data is not None:
-            source = SourceRef(str(write_jsonl(tmp_path / f"{name}.jsonl", data)))
+            source = SourceRef(str(write_jsonl(folder.with_suffix(".jsonl"), data)))
             workload = replace(workload, data=replace(workload.data, train=source))
         found = inspect(Inspect(workload))
         metric = TASKS[task].metrics[0]
@@ -47,10 +52,17 @@ def learned(family_workload, tmp_path):
         }  # fmt: skip
         spec = TrialSpec(
             0, workload, method, canonical_settings(method, chosen), metric, METRICS[metric].direction, 80, 80, 0,
-            "i", 1, ("cpu",), str(tmp_path / name),
+            "i", 1, ("cpu",), str(folder),
         )  # fmt: skip
         trained(spec, found)
-        return BundledTrial(name, spec, found)
+        return spec, found
+
+    def make(name, family, task, method="lora", data=None, **settings):
+        given = family, task, method, data, settings
+        key = json.dumps(given, sort_keys=True)
+        if key not in known:
+            known[key] = train(home / str(len(known)), *given)
+        return BundledTrial(name, *known[key])
 
     return make
 
@@ -61,13 +73,29 @@ def three_classes(count):
     ]
 
 
-@pytest.fixture
-def bundled(tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The folder of a bundle of these trials, made once; it has the answers of its merged models."""
+    home, known = tmp_path_factory.mktemp("bundles"), {}
+
     def make(*trials):
-        made = export_bundle(ExportBundle(trials, str(tmp_path / "bundle")))
-        assert made.failures == {}
-        assert all(adapter.difference <= MOST for adapter in made.adapters)
-        bundle = Release.load(tmp_path / "bundle", 1)
+        key = tuple((trial.name, trial.spec.dir) for trial in trials)
+        if key not in known:
+            known[key] = home / str(len(known))
+            made = export_bundle(ExportBundle(trials, str(known[key])))
+            assert made.failures == {}
+            assert all(adapter.difference <= MOST for adapter in made.adapters)
+        return known[key]
+
+    return make
+
+
+@pytest.fixture
+def bundled(exported, tmp_path):
+    """A copy of such a bundle, in `tmp_path / "bundle"`."""
+
+    def make(*trials):
+        bundle = Release.load(shutil.copytree(exported(*trials), tmp_path / "bundle"), 1)
         assert isinstance(bundle, Bundle)
         return bundle
 
@@ -188,17 +216,17 @@ def test_a_zero_adapter_is_the_plain_base(learned, bundled):
     assert np.abs(release.token_logits(ids) - wanted).max() < 1e-4
 
 
-def test_an_adapter_that_answers_otherwise_fails_its_gate(learned, tmp_path, monkeypatch):
-    from trainers.export import bundle as module
-
+def test_an_adapter_that_answers_otherwise_fails_its_gate(learned, exported, tmp_path, monkeypatch):
     def wrong(folder, one, own, base):
         for part in one.beside.thin.values():
             part["b"][:] *= 1.5
         written(folder, one, own, base)
 
-    written = module._write_adapter
-    monkeypatch.setattr(module, "_write_adapter", wrong)
-    made = export_bundle(ExportBundle((learned("a", "bert", "text-classification"),), str(tmp_path / "bundle")))
+    right, written = learned("a", "bert", "text-classification"), bundle_export._write_adapter
+    traced = exported(right, learned("b", "bert", "text-classification", lora_r=3)) / GRAPH
+    monkeypatch.setattr(bundle_export, "_write_graph", lambda *given: copy_graph(traced, given[-1].parent))
+    monkeypatch.setattr(bundle_export, "_write_adapter", wrong)
+    made = export_bundle(ExportBundle((right,), str(tmp_path / "bundle")))
     assert "differs from its merged model by" in made.failures["a"]
 
 
