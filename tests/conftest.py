@@ -192,7 +192,7 @@ def answered_here() -> Iterator[None]:
         return InlineExecutor(importlib.import_module(worker).work)
 
     with pytest.MonkeyPatch.context() as patch:
-        for command in ("check", "plan", "preflight"):
+        for command in ("check", "plan", "preflight", "reproduce"):
             patch.setattr(f"hpo.commands.{command}.LocalExecutor", inline)
         patch.setattr(dispatch, "leave_out", lambda: None)  # later tests may need bitsandbytes
         patch.setattr(dispatch, "_set_threads", lambda count: None)  # it has one, as every test has

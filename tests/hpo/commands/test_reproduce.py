@@ -101,6 +101,7 @@ def test_other_threads_and_packages_are_named(folder, monkeypatch):
     assert [str(d) for d in found.differences] == ["threads: 1 -> 2", f"torch: {torch} -> 9.9", "CPU flags: - -> avx9"]
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_changed_data_is_refused_with_what_differs(folder, swept, capsys, monkeypatch):
     rows = (swept / "reviews.jsonl").read_text().splitlines()
     changed = json.dumps({**json.loads(rows[0]), "text": "another one"})
@@ -146,6 +147,7 @@ def test_code_of_your_own_is_compared(folder, tmp_path):
     assert changed.changed_inputs(run.prepared, spec)[0].found == "is gone"
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_another_result_ends_with_3_and_the_numbers(folder, capsys, monkeypatch):
     home = Home(folder / "home")
     path = home.sweep("tiny").trial(0).result
@@ -161,6 +163,7 @@ def test_another_result_ends_with_3_and_the_numbers(folder, capsys, monkeypatch)
     assert "results of them are gone" in found["bound"]["of"]
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_a_value_within_the_bound_is_reproduced(folder):
     """As with other packages: other bits, and the same answers."""
     home = Home(folder / "home")
@@ -229,6 +232,7 @@ def edit(folder, swept, model, **changes):
 OTHER_SPACE = {"learning_rate": {"type": "choice", "values": [3e-3, 2e-2]}}
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_a_run_that_an_edit_left_out_is_trained_as_it_was(folder, swept, tiny):
     edited = {**CONFIG["training"], "warmup_ratio": 0.5}
     home = edit(folder, swept, tiny / "encoder", search_space=OTHER_SPACE, training=edited)
@@ -244,6 +248,7 @@ def test_a_run_that_an_edit_left_out_is_trained_as_it_was(folder, swept, tiny):
         find_run(home, "tiny#9")
 
 
+@pytest.mark.usefixtures("requests_here")
 def test_data_and_model_that_moved_are_read_where_the_edited_file_says(folder, swept, tiny, tmp_path):
     shutil.copytree(tiny / "encoder", tmp_path / "moved")
     (swept / "reviews.jsonl").rename(swept / "moved.jsonl")
