@@ -18,7 +18,7 @@ from hpo.config.file import load_config
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, UsageError
 from hpo.executors.environment import environment_here
-from hpo.executors.local import LocalExecutor
+from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
 from hpo.release.manifest import Manifest, TrainingFacts
 from hpo.release.versions import versions_of
@@ -30,6 +30,7 @@ from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.train_again import train_again
 from tests.brought.test_stores import run_main
 from tests.hpo.release.rivals import registered
+from trainers.host import dispatch
 from trainers.protocol.codec import from_json
 from trainers.protocol.events import Evaluation, TrialEvent, TrialResult
 from trainers.protocol.files import file_fingerprint, file_hash
@@ -74,6 +75,14 @@ def folder(swept, tmp_path):
     yield tmp_path
     (swept / "moved.jsonl").unlink(missing_ok=True)
     (swept / "reviews.jsonl").write_bytes(before)
+
+
+@pytest.fixture
+def executor(requests_here):
+    """Trains in this process: what is trained again does not depend on where."""
+    inline = InlineExecutor(dispatch.work)
+    yield inline
+    inline.close()
 
 
 def test_a_champion_and_a_trial_are_reproduced_bit_for_bit(folder):
@@ -319,34 +328,30 @@ def test_which_micro_batch_each_step_had(folder, attempts, last, stages):
     assert run.stages() == stages
 
 
-def test_a_trial_that_ran_out_of_memory_half_way_is_reproduced(folder, tmp_path):
+def test_a_trial_that_ran_out_of_memory_half_way_is_reproduced(folder, executor, tmp_path):
     """The first half of its steps with one micro-batch, the rest with half of it."""
     from hpo.results.records import Attempt
 
     run = find_run(Home(folder / "home"), "tiny#0")
     first = run.result.evaluations[0]
-    executor = LocalExecutor(tmp_path / "host.log")
-    try:
-        spec = run.spec_here(Home(folder / "home"), tmp_path / "cache", tmp_path / "halved")
-        prepared = run_alone(executor, Inspect(spec.workload))
-        train_to(executor, spec, prepared, first.step)
-        halved = dataclasses.replace(spec, micro_batch_halvings=2)
-        result = train_to(executor, halved, prepared, None)
-        attempts = [Attempt("oom", "", 1.0, None, 0)]
-        recorded: RecordedRun = dataclasses.replace(
-            run, spec=halved, result=result, attempts=attempts, resumed_from=first.step
-        )
-        again, notes = train_again(
-            executor, recorded, dataclasses.replace(spec, dir=str(tmp_path / "again")), prepared, Silent()
-        )
-        assert (again.adapter_sha256, again.value, notes) == (result.adapter_sha256, result.value, [])
-        elsewhere = dataclasses.replace(recorded, resumed_from=first.step - 1)
-        _, notes = train_again(
-            executor, elsewhere, dataclasses.replace(halved, dir=str(tmp_path / "other")), prepared, Silent()
-        )
-        assert notes == ["memory ran out between two evaluations of the run; here all steps have the last micro-batch"]
-    finally:
-        executor.close()
+    spec = run.spec_here(Home(folder / "home"), tmp_path / "cache", tmp_path / "halved")
+    prepared = run_alone(executor, Inspect(spec.workload))
+    train_to(executor, spec, prepared, first.step)
+    halved = dataclasses.replace(spec, micro_batch_halvings=2)
+    result = train_to(executor, halved, prepared, None)
+    attempts = [Attempt("oom", "", 1.0, None, 0)]
+    recorded: RecordedRun = dataclasses.replace(
+        run, spec=halved, result=result, attempts=attempts, resumed_from=first.step
+    )
+    again, notes = train_again(
+        executor, recorded, dataclasses.replace(spec, dir=str(tmp_path / "again")), prepared, Silent()
+    )
+    assert (again.adapter_sha256, again.value, notes) == (result.adapter_sha256, result.value, [])
+    elsewhere = dataclasses.replace(recorded, resumed_from=first.step - 1)
+    _, notes = train_again(
+        executor, elsewhere, dataclasses.replace(halved, dir=str(tmp_path / "other")), prepared, Silent()
+    )
+    assert notes == ["memory ran out between two evaluations of the run; here all steps have the last micro-batch"]
 
 
 def train_to(executor, spec, prepared, end):
@@ -365,18 +370,14 @@ def train_to(executor, spec, prepared, end):
             result = event.report
 
 
-def test_a_pruned_trial_ends_where_it_was_pruned(folder, tmp_path):
+def test_a_pruned_trial_ends_where_it_was_pruned(folder, executor, tmp_path):
     run = find_run(Home(folder / "home"), "tiny#0")
     first = run.result.evaluations[:1]
     pruned = dataclasses.replace(run.result, state="pruned", stopped_by="pruner", evaluations=first)
-    executor = LocalExecutor(tmp_path / "host.log")
-    try:
-        spec = run.spec_here(Home(folder / "home"), tmp_path / "cache", tmp_path / "again")
-        prepared = run_alone(executor, Inspect(spec.workload))
-        again, _ = train_again(executor, dataclasses.replace(run, result=pruned), spec, prepared, Silent())
-        assert (again.state, len(again.evaluations), again.value) == ("pruned", 1, first[0].metrics["f1_macro"])
-    finally:
-        executor.close()
+    spec = run.spec_here(Home(folder / "home"), tmp_path / "cache", tmp_path / "again")
+    prepared = run_alone(executor, Inspect(spec.workload))
+    again, _ = train_again(executor, dataclasses.replace(run, result=pruned), spec, prepared, Silent())
+    assert (again.state, len(again.evaluations), again.value) == ("pruned", 1, first[0].metrics["f1_macro"])
 
 
 def test_a_home_that_was_moved_finds_its_cache(folder, tmp_path):
