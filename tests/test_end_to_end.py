@@ -150,7 +150,7 @@ def scalars(folder: Path) -> dict[str, list[float]]:
 def test_running_it_again_trains_nothing(classifier):
     home, sweep, _ = classifier
     again = hpo("sweep", str(home.parent / "tiny.yaml"), "--json", home=home)
-    assert json.loads(again.stdout) == sweep == json.loads(hpo("show", "tiny", "--json", home=home).stdout)
+    assert json.loads(again.stdout) == sweep == shown("tiny", home)
     assert_books_agree(sweep, home)
 
 
@@ -158,7 +158,7 @@ def test_the_released_model_answers(classifier):
     home, _, _ = classifier
     lines = hpo("predict", "tiny", "warm funny lovely film", "dull stale plot", home=home).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["positive", "negative"]
-    answer = json.loads(hpo("predict", "tiny/1", "warm funny lovely film", "--json", home=home).stdout)
+    answer = json.loads(hpo_here("predict", "tiny/1", "warm funny lovely film", "--json", home=home).stdout)
     assert answer["label"] == "positive"
     assert sum(answer["scores"].values()) == pytest.approx(1)
 
@@ -319,8 +319,9 @@ def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp
     assert command[:3] == ["hpo", "predict", "tiny-encoder"]
     assert hpo(*command[1:], home=home).stdout.split()[0] in ("positive", "negative")
     asked = json.dumps({"text": "said 1", "text_pair": "warm funny lovely film"})
-    assert hpo("predict", "tiny-encoder", asked, home=home).stdout.split()[0] == "positive"
-    refused = hpo("predict", "tiny-encoder", "warm funny lovely film", home=home, code=2)
+    assert hpo_here("predict", "tiny-encoder", asked, home=home).stdout.split()[0] == "positive"
+    refused = hpo_here("predict", "tiny-encoder", "warm funny lovely film", home=home)
+    assert refused.returncode == 2
     assert "input 0: expected texts for text, text_pair, as a mapping or its JSON, got str" in refused.stderr
 
 
