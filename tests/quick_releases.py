@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,22 +33,27 @@ def traced_once(folder: Path, tracer: Any) -> Iterator[None]:
     trace = tracer.trace
 
     def traced(module: Any, inputs: Any, axes: Any, path: Path) -> None:
-        weights = hashlib.sha256(f"{type(module).__name__} {sorted(inputs)} {module.config}".encode())
-        for name, tensor in module.state_dict().items():
-            weights.update(name.encode() + tensor.numpy().tobytes())
-        kept = folder / weights.hexdigest()
-        if kept.exists():
-            copy_graph(kept / path.name, path.parent)
-            return
-        trace(module, inputs, axes, path)
-        scratch = kept.with_suffix(f".{os.getpid()}")
-        copy_graph(path, scratch)
-        with contextlib.suppress(OSError):  # another process has just kept it
-            scratch.rename(kept)
+        made_once(folder, module, str(sorted(inputs)), path, lambda: trace(module, inputs, axes, path))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracer, "trace", traced)
         yield
+
+
+def made_once(folder: Path, module: Any, how: str, path: Path, make: Callable[[], object]) -> None:
+    """Let `make` write the graph of a module to `path`, or copy it where `folder` has one of equal weights."""
+    weights = hashlib.sha256(f"{type(module).__name__} {how} {module.config}".encode())
+    for name, tensor in module.state_dict().items():
+        weights.update(name.encode() + tensor.numpy().tobytes())
+    kept = folder / weights.hexdigest()
+    if kept.exists():
+        copy_graph(kept / path.name, path.parent)
+        return
+    make()
+    scratch = kept.with_suffix(f".{os.getpid()}")
+    copy_graph(path, scratch)
+    with contextlib.suppress(OSError):  # another process has just kept it
+        scratch.rename(kept)
 
 
 def copy_graph(path: Path, folder: Path) -> None:

@@ -26,14 +26,14 @@ from transformers import (
 )
 
 from tests.conftest import write_jsonl
-from tests.quick_releases import traced_once
+from tests.quick_releases import made_once, traced_once
 from tests.trainers.families import rows, trained
 from trainers.export import encoder, rewriter
 from trainers.export.decoder import export_decoder, quantize_decoder
 from trainers.export.encoder import export_encoder
 from trainers.export.promotion import export, measure_variant
 from trainers.export.reading import quantize_reading
-from trainers.export.release import ModelInterface, ModelParts, write_release
+from trainers.export.release import GRAPH, ModelInterface, ModelParts, write_release
 from trainers.model.load import load_base
 from trainers.prepare.inspect import inspect
 from trainers.prepare.release_routes import ROUTES
@@ -210,7 +210,7 @@ def encoder_release(tmp_path_factory: pytest.TempPathFactory, graphs: Path) -> C
 
 
 @pytest.fixture(scope="session")
-def chat_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def chat_release(tmp_path_factory: pytest.TempPathFactory, graphs: Path) -> Callable[..., Path]:
     """Gives a variant of the tiny chat model, made when first asked for; the quantized ones from fp32."""
     home = tmp_path_factory.mktemp("chat")
 
@@ -219,7 +219,8 @@ def chat_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         if not folder.exists():
             model, tokenizer = tiny_decoder(), chat_tokenizer()
             if variant == "fp32":
-                export_decoder(model, tokenizer, folder, [BUILDER])
+                build = functools.partial(export_decoder, model, tokenizer, folder, [BUILDER])
+                made_once(graphs, model, "builder", folder / GRAPH, build)
             else:
                 quantize_decoder(get("fp32"), folder, variant, BUILDER)
             release(model, tokenizer, folder, variant=variant)
