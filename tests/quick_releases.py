@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -35,9 +36,21 @@ def traced_once(folder: Path, tracer: Any) -> Iterator[None]:
     def traced(module: Any, inputs: Any, axes: Any, path: Path) -> None:
         made_once(folder, module, str(sorted(inputs)), path, lambda: trace(module, inputs, axes, path))
 
+    from onnxscript._framework_apis import torch_2_11 as given_to_torch
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracer, "trace", traced)
+        patch.setattr(given_to_torch, "get_torchlib_ops", _operators)
         yield
+
+
+@functools.cache
+def _operators() -> list[Any]:
+    """How torch's operators are written in ONNX: torch reads the source of 500 functions again for each trace."""
+    from onnxscript._framework_apis.torch_2_5 import get_torchlib_ops
+
+    ops: list[Any] = get_torchlib_ops()
+    return ops
 
 
 def made_once(folder: Path, module: Any, how: str, path: Path, make: Callable[[], object]) -> None:
