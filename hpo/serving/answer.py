@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -162,7 +163,8 @@ class Mailbox:
         """What puts the pieces of answer `number` here."""
 
         def send(piece: Piece | Exception) -> None:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, (number, piece))
+            with suppress(RuntimeError):  # the loop was closed meanwhile: the server has ended, and nobody reads
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, (number, piece))
 
         return send
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from hpo.serving.limits import Limits
@@ -47,7 +47,8 @@ class _Request:
 
     def settle(self, error: Exception | None = None) -> None:
         """Wake the request; called from a thread of the worker."""
-        self._loop.call_soon_threadsafe(self._settle, error)
+        with suppress(RuntimeError):  # the loop was closed meanwhile: the server has ended, and nobody waits
+            self._loop.call_soon_threadsafe(self._settle, error)
 
     def _settle(self, error: Exception | None) -> None:
         if self.done.done():  # cancelled: the client has gone

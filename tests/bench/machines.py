@@ -33,7 +33,7 @@ FIRST_STEPS = 5
 def rows(examples: int) -> list[Row]:
     """`examples` per trial of the queue. One line that says what to do where Ray is not installed."""
     if find_spec("ray") is None:
-        return [Row("Ray", "left out: pip install 'hpo[cluster]'")]
+        return [Row("Ray", "left out: pip install ray")]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.environ[HOME_VARIABLE] = str(folder / "node")  # by which `left_behind` knows all processes

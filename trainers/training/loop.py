@@ -162,6 +162,8 @@ class _Trial:
     def _evaluate(self) -> Evaluation | Failed:
         """Evaluate, then write the checkpoint: nobody hears of an evaluation that a kill could undo."""
         progress = self.progress
+        if not self.trainer.has_numbers():
+            return Failed("diverged", f"a trained weight is no number at step {progress.step}")
         metrics, rows = self.trainer.evaluate()
         if why := self._without_numbers(metrics):
             return Failed("diverged", f"{why} at step {progress.step}")

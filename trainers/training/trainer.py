@@ -153,6 +153,11 @@ class Trainer:
             return packed(self.train_tokens, rows, self.device)
         return collate(self.train_tokens, rows, self.pad_id, self.device)
 
+    def has_numbers(self) -> bool:
+        """Whether all that is learned is numbers. Losses need not show it: where queries or keys are none, torch's
+        attention on some CPUs answers 0."""
+        return bool(torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters]).all())
+
     def evaluate(self) -> tuple[dict[str, float], Rows]:
         """All metrics of the task on the rows that evaluations use, and the per-row results in their order."""
         self.ranks.order("evaluate")

@@ -265,7 +265,7 @@ def test_versions_that_decide_numbers_are_compared():
 
 def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "find_spec", lambda name: None)
-    with pytest.raises(ClusterError, match=r"pip install 'hpo\[cluster\]'"):
+    with pytest.raises(ClusterError, match=r"pip install 'ray>="):
         executor.RayExecutor(executor.ClusterSettings(), tmp_path / "host.log")
 
 

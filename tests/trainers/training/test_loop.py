@@ -88,7 +88,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(make_spec, run_tria
 
 
 def test_a_model_that_its_last_step_left_without_numbers_has_diverged(make_spec, run_trial, monkeypatch):
-    """Of logits that are no numbers F1 is one all the same."""
+    """Of logits that are no numbers F1 is one all the same; torch's attention makes numbers of them on some CPUs."""
     real = Trainer.step
 
     def step(trainer, rows):
@@ -100,7 +100,7 @@ def test_a_model_that_its_last_step_left_without_numbers_has_diverged(make_spec,
     monkeypatch.setattr(Trainer, "step", step)
     result, _ = run_trial(make_spec("encoder", batch_size=16, max_examples=16, evaluations=1))
     assert isinstance(result, Failed)
-    assert (result.cause, result.message) == ("diverged", "loss is nan at step 1")
+    assert (result.cause, result.message) == ("diverged", "a trained weight is no number at step 1")
 
 
 def test_bf16_stays_near_fp32(make_spec, run_trial, workload):
