@@ -23,7 +23,7 @@ MOST_IN_PAIRS = 3
 def charts(facts: ReportFacts) -> dict[str, Any]:
     """Everything that is drawn. Short names in what repeats for each trial: a page may hold 10,000 of them."""
     summary = facts.summary
-    gate = gate_of(summary.task, summary.objective)  # whose direction need not be the objective's
+    gate = gate_of(summary.task, summary.objective)  # its direction may differ from the objective's
     names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
     return {
         "metric": summary.objective.metric,

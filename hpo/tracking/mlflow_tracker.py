@@ -72,7 +72,7 @@ class Tracker:
         """Trial -> examples at the last evaluation that its run has."""
         self._steps_up_to: dict[int, int] = {}
         """Trial -> examples at the last step that its run had before: where a trial pauses, steps are written after its
-        last evaluation, and one whose process was gone repeats them."""
+        last evaluation, and where its process was gone, it repeats them."""
         self._summarized: dict[int, float] = {}
         """Trial -> its seconds, where its run has final numbers: a session was killed right after writing them, or the
         trial was stopped and goes on."""

@@ -102,7 +102,7 @@ def test_a_user_without_a_password_would_not_sign_in(read):
 
 
 def test_what_must_be_given_is_not_null(read):
-    """Nobody would be told, and no one would know."""
+    """No message would be sent, and nobody would notice."""
     _, problems = read("notify: {webhook: {address: null}, smtp: {host: null, from: null, to: a@b}}")
     assert [line.partition("notify.")[2] for line in problems] == [
         "webhook.address: is not the place of a secret; write the secret to a file or into the environment, and here "

@@ -36,6 +36,14 @@ def places(page, selector, attribute):
     return page.of(f"[...document.querySelectorAll('{selector}')].map((e) => Number(e.getAttribute('{attribute}')))")
 
 
+def show(page, folder, html, width, until=DRAWN):
+    """Open a page in the browser, and wait until it is drawn."""
+    file = folder / "report.html"
+    file.write_text(html)
+    page.open(file.as_uri(), width)
+    page.until(until)
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     with browser.opened(BROWSER, tmp_path_factory.mktemp("browser")) as opened:
@@ -68,10 +76,7 @@ def test_it_draws_fits_and_asks_nobody(page, small, tmp_path, width, is_dark):
 
 
 def test_a_range_is_kept_by_keyboard(page, small, tmp_path):
-    file = tmp_path / "report.html"
-    file.write_text(html_page(small))
-    page.open(file.as_uri(), 1600)
-    page.until(DRAWN)
+    show(page, tmp_path, html_page(small), 1600)
     press = "document.querySelector('#parallel .handle').dispatchEvent(new KeyboardEvent('keydown', {key: '%s'}))"
     page.of("document.querySelector('#parallel .handle').focus()")
     page.of(press % "ArrowUp")
@@ -92,10 +97,7 @@ def test_several_sweeps_are_drawn_beside_each_other(page, small, tmp_path):
 
 
 def test_ten_thousand_trials_are_drawn_as_densities_and_filtered_at_once(page, tmp_path):
-    file = tmp_path / "report.html"
-    file.write_text(html_page(facts_of(*searched(10_000))))
-    page.open(file.as_uri(), 1600)
-    page.until(DRAWN)
+    show(page, tmp_path, html_page(facts_of(*searched(10_000))), 1600)
     assert page.of("document.querySelectorAll('#scatter canvas').length") == 3
     assert page.of("document.querySelectorAll('#scatter circle').length") < 10
     took = min(page.of(FILTERED)[1] for _ in range(3))
@@ -108,10 +110,7 @@ def test_variants_lie_higher_the_better_though_the_gate_has_another_direction(pa
         trial_record(0, metrics={"mine": 0.5}), objectives=(Objective("mine", "minimize"),), variants=variants,
         torch={"metrics": {"f1_macro": 0.8}, "latency_p50_ms": 12.5},
     )  # fmt: skip
-    file = tmp_path / "report.html"
-    file.write_text(html_page(facts))
-    page.open(file.as_uri(), 1600)
-    page.until("document.querySelectorAll('#plane circle').length == 3")
+    show(page, tmp_path, html_page(facts), 1600, until="document.querySelectorAll('#plane circle').length == 3")
     torch, int8, int4 = places(page, "#plane circle", "cy")
     assert int4 < torch < int8
 
@@ -119,10 +118,13 @@ def test_variants_lie_higher_the_better_though_the_gate_has_another_direction(pa
 def test_trials_at_null_are_drawn_at_its_place(page, tmp_path):
     space = {"neftune_noise_alpha": {"type": "choice", "values": [None, 5.0]}}
     records = [trial_record(n, value=n / 10, params={"neftune_noise_alpha": [None, 5.0][n % 2]}) for n in range(6)]
-    file = tmp_path / "report.html"
-    file.write_text(html_page(dataclasses.replace(facts_of(*records), space=from_resolved(space))))
-    page.open(file.as_uri(), 1600)
-    page.until("document.querySelectorAll('#scatter circle').length == 6")
+    show(
+        page,
+        tmp_path,
+        html_page(dataclasses.replace(facts_of(*records), space=from_resolved(space))),
+        1600,
+        until="document.querySelectorAll('#scatter circle').length == 6",
+    )
     assert texts(page, "#scatter text")[-3:-1] == ["null", "5"]
     page.of("document.getElementById('query').value = 'neftune_noise_alpha = null'")
     page.of("document.getElementById('query').dispatchEvent(new Event('input'))")
@@ -131,11 +133,14 @@ def test_trials_at_null_are_drawn_at_its_place(page, tmp_path):
 
 
 def test_an_axis_over_a_narrow_range_has_its_own_numbers(page, tmp_path):
-    file = tmp_path / "report.html"
     records = [trial_record(n, value=20.412 + n / 1000, params={"lora_r": 4 + 4 * n}) for n in range(8)]
-    file.write_text(html_page(facts_of(*records)))
-    page.open(file.as_uri(), 1600)
-    page.until("document.querySelectorAll('#scatter circle').length == 8")
+    show(
+        page,
+        tmp_path,
+        html_page(facts_of(*records)),
+        1600,
+        until="document.querySelectorAll('#scatter circle').length == 8",
+    )
     ticks = texts(page, "#scatter text[text-anchor=end]")
     assert len(set(ticks)) == len(ticks) > 2
     assert all(20.412 <= float(tick) <= 20.419 for tick in ticks)
@@ -145,20 +150,14 @@ def test_a_sweep_of_many_short_sessions_has_its_timeline_in_order(page, tmp_path
     timeline = [Stint(n, None, 0, 1, 100.0 * n, 100.0 * n, 100.0 * n + 9, "complete") for n in range(150)]
     facts = facts_of(trial_record(0))
     facts = dataclasses.replace(facts, summary=dataclasses.replace(facts.summary, timeline=timeline))
-    file = tmp_path / "report.html"
-    file.write_text(html_page(facts))
-    page.open(file.as_uri(), 360)
-    page.until("document.querySelectorAll('#timeline .stint').length == 150")
+    show(page, tmp_path, html_page(facts), 360, until="document.querySelectorAll('#timeline .stint').length == 150")
     began = places(page, "#timeline .stint", "x")
     assert began == sorted(began)
     assert began[-1] <= page.of("document.querySelector('#timeline svg').viewBox.baseVal.width")
 
 
 def test_what_is_folded_on_a_screen_is_on_paper(page, small, tmp_path):
-    file = tmp_path / "report.html"
-    file.write_text(html_page(small))
-    page.open(file.as_uri(), 1600)
-    page.until(DRAWN)
+    show(page, tmp_path, html_page(small), 1600)
     seen = "document.querySelector('details pre').checkVisibility()"
     assert not page.of(seen)
     page.on_paper()
@@ -170,30 +169,34 @@ def test_long_values_of_a_choice_are_within_their_chart(page, tmp_path):
     space = {"lr_scheduler_type": {"type": "choice", "values": kinds}, "lora_r": {"type": "choice", "values": [4, 8]}}
     records = [trial_record(n, value=n / 10, params={"lora_r": 4 + 4 * (n % 2), "lr_scheduler_type": kinds[n % 3]})
                for n in range(6)]  # fmt: skip
-    file = tmp_path / "report.html"
-    file.write_text(html_page(dataclasses.replace(facts_of(*records), space=from_resolved(space))))
-    page.open(file.as_uri(), 1600)
-    page.until("document.querySelectorAll('#pairs circle').length == 6")
+    show(
+        page,
+        tmp_path,
+        html_page(dataclasses.replace(facts_of(*records), space=from_resolved(space))),
+        1600,
+        until="document.querySelectorAll('#pairs circle').length == 6",
+    )
     assert {"linear", "cosine_with_r…", "polynomial"} <= set(texts(page, "#pairs text"))
     assert page.of("[...document.querySelectorAll('#pairs text')].every((text) => text.getBBox().x >= 0)")
 
 
 def test_a_curve_of_one_evaluation_is_a_point(page, tmp_path):
     facts = facts_of(trial_record(0, value=0.4), trial_record(1))  # each has been evaluated once
-    file = tmp_path / "report.html"
-    for text, drawn in (
+    for html, drawn in (
         (html_page(facts), "#curves circle.point"),
         (html_comparison(Comparison([facts, facts], [])), "#curves circle.dot"),
     ):
-        file.write_text(text)
-        page.open(file.as_uri(), 1600)
-        page.until(f"document.querySelectorAll('{drawn}').length == 2")
+        show(page, tmp_path, html, 1600, until=f"document.querySelectorAll('{drawn}').length == 2")
+        assert page.errors == []
 
 
 def test_a_long_message_is_broken_into_lines(page, tmp_path):
-    file = tmp_path / "report.html"
     failed = trial_record(1, "failed", None, cause="crash", message="/a/path" * 40)
-    file.write_text(html_page(facts_of(trial_record(0), failed)))
-    page.open(file.as_uri(), 360)
-    page.until("document.querySelectorAll('#parallel .axis').length > 0")
+    show(
+        page,
+        tmp_path,
+        html_page(facts_of(trial_record(0), failed)),
+        360,
+        until="document.querySelectorAll('#parallel .axis').length > 0",
+    )
     assert page.of(FITS)

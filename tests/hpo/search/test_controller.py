@@ -216,11 +216,11 @@ def test_an_equal_point_of_a_trial_that_is_lost_is_trained_as_after_a_restart(sw
 
 
 def test_tracking_hears_of_a_trial_that_was_not_trained(sweep):
-    given, told = sweep(9, search_space=EQUAL), Told()
-    given.search(tracker=told)
+    given, noting = sweep(9, search_space=EQUAL), Noting()
+    given.search(tracker=noting)
     reused = {r.number for r in given.records if r.reused_from}
-    assert {number for number, record, _ in told.started if record.reused_from} == reused
-    assert reused <= set(told.ended)
+    assert {number for number, record, _ in noting.started if record.reused_from} == reused
+    assert reused <= set(noting.ended)
 
 
 # --- pruning -------------------------------------------------------------------------------------------
@@ -415,12 +415,12 @@ def losing(is_lost):
 
 
 def test_a_lost_baseline_is_tried_again_after_all_others_and_what_replaces_it_is_the_baseline(sweep):
-    given, told = sweep(num_trials=3, pruner={"type": "none"}, trials={"retries": 0}), Told()
-    search = given.search(losing(lambda spec: spec.number == 0), tracker=told)
+    given, noting = sweep(num_trials=3, pruner={"type": "none"}, trials={"retries": 0}), Noting()
+    search = given.search(losing(lambda spec: spec.number == 0), tracker=noting)
     assert [r.state for r in given.records] == ["failed", "complete", "complete", "complete"]
     assert [r.params == given.config.baseline() for r in given.records] == [True, False, False, True]
     assert (given.open().state.baseline, search.finished_count) == (3, 3)
-    assert [is_baseline for _, _, is_baseline in told.started] == [True, False, False, True]
+    assert [is_baseline for _, _, is_baseline in noting.started] == [True, False, False, True]
     assert given.search().finished_count == 3
     assert given.executor.specs == []
 
@@ -597,15 +597,15 @@ def test_what_a_spent_budget_leaves_interrupted_has_no_run_that_is_still_open(sw
     def killed_in_second_trial(request):
         yield from changed(work(request), lambda event: _kill() if request.spec.number else event)
 
-    given, told = sweep(num_trials=3, pruner={"type": "none"}), Told()
+    given, noting = sweep(num_trials=3, pruner={"type": "none"}), Noting()
     with pytest.raises(Killed):
-        given.search(Recording(killed_in_second_trial), tracker=told)
+        given.search(Recording(killed_in_second_trial), tracker=noting)
     given.open().update_state(spent=Spent(3600.0, 0.0))
     given.edit(budget={"hours": 0.5})
-    search = given.search(tracker=told)
-    assert (search.stopped_by, given.executor.specs, told.paused) == ("hours: 0.5", [], [])
+    search = given.search(tracker=noting)
+    assert (search.stopped_by, given.executor.specs, noting.paused) == ("hours: 0.5", [], [])
     search.end()
-    assert told.paused == [1]
+    assert noting.paused == [1]
     given.edit(budget=None).search()
     assert [r.state for r in given.records] == ["complete"] * 3
 
@@ -690,7 +690,7 @@ def test_an_interrupted_trial_goes_on_in_the_way_that_it_began_in_unless_the_fil
         yield
 
     def ways(limit_mb, executor):
-        given.fitting, tracker = Fitting({kind: MODEL}, limit_mb), Told()
+        given.fitting, tracker = Fitting({kind: MODEL}, limit_mb), Noting()
         with suppress(Killed):
             given.search(executor, tracker=tracker)
         assert [spec.settings for spec in tracker.specs] == [spec.settings for spec in given.executor.specs]
@@ -761,8 +761,8 @@ def test_a_result_of_other_data_is_not_booked(sweep):
 # --- what is told --------------------------------------------------------------------------------------
 
 
-class Told(Untracked):
-    """A tracker that notes what it is told."""
+class Noting(Untracked):
+    """A tracker that notes what it gets."""
 
     def __init__(self):
         self.started = []
@@ -797,39 +797,39 @@ class Seen(Silent):
 
 
 def test_tracking_is_told_after_the_disk_and_before_the_study(sweep):
-    given, told = sweep(num_trials=2), Told()
+    given, noting = sweep(num_trials=2), Noting()
     states = []
-    told.finish_trial = lambda number, result, paths: states.append(
+    noting.finish_trial = lambda number, result, paths: states.append(
         (paths.result.exists(), given.records[number].state)
     )
-    given.search(tracker=told)
+    given.search(tracker=noting)
     assert states == [(True, "running")] * 2
 
 
 def test_a_run_is_taken_up_by_its_id(sweep):
     given = sweep(num_trials=2)
     with pytest.raises(Killed):
-        given.search(tracker=Told(), during=kill_at_finish(1))
-    told = Told()
-    given.search(tracker=told)
-    assert [(number, record.run_id) for number, record, _ in told.started] == [(1, "run1")]
+        given.search(tracker=Noting(), during=kill_at_finish(1))
+    noting = Noting()
+    given.search(tracker=noting)
+    assert [(number, record.run_id) for number, record, _ in noting.started] == [(1, "run1")]
     assert [r.run_id for r in given.records] == ["run0", "run1"]
 
 
 def test_tracking_knows_the_baseline(sweep):
-    given, told = sweep(num_trials=3), Told()
-    given.search(tracker=told)
-    assert [is_baseline for _, _, is_baseline in told.started] == [True, False, False]
+    given, noting = sweep(num_trials=3), Noting()
+    given.search(tracker=noting)
+    assert [is_baseline for _, _, is_baseline in noting.started] == [True, False, False]
 
 
 @pytest.mark.parametrize(("metric", "best"), [("f1_macro", max), ("loss", min)])
 def test_the_best_so_far_follows_the_metric_s_direction(sweep, metric, best):
     given = sweep(num_trials=6, objective={"metric": metric}, pruner={"type": "none"})
-    told, seen = Told(), Seen()
-    given.search(tracker=told, view=seen)
+    noting, seen = Noting(), Seen()
+    given.search(tracker=noting, view=seen)
     values = [r.result.value for r in given.records]
-    assert told.best == [(i + 1, best(values[: i + 1])) for i in range(6)]
-    assert seen.ended == [(i, i + 1, values[i] == told.best[i][1]) for i in range(6)]
+    assert noting.best == [(i + 1, best(values[: i + 1])) for i in range(6)]
+    assert seen.ended == [(i, i + 1, values[i] == noting.best[i][1]) for i in range(6)]
 
 
 def test_a_pruned_trial_is_never_the_best_so_far(sweep):
@@ -839,9 +839,9 @@ def test_a_pruned_trial_is_never_the_best_so_far(sweep):
         state, value = "pruned" if number else "complete", 0.1 + number
         yield TrialResult(state, value, {"f1_macro": value}, 0, [], "pruner", 1.0)
 
-    given, told = sweep(num_trials=3), Told()
-    given.search(Recording(pruned_above_all), tracker=told)
-    assert [value for _, value in told.best] == [0.1] * 3
+    given, noting = sweep(num_trials=3), Noting()
+    given.search(Recording(pruned_above_all), tracker=noting)
+    assert [value for _, value in noting.best] == [0.1] * 3
 
 
 def test_what_exceeds_a_constraint_is_never_the_best_so_far(sweep, tmp_path):
@@ -850,9 +850,9 @@ def test_what_exceeds_a_constraint_is_never_the_best_so_far(sweep, tmp_path):
         yield evaluation(0, 0.2, 0.1 + number)
         yield TrialResult("complete", 0.1 + number, {"f1_macro": 0.1 + number}, 0, [], "budget", 1.0 + number)
 
-    given, told, seen = sweep(num_trials=3, constraints={"max_seconds": 2.5}), Told(), Seen()
-    given.search(Recording(better_and_slower), tracker=told, view=seen)
-    assert [value for _, value in told.best] == [0.1, 1.1, 1.1]
+    given, noting, seen = sweep(num_trials=3, constraints={"max_seconds": 2.5}), Noting(), Seen()
+    given.search(Recording(better_and_slower), tracker=noting, view=seen)
+    assert [value for _, value in noting.best] == [0.1, 1.1, 1.1]
     assert [is_best for _, _, is_best in seen.ended] == [True, True, False]
     nothing = sweep(num_trials=2, folder=tmp_path / "none", constraints={"max_seconds": 0.5})
     assert nothing.search(Recording(better_and_slower)).best is None
