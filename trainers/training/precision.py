@@ -39,6 +39,9 @@ SMALL = 0.1
 GAIN = 1.05
 """How many times as fast as fp32 another precision must be, to be worth its rounding."""
 
+OF_STEPS = 2
+"""Raised where steps of one precision change their speed: decisions that were kept before are then made anew."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -144,6 +147,7 @@ def circumstances(spec: TrialSpec, model_fingerprint: str, tokens_dir: Path) -> 
         "rows": _coarse(batch_size),
         "lengths": [_coarse(float(np.percentile(tokens.lengths, share))) for share in (50, 90, 100)],
         "threads": spec.threads,
+        "steps": OF_STEPS,
     }
 
 

@@ -63,6 +63,29 @@ def test_a_layer_s_values_and_gradients_are_float32_s_within_bf16_s_resolution(s
         assert float((ours - plain).norm() / plain.norm()) < 2 * RESOLUTION
 
 
+def test_products_have_few_shapes_whatever_the_number_of_tokens():
+    """Between a power of two and the next there are 16, none is more than a sixteenth or 15 rows too large."""
+    assert [rounded.rounded_up(count) for count in (0, 1, 16, 17, 512, 513)] == [0, 16, 16, 32, 512, 544]
+    for count in range(1, 5_000):
+        assert count <= rounded.rounded_up(count) <= count + max(15, count / 16)
+    assert len({rounded.rounded_up(count) for count in range(2_049, 4_097)}) == 16
+
+
+def test_rows_that_round_a_shape_up_change_nothing():
+    torch.manual_seed(0)
+    weight, up, down = torch.randn(96, 64).bfloat16(), torch.randn(96, 4), torch.randn(4, 64)
+    x, cotangent = torch.randn(32, 64), torch.randn(32, 96)
+    outcomes = []
+    for rows in (32, 29):  # the last three count for nothing: by zeros of ours, or of the caller
+        given, backward = x.clone(), cotangent.clone()
+        given[29:], backward[29:] = 0.0, 0.0
+        inputs = [part.clone().requires_grad_() for part in (given[:rows], down, up)]
+        y = rounded._RoundedLora.apply(inputs[0], weight, None, inputs[1], inputs[2], 0.5)
+        for_x, *for_weights = torch.autograd.grad(y, inputs, backward[:rows])
+        outcomes.append([y[:29].detach(), for_x[:29], *for_weights])
+    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
+
+
 @pytest.mark.parametrize("kind", ["encoder", "chat"])
 def test_training_in_bf16_follows_float32(kind, made):
     """20 steps: losses within 1 %, and what was learned points where it does in float32."""
