@@ -47,8 +47,9 @@ def _check_exclusive(root: Section, space: SearchSpace, given: Mapping[str, str]
     if len(budgets := [n for n in BUDGETS if n in space.dimensions or n in given]) > 1:
         found = f"{' and '.join(given.get(n, n) for n in budgets)} are given or searched"
         root.problem(found, "expected one of them", *place(budgets[-1]))
-    if "eval_steps" in given and "evaluations" in given:
-        root.problem("evaluations is given too", "expected one of them", *place("eval_steps"))
+    for one, other in (("eval_steps", "evaluations"), ("evaluation_rows", "evaluation_share")):
+        if one in given and other in given:
+            root.problem(f"{other} is given too", "expected one of them", *place(one))
     for decides, searched in (("lora_alpha", "alpha_ratio"), ("warmup_steps", "warmup_ratio")):
         if decides in given and searched in space.dimensions:
             found = f"is searched, but training.{decides} decides"

@@ -152,8 +152,8 @@ FIELDS: Mapping[str, Field] = {
               "in place of `evaluations`: optimizer steps of the *baseline's* batch size from one to the next, "
               "rounded to a whole number of evaluations", low=1),
         Field("evaluation_rows", int, None,
-              "validation rows of each evaluation inside a trial, the same for all trials; left out, as many as "
-              "`evaluation_share` allows. A complete trial's value comes from all rows", low=1),
+              "in place of `evaluation_share`: validation rows of each evaluation inside a trial, the same for all "
+              "trials. A complete trial's value comes from all rows", low=1),
         Field("evaluation_share", float, 0.2,
               "largest share of a trial's training work that its evaluations may take, estimated from tokens; "
               "`evaluation_rows` follows from it", above=0, high=1000),

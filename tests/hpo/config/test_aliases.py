@@ -68,6 +68,8 @@ def test_a_setting_by_another_name_is_that_setting(tmp_path, training, ours):
          "there is nothing to load meanwhile"),
         ({"num_train_epoch": 4}, "num_train_epoch: unknown key; did you mean 'num_train_epochs'?"),
         ({"eval_steps": 4, "evaluations": 3}, "eval_steps: evaluations is given too; expected one of them"),
+        ({"evaluation_rows": 64, "evaluation_share": 0.5},
+         "evaluation_rows: evaluation_share is given too; expected one of them"),
         ({"eval_steps": 0}, "eval_steps: got 0; expected a whole number at least 1"),
         ({"logging_steps": 0}, "logging_steps: got 0; expected a whole number at least 1"),
         ({"save_steps": 1.5}, "save_steps: got 1.5; expected a whole number at least 1"),
