@@ -29,7 +29,7 @@ from hpo.schedules.cron_table import Crontab
 from hpo.schedules.cron_times import CronTimes, as_on_machine, is_machine_zone
 from hpo.schedules.entry import Entry
 from hpo.schedules.foreground import call_program, run_at
-from hpo.schedules.user_timers import UserTimers
+from hpo.schedules.user_timers import UserTimers, unit_name
 from hpo.signals import terminate_as_interrupt
 from hpo.terminal import ProgressView
 from hpo.tracking.remote.server import VARIABLE as TRACKING
@@ -82,10 +82,13 @@ def add_schedule(home: Home, file: Path, cron: str, tz: str | None, now: Clock =
     said = (
         f"{entry.file} runs by {chosen.name} at {quoted(times.text)}, next on {due:%Y-%m-%d at %H:%M} ({due.tzname()})"
     )
-    where = f"its output goes to {entry.log}"
+    lines = [f"its output goes to {entry.log}"]
     if isinstance(chosen, UserTimers):
-        where = "a user's timers stop when the user logs out, unless: loginctl enable-linger"
-    return [said, where, *_missing_variables(config, chosen)]
+        lines = [
+            f"to see its output: journalctl --user --unit {unit_name(entry)}",
+            "systemd stops your timers when you log out; to keep them running, run once: loginctl enable-linger",
+        ]
+    return [said, *lines, *_missing_variables(config, chosen)]
 
 
 def _missing_variables(config: SweepConfig, scheduler: Scheduler) -> list[str]:

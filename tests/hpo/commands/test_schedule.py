@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import sys
 import time
 
@@ -89,7 +90,8 @@ def test_a_cron_without_time_zones_is_said_to_be_one(machine, file, home):
     (machine / "bin/systemctl").write_text("#!/bin/sh\nexit 0\n")
     by_systemd = run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Europe/Berlin")
     assert "runs by your systemd timers" in by_systemd.output
-    assert "loginctl enable-linger" in by_systemd.output
+    assert "when you log out; to keep them running, run once: loginctl enable-linger\n" in by_systemd.output
+    assert re.search(r"journalctl --user --unit hpo-nightly-\S+-[0-9a-f]{8}\n", by_systemd.output)
     assert run(home, "remove", file).output == f"{file} is not in your systemd timers any more\n"
 
 
