@@ -105,14 +105,18 @@ def sweep(tonight: Tonight, view: ProgressView, worker: str) -> Outcome:
     from hpo.commands.delete import delete_whole_sweep
     from hpo.commands.sweep import run_sweep_of
     from hpo.nights.data import frozen_config
-    from hpo.nights.night_sweep import is_leftover, night_sweep, said_of_sweep, sweep_facts
+    from hpo.nights.night_sweep import earlier_champions, is_leftover, night_sweep, said_of_sweep, sweep_facts
 
     asked = asked_now(tonight.config)  # before the sweep: who edits the file meanwhile asks the next night
-    config = night_sweep(tonight, frozen_config(tonight.config, frozen_rows(tonight), tonight.night))
+    config = frozen_config(tonight.config, frozen_rows(tonight), tonight.night)
+    again = earlier_champions(tonight, config)
+    for line in again.not_tried:
+        tonight.frame.say(line)
+    config = night_sweep(tonight, config, again)
     if is_leftover(tonight.home, config):
         delete_whole_sweep(tonight.home, config.name)
     facts = sweep_facts(run_sweep_of(config, tonight.home, view=view, worker=worker))
-    return Outcome(said_of_sweep(facts), {**facts, "asked": to_json(asked)})
+    return Outcome(said_of_sweep(facts), {**facts, "asked": to_json(asked), "not_tried": again.not_tried})
 
 
 def certify(tonight: Tonight, worker: str) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,31 @@ from hpo.nights.steps import Facts, Tonight
 from hpo.nights.zone import session_end
 from hpo.paths import Home
 from hpo.results.champion import choose_champion
+from hpo.results.progress_text import setting_text
 from hpo.results.summary import SweepSummary
-from hpo.study.revision import changes_of
+from hpo.study.revision import changes_of, trained_with
 from hpo.study.store import stored_state, study_names, view_study
 from trainers.protocol.settings import Setting
 
 
-def night_sweep(tonight: Tonight, config: SweepConfig) -> SweepConfig:
+@dataclass(frozen=True)
+class EarlierChampions:
+    """What is tried again tonight."""
+
+    points: list[Mapping[str, Setting]] = field(default_factory=list)
+    not_tried: list[str] = field(default_factory=list)
+    """Why others are not, in sentences."""
+
+
+def night_sweep(tonight: Tonight, config: SweepConfig, again: EarlierChampions) -> SweepConfig:
     """The sweep that this night runs; `config` is the file's, under the night's name and on tonight's frozen rows.
 
     What it releases waits as the challenger: whether it becomes champion is certified after the sweep, on rows that
     the sweep never gets. So all of its validation rows choose. The test stays sealed until a promotion is certified.
     """
-    points = earlier_champions(tonight, config)
     return replace(
         config,
-        strategy=replace(config.strategy, enqueue=(*config.strategy.enqueue, *points)),
+        strategy=replace(config.strategy, enqueue=(*config.strategy.enqueue, *again.points)),
         experiment=config.experiment or tonight.config.name,  # nights are compared with each other
         is_certified_later=True,
         ends_at=_window_end(tonight) if config.budget.until else None,
@@ -42,31 +51,50 @@ def _window_end(tonight: Tonight) -> float:
     return session_end(tonight.since, until, frame.nightly.cutoff_time, frame.zone).timestamp()
 
 
-def earlier_champions(tonight: Tonight, config: SweepConfig) -> list[Mapping[str, Setting]]:
-    """The champions' settings of the last nights, the newest first, as far as they lie in the space.
+def earlier_champions(tonight: Tonight, config: SweepConfig) -> EarlierChampions:
+    """The champions of the last nights, the newest first, with every setting that tonight's sweep searches, also where
+    their night's file had fixed it.
 
     They are trained again on tonight's rows, since a lead of one night may be luck; at most half of the trials are
-    spent on them. No result is taken over.
+    spent on them. No result is taken over. What the files of both nights fix follows tonight's.
     """
+    again, most = EarlierChampions(), config.planned_trials() // 2
+    if not tonight.frame.nightly.warm_start or not config.space.dimensions:
+        return again
     with_sweep = [record for record in tonight.earlier if has_result(record)]
     names = [record.night.sweep for record in with_sweep[-tonight.frame.nightly.warm_start :]]
-    if not tonight.frame.nightly.warm_start:
-        return []
     known = set(study_names(tonight.home.studies_db))
-    points: list[Mapping[str, Setting]] = []
     for name in reversed([name for name in names if name in known]):
-        point = _champion_point(tonight.home, name, config)
-        if point and point not in points:
-            points.append(point)
-    return points[: config.planned_trials() // 2]
+        if len(again.points) >= most:
+            break
+        found = _champion_point(tonight.home, name, config)
+        if isinstance(found, str):
+            again.not_tried.append(f"the champion of {name} is not tried again: {found}")
+        elif found is not None and found not in again.points:
+            again.points.append(found)
+    return again
 
 
-def _champion_point(home: Home, sweep: str, config: SweepConfig) -> dict[str, Setting]:
-    """The settings of a sweep's champion that lie in this space."""
-    view, dimensions = view_study(home.studies_db, sweep), config.space.dimensions
+def _champion_point(home: Home, sweep: str, config: SweepConfig) -> Mapping[str, Setting] | str | None:
+    """The point of a sweep's champion in this space, or why it has none; None where the sweep has no champion."""
+    view, defaults, dimensions = view_study(home.studies_db, sweep), config.defaults(), config.space.dimensions
     champion = choose_champion(view.records, view.objective, view.config["constraints"], view.state.finalists)
-    params = champion.params if champion else {}
-    return {name: value for name, value in params.items() if name in dimensions and dimensions[name].contains(value)}
+    record = view.record(champion.number) if champion else None
+    if record is None:
+        return None
+    trained = {**defaults, **trained_with(record, config.space, view.config)}
+    point = config.space.point(lambda name, _: trained[name])
+    problems = [
+        f"{name} was {setting_text(value)}, outside of tonight's search space"
+        for name, value in point.items()
+        if not dimensions[name].contains(value)
+    ]
+    problems += [
+        f"{name} was {setting_text(value)}, and tonight's file fixes {setting_text(defaults.get(name))}"
+        for name, value in record.params.items()
+        if name not in point and defaults.get(name) != value
+    ]
+    return "; ".join(problems) or point
 
 
 def has_results(home: Home, sweep: str) -> bool:

@@ -145,7 +145,7 @@ def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> lis
     lines += [text for i, text in enumerate(said) if not any(text in later for later in said[i + 1 :])]
     if missing := certified.get("no_baseline"):
         lines.append(f"no baseline: {missing}")
-    return lines
+    return lines + [str(line) for line in record.facts("sweep").get("not_tried") or []]
 
 
 def evidence_in_words(certified: Mapping[str, Any]) -> str | None:

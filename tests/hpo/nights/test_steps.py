@@ -15,7 +15,7 @@ from hpo.errors import SweepError, UsageError
 from hpo.nights.alias import promote, rule
 from hpo.nights.decide import Decided, asked_now, decide, has_other_sources, unless_looked, unless_unchanged
 from hpo.nights.keep import Shelf, keep
-from hpo.nights.night_sweep import is_leftover, night_sweep
+from hpo.nights.night_sweep import earlier_champions, is_leftover, night_sweep
 from hpo.nights.record import NightRecord, Step
 from hpo.nights.steps import Frame, Outcome, Tonight
 from hpo.paths import Home
@@ -220,6 +220,10 @@ def test_what_cannot_be_freed_is_said_and_fails_no_night(world):
 # --- the sweep -----------------------------------------------------------------------------------------
 
 
+def swept_by(given, config):
+    return night_sweep(given, config, earlier_champions(given, config))
+
+
 def test_the_night_s_sweep_is_the_file_s_with_the_champions_of_earlier_nights_first(world, tmp_path, database):
     searched = {"search_space": RATE, "pruner": {"type": "none"}, "training": {"max_examples": 100}}
     file = Sweep(tmp_path, database, name="movies", budget={"until": "06:00"}, **searched)
@@ -230,7 +234,7 @@ def test_the_night_s_sweep_is_the_file_s_with_the_champions_of_earlier_nights_fi
     file.edit(search_strategy={"num_trials": 8, "enqueue": [{"learning_rate": 5e-2}]})
     world.config, world.home = replace(file.config, nightly=world.config.nightly), file.home
     nights = [night(world, day, "complete", sweep={}) for day in range(4)]  # the last one's sweep is gone
-    found = night_sweep(tonight(world, night(world, 7), *nights), world.config)
+    found = swept_by(tonight(world, night(world, 7), *nights), world.config)
     assert (found.promote.name, found.is_certified_later) == ("movies", True)
     rates = [point["learning_rate"] for point in found.strategy.enqueue]
     assert rates[:2] == [5e-2, 1e-3]
@@ -240,9 +244,45 @@ def test_the_night_s_sweep_is_the_file_s_with_the_champions_of_earlier_nights_fi
         datetime.datetime(2026, 5, 9, 6, tzinfo=BERLIN).timestamp(),
     )
     few = replace(world.config, strategy=replace(world.config.strategy, num_trials=2))
-    assert len(night_sweep(tonight(world, night(world, 7), *nights), few).strategy.enqueue) == 2
+    assert len(swept_by(tonight(world, night(world, 7), *nights), few).strategy.enqueue) == 2
     world.config = replace(world.config, nightly=replace(world.config.nightly, warm_start=0))
-    assert len(night_sweep(tonight(world, night(world, 7), *nights), world.config).strategy.enqueue) == 1
+    assert len(swept_by(tonight(world, night(world, 7), *nights), world.config).strategy.enqueue) == 1
+
+
+RANKS = {"lora_r": {"type": "choice", "values": [8, 16, 32]}}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "again"),
+    [
+        ({"training": {"max_examples": 100, "lora_r": 32}}, {"search_space": {**RATE, **RANKS}}, {"lora_r": 32}),
+        ({"search_space": {**RATE, "lora_r": 32}}, {"training": {"max_examples": 100, "lora_r": 32}}, {}),
+        ({"search_space": {**RATE, "lora_r": 32}}, {}, "lora_r was 32, and tonight's file fixes 8"),
+        ({"search_space": {**RATE, "lora_r": 64}}, {"search_space": {**RATE, **RANKS}},
+         "lora_r was 64, outside of tonight's search space"),
+        ({"training": {"max_examples": 100, "lora_r": 64}}, {"search_space": {**RATE, **RANKS}},
+         "lora_r was 64, outside of tonight's search space"),
+        ({"training": {"max_examples": 100, "lora_r": 64}}, {}, {}),  # what both files fix follows tonight's
+        ({"method": "dora"}, {"search_space": {**RATE, "method": {"type": "choice", "values": ["lora", "dora"]}}},
+         {"method": "dora"}),
+    ],
+)  # fmt: skip
+def test_a_champion_is_tried_as_its_night_trained_it_or_left_out_with_the_reason(
+    world, tmp_path, database, then, now, again
+):
+    file = Sweep(tmp_path, database, name="movies", pruner={"type": "none"}, training={"max_examples": 100})
+    one = {"search_strategy": {"num_trials": 1, "type": "random"}, "pruner": {"type": "none"}}
+    Sweep(tmp_path, file.home.studies_db, name="movies-2026-05-01", **{**one, **then}).search()
+    file.edit(search_strategy={"num_trials": 8}, **now)
+    world.config, world.home = replace(file.config, nightly=world.config.nightly), file.home
+    found = earlier_champions(tonight(world, night(world, 7), night(world, 0, "complete", sweep={})), world.config)
+    if isinstance(again, str):
+        assert (found.points, found.not_tried) == (
+            [], [f"the champion of movies-2026-05-01 is not tried again: {again}"],
+        )  # fmt: skip
+    else:
+        rate = {"learning_rate": 5e-4}  # the baseline's
+        assert (found.points, found.not_tried) == ([rate | again], [])
 
 
 NONE = {"rows": {}, "labels": {}, "added": {}, "gone": {}, "relabelled": {}}
