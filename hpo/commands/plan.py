@@ -23,10 +23,9 @@ from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.results.left_out import gigabytes
-from hpo.results.progress_text import duration, setting_of
+from hpo.results.progress_text import duration, evaluations_line, setting_of
 from hpo.results.records import StudySnapshot, void_trials
 from hpo.results.row_parts import what_rows_show
-from hpo.results.tables import evaluations_line
 from hpo.search.contest import finals_planned
 from hpo.study.store import newest_study_name, view_study
 from hpo.terminal import ProgressView

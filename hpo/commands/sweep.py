@@ -29,9 +29,9 @@ from hpo.errors import GateRefused
 from hpo.paths import Home
 from hpo.release.promote import promote
 from hpo.release.promotion_time import promotion_seconds
+from hpo.results.progress_text import evaluations_line
 from hpo.results.row_parts import what_rows_show
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import evaluations_line
 from hpo.search.contest import finals_planned
 from hpo.search.controller import SearchController
 from hpo.search.finalists import run_finalists

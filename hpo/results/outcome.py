@@ -175,6 +175,11 @@ class FinalistsOutcome:
         """The baseline, unless it is out."""
         return next((c for c in self.contestants if c.is_baseline and c.interval), None)
 
+    @property
+    def has_lost_baseline(self) -> bool:
+        """Whether the baseline was a contestant, and is out because a training of it failed."""
+        return any(c.is_baseline and c.interval is None for c in self.contestants)
+
     def to_json(self) -> dict[str, Any]:
         """As the study keeps it and `hpo show --json` prints it."""
         return {

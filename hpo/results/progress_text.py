@@ -1,4 +1,4 @@
-"""What is said of a trial while a sweep runs: how it ended, its settings, how long something takes. Pure."""
+"""What is said of trials while a sweep runs: evaluations, how they ended, settings, how long something takes. Pure."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def evaluations_line(evaluations: int, some: int, rows: int) -> str:
+    """How often a trial is evaluated, and on how many of the validation rows."""
+    if some == rows:
+        return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
+    return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"

@@ -150,6 +150,15 @@ class SweepSummary:
         """What the sealed test showed."""
         return self.finalists.test if self.finalists else None
 
+    @property
+    def lost_baseline(self) -> str | None:
+        """Why nothing can be compared with the baseline; None where it can, or where the baseline is under way."""
+        trial = next((trial for trial in self.trials if trial.is_baseline), None)
+        if trial is None or trial.state in ("complete", "running"):
+            return None
+        how = f"failed ({trial.cause})" if trial.state == "failed" else "was stopped before its end"
+        return f"trial {trial.number} {how}"
+
     def of_release(self, released: Champion) -> SweepSummary:
         """The same with the numbers of the training that is released; those of the finalists are of the champion."""
         own = self.champion

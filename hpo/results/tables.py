@@ -68,14 +68,17 @@ def gain(summary: SweepSummary, who: str = "champion") -> str:
     if champion is None:
         return why_none((trial.state for trial in summary.trials), summary.finalists)
     is_baseline = baseline is not None and champion.number == baseline.number
+    lost = summary.lost_baseline
     text = f"{who}: trial {champion.number}, {metric} {champion.value:.4f}"
     if champion.repeat is not None:
         text += f" (repeat {champion.repeat})"
-    elif baseline and baseline.value is not None and not is_baseline:
+    elif baseline and baseline.value is not None and not is_baseline and lost is None:
         text += f" ({champion.value - baseline.value:+.4f} against the baseline's {baseline.value:.4f})"
     if is_baseline:
         only = len(summary.trials) == 1
         text += " (the default configuration)" if only else " (the baseline itself: the search found nothing better)"
+    if lost is not None:
+        text += f"; not compared with the baseline: {lost}"
     if baseline and baseline.base_model:
         text += f"; the untouched base model: {baseline.base_model[metric]:.4f}"
     return text
@@ -127,6 +130,8 @@ def verdicts(summary: SweepSummary) -> list[str]:
             lines.append(_claim(finalists.race, against, metric, summary.objective))
     elif finalists.of(finalists.champion).is_baseline:
         lines.append("no finalist is better than the baseline: the default configuration stays")
+    elif finalists.has_lost_baseline:
+        lines.append("not compared with the baseline: a training of it failed")
     if against := finalists.against_runner_up:
         lines.append(_verdict(f"over the runner-up (trial {against.trial})", against, metric))
     if test := summary.test:
@@ -340,10 +345,3 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *rows]
     ]
-
-
-def evaluations_line(evaluations: int, some: int, rows: int) -> str:
-    """How often a trial is evaluated, and on how many of the validation rows."""
-    if some == rows:
-        return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
-    return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"

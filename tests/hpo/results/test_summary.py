@@ -316,9 +316,26 @@ def test_the_baseline_may_be_the_champion():
     assert gain(shown(trial_record(0, value=0.5))) == "champion: trial 0, f1_macro 0.5000 (the default configuration)"
 
 
-def test_a_failed_baseline_is_not_compared_with():
-    given = shown(trial_record(0, "failed", None), trial_record(1, value=0.4))
-    assert gain(given) == "champion: trial 1, f1_macro 0.4000"
+@pytest.mark.parametrize(
+    ("baseline", "how"),
+    [
+        (trial_record(0, "failed", None, cause="crash"), "failed (crash)"),
+        (
+            trial_record(0, "pruned", result=trial_result("pruned", 0.3, stopped_by="sweep_budget")),
+            "was stopped before its end",
+        ),
+        (trial_record(0, "running"), "was stopped before its end"),
+    ],
+)
+def test_a_baseline_that_was_lost_is_not_compared_with_and_that_is_said(baseline, how):
+    given = shown(baseline, trial_record(1, value=0.4))
+    assert gain(given) == f"champion: trial 1, f1_macro 0.4000; not compared with the baseline: trial 0 {how}"
+
+
+def test_a_baseline_under_way_is_no_lost_one():
+    assert gain(shown(trial_record(0, "running"), trial_record(1, value=0.4), state="running")) == (
+        "champion: trial 1, f1_macro 0.4000"
+    )
 
 
 def test_the_untouched_base_model_is_named_where_it_has_a_score():
@@ -349,7 +366,7 @@ def against(trial, difference, p_value):
     }  # fmt: skip
 
 
-def confirmed(champion=2, p_baseline=0.001, p_runner_up=0.4, test=True, objective=UP):
+def confirmed(champion=2, p_baseline=0.001, p_runner_up=0.4, test=True, objective=UP, is_baseline_lost=False):
     read = {
         "champion": {"trial": champion, "repeat": 0, "metrics": {}, "interval": {"mean": 0.7, "low": 0.6, "high": 0.8}},
         "baseline": {"trial": 0, "repeat": 1, "metrics": {}, "interval": {"mean": 0.5, "low": 0.4, "high": 0.6}},
@@ -358,8 +375,8 @@ def confirmed(champion=2, p_baseline=0.001, p_runner_up=0.4, test=True, objectiv
     finalists = {
         "identity": "x", "champion": champion,
         "contestants": [contestant(1, 0.6, 0.7), contestant(2, 0.7, 0.9), contestant(3, 0.9, None),
-                        contestant(0, 0.5, 0.52, is_baseline=True)],
-        "against_baseline": against(0, 0.3, p_baseline) if champion else None,
+                        contestant(0, 0.5, None if is_baseline_lost else 0.52, is_baseline=True)],
+        "against_baseline": against(0, 0.3, p_baseline) if champion and not is_baseline_lost else None,
         "against_runner_up": against(1, 0.15, p_runner_up), "test": read if test else None,
     }  # fmt: skip
     return shown(*(trial_record(n) for n in range(4)), finalists=finalists, objective=objective)
@@ -402,6 +419,11 @@ def test_what_is_beyond_noise_and_what_is_not_is_said_plainly():
         "sealed test: f1_macro 0.7000 (0.6000 to 0.8000), baseline 0.5000",
         "over the baseline, on the test rows: f1_macro +0.2000 (+0.1000 to +0.3000, p 0.03), beyond noise",
     ]
+
+
+def test_a_baseline_of_which_a_repeat_failed_is_said_to_be_out():
+    given = confirmed(is_baseline_lost=True, test=False)
+    assert verdicts(given)[0] == "not compared with the baseline: a training of it failed"
 
 
 def test_a_baseline_that_won_is_said_plainly():
