@@ -18,7 +18,7 @@ from hpo.certify.baseline import baseline_answers
 from hpo.certify.contenders import Contenders, measured
 from hpo.certify.evidence import e_value, is_ahead
 from hpo.certify.ledger import Claim, Ledger, Measured, SealedReading, Standing
-from hpo.certify.row_scores import Paired, paired
+from hpo.certify.row_scores import Paired, one_row_each, paired
 from hpo.config.objective import gate_of
 from hpo.config.promotion import Promote
 from hpo.config.sweep_config import SweepConfig
@@ -142,7 +142,8 @@ class _Trial:
         except (HpoError, ReleaseError) as error:
             return replace(found, why=f"version {self.new.version} cannot be measured ({error})")
         baseline, why = baseline_answers(self.same, self.home, self.study, self.wanted.target)
-        shown = Contenders(gate, partial(self.same.metric, gate.metric), new, baseline)
+        metric_of = partial(self.same.metric, gate.metric)
+        shown = Contenders(gate, metric_of, new, baseline, units=self.same.units())
         value = shown.measured(new)
         self.ledger.stand(Standing(self.night.version, self.new.version, gate.metric, value, found.rows))
         base = None if baseline is None else shown.measured(baseline)
@@ -205,7 +206,8 @@ class _Trial:
         after = self.seen.answered(self.new.folder(), "new")
         before = _as_many(self.seen.answered(self.old.folder(), "old"), len(after.rows))
         allowed = self.wanted.max_drop if self.wanted.requirement == "not_worse" else 0.0
-        labels, choosing, certifying = (old.labels, new.labels), (before.rows, after.rows), (old.rows, new.rows)
+        choosing = one_row_each(before.rows, after.rows, self.seen.units())
+        certifying, labels = one_row_each(old.rows, new.rows, self.same.units()), (old.labels, new.labels)
         return paired(self.config.task, found.metric, choosing, certifying, labels, allowed)
 
     def _tested(self, found: Certified, claim: Claim) -> Certified:
@@ -233,11 +235,12 @@ class _Trial:
         if not self.same.prepared.rows["test"]:
             return None
         found: dict[str, Measured] = {}
-        rows = 0
+        rows, units = 0, self.same.units("test")
         for role, version in (("old", self.old), ("new", self.new)):
             assert version is not None  # noqa: S101  # a claim is against a champion
             answered = self.same.answered(version.folder(), role, "test")
-            rows, found[role] = len(answered.rows), measured(answered.rows, self.same.metric(metric, answered.labels))
+            metric_of = self.same.metric(metric, answered.labels)
+            rows, found[role] = len(answered.rows), measured(answered.rows, metric_of, units)
         return self.ledger.read(
             SealedReading(self.night.version, "promotion", rows, metric, found["old"], found["new"])
         )

@@ -11,6 +11,7 @@ from hpo.certify.ledger import Measured, Standing
 from hpo.config.objective import Objective
 from hpo.release.same_rows import Answered
 from hpo.results.gaps import Gap, Scores, gap, scores
+from hpo.results.statistics import Units
 from trainers.metrics.table import Rows
 
 ALARMS = 30
@@ -30,10 +31,12 @@ class Contenders:
     baseline: Answered | None = None
     old: Answered | None = None
     """The champion."""
+    units: Units | None = None
+    """Of the certifying rows."""
 
     def measured(self, one: Answered) -> Measured:
         """The metric of one of them, with its interval."""
-        return measured(one.rows, self.metric_of(one.labels))
+        return measured(one.rows, self.metric_of(one.labels), self.units)
 
     def lead(self, one: Answered, other: Answered) -> Gap:
         """By how much the first is ahead of the second; positive where it is better."""
@@ -74,11 +77,11 @@ class Contenders:
 
     def _scores(self, one: Answered) -> Scores:
         metric = self.metric_of(one.labels)
-        return scores(one.rows, lambda rows: self._sign * metric(rows))
+        return scores(one.rows, lambda rows: self._sign * metric(rows), self.units)
 
 
-def measured(rows: Rows, metric: Callable[[Rows], float]) -> Measured:
+def measured(rows: Rows, metric: Callable[[Rows], float], units: Units | None = None) -> Measured:
     """A metric of rows, with its interval."""
-    found = scores(rows, metric)
-    interval = gap([found], [Scores(0.0, np.zeros_like(found.without))], None).comparison(1)
-    return Measured(found.value, interval.low, interval.high)
+    found = scores(rows, metric, units)
+    low, high = gap([found], [Scores(0.0, np.zeros_like(found.without))], None).interval(1)
+    return Measured(found.value, low, high)

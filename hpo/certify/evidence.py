@@ -19,6 +19,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from hpo.results.gaps import FEWEST_ROWS
+
 Array = npt.NDArray[np.float64]
 
 STAKES: Array = np.arange(1, 50) / 50
@@ -48,10 +50,10 @@ def e_value(differences: Array, choosing: Array, target: float) -> float:
 def is_ahead(differences: Array) -> bool:
     """Whether the mean is above 0 by more than two standard errors: whether a claim has a fair chance.
 
-    Other rows have to show about four. Where the rows that choose show less than two, they almost never do, and a claim
-    that fails makes the next ones harder.
+    Other rows have to show about four. Where the rows that choose show less than two, or are only a few, they almost
+    never do, and a claim that fails makes the next ones harder.
     """
-    if len(differences) < 2 or not (mean := float(np.mean(differences))) > 0:
+    if len(differences) < FEWEST_ROWS or not (mean := float(np.mean(differences))) > 0:
         return False
     return mean > CLAIMED * float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
 

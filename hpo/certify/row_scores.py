@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hpo.results.statistics import Units
 from trainers.metrics.table import Rows
 
 Array = npt.NDArray[np.float64]
@@ -73,6 +74,22 @@ def paired(
         unit = float(np.quantile(np.abs(gained[:count]), 1 - BEYOND_UNIT)) if count else 0.0
         gained = np.clip(gained / (MOST_LOST * (unit or 1.0)), -1.0, 1 / MOST_LOST)
     return Paired(gained[:count], gained[count:], about)
+
+
+def one_row_each(old: Rows, new: Rows, units: Units | None) -> tuple[Rows, Rows]:
+    """The results of two models with one row for each unit: bets need rows that are independent.
+
+    Only conversations have several rows, and the columns of their tasks are sums.
+    """
+    if units is None:
+        return old, new
+
+    def summed(rows: Rows) -> Rows:
+        sums = np.zeros((int(units.max()) + 1, rows.shape[1]))
+        np.add.at(sums, units, rows)
+        return sums
+
+    return summed(old), summed(new)
 
 
 def _label_weights(label: npt.NDArray[np.int64], choosing: int) -> Array:

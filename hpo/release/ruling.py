@@ -70,10 +70,12 @@ def _compare(sweep: SweepContext, release: Release, incumbent: Version) -> Rival
         champion, challenger = same.answered(old, "champion"), same.answered(new, "challenger")
     if len(champion.rows) != len(challenger.rows):
         raise HpoError(f"they answered {len(champion.rows)} and {len(challenger.rows)} rows")
-    certifying = row_parts(sweep).certifying
+    parts = row_parts(sweep)
+    certifying = parts.certifying
     return rivalry(
         champion.rows[certifying], same.metric(gate.metric, champion.labels),
         challenger.rows[certifying], same.metric(gate.metric, challenger.labels), gate,
+        parts.units_of(certifying),
     )  # fmt: skip
 
 

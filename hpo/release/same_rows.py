@@ -10,7 +10,9 @@ from typing import Literal
 
 from hpo.errors import HpoError
 from hpo.executors.base import Executor
+from hpo.results.statistics import Units
 from hpo.trials.calls import run_alone
+from hpo.trials.row_units import units_of
 from hpo.trials.slots import cores
 from hpo.trials.trial_files import read_rows
 from trainers.metrics.table import ROW_RESULTS, Rows
@@ -62,6 +64,10 @@ class SameRows:
         request = Measure(folder.name, str(folder.parent), rows, cores(), self.prepared.labels, str(rows_file))
         run_alone(self.executor, request)
         return Answered(read_rows(rows_file, self.executor.fetch), Card.read(folder).labels)
+
+    def units(self, split: Literal["validation", "test"] = "validation") -> Units | None:
+        """Which rows of a split belong together; None where each is alone."""
+        return units_of(self.task, self.prepared, split, self.executor.fetch)
 
     def metric(self, name: str, labels: Sequence[str]) -> Callable[[Rows], float]:
         """A metric of the task, of rows whose label numbers are those of `labels`."""

@@ -5,6 +5,12 @@ and Bootstrap, 1995), which any metric of rows can have for a few dozen evaluati
 over all contestants. Both together are judged by Student's t with the degrees of freedom of Welch and Satterthwaite
 (Satterthwaite 1946). What more seeds would show is predicted from those seen (stochastic curtailment: Lan, Simon &
 Halperin 1982; with a flat prior on the true difference: Spiegelhalter, Freedman & Blackburn 1986).
+
+Student's t trusts the spread that it sees: of three rows with nearly the same difference it says that chance hardly
+ever shows that. So no p-value is below the smallest one of an exact test. Where two contestants are equal, a difference
+between them is as often positive as negative, so k differences all have the same sign with a chance of 2 ** (1 - k)
+(the randomization test: Fisher, The Design of Experiments, 1935; for signs: Dixon & Mood, The statistical sign test,
+1946). With 5 rows that is 0.06: they show nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo.results.outcome import LEVEL, Comparison
-from hpo.results.statistics import Spread
+from hpo.results.statistics import Spread, Units
 from trainers.metrics.table import Rows
 
 GROUPS = 40
 """Of rows, each left out once. More make the error's own error smaller (40: a tenth), and cost as many metrics."""
+FEWEST_ROWS = 6
+"""With fewer no difference is beyond noise, whatever they are."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -31,13 +40,19 @@ class Scores:
     value: float
     without: npt.NDArray[np.float64]
     """Shape [groups]; none where there is a single row."""
+    sizes: npt.NDArray[np.int64] | None = None
+    """Rows in each group, [groups]; None where nobody has counted them."""
 
 
-def scores(rows: Rows, metric_of: Callable[[Rows], float]) -> Scores:
-    """Groups are made of positions, so they are the same ones for every contestant."""
-    count = min(GROUPS, len(rows)) if len(rows) > 1 else 0
-    group = np.arange(len(rows)) % max(count, 1)
-    return Scores(metric_of(rows), np.array([metric_of(rows[group != left_out]) for left_out in range(count)]))
+def scores(rows: Rows, metric_of: Callable[[Rows], float], units: Units | None = None) -> Scores:
+    """Groups are made of positions, so they are the same ones for every contestant. Rows of one unit are in one group;
+    without `units` each row is one."""
+    unit: Units = np.arange(len(rows)) if units is None else np.unique(units, return_inverse=True)[1]
+    independent = int(unit.max(initial=-1)) + 1
+    count = min(GROUPS, independent) if independent > 1 else 0
+    group = unit % max(count, 1)
+    without = np.array([metric_of(rows[group != left_out]) for left_out in range(count)])
+    return Scores(metric_of(rows), without, np.bincount(group, minlength=count)[:count])
 
 
 @dataclass(frozen=True)
@@ -52,17 +67,20 @@ class Gap:
     """Seeds that both have."""
     between: Spread | None
     """How seeds vary; None where the two are adapters as they are, and not recipes."""
+    differing: int = GROUPS
+    """Groups of rows on which the two differ."""
 
     def p_value(self) -> float:
         """Two-sided, of one comparison."""
         from scipy.special import stdtr  # late, as everywhere: it takes a moment that most commands need not wait for
 
         variance = self._variance(self.seeds)
-        if not (math.isfinite(variance) and math.isfinite(self.difference)):
+        if not (math.isfinite(variance) and math.isfinite(self.difference)) or self.difference == 0:
             return 1.0
-        if variance == 0:
-            return float(self.difference == 0)
-        return float(2 * stdtr(self._freedom(self.seeds, 0), -abs(self.difference) / math.sqrt(variance)))
+        chance = 0.0
+        if variance > 0:
+            chance = 2 * stdtr(self._freedom(self.seeds, 0), -abs(self.difference) / math.sqrt(variance))
+        return max(float(chance), _smallest_p(self.differing))
 
     def chance_of_falling_behind(self, cap: int) -> float:
         """How likely the first is not ahead any more once both have `cap` seeds, on these rows."""
@@ -79,6 +97,8 @@ class Gap:
         """How likely their difference is beyond noise at `level` (two-sided) once both have `cap` seeds."""
         from scipy.special import stdtr, stdtrit
 
+        if _smallest_p(self.row_freedom + 1) >= level:
+            return 0.0  # too few rows, however many seeds there are
         deviation, error = self._still_to_move(cap), math.sqrt(self._variance(cap))
         if not (math.isfinite(deviation) and math.isfinite(error)):
             return 1.0 if math.isfinite(self.row_variance) else 0.0  # nothing known of seeds: all is open
@@ -88,19 +108,25 @@ class Gap:
         ends = [(sign * self.difference - critical) / deviation for sign in (1, -1)]
         return float(sum(stdtr(self._seed_freedom(), end) for end in ends))
 
-    def comparison(self, comparisons: int) -> Comparison:
-        """Interval and p-value as they hold for all of so many `comparisons` together (Bonferroni)."""
+    def interval(self, comparisons: int) -> tuple[float, float]:
+        """Where the difference lies by Student's t, as it holds for so many `comparisons` together (Bonferroni)."""
         from scipy.special import stdtrit
 
-        error, p_value = math.sqrt(self._variance(self.seeds)), min(1.0, comparisons * self.p_value())
+        error = math.sqrt(self._variance(self.seeds))
         if not (math.isfinite(error) and math.isfinite(self.difference)):
             # Nothing is known of the error, and JSON has no infinity: as far as the difference is, to either side.
-            wide = abs(self.difference)
-            return Comparison(self.difference, -wide, wide, 1.0)
+            return -abs(self.difference), abs(self.difference)
         reach = 0.0
         if error > 0:
             reach = error * float(stdtrit(self._freedom(self.seeds, 0), 1 - (1 - LEVEL) / comparisons / 2))
-        return Comparison(self.difference, self.difference - reach, self.difference + reach, p_value)
+        return self.difference - reach, self.difference + reach
+
+    def comparison(self, comparisons: int) -> Comparison:
+        """Interval and p-value as they hold for all of so many `comparisons` together."""
+        (low, high), wide = self.interval(comparisons), abs(self.difference)
+        if comparisons * _smallest_p(self.differing) >= 1 - LEVEL:  # too few rows differ to tell the sign
+            low, high = min(low, -wide), max(high, wide)
+        return Comparison(self.difference, low, high, min(1.0, comparisons * self.p_value()))
 
     def _seed_variance(self, seeds: int) -> float:
         """Of the difference of two means over `seeds`; infinite where nothing is known of seeds."""
@@ -138,4 +164,21 @@ def gap(first: Sequence[Scores], second: Sequence[Scores], between: Spread | Non
     if not len(without):
         return Gap(difference, math.inf, 0, seeds, between)
     variance = float((len(without) - 1) * np.mean(np.square(without - without.mean())))
-    return Gap(difference, variance if math.isfinite(variance) else math.inf, len(without) - 1, seeds, between)
+    if not math.isfinite(variance):
+        return Gap(difference, math.inf, len(without) - 1, seeds, between)
+    differing = _differing(difference, without, pairs[0][0].sizes)
+    return Gap(difference, variance, len(without) - 1, seeds, between, differing)
+
+
+def _differing(difference: float, without: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64] | None) -> int:
+    """How many groups contribute to a difference. Exact for a mean over rows; of another metric nearly every group
+    does, for how much a row counts depends on all rows."""
+    if sizes is None:
+        return len(without)
+    sums = difference * sizes.sum() - without * (sizes.sum() - sizes)
+    return int((np.abs(sums) > _ROUNDING * np.abs(sums).max()).sum())
+
+
+def _smallest_p(differences: int) -> float:
+    """Of an exact two-sided test of so many differences: that all have one sign."""
+    return min(1.0, 2.0 ** (1 - differences))

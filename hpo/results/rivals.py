@@ -8,8 +8,9 @@ from typing import Literal
 
 from hpo.config.objective import Objective
 from hpo.config.promotion import Approve, Require
-from hpo.results.gaps import gap, scores
+from hpo.results.gaps import FEWEST_ROWS, gap, scores
 from hpo.results.released import Decision, Rivalry
+from hpo.results.statistics import Units
 from trainers.metrics.table import Rows
 
 Answer = Literal["yes", "no", "open"]
@@ -18,14 +19,14 @@ MetricOf = Callable[[Rows], float]
 
 
 def rivalry(champion: Rows, champion_metric: MetricOf, challenger: Rows, challenger_metric: MetricOf,
-            gate: Objective) -> Rivalry:  # fmt: skip
+            gate: Objective, units: Units | None = None) -> Rivalry:  # fmt: skip
     """Compare per-row results of two releases, [rows, columns], of the same rows in the same order.
 
     Each has a function for its metric, because each numbers labels in its own way.
     """
     sign = 1.0 if gate.direction == "maximize" else -1.0
-    old = scores(champion, lambda rows: sign * champion_metric(rows))
-    new = scores(challenger, lambda rows: sign * challenger_metric(rows))
+    old = scores(champion, lambda rows: sign * champion_metric(rows), units)
+    new = scores(challenger, lambda rows: sign * challenger_metric(rows), units)
     lead = gap([new], [old], None).comparison(1)
     return Rivalry(gate.metric, sign * old.value, sign * new.value, len(challenger), lead)
 
@@ -33,7 +34,7 @@ def rivalry(champion: Rows, champion_metric: MetricOf, challenger: Rows, challen
 def answer(require: Require, found: Rivalry | None, max_drop: float) -> Answer:
     """Whether the challenger has shown that it is better, or not worse by more than `max_drop` of the champion's value.
 
-    `found` is None where the two cannot be compared: then the rows tell nothing, as a single one does.
+    `found` is None where the two cannot be compared: then the rows tell nothing, as too few of them do.
     """
     if require == "always":
         return "yes"
@@ -41,7 +42,7 @@ def answer(require: Require, found: Rivalry | None, max_drop: float) -> Answer:
         return "open"
     if math.isnan(found.challenger) or math.isnan(found.champion):
         return "yes" if not math.isnan(found.challenger) else "no"
-    if found.rows < 2:  # a single row does not tell how rows vary
+    if found.rows < FEWEST_ROWS:  # so few rows show neither a difference nor that there is none
         return "open"
     if require == "better":
         return "yes" if found.lead.low > 0 else "no" if found.lead.high <= 0 else "open"

@@ -3,6 +3,7 @@
 Whoever is best on some rows owes a part of it to them: on the rows that chose it, its lead is too large. On others it
 is not. A row is in one part or the other by its content, so in every sweep on this data it is in the same one. Its
 label counts as content: nights, whose claims must hold together, set rows apart by the input alone when they freeze.
+The turns of one conversation are in one part: a model that is good at one of them is good at the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo.config.sweep_config import SweepConfig
+from hpo.results.statistics import Units
 from trainers.protocol.catalog import GENERATED
 
 SMALLEST = 200
@@ -34,16 +36,24 @@ class RowParts:
 
     choosing: Numbers
     certifying: Numbers
+    units: Units | None = None
+    """Of all validation rows; None where each row is one."""
 
     @property
     def is_split(self) -> bool:
         """Whether no row does both."""
         return self.choosing is not self.certifying
 
+    def units_of(self, rows: Numbers) -> Units | None:
+        """The units of one part."""
+        return None if self.units is None else self.units[rows]
+
 
 def split_rows(contents: Iterable[bytes]) -> RowParts:
-    """About half of the rows in each part, by a hash of their content."""
+    """About half of the rows in each part, by a hash of their content; all in both where one part would be empty."""
     chooses = np.array([hashlib.sha256(content).digest()[0] % 2 == 0 for content in contents], dtype=bool)
+    if chooses.all() or not chooses.any():
+        return whole(len(chooses))
     return RowParts(np.flatnonzero(chooses), np.flatnonzero(~chooses))
 
 

@@ -1,10 +1,10 @@
-"""How sure one may be: intervals and paired tests by resampling, over rows and over seeds. Pure.
+"""How sure one may be of a metric: intervals by resampling, over rows and over seeds. Pure.
 
 Two things vary: which rows the validation set happens to hold, and the seed of a training. Rows are drawn anew in each
-resample, the same ones for every contestant (a paired test: both models answered the same rows). Seeds are two or
-three, and a bootstrap of so few is far too narrow: simulated, its 95 % intervals hold 69 % (two seeds) to 81 % (three)
-of the time where seeds are what varies, and 22 % to 15 % of equal models differ "beyond noise". So the mean over seeds
-is drawn from Student's t distribution around the one seen (Student, The Probable Error of a Mean, 1908).
+resample; those that belong together, as the turns of one conversation, are drawn together. Seeds are two or three, and
+a bootstrap of so few is far too narrow: simulated, its 95 % intervals hold 69 % (two seeds) to 81 % (three) of the time
+where seeds are what varies. So the mean over seeds is drawn from Student's t distribution around the one seen (Student,
+The Probable Error of a Mean, 1908).
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hpo.results.outcome import LEVEL, Comparison, Interval
+from hpo.results.outcome import LEVEL, Interval
 from trainers.metrics.table import Rows
 
 RESAMPLES = 2000
 
 Draws = npt.NDArray[np.float64]
 """A metric in each resample, shape [RESAMPLES]."""
+Units = npt.NDArray[np.intp]
+"""A number for each row, [rows]. Rows with the same one belong together: they say less than as many separate rows."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,25 @@ def spread_of(metrics: Sequence[Sequence[float]]) -> Spread:
 
 def resample(
     repeats: Sequence[Rows], metric_of: Callable[[Rows], float], contestant: int = 0, seed: int = 0,
-    between_seeds: Spread | None = None,
+    between_seeds: Spread | None = None, units: Units | None = None,
 ) -> Draws:  # fmt: skip
     """The mean metric over seeds in each resample. `repeats`: per-row results of each seed, in one order of rows.
 
     Equal `seed` draws equal rows; `contestant` tells the draws of one contestant's training seeds from another's, and
-    `between_seeds` is that of these repeats alone unless it is given.
+    `between_seeds` is that of these repeats alone unless it is given. Without `units` each row is drawn by itself.
     """
     rows_rng = np.random.default_rng([seed, 0])
     seeds_rng = np.random.default_rng([seed, 1, contestant])
-    count = len(repeats[0])
+    members = None if units is None else [np.flatnonzero(units == unit) for unit in np.unique(units)]
+    count = len(repeats[0]) if members is None else len(members)
     between = between_seeds or spread([repeats], metric_of)
     draws = np.zeros(RESAMPLES)
     if between.freedom:
         draws += between.deviation / math.sqrt(len(repeats)) * seeds_rng.standard_t(between.freedom, RESAMPLES)
     for i in range(RESAMPLES):
         drawn = rows_rng.integers(0, count, count)
+        if members is not None:
+            drawn = np.concatenate([members[unit] for unit in drawn])
         draws[i] += np.mean([metric_of(rows[drawn]) for rows in repeats])
     return draws
 
@@ -75,12 +80,3 @@ def interval(repeats: Sequence[Rows], metric_of: Callable[[Rows], float], draws:
     """The mean over `repeats` and where 95 of 100 of its `draws` lie."""
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(np.mean([metric_of(rows) for rows in repeats])), float(low), float(high))
-
-
-def compare(first: Interval, second: Interval, first_draws: Draws, second_draws: Draws) -> Comparison:
-    """Draws must come from the same `seed`. The p-value counts the observed sample as one more resample."""
-    differences = first_draws - second_draws
-    low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    p_value = min(1.0, 2 * (tail + 1) / (len(differences) + 1))
-    return Comparison(first.mean - second.mean, float(low), float(high), p_value)

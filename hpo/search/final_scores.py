@@ -67,8 +67,10 @@ class FinalScores:
         entry = Contestant(record.number, record.params, repeats, record.number == self._sweep.study.state.baseline)
         if any(repeat.value is None for repeat in repeats):
             return entry
-        rows = [all_rows[self._board.parts.certifying] for all_rows in self._rows(record)]
-        draws = resample(rows, self._board.metric, position, self._sweep.config.seed, self._between or Spread(0.0, 0))
+        parts, between = self._board.parts, self._between or Spread(0.0, 0)
+        rows = [all_rows[parts.certifying] for all_rows in self._rows(record)]
+        units, seed = parts.units_of(parts.certifying), self._sweep.config.seed
+        draws = resample(rows, self._board.metric, position, seed, between, units)
         return replace(entry, interval=interval(rows, self._board.metric, draws))
 
     def _repeats(self, record: TrialRecord) -> list[Repeat]:

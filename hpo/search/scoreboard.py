@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from hpo.results.gaps import scores
+from hpo.results.gaps import Scores, scores
 from hpo.results.race import Entrant, Race, Training
 from hpo.results.records import TrialRecord
-from hpo.results.row_parts import RowParts, is_split, split_rows, whole
+from hpo.results.row_parts import Numbers, RowParts, is_split, split_rows, whole
 from hpo.trials.context import SweepContext
+from hpo.trials.row_units import conversations_of, numbered
 from hpo.trials.trial_files import rows_of_result
 from trainers.metrics.table import Rows, row_results
 from trainers.protocol.events import TrialResult
@@ -93,10 +95,13 @@ class Scoreboard:
         if paths not in self._kept:
             if (rows := read()) is None:
                 return None
-            choosing = scores(rows[self.parts.choosing], self.metric)
-            certifying = scores(rows[self.parts.certifying], self.metric) if self.parts.is_split else choosing
+            choosing = self._scores(rows, self.parts.choosing)
+            certifying = self._scores(rows, self.parts.certifying) if self.parts.is_split else choosing
             self._kept[paths] = Training(choosing, certifying)
         return self._kept[paths]
+
+    def _scores(self, rows: Rows, part: Numbers) -> Scores:
+        return scores(rows[part], self.metric, self.parts.units_of(part))
 
     def _rows(self, paths: TrialPaths, result: TrialResult) -> Rows:
         return rows_of_result(paths, result, self._sweep.executor.fetch)
@@ -105,6 +110,9 @@ class Scoreboard:
 def row_parts(sweep: SweepContext) -> RowParts:
     """The sweep's validation rows by what they do. The fake trainer has no tokens: its rows are hashed by number."""
     prepared, count = sweep.inspection, sweep.inspection.rows["validation"]
+    if (names := conversations_of(sweep.config.task, prepared, "validation", sweep.executor.fetch)) is not None:
+        parts = split_rows(map(str.encode, names)) if is_split(sweep.config, count) else whole(count)
+        return replace(parts, units=numbered(names))
     if not is_split(sweep.config, count):
         return whole(count)
     if not prepared.tokens_dir:

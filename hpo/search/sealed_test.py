@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpo.results.champion import Champion, best_repeat
+from hpo.results.gaps import Scores, gap, scores
 from hpo.results.outcome import Contestant, FinalistsOutcome, SealedTest, TestScore
-from hpo.results.statistics import Draws, compare, interval, resample
+from hpo.results.statistics import Units, interval, resample
 from hpo.search.scoreboard import Scoreboard
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
+from hpo.trials.row_units import units_of
 from hpo.trials.trial_files import read_rows
 from trainers.metrics.table import Rows
 from trainers.protocol.events import Scored
@@ -21,21 +23,25 @@ def read_test(sweep: SweepContext, board: Scoreboard, outcome: FinalistsOutcome)
     if outcome.champion is None:
         return None
     with sweep.view.doing("reading the sealed test split, once, for the champion and the baseline"):
-        champion, champion_draws = _test_score(sweep, board, outcome.of(outcome.champion))
+        units = units_of(sweep.config.task, sweep.inspection, "test", sweep.executor.fetch)
+        champion, of_champion = _test_score(sweep, board, outcome.of(outcome.champion), units)
         other = outcome.baseline()
         if other is None or other.trial == outcome.champion:
             return SealedTest(champion)
-        baseline, baseline_draws = _test_score(sweep, board, other)
-    compared = compare(champion.interval, baseline.interval, champion_draws, baseline_draws)
+        baseline, of_baseline = _test_score(sweep, board, other, units)
+    compared = gap([of_champion], [of_baseline], None).comparison(1)
     return SealedTest(champion, baseline, compared.against(baseline.trial))
 
 
-def _test_score(sweep: SweepContext, board: Scoreboard, contestant: Contestant) -> tuple[TestScore, Draws]:
-    """A contestant's best training on the test rows, with its draws."""
+def _test_score(
+    sweep: SweepContext, board: Scoreboard, contestant: Contestant, units: Units | None
+) -> tuple[TestScore, Scores]:
+    """A contestant's best training on the test rows."""
     chosen = best_repeat(contestant, sweep.config.objective)
     metrics, rows = _score_on_test(sweep, chosen)
-    draws = resample([rows], board.metric, 0, sweep.config.seed)
-    return TestScore(contestant.trial, chosen.repeat, metrics, interval([rows], board.metric, draws)), draws
+    draws = resample([rows], board.metric, 0, sweep.config.seed, units=units)
+    found = TestScore(contestant.trial, chosen.repeat, metrics, interval([rows], board.metric, draws))
+    return found, scores(rows, board.metric, units)
 
 
 def _score_on_test(sweep: SweepContext, chosen: Champion) -> tuple[dict[str, float], Rows]:

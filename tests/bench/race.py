@@ -124,7 +124,7 @@ def scores_of_mean(results: Array) -> Scores:
     """As `hpo.results.gaps.scores` gives them for the mean, without computing it 40 times."""
     group = np.arange(len(results)) % GROUPS
     sums, counts = np.bincount(group, results, GROUPS), np.bincount(group, minlength=GROUPS)
-    return Scores(float(results.mean()), (results.sum() - sums) / (len(results) - counts))
+    return Scores(float(results.mean()), (results.sum() - sums) / (len(results) - counts), counts)
 
 
 def replayed(setting: Setting, finals: int = FINALS) -> list[Replayed]:

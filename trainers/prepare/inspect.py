@@ -27,7 +27,7 @@ from trainers.protocol.requests import Inspect
 from trainers.protocol.trial_spec import Workload
 from trainers.tasks.base import Task
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Increase it when tokenizing changes, so that no cache of an older version is read."""
 Kept = dict[str, list[tuple[Placed[object], Encoded]]]
 """Split -> every row of tokens with the row of data that it comes from."""

@@ -192,6 +192,8 @@ class Task:
     """ONNX variants made at promotion."""
     makes_blocks: bool = False
     """Whether texts go one after the other into blocks of `max_length`, so that none is cut."""
+    makes_turns: bool = False
+    """Whether a row of the data may become several rows: the turns of a conversation."""
 
 
 _NEXT_TOKEN_METRICS = ("perplexity", "loss", "bits_per_byte", "token_accuracy")
@@ -287,6 +289,7 @@ TASKS: Mapping[str, Task] = {
             packs=True,
             base_is_scored=True,
             variants=WRITING,
+            makes_turns=True,
         ),
         Task(
             "text-to-text",

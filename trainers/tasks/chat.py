@@ -74,6 +74,10 @@ class Chat(NextToken):
             ]
         return made
 
+    def measure_row(self, example: Conversation, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
+        """The row, and its conversation: rows of one say less than as many rows of several."""
+        return {"conversation": example.digest, **super().measure_row(example, encoded, labels)}
+
 
 def _source(tokenizer: Any) -> str:
     """The model's chat template. Raises `DataProblem` where it has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class Conversation:
     def key(self) -> str:
         """A text that is equal for equal conversations."""
         return json.dumps(self.messages if self.tools is None else [self.tools, self.messages])
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that tell it from other conversations."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:16]
 
     @property
     def asked(self) -> str:

@@ -82,4 +82,4 @@ def test_a_claim_needs_a_lead_beyond_noise_on_the_rows_that_choose():
     assert not is_ahead(np.repeat([1.0, -1.0, 0.0], [58, 42, 900]))
     assert not is_ahead(np.repeat([1.0, -1.0], [40, 60]))
     assert not is_ahead(np.zeros(100))
-    assert not is_ahead(np.ones(1))
+    assert not is_ahead(np.ones(5))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpo.certify.row_scores import MOST_LOST, paired
+from hpo.certify.row_scores import MOST_LOST, one_row_each, paired
 from hpo.config.objective import Objective
 from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.catalog import METRICS, TASKS
@@ -102,3 +102,19 @@ def test_a_version_may_be_credited_with_the_drop_that_the_file_allows():
     old = answers("text-classification", 0.8, 1)
     found, _ = differences("text-classification", "accuracy", old, old, choosing=np.arange(ROWS), max_drop=0.1)
     assert found == pytest.approx(np.full(ROWS, 0.08 / 1.08))
+
+
+def test_the_turns_of_a_conversation_are_one_bet():
+    """Sums over tokens add up: what is claimed of the whole conversation is the same."""
+    rng = np.random.default_rng(7)
+    old, new = (answers("chat", quality, seed) for quality, seed in ((0.5, 1), (0.9, 2)))
+    units = rng.integers(0, 90, ROWS)
+    units[:90] = np.arange(90)
+    merged = one_row_each(old, new, units)
+    assert [rows.shape for rows in merged] == [(90, old.shape[1])] * 2
+    assert merged[0][5] == pytest.approx(old[units == 5].sum(axis=0))
+    for metric in TASKS["chat"].metrics:
+        for rows, whole in zip((old, new), merged, strict=True):
+            found = [ROW_RESULTS["chat"].metrics(each, ())[metric] for each in (rows, whole)]
+            assert found[0] == pytest.approx(found[1])
+    assert one_row_each(old, new, None) == (old, new)

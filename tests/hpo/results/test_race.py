@@ -186,8 +186,13 @@ def test_one_row_shows_nothing():
 def test_equal_contestants_are_equal_and_a_difference_without_error_is_one():
     same = Gap(0.0, 0.0, 39, 2, Spread(0.0, 3))
     assert (same.p_value(), same.comparison(9).p_value) == (1.0, 1.0)
-    assert Gap(0.1, 0.0, 39, 2, Spread(0.0, 3)).p_value() == 0.0
+    assert Gap(0.1, 0.0, 39, 2, Spread(0.0, 3)).p_value() == 2.0**-39
     assert same.chance_of_being_shown(3, 0.01) == 0.0
+
+
+def test_seeds_are_not_spent_on_rows_that_are_too_few_to_show_anything():
+    assert Gap(1.0, 0.01, 4, 1, Spread(0.01, 3)).chance_of_being_shown(3, 0.05) == 0.0  # five rows
+    assert Gap(1.0, 0.01, 5, 1, Spread(0.01, 3)).chance_of_being_shown(3, 0.05) > 0.9
 
 
 def test_an_interval_without_zero_is_beyond_noise_and_the_other_way_round():

@@ -100,9 +100,10 @@ def test_what_cannot_be_compared_is_open():
     assert answer_to_itself("better", None, 0.01) == "yes"
 
 
-def test_a_single_row_tells_nothing():
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_few_rows_tell_nothing(rows):
     for old, new in ((1.0, 1.0), (0.5, 1.0), (1.0, 0.995)):
-        found = rivalry(np.array([[old]]), _mean, np.array([[new]]), _mean, F1)
+        found = rivalry(np.full((rows, 1), old), _mean, np.full((rows, 1), new), _mean, F1)
         found_by = {require: answer(require, found, 0.01) for require in ("better", "not_worse", "always")}
         assert found_by == {"better": "open", "not_worse": "open", "always": "yes"}
         assert answer_to_itself("better", found, 0.01) == "yes"

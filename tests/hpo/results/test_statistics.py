@@ -1,4 +1,4 @@
-"""Intervals that hold as often as they say, and a test that calls chance by its name: simulated, with seeds."""
+"""Intervals that hold as often as they say, and a paired test that calls chance by its name: simulated, with seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import hpo.results.statistics
-from hpo.results.statistics import Spread, compare, interval, resample, spread
+from hpo.results.gaps import FEWEST_ROWS, gap, scores
+from hpo.results.statistics import Spread, interval, resample, spread
 from trainers.metrics.table import ROW_RESULTS
 
 METRICS = ROW_RESULTS["text-classification"].metrics
@@ -60,32 +61,27 @@ def test_the_truth_lies_in_the_interval_as_often_as_it_says(monkeypatch, seeds, 
 
 
 @CASES
-@pytest.mark.parametrize("is_pooled", [False, True])
-def test_equal_contestants_are_seldom_called_different(monkeypatch, seeds, between_seeds, is_pooled):
-    assert rate_of_differences(monkeypatch, seeds, between_seeds, 0.0, is_pooled) <= 0.065
+def test_equal_contestants_are_seldom_called_different(seeds, between_seeds):
+    assert rate_of_differences(seeds, between_seeds, 0.0) <= 0.065
 
 
-def rate_of_differences(monkeypatch, seeds, between_seeds, effect, is_pooled):
-    monkeypatch.setattr(hpo.results.statistics, "RESAMPLES", 200)
+def rate_of_differences(seeds, between_seeds, effect, contestants=4):
     rng = np.random.default_rng([seeds, int(between_seeds * 10), 7])
     different = 0
-    for index in range(SIMULATIONS):
-        repeats = simulate(rng, seeds, between_seeds, effects=(effect, 0.0, 0.0, 0.0))
-        between = spread(repeats, mean_of) if is_pooled else None
-        draws = [resample(r, mean_of, i, index, between) for i, r in enumerate(repeats[:2])]
-        found = [interval(r, mean_of, d) for r, d in zip(repeats, draws, strict=False)]
-        different += compare(*found, *draws).is_beyond_noise
+    for _ in range(SIMULATIONS):
+        repeats = simulate(rng, seeds, between_seeds, effects=(effect, *[0.0] * (contestants - 1)))
+        first, second = ([scores(rows, mean_of) for rows in own] for own in repeats[:2])
+        different += gap(first, second, spread(repeats, mean_of)).comparison(1).is_beyond_noise
     return different / SIMULATIONS
 
 
-def test_a_clear_effect_is_seen(monkeypatch):
-    assert rate_of_differences(monkeypatch, 3, 0.1, 0.8, is_pooled=False) > 0.9
+def test_a_clear_effect_is_seen():
+    assert rate_of_differences(3, 0.1, 0.8) > 0.9
 
 
-def test_seeds_of_all_contestants_together_see_more_than_each_one_s_own(monkeypatch):
-    own = rate_of_differences(monkeypatch, 3, 0.1, 0.3, is_pooled=False)
-    pooled = rate_of_differences(monkeypatch, 3, 0.1, 0.3, is_pooled=True)
-    assert pooled > 0.7 > own + 0.2
+def test_seeds_of_all_contestants_together_see_more_than_those_of_two():
+    two, four = (rate_of_differences(2, 0.1, 0.3, contestants) for contestants in (2, 4))
+    assert four > two + 0.1
 
 
 # --- on the metrics of a task --------------------------------------------------------------------------
@@ -114,17 +110,25 @@ def test_an_interval_lies_around_the_mean_over_seeds(fewer):
     assert found.high - found.low < 0.4
 
 
-def test_a_comparison_is_the_same_from_both_sides(fewer):
-    (good, bad), (good_draws, bad_draws) = judged(contestants(0.9, 0.7))
-    there, back = compare(good, bad, good_draws, bad_draws), compare(bad, good, bad_draws, good_draws)
-    assert there.difference == -back.difference == pytest.approx(good.mean - bad.mean)
+def compared(first, second, metric_of=f1):
+    return gap(*([scores(rows, metric_of) for rows in own] for own in (first, second)), None).comparison(1)
+
+
+def test_a_comparison_is_the_same_from_both_sides():
+    good, bad = contestants(0.9, 0.7)
+    there, back = compared(good, bad), compared(bad, good)
+    assert (
+        there.difference
+        == -back.difference
+        == pytest.approx(np.mean([f1(r) for r in good]) - np.mean([f1(r) for r in bad]))
+    )
     assert there.p_value == back.p_value
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
 
 
-def test_a_contestant_does_not_differ_from_itself(fewer):
-    (found,), (draws,) = judged(contestants(0.8))
-    same = compare(found, found, draws, draws)
+def test_a_contestant_does_not_differ_from_itself():
+    [repeats] = contestants(0.8)
+    same = compared(repeats, repeats)
     assert (same.difference, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
     assert not same.is_beyond_noise
 
@@ -143,27 +147,74 @@ def test_contestants_are_compared_on_the_same_rows(fewer):
     better = worse.copy()
     wrong = np.flatnonzero(worse[:, 0] != worse[:, 1])[:12]
     better[wrong, 1] = better[wrong, 0]
-    (first, second), (first_draws, second_draws) = judged([[better], [worse]])
+    (first, second), _ = judged([[better], [worse]])
     assert first.high > second.low + 0.05  # each alone is far from certain
     assert first.low < second.high
-    assert compare(first, second, first_draws, second_draws).is_beyond_noise
+    assert compared([better], [worse]).is_beyond_noise
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_direction_of_a_metric_plays_no_part(fewer, sign):
+def test_the_direction_of_a_metric_plays_no_part(sign):
     rng = np.random.default_rng(1)
     low, high = (rng.normal(mean, 0.1, (60, 1)) for mean in (0.0, sign * 0.5))
-    draws = [resample([rows, rows + 0.01], mean_of, i) for i, rows in enumerate((low, high))]
-    found = [interval([rows, rows + 0.01], mean_of, d) for rows, d in zip((low, high), draws, strict=True)]
-    compared = compare(*found, *draws)
-    assert compared.is_beyond_noise
-    assert math.copysign(1, compared.difference) == -sign
+    found = compared([low, low + 0.01], [high, high + 0.01], mean_of)
+    assert found.is_beyond_noise
+    assert math.copysign(1, found.difference) == -sign
 
 
-def test_the_observed_sample_counts_as_one_of_the_resamples(fewer):
-    """So no p-value is zero: 300 resamples cannot show less than 2 in 301."""
-    (good, bad), (good_draws, bad_draws) = judged(contestants(1.0, 0.05))
-    assert compare(good, bad, good_draws, bad_draws).p_value == pytest.approx(2 / 301)
+def test_rows_that_belong_together_are_drawn_together():
+    """Turns of one conversation that all say the same are no more than one row: the interval is as wide."""
+    values = np.random.default_rng(4).normal(size=(30, 1))
+    turns = np.repeat(values, 5, axis=0)
+    units = np.repeat(np.arange(30), 5)
+    apart, together = (resample([turns], mean_of, units=each).std() for each in (None, units))
+    assert together == pytest.approx(resample([values], mean_of).std())
+    assert together > 2 * apart
+    of_turns, of_values = (
+        gap([scores(rows, mean_of, each)], [scores(rows * 0, mean_of, each)], None)
+        for rows, each in ((turns, units), (values, None))
+    )
+    assert of_turns.row_variance == pytest.approx(of_values.row_variance)
+    assert of_turns.row_freedom == of_values.row_freedom == 29
+
+
+# --- few rows ------------------------------------------------------------------------------------------
+
+
+def sign_test(differences):
+    """The p-value of an exact two-sided sign test of differences that all have one sign."""
+    return min(1.0, 2 / 2**differences)
+
+
+@pytest.mark.parametrize("rows", range(2, 12))
+@pytest.mark.parametrize("wobble", [0.0, 0.01])
+def test_few_rows_that_all_differ_show_no_more_than_a_sign_test(rows, wobble):
+    """Student's t alone would say 0 of rows that differ by the same, and next to 0 where they nearly do."""
+    better = np.ones((rows, 1)) + wobble * np.sin(np.arange(rows))[:, None]
+    found = compared([better], [np.zeros((rows, 1))], mean_of)
+    assert found.p_value == pytest.approx(sign_test(rows), rel=0.2)
+    assert found.p_value >= sign_test(rows)
+    assert found.is_beyond_noise == (rows >= FEWEST_ROWS) == (found.low > 0)
+
+
+@pytest.mark.parametrize("differing", range(1, 9))
+def test_of_many_rows_only_those_that_differ_count(differing):
+    """Of 200 answers four more are right and none is wrong: chance shows that in one case of eight."""
+    worse, better = np.zeros((200, 1)), np.zeros((200, 1))
+    better[:differing] = 1
+    found = compared([better], [worse], mean_of)
+    assert found.p_value >= sign_test(differing)
+    assert found.is_beyond_noise == (differing >= 6) == (found.low > 0)
+
+
+def test_chance_claims_a_difference_of_few_right_or_wrong_answers_as_often_as_it_may():
+    rng, claims = np.random.default_rng(5), 0
+    for _ in range(2000):
+        first, second = np.zeros((200, 1)), np.zeros((200, 1))
+        sides = rng.random(int(rng.integers(1, 7))) < 0.5
+        first[: len(sides)][sides], second[: len(sides)][~sides] = 1, 1
+        claims += compared([first], [second], mean_of).is_beyond_noise
+    assert claims / 2000 <= 0.05
 
 
 # --- what seeds tell -----------------------------------------------------------------------------------

@@ -79,6 +79,30 @@ def test_a_long_conversation_is_cut_as_if_all_of_it_had_been_rendered(tokenizer)
     assert len(cut.targets) == 30
 
 
+THINKING = (
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if loop.last and m.role == 'assistant' %} film {% endif %} {{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Writes the last turn unlike the others, as Qwen3's does with thoughts."""
+
+
+def test_rows_of_one_conversation_name_it(tokenizer):
+    import copy
+
+    thinking = copy.deepcopy(tokenizer)
+    thinking.chat_template = THINKING
+    first, second = conversation(MESSAGES), conversation(MESSAGES[:3])
+    encoded = Chat().encode(thinking, [first, second], [], 64)
+    assert [len(rows) for rows in encoded] == [2, 1]
+    named = [
+        {Chat().measure_row(example, row, [])["conversation"] for row in rows}
+        for example, rows in zip((first, second), encoded, strict=True)
+    ]
+    assert named == [{first.digest}, {second.digest}]
+    assert first.digest != second.digest
+
+
 def test_a_row_whose_answer_is_cut_away_is_dropped(tokenizer):
     long_question = [{"role": "user", "content": "film " * 50}, {"role": "assistant", "content": "it"}]
     assert Chat().encode(tokenizer, [conversation(long_question)], [], 16) == [[]]
