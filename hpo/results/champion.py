@@ -71,9 +71,10 @@ def as_champion(record: TrialRecord) -> Champion | None:
 
 
 def best_repeat(contestant: Contestant, objective: Objective) -> Champion:
-    """The best of a contestant's repeats, all of which have a value."""
+    """The best of a contestant's repeats, all of which have a value, on the rows that choose."""
     values = [repeat.metrics[objective.metric] for repeat in contestant.repeats]
-    index = min(range(len(values)), key=lambda i: objective.sort_key(values[i]))
+    chosen_by = [v if r.choosing is None else r.choosing for r, v in zip(contestant.repeats, values, strict=True)]
+    index = min(range(len(values)), key=lambda i: objective.sort_key(chosen_by[i]))
     chosen = contestant.repeats[index]
     repeat = None if chosen.of_search else index
     return Champion(contestant.trial, values[index], chosen.metrics, contestant.params, chosen.run_id, repeat)

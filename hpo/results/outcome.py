@@ -69,6 +69,8 @@ class Repeat:
     seconds: float
     of_search: bool = False
     """The search's own training, with the sweep's seed: where adapters are compared, and not recipes."""
+    choosing: float | None = None
+    """The objective on the rows that choose; None where all rows do both, and for earlier outcomes."""
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,16 @@ class FinalScores:
         mine = self._results_of(record.number)
         if not mine and result is not None:
             return [Repeat(config.seed, result.value, result.metrics, record.run_id or "", None, result.seconds, True)]
+        choosing = self._choosing(record.number)
         return [
-            Repeat(config.seed_of(repeat), r.value, r.metrics, run_id, r.cause, r.seconds)
-            for repeat, (r, run_id) in mine.items()
+            Repeat(config.seed_of(n), r.value, r.metrics, run_id, r.cause, r.seconds, choosing=choosing.get(n))
+            for n, (r, run_id) in mine.items()
         ]
+
+    def _choosing(self, trial: int) -> dict[int, float]:
+        """What its repeats are chosen by, where that is not what certifies."""
+        trained = next(e.trained for e in self._race.entrants if e.trial == trial) if self._board.parts.is_split else {}
+        return {repeat: found.choosing.value for repeat, found in trained.items() if found}
 
     def _rows(self, record: TrialRecord) -> list[Rows]:
         mine = self._results_of(record.number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hpo.config.objective import Objective
@@ -113,6 +115,14 @@ def test_of_the_confirmed_point_the_best_repeat_is_released(objective, repeat, v
     won = champion([trial_record(2, value=0.99)], objective, finalists=finalists)
     assert (won.number, won.repeat, won.value) == (4, repeat, value)
     assert (won.run_id, won.params, won.metrics) == (f"4-{repeat}", {"lora_r": 4}, {"f1_macro": value})
+
+
+def test_a_training_is_chosen_by_the_rows_that_choose_where_others_certify():
+    found = contestant(4, 0.5, 0.9, 0.7)
+    repeats = [dataclasses.replace(r, choosing=by) for r, by in zip(found.repeats, (0.4, 0.6, 0.8), strict=True)]
+    finalists = FinalistsOutcome("x", [dataclasses.replace(found, repeats=repeats)], champion=4)
+    won = champion([trial_record(4)], UP, finalists=finalists)
+    assert (won.repeat, won.value, won.run_id) == (2, 0.7, "4-2")
 
 
 def test_when_every_finalist_failed_there_is_no_champion():

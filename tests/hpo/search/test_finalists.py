@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import hpo.results.statistics
@@ -20,6 +21,7 @@ from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.scoreboard import Scoreboard
 from hpo.terminal import Silent
+from hpo.trials.trial_files import read_result
 from tests.hpo.builders import (
     INSPECTION,
     RATE,
@@ -462,6 +464,10 @@ def test_rows_that_choose_the_champion_do_not_certify_it(sweep, many_rows):
     assert set(parts.choosing) | set(parts.certifying) == set(range(400))
     assert not set(parts.choosing) & set(parts.certifying)
     assert 150 < race["choosing"] < 250
+    board, results = Scoreboard(given.running()), outcome["contestants"][0]["repeats"]
+    assert all(repeat["choosing"] != repeat["value"] for repeat in results)
+    own = given.home.sweep("sweep").repeat(outcome["contestants"][0]["trial"], 0)
+    assert results[0]["choosing"] == board.metric(np.load(own.rows(read_result(own).best_index))[parts.choosing])
     lines = said(given)
     assert any("validation rows chose the champion; means, intervals and differences are of" in line for line in lines)
     assert decided(given) == outcome
