@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,12 @@ class RowParts:
     def is_split(self) -> bool:
         """Whether no row does both."""
         return self.choosing is not self.certifying
+
+    def among(self, rows: Numbers) -> RowParts:
+        """The parts of some of the rows."""
+        choosing = np.intersect1d(self.choosing, rows)
+        return replace(self, choosing=choosing,
+                       certifying=np.intersect1d(self.certifying, rows) if self.is_split else choosing)  # fmt: skip
 
     def units_of(self, rows: Numbers) -> Units | None:
         """The units of one part."""

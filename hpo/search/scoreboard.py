@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from hpo.results.gaps import Scores, scores
 from hpo.results.race import Entrant, Race, Training
 from hpo.results.records import TrialRecord
@@ -13,7 +15,8 @@ from hpo.results.row_parts import Numbers, RowParts, is_split, split_rows, whole
 from hpo.trials.context import SweepContext
 from hpo.trials.row_units import conversations_of, numbered
 from hpo.trials.trial_files import rows_of_result
-from trainers.metrics.table import Rows, row_results
+from trainers.metrics.table import ROW_RESULTS, Rows, row_results
+from trainers.protocol.catalog import GENERATED
 from trainers.protocol.events import TrialResult
 from trainers.protocol.files import TrialPaths
 
@@ -26,14 +29,25 @@ class Scoreboard:
 
     def __init__(self, sweep: SweepContext) -> None:
         self._sweep = sweep
-        self.parts = row_parts(sweep)
         self._kept: dict[TrialPaths, Training] = {}
+        self.parts = row_parts(sweep)
+        if sweep.config.objective.metric in GENERATED:
+            found = (self.search_rows(record) for record in sweep.study.records() if record.state == "complete")
+            rows = next((rows for rows in found if rows is not None), None)
+            self.parts = self.parts if rows is None else self.parts.among(self.counted(rows))
 
     def metric(self, rows: Rows) -> float:
         """The objective's metric of per-row results."""
         config = self._sweep.config
         found = row_results(config.task, config.metrics).metrics(rows, self._sweep.inspection.labels)
         return found[config.objective.metric]
+
+    def counted(self, rows: Rows) -> Numbers:
+        """Rows that the objective is of: of generated text those with an answer, which are the same in every trial."""
+        if self._sweep.config.objective.metric not in GENERATED:
+            return np.arange(len(rows))
+        first = ROW_RESULTS[self._sweep.config.task].width(self._sweep.inspection.labels)
+        return np.flatnonzero(~np.isnan(rows[:, first]))
 
     def rows(self, trial: int, repeat: int, result: TrialResult) -> Rows:
         """Per-row results of a repeat's best adapter on all validation rows."""

@@ -39,6 +39,8 @@ def _test_score(
     """A contestant's best training on the test rows."""
     chosen = best_repeat(contestant, sweep.config.objective)
     metrics, rows = _score_on_test(sweep, chosen)
+    counted = board.counted(rows)
+    rows, units = rows[counted], None if units is None else units[counted]
     draws = resample([rows], board.metric, 0, sweep.config.seed, units=units)
     found = TestScore(contestant.trial, chosen.repeat, metrics, interval([rows], board.metric, draws))
     return found, scores(rows, board.metric, units)

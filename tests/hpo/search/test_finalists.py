@@ -14,6 +14,8 @@ import hpo.search.final_scores
 import hpo.search.scoreboard
 import tests.hpo.builders
 from hpo.results.champion import choose_champion
+from hpo.results.gaps import gap
+from hpo.results.gaps import scores as gap_scores
 from hpo.results.race import between_seeds
 from hpo.results.tables import verdicts
 from hpo.search.contest import contestants_of, repeats_of, repeats_planned
@@ -32,9 +34,12 @@ from tests.hpo.builders import (
     Repeated,
     Sweep,
     stopping_after,
+    trial_record,
     work,
 )  # fmt: skip
 from trainers.host import fake
+from trainers.metrics.generated import COLUMNS
+from trainers.metrics.table import ROW_RESULTS
 from trainers.protocol.events import Evaluation, Failed, Resumed, TrialResult
 from trainers.protocol.requests import Score
 
@@ -472,6 +477,30 @@ def test_rows_that_choose_the_champion_do_not_certify_it(sweep, many_rows):
     assert any("validation rows chose the champion; means, intervals and differences are of" in line for line in lines)
     assert decided(given) == outcome
     assert given.executor.specs == []
+
+
+def test_of_generated_text_only_rows_with_an_answer_count(tmp_path, monkeypatch):
+    """Four answers of a hundred rows that are all better show no more than four rows can."""
+    given = Sweep(
+        tmp_path, task="instruct", data={"train": "train.jsonl", "text_template": "{a}", "answer": "b"},
+        metrics=["exact_match"], objective={"metric": "exact_match"}, finalists=True,
+    )  # fmt: skip
+    given.inspection = dataclasses.replace(INSPECTION, labels=[])
+    answered, width = [3, 20, 41, 77], ROW_RESULTS["instruct"].width([])
+
+    def rows(value):
+        found = np.full((100, width + len(COLUMNS)), np.nan)
+        found[:, :width], found[answered, width:] = 1.0, value
+        return found
+
+    running = given.running()
+    monkeypatch.setattr(type(running.study), "records", lambda _: [trial_record(0)])
+    monkeypatch.setattr(Scoreboard, "search_rows", lambda *_: rows(1.0))
+    board = Scoreboard(running)
+    assert not board.parts.is_split
+    assert list(board.parts.certifying) == answered
+    better, worse = ([gap_scores(rows(value)[board.counted(rows(value))], board.metric)] for value in (1.0, 0.0))
+    assert gap(better, worse, None).p_value() == 2 / 2**4
 
 
 def test_contestants_are_ranked_on_the_rows_that_choose(sweep, many_rows, monkeypatch):
