@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpo.config.sweep_config import SweepConfig
+from hpo.results.gaps import FEWEST_ROWS
 from hpo.results.statistics import Units
 from trainers.protocol.catalog import GENERATED
 
@@ -104,7 +105,9 @@ def what_rows_show(config: SweepConfig, validation_rows: int) -> list[str]:
             f"finalists: {rows:,} validation rows are fewer than {SMALLEST}, so the same rows choose the champion and "
             "certify its lead"
         )
-    if metric in SHARES_OF_ROWS and rows:
+    if 0 < certifying < FEWEST_ROWS:
+        lines.append(f"{certifying} rows can show no difference, however large it is: {FEWEST_ROWS} are the fewest")
+    elif metric in SHARES_OF_ROWS and rows:
         lines.append(
             f"{certifying:,} rows can show a difference of about {smallest_difference(certifying):.1g} in {metric} at "
             f"best, where two models disagree on {DISAGREEMENT:.0%} of the rows; a smaller one needs more rows"

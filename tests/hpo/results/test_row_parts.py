@@ -46,6 +46,8 @@ def test_what_500_rows_can_show():
         ),
         (500, {}, ["500 rows can show a difference of about 0.03 in f1_macro at best"]),
         (SMALLEST - 1, {"finalists": True}, ["finalists: 199 validation rows are fewer than 200", "199 rows can show"]),
+        (5, {}, ["5 rows can show no difference, however large it is: 6 are the fewest"]),
+        (6, {}, ["6 rows can show a difference of about 0.3 in f1_macro at best"]),
         (500, {"objective": {"metric": "loss"}}, []),  # nothing is known of it beforehand
     ],
 )
