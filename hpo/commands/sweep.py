@@ -147,7 +147,7 @@ def search(sweep: SweepContext) -> None:
     warm: list[Point] = []
     if config.strategy.warm_start:
         taken = take_over(sweep)
-        warm = warm_points(config, sweep.home)
+        warm = warm_points(config, sweep.home, sweep.view.say)
         sweep.view.say(f"warm start: {taken} trials taken over, {len(warm)} points lined up")
     proposals = Proposals(config, study, warm, sweep.is_possible)
     ahead = replace(finals_planned(config), promotion_s=promotion_seconds(sweep))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from hpo.config.space import Point
 from hpo.config.strategy import complete_point
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem
 from hpo.paths import Home
+from hpo.quoting import listed
 from hpo.results.champion import ranked
 from hpo.results.records import TrialRecord, is_lost, may_be_baseline
 from hpo.study.revision import refit, trained_with
@@ -34,17 +36,32 @@ def check_warm_start(config: SweepConfig, home: Home) -> None:
         raise ConfigError(problems)
 
 
-def warm_points(config: SweepConfig, home: Home) -> list[Point]:
-    """The best points of the earlier sweeps, as far as they lie in this space; defaults where they do not."""
+def warm_points(config: SweepConfig, home: Home, say: Callable[[str], object] = lambda line: None) -> list[Point]:
+    """The best points of the earlier sweeps, as far as they lie in this space; where they do not, defaults, and that is
+    said."""
     points = []
     for name in config.strategy.warm_start:
-        view = view_study(home.studies_db, name)
+        view, lost = view_study(home.studies_db, name), set[str]()
         for record in ranked(view.records, view.objective, {})[:BEST_OF_EACH]:
             known, dimensions = trained_with(record, config.space, view.config), config.space.dimensions
             given = {n: v for n, v in known.items() if n in dimensions and dimensions[n].contains(v)}
             if given:
                 points.append(complete_point(given, config.space, config.defaults()))
+                lost |= _lost(record, points[-1], config)
+        if lost:
+            say(f"warm start: the best points of {name} are tried without their {listed(sorted(lost))}: "
+                "this file has other values")  # fmt: skip
     return points
+
+
+def _lost(record: TrialRecord, point: Point, config: SweepConfig) -> set[str]:
+    """What a trial was searched with, and its point here does not have."""
+    dimensions, defaults = config.space.dimensions, config.defaults()
+    return {
+        name
+        for name, value in record.params.items()
+        if not (dimensions[name].contains(value) if name in point else defaults.get(name) == value)
+    }
 
 
 def take_over(sweep: SweepContext) -> int:

@@ -183,8 +183,20 @@ def test_where_the_earlier_sweep_says_nothing_a_point_has_the_defaults(old):
         "learning_rate": {**RATE["learning_rate"], "low": 8e-4},
         "batch_size": {"type": "choice", "values": [4, 8]},
     }
-    points = warm_points(after(old, search_space=space).config, old.home)
+    said = []
+    points = warm_points(after(old, search_space=space).config, old.home, said.append)
     assert points == [{"learning_rate": 1e-3, "batch_size": 8}, {"learning_rate": 1.5e-3, "batch_size": 8}]
+    assert said == []
+
+
+def test_what_a_best_point_was_searched_with_and_has_not_here_is_said(old):
+    space = {"learning_rate": {**RATE["learning_rate"], "low": 2e-3}, "lora_r": {"type": "int", "low": 4, "high": 64}}
+    said = []
+    points = warm_points(after(old, search_space=space).config, old.home, said.append)
+    assert points[0] == {"learning_rate": 2e-3, "lora_r": 8}
+    assert said == [
+        "warm start: the best points of old are tried without their learning_rate: this file has other values"
+    ]
 
 
 def test_a_sweep_with_nothing_in_common_lines_up_nothing(old):
