@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.quoting import clipped, visible
+from hpo.results.aligned import aligned
 from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
 from trainers.protocol.events import TrialResult
@@ -261,20 +263,20 @@ class TerminalView(ProgressView):
             self._live = None
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=_cell(title), title_justify="left", box=None, pad_edge=False, title_style="bold")
-        for index, column in enumerate(columns):
-            numeric = all(_is_number(row[index]) for row in rows) and bool(rows)
-            table.add_column(_cell(column), justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(_cell(cell) for cell in row))
+        cells = [[_shown(cell) for cell in row] for row in (columns, *rows)]
+        numbers = [i for i in range(len(columns)) if rows and all(_is_number(row[i]) for row in cells[1:])]
         self.console.print()
+        if title:
+            self.console.print(Text(_shown(title), style="bold"), soft_wrap=not self.console.is_terminal)
+        header, *lines = aligned(cells, numbers, cell_len)
         # In a pipe each row is one line of any length.
-        if self.console.is_terminal:
-            self.console.print(table)
-        else:
-            width = 1000 * max(1, len(columns))  # no cell is that wide, in signs of double width either
-            wide = Console(file=self.console.file, width=width, highlight=False)
-            wide.print(table)
+        if self.console.is_terminal and max(map(cell_len, (header, *lines))) > self.console.width:
+            self.console.print(_folded(cells, numbers))
+            return
+        # A table of rich's with 200 rows takes as long as 2,000 trials to read.
+        self.console.print(Text(header, style="bold"), soft_wrap=True)
+        if lines:
+            self.console.print(Text("\n".join(lines)), soft_wrap=True)
 
     # --- the live table ----------------------------------------------------------------------------
 
@@ -326,7 +328,21 @@ class TerminalView(ProgressView):
 
 def _cell(text: str) -> Text:
     """A text as one line in a cell of a table; markup in it is shown as it is."""
-    return Text(clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL))
+    return Text(_shown(text))
+
+
+def _shown(text: str) -> str:
+    return clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL)
+
+
+def _folded(cells: Sequence[Sequence[str]], to_the_right: Sequence[int]) -> Table:
+    """A table that fits a narrow terminal: cells are folded."""
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(cells[0]):
+        table.add_column(Text(column), justify="right" if index in to_the_right else "left", overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _is_number(text: str) -> bool:

@@ -73,7 +73,7 @@ def end_sweep(summary: SweepSummary, view: ProgressView, *, as_json: bool) -> No
     from hpo.commands.sweep import raise_refusal
 
     if as_json:
-        print_json(summary.to_json())
+        print_json(summary.for_json_text())
     else:
         show_sweep(view, summary, hints=True)
     raise_refusal(summary)

@@ -149,12 +149,12 @@ def stop(home: Any, name: str, now: bool) -> None:
 def show(home: Any, name: str, as_json: bool) -> None:
     """Show the leaderboard, champion and release of SWEEP."""
     from hpo.commands.show import read_sweep, show_sweep
-    from hpo.commands.ui import comparison_link
+    from hpo.commands.ui_link import comparison_link
     from hpo.terminal import TerminalView
 
     summary = read_sweep(home, name)
     if as_json:
-        print_json(summary.to_json())
+        print_json(summary.for_json_text())
     else:
         show_sweep(TerminalView(), summary, hints=False, link=comparison_link(home, name))
 

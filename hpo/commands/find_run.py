@@ -8,8 +8,7 @@ import re
 from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
-from hpo.release.manifest import run_name
-from hpo.results.champion import choose_champion
+from hpo.results.champion import choose_champion, run_name
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.study.store import revision_with, view_study
 from hpo.trials.environment import read_environment

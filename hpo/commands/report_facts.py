@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from hpo.commands.show import read_study
 from hpo.errors import HpoError
 from hpo.paths import Home
-from hpo.release.manifest import run_name
 from hpo.report.comparison import Comparison, Lead
 from hpo.report.facts import Origin, ReportFacts, facts_of
-from hpo.results.champion import Champion
+from hpo.results.champion import Champion, run_name
 from hpo.results.records import StudySnapshot
 from hpo.results.released import Rivalry
 from hpo.results.rivals import rivalry

@@ -31,11 +31,11 @@ from hpo.results.tables import (
 )
 from hpo.study.one_writer import has_strange_folder, holders_of_leases, is_running
 from hpo.study.store import study_names, unreadable, view_study
-from hpo.terminal import ProgressView
 from hpo.trials.timeline_file import timeline_or_why
 
 if TYPE_CHECKING:
     from hpo.study.lease import Holder
+    from hpo.terminal import ProgressView
 
 T = TypeVar("T")
 

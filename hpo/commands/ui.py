@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpo.commands.ui_link import HOST
 from hpo.config.space import from_resolved
 from hpo.databases.sqlite import usable
 from hpo.errors import HpoError, UsageError
@@ -26,7 +27,6 @@ from hpo.study.store import study_names, view_study
 from hpo.tracking.comparison import link, saved_view, view_tag
 from hpo.tracking.mlflow_places import (
     SweepExperiment,
-    experiment_at_once,
     experiment_tag,
     experiments_of_sweeps,
     follow_move,
@@ -34,8 +34,6 @@ from hpo.tracking.mlflow_places import (
 )
 from hpo.tracking.mlflow_schema import check_store
 
-HOST = "127.0.0.1"
-PORT = 5000
 _MOST_LINKS = 10
 _ENDS_WITHIN_S = 5.0
 _LOOKS_EVERY_S = 0.2
@@ -63,12 +61,6 @@ def serve_ui(home: Home, port: int, sweep: str | None, *, optuna: bool, browser:
             if browser and shown:
                 webbrowser.open(link(f"http://{HOST}:{port}/", shown[0].id, shown[0].sweep))
         _wait(programs, servers)
-
-
-def comparison_link(home: Home, sweep: str) -> str | None:
-    """Where `hpo ui` shows a sweep; None where MLflow does not have it, or a person has deleted its experiment."""
-    found = experiment_at_once(home, sweep)
-    return link(f"http://{HOST}:{PORT}/", found.id, sweep) if found and found.is_active else None
 
 
 def _chosen(home: Home, sweep: str | None) -> list[SweepExperiment]:

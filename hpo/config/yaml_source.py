@@ -10,11 +10,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpo.config.yaml_reader import Written, read_yaml
 from hpo.errors import Problem, did_you_mean
 from hpo.quoting import clipped, quoted
+
+if TYPE_CHECKING:
+    from hpo.config.yaml_reader import Written
 
 
 class Section:
@@ -149,6 +151,8 @@ def load(path: Path) -> Section:
 
     Raises `ConfigError` where `read_yaml` does.
     """
+    from hpo.config.yaml_reader import read_yaml  # late: who reads studies does without YAML
+
     values, written = read_yaml(path)
     return Section({name: v for name, v in values.items() if not name.startswith("x-")}, (), written, [])
 

@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hpo.executors.environment import Environment
 from trainers.protocol.events import Event
-from trainers.protocol.requests import Request, Verdict
+
+if TYPE_CHECKING:
+    from trainers.protocol.requests import Request, Verdict
 
 Fetch = Callable[[Path], Path]
 """`Executor.fetch`, for those who read files and run nothing."""

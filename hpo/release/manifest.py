@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hpo.executors.environment import Environment, installed
+from hpo.results.champion import run_name
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.events import PreparedData, TrialResult
 from trainers.protocol.files import file_hash
@@ -144,11 +145,6 @@ class Manifest:
             return self.training.environment
         packages = {name: version for name, version in self.versions.items() if name != "python"}
         return Environment(self.versions.get("python", ""), packages)
-
-
-def run_name(sweep: str, trial: int, repeat: int | None) -> str:
-    """What `hpo reproduce` calls a training."""
-    return f"{sweep}#{trial}" + ("" if repeat is None else f".{repeat}")
 
 
 def versions_here() -> dict[str, str]:

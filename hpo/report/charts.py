@@ -21,7 +21,8 @@ MOST_IN_PAIRS = 3
 
 
 def charts(facts: ReportFacts) -> dict[str, Any]:
-    """Everything that is drawn. Short names in what repeats for each trial: a page may hold 10,000 of them."""
+    """Everything that is drawn. Short names in what repeats for each trial: a page may hold 10,000 of them. A number
+    that JSON does not have is null there."""
     summary = facts.summary
     gate = gate_of(summary.task, summary.objective)  # its direction may differ from the objective's
     names = list(dict.fromkeys(name for trial in summary.trials for name in trial.params))
@@ -60,9 +61,9 @@ def _trial(trial: TrialSummary, names: Sequence[str]) -> dict[str, Any]:
     return {
         "n": trial.number,
         "s": trial.state,
-        "v": finite(trial.value),
+        "v": trial.value,
         "p": [_place(trial.params[name]) if name in trial.params else None for name in names],
-        "c": [[share, finite(value)] for share, value in trial.curve],
+        "c": trial.curve,
         **({"e": 1} if trial.stopped_by == "early_stopping" else {}),
     }
 
@@ -104,11 +105,11 @@ def _variants(summary: SweepSummary) -> list[dict[str, Any]]:
     if summary.torch is None:
         return []
     metric = gate_of(summary.task, summary.objective).metric
-    points = [{"name": "torch", "value": finite(summary.torch.metrics[metric]), "ms": summary.torch.latency_p50_ms,
+    points = [{"name": "torch", "value": summary.torch.metrics[metric], "ms": summary.torch.latency_p50_ms,
                "passed": None}]  # fmt: skip
     for judged in summary.variants:
         if (m := judged.measurement) is not None:
-            points.append({"name": judged.variant, "value": finite(m.metrics[metric]), "ms": m.latency_p50_ms,
+            points.append({"name": judged.variant, "value": m.metrics[metric], "ms": m.latency_p50_ms,
                            "passed": judged.passed})  # fmt: skip
     return points
 
@@ -116,8 +117,3 @@ def _variants(summary: SweepSummary) -> list[dict[str, Any]]:
 def is_finite(interval: Interval) -> bool:
     """Whether an interval can be drawn."""
     return all(map(math.isfinite, (interval.mean, interval.low, interval.high)))
-
-
-def finite(value: float | None) -> float | None:
-    """A number that JSON has, or None."""
-    return value if value is not None and math.isfinite(value) else None

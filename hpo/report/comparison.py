@@ -9,7 +9,6 @@ from typing import Any
 
 from hpo.report.facts import ReportFacts
 from hpo.results.changes import Varied, varied
-from hpo.results.json_text import finite_only
 from hpo.results.outcome import Interval
 from hpo.results.released import Rivalry
 
@@ -80,11 +79,11 @@ class Comparison:
         return len(self.leads) == len(self.sweeps) - 1
 
     def to_json(self) -> dict[str, Any]:
-        """As `hpo report A B --format json` prints it."""
+        """For `json_text`, as `hpo report A B --format json` prints it."""
         return {
             "sweeps": [facts.to_json() for facts in self.sweeps],
             "changes": [dataclasses.asdict(change) for change in self.changes],
-            "leads": [finite_only(dataclasses.asdict(lead)) for lead in self.leads],
+            "leads": [dataclasses.asdict(lead) for lead in self.leads],
             "cautions": self.cautions,
         }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from hpo.report.charts import finite, is_finite
+from hpo.report.charts import is_finite
 from hpo.report.comparison import Comparison, confirmed
 from hpo.report.facts import ReportFacts
 
@@ -24,11 +25,11 @@ def _sweep(facts: ReportFacts) -> dict[str, Any]:
     trial = next((t for t in facts.summary.trials if champion and t.number == champion.number), None)
     return {
         "name": facts.summary.sweep,
-        "value": finite(champion.value) if champion else None,
+        "value": champion.value if champion else None,
         "interval": [interval.mean, interval.low, interval.high] if interval and is_finite(interval) else None,
         "best": _best_so_far(facts),
         "trials": len(facts.summary.trials),
-        "curve": [[share, finite(value)] for share, value in trial.curve] if trial else [],
+        "curve": trial.curve if trial else [],
     }
 
 
@@ -40,8 +41,8 @@ def _best_so_far(facts: ReportFacts) -> list[list[float]]:
     objective, steps = facts.summary.objective, []
     best: float | None = None
     for place, trial in enumerate(facts.summary.trials, 1):
-        value = finite(trial.value) if trial.state == "complete" and not trial.exceeds else None
-        if value is not None and (best is None or objective.better(value, best)):
+        value = trial.value if trial.state == "complete" and not trial.exceeds else None
+        if value is not None and math.isfinite(value) and (best is None or objective.better(value, best)):
             best = value
             steps.append([place, value])
     return steps

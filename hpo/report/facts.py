@@ -10,7 +10,6 @@ from typing import Any
 from hpo.config.space import SearchSpace, from_resolved
 from hpo.report.champion_files import read_champion_files
 from hpo.results.importance import Importance, importances
-from hpo.results.json_text import finite_only
 from hpo.results.records import StudySnapshot
 from hpo.results.row_findings import RowFindings
 from hpo.results.summary import SweepSummary
@@ -48,12 +47,12 @@ class ReportFacts:
     """Of a sweep that runs: the local time at which this was read."""
 
     def to_json(self) -> dict[str, Any]:
-        """As `hpo report --format json` prints it: what `hpo show --json` has, and what only the report has."""
+        """For `json_text`: what `hpo show --json` has, and what only the report has."""
         return {
-            **self.summary.to_json(),
+            **self.summary.for_json_text(),
             "importances": [dataclasses.asdict(i) for i in self.importances],
             "config": self.config,
-            "rows": self.rows and finite_only(dataclasses.asdict(self.rows)),
+            "rows": self.rows and dataclasses.asdict(self.rows),
             "origin": self.origin and dataclasses.asdict(self.origin),
         }
 

@@ -36,6 +36,7 @@ from hpo.report.parts import (
     workers_part,
 )
 from hpo.results.importance import FEWEST_TRIALS
+from hpo.results.json_text import COMPACT, laid_out
 from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdicts
 
 HERE = Path(__file__).parent
@@ -113,7 +114,7 @@ def _read(name: str) -> str:
 
 def _for_script(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    return laid_out(value, COMPACT).replace("<", "\\u003c")
 
 
 def _as_image(svg: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from hpo.config.objective import Constraints, Objective, excess, pareto_front, value_of
 from hpo.results.outcome import Contestant, FinalistsOutcome
@@ -24,9 +25,16 @@ class Champion:
     """Which of the finalist's repeats; None for the trial itself."""
 
 
+def run_name(sweep: str, trial: int, repeat: int | None) -> str:
+    """What `hpo reproduce` calls a training."""
+    return f"{sweep}#{trial}" + ("" if repeat is None else f".{repeat}")
+
+
 def is_feasible(record: TrialRecord, constraints: Constraints) -> bool:
     """Whether a trial has a result that keeps all constraints."""
-    return record.result is not None and all(by <= 0 for by in excess(record.result, constraints).values())
+    if record.result is None:
+        return False
+    return not constraints or all(by <= 0 for by in excess(record.result, constraints).values())
 
 
 def ranked(records: Sequence[TrialRecord], objective: Objective, constraints: Constraints) -> list[TrialRecord]:
@@ -35,12 +43,14 @@ def ranked(records: Sequence[TrialRecord], objective: Objective, constraints: Co
     Pruned trials have not earned comparison.
     """
     complete = [
-        (r.result.value, r.number, r)
+        (r.result.value, r)
         for r in records
         if r.state == "complete" and r.result and r.result.value is not None
         and not r.is_duplicate and is_feasible(r, constraints)
     ]  # fmt: skip
-    return [r for _, _, r in sorted(complete, key=lambda item: (objective.sort_key(item[0]), item[1]))]
+    keys = objective.sort_keys(value for value, _ in complete)
+    ordered = sorted(((key, r.number, r) for key, (_, r) in zip(keys, complete, strict=True)), key=itemgetter(0, 1))
+    return [r for _, _, r in ordered]
 
 
 def choose_champion(

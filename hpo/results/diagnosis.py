@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from hpo.config.objective import Objective
@@ -40,6 +41,10 @@ class Knobs:
     has_class_weights: bool = True
 
 
+_DECIDING = ("max_examples", "max_steps", "warmup_steps", "method", "loss")
+"""Settings of a trial that its `Knobs` follow from."""
+
+
 def knobs(config: Mapping[str, Any], params: Mapping[str, Any], budget: str | None) -> Knobs:
     """Those of a trial: `config` is the sweep's as plain values, `budget` the name of its budget setting in the file;
     studies of before have none, and their settings tell."""
@@ -52,6 +57,16 @@ def knobs(config: Mapping[str, Any], params: Mapping[str, Any], budget: str | No
         has_adapter_rank=str(params.get("method", config.get("method", "lora"))) in LORA_METHODS,
         has_class_weights="class-weighted" in losses and settings.get("loss") != "class-weighted",
     )
+
+
+def knobs_of_trials(config: Mapping[str, Any], budget: str | None) -> Callable[[Mapping[str, Any]], Knobs]:
+    """The same for many trials, by their settings: few of these decide, and most sweeps search none of them."""
+
+    @cache
+    def having(deciding: tuple[tuple[str, Any], ...]) -> Knobs:
+        return knobs(config, dict(deciding), budget)
+
+    return lambda params: having(tuple([(name, params[name]) for name in _DECIDING if name in params]))
 
 
 def advice(result: TrialResult, objective: Objective, has: Knobs | None = None) -> list[Advice]:
@@ -90,7 +105,7 @@ def _stood_still(losses: Sequence[float], has: Knobs) -> Advice | None:
 def _unfinished(values: Sequence[float], objective: Objective, stopped_by: str, has: Knobs) -> Advice | None:
     if len(values) < 3 or stopped_by != "budget":
         return None
-    *before, last = [objective.sort_key(value) for value in values]
+    *before, last = objective.sort_keys(values)
     if min(before) - last <= GAINED * abs(min(before)):
         return None
     found = f"{objective.metric} was still improving at the end ({values[-2]:.3g} to {values[-1]:.3g})"
@@ -98,11 +113,11 @@ def _unfinished(values: Sequence[float], objective: Objective, stopped_by: str, 
 
 
 def _one_label(metrics: Mapping[str, float], has: Knobs) -> Advice | None:
-    scores = {name.removeprefix("f1/"): value for name, value in metrics.items() if name.startswith("f1/")}
-    predicted = [name for name, value in scores.items() if value > 0]
-    if len(scores) < 2 or len(predicted) > 1:
+    scores = [name for name in metrics if name.startswith("f1/")]
+    if len(scores) < 2 or len(predicted := [name for name in scores if metrics[name] > 0]) > 1:
         return None
-    found = f"no label but {clipped(predicted[0])} is predicted right" if predicted else "no label is predicted right"
+    but = f" but {clipped(predicted[0].removeprefix('f1/'))}" if predicted else ""
+    found = f"no label{but} is predicted right"
     weights = "loss: class-weighted, " if has.has_class_weights else ""
     return Advice("one label", found, f"{weights}a higher learning_rate, or more {has.budget}")
 

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 LONG = 100
-"""Records: nobody reads more of them as indented text, which takes Python's slow encoder."""
+"""Records: nobody reads more of them as indented text."""
+COMPACT, ON_ONE_LINE, INDENTED = -1, 0, 2
+"""Layouts: no space at all, one after each comma and colon, and a line for each value."""
 _UNCHANGED = frozenset({str, int, bool, type(None)})
 """Types of values that JSON has as they are."""
+_NOT_ASCII = re.compile("[^\x00-\x7f]+")
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON; numbers that JSON does not have (NaN, infinity) are null."""
+    """A value as JSON in ASCII; numbers that JSON does not have (NaN, infinity) are null."""
+    if not isinstance(value, Mapping) or not any(_is_long(item) for item in value.values()):
+        return laid_out(value, INDENTED)
+    items = [f"  {json.dumps(key)}: {_inner(item)}" for key, item in value.items()]
+    return "{\n" + ",\n".join(items) + "\n}"
+
+
+def laid_out(value: Any, layout: int) -> str:
+    """The same in any layout. msgspec takes a fifth of the time of Python's encoder, a tenth of it where indented."""
     try:
-        return _json_text(value)
-    except ValueError:  # rare, and the copy of 10,000 trials would take as long as their text
-        return _json_text(finite_only(value))
+        text = msgspec.json.format(msgspec.json.encode(value), indent=layout).decode()
+    except (TypeError, UnicodeEncodeError):  # a number of numpy; half of a surrogate pair, which UTF-8 lacks
+        separators = (",", ":") if layout == COMPACT else None
+        return json.dumps(finite_only(value), indent=max(layout, 0) or None, separators=separators)
+    return text if text.isascii() else _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def finite_only(value: Any) -> Any:
@@ -32,17 +48,10 @@ def finite_only(value: Any) -> Any:
     return value
 
 
-def _json_text(value: Any) -> str:
-    if not isinstance(value, Mapping) or not any(_is_long(item) for item in value.values()):
-        return json.dumps(value, indent=2, allow_nan=False)
-    items = [f"  {json.dumps(key)}: {_inner(item)}" for key, item in value.items()]
-    return "{\n" + ",\n".join(items) + "\n}"
-
-
 def _inner(item: Any) -> str:
     if _is_long(item):
-        return "[\n" + ",\n".join(f"    {json.dumps(record, allow_nan=False)}" for record in item) + "\n  ]"
-    return json.dumps(item, indent=2, allow_nan=False).replace("\n", "\n  ")
+        return "[\n" + ",\n".join(f"    {laid_out(record, ON_ONE_LINE)}" for record in item) + "\n  ]"
+    return laid_out(item, INDENTED).replace("\n", "\n  ")
 
 
 def _is_long(item: Any) -> bool:

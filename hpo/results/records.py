@@ -63,7 +63,7 @@ class TrialRecord:
     @property
     def is_duplicate(self) -> bool:
         """Whether it has the result of another trial of this sweep."""
-        return (self.reused_from or "").isdigit()
+        return self.reused_from is not None and self.reused_from.isdigit()
 
 
 def is_lost(result: TrialResult) -> bool:
@@ -102,7 +102,7 @@ class StudySnapshot:
         """The file as plain values, with defaults."""
         return self.state.config
 
-    @cached_property  # each of thousands of trials is looked at by it
+    @cached_property  # each of thousands of trials is looked at by it, and by what is reported
     def objectives(self) -> tuple[Objective, ...]:
         """As the file names them, the first one first."""
         return tuple(Objective(o["metric"], o["direction"]) for o in self.config["objective"])
@@ -112,7 +112,7 @@ class StudySnapshot:
         """What the champion is chosen by."""
         return self.objectives[0]
 
-    @property
+    @cached_property
     def reported(self) -> str:
         """The metric of the trials' curves: the one that the pruner looks at."""
         return str(self.config.get("pruner", {}).get("metric", self.objective.metric))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hpo.config.objective import Objective
-from hpo.config.promotion import Approve, Require
 from hpo.results.gaps import FEWEST_ROWS, gap, scores
 from hpo.results.released import Decision, Rivalry
 from hpo.results.statistics import Units
 from trainers.metrics.table import Rows
+
+if TYPE_CHECKING:
+    from hpo.config.promotion import Approve, Require
 
 Answer = Literal["yes", "no", "open"]
 """Whether a challenger has shown what is required; `open` where the rows do not tell."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from hpo.config.objective import Constraints, Objective, excess
 from hpo.config.space import from_resolved
 from hpo.config.strategy import ResolvedStrategy
 from hpo.results.champion import Champion, choose_champion, front
-from hpo.results.diagnosis import Advice, advice, knobs
+from hpo.results.diagnosis import Advice, Knobs, advice, knobs_of_trials
 from hpo.results.json_text import finite_only
 from hpo.results.left_out import LeftOut
 from hpo.results.outcome import FinalistsOutcome, SealedTest
@@ -22,7 +22,7 @@ from hpo.results.released import Release, TorchNumbers, VariantVerdict
 from hpo.results.savings import Savings, savings
 from hpo.results.state import Revision
 from hpo.results.timeline import Stint
-from trainers.protocol.codec import from_json, to_json, to_plain, to_record
+from trainers.protocol.codec import from_json, to_plain, to_record
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
 
@@ -58,7 +58,7 @@ class TrialSummary:
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, but with the same mappings and lists."""
         return {**vars(self), "attempts": [to_record(a) for a in self.attempts],
-                "advice": [to_json(a) for a in self.advice]}  # fmt: skip
+                "advice": [{**vars(a)} for a in self.advice]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,13 @@ class SweepSummary:
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, without numbers that JSON does not have (NaN, infinity): None."""
+        plain: dict[str, Any] = finite_only(self.for_json_text())
+        return plain
+
+    def for_json_text(self) -> dict[str, Any]:
+        """The same with those numbers, for which `json_text` writes null: a copy of all trials takes time."""
         plain = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {name: finite_only(value) for name, value in {**plain, "test": to_plain(self.test)}.items()}
+        return {**plain, "test": to_plain(self.test)}
 
 
 def summarize(
@@ -181,6 +186,7 @@ def summarize(
     constraints = view.config["constraints"]
     champion = choose_champion(records, view.objective, constraints, stored.finalists)
     baseline = next((r for r in records if r.number == stored.baseline), None)
+    has = knobs_of_trials(view.config, stored.budget_setting)
     return SweepSummary(
         sweep=view.name,
         state=state,
@@ -190,7 +196,7 @@ def summarize(
         strategy=stored.strategy,
         revision=stored.revision,
         revisions=stored.revisions,
-        trials=[_trial(r, baseline, view, is_under_way=state == "running") for r in records],
+        trials=[_trial(r, baseline, view, has, is_under_way=state == "running") for r in records],
         baseline=_baseline(baseline, stored.base_score) if baseline else None,
         champion=champion,
         pareto_front=front(records, view.objectives, constraints) if len(view.objectives) > 1 else None,
@@ -241,8 +247,9 @@ def _baseline(record: TrialRecord, base_score: Mapping[str, float] | None) -> Ba
 
 
 def _trial(
-    record: TrialRecord, baseline: TrialRecord | None, view: StudySnapshot, *, is_under_way: bool
-) -> TrialSummary:
+    record: TrialRecord, baseline: TrialRecord | None, view: StudySnapshot,
+    has: Callable[[Mapping[str, Setting]], Knobs], *, is_under_way: bool,
+) -> TrialSummary:  # fmt: skip
     result = record.result
     # The study keeps an interrupted trial as running, also at the end of a spent budget: it may go on under its number.
     state = "interrupted" if record.state == "running" and not is_under_way else record.state
@@ -265,19 +272,12 @@ def _trial(
         resumed_from=record.resumed_from,
         reused_from=record.reused_from,
         curve=view.objective_curve(record),
-        advice=_advice(record, view),
+        advice=[] if result is None or record.is_duplicate else advice(result, view.objective, has(record.params)),
         exceeds=_exceeds(record, view.config["constraints"]),
     )
 
 
 def _exceeds(record: TrialRecord, constraints: Constraints) -> list[str]:
-    if record.state != "complete" or record.result is None:
+    if not constraints or record.state != "complete" or record.result is None:
         return []
     return [f"max_{name}" for name, by in excess(record.result, constraints).items() if by > 0]
-
-
-def _advice(record: TrialRecord, view: StudySnapshot) -> list[Advice]:
-    if record.result is None or record.is_duplicate:
-        return []
-    has = knobs(view.config, record.params, view.state.budget_setting)
-    return advice(record.result, view.objective, has)

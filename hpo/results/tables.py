@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from itertools import chain
 
 from hpo.config.objective import Objective
 from hpo.quoting import listed
+from hpo.results.aligned import aligned
 from hpo.results.champion import why_none
 from hpo.results.diagnosis import collected
 from hpo.results.outcome import Against, Dropped, FinalistsOutcome, RaceReport, SealedTest
@@ -30,11 +32,12 @@ def leaderboard(
     """
     not_tried = summary.left_out.listed(left_out)
     points = [*(trial.params for trial in summary.trials), *(point.params for point in not_tried)]
-    names = list(dict.fromkeys(name for point in points for name in point))
+    names = list(dict.fromkeys(chain.from_iterable(points)))
     objective = summary.objective
     order = {"complete": 0, "pruned": 1, "running": 2, "interrupted": 2, "failed": 3}
-    by_value = {t.number: 0 if t.value is None else objective.sort_key(t.value) for t in summary.trials}
-    trials = sorted(summary.trials, key=lambda t: (order[t.state], bool(t.exceeds), by_value[t.number], t.number))
+    by_value = objective.sort_keys(0 if t.value is None else t.value for t in summary.trials)
+    places = [(order[t.state], bool(t.exceeds), key, t.number) for t, key in zip(summary.trials, by_value, strict=True)]
+    trials = [summary.trials[i] for i in sorted(range(len(places)), key=places.__getitem__)[:limit]]
     rows = [
         [
             f"{t.number}{' (baseline)' if t.is_baseline else ''}",
@@ -43,7 +46,7 @@ def leaderboard(
             "-" if t.seconds is None else f"{t.seconds:.0f}",
             *(setting_of(t.params, name) for name in names),
         ]
-        for t in trials[:limit]
+        for t in trials
     ]
     rows += [
         ["-", "-", f"not tried: {point.why()}", "-", *(setting_of(point.params, name) for name in names)]
@@ -255,9 +258,8 @@ def variants_text(torch: TorchNumbers, summary: SweepSummary, metric: str) -> st
     """The table as aligned plain text with the reason of every verdict, for a file."""
     variants = summary.variants
     reasons = [f"{judged.variant} {judged.word}: {judged.why}{_details(judged)}" for judged in variants]
-    return "\n".join(
-        [variants_title(summary), "", *_aligned(*variants_table(torch, variants, metric)), "", *reasons, ""]
-    )
+    columns, rows = variants_table(torch, variants, metric)
+    return "\n".join([variants_title(summary), "", *aligned([columns, *rows]), "", *reasons, ""])
 
 
 def _details(judged: VariantVerdict) -> str:
@@ -336,12 +338,5 @@ def _servers(version: ListedVersion) -> str:
 def leaderboard_text(summary: SweepSummary) -> str:
     """The leaderboard as aligned plain text, for a file."""
     sentences = [gain(summary), *saved_in_words(summary.savings), *verdicts(summary), *notes(summary)]
-    return "\n".join([*sentences, "", *_aligned(*leaderboard(summary, None, MOST_LEFT_OUT)), ""])
-
-
-def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of plain text."""
-    widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
-    return [
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *rows]
-    ]
+    columns, rows = leaderboard(summary, None, MOST_LEFT_OUT)
+    return "\n".join([*sentences, "", *aligned([columns, *rows]), ""])

@@ -29,7 +29,7 @@ class Step:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a study has tens of thousands of them
 class Evaluation:
     """One evaluation; `fraction` of the trial's budget is spent. The trainer now waits for a verdict."""
 

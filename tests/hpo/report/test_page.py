@@ -19,9 +19,8 @@ from hpo.config.space import from_resolved
 from hpo.report.champion_files import read_champion_files
 from hpo.report.charts import charts
 from hpo.report.comparison import Comparison
-from hpo.report.comparison_charts import comparison_charts
 from hpo.report.facts import Origin, ReportFacts
-from hpo.report.page import MOST_ROWS, html_page
+from hpo.report.page import MOST_ROWS, html_comparison, html_page
 from hpo.report.parts import labels_part
 from hpo.report.text import markdown, trials_csv
 from hpo.results.importance import importances
@@ -88,7 +87,12 @@ class Elements(HTMLParser):
 
 
 def drawn(page):
-    return json.loads(Elements(page).scripts[0])
+    """As a browser reads it: NaN is no JSON, and nothing at all would be drawn."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    return json.loads(Elements(page).scripts[0], parse_constant=refuse)
 
 
 def test_the_page_says_and_draws_what_show_prints():
@@ -247,21 +251,20 @@ def test_a_sweep_that_has_barely_begun_has_a_page():
     assert drawn(page)["champion"] is None
 
 
-def test_numbers_that_json_does_not_have_are_none():
-    found = charts(facts_of(trial_record(0, value=float("nan"), curve=[(0.5, float("inf"))])))
-    assert json.loads(json.dumps(found, allow_nan=False))["trials"][0] == {
+def test_numbers_that_json_does_not_have_are_null():
+    page = html_page(facts_of(trial_record(0, value=float("nan"), curve=[(0.5, float("inf"))])))
+    assert drawn(page)["trials"][0] == {
         "n": 0, "s": "complete", "v": None, "p": [], "c": [[0.5, None]],
     }  # fmt: skip
 
 
 def test_an_interval_without_ends_leaves_the_page_its_charts():
-    """NaN is no JSON: the browser would draw nothing at all."""
     nan = float("nan")
     without = contestant(3, 0.8) | {"interval": {"mean": 0.8, "low": nan, "high": nan}}
     finalists = {"contestants": [without, contestant(0, 0.7, is_baseline=True)], "champion": 3, "identity": "x"}
     facts = facts_of(*searched(12), finalists=finalists)
-    for found in (charts(facts), comparison_charts(Comparison([facts, facts], []))):
-        json.dumps(found, allow_nan=False)
+    for page in (html_page(facts), html_comparison(Comparison([facts, facts], []))):
+        assert drawn(page)["metric"] == "f1_macro"
     assert [found["trial"] for found in charts(facts)["finalists"]] == [0]
 
 

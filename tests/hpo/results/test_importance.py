@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import optuna
 import pytest
 
 from hpo.config.dimensions import Choice, Float, Int
 from hpo.config.objective import Objective
 from hpo.config.space import SearchSpace
-from hpo.results.importance import FEWEST_TRIALS, importances
+from hpo.results.importance import FEWEST_TRIALS, _quantile, importances
 from hpo.study.samplers import distributions
 from tests.hpo.builders import trial_record
 
@@ -77,6 +78,12 @@ def test_what_says_nothing_is_left_out():
 
 def test_one_study_has_one_answer():
     assert importances(searched(40), SPACE, F1) == importances(searched(40), SPACE, F1)
+
+
+def test_the_interval_has_numpys_quantiles():
+    drawn = np.random.default_rng(0).random((100, 3))
+    found = [_quantile(np.sort(drawn, axis=0), level) for level in (0.05, 0.95)]
+    assert np.array_equal(found, np.quantile(drawn, [0.05, 0.95], axis=0))
 
 
 def test_null_is_a_value_of_a_choice():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpo.commands.delete import delete_whole_sweep
-from hpo.commands.ui import comparison_link
+from hpo.commands.ui_link import comparison_link
 from hpo.errors import UsageError
 from hpo.lock import held_if_free
 from hpo.paths import Home

@@ -1,0 +1,22 @@
+"""A table as lines of plain text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+
+def aligned(
+    rows: Sequence[Sequence[str]], to_the_right: Collection[int] = (), width: Callable[[str], int] = len
+) -> list[str]:
+    """Rows of cells, the names of the columns first, as lines in which a column begins at one place.
+
+    Columns `to_the_right` end at one place instead. `width` is how many places a terminal takes for a text.
+    """
+    columns = []
+    for index, column in enumerate(zip(*rows, strict=True)):
+        widths = [width(cell) for cell in column]
+        most = max(widths)
+        pads = [" " * (most - each) for each in widths]
+        pairs = zip(pads, column, strict=True) if index in to_the_right else zip(column, pads, strict=True)
+        columns.append(map("".join, pairs))
+    return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
