@@ -51,7 +51,7 @@ def print_json(value: Any) -> None:
     """Print JSON for people to read and programs to parse."""
     from hpo.results.json_text import json_text
 
-    print_text(json_text(value).replace("\x7f", "\\u007f"))
+    print(json_text(value).replace("\x7f", "\\u007f"), flush=True)  # else without control characters
 
 
 @contextmanager
