@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,14 @@ def discard(path: Path) -> None:
 
 
 def half_deleted(folder: Path) -> list[Path]:
-    """What a kill left of `discard`, anywhere below a folder."""
-    return sorted(folder.rglob(_DOOMED.format("*")))
+    """What a kill left of `discard`, anywhere below a folder, and in parts of it that a link puts on another disk."""
+    linked = [path for path in folder.glob("*") if path.is_symlink()]
+    return sorted(found for top in (folder, *linked) for found in top.rglob(_DOOMED.format("*")))
 
 
 def _bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+    try:
+        found = path.lstat()
+    except FileNotFoundError:  # it has just gone
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

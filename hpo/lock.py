@@ -85,7 +85,7 @@ def hold_if_there(path: Path) -> int | None:
 def held_alone(path: Path) -> Iterator[bool]:
     """Hold a file or folder while inside and yield True, or yield False where it is in use or gone."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = _opened(path)
     except FileNotFoundError:
         yield False
         return
@@ -118,7 +118,7 @@ def remove_unheld(path: Path) -> None:
     Children of this process that are about to end are waited for, up to `_CHILDREN_END_WITHIN_S` seconds.
     """
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = _opened(path)
     except FileNotFoundError:
         return
     try:
@@ -181,6 +181,12 @@ def _locked(path: Path, acquire: Callable[[int], bool]) -> int | None:
         os.close(fd)  # another process has it, or it was removed while this one waited for it
         if not is_taken:
             return None
+
+
+def _opened(path: Path) -> int:
+    """A file or folder, opened so that it can be held alone: on NFS only what is open for writing can be."""
+    is_writable = path.is_file() and os.access(path, os.W_OK)
+    return os.open(path, os.O_RDWR if is_writable else os.O_RDONLY)
 
 
 def _is_at(fd: int, path: Path) -> bool:
@@ -256,7 +262,7 @@ def is_locked(path: Path) -> bool:
 def _is_refused(path: Path, kind: int) -> bool:
     """Whether a lock of that kind is refused; False where there is no such file."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = _opened(path) if kind == fcntl.LOCK_EX else os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

@@ -16,6 +16,11 @@ from trainers.protocol.files import TrialPaths
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def held_of_prepared(folder: Path) -> Path:
+    """The file of a folder of prepared data that is held (see `hpo.lock`) by whoever uses the folder."""
+    return folder / "validation.jsonl"
+
+
 @dataclass(frozen=True)
 class SweepPaths:
     """The files of one sweep."""

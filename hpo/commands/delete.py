@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hpo.commands.aliases import split_name
 from hpo.databases.sqlite import usable
@@ -13,9 +14,11 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.release.deletion import chosen_versions, delete_versions, in_use, with_alias
 from hpo.release.versions import Version, versions_of
+from hpo.results.needed import is_finished, starting_points
+from hpo.results.records import StudySnapshot
 from hpo.study.one_writer import one_writer
 from hpo.study.store import delete_sweep, study_names, view_study
-from hpo.tracking.mlflow_deletion import delete_experiment_of, delete_for_good, runs_of
+from hpo.tracking.mlflow_deletion import delete_experiment_of, delete_for_good, run_folder, runs_of
 
 
 def delete_release(home: Home, given: str, *, force: bool = False) -> str:
@@ -82,7 +85,7 @@ def _refuse_needed(
     home: Home, name: str, versions: Sequence[Version], run_ids: Sequence[str], names: Sequence[str]
 ) -> None:  # fmt: skip
     """Raises `UsageError` where a version has an alias or is served, a version that the sweep did not release has its
-    files among the sweep's, or another sweep has taken over trials."""
+    files among the sweep's, or another sweep needs it."""
     if held := [f"version {v.version} of {v.name!r}" for v in with_alias(home, versions)]:
         raise UsageError(
             f"sweep {name!r} has released {listed(held)}, which has an alias (hpo releases): nothing was "
@@ -96,16 +99,36 @@ def _refuse_needed(
         registered = listed(f"version {v.version} of {v.name!r}" for v in others)
         raise UsageError(f"sweep {name!r} has the files of {registered}, which was registered in MLflow: nothing was "
                          "deleted; --force deletes the sweep with these files")  # fmt: skip
-    heirs = [other for other in names if other != name and _has_taken_from(home, other, name)]
-    if heirs:
-        raise UsageError(
-            f"sweep {name!r} has trained trials that {listed(heirs)} took over: nothing was deleted; --force deletes it"
-        )
+    _refuse_heirs(home, name, run_ids, names)
 
 
-def _has_taken_from(home: Home, other: str, name: str) -> bool:
-    records = view_study(home.studies_db, other).records
-    return any((record.reused_from or "").startswith(f"{name}/") for record in records)
+def _refuse_heirs(home: Home, name: str, run_ids: Sequence[str], names: Sequence[str]) -> None:
+    """Raises `UsageError` where another sweep has taken over trials, has started from an adapter, or cannot continue
+    without the sweep."""
+    views = [view_study(home.studies_db, other) for other in names if other != name]
+    places = [home.sweep(name).dir.resolve(), *(run_folder(home, run_id).resolve() for run_id in run_ids)]
+    needs = {
+        "has trained trials that {} took over": [v.name for v in views if _has_taken_from(v, name)],
+        "has the adapter that {} started from (model.adapter)": [v.name for v in views if _has_started_in(v, places)],
+        "is the warm start of {}, which has not ended": [v.name for v in views if _is_to_start_from(v, name)],
+    }
+    for what, heirs in needs.items():
+        if heirs:
+            heir = what.format(listed(heirs))
+            raise UsageError(f"sweep {name!r} {heir}: nothing was deleted; --force deletes it")
+
+
+def _has_taken_from(view: StudySnapshot, name: str) -> bool:
+    return any((record.reused_from or "").startswith(f"{name}/") for record in view.records)
+
+
+def _has_started_in(view: StudySnapshot, places: Sequence[Path]) -> bool:
+    return any(start.is_relative_to(place) for start in starting_points([view]) for place in places)
+
+
+def _is_to_start_from(view: StudySnapshot, name: str) -> bool:
+    """Whether it continues only where there is a sweep of that name: it takes over trials whenever it continues."""
+    return not is_finished(view) and name in view.config.get("search_strategy", {}).get("warm_start", [])
 
 
 def _count(number: int, what: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,9 @@ from pathlib import Path
 from hpo.databases.sqlite import usable
 from hpo.executors.ray.inputs import KEPT_DAYS, node_home, remove_inputs, unused_inputs
 from hpo.garbage import Garbage, discard, half_deleted, size_of
-from hpo.lock import exclusive, is_locked, sweep_lock
+from hpo.lock import exclusive, held_alone, is_in_use, is_locked, sweep_lock
 from hpo.nights.record import NightFiles
-from hpo.paths import Home
+from hpo.paths import Home, held_of_prepared
 from hpo.release.deletion import delete_versions, files_of, registered_folders
 from hpo.release.deletion import with_alias as versions_with_alias
 from hpo.release.versions import versions_of
@@ -32,6 +33,10 @@ DELETED_RUNS = "runs deleted in MLflow"
 RELEASES = "releases without an alias"
 OF_NODE = f"inputs that sweeps over Ray have not used here for {KEPT_DAYS} days"
 CUT_SHORT = "files of deletions and releases that were cut short"
+_WRITTEN_WITHIN_S = 86400.0
+"""Prepared data that have their name by then, or never."""
+_MODELS = "*/artifacts/model-" + "[0-9a-f]" * 8
+"""Folders in the home's artifacts, as `hpo.release.registry` names them: a person may have other models there."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +56,23 @@ def collect_garbage(home: Home, *, dry_run: bool, releases: bool) -> list[Freed]
     Raises `HpoError` where a sweep or a night cannot be read: nobody knows what it needs.
     """
     names = study_names(home.studies_db)
-    running, held = _running(home), set[str]()
+    running = _running(home)
     busy = running | _of_open_nights(home)
     with ExitStack() as locks:
         if not dry_run:
             if usable(home.mlflow_db):
                 locks.enter_context(exclusive(home.bundle_lock))
             for name in names:
-                if name not in running and home.sweep(name).lock.exists():
+                is_ours = home.sweep(name).dir.exists() and not has_strange_folder(home, name)
+                if is_ours and name not in running:  # also in a restored home, where no sweep has a lock file yet
                     locks.enter_context(sweep_lock(home.sweep(name).lock))
-                    held.add(name)
         sweeps = [view_study(home.studies_db, name) for name in names]
         busy |= {view.name for view in sweeps if not is_finished(view)}
         every = _all_garbage(home, sweeps, running, busy, releases=releases)
         found = [garbage for garbage in every if garbage.size_bytes]
         if not dry_run:
-            found = _all_freed(found, lambda: bool(_running(home) - held))
+            for garbage in found:
+                garbage.free()
     kinds = dict.fromkeys(garbage.kind for garbage in found)
     return [_freed(kind, [garbage for garbage in found if garbage.kind == kind]) for kind in kinds]
 
@@ -75,16 +81,6 @@ def _running(home: Home) -> set[str]:
     """The sweeps that run now, here or elsewhere."""
     here = {path.parent.name for path in home.sweeps.glob("*/lock") if is_locked(path)}
     return here | {*holders_of_leases(home)}
-
-
-def _all_freed(found: Sequence[Garbage], has_begun: Callable[[], bool]) -> list[Garbage]:
-    """Free it, and return what was freed: a sweep that `has_begun` meanwhile may use prepared data already."""
-    freed = []
-    for garbage in found:
-        if garbage.kind != PREPARED or not has_begun():
-            garbage.free()
-            freed.append(garbage)
-    return freed
 
 
 def free_losing_trials(home: Home, name: str) -> int:
@@ -154,7 +150,7 @@ def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], busy: set[str]) -> I
             repeats = [file for repeat in home.sweep(view.name).repeats(record.number) for file in _heavy(repeat)]
             found[record.number] = [*_heavy_files(home, view.name, record), *repeats]
         for number, files in found.items():
-            is_start = any(file in (start, *start.parents) for file in files for start in starts)
+            is_start = any(file.resolve() in (start, *start.parents) for file in files for start in starts)
             if (view.name, number) not in needed and not is_start:
                 yield _of_files(LOSERS, files)
 
@@ -170,14 +166,29 @@ def _heavy(paths: TrialPaths) -> list[Path]:
 
 
 def _prepared_data(home: Home, sweeps: Sequence[StudySnapshot], running: set[str]) -> Iterator[Garbage]:
-    """Tokenized data; a sweep that has just started or goes on has not written down yet which it uses, and what a study
-    in another database says is not known here."""
+    """Tokenized data; what a study in another database uses is not known here. A plan has no study, and a sweep that
+    has just begun has not written down what it uses: they hold it."""
     if running or has_other_studies(home):
         return
     used = {Path(view.state.data.tokens_dir).name for view in sweeps if view.state.data}
     for folder in sorted(home.tokens.glob("*")):
-        if folder.name not in used:
-            yield _of_files(PREPARED, [folder])
+        if folder.name not in used and not _is_held(folder):
+            yield Garbage(PREPARED, size_of([folder]), partial(_free_prepared, folder))
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether somebody uses prepared data, or may still write them: under a hidden name, and for less than a day."""
+    if folder.name.startswith("."):
+        return folder.exists() and time.time() - folder.stat().st_mtime < _WRITTEN_WITHIN_S
+    return is_in_use(held_of_prepared(folder))
+
+
+def _free_prepared(folder: Path) -> None:
+    """Free them, unless somebody has begun to use them."""
+    held = held_of_prepared(folder)
+    with held_alone(held) as is_mine:
+        if is_mine or not held.exists():
+            discard(folder)
 
 
 def _of_node() -> Iterator[Garbage]:
@@ -214,7 +225,7 @@ def _cut_short(home: Home, *, is_quiet: bool) -> Iterator[Garbage]:
         yield _of_files(CUT_SHORT, [path])
     if is_quiet and usable(home.mlflow_db):
         registered = registered_folders(home)
-        for model in sorted(home.artifacts.glob("*/artifacts/model-????????")):
+        for model in sorted(home.artifacts.glob(_MODELS)):
             if model.resolve() not in registered:
                 yield _of_files(CUT_SHORT, [model])
 

@@ -7,11 +7,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from hpo.commands.memory import UNMEASURED, MemoryPlan, most_mb, plan_memory
-from hpo.commands.preflight import WORKER, at_its_clock, check_edit, explained_by_log, inspect, warm_up
+from hpo.commands.preflight import WORKER, at_its_clock, check_edit, explained_by_log, prepared_data, warm_up
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
 from hpo.config.space import Point
@@ -44,12 +45,13 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
     """The plan as `hpo plan --json` gives it. Raises what `run_sweep` raises before it writes anything."""
     config = at_its_clock(load_config(file, home), home)
     check_edit(config, home)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as in_use:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
             view.say(f"{config.name}: reading data and model, then training a few steps")
             with explained_by_log("reading data and model", Path(scratch, "host.log")):
-                specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
+                prepared = in_use.enter_context(prepared_data(executor, config, home))
+                specs = warm_up(executor, TrialSpecs(config, home, prepared))
             with explained_by_log("training a few steps", Path(scratch, "host.log")):
                 memory = plan_memory(executor, specs, jobs, view.say)
                 probes = probe(executor, specs, Path(scratch), memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +19,8 @@ from hpo.executors.base import Executor
 from hpo.executors.local import LocalExecutor
 from hpo.executors.ray.executor import RayExecutor, settings_here
 from hpo.executors.restarting import RestartingExecutor
-from hpo.lock import remove_unheld
-from hpo.paths import Home, SweepPaths
+from hpo.lock import hold_if_there, remove_unheld
+from hpo.paths import Home, SweepPaths, held_of_prepared
 from hpo.search.warm_start import check_warm_start
 from hpo.study.revision import changes_of
 from hpo.study.store import stored_state, study_names
@@ -139,6 +140,26 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
     if before and before.data:  # 0 in a sweep that began when evaluations used all rows: they go on to
         inspection = dataclasses.replace(inspection, validation_tokens=before.data.validation_tokens)
     return inspection
+
+
+@contextmanager
+def prepared_data(executor: Executor, config: SweepConfig, home: Home) -> Iterator[PreparedData]:
+    """As `inspect`; while inside, `hpo gc` leaves the prepared data alone, which no study may have written down yet."""
+    inspection = inspect(executor, config, home)
+    fd = _hold(inspection)
+    if fd is None and inspection.tokens_dir:  # freed just before
+        inspection = inspect(executor, config, home)
+        fd = _hold(inspection)
+    try:
+        yield inspection
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _hold(inspection: PreparedData) -> int | None:
+    folder = inspection.tokens_dir
+    return hold_if_there(held_of_prepared(Path(folder))) if folder else None
 
 
 def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 
 from hpo.commands.preflight import (
@@ -10,7 +11,7 @@ from hpo.commands.preflight import (
     at_its_clock,
     check_edit,
     explained_by_log,
-    inspect,
+    prepared_data,
     trial_host,
     warm_up,
 )
@@ -51,11 +52,12 @@ def run_promotion(
     try:
         with (
             plain_errors(), terminate_as_interrupt(), one_writer(home, config.name) as lock_fd,
-            trial_host(paths, lock_fd, worker) as executor,
+            trial_host(paths, lock_fd, worker) as executor, ExitStack() as in_use,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with explained_by_log("reading data and model", paths.host_log):
-                specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
+                prepared = in_use.enter_context(prepared_data(executor, config, home))
+                specs = warm_up(executor, TrialSpecs(config, home, prepared))
             with open_run(specs, executor, view, Slots(1, cores())) as sweep:
                 write_lost_runs(sweep)
                 sweep.study.update_state(chosen_trial=trial)

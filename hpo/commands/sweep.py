@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from hpo.commands.preflight import (
     at_its_clock,
     check_edit,
     explained_by_log,
-    inspect,
     nothing_left_behind,
+    prepared_data,
     slots_for,
     trial_host,
     warm_up,
@@ -81,11 +82,12 @@ def run_sweep_of(
         with (
             plain_errors(), terminate_as_interrupt(), nothing_left_behind(home, config.name),
             one_writer(home, config.name) as lock_fd,
-            trial_host(paths, lock_fd, worker, config.run, view.say) as executor,
+            trial_host(paths, lock_fd, worker, config.run, view.say) as executor, ExitStack() as in_use,
         ):  # fmt: skip
             view.say(f"{config.name}: reading {Path(config.data.train.source).name}, {Path(config.model.source).name}")
             with explained_by_log("reading data and model", paths.host_log), made_ready(home, paths.store) as put_store:
-                specs = warm_up(executor, TrialSpecs(config, home, inspect(executor, config, home)))
+                prepared = in_use.enter_context(prepared_data(executor, config, home))
+                specs = warm_up(executor, TrialSpecs(config, home, prepared))
                 slots, memory = slots_for(executor, specs, jobs, threads, view.say)
                 put_store()  # from here on the home has what a sweep leaves
             with open_run(specs, executor, view, slots, memory) as sweep:

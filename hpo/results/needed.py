@@ -29,7 +29,7 @@ def needed_trainings(
 
 
 def starting_points(snapshots: Iterable[StudySnapshot]) -> list[Path]:
-    """The folders of adapters that sweeps started from."""
+    """The folders of adapters that sweeps started from, with links resolved."""
     given = [view.config.get("model", {}).get("adapter") for view in snapshots]
     return [Path(str(adapter)) for adapter in given if adapter]
 

@@ -696,7 +696,7 @@ def test_nothing_is_left_of_a_sweep_that_fails_before_it_begins(tmp_path, monkey
             "interrupt": KeyboardInterrupt(),
         }[failure]
 
-    monkeypatch.setattr("hpo.commands.sweep.inspect", inspect)
+    monkeypatch.setattr("hpo.commands.preflight.inspect", inspect)
     with pytest.raises(HpoError) as ended:
         run_sweep(write_sweep(tmp_path, **SWEEP), home, worker="trainers.host.fake")
     assert not home.dir.exists()
@@ -719,7 +719,7 @@ def test_results_that_outlived_their_database_are_not_taken_away(tmp_path, home_
         raise RequestFailed("crash: x")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpo.commands.sweep.inspect", fails)
+        patch.setattr("hpo.commands.preflight.inspect", fails)
         with pytest.raises(HpoError):
             swept(tmp_path, home_with_store)
     assert len(list(home_with_store.glob("sweeps/sweep/trials/*/result.json"))) == 2

@@ -1,5 +1,7 @@
 """One process per sweep. Real processes: `flock` belongs to open files, which threads and mocks share."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 import hpo.lock
 from hpo.errors import SweepError
 from hpo.garbage import discard
-from hpo.lock import held_alone, hold_if_there, is_locked, lock_owner, remove_unheld, sweep_lock
+from hpo.lock import held_alone, hold_if_there, hold_shared, is_in_use, is_locked, lock_owner, remove_unheld, sweep_lock
 
 HOLD = """
 import sys, time
@@ -65,6 +67,26 @@ def test_a_lock_is_free_held_and_free_again(lock):
         assert is_locked(lock)
         assert lock_owner(lock) == os.getpid()
     assert not is_locked(lock)
+
+
+def test_on_nfs_a_file_is_asked_for_as_one_that_may_be_written(tmp_path, monkeypatch):
+    """There a lock of its own needs a file that is open for writing."""
+    flock, file = fcntl.flock, tmp_path / "release.json"
+    file.touch()
+
+    def of_nfs(fd, kind):
+        if kind & fcntl.LOCK_EX and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    assert not is_in_use(file)
+    with held_alone(file) as is_mine:
+        assert is_mine
+        assert is_in_use(file)
+    held = hold_shared(file)
+    assert is_in_use(file)
+    os.close(held)
 
 
 def test_it_is_free_after_an_error(lock):

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+import hpo.commands.gc
 from hpo.commands.gc import (
     CUT_SHORT,
     DELETED_RUNS,
@@ -23,9 +24,9 @@ from hpo.commands.gc import (
 )
 from hpo.executors.ray.inputs import HOME_VARIABLE, KEPT_DAYS
 from hpo.garbage import discard, size_of
-from hpo.lock import sweep_lock
+from hpo.lock import hold_shared, is_locked, sweep_lock
 from hpo.nights.record import NightFiles, NightRecord, Step
-from hpo.paths import Home
+from hpo.paths import Home, held_of_prepared
 from hpo.release.aliases import seats
 from hpo.release.deletion import delete_versions
 from hpo.release.reference import version_named
@@ -33,7 +34,7 @@ from hpo.release.versions import versions_of
 from hpo.results.released import Release
 from hpo.study.storage import open_storage
 from hpo.study.store import view_study
-from hpo.tracking.mlflow_deletion import deleted_runs, runs_of
+from hpo.tracking.mlflow_deletion import deleted_runs, run_folder, runs_of
 from hpo.tracking.mlflow_store import client
 from tests.brought.test_stores import SWEEP, run_main, swept
 from tests.hpo.builders import Killed
@@ -125,9 +126,33 @@ def test_finalists_and_what_another_sweep_took_over_are_kept(swept_home, tmp_pat
 def test_an_adapter_that_another_sweep_started_from_is_kept(swept_home, tmp_path, monkeypatch):
     home = swept_home
     loser = next(number for number in range(3) if number != champion_of(home))
-    monkeypatch.setattr("hpo.commands.gc.starting_points", lambda sweeps: [heavy(home, loser)[0]])
+    start = heavy(home, loser)[0]
+    monkeypatch.setattr("hpo.commands.gc.starting_points", lambda sweeps: [start.resolve()])
     assert freed(home)[LOSERS].count == 1
-    assert heavy(home, loser)[0].exists()
+    assert start.exists()
+
+
+def test_so_it_is_where_the_sweeps_are_on_another_disk(swept_home, tmp_path, monkeypatch):
+    """A config has the place that a link leads to."""
+    home = swept_home
+    home.sweeps.rename(tmp_path / "disk")
+    home.sweeps.symlink_to(tmp_path / "disk")
+    test_an_adapter_that_another_sweep_started_from_is_kept(home, tmp_path, monkeypatch)
+    discarded = tmp_path / "disk" / "sweep" / ".trial.deleted"
+    discarded.write_text("left by a kill")
+    assert freed(home)[CUT_SHORT].count == 1
+    assert not discarded.exists()
+
+
+def test_models_that_a_person_logged_are_not_those_of_a_release_that_was_cut_short(swept_home):
+    home = swept_home
+    folder = run_folder(home, view_study(home.studies_db, "sweep").records[0].run_id) / "artifacts"
+    for name in ("model-champion", "model-0a1b2c3d"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "MLmodel").write_text("flavors: {}")
+    assert freed(home)[CUT_SHORT].count == 1
+    assert (folder / "model-champion" / "MLmodel").exists()
+    assert not (folder / "model-0a1b2c3d").exists()
 
 
 def test_trials_that_an_edit_left_out_lose_their_adapters_unless_one_is_released(swept_home, tmp_path):
@@ -162,20 +187,49 @@ def test_prepared_data_and_variants_that_nobody_needs(swept_home):
     assert not home.sweep("sweep").release.exists()
 
 
-def test_prepared_data_stays_where_a_sweep_begins_meanwhile(swept_home, monkeypatch):
-    """It may be the very data that it finds there: what it uses is written down later."""
-    home, look = swept_home, view_study
-    (home.tokens / "unused").mkdir(parents=True)
-    (home.tokens / "unused" / "file").write_bytes(b"x" * 500)
-    with ExitStack() as begun:
+@pytest.mark.parametrize("moment", ["view_study", "size_of"])
+def test_prepared_data_stays_where_a_sweep_or_a_plan_begins_meanwhile(swept_home, monkeypatch, moment):
+    """It may be the very data that it finds there: a sweep writes down later what it uses, and a plan never does."""
+    home, look = swept_home, getattr(hpo.commands.gc, moment)
+    rows = held_of_prepared(home.tokens / "unused")
+    rows.parent.mkdir(parents=True)
+    rows.write_bytes(b"x" * 500)
+    with ExitStack() as begun, monkeypatch.context() as patch:
 
         def begins(*given):
-            begun.enter_context(sweep_lock(home.sweep("late").lock))
+            begun.callback(os.close, hold_shared(rows))
             return look(*given)
 
-        monkeypatch.setattr("hpo.commands.gc.view_study", begins)
-        assert set(freed(home)) == {LOSERS}
-    assert (home.tokens / "unused" / "file").exists()
+        patch.setattr(hpo.commands.gc, moment, begins)
+        assert LOSERS in freed(home)
+        assert rows.exists()
+        assert not freed(home, dry_run=True)
+    assert freed(home)[PREPARED].size_bytes == 500
+    assert not rows.exists()
+
+
+def test_prepared_data_that_are_being_written_stay_for_a_day(swept_home):
+    home = swept_home
+    folder = home.tokens / ".unused-a1b2"
+    folder.mkdir(parents=True)
+    (folder / "train.ids.npy").write_bytes(b"x" * 500)
+    assert PREPARED not in freed(home)
+    os.utime(folder, (time.time() - 86_401,) * 2)
+    assert freed(home)[PREPARED].size_bytes == 500
+    assert not folder.exists()
+
+
+def test_what_a_restored_home_frees_no_sweep_can_begin_to_use(swept_home, monkeypatch):
+    """No backup has the locks of sweeps."""
+    home, look = swept_home, view_study
+    home.sweep("sweep").lock.unlink()
+
+    def looks(*given):
+        assert is_locked(home.sweep("sweep").lock)
+        return look(*given)
+
+    monkeypatch.setattr("hpo.commands.gc.view_study", looks)
+    assert freed(home)[LOSERS].count == 2
 
 
 def test_what_was_deleted_in_mlflow_is_gone_for_good_but_for_what_a_release_needs(swept_home, tmp_path):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from hpo.commands import session
-from hpo.commands.preflight import inspect, nothing_left_behind, slots_for, warm_up
+from hpo.commands.preflight import inspect, nothing_left_behind, prepared_data, slots_for, warm_up
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, Problem
 from hpo.executors.inline import InlineExecutor
-from hpo.lock import sweep_lock
-from hpo.paths import Home
+from hpo.lock import is_in_use, sweep_lock
+from hpo.paths import Home, held_of_prepared
 from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.slots import Slots
@@ -46,6 +46,27 @@ def test_the_host_imports_before_the_child_that_inspects_and_while_it_does(tmp_p
     inspect(executor, make_config(tmp_path), Home(tmp_path))
     assert [type(request).__name__ for request in executor.others] == ["Import", "Inspect", "Load"]
     assert executor.answered_before_the_last == 0
+
+
+def test_prepared_data_are_held_and_made_again_where_they_went_meanwhile(tmp_path):
+    """`hpo gc` may take them as long as nobody has said that they are used."""
+    folder, made = tmp_path / "tokens" / "a", []
+
+    def prepares(request):
+        if isinstance(request, Inspect):
+            made.append(folder)
+            if len(made) == 2:
+                folder.mkdir(parents=True)
+                held_of_prepared(folder).touch()
+            yield dataclasses.replace(INSPECTION, tokens_dir=str(folder))
+        else:
+            yield from work(request)
+
+    with prepared_data(InlineExecutor(prepares), make_config(tmp_path), Home(tmp_path)) as prepared:
+        assert prepared.tokens_dir == str(folder)
+        assert len(made) == 2
+        assert is_in_use(held_of_prepared(folder))
+    assert not is_in_use(held_of_prepared(folder))
 
 
 FP32, BF16 = Decision("fp32", "bf16 1.4x slower here"), Decision("bf16", "fp32 2.0x slower here")

@@ -16,6 +16,7 @@ from hpo.lock import hold_shared, sweep_lock
 from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of, seats
 from hpo.release.versions import versions_of
+from hpo.study.storage import open_storage
 from hpo.study.store import study_names, view_study
 from hpo.tracking.mlflow_deletion import runs_of
 from hpo.tracking.mlflow_store import client
@@ -197,6 +198,40 @@ def test_a_sweep_whose_trials_another_one_took_over_is_kept(swept_home, tmp_path
     refused = run_main(capsys, monkeypatch, swept_home.dir, "delete", "--sweep", "sweep")
     assert (refused.code, "has trained trials that heir took over" in refused.err) == (2, True)
     assert study_names(swept_home.studies_db) == ["heir", "sweep"]
+
+
+@pytest.mark.parametrize("in_mlflow", [False, True], ids=["its folder", "its run"])
+def test_a_sweep_from_which_another_one_started_is_kept(swept_home, tmp_path, capsys, monkeypatch, in_mlflow):
+    """Also where its folder is on another disk: the config has the place that the link leads to."""
+    home = swept_home
+    home.sweep("sweep").dir.rename(tmp_path / "disk")
+    home.sweep("sweep").dir.symlink_to(tmp_path / "disk")
+    run_id = view_study(home.studies_db, "sweep").records[0].run_id
+    start = home.artifacts / run_id / "artifacts" if in_mlflow else home.sweep("sweep").trial(0).dir
+    start = start / "adapter"
+    start.mkdir(parents=True, exist_ok=True)
+    (start / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (start / "adapter_model.safetensors").touch()
+    swept(tmp_path, home.dir, name="more", model={"source": "./model", "adapter": str(start)})
+    refused = run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "sweep")
+    assert (refused.code, "has the adapter that more started from (model.adapter)" in refused.err) == (2, True)
+    assert (start / "adapter_config.json").exists()
+    assert run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "more").code == 0
+    assert run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "sweep").code == 0
+
+
+def test_the_warm_start_of_a_sweep_that_goes_on_is_kept(swept_home, tmp_path, capsys, monkeypatch):
+    """It has taken over nothing, and without that sweep its file is refused."""
+    home = swept_home
+    strategy = {"type": "random", "num_trials": 2, "warm_start": ["sweep"]}
+    swept(tmp_path, home.dir, name="heir", search_strategy=strategy, training={"max_examples": 200, "evaluations": 2})
+    store = open_storage(home.studies_db, "heir")
+    heir = next(study for study in store.get_all_studies() if study.study_name.startswith("heir"))
+    store.set_study_user_attr(heir._study_id, "state", "interrupted")
+    refused = run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "sweep")
+    assert (refused.code, "is the warm start of heir, which has not ended" in refused.err) == (2, True)
+    store.set_study_user_attr(heir._study_id, "state", "complete")
+    assert run_main(capsys, monkeypatch, home.dir, "delete", "--sweep", "sweep").code == 0
 
 
 def test_a_sweep_with_the_files_of_a_version_that_a_person_registered_is_kept(swept_home, capsys, monkeypatch):
