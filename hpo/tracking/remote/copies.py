@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 
@@ -16,7 +16,7 @@ from hpo.tracking.remote.ledger import Entry, Ledger
 from hpo.tracking.remote.models import ModelCopies
 from hpo.tracking.remote.problems import Missing, Refused, RemoteProblem, Unavailable
 from hpo.tracking.remote.source import PARENT, RunSource
-from hpo.tracking.remote.store import RemoteStore, point_of
+from hpo.tracking.remote.store import Point, RemoteStore, point_of
 from hpo.tracking.remote.text import Names
 
 _ENDED = ("FINISHED", "FAILED", "KILLED")
@@ -44,6 +44,8 @@ class Copy:
     """Models that the run has read or made."""
     unread: set[str]
     """Metrics with values that this process has neither sent nor read."""
+    steps_ahead: dict[str, set[int]] = field(default_factory=dict)
+    """Metric -> all steps that the copy had, where it had values that the home has not."""
     row: int = 0
     """The last row of the home's values that is there."""
 
@@ -58,6 +60,10 @@ class Copy:
             dict(run.data.tags), dict(run.data.params), datasets, {model.model_id for model in models},
             set(run.data.metrics),
         )  # fmt: skip
+
+    def is_repeated(self, metric: Metric) -> bool:
+        """Whether it is a step of a curve that the copy had before; what has no curve is a number that may change."""
+        return metric.step > 0 and metric.step in self.steps_ahead.get(metric.key, ())
 
 
 class RunCopies:
@@ -210,10 +216,19 @@ class RunCopies:
         return {name: now.get(name) for name, value in copy.params.items() if now.get(name) != value}
 
     def _unsent(self, copy: Copy, metrics: Sequence[Metric]) -> list[Metric]:
-        """Those of the home's values that the server does not have."""
-        there = {name: self._store.history(copy.run_id, name) for name in copy.unread & {m.key for m in metrics}}
+        """Those of the home's values that the server does not have.
+
+        The copy may be ahead of a home that has come back from a backup: its trials then repeat steps, at other times.
+        """
+        there: dict[str, set[Point]] = {}
+        here = {(m.key, m.timestamp, m.step) for m in metrics}
+        for name in copy.unread & {m.key for m in metrics}:
+            there[name] = self._store.history(copy.run_id, name)
+            if any((name, time, step) not in here for time, step, _ in there[name]):
+                copy.steps_ahead[name] = {step for _, step, _ in there[name]}
         copy.unread -= set(there)
-        return [self.models.renamed(m) for m in metrics if point_of(m) not in there.get(m.key, ())]
+        return [self.models.renamed(m) for m in metrics
+                if point_of(m) not in there.get(m.key, ()) and not copy.is_repeated(m)]  # fmt: skip
 
     def _update_models(self, run: Run, copy: Copy) -> Refused | None:
         """Send the models that the run has logged; a server that refuses them still takes everything else."""

@@ -449,6 +449,37 @@ def test_a_copy_that_was_deleted_renamed_or_doubled_there_goes_on(home, sweep, o
     assert_same(home, f"the {sweep}", there)
 
 
+def test_steps_that_a_restored_home_repeats_are_there_once(home, sweep, own_folder, database):
+    """Its trial goes on from the backup, at other times; MLflow itself keeps both values of a step."""
+    store, there = client(home), MlflowClient(database)
+    run_id = next(run for run in runs_of(home, sweep) if run.data.tags.get("hpo.trial") == "2").info.run_id
+
+    def trained(steps, time, value):
+        store.log_batch(run_id, [Metric("loss", value, time, step) for step in steps])
+        store.log_batch(run_id, [Metric("best/f1", value, time, 0)])
+
+    deliver(home, sweep, Mortal(database))
+    ledger_then = own_folder.remote_ledger.read_bytes()
+    trained(range(10, 15), 7000, 0.5)
+    deliver(home, sweep, Mortal(database))
+    own_folder.remote_ledger.write_bytes(ledger_then)  # as a backup has them: they lack what came after it
+    with opened(home.mlflow_db) as database_here:
+        database_here.execute("DELETE FROM metrics WHERE run_uuid = ? AND timestamp = 7000", (run_id,))
+    trained((10, 11), 8000, 0.75)
+    deliver(home, sweep, Mortal(database))
+    with opened(home.mlflow_db) as runs, opened_ledger(own_folder.remote_ledger, "there") as ledger:
+        delivery = Delivery(Mortal(database), RunSource(home, sweep, runs, store), ledger)
+        for steps in ((12, 13), range(14, 18)):  # by one process
+            trained(steps, 9000 + steps[0], 0.75)
+            delivery.records()
+    experiment = experiment_of(there, f"the {sweep}").experiment_id
+    (copy,) = there.search_runs([experiment], f"tags.`{COPY_TAG}` = '{run_id}'")
+    curve = sorted((m.step, m.value) for m in there.get_metric_history(copy.info.run_id, "loss"))
+    assert curve[-8:] == [*((step, 0.5) for step in range(10, 15)), *((step, 0.75) for step in range(15, 18))]
+    assert [step for step, _ in curve] == [*range(5), *range(10, 18)]
+    assert there.get_run(copy.info.run_id).data.metrics["best/f1"] == 0.75
+
+
 def test_a_server_on_the_home_s_own_store_gets_nothing(home, sweep, own_folder):
     store = Mortal(f"sqlite:///{home.mlflow_db}")
     with opened(home.mlflow_db) as runs, opened_ledger(own_folder.remote_ledger, "here") as ledger:
