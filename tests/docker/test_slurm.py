@@ -19,7 +19,7 @@ from tests.docker.compose import FOLDER
 
 SWEEP = """#!/bin/bash
 echo "hpo $*" >> calls
-trap 'echo "hpo was paused" >> calls; exit 130' TERM
+trap 'sleep 0.3; echo "hpo was paused" >> calls; exit 130' TERM
 until [ "$(grep --count ^token calls)" = "$NODES" ]; do sleep 0.02; done
 [ -z "$ENDS_WITH" ] || exit "$ENDS_WITH"
 touch sweeps
@@ -35,6 +35,7 @@ while :; do sleep 0.02; done
 SRUN = """#!/bin/bash
 echo "srun $*" >> calls
 while [[ $1 = --* ]]; do shift; done
+[ "$1" = hostname ] || echo $$ >> nodes
 exec "$@"
 """
 SCONTROL = """#!/bin/bash
@@ -69,6 +70,11 @@ class Job:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
+    def nodes(self) -> list[int]:
+        """The first process of each node, by its id."""
+        file = self.folder / "nodes"
+        return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
+
     def wait_for_sweep(self) -> None:
         end = time.monotonic() + 60
         while not (self.folder / "sweeps").exists():
@@ -95,11 +101,26 @@ def test_before_its_time_is_over_a_sweep_is_paused_and_queued_again(job, script)
 def test_a_cancelled_job_is_not_queued_again(job, script):
     process = job.start(script)
     job.wait_for_sweep()
-    os.killpg(process.pid, signal.SIGTERM)  # `scancel`: to all that the job has started
+    os.killpg(process.pid, signal.SIGTERM)  # `scancel` of some Slurms: to all that the job has started
     assert process.wait(60) != 0
     calls = job.calls()
     assert calls.count("hpo was paused") == 1
     assert "scontrol requeue 77" not in calls
+
+
+@pytest.mark.parametrize("script", ["sweep.sbatch", "ray.sbatch"])
+def test_a_cancelled_sweep_is_paused_before_its_nodes_end(job, script):
+    """Where Slurm tracks processes by control groups, it tells only the script and the first process of each node."""
+    process = job.start(script)
+    job.wait_for_sweep()
+    for told in (process.pid, *job.nodes()):
+        os.kill(told, signal.SIGTERM)
+    assert process.wait(60) == 130
+    calls = job.calls()
+    assert calls.count("hpo was paused") == 1
+    assert "scontrol requeue 77" not in calls
+    assert calls.count("a node ended") == len(job.nodes()) == (2 if script == "ray.sbatch" else 0)
+    assert "a node ended" not in calls[: calls.index("hpo was paused")]
 
 
 @pytest.mark.parametrize("script", ["sweep.sbatch", "ray.sbatch"])
@@ -119,8 +140,8 @@ def test_a_cluster_of_all_nodes_is_started_and_ended(job):
     assert "--address=10.0.0.1:20077" in others
     assert {"--num-cpus=16", "--num-gpus=4", "--block"} <= set(head) & set(others)
     assert "hpo sweep my.yaml --executor ray --address 10.0.0.1:20077" in calls
-    assert any(re.match(r"srun --nodes=1 --ntasks=1 --nodelist=node1 ray start", call) for call in calls)
-    assert any(re.match(r"srun --nodes=2 --ntasks=2 --exclude=node1 ray start", call) for call in calls)
+    assert any(re.match(r"srun --nodes=1 --ntasks=1 --nodelist=node1 bash -c .* ray start", call) for call in calls)
+    assert any(re.match(r"srun --nodes=2 --ntasks=2 --exclude=node1 bash -c .* ray start", call) for call in calls)
     assert calls.count("token 600") == calls.count("a node ended") == 2
     assert not list((job.folder / "home").glob(".ray-token*"))
 
