@@ -16,6 +16,9 @@ from hpo.schedules.entry import MARK, Entry, marked
 BEGIN = "# BEGIN hpo schedule: these lines belong to `hpo schedule`; write your own above them"
 END = "# END hpo schedule"
 _WHERE = "your crontab"
+_MACHINE_ZONE = 'CRON_TZ=""'
+"""What stands first in our section where lines above it set another zone: that holds for all below."""
+_SETS_ZONE = re.compile(r"^[ \t]*[\"']?CRON_TZ[\"']?[ \t]*=", re.M)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Crontab:
         """Replace our section. Raises `HpoError` where that fails."""
         others, _ = split(self._read())
         others += "\n" * (not others.endswith("\n") and bool(others and entries))
-        done = self._run("-", given=(others + section(entries)).encode("utf-8", "surrogateescape"))
+        done = self._run("-", given=(others + section(entries, others)).encode("utf-8", "surrogateescape"))
         if done.returncode or self.entries() != sorted(entries, key=_order):
             raise HpoError(f"{_WHERE} was not replaced: {_said(done)}")
 
@@ -81,7 +84,9 @@ def split(text: str) -> tuple[str, str]:
 def entries_of(ours: str) -> list[Entry]:
     """What stands in our section."""
     found, lines = [], iter(ours.split("\n")[:-1])
-    for line in lines:
+    for index, line in enumerate(lines):
+        if index == 0 and line == _MACHINE_ZONE:
+            continue
         if not line.startswith(MARK):
             raise _foreign(line)
         entry = marked(line, _WHERE)
@@ -96,12 +101,14 @@ def _foreign(line: str) -> HpoError:
     return HpoError(f"{_WHERE}, between the lines of hpo schedule: {quoted(line)} is not ours; move it elsewhere")
 
 
-def section(entries: Sequence[Entry]) -> str:
-    """Our section; nothing without entries. Those with a time zone come last, because `CRON_TZ` holds for all below."""
+def section(entries: Sequence[Entry], others: str = "") -> str:
+    """Our section, to stand below the lines of others; nothing without entries. Those with a time zone come last,
+    because `CRON_TZ` holds for all below."""
     if not entries:
         return ""
+    zone = [_MACHINE_ZONE] if _SETS_ZONE.search(others) else []
     lines = [line for entry in sorted(entries, key=_order) for line in _lines(entry)]
-    return "".join(f"{line}\n" for line in [BEGIN, *lines, END])
+    return "".join(f"{line}\n" for line in [BEGIN, *zone, *lines, END])
 
 
 def _order(entry: Entry) -> tuple[str, str, str]:

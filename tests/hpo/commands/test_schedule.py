@@ -76,6 +76,18 @@ def test_a_file_is_added_changed_listed_and_removed(machine, file, home):
     assert isinstance(run(home, "remove", file).exception, UsageError)
 
 
+def test_lines_that_set_a_zone_stay_and_do_not_shift_ours(machine, file, home):
+    tab, mine = machine / "tab", "CRON_TZ=Asia/Tokyo\n5 5 * * * mine\n"
+    tab.write_text(mine)
+    assert run(home, "add", file, "--cron", "0 1 * * *").exit_code == 0
+    lines = tab.read_text().removeprefix(mine).split("\n")
+    assert lines[1] == 'CRON_TZ=""'
+    assert lines[3].startswith("0 1 * * * ")
+    assert len(json.loads(run(home, "list", "--json").output)) == 1
+    assert run(home, "remove", file).exit_code == 0
+    assert tab.read_text() == mine
+
+
 def test_a_cron_without_time_zones_is_said_to_be_one(machine, file, home):
     refused = run(home, "add", file, "--cron", "0 1 * * *", "--tz", "Europe/Berlin")
     assert str(refused.exception) == (

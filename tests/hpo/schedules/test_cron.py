@@ -77,9 +77,9 @@ def test_the_same_for_systemd_and_for_a_machine_of_another_zone(monkeypatch):
         time.tzset()
 
 
-OTHERS = st.lists(st.sampled_from(["# mine", "MAILTO=me", "0 5 * * * a % b", "", "\tx", "caf\udce9"])).map(
-    lambda lines: "".join(f"{line}\n" for line in lines)
-)
+OTHERS = st.lists(
+    st.sampled_from(["# mine", "MAILTO=me", "CRON_TZ = Asia/Tokyo", "0 5 * * * a % b", "", "\tx", "caf\udce9"])
+).map(lambda lines: "".join(f"{line}\n" for line in lines))
 NAMES = st.text(
     st.characters(min_codepoint=32, exclude_characters="\\\x7f", exclude_categories=["Cs", "Cc"]), min_size=1
 )
@@ -90,7 +90,7 @@ ENTRIES = st.lists(
 
 @given(OTHERS, OTHERS, ENTRIES)
 def test_other_lines_stay_byte_for_byte_and_ours_are_read_as_written(before, after, entries):
-    text = before + section(entries) + after
+    text = before + section(entries, before) + after
     others, ours = split(text)
     assert others == before + after
     assert sorted(entries_of(ours), key=repr) == sorted(entries, key=repr)
@@ -111,6 +111,16 @@ def test_a_zone_holds_for_its_own_entry_only():
     assert [line for line in lines if line.startswith("CRON_TZ")] == ["CRON_TZ=Asia/Tokyo", "CRON_TZ=Europe/Berlin"]
     assert "/a" in lines[2]
     assert "--tz Europe/Berlin" in lines[-3]
+
+
+@pytest.mark.parametrize("others", ["CRON_TZ=Asia/Tokyo\n5 5 * * * mine\n", "  'CRON_TZ' = \"UTC\"\n"])
+def test_a_zone_that_a_person_has_set_is_not_that_of_an_entry_without_one(others):
+    first, second = entry("/a"), entry("/b", "Europe/Berlin")
+    lines = section([second, first], others).split("\n")
+    assert [line for line in lines if line.startswith("CRON_TZ")] == ['CRON_TZ=""', "CRON_TZ=Europe/Berlin"]
+    assert lines[1] == 'CRON_TZ=""'
+    assert entries_of(split(others + "\n".join(lines))[1]) == [first, second]
+    assert "CRON_TZ" not in section([first], "# CRON_TZ=UTC\n")
 
 
 @pytest.mark.parametrize(
