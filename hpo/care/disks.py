@@ -19,12 +19,15 @@ _SHARED = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre", "gpfs", "beeg
 
 
 def look_at_disks(home: Home, *, has_studies: bool) -> Iterator[Finding]:
-    """The disk of the home, which may have the studies, and that of its cache where it is another one."""
+    """The disk of the home, which may have the studies, and those of its largest parts where they are others."""
     place = _existing(home.dir)
     yield _space("disk of the home", place)
-    cache = _existing(home.cache)
-    if cache.stat().st_dev != place.stat().st_dev:
-        yield _space("disk of the cache", cache)
+    seen = {place.stat().st_dev}
+    for folder in (home.cache, home.sweeps, home.artifacts):  # people put one on another disk, by a link
+        part = _existing(folder)
+        if (device := part.stat().st_dev) not in seen:
+            seen.add(device)
+            yield _space(f"disk of {folder.name}", part)
     if not os.access(place, os.W_OK):
         yield Finding(
             "problem", "home", f"{place} cannot be written", "give yourself permission, or choose another --home"

@@ -127,12 +127,12 @@ class TreeCopy:
         return known
 
     def _entries(self, folder: PurePosixPath) -> dict[str, _Entry]:
-        """What is to be copied of a folder now. Links to files are files; links to folders lead elsewhere, but for
-        those at the top, by which people put a part of a home on another disk."""
+        """What is to be copied of a folder now. Links to files are files. Links to folders lead elsewhere, but not
+        those at the top and right below it: people put a part of a home, or one sweep, on another disk."""
         found = {}
         with os.scandir(self.source / folder) as entries:
             for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=folder == _TOP)
+                is_folder = entry.is_dir(follow_symlinks=len(folder.parts) < 2)
                 is_wanted = (is_folder or entry.is_file()) and not _SCRATCH.fullmatch(entry.name)
                 if is_wanted and not self.skips(folder / entry.name):
                     found[entry.name] = (entry.inode(), is_folder)

@@ -66,7 +66,9 @@ def put_in_place(database: Path, home: Home) -> None:
     """Move a new database into the home, unless another sweep has created one meanwhile."""
     with exclusive(home.mlflow_lock):
         if not usable(home.mlflow_db):
-            os.replace(database, home.mlflow_db)
+            beside = home.mlflow_db.with_name(".mlflow.db.tmp")
+            shutil.move(database, beside)  # by copying where the folders of sweeps are on another disk
+            os.replace(beside, home.mlflow_db)
 
 
 def _client(database: Path) -> MlflowClient:

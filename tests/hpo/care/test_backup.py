@@ -201,6 +201,19 @@ def test_cache_and_locks_are_in_no_backup(undisturbed, tmp_path):
     assert read_manifest(tmp_path / "backup") == manifest
 
 
+def test_a_part_of_a_home_that_is_on_another_disk_is_in_the_backup(stored, tmp_path):
+    home, disk = stored("linked"), tmp_path / "disk"
+    for name, folder in (("kept", home.sweep("kept").dir), ("nights", home.dir / "nights")):
+        (disk / name / "deep").mkdir(parents=True)
+        (disk / name / "deep" / "result.json").write_text(name)
+        (disk / name / "deep" / "circle").symlink_to(disk)
+        folder.parent.mkdir(exist_ok=True)
+        folder.symlink_to(disk / name)
+    manifest = make_backup(home, tmp_path / "backup")
+    names = [file.path for file in manifest.files]
+    assert names == ["mlflow.db", "nights/deep/result.json", "sweeps/kept/deep/result.json"]
+
+
 def test_since_links_what_has_not_changed(undisturbed, backup, tmp_path):
     make_backup(undisturbed, tmp_path / "next", backup)
     result = "sweeps/kept/trials/0000/result.json"

@@ -126,6 +126,14 @@ def test_a_disk_is_tried_out_and_left_as_it_was(tmp_path):
     assert file_system_of(tmp_path) != "unknown"
 
 
+def test_each_disk_on_which_a_home_has_a_part_is_looked_at_once(tmp_path):
+    home = Home(tmp_path)
+    home.sweeps.symlink_to("/proc")
+    home.artifacts.symlink_to("/proc/self")
+    found = [finding.what for finding in look_at_disks(home, has_studies=True)]
+    assert found == ["disk of the home", "disk of sweeps", "file system"]
+
+
 def test_a_home_that_a_kill_left_says_so_and_a_damaged_database_is_a_problem(tmp_path, database):
     sweep = Sweep(tmp_path, database, search_space=RATE, search_strategy={"num_trials": 3})
     with pytest.raises(Killed):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +34,25 @@ def test_a_home_has_no_database_until_it_is_asked_for(place):
     assert not folder.exists()
     assert [e.name for e in client(home).search_experiments()] == ["Default"]
     assert not {thread.name for thread in set(threading.enumerate()) - threads if "ThreadPool" in thread.name}
+
+
+def test_the_folders_of_sweeps_may_be_on_another_disk(place, monkeypatch):
+    home, folder = place
+
+    def within_a_disk(real):
+        def move(source, target, **keywords):
+            if Path(source).is_relative_to(home.sweeps) != Path(target).is_relative_to(home.sweeps):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            real(source, target, **keywords)
+
+        return move
+
+    monkeypatch.setattr(os, "rename", within_a_disk(os.rename))
+    monkeypatch.setattr(os, "replace", within_a_disk(os.replace))
+    with made_ready(home, folder) as put:
+        put()
+    assert client(home).search_experiments()
+    assert sorted(path.name for path in home.dir.iterdir() if path.is_file()) == ["mlflow.db", "mlflow.lock"]
 
 
 def test_where_a_check_fails_there_is_none(place):
