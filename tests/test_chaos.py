@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from tests.command_line import hpo_here
 from tests.processes import children_of
 
 ROOT = Path(__file__).parents[1]
-KILLS = 30
+KILLS = 5 * [("sweep", "successor")] + 7 * [("host",)] + 13 * [("child",)]
+"""Thirty kills. Where the sweep is killed, so is the process that continues it, within its first seconds."""
 POINTS = [{"learning_rate": rate, "lora_r": rank} for rate in (1e-3, 3e-3, 1e-2, 2e-2) for rank in (4, 8)]
 
 
@@ -32,7 +35,7 @@ def sweep_file(write_yaml):
             "lora_r": {"type": "int", "low": 4, "high": 16},
         },
         training={
-            **POINTS[0], "max_examples": 2400, "evaluations": 8, "max_length": 64, "batch_size": 8,
+            **POINTS[0], "max_examples": 1600, "evaluations": 8, "max_length": 64, "batch_size": 8,
             "early_stopping": {"patience": 99},
         },
         pruner={"type": "none"}, promote=False, trials={"retries": 1000}, report_to=["tensorboard"],
@@ -51,7 +54,23 @@ def shown(home: Path) -> dict[str, Any]:
 
 def victims(sweep: int) -> dict[str, list[int]]:
     hosts = children_of(sweep)
-    return {"sweep": [sweep], "host": hosts, "child": [c for host in hosts for c in children_of(host)]}
+    children = [child for host in hosts for child in children_of(host)]
+    return {"sweep": [sweep], "successor": [sweep], "host": hosts, "child": children}
+
+
+def killed_one(sweep: subprocess.Popen[str], kind: str, chance: random.Random) -> bool:
+    """Kill one of a kind at a random instant after there is one; False where the sweep has ended before."""
+    while not victims(sweep.pid)[kind] and sweep.poll() is None:
+        time.sleep(0.02)
+    end = time.monotonic() + chance.uniform(0, 5 if kind == "successor" else 1)
+    while sweep.poll() is None:
+        found = victims(sweep.pid)[kind]
+        if found and time.monotonic() >= end:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(found), signal.SIGKILL)
+                return True
+        time.sleep(0.02)
+    return False
 
 
 @pytest.mark.timeout(1500)
@@ -61,31 +80,25 @@ def test_thirty_kills_change_nothing(sweep_file, home_with_store, tmp_path):
     output, _ = quiet.communicate()
     assert quiet.returncode == 0, output
     chance = random.Random(20)
-    killed = dict.fromkeys(("sweep", "host", "child"), 0)
-    process, outputs = start(sweep_file, home), []
-    while sum(killed.values()) < KILLS:
-        time.sleep(chance.uniform(0, 5))
-        if process.poll() is not None:
+    killed, outputs = Counter(), []
+    process = start(sweep_file, home)
+    for kind in [kind for kinds in chance.sample(KILLS, len(KILLS)) for kind in kinds]:
+        while not (is_killed := killed_one(process, kind, chance)) and process.returncode != 0:
             outputs.append(process.communicate()[0])
-            if process.returncode == 0:
-                break  # it has outrun us: what there was to kill has been killed
             process = start(sweep_file, home)
-            continue
-        kind = chance.choice(["sweep", "host", "child"])
-        found = victims(process.pid)[kind]
-        if found:
-            try:
-                os.kill(chance.choice(found), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            killed[kind] += 1
+        if not is_killed:
+            break  # it has outrun us: what there was to kill has been killed
+        killed[kind] += 1
+        if kind in ("sweep", "successor"):
+            outputs.append(process.communicate()[0])
+            process = start(sweep_file, home)
     last, _ = process.communicate()
     if process.returncode != 0:
         process = start(sweep_file, home)
         last, _ = process.communicate()
     assert process.returncode == 0, "\n".join([*outputs, last])
     assert "Traceback" not in "".join([*outputs, last])
-    assert sum(killed.values()) >= KILLS // 2, f"too quick to be killed: {killed}"
+    assert killed.total() >= 15, f"too quick to be killed: {killed}"
     ended = shown(home)
     assert_as_if_nothing_had_been(shown(undisturbed_home), ended)
     assert_mlflow_is_equal(ended, home)
