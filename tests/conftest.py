@@ -112,16 +112,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model of a family."""
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a tiny model of a family, of two layers where a test names no other number."""
     from tests.trainers.families import build
 
     folder, built = tmp_path_factory.mktemp("families"), {}
 
-    def get(family: str) -> Path:
-        if family not in built:
-            built[family] = build(family, folder / family)
-        return built[family]
+    def get(family: str, layers: int = 2) -> Path:
+        if (family, layers) not in built:
+            built[family, layers] = build(family, folder / str(layers) / family, layers)
+        return built[family, layers]
 
     return get
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import copy
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,32 +25,51 @@ EXPORTING = [
 
 
 @contextmanager
-def traced_once(folder: Path, tracer: Any) -> Iterator[None]:
-    """What a module of `trainers.export` traces inside the block is kept in `folder` and copied where it has it again.
+def traced_once(folder: Path, *tracers: Any) -> Iterator[None]:
+    """What modules of `trainers.export` trace inside the block is kept in `folder` and copied where they have it again.
 
     Equal weights have an equal graph, and tracing takes ten seconds. Whether the graph answers as torch does is
     looked at each time, as always.
     """
-    trace = tracer.trace
+    from trainers.export.tracing import trace
 
     def traced(module: Any, inputs: Any, axes: Any, path: Path) -> None:
-        made_once(folder, module, str(sorted(inputs)), path, lambda: trace(module, inputs, axes, path))
+        made_once(folder, module, repr(_shapes(inputs)), path, lambda: trace(module, inputs, axes, path))
 
-    from onnxscript._framework_apis import torch_2_11 as given_to_torch
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracer, "trace", traced)
-        patch.setattr(given_to_torch, "get_torchlib_ops", _operators)
+    with operators_read_once(), pytest.MonkeyPatch.context() as patch:
+        for tracer in tracers:
+            patch.setattr(tracer, "trace", traced)
         yield
 
 
-@functools.cache
-def _operators() -> list[Any]:
-    """How torch's operators are written in ONNX: torch reads the source of 500 functions again for each trace."""
-    from onnxscript._framework_apis.torch_2_5 import get_torchlib_ops
+def _shapes(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The names of inputs, also of those within others, and their sizes."""
+    return {
+        name: _shapes(given) if isinstance(given, Mapping) else list(given.shape)
+        for name, given in sorted(inputs.items())
+    }
 
-    ops: list[Any] = get_torchlib_ops()
-    return ops
+
+@contextmanager
+def operators_read_once() -> Iterator[None]:
+    """How torch's operators are written in ONNX: torch reads the source of 500 functions again for each trace."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = ONNXRegistry.from_torchlib
+
+    def registry(opset_version: int) -> ONNXRegistry:
+        if opset_version not in _REGISTRIES:
+            _REGISTRIES[opset_version] = read(opset_version)
+        known = copy.copy(_REGISTRIES[opset_version])
+        known.functions = {operator: list(ways) for operator, ways in known.functions.items()}  # who traces adds some
+        return known
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(registry))
+        yield
+
+
+_REGISTRIES: dict[int, Any] = {}
 
 
 def made_once(folder: Path, module: Any, how: str, path: Path, make: Callable[[], object]) -> None:

@@ -91,16 +91,16 @@ def run_trial(inspection: Callable[[str], PreparedData]) -> Callable[..., tuple[
 
 
 @pytest.fixture(scope="session")
-def family_workload(models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workload]:
+def family_workload(models: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workload]:
     """Any task on any family, with what `changes` says of the workload."""
     from tests.trainers.families import write_task
 
     folder = tmp_path_factory.mktemp("tasks")
 
-    def make(family: str, task: str, **changes: Any) -> Workload:
+    def make(family: str, task: str, layers: int = 2, **changes: Any) -> Workload:
         data = DataRef(SourceRef(str(write_task(task, folder))), None, None, dict(TASKS[task].columns), 16, 8, 0)
         if task == "instruct":
             data.columns["text_template"] = "{input} is {output}"
-        return Workload(task, ModelRef(str(models(family))), data, 32, "fp32", str(folder / "cache"), **changes)
+        return Workload(task, ModelRef(str(models(family, layers))), data, 32, "fp32", str(folder / "cache"), **changes)
 
     return make

@@ -62,16 +62,18 @@ FURTHER: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen2": ("decoder", "Qwen2Config", DECODER),
 }  # fmt: skip
 """Families that are tested where it is about their release; training has nothing special for them."""
+LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers"}
 SPECIAL = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 
-def build(name: str, folder: Path) -> Path:
-    """The model of a family with a tokenizer, in a folder."""
+def build(name: str, folder: Path, layers: int = 2) -> Path:
+    """The model of a family with a tokenizer, in a folder; an encoder and a decoder have so many layers each."""
     import torch
     import transformers
     from tokenizers.processors import TemplateProcessing
 
     kind, config_class, settings = (CONFIGS | FURTHER)[name]
+    settings = {**settings, **dict.fromkeys(settings.keys() & LAYERS, layers)}
     torch.manual_seed(0)
     tokenizer = word_tokenizer(folder, SPECIAL, CHAT_TEMPLATE)
     if kind == "encoder-decoder":

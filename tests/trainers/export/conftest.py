@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from tests.conftest import write_jsonl
-from tests.quick_releases import made_once, traced_once
+from tests.quick_releases import made_once, operators_read_once, traced_once
 from tests.trainers.families import rows, trained
 from trainers.export import encoder, rewriter
 from trainers.export.decoder import export_decoder, quantize_decoder
@@ -189,6 +189,12 @@ def written(folder: Path, *, variant: str, tokenizer: Any, model_config: Any, **
     return write_release(folder, variant, ModelInterface(**arguments), parts)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _operators_read_once() -> Iterator[None]:
+    with operators_read_once():
+        yield
+
+
 @pytest.fixture(scope="session")
 def encoder_release(tmp_path_factory: pytest.TempPathFactory, graphs: Path) -> Callable[..., Path]:
     """Gives the release of a tiny encoder, made when first asked for."""
@@ -240,8 +246,8 @@ def promoted(family_workload, tiny, tmp_path, graphs):
     """Train a little, export `variants`: (what torch says, what onnxruntime says of the last one, its release, the
     validation rows, the model that was exported)."""
 
-    def promote(family, task, pairs=False, method="lora", variants=("fp32",), **settings):
-        workload = family_workload(family or "llama", task)
+    def promote(family, task, pairs=False, method="lora", variants=("fp32",), layers=2, **settings):
+        workload = family_workload(family or "llama", task, layers)
         home = tmp_path / f"{family}-{task}-{method}"
         if family is None:  # a head of 8, as the families' have, is less than onnxruntime's attention takes
             workload = replace(workload, model=ModelRef(str(tiny / "chat")))
@@ -261,7 +267,7 @@ def promoted(family_workload, tiny, tmp_path, graphs):
         trained(spec, found)
         folder = home / "release"
         base = load_base(workload, found.labels, scale=found.scale)
-        with traced_once(graphs, encoder), traced_once(graphs, rewriter):
+        with traced_once(graphs, encoder, rewriter):
             exported = export(base, Export(spec, found, list(variants), str(folder)))
         assert not exported.failures
         validation = Path(found.tokens_dir, "validation.jsonl")

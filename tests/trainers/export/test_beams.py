@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+from tests.quick_releases import traced_once
 from tests.trainers.export.conftest import copy_of, written
 from tests.trainers.families import build
+from trainers.export import rewriter
 from trainers.export.rewriter import export_rewriter
 from trainers.runtime.beams import Beams, BeamSearch
 from trainers.runtime.release import Release
@@ -29,21 +31,22 @@ ENDS = [2, 5, 9, 14, 20, 27]
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """Random models with their graphs, by family."""
+def exported(tmp_path_factory, graphs):
+    """Random models of one layer with their graphs, by family: how many there are, beams do not see."""
     made = {}
 
     def get(family):
         if family not in made:
             home = tmp_path_factory.mktemp(family)
-            folder = build(family, home / "model")
+            folder = build(family, home / "model", layers=1)
             model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
             torch.manual_seed(1)
             with torch.no_grad():  # more certain than a new model is, and not always of the same token
                 for weights in model.parameters():
                     if weights.dim() > 1:
                         weights.normal_(0, 0.3)
-            export_rewriter(model, home / "graph")
+            with traced_once(graphs, rewriter):
+                export_rewriter(model, home / "graph")
             made[family] = model, AutoTokenizer.from_pretrained(folder), home / "graph"
         return made[family]
 

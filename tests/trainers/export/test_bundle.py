@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_jsonl
-from tests.quick_releases import copy_graph
+from tests.quick_releases import copy_graph, traced_once
 from tests.trainers.families import rows, trained
 from trainers.data.sources import DataProblem
 from trainers.export import bundle as bundle_export
@@ -40,8 +40,8 @@ def learned(family_workload, tmp_path_factory):
     """A trial that was trained on a family's tiny model: what a bundle is made of. Equal ones are trained once."""
     home, known = tmp_path_factory.mktemp("learned"), {}
 
-    def train(folder, family, task, method, data, settings):
-        workload = family_workload(family, task)
+    def train(folder, family, task, method, data, layers, settings):
+        workload = family_workload(family, task, layers)
         if data is not None:
             source = SourceRef(str(write_jsonl(folder.with_suffix(".jsonl"), data)))
             workload = replace(workload, data=replace(workload.data, train=source))
@@ -57,8 +57,8 @@ def learned(family_workload, tmp_path_factory):
         trained(spec, found)
         return spec, found
 
-    def make(name, family, task, method="lora", data=None, **settings):
-        given = family, task, method, data, settings
+    def make(name, family, task, method="lora", data=None, layers=2, **settings):
+        given = family, task, method, data, layers, settings
         key = json.dumps(given, sort_keys=True)
         if key not in known:
             known[key] = train(home / str(len(known)), *given)
@@ -74,7 +74,7 @@ def three_classes(count):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(tmp_path_factory, graphs):
     """The folder of a bundle of these trials, made once; it has the answers of its merged models."""
     home, known = tmp_path_factory.mktemp("bundles"), {}
 
@@ -82,7 +82,8 @@ def exported(tmp_path_factory):
         key = tuple((trial.name, trial.spec.dir) for trial in trials)
         if key not in known:
             known[key] = home / str(len(known))
-            made = export_bundle(ExportBundle(trials, str(known[key])))
+            with traced_once(graphs, bundle_export):
+                made = export_bundle(ExportBundle(trials, str(known[key])))
             assert made.failures == {}
             assert all(adapter.difference <= MOST for adapter in made.adapters)
         return known[key]
@@ -152,7 +153,8 @@ def test_classifiers_of_other_labels_and_ranks_share_a_batch(learned, bundled, t
      ("bert", "text-similarity"), ("gpt2", "text-classification")],
 )  # fmt: skip
 def test_every_task_that_reads_a_whole_text(learned, bundled, family, task):
-    bundle = bundled(learned("a", family, task, lora_r=4), learned("b", family, task, lora_r=7, seed=1))
+    a = learned("a", family, task, layers=1, lora_r=4)
+    bundle = bundled(a, learned("b", family, task, layers=1, lora_r=7, seed=1))
     texts = ["the film good bad is fine", "dull"]
     answers = mixed(bundle, texts)
     assert {name: close_to(bundle[name].predict(texts)) for name in bundle} == answers
