@@ -301,7 +301,7 @@ def test_a_chat_sweep_lowers_perplexity_and_its_release_talks(write_yaml, home):
     fp32 = next(v for v in sweep["variants"] if v["variant"] == "fp32")
     assert fp32["passed"]
     assert fp32["measurement"]["max_logit_diff"] < 1e-3
-    assert json.loads(hpo("predict", "tiny-chat", "what is warm", "--json", home=home).stdout)["text"].strip()
+    assert json.loads(hpo_here("predict", "tiny-chat", "what is warm", "--json", home=home).stdout)["text"].strip()
 
 
 def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp_path):
@@ -317,7 +317,7 @@ def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp
     (hint,) = (line for line in seen.splitlines() if "hpo predict" in line)
     command = shlex.split(hint)
     assert command[:3] == ["hpo", "predict", "tiny-encoder"]
-    assert hpo(*command[1:], home=home).stdout.split()[0] in ("positive", "negative")
+    assert hpo_here(*command[1:], home=home).stdout.split()[0] in ("positive", "negative")
     asked = json.dumps({"text": "said 1", "text_pair": "warm funny lovely film"})
     assert hpo_here("predict", "tiny-encoder", asked, home=home).stdout.split()[0] == "positive"
     refused = hpo_here("predict", "tiny-encoder", "warm funny lovely film", home=home)
@@ -446,13 +446,14 @@ def test_a_real_model_on_real_data(home, tmp_path):
     for name in ("all-MiniLM-L6-v2", "vader-movie"):
         (home / "cache" / name).symlink_to(ROOT / "mlruns/cache" / name)
     text = (ROOT / "search_spaces/movie-sentiment.yaml").read_text()
-    text = text.replace("num_trials: 8", "num_trials: 2").replace("max_steps: 200 ", "max_steps: 60 ")
-    text = text.replace("validation_size: 500", "validation_size: 200").replace("finalists:", "# finalists:")
+    text = text.replace("num_trials: 8", "num_trials: 2").replace("max_steps: 200 ", "max_steps: 40 ")
+    text = text.replace("validation_size: 500", "validation_size: 100").replace("finalists:", "# finalists:")
     text = text.replace("evaluations: 5", "evaluations: 2").replace("training:", "training:\n  learning_rate: 2e-3")
     (tmp_path / "real.yaml").write_text(text)
     hpo("sweep", str(tmp_path / "real.yaml"), home=home)
     sweep = shown("movie-sentiment", home)
     assert sweep["champion"]["value"] > 0.7
     assert sweep["release"] is not None
-    answers = hpo("predict", "movie-sentiment", "a dull, lifeless mess", "a joy from start to end", home=home).stdout
+    texts = "a dull, lifeless mess", "a joy from start to end"
+    answers = hpo_here("predict", "movie-sentiment", *texts, home=home).stdout
     assert [line.split()[0] for line in answers.splitlines()] == ["negative", "positive"]

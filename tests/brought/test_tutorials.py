@@ -88,7 +88,7 @@ def test_the_custom_data_set_is_swept(dialogpt, tmp_path, home_with_store):
     assert "lm_head shares its weight with transformer.wte" in checked.stdout
     done = hpo("sweep", tmp_path / "custom-dataset.yaml", home=home_with_store)
     assert done.returncode == 0, done.stdout + done.stderr
-    shown = json.loads(hpo("show", "custom-dataset", "--json", home=home_with_store).stdout)
+    shown = json.loads(hpo_here("show", "custom-dataset", "--json", home=home_with_store).stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["complete"]
     assert shown["release"]["name"] == "custom-dataset"
     untouched = re.search(r"the untouched base model: perplexity ([\d.]+)", done.stdout)
