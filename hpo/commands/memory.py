@@ -23,11 +23,12 @@ from hpo.executors.free_memory import available_memory_mb
 from hpo.results.left_out import LeftOut, NotTried, gigabytes
 from hpo.trials.calls import run_alone
 from hpo.trials.fitting import FEW, KIND, Fitting, Kind, Way, free_settings, kind_of
-from hpo.trials.slots import MARGIN, cores, first_devices, is_ample
+from hpo.trials.node_slots import takes
+from hpo.trials.slots import MARGIN, cores, first_devices, groups_of, is_ample, sharing_a_memory
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.memory_model import MemoryModel
+from trainers.protocol.memory_model import MOST_WHOLE, MemoryModel
 from trainers.protocol.requests import MeasureMemory
-from trainers.protocol.settings import Setting
+from trainers.protocol.settings import QUANTIZING_METHODS, Setting
 from trainers.protocol.trial_spec import TrialSpec
 
 MOST_KINDS = 8
@@ -45,7 +46,7 @@ class MemoryPlan:
     jobs: int | None = None
     """At a time, on all devices together; None where nothing was measured."""
     trial_mb: float | None = None
-    """What one trial takes at most, as they run; None where nothing was measured."""
+    """What a process of a trial takes at most, as they run; None where nothing was measured."""
     left_out: LeftOut = field(default_factory=LeftOut)
     lines: tuple[str, ...] = ()
     """For people: what was chosen, and why."""
@@ -66,6 +67,11 @@ class Measured:
 
 UNMEASURED = MemoryPlan(Fitting())
 """Memory is ample, or not known: trials run as the file says."""
+SHARDED = MemoryPlan(
+    Fitting(),
+    lines=("memory: not planned, for `training.shard` may spread frozen layers; trials run as the file says",),
+)
+"""What a device then holds was never measured."""
 
 
 def plan_memory(executor: Executor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None]) -> MemoryPlan:
@@ -77,7 +83,7 @@ def plan_memory_on_nodes(
     nodes: NodesExecutor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None]
 ) -> MemoryPlan:  # fmt: skip
     """The same for machines of which any may get a trial: it fits on the one that has least."""
-    places = nodes.places()
+    places = [place for place in nodes.places() if takes(place, specs.config.devices_per_trial())]
     if not places or len({place.gpus > 0 for place in places}) > 1:
         return UNMEASURED  # a model of memory is of one kind of device
     if any(place.gpus and not place.gpu_memory_mb for place in places):
@@ -86,17 +92,18 @@ def plan_memory_on_nodes(
     there = replace(specs, prepared=replace(specs.prepared, gpus=least.gpus, gpu_memory_mb=least.gpu_memory_mb))
     plan = _planned(nodes, there, jobs, say, least.memory_mb, least.cores)
     where = f"memory: planned for {least.name}, which has least of {len(places)} nodes"
-    return replace(plan, lines=(where, *plan.lines)) if plan.lines and len(places) > 1 else plan
+    return replace(plan, lines=(where, *plan.lines)) if plan.trial_mb and len(places) > 1 else plan
 
 
 def _planned(
     executor: Executor, specs: TrialSpecs, jobs: int | None, say: Callable[[str], None], memory_mb: float, cores: int
 ) -> MemoryPlan:  # fmt: skip
     """What fits on a machine with so much memory free, and so many cores."""
-    if specs.config.devices_per_trial() > 1:
-        return UNMEASURED  # a model of memory is one device's
+    if may_be_sharded(specs):
+        return SHARDED
     limit_mb, wanted = room_mb(specs, memory_mb), jobs_on_a_device(specs, jobs, cores)
-    if not specs.prepared.gpus and is_ample(wanted, limit_mb, specs.prepared.parameters):
+    processes = wanted * specs.config.devices_per_trial()
+    if not specs.prepared.gpus and is_ample(processes, limit_mb, specs.prepared.parameters):
         return UNMEASURED
     say("memory may be short: measuring what trials need")
     found = measured(executor, specs, limit_mb)
@@ -107,7 +114,7 @@ def _planned(
 
 def memory_plan(specs: TrialSpecs, found: Measured, limit_mb: float, wanted: int, *, is_given: bool) -> MemoryPlan:
     """The same from what was measured; `wanted` trials at a time on a device, or as many of them as fit."""
-    gpus = specs.prepared.gpus
+    devices = first_devices(specs.prepared, specs.config.devices_per_trial())
     alone = Fitting(found.models, limit_mb, 1, found.impossible, free_settings(specs.config))
     points = points_of(specs.config)
     needs = Needs.of(specs, alone, points)
@@ -116,8 +123,9 @@ def memory_plan(specs: TrialSpecs, found: Measured, limit_mb: float, wanted: int
     is_counted = is_countable(specs.config.space, MOST_LISTED)
     refused = needs.refused if is_counted or not needs.refused else [needs.refused[0], needs.refused[-1]]
     left_out = LeftOut(len(needs.refused) / len(points), is_counted, refused)
-    trial_mb = min(limit_mb / at_a_time, needs.most_mb(fitting) * MARGIN)
-    return MemoryPlan(fitting, at_a_time * max(1, gpus), trial_mb, left_out, tuple(needs.lines(fitting, left_out)))
+    process_mb = min(limit_mb / at_a_time, needs.most_mb(fitting) * MARGIN) / sharing_a_memory(devices)
+    groups = groups_of(specs.prepared.gpus, len(devices))
+    return MemoryPlan(fitting, at_a_time * groups, process_mb, left_out, tuple(needs.lines(fitting, left_out)))
 
 
 def room_mb(specs: TrialSpecs, memory_mb: float) -> float:
@@ -131,10 +139,23 @@ def most_mb(config: SweepConfig) -> float:
 
 
 def jobs_on_a_device(specs: TrialSpecs, jobs: int | None, cores: int) -> int:
-    """As many trials at a time as were asked for, or as there are cores to feed them and trials to run."""
-    devices = max(1, specs.prepared.gpus)
-    wanted = jobs or min(cores, specs.config.most_trials())
-    return max(1, wanted // devices if jobs is None else -(-wanted // devices))
+    """As many trials at a time as were asked for, or as there are cores to feed them and trials to run; of several GPUs
+    on each, or on each group of as many as a trial has."""
+    devices = specs.config.devices_per_trial()
+    groups = groups_of(specs.prepared.gpus, devices)
+    wanted = jobs or min(cores // devices, specs.config.most_trials())
+    return max(1, wanted // groups if jobs is None else -(-wanted // groups))
+
+
+def may_be_sharded(specs: TrialSpecs) -> bool:
+    """Whether frozen layers may be spread over the devices of a trial, as `trainers/training/shard.py` decides it: of a
+    base in float32, by the memory that a GPU has, which is at least what is free there."""
+    config, prepared = specs.config, specs.prepared
+    shard = config.settings["shard"]
+    if config.devices_per_trial() == 1 or shard == "off" or {*config.methods()} <= QUANTIZING_METHODS:
+        return False
+    whole_mb = prepared.parameters * 4 / (1 << 20)
+    return shard == "full" or (prepared.gpus > 0 and whole_mb > MOST_WHOLE * prepared.gpu_memory_mb)
 
 
 def measured(executor: Executor, specs: TrialSpecs, limit_mb: float) -> Measured:
@@ -196,7 +217,7 @@ def points_of(config: SweepConfig) -> list[Point]:
 
 
 def _spec(specs: TrialSpecs, point: Point) -> TrialSpec:
-    devices = first_devices(specs.prepared)
+    devices = first_devices(specs.prepared, specs.config.devices_per_trial())
     return specs.spec(0, point, TrialPaths(Path(specs.home.sweep(specs.config.name).dir)), devices=devices)
 
 
@@ -245,6 +266,7 @@ class Needs:
         """The largest and the median point, what was chosen for all, and what is not tried."""
         each = sorted(((ways[0], fitting.way(spec)) for spec, ways in self.known), key=lambda pair: pair[0].needs_mb)
         where = f"{gigabytes(fitting.limit_mb)} for {fitting.at_a_time} trial{'s' * (fitting.at_a_time != 1)} at a time"
+        where += _of_several(max((spec.devices for spec, _ in self.known), key=len, default=()))
         if each:
             (median, _), (largest, chosen) = each[len(each) // 2], each[-1]
             yield (f"memory: {where}; the median point needs about {gigabytes(median.needs_mb)}, the largest "
@@ -255,6 +277,13 @@ class Needs:
             yield f"memory: {some} points run with fewer rows at a time, or with gradient_checkpointing, to fit"
         if line := left_out.line():
             yield line
+
+
+def _of_several(devices: Sequence[str]) -> str:
+    """That a trial has several devices."""
+    if len(devices) < 2:
+        return ""
+    return f" (of {len(devices)} processes)" if "cpu" in devices else f" on each of its {len(devices)} GPUs"
 
 
 def _instead(usual: Way, chosen: Way | None) -> str:

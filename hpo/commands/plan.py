@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hpo.commands.memory import UNMEASURED, MemoryPlan, most_mb, plan_memory
+from hpo.commands.memory import UNMEASURED, MemoryPlan, may_be_sharded, most_mb, plan_memory
 from hpo.commands.preflight import WORKER, at_its_clock, check_edit, explained_by_log, prepared_data, warm_up
 from hpo.config.budget import Meter, Spent
 from hpo.config.file import load_config
@@ -52,12 +52,18 @@ def make_plan(file: Path, home: Home, jobs: int | None, view: ProgressView, work
             with explained_by_log("reading data and model", Path(scratch, "host.log")):
                 prepared = in_use.enter_context(prepared_data(executor, config, home))
                 specs = warm_up(executor, TrialSpecs(config, home, prepared))
-            with explained_by_log("training a few steps", Path(scratch, "host.log")):
+            with explained_by_log(_probing(specs), Path(scratch, "host.log")):
                 memory = plan_memory(executor, specs, jobs, view.say)
                 probes = probe(executor, specs, Path(scratch), memory)
         finally:
             executor.close()
     return estimate(specs, probes, jobs, memory)
+
+
+def _probing(specs: TrialSpecs) -> str:
+    """What is done to measure trials, for whoever reads that it failed."""
+    alone = " on one device, which holds the whole base model then,"
+    return f"training a few steps{alone if may_be_sharded(specs) else ''}"
 
 
 def corners(config: SweepConfig) -> dict[str, Point]:
@@ -129,7 +135,7 @@ def estimate(
         "not_tried": to_json(memory.left_out),
         "notes": [
             *_where(config),
-            *(memory.lines or ample_lines(probes)),
+            *(memory.lines or ample_lines(probes, config.devices_per_trial())),
             *inspection.notes,
             *what_rows_show(config, inspection.rows["validation"]),
         ],
@@ -142,11 +148,12 @@ def _where(config: SweepConfig) -> list[str]:
     return [] if is_here else ["run.executor: ray: measured and planned for this machine, not for the cluster's nodes"]
 
 
-def ample_lines(probes: Mapping[str, tuple[Point, Probed]]) -> list[str]:
+def ample_lines(probes: Mapping[str, tuple[Point, Probed]], devices: int = 1) -> list[str]:
     """What corners needed, where nothing had to be chosen for memory."""
+    each = f", on each of {devices} devices" if devices > 1 else ""
     (baseline, *_), largest = [p.memory_mb for _, p in probes.values()], max(p.memory_mb for _, p in probes.values())
-    return [f"memory: the baseline needs about {gigabytes(baseline)}, the largest point {gigabytes(largest)}: as the "
-            "file says"]  # fmt: skip
+    return [f"memory: the baseline needs about {gigabytes(baseline)}, the largest point {gigabytes(largest)}{each}: "
+            "as the file says"]  # fmt: skip
 
 
 def _strategy(config: SweepConfig, begun: StudySnapshot | None) -> ResolvedStrategy:

@@ -69,7 +69,7 @@ class SweepContext:
 
     def is_possible(self, point: Point) -> bool:
         """Whether a trial at this point may fit into memory."""
-        devices = first_devices(self.inspection)
+        devices = first_devices(self.inspection, self.config.devices_per_trial())
         return self.fitting.refuse(self.specs.spec(0, point, self.paths.trial(0), devices=devices)) is None
 
     def planned_trials(self) -> int:

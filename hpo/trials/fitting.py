@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from hpo.config.sweep_config import SweepConfig
 from hpo.results.left_out import NotTried
-from hpo.trials.slots import MARGIN
+from hpo.trials.slots import MARGIN, sharing_a_memory
 from trainers.protocol.memory_model import Layout, MemoryModel, Rows
 from trainers.protocol.settings import ALIASES, Setting
-from trainers.protocol.trial_spec import MOST_HALVINGS, TrialSpec
+from trainers.protocol.trial_spec import MOST_HALVINGS, TrialSpec, rows_at_once
 
 FEW = 4
 """Rows at a time: fewer cost a CPU more than computing activations twice (`tests/bench/training.md`)."""
@@ -50,6 +50,7 @@ class Way:
     recomputes: bool
     """Whether activations are computed twice instead of kept."""
     needs_mb: float
+    """Of all its processes together; on GPUs of one, for each of them has its own."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def _ways(model: MemoryModel, spec: TrialSpec, free: frozenset[str]) -> Iterator
 
 
 def _rows_at_a_time(spec: TrialSpec) -> int:
-    return min(int(spec.settings["micro_batch_size"] or 1), int(spec.settings["batch_size"] or 1))
+    batch = int(spec.settings["batch_size"] or 1)
+    return rows_at_once(batch, min(int(spec.settings["micro_batch_size"] or 1), batch), len(spec.devices))
 
 
 def _needs_mb(model: MemoryModel, spec: TrialSpec, micro_batch_size: int, *, recomputes: bool) -> float | None:
@@ -127,7 +129,9 @@ def _needs_mb(model: MemoryModel, spec: TrialSpec, micro_batch_size: int, *, rec
     lengths = tuple(min(length, longest) for length in model.lengths)
     batch = int(spec.settings["batch_size"] or 1)
     rows = largest_pass(lengths, model.layout, batch, micro_batch_size, spec.max_examples)
-    return model.needed_mb({**spec.settings, "gradient_checkpointing": recomputes}, rows)
+    settings: dict[str, Setting] = {**spec.settings, "gradient_checkpointing": recomputes}
+    of_each = model.needed_mb(settings, rows, len(spec.devices))
+    return None if of_each is None else of_each * sharing_a_memory(spec.devices)
 
 
 @lru_cache(maxsize=4096)

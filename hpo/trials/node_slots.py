@@ -84,7 +84,7 @@ def choose_node_slots(
     """
     while not (places := nodes.places()):  # all have just left
         nodes.wait(LOOKS_EVERY_S)
-    places = [place for place in places if _takes(place, devices)]
+    places = [place for place in places if takes(place, devices)]
     if not places:
         raise ClusterError(_too_few_gpus(devices))
     is_probed = jobs is None and trial_mb is None and any(_is_short(place, most_mb, parameters) for place in places)
@@ -95,7 +95,7 @@ def choose_node_slots(
     needed_mb = trial_mb if is_known else ample_mb(parameters)
 
     def trials_on(place: Place) -> int:
-        if not _takes(place, devices):
+        if not takes(place, devices):
             return 0
         return jobs or max(1, _fitting(place, needed_mb, devices, most_mb, is_known=is_known))
 
@@ -115,7 +115,7 @@ def _too_few_gpus(devices: int) -> str:
     )
 
 
-def _takes(place: Place, devices: int) -> bool:
+def takes(place: Place, devices: int) -> bool:
     """Whether a machine has the GPUs of a trial, or none and so computes on its CPU."""
     return not 0 < place.gpus < devices
 

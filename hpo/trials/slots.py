@@ -66,6 +66,11 @@ def groups_of(gpus: int, devices: int) -> int:
     return max(1, gpus // devices)
 
 
+def sharing_a_memory(devices: Sequence[str]) -> int:
+    """How many of a trial's processes share one memory: all on a CPU, and one on each GPU."""
+    return devices.count("cpu") or 1
+
+
 def first_devices(inspection: PreparedData, devices: int = 1) -> tuple[str, ...]:
     """Of a request that runs outside any slot: the first GPUs where there are any."""
     return Slots(1, 1, inspection.gpus, devices_per_trial=devices).devices(0)

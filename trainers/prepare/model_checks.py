@@ -34,7 +34,7 @@ from trainers.protocol.catalog import METHODS
 from trainers.protocol.events import Finding
 from trainers.protocol.model_folder import named
 from trainers.protocol.requests import Intent, MethodPlan
-from trainers.protocol.settings import LORA_METHODS
+from trainers.protocol.settings import LORA_METHODS, QUANTIZING_METHODS
 from trainers.protocol.trial_spec import Workload
 from trainers.runtime.card import SIMILARITY
 from trainers.runtime.options import providers
@@ -42,7 +42,6 @@ from trainers.tasks.table import TASKS
 from trainers.training.optimizer import OF_BITSANDBYTES
 
 T = TypeVar("T")
-QUANTIZING_METHODS = {"qlora", "loftq"}
 SHORTEST = 8
 """The minimum of `max_length`, in tokens."""
 

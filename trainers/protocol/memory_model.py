@@ -10,6 +10,9 @@ from trainers.protocol.settings import Setting
 
 SIZES = ("lora_r", "adapter_size", "num_virtual_tokens")
 """Settings that a method's number of parameters grows with; a method reads one of them at most."""
+MOST_WHOLE = 0.6
+"""Share of a GPU's memory that weights may take before `shard: auto` spreads them over a trial's GPUs: activations,
+gradients and the optimizer need room, too. A rule of thumb, not measured."""
 
 
 Layout = Literal["padded", "apart", "packed"]
@@ -76,9 +79,12 @@ class MemoryModel:
     layout: Layout
     lengths: list[int] = field(default_factory=list)
     """Tokens of training rows, from the shortest to the longest; of many rows, evenly spread ones."""
+    summing_mb: float = 0.0
+    """While gradients are added up over several devices, beside those."""
 
-    def needed_mb(self, settings: Mapping[str, Setting], rows: Rows) -> float | None:
-        """Of a trial with these settings whose largest forward pass has these rows; None where it is not known."""
+    def needed_mb(self, settings: Mapping[str, Setting], rows: Rows, devices: int = 1) -> float | None:
+        """Of each device of a trial with these settings whose largest forward pass has these rows; None where it is not
+        known. Every device has all that is trained, its gradients and its optimizer; none is sharded."""
         activations = self.recomputed if settings["gradient_checkpointing"] else self.kept
         if activations is None:
             return None
@@ -86,6 +92,8 @@ class MemoryModel:
         saving = trained * self.saving_bytes_per_parameter / (1 << 20)
         state = trained * self.bytes_per_parameter / (1 << 20)
         passing = max(activations.needed_mb(rows), self.evaluation_mb, saving)
+        if devices > 1:
+            passing = max(passing, self.summing_mb)
         return max(self.build_mb, self.fixed_mb + state + passing)
 
 

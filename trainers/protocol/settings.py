@@ -127,6 +127,8 @@ ASKED_OF_MODEL = (
 )  # fmt: skip
 """Settings that a model, or the machine, may not be able to do: looked at before the first trial."""
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "olora", "eva", "loftq", "qlora")
+QUANTIZING_METHODS = frozenset({"qlora", "loftq"})
+"""Their frozen layers are packed in 4 or 8 bits."""
 PACKING_METHODS = (*LORA_METHODS, "ia3", "adapter", "full")
 """All that put nothing before a row's tokens."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,12 @@ from trainers.protocol.settings import Setting
 
 MOST_HALVINGS = 3
 """How often a trial may halve its micro-batch, and the batches of its evaluations, because memory ran out."""
+
+
+def rows_at_once(batch_size: int, micro_batch_size: int, devices: int) -> int:
+    """Rows of the largest forward pass: a micro-batch, or a device's share of a batch that has fewer of them than there
+    are devices."""
+    return micro_batch_size if math.ceil(batch_size / micro_batch_size) >= devices else math.ceil(batch_size / devices)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from trainers.training.evaluation import autocast
 from trainers.training.optimizer import optimizer_state
 from trainers.training.placed import recompute_activations
 from trainers.training.probe import ANSWERS, CUDA_CONTEXT_MB, SECONDS
+from trainers.training.ranks import summing_bytes
 from trainers.training.trainer import Trainer
 
 KEPT_LENGTHS = 512
@@ -89,6 +90,7 @@ def measure_memory(base: Base, spec: TrialSpec, tokens_dir: Path, most_mb: float
         recomputed=recomputed,
         layout=passes.layout,
         lengths=lengths[some].tolist(),
+        summing_mb=summing_bytes(trainer.parameters) / MB,
     )
 
 
@@ -125,7 +127,7 @@ class _Passes:
         self.trainer = trainer
         self._meter = meter
         self._most_mb = most_mb
-        self._usual = trainer.micro_batch_size
+        self._usual = trainer.rows_at_once
         self._lengths = trainer.train_tokens.lengths
         longest = int(self._lengths.max())
         self.long, self.short = self._row(longest), self._row(int(longest * SHORT))

@@ -125,6 +125,12 @@ def is_of_a_lost_rank(error: BaseException) -> bool:
     return is_of_others and not is_out_of_memory(error)
 
 
+def summing_bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
+    """What `Ranks.add_gradients` needs besides the gradients themselves: a copy of the largest bucket."""
+    sizes = (sum(p.numel() * p.element_size() for p in bucket) for bucket in _buckets(parameters))
+    return max(sizes, default=0)
+
+
 def _buckets(parameters: Iterable[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
     """The parameters in order, in groups of one type and of about `BUCKET` numbers."""
     bucket: list[torch.nn.Parameter] = []

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from trainers.protocol.memory_model import MOST_WHOLE
 from trainers.training.ranks import Ranks
-
-MOST = 0.6
-"""Share of a device's memory that whole weights may take: activations, gradients and the optimizer need room, too. A
-rule of thumb, not measured."""
 
 
 def is_to_be_sharded(shard: str, model: torch.nn.Module, device: torch.device, ranks: Ranks) -> bool:
@@ -27,7 +24,7 @@ def _fits(model: torch.nn.Module, device: torch.device) -> bool:
     if device.type == "cpu" or not all(p.is_floating_point() for p in model.parameters()):
         return True  # processes share the base in this machine's memory already
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    return bool(size <= MOST * torch.cuda.get_device_properties(device).total_memory)
+    return bool(size <= MOST_WHOLE * torch.cuda.get_device_properties(device).total_memory)
 
 
 def shard_frozen(model: torch.nn.Module, device: torch.device, ranks: Ranks) -> None:

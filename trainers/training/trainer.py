@@ -15,7 +15,7 @@ from trainers.data.tokens import Tokens
 from trainers.metrics.table import Rows
 from trainers.model.base import Base
 from trainers.model.load import put_adapter_on, save_adapter
-from trainers.protocol.trial_spec import TrialSpec
+from trainers.protocol.trial_spec import TrialSpec, rows_at_once
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
 from trainers.tasks.table import TASKS
@@ -46,7 +46,7 @@ class Trainer:
         self._lengths = self.train_tokens.lengths
         batch_size = int(settings["batch_size"] or 1)
         self.micro_batch_size = _micro_batch_size(spec, batch_size)
-        self.rows_at_once = min(self.micro_batch_size, math.ceil(batch_size / len(spec.devices)))
+        self.rows_at_once = rows_at_once(batch_size, self.micro_batch_size, len(spec.devices))
         self.model = put_adapter_on(base, spec, self._inputs(spec))
         placed = place(self.model, base, spec, self.task, self.train_tokens, ranks)
         self.is_sharded, self.shortcuts = placed.is_sharded, placed.shortcuts

@@ -99,3 +99,47 @@ def test_a_model_crosses_the_border_whole():
     assert from_json(MemoryModel, to_json(MODEL)) == MODEL
     unable = dataclasses.replace(MODEL, recomputed=None)
     assert from_json(MemoryModel, to_json(unable)) == unable
+
+
+# --- several devices -----------------------------------------------------------------------------------
+
+
+def on(spec, *devices):
+    return dataclasses.replace(spec, devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("rows", "devices", "at_a_time"),
+    [(16, 2, 8), (16, 3, 6), (8, 2, 8), (4, 2, 4), (12, 2, 12), (16, 16, 1), (1, 32, 1)],
+)
+def test_a_device_has_a_micro_batch_at_a_time_or_its_share_of_a_batch_that_has_too_few(spec, rows, devices, at_a_time):
+    """Of a batch of 16: two micro-batches, one of 12 rows and one of 4, are enough for two devices."""
+    given = on(spec(micro_batch_size=rows), *["cuda:0"] * devices)
+    [way] = fitting(given, 1.0).ways(given, frozenset())
+    assert way.micro_batch_size == at_a_time
+    assert way.needs_mb == 100 + 64 + 10 * at_a_time
+
+
+def test_each_process_needs_its_memory_and_each_gpu_has_its_own(spec):
+    given = spec()
+    assert fitting(given, 10_000.0).way(on(given, "cpu", "cpu")).needs_mb == 2 * (100 + 64 + 80)
+    assert fitting(given, 10_000.0).way(on(given, "cuda:0", "cuda:1")).needs_mb == 100 + 64 + 80
+    room = 2 * 204 * MARGIN + 1e-6  # with four rows at a time
+    assert fitting(given, room).fitted(on(given, "cpu", "cpu")).settings["micro_batch_size"] == 4
+    assert fitting(given, room / 2).fitted(on(given, "cuda:0", "cuda:1")).settings["micro_batch_size"] == 4
+    alone = fitting(given, 166.5 / MARGIN + 0.1)
+    assert alone.refuse(on(given, "cuda:0", "cuda:1")) is None
+    assert alone.refuse(on(given, "cpu", "cpu")).needs_mb == 2 * 166.5
+
+
+def test_gradients_are_added_up_once_activations_are_gone(spec):
+    """Of eight rows at a time these take 80 MB."""
+    given = spec()
+
+    def needs(summing_mb, *devices):
+        model = dataclasses.replace(MODEL, summing_mb=summing_mb)
+        return Fitting({kind_of(given): model}, 10_000.0).way(on(given, *devices)).needs_mb
+
+    assert needs(64.0, "cuda:0", "cuda:1") == 100 + 64 + 80
+    assert needs(90.0, "cuda:0", "cuda:1") == 100 + 64 + 90
+    assert needs(900.0, "cuda:0") == 100 + 64 + 160

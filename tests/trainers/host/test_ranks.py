@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import time
@@ -28,6 +29,7 @@ from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Inspect, Load, Score, Train
 from trainers.protocol.trial_spec import Generation, TrialSpec, Workload
 from trainers.training.ranks import Ranks, is_of_a_lost_rank
+from trainers.training.shard import _layers
 from trainers.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
@@ -171,6 +173,59 @@ def test_sharded_layers_give_the_same_losses_and_the_same_files(
         [[scored]] = run_to_end(executor, Score(workload(kind), found, 1, devices, "test", kept))
         scores.append(scored.metrics)
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
+HELD = """
+import gc, json
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from trainers.training.optimizer import optimizer_state
+from trainers.training.trainer import Trainer
+summed, all_reduce = [0], dist.all_reduce
+def watched(values, *rest, **named):
+    if values.dtype == torch.float32:
+        summed.append(values.nbytes)
+    return all_reduce(values, *rest, **named)
+dist.all_reduce = watched
+def size(tensors):
+    return sum((t.to_local() if hasattr(t, "to_local") else t).nbytes for t in tensors)
+def loss(logits, targets):
+    [trainer] = [found for found in gc.get_objects() if type(found) is Trainer]
+    learned = size(trainer.parameters)
+    held = {
+        "trained": trainer.trainable_parameters,
+        "state": 2 * learned + size(optimizer_state(trainer.optimizer)[0].values()),
+        "frozen": size(p for p in trainer.model.parameters() if not p.requires_grad),
+        "summed": max(summed),
+    }
+    Path(f"FOLDER/{dist.get_rank()}.json").write_text(json.dumps(held))
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+"""
+
+
+def test_every_device_holds_all_that_is_trained_and_of_sharded_layers_its_share(train, make_spec, inspection, tmp_path):
+    """What the model of memory goes by: AdamW's 16 bytes for each number that is learned, on every device, and once its
+    gradient to add it up. Frozen layers are whole on each, or half on each of two."""
+
+    def held(shard):
+        (tmp_path / shard).mkdir()
+        (tmp_path / shard / "mine.py").write_text(HELD.replace("FOLDER", str(tmp_path / shard)))
+        spec = make_spec("encoder", loss="mine.py:loss", **QUIET)
+        workload = dataclasses.replace(spec.workload, code_dir=str(tmp_path / shard))
+        spec = dataclasses.replace(spec, workload=workload, settings={**spec.settings, "shard": shard})
+        train(spec, 2, f"trial {shard}")
+        return [json.loads((tmp_path / shard / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+    whole, shared = held("off"), held("full")
+    for found in (*whole, *shared):
+        assert found["state"] == pytest.approx(16 * found["trained"], rel=0.01)
+        assert found["summed"] == 4 * found["trained"]
+    base = load_base(make_spec("encoder").workload, inspection("encoder").labels).model
+    layers = sum(p.nbytes for layer in _layers(base) for p in layer.parameters())
+    assert [found["frozen"] for found in whole] == [whole[0]["frozen"]] * 2
+    assert sum(found["frozen"] for found in shared) == 2 * whole[0]["frozen"] - layers
+    assert max(found["frozen"] for found in shared) < whole[0]["frozen"] - 0.45 * layers
 
 
 LOSS = """
