@@ -21,6 +21,7 @@ python -m tests.bench release     released variants against torch: latencies, F1
 python -m tests.bench report      pages of 200 and 10,000 trials: written, weighed, shown and filtered (half a minute)
 python -m tests.bench readers     `hpo list`, `show` and `report` of a sweep of 10,000 trials (a minute)
 python -m tests.bench race        the finalists' race on 1,000 simulated finals of each kind (half a minute)
+python -m tests.bench ends        how well a sweep's end is said, on simulated sweeps of each kind of finals (minutes)
 python -m tests.bench no-signal   20 sweeps of tiny models on random labels, with both claims (minutes)
 python -m tests.bench nights      simulated years of nights: false promotions, and how soon a gain is found (minutes)
 python -m tests.bench sampling    strategies on simulated surfaces of fine-tuning (minutes)
@@ -85,6 +86,12 @@ def _serve_rows(given: argparse.Namespace) -> Iterable[Row]:
     return serve.rows(given.judge, given.writer, rival if all(rival) else None)
 
 
+def _ends_rows() -> Iterable[Row]:
+    from tests.bench import ends  # with the tests' view of a sweep
+
+    return ends.rows()
+
+
 def _report_rows() -> list[Row]:
     from tests.bench import report  # with the tests that it draws its pages from
 
@@ -138,6 +145,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "pruning": lambda given: pruning.rows(given.examples or makespan.EXAMPLES),
     "readers": lambda _: many_trials.rows(),
     "race": lambda _: race.rows(),
+    "ends": lambda _: _ends_rows(),
     "report": lambda _: _report_rows(),
     "rules": lambda _: rules.rows(),
     "schedules": lambda _: schedules.rows(),

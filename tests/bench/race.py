@@ -50,7 +50,8 @@ SETTINGS = {
 class Replayed:
     """One final, raced and run to its end."""
 
-    trainings: int
+    rounds: tuple[int, ...]
+    """How many contestants were trained with the first seed, with the second, and so on."""
     cap: int
     claims: bool
     """The race ends with `better than the baseline`."""
@@ -64,6 +65,11 @@ class Replayed:
     not win any more."""
     luck: float
     """The champion's lead as certified, above its true one."""
+
+    @property
+    def trainings(self) -> int:
+        """Of the race."""
+        return sum(self.rounds)
 
 
 def replay(setting: Setting, seed: int) -> Replayed:
@@ -93,9 +99,15 @@ def replay(setting: Setting, seed: int) -> Replayed:
     champion = standing.champion or 0
     behind = {dropped.trial for dropped in standing.dropped if dropped.why == "behind"}
     return Replayed(
-        sum(standing.seeds.values()), len(contestants) * SEEDS, claims, claims_at_cap, float(truths[champion]),
+        rounds_of(standing), len(contestants) * SEEDS, claims, claims_at_cap, float(truths[champion]),
         float(truths[at_cap] - truths[champion]), at_cap in behind, lead - float(truths[champion]),
     )  # fmt: skip
+
+
+def rounds_of(standing: Standing) -> tuple[int, ...]:
+    """As `Replayed` has them."""
+    seeds = standing.seeds.values()
+    return tuple(sum(count > seed for count in seeds) for seed in range(max(seeds)))
 
 
 def certified(race: Race, standing: Standing) -> tuple[bool, float]:

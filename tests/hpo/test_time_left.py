@@ -12,66 +12,12 @@ from rich.console import Console
 from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
 from hpo.terminal import TerminalView
 from tests.hpo.builders import trial_result
+from tests.hpo.replayed_sweep import errors
 
 RECORDED = json.loads(Path(__file__).with_name("recorded_sweeps.json").read_text())
-"""Of each sweep: `trainings` as [trial, repeat, began, ended, how, share of its budget], in seconds since its begin;
-`promotion_s` is what was expected of the promotion before it began. The races of the last two are made of one recorded
-sweep, which trained three seeds of each finalist: in the order in which a race takes them, and as long as it might."""
+"""The races of the last two are made of one recorded sweep, which trained three seeds of each finalist: in the order in
+which a race takes them, and as long as it might."""
 WITHIN = 0.2
-FIRST_THIRD = 1 / 3
-
-
-def replay(sweep, upto):
-    """A view of the sweep as it was after so many seconds."""
-    now = [0.0]
-    view = TerminalView(Console(file=io.StringIO()), clock=lambda: now[0])
-    ahead = Ahead(sweep["contestants"], sweep["seeds"], sweep["promotion_s"])
-    view.begin(sweep["planned"], 0, "f1", sweep["jobs"], ahead=ahead)
-    events = []
-    for number, (_, _, began, ended, _, _) in enumerate(sweep["trainings"]):
-        events += [(began, 1, number), (ended, 0, number)]
-    are_repeats, finished = False, 0
-    for at, is_start, number in sorted(events):
-        if at > upto:
-            break
-        now[0] = at
-        trial, repeat, began, ended, how, _ = sweep["trainings"][number]
-        if repeat is not None and not are_repeats:
-            view.end()
-            view.begin_repeats(sweep["contestants"], sweep["seeds"], "f1")
-            are_repeats = True
-        if repeat is not None:
-            view.race_stands(repeat + 1, *standing_of(sweep, repeat, at))
-        if is_start and repeat is None:
-            view.trial_started(number, {})
-        elif is_start:
-            view.repeat_started(number, f"{trial} with seed {repeat}", {})
-        elif repeat is None:
-            finished += 1
-            view.trial_finished(number, trial_result(how), min(finished, sweep["planned"]), is_best=False)
-        else:
-            view.repeat_finished(number, trial_result(how))
-    if sweep["promotion_began"] is not None and upto >= sweep["promotion_began"]:
-        now[0] = sweep["promotion_began"]
-        view.begin_promotion(sweep["promotion_s"])
-    now[0] = upto
-    for number, (_, _, began, ended, _, share) in enumerate(sweep["trainings"]):
-        if began <= upto < ended:
-            view.step(number, (upto - began) / (ended - began) * share, None)
-    return view
-
-
-def standing_of(sweep, seed, at):
-    """How many contestants there are with a seed, and how many of their trainings are without a result before `at`."""
-    ends = [ended for _, repeat, _, ended, _, _ in sweep["trainings"] if repeat == seed]
-    return len(ends), sum(ended >= at for ended in ends)
-
-
-def errors(sweep, first=FIRST_THIRD, last=1.0):
-    """Of the estimated end, as shares of the whole, at each fiftieth of it from `first` to `last`."""
-    whole = sweep["ended"]
-    moments = [whole * (first + step / 50) for step in range(51) if first + step / 50 < last]
-    return [abs(at + (replay(sweep, at).seconds_left() or 0.0) - whole) / whole for at in moments]
 
 
 @pytest.mark.parametrize("sweep", RECORDED[:-1], ids=lambda sweep: sweep["name"])
