@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.commands.night_steps import real_steps
-from hpo.config.file import load_config
+from hpo.config.file import load_config, read_config, says_whose_nights
 from hpo.config.nightly import Nightly
 from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, GateRefused, HpoError, Interrupted, Problem, SweepError
@@ -129,9 +129,12 @@ def _run_file(
     file: Path, home: Home, tz: str | None, view: ProgressView, now: Callable[[], datetime.datetime], steps: Steps, *,
     always: bool,
 ) -> FileNights:  # fmt: skip
-    name = ""
+    name, wrong = "", None
     try:
-        config = load_config(file, home)
+        config, problems = read_config(file, home)
+        wrong = ConfigError(problems) if problems else None
+        if wrong and not says_whose_nights(file):
+            raise wrong
         check_name(config)
         name = config.name
         nightly, nights = config.nightly or Nightly(), NightFiles(home.nights(name))
@@ -143,10 +146,15 @@ def _run_file(
         with night_lock(nights.lock, local, waits=nightly.overlap == "queue") as lock_fd:
             check_file(config, nights, home)
             frame = Frame(config, home, nights, zone, local, view.say, lock_fd, always)
-            ran = Engine(frame, steps).run()
+            engine = Engine(frame, steps)
+            ran = engine.refuse(wrong) if wrong else engine.run()
+            if wrong and not ran:
+                raise wrong
     except Held as held:
+        if wrong:
+            view.say(f"error: {wrong}")
         view.say(f"{name}: its nights are run by {held}: nothing to do")
-        return FileNights(file, name, held_by=str(held))
+        return FileNights(file, name, held_by=str(held), error=wrong)
     except Interrupted:
         raise
     except (HpoError, OSError) as error:  # the latter for a home that cannot be written
@@ -154,4 +162,4 @@ def _run_file(
         return FileNights(file, name, error=error if isinstance(error, HpoError) else SweepError(str(error)))
     if not ran:
         view.say(f"{name}: tonight's run has ended already: nothing to do")
-    return FileNights(file, name, ran)
+    return FileNights(file, name, ran, error=wrong)

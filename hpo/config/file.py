@@ -29,7 +29,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.config.training import parse_training
 from hpo.config.user_code import own_code
 from hpo.config.yaml_source import Section, load
-from hpo.errors import ConfigError
+from hpo.errors import ConfigError, Problem
 from hpo.paths import Home
 from trainers.protocol.catalog import GENERATED, METHOD, METHODS, TASKS, default_settings
 from trainers.protocol.settings import FIELDS, Setting
@@ -42,14 +42,34 @@ SEED = Whole("seed", 0, "of sampler, head, adapter and data order: the same in e
 
 def load_config(file: Path, home: Home) -> SweepConfig:
     """Read and check a sweep's YAML. Raises `ConfigError` with every problem of the file."""
+    config, problems = read_config(file, home)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read_config(file: Path, home: Home) -> tuple[SweepConfig, list[Problem]]:
+    """A sweep's YAML with every problem of it, where each wrong section has its default.
+
+    Raises `ConfigError` where it cannot be read at all.
+    """
     root = load(file)
     config = _parse(root, file, home)
     root.finish()
     config = dataclasses.replace(config, code=own_code(root, config))
     check_together(root, config)
-    if root.problems:
-        raise ConfigError(root.problems)
-    return config
+    return config, root.problems
+
+
+def says_whose_nights(file: Path) -> bool:
+    """Whether what nights need of a file is right, whatever else is wrong: its name, and who hears of them.
+
+    Raises `ConfigError` where it cannot be read at all.
+    """
+    root = load(file)
+    parse_name(root, file.stem)
+    parse_nightly(root, file.parent)
+    return not root.problems
 
 
 def _parse(root: Section, file: Path, home: Home) -> SweepConfig:

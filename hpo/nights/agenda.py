@@ -74,7 +74,7 @@ def _with_reports(found: Sequence[Due], known: Mapping[Night, NightRecord]) -> l
             reported.append(replace(due, is_reported=False))
             silent += 1
         else:
-            before = f", nor in the {'one' if silent == 1 else f'{silent:,}'} before it" if silent else ""
+            before = f", nor the {'one' if silent == 1 else f'{silent:,}'} before it" if silent else ""
             reported.append(replace(due, why=due.why + before))
             silent = 0
     return reported
@@ -88,7 +88,7 @@ def _of_past(night: Night, known: dict[Night, NightRecord], missed: Missed) -> D
     record = known.get(night)
     if record is None:
         is_last = night > max(known)
-        return Due(night, "run") if missed == "all" and is_last else Due(night, "close", "no call came in this night")
+        return Due(night, "run") if missed == "all" and is_last else Due(night, "close", "no call began this night")
     if record.is_over:
         return None if is_settled(record) else Due(night, "finish")
     if has_result(record) or missed == "all":

@@ -48,8 +48,7 @@ class Engine:
         Raises `SweepError` for a damaged record, and lets pass what stops the process (`Interrupted`).
         """
         frame, cutoff, until = self.frame, self.frame.nightly.cutoff_time, self.frame.config.budget.until
-        now = frame.now().astimezone(frame.zone)
-        tonight = night_at(frame.config.name, now, frame.zone, cutoff)
+        now, tonight = self._tonight()
 
         def ends(night: Night) -> datetime.datetime:
             return window_end(night, until, cutoff, frame.zone)
@@ -65,10 +64,37 @@ class Engine:
             self._idle()
         return done
 
+    def refuse(self, error: HpoError) -> list[Ran]:
+        """Fail tonight's run, because the file is wrong: whoever waits for it hears of it.
+
+        Returns nothing where it has ended already, has a result, or has failed for this reason before: then it stays as
+        it is. The next call with a file that is right continues, and closes what is due of earlier nights. Raises
+        `SweepError` for a damaged record.
+        """
+        night = self._tonight()[1]
+        known, reason = self.frame.files.read(night), f"the file is wrong: {error}"
+        if known and (
+            known.state not in ("running", "failed")
+            or has_result(known)
+            or (is_settled(known) and known.reason == reason)
+        ):
+            self._idle()
+            return []
+        record = _begun(known or self._new(night), self._time(), begins_again=False)
+        tonight = Tonight(self.frame, record, [], self.frame.now())
+        return [self._after(*self._failed(tonight, Failure(reason, error.exit_code)))]
+
+    def _tonight(self) -> tuple[datetime.datetime, Night]:
+        """The time, and the night that it belongs to."""
+        now = self.frame.now().astimezone(self.frame.zone)
+        return now, night_at(self.frame.config.name, now, self.frame.zone, self.frame.nightly.cutoff_time)
+
+    def _new(self, night: Night) -> NightRecord:
+        file = str(self.frame.config.file.absolute())
+        return NightRecord(night.name, night.date.isoformat(), str(self.frame.zone), file)
+
     def _do(self, due: Due, known: NightRecord | None, earlier: Sequence[NightRecord]) -> Ran:
-        night, zone = due.night, str(self.frame.zone)
-        new = NightRecord(night.name, night.date.isoformat(), zone, str(self.frame.config.file.absolute()))
-        tonight = Tonight(self.frame, known or new, earlier, self.frame.now())
+        tonight = Tonight(self.frame, known or self._new(due.night), earlier, self.frame.now())
         if due.what == "close":
             return self._close(tonight, due)
         if due.what == "finish":

@@ -210,7 +210,7 @@ def _links(record: NightRecord, facts: Mapping[StepName, Mapping[str, Any]]) -> 
     seated = facts.get("promote", {})
     if seated.get("seat") == "waits":
         found["to promote it"] = f"hpo approve {seated['model']}/{seated['version']}"
-    if is_promoted(record):
+    if is_promoted(record) and seated.get("previous"):
         found["to take it back"] = f"hpo rollback {model_of(record)}"
     return found
 

@@ -132,7 +132,7 @@ def test_a_file_that_fails_does_not_stop_the_others_and_the_gravest_exit_code_co
         ["failed"],
         ["complete"],
         ["complete"],
-        [],
+        ["failed"],
         [],
     ]
     assert "at most 89 characters" in str(found[4].error)
@@ -181,6 +181,44 @@ def test_a_night_that_failed_for_its_rows_begins_again_with_those_that_a_person_
     assert (ran.record.state, ran.failure) == ("complete", None)
     assert ran.record.facts("freeze")["sha256"] != before
     assert len(read_sweep(home, "movies-2026-11-28").trials) == 4
+
+
+def test_a_file_that_is_wrong_fails_its_night_so_that_whoever_waits_for_it_hears_of_it(tmp_path, home):
+    heard = {"notify": {"on": ["failure"], "command": ["tee", "-a", "heard.jsonl"]}, "tz": "Europe/Berlin"}
+    file, log = write_sweep(tmp_path, name="movies", **{**SWEEP, "nightly": heard}), tmp_path / "heard.jsonl"
+    right, files = file.read_text(), NightFiles(Home(home).nights("movies"))
+    steps = replace(real_steps(Silent(), "trainers.host.fake"), freeze=lambda tonight: Outcome("same", {}, "skipped"))
+
+    def called(day, hour=1):
+        (found,), said = nights(Home(home), file, now=at(day, hour), steps=steps)
+        return found.exit_code, [(ran.record.date, ran.record.state) for ran in found.nights], said
+
+    def subjects():
+        return [json.loads(line)["text"].partition("\n")[0] for line in log.read_text().splitlines()]
+
+    (tmp_path / "train.jsonl").rename(tmp_path / "gone.jsonl")  # the export did not come
+    code, ran, said = called(28)
+    assert (code, ran) == (2, [("2026-11-27", "failed")])
+    assert any("no file 'train.jsonl'" in line for line in said)
+    assert "no file 'train.jsonl'" in files.all()[0].reason
+    assert subjects() == ["movies 2026-11-27: FAILED"]
+    code, ran, said = called(28, 2)  # a second call with the same fault
+    assert (code, ran, len(subjects())) == (2, [], 1)
+    assert said[0].startswith("error: 1 problem")
+    (tmp_path / "gone.jsonl").rename(tmp_path / "train.jsonl")
+    assert called(28, 3)[:2] == (0, [("2026-11-27", "skipped")])
+
+    file.write_text(right.replace("num_trials", "num_trialz"))
+    assert called(28, 4)[:2] == (2, [])  # what has ended stays so
+    assert called(29)[:2] == (2, [("2026-11-28", "failed")])
+    file.write_text(right.replace("Europe/Berlin", "Europe/Berlinn"))  # nobody can know which night it is
+    assert called(30)[:2] == (2, [])
+    assert subjects() == ["movies 2026-11-27: FAILED", "movies 2026-11-28: FAILED"]
+    with night_lock(files.lock, at(30), waits=False):
+        file.write_text(right.replace("num_trials", "num_trialz"))
+        assert called(30)[:2] == (2, [])
+    file.write_text(right)
+    assert called(30)[:2] == (0, [("2026-11-29", "skipped")])
 
 
 def test_whoever_comes_second_learns_who_is_at_it_and_exits_with_0(tmp_path, home):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from hpo.errors import ConfigError
 from hpo.nights.decide import decide
 from hpo.nights.engine import Engine, Ran
 from hpo.nights.lock import night_lock
@@ -58,8 +59,11 @@ class World:
         self.moment += datetime.timedelta(seconds=1)
         return self.moment
 
-    def call(self, moment: datetime.datetime, *, always: bool = False) -> list[Ran]:
-        """`hpo nightly` at a moment. Raises `Killed` where a step was to be killed, `Held` as the command does."""
+    def call(self, moment: datetime.datetime, *, always: bool = False, wrong: ConfigError | None = None) -> list[Ran]:
+        """`hpo nightly` at a moment, of a file that may be `wrong`.
+
+        Raises `Killed` where a step was to be killed, `Held` as the command does.
+        """
         self.moment = moment.astimezone(datetime.UTC)
         config = self.config
 
@@ -68,7 +72,8 @@ class World:
 
         with night_lock(self.files.lock, local, waits=False) as fd:
             frame = Frame(config, self.home, self.files, BERLIN, local, self.said.append, fd, always)
-            return Engine(frame, self.steps()).run()
+            engine = Engine(frame, self.steps())
+            return engine.refuse(wrong) if wrong else engine.run()
 
     def steps(self) -> Steps:
         """The real decision, and fakes for all else."""

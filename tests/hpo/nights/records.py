@@ -35,7 +35,7 @@ def promoted(date: str = "2026-11-28", new: float = 0.88, old: float | None = 0.
                  "new": measured(new), "baseline": measured(0.8), "e_value": 1340.2, "threshold": 1250.0,
                  "tests_so_far": 3, "lead": {"difference": 0.02, "low": 0.01, "high": 0.03}, "regressions": [],
                  "said": "certified: accuracy", **certify},
-        promote={"model": "movies", "version": "3", "seat": "champion", "promoted": True,
+        promote={"model": "movies", "version": "3", "seat": "champion", "promoted": True, "previous": old and "2",
                  "said": "version 3 of 'movies' is the champion"},
     )  # fmt: skip
 

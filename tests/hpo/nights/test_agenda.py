@@ -82,9 +82,9 @@ def test_the_last_night_of_a_gap_speaks_for_all_of_it():
     now = datetime.datetime(2026, 5, 10, 1, tzinfo=BERLIN)
     found = agenda([on(DONE, 1), on(DONE, 5), on(DONE, 7)], night, "latest", lambda night: now, now)
     assert [(due.night.date.day, due.is_reported, due.why) for due in found] == [
-        (2, False, "no call came in this night"), (3, False, "no call came in this night"),
-        (4, True, "no call came in this night, nor in the 2 before it"), (6, True, "no call came in this night"),
-        (8, True, "no call came in this night"), (9, True, ""),
+        (2, False, "no call began this night"), (3, False, "no call began this night"),
+        (4, True, "no call began this night, nor the 2 before it"), (6, True, "no call began this night"),
+        (8, True, "no call began this night"), (9, True, ""),
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -194,6 +195,31 @@ def test_a_night_that_was_given_up_is_reported_too(world):
     assert world.signals == [(NIGHT, "missed"), (NIGHT + ONE_DAY, "complete")]
 
 
+def test_a_file_that_is_wrong_leaves_a_night_with_a_result_as_it_is(world):
+    wrong, hour = ConfigError([Problem("movies.yaml:3", "is wrong", "what is right")]), itertools.count(1)
+
+    def refused():
+        return world.call(one_o_clock(NIGHT, next(hour)), wrong=wrong)
+
+    world.kill = ("sweep", "before")
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT, next(hour)))
+    world.kill = ("signal", "before")
+    with pytest.raises(Killed):
+        refused()
+    (ran,) = refused()  # a kill kept the first one from being heard
+    assert (ran.record.state, ran.failure.exit_code, world.signals) == ("failed", 2, [(NIGHT, "failed")])
+    assert refused() == []
+    world.kill = ("certify", "before")
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT, next(hour)))
+    assert (refused(), world.record(NIGHT).state) == ([], "running")
+    later = one_o_clock(NIGHT + ONE_DAY)
+    first, second = world.call(later)
+    assert (first.record.state, second.record.state) == ("complete", "complete")
+    assert world.call(later, wrong=wrong) == []
+
+
 def test_a_gap_is_told_once_also_after_a_kill(world):
     world.call(one_o_clock(NIGHT))
     world.kill = ("report", "before")
@@ -207,7 +233,7 @@ def test_a_gap_is_told_once_also_after_a_kill(world):
     world.call(one_o_clock(NIGHT + 31 * ONE_DAY, 3))
     assert world.signals == [(NIGHT, "complete"), (last, "missed"), (NIGHT + 31 * ONE_DAY, "complete")]
     assert [record.state for record in world.files.all()] == ["complete", *["missed"] * 30, "complete"]
-    assert world.record(last).reason.startswith("no call came in this night")
+    assert world.record(last).reason.startswith("no call began this night")
 
 
 def test_signals_that_fail_are_tried_again_and_what_waits_also_where_nothing_is_due(world):

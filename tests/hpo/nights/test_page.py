@@ -92,6 +92,11 @@ def test_a_version_that_waits_is_approved_by_its_number_and_one_that_is_no_champ
     assert "to promote it" not in story_of(kept(decision="ask")).links
 
 
+def test_only_a_champion_that_had_one_before_it_can_be_taken_back():
+    assert story_of(promoted()).links["to take it back"] == "hpo rollback movies"
+    assert "to take it back" not in story_of(promoted(old=None)).links
+
+
 def test_weak_evidence_and_evidence_beyond_all_measure():
     assert evidence_in_words({"e_value": 0.4, "threshold": 1000.0}) == "evidence 1 : 0.4, needed 1 : 1,000"
     assert evidence_in_words({"e_value": 6.7e164, "threshold": 1250.0}) == (
