@@ -69,11 +69,18 @@ def _sweeps(home: Home, studies: StudiesDatabase) -> Iterator[Finding]:
         if state is not None and state.state == "running":
             orphans.append(name)
     yield Finding("ok", "sweeps", f"{len(names)}" + (f"; running now: {listed(running)}" if running else ""))
-    if orphans:
-        yield Finding("note", "sweeps", f"interrupted by a kill: {listed(orphans)}",
-                      "hpo sweep FILE continues one, hpo delete --sweep NAME removes it")  # fmt: skip
+    ways = {False: "hpo sweep FILE continues one", True: "hpo nightly FILE continues that of tonight"}
+    for is_of_night, way in ways.items():
+        if found := [name for name in orphans if _is_of_night(home, name) is is_of_night]:
+            yield Finding("note", "sweeps", f"interrupted by a kill: {listed(found)}",
+                          f"{way}, hpo delete --sweep NAME removes it")  # fmt: skip
     for problem in unreadable:
         yield Finding("problem", "sweeps", problem)
+
+
+def _is_of_night(home: Home, sweep: str) -> bool:
+    """Whether a sweep was begun by a night, which alone continues it."""
+    return (home.dir / "nights" / sweep[: -len("-2026-11-28")] / f"{sweep[-len('2026-11-28') :]}.json").exists()
 
 
 def _leftovers(home: Home) -> Iterator[Finding]:
@@ -88,5 +95,5 @@ def _leftovers(home: Home) -> Iterator[Finding]:
             yield Finding("note", "leftovers", f"{names}: left by a command that was killed", way)
     waiting = sorted(home.dir.glob("nights/*/outbox/*.json"))
     if waiting:
-        yield Finding("note", "notices", f"{len(waiting)} of nights have not been delivered", "hpo nights says why; "
-                      "the next hpo nightly tries again")  # fmt: skip
+        yield Finding("note", "notices", f"{len(waiting)} of nights have not been delivered",
+                      "hpo nights NAME DATE says why; the next hpo nightly tries again")  # fmt: skip

@@ -56,6 +56,8 @@ def restored_lines(restored: Restored) -> Iterator[str]:
         yield f"  {home} upgrade      first: the databases were made by earlier versions"
     yield f"  {home} list         sweeps that were running are interrupted"
     yield f"  {home} sweep FILE   continues one, with the same file and data"
+    if (Path(restored.home) / "nights").is_dir():
+        yield f"  {home} nightly FILE continues tonight's, where a night was running"
     yield f"  {home} fetch NAME   demo models and data again: no backup has the cache"
 
 

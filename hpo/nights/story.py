@@ -20,7 +20,7 @@ STATES: Mapping[str, str] = {
     "skipped": "nothing had changed",
     "failed": "FAILED",
     "missed": "MISSED",
-    "running": "runs",
+    "running": "not over yet",
 }
 _DECIDING: tuple[StepName, ...] = ("certify", "promote")
 SIDES = ("train", "validation", "certify", "test")

@@ -18,6 +18,7 @@ from hpo.care.backup import make_backup
 from hpo.care.manifest import CONTENT, MANIFEST, read_manifest
 from hpo.care.restore import restore_backup
 from hpo.care.tree_copy import TreeCopy
+from hpo.commands.backup import restored_lines
 from hpo.commands.show import read_sweep
 from hpo.commands.sweep import run_sweep
 from hpo.databases.sqlite import opened
@@ -85,6 +86,9 @@ def test_a_sweep_that_was_killed_continues_from_a_backup_made_while_it_ran(sweep
     there = Home(tmp_path / "elsewhere")
     restored = restore_backup(there, backup)
     assert restored.sweeps == ["kept"]
+    assert "nightly" not in "\n".join(restored_lines(restored))
+    (there.dir / "nights").mkdir()
+    assert "nightly FILE" in "\n".join(restored_lines(restored))
     assert read_sweep(there, "kept").state == "interrupted"
     run_sweep(sweep_file, there, jobs=1, worker=FAKE)
     ours, theirs = read_sweep(there, "kept"), read_sweep(undisturbed, "kept")

@@ -26,8 +26,10 @@ from hpo.cli.main import cli
 from hpo.commands import doctor
 from hpo.databases.studies import StudiesDatabase
 from hpo.lock import sweep_lock
+from hpo.nights.record import NightFiles
 from hpo.paths import Home
 from tests.hpo.builders import RATE, Killed, Sweep, stopping_after
+from tests.hpo.nights.records import night
 from tests.hpo.tracking.unsteady import self_signed, unsteady
 from trainers.protocol.device_facts import DeviceFacts
 
@@ -160,6 +162,22 @@ def test_a_home_that_a_kill_left_says_so_and_a_damaged_database_is_a_problem(tmp
     assert "hpo upgrade" in next(f.found for f in look() if f.what == "studies")
     (home.dir / "studies.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     assert marks(look())["studies"] == "problem"
+
+
+def test_a_sweep_that_a_night_has_begun_is_continued_by_nights_alone(tmp_path, database):
+    sweep = Sweep(tmp_path, database, name="movies-2026-11-28", search_space=RATE)
+    study = sweep.open()
+    study.update_state(state="running")
+    study.close()
+    files = NightFiles(sweep.home.nights("movies"))
+
+    def ways():
+        found = look_at_home(sweep.home, sweep.home.studies_db)
+        return [f.remedy.partition(",")[0] for f in found if (f.what, f.mark) == ("sweeps", "note")]
+
+    assert ways() == ["hpo sweep FILE continues one"]
+    files.write(night(state="running"))
+    assert ways() == ["hpo nightly FILE continues that of tonight"]
 
 
 class Tracking(BaseHTTPRequestHandler):

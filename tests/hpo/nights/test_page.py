@@ -70,6 +70,7 @@ def test_the_text_of_a_promotion():
          ["the night is failed: sweep: the disk is full"], ["end", "failure"]),
         (night(state="missed", reason="no call came"), "MISSED", ["the night is missed: no call came"],
          ["end", "failure"]),
+        (night(state="running"), "not over yet", [], ["end"]),
         (promoted(old=None), "promoted; f1_macro 0.8800", [], ["end", "promotion"]),
         (kept(decision="ask", seat="waits", old=None), "waits for you; f1_macro 0.8000", [], ["end"]),
         (kept(decision="promote", seat="waits", old=None), "waits for you; f1_macro 0.8000", [], ["end"]),
