@@ -13,6 +13,7 @@ from hpo.databases.sqlite import usable
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError
 from hpo.garbage import half_deleted
+from hpo.nights.record import NightFiles, read_night
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.study.one_writer import is_running
@@ -22,7 +23,7 @@ _BUSY_S = 2.0
 
 
 def look_at_home(home: Home, studies: StudiesDatabase | None) -> Iterator[Finding]:
-    """Databases, sweeps and leftovers; studies that are not in a file are looked at elsewhere."""
+    """Databases, sweeps, nights and leftovers; studies that are not in a file are looked at elsewhere."""
     if not home.dir.is_dir():
         yield Finding("ok", "home", f"{home.dir} does not exist yet; the first sweep creates it")
         return
@@ -33,6 +34,7 @@ def look_at_home(home: Home, studies: StudiesDatabase | None) -> Iterator[Findin
         yield found
         if found.mark == "ok":
             yield from _sweeps(home, studies)
+    yield from _nights(home)
     yield from _leftovers(home)
 
 
@@ -76,6 +78,16 @@ def _sweeps(home: Home, studies: StudiesDatabase) -> Iterator[Finding]:
                           f"{way}, hpo delete --sweep NAME removes it")  # fmt: skip
     for problem in unreadable:
         yield Finding("problem", "sweeps", problem)
+
+
+def _nights(home: Home) -> Iterator[Finding]:
+    """Records that cannot be read: where `hpo nightly` needs one, no night of that name runs."""
+    for folder in sorted(home.dir.glob("nights/*")):
+        for path in NightFiles(folder).paths():
+            try:
+                read_night(path)
+            except HpoError as error:
+                yield Finding("problem", "nights", str(error))
 
 
 def _is_of_night(home: Home, sweep: str) -> bool:

@@ -111,7 +111,7 @@ def _free_rows(tonight: Tonight, with_sweep: Sequence[Night], kept: Sequence[Nig
 
 def _in_words(kept: Kept) -> str:
     parts = [f"deleted {listed(kept.deleted)}"] if kept.deleted else []
-    parts += [f"{listed(kept.stays)} stays, because something needs it"] if kept.stays else []
+    parts += [f"kept {listed(kept.stays)}, because something needs it"] if kept.stays else []
     parts += [f"freed {kept.freed_bytes / 1e6:,.1f} MB of losing trials"] if kept.freed_bytes else []
     parts += kept.failed
     return "; ".join(parts) or "nothing to free"

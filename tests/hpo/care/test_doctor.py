@@ -178,6 +178,10 @@ def test_a_sweep_that_a_night_has_begun_is_continued_by_nights_alone(tmp_path, d
     assert ways() == ["hpo sweep FILE continues one"]
     files.write(night(state="running"))
     assert ways() == ["hpo nightly FILE continues that of tonight"]
+    assert "nights" not in marks(look_at_home(sweep.home, None))
+    (files.dir / "2026-11-27.json").write_text('{"format": 1, "na')
+    (found,) = (f for f in look_at_home(sweep.home, None) if f.what == "nights")
+    assert (found.mark, "2026-11-27.json cannot be read" in found.found) == ("problem", True)
 
 
 class Tracking(BaseHTTPRequestHandler):

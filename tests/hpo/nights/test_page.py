@@ -158,6 +158,14 @@ def test_whatever_people_wrote_is_text():
     assert "\x1b" not in night_text(night(state="failed", reason="\x1b[2J"))
 
 
+def test_problems_that_failed_a_night_have_a_line_each():
+    page = night_page(
+        night(state="failed", reason="the file is wrong: 2 problems\n  a.yaml:1: one\n  a.yaml:2: two"), []
+    )
+    assert ".alert, .answer { white-space: pre-line; }" in page
+    assert page.count("problems\n  a.yaml:1: one\n  a.yaml:2: two</p>") == 2
+
+
 def test_a_night_of_which_little_is_known_has_a_page():
     page = night_page(night(state="missed", reason="no call came"), [])
     assert "The data was not frozen" in page
