@@ -16,15 +16,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hpo.quoting import clipped, visible
-from hpo.results.aligned import aligned
+from hpo.quoting import visible
+from hpo.results.aligned import aligned, is_number, one_line
 from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
-
-MOST_OF_A_CELL = 300
-"""Characters shown of one cell."""
 
 SecondsLeft = Callable[[], float | None]
 """Until a bound ends something; None where there is none."""
@@ -79,6 +76,9 @@ class ProgressView(Protocol):
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None:
         """Show the result of a trial; `finished` counts all finished trials, `is_best` says whether it leads."""
 
+    def trial_paused(self, number: int) -> None:
+        """Show that a trial, or a repeat, was interrupted: a later session continues it."""
+
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
         """Show that a stopped trial goes on, because it was within noise of `champion`; `finished` trials are left."""
 
@@ -114,6 +114,7 @@ class Silent(ProgressView):
     def step(self, number: int, fraction: float, loss: float | None, seconds: float = 0.0) -> None: ...
     def evaluated(self, number: int, fraction: float, value: float) -> None: ...
     def trial_finished(self, number: int, result: TrialResult, finished: int, *, is_best: bool) -> None: ...
+    def trial_paused(self, number: int) -> None: ...
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None: ...
     def tick(self) -> None: ...
     def end(self) -> None: ...
@@ -231,6 +232,10 @@ class TerminalView(ProgressView):
         self._left.ended(max(self.clock() - row.started, result.seconds), is_complete=result.state == "complete")
         return row
 
+    def trial_paused(self, number: int) -> None:
+        row = self._rows.pop(number)
+        self.say(f"trial {row.label} paused at {row.fraction:.0%}")
+
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None:
         self._finished = finished
         self._pruned -= self._pruned > 0  # an earlier session may have stopped it
@@ -263,11 +268,11 @@ class TerminalView(ProgressView):
             self._live = None
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        cells = [[_shown(cell) for cell in row] for row in (columns, *rows)]
-        numbers = [i for i in range(len(columns)) if rows and all(_is_number(row[i]) for row in cells[1:])]
+        cells = [[one_line(cell) for cell in row] for row in (columns, *rows)]
+        numbers = [i for i in range(len(columns)) if rows and all(is_number(row[i]) for row in cells[1:])]
         self.console.print()
         if title:
-            self.console.print(Text(_shown(title), style="bold"), soft_wrap=not self.console.is_terminal)
+            self.console.print(Text(one_line(title), style="bold"), soft_wrap=not self.console.is_terminal)
         header, *lines = aligned(cells, numbers, cell_len)
         # In a pipe each row is one line of any length.
         if self.console.is_terminal and max(map(cell_len, (header, *lines))) > self.console.width:
@@ -328,11 +333,7 @@ class TerminalView(ProgressView):
 
 def _cell(text: str) -> Text:
     """A text as one line in a cell of a table; markup in it is shown as it is."""
-    return Text(_shown(text))
-
-
-def _shown(text: str) -> str:
-    return clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL)
+    return Text(one_line(text))
 
 
 def _folded(cells: Sequence[Sequence[str]], to_the_right: Sequence[int]) -> Table:
@@ -343,7 +344,3 @@ def _folded(cells: Sequence[Sequence[str]], to_the_right: Sequence[int]) -> Tabl
     for row in cells[1:]:
         table.add_row(*map(Text, row))
     return table
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "").replace("-", "").replace(",", "").replace("e", "").replace("+", "").isdigit()

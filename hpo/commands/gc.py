@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -84,14 +84,15 @@ def _running(home: Home) -> set[str]:
 
 
 def free_losing_trials(home: Home, name: str) -> int:
-    """Free adapters and checkpoints of one finished sweep's losing trials; returns how many bytes they had.
+    """Free adapters and checkpoints of losing trials of one finished sweep that will not be continued, and of those
+    that its budget interrupted; returns how many bytes they had.
 
     Raises `SweepError` where the sweep runs, `HpoError` where a sweep cannot be read.
     """
     with sweep_lock(home.sweep(name).lock):
         sweeps = [view_study(home.studies_db, other) for other in study_names(home.studies_db)]
         others = ({view.name for view in sweeps} | {*holders_of_leases(home)}) - {name}
-        found = [one for one in _of_trials(home, sweeps, others) if one.size_bytes]
+        found = [one for one in _of_trials(home, sweeps, others, closed=[name]) if one.size_bytes]
         for garbage in found:
             garbage.free()
     return sum(garbage.size_bytes for garbage in found)
@@ -133,14 +134,16 @@ def _all_garbage(
         yield from _deleted_runs(home, busy)
 
 
-def _of_trials(home: Home, sweeps: Sequence[StudySnapshot], busy: set[str]) -> Iterator[Garbage]:
+def _of_trials(
+    home: Home, sweeps: Sequence[StudySnapshot], busy: set[str], closed: Collection[str] = ()
+) -> Iterator[Garbage]:
     """What finished sweeps keep of trials that nobody needs, and their variants beside the released one.
 
     Trials that an edit of the file left out are no part of the sweep any more; their numbers never come back. One of
     them may still be released.
     """
     left_out = {view.name: left_out_trials(home.studies_db, view.name) for view in sweeps}
-    needed, starts = needed_trainings(sweeps, left_out), starting_points(sweeps)
+    needed, starts = needed_trainings(sweeps, left_out, closed), starting_points(sweeps)
     for view in sweeps:
         if not is_finished(view) or view.name in busy or has_strange_folder(home, view.name):
             continue

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from hpo.quoting import clipped, visible
+
+MOST_OF_A_CELL = 300
+"""Characters shown of one cell."""
+
 
 def aligned(
     rows: Sequence[Sequence[str]], to_the_right: Collection[int] = (), width: Callable[[str], int] = len
@@ -20,3 +25,13 @@ def aligned(
         pairs = zip(pads, column, strict=True) if index in to_the_right else zip(column, pads, strict=True)
         columns.append(map("".join, pairs))
     return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+
+
+def one_line(text: str) -> str:
+    """A text as a cell shows it: on one line, and not endless."""
+    return clipped(visible(text).replace("\n", "\\n").replace("\t", "\\t"), MOST_OF_A_CELL)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a number, as tables write them."""
+    return text.replace(".", "").replace("-", "").replace(",", "").replace("e", "").replace("+", "").isdigit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpo.results.champion import choose_champion, front
@@ -13,9 +13,10 @@ Training = tuple[str, int]
 
 
 def needed_trainings(
-    snapshots: Iterable[StudySnapshot], left_out: Mapping[str, Sequence[TrialRecord]]
+    snapshots: Iterable[StudySnapshot], left_out: Mapping[str, Sequence[TrialRecord]], closed: Collection[str] = ()
 ) -> set[Training]:
-    """The trials whose adapter something needs; of a sweep that is not finished, all that it has or took over.
+    """The trials of which something needs what they learned; of a sweep that is not finished, all that it has or took
+    over. A trial that a spent budget interrupted needs its checkpoint, unless its sweep is `closed`: never continued.
 
     `left_out` has by sweep the trials that an edit left out: a release may still be of one of them.
     """
@@ -23,7 +24,8 @@ def needed_trainings(
     for view in snapshots:
         others = left_out.get(view.name, ())
         records, released = [*view.records, *others], _released(view)
-        needed = [*_needed(view), *(record for record in others if record.number in released)]
+        needed = _needed(view, may_go_on=view.name not in closed)
+        needed = [*needed, *(record for record in others if record.number in released)]
         found |= {trained_in(view.name, record, records) for record in needed}
     return found
 
@@ -39,7 +41,7 @@ def is_finished(view: StudySnapshot) -> bool:
     return view.state.state == "complete"
 
 
-def _needed(view: StudySnapshot) -> list[TrialRecord]:
+def _needed(view: StudySnapshot, *, may_go_on: bool) -> list[TrialRecord]:
     if not is_finished(view):
         return view.records
     state, constraints, objectives = view.state, view.config["constraints"], view.objectives
@@ -51,7 +53,7 @@ def _needed(view: StudySnapshot) -> list[TrialRecord]:
     needed |= set() if state.chosen_trial is None else {state.chosen_trial}
     if len(objectives) > 1:
         needed |= set(front(view.records, objectives, constraints))
-    return [record for record in view.records if record.number in needed or not record.is_over]
+    return [r for r in view.records if r.number in needed or (may_go_on and not r.is_over)]
 
 
 def _released(view: StudySnapshot) -> set[int]:

@@ -12,6 +12,7 @@ from hpo.config.dimensions import Choice, edge, wider
 from hpo.config.objective import Constraints, Objective, excess
 from hpo.config.space import from_resolved
 from hpo.config.strategy import ResolvedStrategy
+from hpo.quoting import listed
 from hpo.results.champion import Champion, choose_champion, front
 from hpo.results.diagnosis import Advice, Knobs, advice, knobs_of_trials
 from hpo.results.json_text import finite_only
@@ -158,6 +159,14 @@ class SweepSummary:
             return None
         how = f"failed ({trial.cause})" if trial.state == "failed" else "was stopped before its end"
         return f"trial {trial.number} {how}"
+
+    def interrupted_line(self) -> str:
+        """In a sentence, the trials that its spent budget interrupted; empty where there are none."""
+        found = [trial.number for trial in self.trials if trial.state == "interrupted"]
+        if not found or self.state != "complete":
+            return ""
+        trials = f"trial{'s' * (len(found) > 1)} {listed(found)}"
+        return f"the budget interrupted {trials}: with a larger one, hpo sweep continues from the checkpoints"
 
     def of_release(self, released: Champion) -> SweepSummary:
         """The same with the numbers of the training that is released; those of the finalists are of the champion."""

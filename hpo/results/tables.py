@@ -202,8 +202,7 @@ def notes(summary: SweepSummary) -> list[str]:
     lines += collected((trial.number, trial.advice) for trial in summary.trials)
     if summary.pareto_front:
         lines.append(f"Pareto front: trial{'s' * (len(summary.pareto_front) > 1)} {listed(summary.pareto_front)}")
-    if left_out := summary.left_out.line():
-        lines.append(left_out)
+    lines += filter(None, [summary.interrupted_line(), summary.left_out.line()])
     lines += summary.unread
     used = summary.spent
     cost = f", cost {used.cost:.2f}" if used.cost is not None else ""

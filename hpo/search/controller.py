@@ -73,11 +73,8 @@ class SearchController(TrialController):
 
     def end(self) -> None:
         """The search is over: nothing goes on any more. What the budget left interrupted may, once it is larger."""
-        for record in map(self._study.record, self._interrupted):
-            if record.run_id:  # a kill has left it open
-                spec = self._sweep.specs.spec(record.number, record.params, self._sweep.paths.trial(record.number))
-                self._sweep.tracker.start_trial(spec, record, is_baseline=record.number == self._study.state.baseline)
-                self._sweep.tracker.pause_trial(record.number)
+        for number in self._parked:  # what they wait for was interrupted
+            self._sweep.tracker.pause_trial(number)
         self._stopped.clear()
 
     def check_any_succeeded(self) -> None:
@@ -235,7 +232,9 @@ class SearchController(TrialController):
 
     def paused(self, job: Job) -> None:
         self._study.set_attempts(job.number, job.attempts, job.resumed_from)
+        self._study.update_state(spent=self._sweep.meter.spent)
         self._sweep.tracker.pause_trial(job.number)
+        self._view.trial_paused(job.number)
 
     def finished(self, job: Job, result: TrialResult) -> None:
         """Disk, then MLflow, then the study. The study is written last, so a crash in between repeats this step."""
@@ -258,6 +257,7 @@ class SearchController(TrialController):
                 continue
             self._parked.remove(number)
             if is_lost(twin.result) and not self.is_spent():
+                self._sweep.tracker.pause_trial(number)  # until its turn comes
                 self._interrupted.append(number)
             else:
                 self._book(number, twin.result, self._sweep.paths.trial(number))

@@ -134,6 +134,7 @@ class FinalistController(TrialController):
 
     def paused(self, job: Job) -> None:
         self._sweep.tracker.pause_trial(job.number)
+        self._sweep.view.trial_paused(job.number)
 
     def finished(self, job: Job, result: TrialResult) -> None:
         repeat = self._by_number[job.number]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -52,7 +51,7 @@ class TrialController(Protocol):
         ...
 
     def is_spent(self) -> bool:
-        """Whether the budget allows no new trial, and stops those under way."""
+        """Whether the budget allows no new trial, and interrupts those under way."""
         ...
 
     def spared(self, jobs: list[Job]) -> Job | None:
@@ -80,22 +79,12 @@ class TrialController(Protocol):
         ...
 
     def paused(self, job: Job) -> None:
-        """The job is kept for the next session of the sweep."""
+        """The job is kept for a later session of the sweep: a person, or a spent budget, interrupted it."""
         ...
 
     def finished(self, job: Job, result: TrialResult) -> None:
         """The job is over, well or not."""
         ...
-
-
-def as_stopped(job: Job, result: TrialResult) -> TrialResult:
-    """The result with the reason for which the scheduler stopped the trial: a trainer knows only that it was to stop.
-
-    At the end of `trial_minutes` it was to finish: minutes were its budget, and every trial has the same.
-    """
-    if result.stopped_by != "pruner" or job.stopped_for != "sweep_budget":
-        return result
-    return dataclasses.replace(result, stopped_by="sweep_budget")
 
 
 def failure(job: Job, failed: Failed) -> TrialResult:

@@ -14,7 +14,7 @@ from hpo.signals import StopWish, stop_wish
 from hpo.trials.calls import data_error
 from hpo.trials.context import SweepContext
 from hpo.trials.environment import write_environment
-from hpo.trials.job import Job, StopReason, TrialController, as_stopped, failure
+from hpo.trials.job import Job, StopReason, TrialController, failure
 from hpo.trials.retries import NOT_PAUSED, halvings_of_next_attempt, halvings_to_begin_with, is_disk_full
 from hpo.trials.trial_files import write_spec
 from trainers.protocol.events import (
@@ -196,7 +196,7 @@ class TrialScheduler:
         elif isinstance(report, TrialResult):
             del running.jobs[job.number]
             self._attempted(running, job, report.state)
-            controller.finished(job, as_stopped(job, report))
+            controller.finished(job, report)
         else:
             del running.jobs[job.number]
             self._failed(controller, running, job, report)
@@ -212,17 +212,17 @@ class TrialScheduler:
         elif running.is_hung:
             minutes = f"{self._retry_policy.stall_minutes:g} minutes"
             failed = Failed("timeout", f"no progress for {minutes} (trials.stall_minutes)")
-        elif job.stopped_for and failed.cause == "timeout":
-            what = "trial_minutes" if job.stopped_for == "trial_minutes" else "the sweep's budget"
+        elif job.stopped_for == "trial_minutes" and failed.cause == "timeout":
             self._attempted(running, job, failed.cause)
-            controller.finished(job, failure(job, Failed("timeout", f"{what} ended before its first evaluation")))
+            early = Failed("timeout", "trial_minutes ended before its first evaluation")
+            controller.finished(job, failure(job, early))
             return
         self._attempted(running, job, failed.cause)
         attempt = Attempt(failed.cause, failed.message, job.seconds, job.resumed_from, job.spec.micro_batch_halvings)
         micro_batch_halvings = halvings_of_next_attempt(failed, job.spec, job.attempts, self._retry_policy.retries)
         if micro_batch_halvings is None:
             controller.finished(job, failure(job, failed))
-        elif self._wish.is_made:
+        elif self._wish.is_made or job.stopped_for == "sweep_budget":
             job.attempts.append(attempt)
             controller.paused(job)
         else:
@@ -254,7 +254,7 @@ class TrialScheduler:
                 if self._trial_minutes is not None and job.seconds > self._trial_minutes * 60:
                     self._stop(request_id, job, "trial_minutes")
         if self._jobs() and controller.is_spent():
-            # Of those that go on: one that was stopped may be further by now, but it ends all the same.
+            # Of those that go on: one that was told to pause may be further by now, but it pauses all the same.
             spared = controller.spared([job for _, job in self._jobs() if job.stopped_for is None])
             for request_id, job in self._jobs():
                 if job is not spared:
@@ -280,4 +280,4 @@ class TrialScheduler:
     def _stop(self, request_id: int, job: Job, why: StopReason) -> None:
         if job.stopped_for is None:
             job.stopped_for = why
-            self._executor.reply(request_id, job.number, "finish" if why == "trial_minutes" else "stop")
+            self._executor.reply(request_id, job.number, "finish" if why == "trial_minutes" else "pause")

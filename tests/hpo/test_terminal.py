@@ -255,6 +255,19 @@ def test_what_takes_a_while_is_shown_with_its_time_and_leaves_a_line(terminal, p
     assert lines() == "exporting\n"
 
 
+def test_a_trial_that_is_interrupted_leaves_the_table(terminal):
+    view, output = terminal
+    view.begin(2, 0, "f1_macro", 2)
+    view.trial_started(0, {"lora_r": 8})
+    view.trial_started(1, {"lora_r": 16})
+    view.step(1, 0.6, 0.7)
+    view.trial_paused(1)
+    view.end()
+    lines = visible_lines(output())
+    assert "trial 1 paused at 60%" in [line.strip() for line in lines]
+    assert list(view._rows) == [0]
+
+
 # --- lines and numbers ---------------------------------------------------------------------------------
 
 

@@ -259,6 +259,7 @@ class TrialResult:
     best_index: int | None
     evaluations: list[Evaluation]
     stopped_by: Literal["budget", "early_stopping", "pruner", "trial_minutes", "sweep_budget", "failure"]
+    """`sweep_budget` is in records of earlier versions: a spent budget now interrupts trials."""
     seconds: float
     """Training and evaluating, all attempts together, without what a kill undid."""
     trainable_parameters: int = 0

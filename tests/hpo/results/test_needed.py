@@ -13,10 +13,10 @@ from tests.hpo.builders import trial_record
 RECORDS = [trial_record(number, value=value) for number, value in enumerate((0.9, 0.5, 0.6, 0.7))]
 
 
-def needed(records=RECORDS, left_out=(), **state):
+def needed(records=RECORDS, left_out=(), closed=(), **state):
     config = {"constraints": {}, "objective": [{"metric": "f1_macro", "direction": "maximize"}]}
     view = StudySnapshot("s", SweepState(state="complete", config=config, **state), records)
-    return {number for _, number in needed_trainings([view], {"s": left_out})}
+    return {number for _, number in needed_trainings([view], {"s": left_out}, closed)}
 
 
 def released(trial):
@@ -40,6 +40,12 @@ def test_the_champion_and_what_was_released_or_chosen_are_needed(state, numbers)
 def test_a_released_trial_that_an_edit_left_out_is_needed():
     left_out = [trial_record(number, value=0.1) for number in (1, 2, 3)]
     assert needed(RECORDS[:1], left_out, release=released(2), challenger=released(3)) == {0, 2, 3}
+
+
+def test_a_trial_that_the_budget_interrupted_is_needed_unless_its_sweep_is_never_continued():
+    records = [*RECORDS, trial_record(4, "running")]
+    assert needed(records) == {0, 4}
+    assert needed(records, closed=["s"]) == {0}
 
 
 def test_an_equal_trial_was_trained_where_its_twin_was():

@@ -59,6 +59,13 @@ def test_a_sweep_that_nobody_runs_has_no_running_trial(state):
     assert [row[2] for row in leaderboard(given)[1]] == ["complete", "interrupted"]
 
 
+def test_trials_that_the_budget_interrupted_are_named_once_the_sweep_is_over():
+    records = [trial_record(0), *(trial_record(number, "running") for number in (2, 5))]
+    line = "the budget interrupted trials 2, 5: with a larger one, hpo sweep continues from the checkpoints"
+    assert line in notes(shown(*records))
+    assert not [said for said in notes(shown(*records, state="interrupted")) if "budget" in said]
+
+
 def test_show_is_json_and_holds_every_trial_in_order():
     given = shown(
         trial_record(1, "running"), trial_record(0, value=0.5, params={"lora_r": 8}),

@@ -41,7 +41,17 @@ from tests.hpo.builders import (
 from tests.hpo.trials.test_fitting import MODEL
 from trainers.host import fake
 from trainers.protocol.codec import to_json
-from trainers.protocol.events import Evaluation, Failed, Finding, PreparedData, Resumed, Step, Trained, TrialResult
+from trainers.protocol.events import (
+    PAUSED,
+    Evaluation,
+    Failed,
+    Finding,
+    PreparedData,
+    Resumed,
+    Step,
+    Trained,
+    TrialResult,
+)
 from trainers.protocol.requests import Inspect, Measure, Train
 
 
@@ -513,20 +523,39 @@ def test_a_budget_of_trials_is_a_bound(sweep):
     assert given.search(jobs=2).finished_count == 3
 
 
-def test_when_the_hours_are_spent_no_trial_begins_and_those_under_way_stop_in_order(sweep):
+def test_when_the_hours_are_spent_no_trial_begins_and_those_under_way_are_interrupted(sweep):
     given = sweep(num_trials=9, budget={"hours": 1.3}, pruner={"type": "none"})
     search = given.search(timed(given, 0.1), view=Said())
     assert search.stopped_by == "hours: 1.3"
-    states = [(r.state, r.result.stopped_by, len(r.curve)) for r in given.records]
-    assert states == [("complete", "budget", 5)] * 2 + [("pruned", "sweep_budget", 3)]
+    assert [(r.state, len(r.curve)) for r in given.records] == [("complete", 5)] * 2 + [("running", 3)]
+    assert [attempt.message for attempt in given.records[2].attempts] == [PAUSED.message]
     assert given.open().state.spent.seconds == pytest.approx(1.3 * 3600)
+
+
+def test_what_the_budget_interrupted_continues_from_its_checkpoint_with_a_larger_one(sweep):
+    given, noting = sweep(num_trials=2, budget={"hours": 0.8}, pruner={"type": "none"}), Noting()
+    assert given.search(timed(given, 0.1)).finished_count == 1
+    before = given.records[1]
+    assert (before.state, len(before.curve)) == ("running", 3)
+    given.search(timed(given, 0.1), tracker=noting).end()
+    assert (given.executor.specs, noting.started) == ([], [])
+
+    again = given.edit(budget={"hours": 9}).search(timed(given, 0.1))
+    assert ([spec.number for spec in given.executor.specs], again.finished_count) == ([1], 2)
+    assert [event.step for _, event in given.executor.events if isinstance(event, Resumed)] == [2]
+    after = given.records[1]
+    assert (after.state, after.resumed_from, len(after.curve), after.curve[:3]) == ("complete", 2, 5, before.curve)
+    assert not given.paths(1).checkpoints.exists()
 
 
 def test_hours_of_all_sessions_count(sweep):
     given = sweep(num_trials=9, budget={"hours": 0.9}, pruner={"type": "none"})
+
+    def killed_after_seven(event):
+        return _kill() if isinstance(event, Evaluation) and given.clock.hours > 1000.65 else event
+
     with pytest.raises(Killed):
-        given.search(timed(given, 0.1), during=kill_at_finish(1))
-    given.paths(1).result.unlink()
+        given.search(timed(given, 0.1, killed_after_seven))
     shutil.rmtree(given.paths(1).checkpoints)
     given.search(timed(given, 0.1))
     assert [len(r.curve) for r in given.records] == [5, 4]
@@ -538,8 +567,7 @@ def test_there_is_always_a_champion(sweep):
     """The budget ends within the first trials: the one that is furthest on goes to its end."""
     given = sweep(num_trials=9, budget={"hours": 0.25}, pruner={"type": "none"})
     given.search(timed(given, 0.1), jobs=2)
-    states = [(r.state, r.result.stopped_by) for r in given.records]
-    assert sorted(states) == [("complete", "budget"), ("pruned", "sweep_budget")]
+    assert sorted(r.state for r in given.records) == ["complete", "running"]
 
 
 def test_a_budget_that_is_spent_before_anything_began_still_gives_a_champion(sweep):
@@ -575,25 +603,27 @@ def test_room_in_gpu_hours_is_kept_for_the_finalists_on_all_their_devices(sweep)
     assert given.open().state.spent.gpu_seconds == 4 * 3600
 
 
-def test_a_baseline_that_the_budget_stopped_is_trained_where_the_budget_is_raised(sweep):
+def test_a_baseline_that_the_budget_interrupted_is_trained_where_the_budget_is_raised(sweep):
     def baseline_waits(request):
         for _ in range(30 * (request.spec.number == 0)):
-            if (yield Step(0, 0, 0.0, 0.0, 0.0)) == "stop":
-                yield Failed("timeout", "stopped before its first evaluation")
+            if (yield Step(0, 0, 0.0, 0.0, 0.0)) == "pause":
+                yield PAUSED
                 return
         yield from work(request)
 
     given = sweep(num_trials=3, budget={"hours": 0.25}, pruner={"type": "none"})
     given.clock = Clock(0.1)
     given.search(Recording(lambda request: changed(baseline_waits(request), given.clock.tick)), jobs=2)
-    assert [r.state for r in given.records] == ["failed", "complete"]
+    assert [r.state for r in given.records] == ["running", "complete"]
     given.edit(budget={"hours": 9})
     assert given.search(timed(given, 0.1)).finished_count == 3
-    assert [r.params == given.config.baseline() for r in given.records] == [True, False, True, False]
-    assert given.open().state.baseline == 2
+    assert [r.params == given.config.baseline() for r in given.records] == [True, False, False]
+    assert given.open().state.baseline == 0
 
 
-def test_what_a_spent_budget_leaves_interrupted_has_no_run_that_is_still_open(sweep):
+def test_a_spent_budget_leaves_alone_what_a_kill_interrupted(sweep):
+    """Its run is closed already: whoever opens the sweep's runs closes those that a kill left open."""
+
     def killed_in_second_trial(request):
         yield from changed(work(request), lambda event: _kill() if request.spec.number else event)
 
@@ -602,12 +632,22 @@ def test_what_a_spent_budget_leaves_interrupted_has_no_run_that_is_still_open(sw
         given.search(Recording(killed_in_second_trial), tracker=noting)
     given.open().update_state(spent=Spent(3600.0, 0.0))
     given.edit(budget={"hours": 0.5})
+    noting.started.clear()
     search = given.search(tracker=noting)
-    assert (search.stopped_by, given.executor.specs, noting.paused) == ("hours: 0.5", [], [])
     search.end()
-    assert noting.paused == [1]
+    assert (search.stopped_by, given.executor.specs, noting.started, noting.paused) == ("hours: 0.5", [], [], [])
     given.edit(budget=None).search()
     assert [r.state for r in given.records] == ["complete"] * 3
+
+
+def test_what_waits_for_an_interrupted_trial_has_no_run_that_is_still_open(sweep):
+    given, noting = sweep(9, search_space=EQUAL, budget={"hours": 0.25}, pruner={"type": "none"}), Noting()
+    given.search(timed(given, 0.1), jobs=3, tracker=noting).end()
+    left = {number for number, _, _ in noting.started} - set(noting.ended)
+    assert [number for number in left if given.records[number].reused_from]
+    assert sorted(noting.paused) == sorted(left)
+    given.edit(budget=None).search(jobs=3)
+    assert {record.state for record in given.records} == {"complete"}
 
 
 def _kill():

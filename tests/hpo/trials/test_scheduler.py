@@ -667,14 +667,12 @@ def test_a_request_is_hung_only_when_none_of_its_trials_makes_progress(job, cloc
     assert {books.attempts[n][0].message for n in range(2)} == {hung}
 
 
-def test_a_spent_budget_spares_one_of_a_request_and_stops_the_others(job):
+def test_a_spent_budget_spares_one_of_a_request_and_pauses_the_others(job):
     books = Books([job(0), job(1)])
     long = [e for index in range(4) for e in (step(index), scored(index))]
     executor = Executor(Script(of={0: [[scored(0), scored(1), spends(books), *long, result(0.5)]], 1: [long]}))
     run(executor, books, pack=2)
-    assert {n: (r.state, r.stopped_by) for n, r in books.results.items()} == {
-        0: ("complete", "budget"), 1: ("pruned", "sweep_budget"),
-    }  # fmt: skip
+    assert ended(books) == {0: ("complete", "budget"), 1: "paused"}
 
 
 def test_ctrl_c_pauses_all_of_a_request_and_those_that_wait_to_be_tried_again(job):
@@ -766,6 +764,12 @@ def test_a_crash_after_it_was_stopped_is_tried_again_and_stopped_again(job):
 # --- a spent budget ------------------------------------------------------------------------------------
 
 
+def ended(books):
+    """How each trial ended in this session."""
+    paused = {number: "paused" for what, number, _ in books.told if what == "paused"}
+    return {**paused, **{number: (r.state, r.stopped_by) for number, r in books.results.items()}}
+
+
 def spends(books):
     def spend():
         books.spent = True
@@ -773,7 +777,7 @@ def spends(books):
     return spend
 
 
-def test_a_spent_budget_stops_all_but_the_one_that_is_spared(job):
+def test_a_spent_budget_pauses_all_but_the_one_that_is_spared(job):
     books = Books([job(number) for number in range(4)])
     long = [e for index in range(4) for e in (step(index), scored(index))]
     executor = Executor(
@@ -786,10 +790,8 @@ def test_a_spent_budget_stops_all_but_the_one_that_is_spared(job):
         )
     )
     run(executor, books, jobs=3)
-    assert {n: (r.state, r.stopped_by) for n, r in books.results.items()} == {
-        0: ("pruned", "sweep_budget"), 1: ("complete", "budget"), 2: ("pruned", "sweep_budget"),
-    }  # fmt: skip
-    assert [v for n, v in executor.verdicts if v == "stop"] == ["stop", "stop"]
+    assert ended(books) == {0: "paused", 1: ("complete", "budget"), 2: "paused"}
+    assert sorted(v for v in executor.verdicts if v[1] != "go") == [(0, "pause"), (2, "pause")]
     assert [what for what, n, _ in books.told if n == 3] == []
 
 
@@ -799,28 +801,49 @@ def test_with_a_champion_already_nobody_is_spared(job):
     long = [e for index in range(4) for e in (step(index), scored(index))]
     executor = Executor(Script(of={0: [[scored(0), spends(books), *long]], 1: [[scored(0), *long]]}))
     run(executor, books, jobs=2)
-    assert [r.stopped_by for r in books.results.values()] == ["sweep_budget"] * 2
+    assert ended(books) == {0: "paused", 1: "paused"}
 
 
-def test_one_that_was_told_to_stop_does_not_win_the_mercy_of_the_one_that_runs_on(job):
-    """It makes another evaluation before it hears of the stop: it is the furthest then, and ends all the same."""
+def test_one_that_was_told_to_pause_does_not_win_the_mercy_of_the_one_that_runs_on(job):
+    """It makes another evaluation before it hears of that: it is the furthest then, and pauses all the same."""
     books = Books([job(0), job(1)])
     ahead = [scored(0), step(1), spends(books), step(2), *[step(n) for n in range(3, 9)], scored(1), result(0.5)]
     executor = Executor(Script(of={0: [ahead], 1: [[scored(0), step(1), scored(1), scored(2), step(2)]]}))
     run(executor, books, jobs=2)
-    assert {n: (r.state, r.stopped_by) for n, r in books.results.items()} == {
-        0: ("complete", "budget"), 1: ("pruned", "sweep_budget"),
-    }  # fmt: skip
+    assert ended(books) == {0: ("complete", "budget"), 1: "paused"}
     assert all(offered == [0] for offered in books.offered[1:])
 
 
-def test_a_budget_that_ends_before_the_first_evaluation_says_so(job):
+def test_a_trial_is_paused_before_its_first_evaluation_too(job):
     books = Books([job(0), job(1)])
     executor = Executor(Script(of={0: [[scored(0), spends(books), step(1), result(0.5)]], 1: [[step(0)] * 9]}))
     run(executor, books, jobs=2)
-    assert books.results[1].message == "the sweep's budget ended before its first evaluation"
-    assert books.results[1].cause == "timeout"
-    assert books.results[0].state == "complete"
+    assert ended(books) == {0: ("complete", "budget"), 1: "paused"}
+    assert [(a.cause, a.message) for a in books.attempts[1]] == [("interrupted", PAUSED.message)]
+
+
+def test_a_crash_on_a_spent_budget_is_kept_for_a_later_session(job):
+    books = Books([job(0), job(1)])
+    fails = [scored(0), Failed("crash", "why")]
+    executor = Executor(Script(of={0: [[scored(0), spends(books), step(1), result(0.5)]], 1: [fails]}))
+    run(executor, books, jobs=2)
+    assert ended(books) == {0: ("complete", "budget"), 1: "paused"}
+    assert [a.cause for a in books.attempts[1]] == ["crash"]
+
+
+def test_what_the_pruner_stopped_as_the_budget_ended_was_pruned(job):
+    books = Books([job(0), job(1)])
+    books.verdicts[1, 0], books.best_one_is_spared = "stop", False
+    executor = Executor(Script(of={0: [[step(0), step(1), step(2)]], 1: [[scored(0), step(1)]]}))
+    reply = executor.reply
+
+    def spend_then(request_id, trial, verdict):
+        books.spent = books.spent or verdict == "stop"
+        reply(request_id, trial, verdict)
+
+    executor.reply = spend_then
+    run(executor, books, jobs=2)
+    assert ended(books) == {0: "paused", 1: ("pruned", "pruner")}
 
 
 # --- Ctrl-C --------------------------------------------------------------------------------------------
