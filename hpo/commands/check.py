@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpo.commands.preflight import WORKER, at_its_clock, explained_by_log
+from hpo.commands.preflight import WORKER, at_its_clock, data_problems, edit_problems, explained_by_log
 from hpo.config.file import load_config
 from hpo.config.intent import intent_of
+from hpo.config.sweep_config import SweepConfig
 from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.given_path import given_path
@@ -20,7 +21,7 @@ from hpo.quoting import clipped
 from hpo.terminal import ProgressView
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import to_json
-from trainers.protocol.events import Checked
+from trainers.protocol.events import Checked, Finding
 from trainers.protocol.requests import Check
 
 SHOWN = 20
@@ -34,6 +35,7 @@ def check_sweep(
 ) -> dict[str, Any]:
     """What `hpo check --json` gives; a clean copy of the rows goes to the new folder `clean_dir`.
 
+    The findings are all for which `hpo sweep` is refused before it trains; what the sweep did before counts too.
     `served` are prediction logs, or folders of them, to compare with the training rows. Raises `ConfigError` for a
     config, sources or logs that cannot be read at all, and `UsageError` where `clean_dir` is there already, or a log is
     not.
@@ -41,16 +43,32 @@ def check_sweep(
     out = None if clean_dir is None else str(_new_folder(clean_dir))
     logs = _logs(served)
     config = at_its_clock(load_config(file, home), home)
+    problems = edit_problems(config, home)
+    request = Check(config.workload(home), None if problems else out, intent_of(config), logs)
+    try:
+        checked = _answer(request, config, worker)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from error
+    if checked.prepared is not None and out is None:
+        problems += data_problems(config, home, checked.prepared)
+    findings = [Finding(problem.where, problem.found, problem.expected) for problem in problems]
+    findings += [replace(finding, where=config.place(finding.where)) for finding in checked.findings]
+    found = to_json(replace(checked, findings=findings, prepared=None))
+    del found["prepared"]
+    return {"sweep": config.name, "task": config.task, **found}
+
+
+def _answer(request: Check, config: SweepConfig, worker: str) -> Checked:
+    """What a trial host finds."""
     with tempfile.TemporaryDirectory() as scratch:
         executor = LocalExecutor(Path(scratch, "host.log"), worker)
         try:
             with lines_of(config), explained_by_log("looking at data and model", Path(scratch, "host.log")):
-                checked = run_alone(executor, Check(config.workload(home), out, intent_of(config), logs))
+                checked = run_alone(executor, request)
         finally:
             executor.close()
     assert isinstance(checked, Checked)  # noqa: S101  # the protocol's answer to Check
-    findings = [replace(finding, where=config.place(finding.where)) for finding in checked.findings]
-    return {"sweep": config.name, "task": config.task, **to_json(replace(checked, findings=findings))}
+    return checked
 
 
 def _new_folder(given: Path) -> Path:

@@ -21,8 +21,9 @@ from hpo.executors.ray.executor import RayExecutor, settings_here
 from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import hold_if_there, remove_unheld
 from hpo.paths import Home, SweepPaths, held_of_prepared
-from hpo.search.warm_start import check_warm_start
-from hpo.study.revision import changes_of
+from hpo.quoting import listed
+from hpo.search.warm_start import missing_sources
+from hpo.study.revision import incomparable
 from hpo.study.store import stored_state, study_names
 from hpo.terminal import Silent
 from hpo.trials.calls import lines_of, run_all, run_alone
@@ -47,11 +48,15 @@ def at_its_clock(config: SweepConfig, home: Home) -> SweepConfig:
 
 
 def check_edit(config: SweepConfig, home: Home) -> None:
-    """Raises `ConfigError` with every change that would mix results that cannot be compared."""
-    check_warm_start(config, home)
+    """Raises `ConfigError` with all that `edit_problems` gives."""
+    if problems := edit_problems(config, home):
+        raise ConfigError(problems)
+
+
+def edit_problems(config: SweepConfig, home: Home) -> list[Problem]:
+    """Every sweep to begin from that is not there, and every change that would mix results that cannot be compared."""
     before = stored_state(home.studies_db, config.name)
-    if before is not None:
-        changes_of(config, before.config)
+    return [*missing_sources(config, home), *(incomparable(config, before.config) if before is not None else [])]
 
 
 @contextmanager
@@ -128,15 +133,9 @@ def inspect(executor: Executor, config: SweepConfig, home: Home) -> PreparedData
     with lines_of(config):
         _, inspection, _ = run_all(executor, requests, at_once=len(requests))
     assert isinstance(inspection, PreparedData)  # noqa: S101  # the protocol's answer to Inspect
-    if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(inspection.rows["train"])):
-        found = f"makes {evaluations:,} evaluations of a trial"
-        raise ConfigError([Problem(config.place("training.eval_steps"), found, why)])
+    if problems := data_problems(config, home, inspection):
+        raise ConfigError(problems)
     before = stored_state(home.studies_db, config.name)
-    # The hash of the data has the numbers of labels; their names decide which rows of the head are kept.
-    for name, what in (("fingerprint", "data"), ("labels", "data"), ("model_fingerprint", "model")):
-        if before and before.data and getattr(before.data, name) != getattr(inspection, name):
-            found = f"the {what} of sweep {config.name!r} has changed since it began"
-            raise ConfigError([Problem(config.place(what), found, "give the sweep another name:")])
     if before and before.data:  # 0 in a sweep that began when evaluations used all rows: they go on to
         inspection = dataclasses.replace(inspection, validation_tokens=before.data.validation_tokens)
     return inspection
@@ -160,6 +159,31 @@ def prepared_data(executor: Executor, config: SweepConfig, home: Home) -> Iterat
 def _hold(inspection: PreparedData) -> int | None:
     folder = inspection.tokens_dir
     return hold_if_there(held_of_prepared(Path(folder))) if folder else None
+
+
+def data_problems(config: SweepConfig, home: Home, now: PreparedData) -> list[Problem]:
+    """What of data and model, which have no findings of their own, does not go with the file, or with what the sweep
+    began with."""
+    problems = []
+    if why := FIELDS["evaluations"].refuse(evaluations := config.evaluations(now.rows["train"])):
+        found = f"makes {evaluations:,} evaluations of a trial"
+        problems.append(Problem(config.place("training.eval_steps"), found, why))
+    state = stored_state(home.studies_db, config.name)
+    before = state.data if state else None
+    if before is None:
+        return problems
+    # The hash of the data has the numbers of labels; their names decide which rows of the head are kept.
+    if (before.fingerprint, before.labels) != (now.fingerprint, now.labels):
+        problems.append(_changed(config, "data", ""))
+    if before.model_fingerprint != now.model_fingerprint:
+        names = now.changed_model_files(before)
+        problems.append(_changed(config, "model", f" (other content in {listed(names)})" if names else ""))
+    return problems
+
+
+def _changed(config: SweepConfig, what: str, how: str) -> Problem:
+    found = f"the {what} of sweep {config.name!r} has changed since it began{how}"
+    return Problem(config.place(what), found, "give the sweep another name:")
 
 
 def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:

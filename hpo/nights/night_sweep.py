@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hpo.config.sweep_config import SweepConfig
-from hpo.errors import ConfigError
 from hpo.nights.agenda import has_result
 from hpo.nights.steps import Facts, Tonight
 from hpo.nights.zone import session_end
@@ -16,7 +15,7 @@ from hpo.paths import Home
 from hpo.results.champion import choose_champion
 from hpo.results.progress_text import setting_text
 from hpo.results.summary import SweepSummary
-from hpo.study.revision import changes_of, trained_with
+from hpo.study.revision import incomparable, trained_with
 from hpo.study.store import stored_state, study_names, view_study
 from trainers.protocol.settings import Setting
 
@@ -111,13 +110,8 @@ def is_leftover(home: Home, config: SweepConfig) -> bool:
     stored = stored_state(home.studies_db, config.name)
     if stored is None or has_results(home, config.name):
         return False
-    if _rows_of(stored.config["data"]["train"]["source"]) != _rows_of(config.data.train.source):
-        return True
-    try:
-        changes_of(config, stored.config)
-    except ConfigError:
-        return True
-    return False
+    rows = _rows_of(stored.config["data"]["train"]["source"])
+    return rows != _rows_of(config.data.train.source) or bool(incomparable(config, stored.config))
 
 
 def _rows_of(source: str) -> str:

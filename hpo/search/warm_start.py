@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hpo.config.space import Point
 from hpo.config.strategy import complete_point
 from hpo.config.sweep_config import SweepConfig
-from hpo.errors import ConfigError, Problem
+from hpo.errors import Problem
 from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.results.champion import ranked
@@ -20,10 +20,10 @@ from hpo.trials.context import SweepContext
 BEST_OF_EACH = 3
 
 
-def check_warm_start(config: SweepConfig, home: Home) -> None:
-    """Raises `ConfigError` for a sweep that does not exist, or is this one."""
+def missing_sources(config: SweepConfig, home: Home) -> list[Problem]:
+    """Each sweep of `warm_start` that does not exist, or is this one."""
     known = [name for name in study_names(home.studies_db) if name != config.name]
-    problems = [
+    return [
         Problem(
             config.written.where(("search_strategy", "warm_start")),
             f"no other sweep {name!r}",
@@ -32,8 +32,6 @@ def check_warm_start(config: SweepConfig, home: Home) -> None:
         for name in config.strategy.warm_start
         if name not in known
     ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def warm_points(config: SweepConfig, home: Home, say: Callable[[str], object] = lambda line: None) -> list[Point]:

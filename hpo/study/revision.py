@@ -40,19 +40,26 @@ def changes_of(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
 
     Raises `ConfigError` with every change that would mix results that cannot be compared.
     """
-    now = _plain(config.resolved())
-    before = completed(stored, now, config.written.lines)
-    changes = [c for c in differences(before, now) if not _is_under(c.key, _UNTOUCHED)]
-    problems = [
+    if problems := incomparable(config, stored):
+        raise ConfigError(problems)
+    return _changes(config, stored)
+
+
+def incomparable(config: SweepConfig, stored: Mapping[str, Any]) -> list[Problem]:
+    """Every change since the sweep's last revision that would mix results that cannot be compared."""
+    return [
         Problem(config.written.where(tuple(c.key.split("."))),
                 f"was {quoted(c.old)} when sweep {config.name!r} began, now {quoted(c.new)}",
                 "results would not compare: restore it, or give the sweep another name:")
-        for c in changes
+        for c in _changes(config, stored)
         if _is_under(c.key, _INCOMPARABLE) or (c.key.startswith("training.") and _is_incomparable(c.key))
     ]  # fmt: skip
-    if problems:
-        raise ConfigError(problems)
-    return changes
+
+
+def _changes(config: SweepConfig, stored: Mapping[str, Any]) -> list[Change]:
+    now = _plain(config.resolved())
+    before = completed(stored, now, config.written.lines)
+    return [c for c in differences(before, now) if not _is_under(c.key, _UNTOUCHED)]
 
 
 def completed(stored: Mapping[str, Any], now: Mapping[str, Any], lines: Iterable[tuple[str, ...]]) -> dict[str, Any]:

@@ -110,8 +110,7 @@ class RecordedRun:
         was, model = self.prepared, spec.workload.model
         if was.model_fingerprint == now.model_fingerprint:
             return []
-        names = {*was.model_hashes, *now.model_hashes} if was.model_hashes else set()
-        changed = sorted(n for n in names if was.model_hashes.get(n) != now.model_hashes.get(n))
+        changed = now.changed_model_files(was)
         what = f"other content in {listed(changed)}" if changed else "other files"
         if model.adapter is not None and was.model_hashes and not changed:
             what = f"another starting point in {model.adapter}"

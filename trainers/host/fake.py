@@ -46,7 +46,7 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
     if isinstance(request, Inspect):
         yield _inspect(request)
     elif isinstance(request, Check):
-        yield Checked(findings=[], splits={}, examples=[], notes=[], max_length=0)
+        yield _check(request)
     elif isinstance(request, Freeze):
         yield _freeze(request)
     elif isinstance(request, (Import, Load)):
@@ -59,7 +59,7 @@ def work(request: Request) -> Generator[Event, Verdict | None, None]:
         yield Failed("crash", f"the fake trainer cannot {type(request).__name__.lower()}")
 
 
-def _inspect(request: Inspect) -> Event:
+def _inspect(request: Inspect | Check) -> Event:
     train = request.workload.data.train.source
     if not Path(train).exists():
         return Failed("data", "bad data", [Finding(train, "is not there")])
@@ -68,6 +68,13 @@ def _inspect(request: Inspect) -> Event:
         fingerprint=fingerprint(train),
         model_fingerprint="0" * 64, duplicates=0, truncated=0, train_tokens=10000, gpus=0, notes=[],
     )  # fmt: skip
+
+
+def _check(request: Check) -> Event:
+    found = _inspect(request)
+    if not isinstance(found, PreparedData):
+        return found
+    return Checked(findings=[], splits={}, examples=[], notes=[], max_length=0, prepared=found)
 
 
 def _freeze(request: Freeze) -> Event:

@@ -15,6 +15,7 @@ from trainers.data.tokens import Encoded
 from trainers.model.source import BaseFiles
 from trainers.prepare.clean_copy import clean_copy
 from trainers.prepare.data_findings import Tokenized, label_counts
+from trainers.prepare.inspect import prepared_data
 from trainers.prepare.notes import Seen, notes_on
 from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
 from trainers.prepare.served import compare_served
@@ -52,7 +53,8 @@ def check(request: Check) -> Checked:
         copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked)
     served = compare_served(made, base.tokenizer, request.served) if request.served else None
     since = None if request.before is None else compare_nights(made, Path(request.before))
-    return Checked(findings, facts, examples, notes, base.max_length, copy, served, since)
+    prepared = None if made.all_findings() else prepared_data(request.workload, made)
+    return Checked(findings, facts, examples, notes, base.max_length, copy, served, since, prepared)
 
 
 def _uncut(made: Prepared, base: BaseFiles, split: str) -> Tokenized:

@@ -35,22 +35,31 @@ Kept = dict[str, list[tuple[Placed[object], Encoded]]]
 
 def inspect(request: Inspect) -> PreparedData:
     """Read, check, split and tokenize the data. Raises `DataProblem` with every finding; then nothing is written."""
-    workload = request.workload
-    made = prepare(workload, request.intent)
+    made = prepare(request.workload, request.intent)
     if findings := made.all_findings():
         raise DataProblem(findings)
-    base = made.base
+    prepared, kept = prepared_data(request.workload, made), _kept(made)
+    if not (tokens_dir := Path(prepared.tokens_dir)).exists():
+        rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
+        write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
+    return prepared
+
+
+def _kept(made: Prepared) -> Kept:
+    """The rows of tokens of each split."""
+    return {name: [(row, one) for row, many in made.tokens[name] for one in many] for name in SPLITS}
+
+
+def prepared_data(workload: Workload, made: Prepared) -> PreparedData:
+    """What a sweep knows of data and model that have no findings; the tokens are not written here."""
+    base, kept = made.base, _kept(made)
     assert base is not None  # noqa: S101  # without findings there is a base
-    kept: Kept = {name: [(row, one) for row, many in made.tokens[name] for one in many] for name in SPLITS}
     content, split_hashes = data_fingerprint(workload, base, kept)
     model_hashes = base_hashes(base.folder)
     model = base_fingerprint(model_hashes, workload.model)
     # Words are written with their tags by name; the hash of the data has the numbers of the tags.
     names = made.labels if made.task.targets == "token" else []
     tokens_dir = Path(workload.cache_dir) / "tokens" / fingerprint([content, model, FORMAT_VERSION, *names])[:32]
-    if not tokens_dir.exists():
-        rows = {n: [made.task.measure_row(r.example, e, made.labels) for r, e in kept[n]] for n in SPLITS}
-        write_tokens(tokens_dir, {n: [e for _, e in kept[n]] for n in SPLITS}, rows)
     gpus, gpu_notes = _usable_gpus()
     full = sum(_is_full(made.task, one, base.max_length) for rows in kept.values() for _, one in rows)
     return PreparedData(

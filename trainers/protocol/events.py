@@ -124,6 +124,11 @@ class PreparedData:
     parameters: int = 0
     """Of the base model, once a host has loaded it."""
 
+    def changed_model_files(self, before: PreparedData) -> list[str]:
+        """Names of the base model's files that are others than in `before`; none where nobody noted them then."""
+        names = {*before.model_hashes, *self.model_hashes} if before.model_hashes else set[str]()
+        return sorted(name for name in names if before.model_hashes.get(name) != self.model_hashes.get(name))
+
 
 @dataclass(frozen=True)
 class SplitFacts:
@@ -197,6 +202,8 @@ class Checked:
     """Only where prediction logs were given."""
     since: NightShift | None = None
     """Only where an earlier night was given."""
+    prepared: PreparedData | None = None
+    """What a sweep would know of data and model, though its tokens are not written; None where it would be refused."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +12,10 @@ from click.testing import CliRunner
 
 from hpo.cli.main import cli
 from hpo.commands.check import check_sweep
+from hpo.config.file import load_config
 from hpo.errors import ConfigError
 from hpo.paths import Home
+from hpo.study.revision import open_revision
 from tests.conftest import reviews, write_jsonl
 from tests.trainers.data.test_sources import write
 from trainers.data.sources import DataProblem, read_rows
@@ -144,6 +147,62 @@ def test_findings_end_the_command_as_a_bad_config(write_yaml, home, tmp_path):
     done = CliRunner().invoke(cli, ["--home", str(home), "check", str(tmp_path / "sweep.yaml")])
     assert isinstance(done.exception, ConfigError)
     assert done.exception.exit_code == 2
+
+
+# --- what the sweep did before ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(write_yaml, home, database):
+    """Begins the sweep of the file, on the data and model that `changes` make of those that there are."""
+
+    def begin(**changes):
+        home.mkdir()
+        database.rename(home / "studies.db")
+        config = load_config(write_yaml(), Home(home))
+        prepared = check(Check(config.workload(Home(home)))).prepared
+        study = open_revision(config, lambda _: "", Home(home).studies_db)[0]
+        study.update_state(data=dataclasses.replace(prepared, **changes))
+        study.close()
+
+    return begin
+
+
+def found_by(file, home):
+    return [f"{f['where'].rpartition(': ')[2]}: {f['found']}" for f in check_sweep(file, Home(home))["findings"]]
+
+
+@pytest.mark.usefixtures("requests_here")
+def test_a_file_that_was_not_edited_continues_its_sweep(begun, write_yaml, home):
+    begun()
+    assert found_by(write_yaml(budget={"hours": 1}), home) == []
+
+
+@pytest.mark.usefixtures("requests_here")
+def test_all_that_the_sweep_would_refuse_is_found_at_once_and_nothing_is_written(begun, write_yaml, home):
+    begun(fingerprint="0" * 64, model_fingerprint="0" * 64, model_hashes={"config.json": "0" * 64})
+    before = sorted(home.rglob("*"))
+    training = {"max_examples": 100_000, "eval_steps": 1, "max_length": 64, "learning_rate": 1e-2}
+    found = found_by(write_yaml(seed=7, training=training, search_strategy={"warm_start": ["gone"]}), home)
+    assert "search_strategy.warm_start: no other sweep 'gone'" in found
+    assert "seed: was 0 when sweep 'tiny-encoder' began, now 7" in found
+    assert "training.eval_steps: makes 6,250 evaluations of a trial" in found
+    assert "data: the data of sweep 'tiny-encoder' has changed since it began" in found
+    (model,) = [line for line in found if line.startswith("model: ")]
+    assert "has changed since it began (other content in config.json, " in model
+    assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("requests_here")
+def test_an_edit_is_found_beside_data_that_cannot_be_read(begun, write_yaml, home, tmp_path):
+    begun()
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(ConfigError) as refused:
+        check_sweep(write_yaml(seed=7, data={"train": "empty.jsonl"}), Home(home), clean_dir=tmp_path / "clean")
+    found = "\n".join(map(str, refused.value.problems))
+    assert "seed: was 0" in found
+    assert "empty.jsonl: is empty" in found
+    assert not (tmp_path / "clean").exists()
 
 
 # --- broken copies of each format ----------------------------------------------------------------------
