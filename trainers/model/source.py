@@ -23,6 +23,7 @@ from trainers.protocol.trial_spec import ModelRef, Workload
 TOKENIZER = "tokenizer.json"
 _TOKENIZER = f"expected {TOKENIZER}, as the tokenizer's save_pretrained writes it"
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+CODE = "*.py"
 T = TypeVar("T")
 
 
@@ -78,8 +79,8 @@ def model_folder(model: ModelRef) -> Path:
     """
     if Path(model.source).is_absolute():
         return Path(model.source)
-    code = ["*.py"] if model.trust_remote_code else []
-    return download_model(model.source, model.revision, [*MODEL_FILES, *code])
+    patterns = (*MODEL_FILES, CODE) if model.trust_remote_code else MODEL_FILES
+    return download_model(model.source, model.revision, patterns)
 
 
 def load_config(folder: Path, model: ModelRef) -> Any:
@@ -145,10 +146,11 @@ def family_of(config: Any) -> Family:
     return "decoder" if is_causal and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "encoder"
 
 
-def base_hashes(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of the model's files that decide results."""
+def base_hashes(folder: Path, model: ModelRef) -> dict[str, str]:
+    """Name -> SHA-256 of the model's files that decide results, with the code that it brings where that may run."""
     paths = [path for pattern in MODEL_FILES for path in folder.glob(pattern)]
-    return {path.name: file_hash(path) for path in sorted(paths)}
+    paths += [path for path in folder.rglob(CODE) if path.is_file()] if model.trust_remote_code else []
+    return {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(paths)}
 
 
 def base_fingerprint(hashes: Mapping[str, str], model: ModelRef) -> str:

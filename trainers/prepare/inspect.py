@@ -55,7 +55,7 @@ def prepared_data(workload: Workload, made: Prepared) -> PreparedData:
     base, kept = made.base, _kept(made)
     assert base is not None  # noqa: S101  # without findings there is a base
     content, split_hashes = data_fingerprint(workload, base, kept)
-    model_hashes = base_hashes(base.folder)
+    model_hashes = base_hashes(base.folder, workload.model)
     model = base_fingerprint(model_hashes, workload.model)
     # Words are written with their tags by name; the hash of the data has the numbers of the tags.
     names = made.labels if made.task.targets == "token" else []

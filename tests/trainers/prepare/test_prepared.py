@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from trainers.prepare.prepared import prepare
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding
 from trainers.protocol.requests import Check, Inspect
-from trainers.protocol.trial_spec import DataRef, SourceRef
+from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef
 
 
 def test_problems_of_rows_are_listed_by_kind_and_counted():
@@ -194,3 +195,26 @@ def test_held_out_rows_that_ask_what_a_training_row_asks_are_noted(workload, tmp
     work = work_on(workload("chat"), "instruct", write_jsonl(tmp_path / "rows.jsonl", rows), text_template=template)
     notes = [note for note in prepare(work).notes if "rows have the input of a training row" in note]
     assert [note.split(":")[0] for note in notes] == splits
+
+
+# --- what a model is -------------------------------------------------------------------------------------
+
+
+def test_code_that_comes_with_a_model_is_part_of_it_where_it_may_run(workload, tiny, tmp_path):
+    folder = Path(shutil.copytree(tiny / "encoder", tmp_path / "model"))
+    (folder / "parts").mkdir()
+
+    def prepared(is_trusted):
+        model = ModelRef(str(folder), trust_remote_code=is_trusted)
+        return inspect(Inspect(replace(workload("encoder"), model=model, cache_dir=str(tmp_path))))
+
+    def with_code(text):
+        (folder / "modeling_own.py").write_text(text)
+        (folder / "parts" / "attention.py").write_text(text)
+        return prepared(False), prepared(True)
+
+    (plain, trusted), (plain_after, trusted_after) = with_code("SCALE = 1\n"), with_code("SCALE = 2\n")
+    assert plain_after.model_fingerprint == plain.model_fingerprint
+    assert trusted_after.model_fingerprint != trusted.model_fingerprint
+    assert trusted_after.tokens_dir != trusted.tokens_dir
+    assert trusted_after.changed_model_files(trusted) == ["modeling_own.py", "parts/attention.py"]
