@@ -57,6 +57,14 @@ def test_the_first_name_that_fits_gives_a_layer_its_rank_and_alpha_follows(make_
         assert scale == pytest.approx(plain[name][1] * by_rank)
 
 
+@pytest.mark.parametrize("rank", [4, 16])
+def test_the_scale_of_rslora_falls_with_the_rank_where_alpha_is_given_and_else_grows(make_spec, inspection, rank):
+    given = attach(make_spec, inspection, "encoder", "rslora", lora_r=rank, lora_alpha=16.0)
+    assert {scale for _, scale in adapters_of(given).values()} == {16 / rank**0.5}
+    left_out = attach(make_spec, inspection, "encoder", "rslora", lora_r=rank)
+    assert {scale for _, scale in adapters_of(left_out).values()} == {2 * rank**0.5}
+
+
 @pytest.mark.parametrize("method", FIELDS["rank_pattern"].methods)
 def test_every_method_with_a_rank_pattern_learns_comes_back_and_merges(make_spec, run_trial, inspection, method):
     spec = make_spec("encoder", method, rank_pattern=PATTERN, lora_dropout=0.0)
