@@ -1,11 +1,14 @@
-"""What a person can do about a disk or a database that failed, before the same command continues. Pure."""
+"""What a person can do about a disk, a database or a package that failed, before the same command continues."""
 
 from __future__ import annotations
 
 import errno
 import re
+from pathlib import Path
 
 CONTINUES = "the same command continues"
+LOCK = Path(__file__).parents[1] / "requirements.lock"
+"""The versions that the tests run with, where hpo runs from its source; an installed one has no such file."""
 _BY_NUMBER = {
     (errno.ENOSPC, errno.EDQUOT): "make room",
     (errno.ENOTDIR, errno.EISDIR, errno.EEXIST): "move away the file or folder that blocks this path",
@@ -61,6 +64,18 @@ def way_on(error: BaseException) -> str:
     if re.search(_DELETED, words, re.IGNORECASE):
         return f"someone has deleted it in MLflow; {CONTINUES} and creates it again"
     return f"fix that; then {CONTINUES}"
+
+
+def packages_again(library: str = "") -> str:
+    """The way to packages, or one library, in versions that hpo works with."""
+    if LOCK.is_file():
+        return f"pip install -r {LOCK}"
+    if not library:
+        return "pip check names what is missing; pip install --force-reinstall PACKAGE repairs what is broken"
+    from importlib.metadata import requires  # late: hardly anybody needs it
+
+    lowest = [found[1] for line in requires("hpo") or [] if (found := re.match(rf"{library}\b[^;]*>=([\d.]+)", line))]
+    return f"pip install {library}~={lowest[0]}.0"
 
 
 def first_line(error: BaseException) -> str:

@@ -10,8 +10,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from hpo.care.finding import Finding
 from hpo.quoting import listed
+from hpo.remedies import LOCK
 
-LOCK = "requirements.lock"
 _FOR_USERS = ("cluster",)
 """Extras that give a user something; others are for developers."""
 
@@ -35,7 +35,7 @@ def look_at_packages(lock: Path | None = None) -> Iterator[Finding]:
     for extra, its in extras.items():
         if its:
             yield _extra(extra, its)
-    lock = Path(__file__).parents[2] / LOCK if lock is None else lock
+    lock = LOCK if lock is None else lock
     if lock.is_file():
         yield from _against(lock)
 
@@ -86,7 +86,7 @@ def _against(lock: Path) -> Iterator[Finding]:
         if not pinned.specifier.contains(version, prereleases=True):
             others.append(f"{pinned.name} {version} ({str(pinned.specifier).lstrip('=')})")
     if others:
-        yield Finding("note", "lock", f"other versions than {LOCK} has: {listed(others)}",
-                      f"pip install -r {LOCK} for exactly those that the tests run with")  # fmt: skip
+        yield Finding("note", "lock", f"other versions than {lock.name} has: {listed(others)}",
+                      f"pip install -r {lock} for exactly those that the tests run with")  # fmt: skip
     else:
-        yield Finding("ok", "lock", f"every installed package has the version of {LOCK}")
+        yield Finding("ok", "lock", f"every installed package has the version of {lock.name}")

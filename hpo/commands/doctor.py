@@ -13,6 +13,7 @@ from hpo.care.finding import Check, Finding, Group, examine, lines_of
 from hpo.care.machine import look_at_machine, look_at_variables
 from hpo.errors import UsageError
 from hpo.paths import Home
+from hpo.remedies import packages_again
 from trainers.protocol.codec import to_json
 
 MACHINE, HOME, STUDIES = "This machine", "Home", "Server of the studies"
@@ -28,8 +29,7 @@ def examine_all(home: Home, address: str | None = None, environment: Mapping[str
     try:
         checks += [*_of_machine(), *_of_home(home, environment), *([] if address is None else _of_cluster(address))]
     except ImportError as error:  # a package is missing or broken: that is what the doctor is asked for
-        way = "install the packages of requirements.lock again"
-        broken = Finding("problem", "packages", f"{error}; the rest cannot be examined", way)
+        broken = Finding("problem", "packages", f"{error}; the rest cannot be examined", packages_again())
         checks.append(Check(MACHINE, lambda: [broken]))
     return examine(checks)
 

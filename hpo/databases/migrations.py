@@ -15,6 +15,7 @@ from typing import Literal
 
 from hpo.databases.sqlite import opened
 from hpo.errors import HpoError
+from hpo.remedies import packages_again
 
 Age = Literal["current", "older", "later"]
 _LINE = re.compile(r"^(revision|down_revision)(?:\s*:[^=]*)?\s*=\s*(.+)$", re.MULTILINE)
@@ -90,5 +91,5 @@ def _shipped(library: str, folder: str) -> Migrations:
     heads = before.keys() - set(before.values())
     if len(heads) != 1:
         raise HpoError(f"{_installed(library)}: its migrations are not where hpo expects them; "
-                       "install the versions of requirements.lock")  # fmt: skip
+                       f"{packages_again(library)} installs a version that it knows")  # fmt: skip
     return Migrations(library, heads.pop(), frozenset(before))
