@@ -15,7 +15,7 @@ from hpo.paths import Home
 from hpo.release.bundle import Part, parts_of
 from hpo.terminal import ProgressView
 from hpo.trials.calls import run_alone
-from trainers.protocol.events import BundleExported
+from trainers.protocol.exported import BundleExported
 from trainers.protocol.requests import ExportBundle
 
 

@@ -19,7 +19,7 @@ from hpo.results.records import StudySnapshot
 from hpo.study.store import view_study
 from hpo.trials.trial_files import read_spec
 from trainers.protocol.catalog import METHODS
-from trainers.protocol.events import BundledAdapter
+from trainers.protocol.exported import BundledAdapter
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial
 

@@ -17,7 +17,7 @@ from hpo.release.versions import ADAPTERS
 from hpo.tracking.mlflow_experiments import bundle_experiment
 from hpo.tracking.mlflow_places import BUNDLE_TAG
 from hpo.tracking.mlflow_store import client
-from trainers.protocol.events import BundledAdapter
+from trainers.protocol.exported import BundledAdapter
 from trainers.protocol.files import file_fingerprint
 from trainers.runtime.card import Card
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from hpo.config.objective import Objective
 from hpo.config.promotion import Promote
 from hpo.results.released import VariantVerdict
-from trainers.protocol.events import Judged, Measurement
-from trainers.protocol.measured import Agreement
+from trainers.protocol.measured import Agreement, Judged, Measurement
 from trainers.protocol.requests import Prefer
 
 

@@ -26,8 +26,8 @@ from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext
 from hpo.trials.slots import cores
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.events import AllJudged, Exported, Measurement
-from trainers.protocol.measured import Tuned
+from trainers.protocol.exported import Exported
+from trainers.protocol.measured import AllJudged, Measurement, Tuned
 from trainers.protocol.requests import BundledTrial, Export, Gate, Measure, MeasureAll, Tune
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpo.results.outcome import Comparison
-from trainers.protocol.events import Measurement
+from trainers.protocol.measured import Measurement
 
 
 @dataclass(frozen=True)

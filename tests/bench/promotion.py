@@ -20,16 +20,9 @@ from hpo.release.gates import apply_gate
 from hpo.trials.calls import run_alone
 from tests.bench.tables import Row
 from trainers.protocol.catalog import TASKS
-from trainers.protocol.events import (
-    TERMINAL,
-    AllJudged,
-    Evaluation,
-    Exported,
-    Measurement,
-    PreparedData,
-    Trained,
-    TrialEvent,
-)
+from trainers.protocol.events import TERMINAL, Evaluation, PreparedData, Trained, TrialEvent
+from trainers.protocol.exported import Exported
+from trainers.protocol.measured import AllJudged, Measurement
 from trainers.protocol.requests import Export, Gate, Inspect, Measure, MeasureAll, Train
 from trainers.protocol.trial_spec import TrialSpec
 

@@ -14,7 +14,8 @@ from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
 from hpo.trials.calls import run_alone
 from tests.bench.promotion import train
-from trainers.protocol.events import BundleExported, Exported, PreparedData
+from trainers.protocol.events import PreparedData
+from trainers.protocol.exported import BundleExported, Exported
 from trainers.protocol.requests import BundledTrial, Export, ExportBundle, Inspect, Train
 from trainers.protocol.trial_spec import TrialSpec
 

@@ -29,7 +29,8 @@ from trainers.model.load import load_base, merge_apart, part_head
 from trainers.model.source import load_tokenizer
 from trainers.prepare.release_routes import adapter_route, why_no_adapter
 from trainers.protocol.codec import to_json
-from trainers.protocol.events import BundledAdapter, BundleExported, Finding
+from trainers.protocol.events import Finding
+from trainers.protocol.exported import BundledAdapter, BundleExported
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial, ExportBundle
 from trainers.runtime.adapters import COLUMNS, FULL, LORA, ROWS, WEIGHTS

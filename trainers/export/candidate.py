@@ -15,8 +15,7 @@ from trainers.export.measure import Variant
 from trainers.export.nearness import agreement_of_logits, agreement_of_rows, max_logit_diff
 from trainers.metrics.enough_rows import Drop, PairedDrop, sample_order
 from trainers.metrics.table import ROW_RESULTS, Rows
-from trainers.protocol.events import Judged
-from trainers.protocol.measured import Agreement
+from trainers.protocol.measured import Agreement, Judged
 
 
 @dataclass(frozen=True)

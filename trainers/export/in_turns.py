@@ -19,7 +19,7 @@ from trainers.export.candidate import Candidate, Exam, leave_behind
 from trainers.export.measure import Variant, measure_speed
 from trainers.metrics.enough_rows import PairedDrop, looks
 from trainers.metrics.table import ROW_RESULTS
-from trainers.protocol.events import AllJudged
+from trainers.protocol.measured import AllJudged
 from trainers.protocol.requests import Gate
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from trainers.export.answers import Answers, answers_of
 from trainers.export.nearness import agreement_of_logits, max_logit_diff
 from trainers.metrics.table import ROW_RESULTS
-from trainers.protocol.events import Measurement
+from trainers.protocol.measured import Measurement
 from trainers.runtime.bundle import Bundle
 from trainers.runtime.card import CLASSIFYING, Card
 from trainers.runtime.load import load

@@ -21,9 +21,9 @@ from trainers.export.variants import write_variants
 from trainers.model.base import Base
 from trainers.model.load import load_adapter, merge
 from trainers.protocol.catalog import METHODS
-from trainers.protocol.events import AllJudged, BundledAdapter, Exported, Measurement
+from trainers.protocol.exported import BundledAdapter, Exported
 from trainers.protocol.files import TrialPaths
-from trainers.protocol.measured import Agreement
+from trainers.protocol.measured import Agreement, AllJudged, Measurement
 from trainers.protocol.requests import BundledTrial, Export, ExportBundle, Measure, MeasureAll
 from trainers.protocol.trial_spec import TrialSpec
 from trainers.runtime.card import GENERATIVE

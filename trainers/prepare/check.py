@@ -21,7 +21,8 @@ from trainers.prepare.prepared import UNCUT, Given, Prepared, prepare, tokenize
 from trainers.prepare.served import compare_served
 from trainers.prepare.shift import compare_nights
 from trainers.protocol.catalog import TASKS as CATALOG
-from trainers.protocol.events import Checked, Finding, Piece, Rendered, SplitFacts
+from trainers.protocol.checked_facts import Piece, Rendered, SplitFacts
+from trainers.protocol.events import Checked, Finding
 from trainers.protocol.requests import Check
 from trainers.tasks.base import Task
 

@@ -15,7 +15,8 @@ from typing import Any
 from trainers.data.sources import DataProblem, Row
 from trainers.data.splits import SPLITS, Placed, Repeat
 from trainers.prepare.prepared import Given
-from trainers.protocol.events import CleanCopy, Dropped, Finding
+from trainers.protocol.checked_facts import CleanCopy, Dropped
+from trainers.protocol.events import Finding
 from trainers.protocol.files import sync_folder
 
 

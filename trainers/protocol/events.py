@@ -1,7 +1,4 @@
-"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials.
-
-Every answer is here, because `messages.py` finds it by its name: why it is long.
-"""
+"""What `trainers` answers: events of a request, the last of which is terminal, and reports of its trials."""
 
 from __future__ import annotations
 
@@ -9,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.protocol.catalog import Family
+from trainers.protocol.checked_facts import CleanCopy, Rendered, SplitFacts
+from trainers.protocol.exported import BundleExported, Exported
 from trainers.protocol.frozen_facts import FrozenRows, NightShift
-from trainers.protocol.measured import Agreement, Tuned
+from trainers.protocol.measured import AllJudged, Measurement, Tuned
 from trainers.protocol.memory_model import MemoryModel
 from trainers.protocol.served_facts import ServedFacts
 
@@ -131,62 +130,6 @@ class PreparedData:
 
 
 @dataclass(frozen=True)
-class SplitFacts:
-    """One split as a trial will see it."""
-
-    rows: int
-    duplicates: int
-    """Rows whose input came before in the same split."""
-    shared: dict[str, int]
-    """Other split -> rows that are in both."""
-    labels: dict[str, int]
-    """Label -> rows (or words) that have it; empty without labels."""
-    token_percentiles: dict[str, int]
-    """`p50`, `p90`, `p99`, `max` of the tokens of a row, uncut."""
-    too_long: int
-    """Rows longer than `max_length`."""
-    tokens_cut: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a rendered row: whether its tokens count in the loss."""
-
-    text: str
-    is_learned: bool
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One training row as the model sees it."""
-
-    pieces: list[Piece]
-    target: str = ""
-    """What is to be answered, where that is no part of the text."""
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A row that the clean copy does not have."""
-
-    split: str
-    where: str
-    why: str
-
-
-@dataclass(frozen=True)
-class CleanCopy:
-    """What was written, and in what it differs from the sources."""
-
-    dir: str
-    rows: dict[str, int]
-    """Of each split that the data names."""
-    dropped: list[Dropped]
-    marked_files: list[str]
-    """Files whose byte order mark the copy does not have."""
-
-
-@dataclass(frozen=True)
 class Checked:
     """What `Check` found. Where a clean copy was asked for, `findings` has none of single rows: those were dropped."""
 
@@ -276,88 +219,6 @@ class TrialResult:
     message: str = ""
     adapter_sha256: str = ""
     """Of the weights that were learned; empty in earlier records. It outlives the adapter, which `hpo gc` may free."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """Variants that were written, and torch's numbers for the merged fp32 model on the same rows."""
-
-    metrics: dict[str, float]
-    variants: list[str]
-    failures: dict[str, str]
-    """Variant -> why it could not be written."""
-    seconds: float
-    latency_p50_ms: float
-    adapters: list[BundledAdapter] = field(default_factory=list)
-    """Those beside the base, where the adapter was not merged."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Adapter that should be among them -> why it cannot be."""
-
-
-@dataclass(frozen=True)
-class BundledAdapter:
-    """One adapter of a bundle, compared with its merged model."""
-
-    name: str
-    hash: str
-    """Of its weights, as its card has it."""
-    size_mb: float
-    difference: float
-    """The largest one of its logits, as a share of their spread or of 1."""
-
-
-@dataclass(frozen=True)
-class BundleExported:
-    """The adapters of a bundle that was written, and why some of them may not be released."""
-
-    adapters: list[BundledAdapter]
-    failures: dict[str, str]
-    """Adapter -> where its answers are not those of its merged model."""
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One variant as measured in onnxruntime."""
-
-    variant: str
-    metrics: dict[str, float]
-    max_logit_diff: float
-    size_mb: float
-    latency_p50_ms: float
-    latency_p95_ms: float
-    tokens_per_second: float | None = None
-    rows: int | None = None
-    """The rows that `metrics` are of; None where they are all."""
-    agreement: Agreement | None = None
-    """With torch's answers; None where answers are numbers, or torch's are not known."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One variant's measurement, as far as it had to go, and the verdict."""
-
-    measurement: Measurement
-    drop: float
-    """How much worse its metric is on all rows, as a share of torch's; estimated where not all were measured."""
-    passed: bool
-    low: float | None = None
-    high: float | None = None
-    """Bounds of the drop on all rows; where all were measured, of the drop on more rows like these (95 %)."""
-    slower_than: str | None = None
-    """A variant that passed before and is surely faster, so that this one was measured no further."""
-
-
-@dataclass(frozen=True)
-class AllJudged:
-    """All variants of a `MeasureAll` request."""
-
-    judged: list[Judged]
-    failures: dict[str, str]
-    """Variant -> why it could not be measured."""
-    count: int
-    """Validation rows, all of them."""
-    seconds: float
 
 
 TrialReport = Step | Evaluation | Resumed | TrialResult | Failed

@@ -23,7 +23,7 @@ from hpo.terminal import Silent
 from tests.hpo.builders import INSPECTION, Recording, Sweep
 from tests.hpo.release.rivals import LABELS, ROWS, answers, measuring, registered, release_folder
 from trainers.protocol.codec import from_json, to_json
-from trainers.protocol.events import Exported
+from trainers.protocol.exported import Exported
 from trainers.protocol.requests import Export, Inspect, Measure
 
 DATA = dataclasses.replace(INSPECTION, rows={**INSPECTION.rows, "validation": ROWS}, labels=list(LABELS))

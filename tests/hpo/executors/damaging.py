@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.host import dispatch
-from trainers.protocol.events import Exported
+from trainers.protocol.exported import Exported
 from trainers.protocol.requests import Export
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainers.protocol.events import BundledAdapter, BundleExported
+from trainers.protocol.exported import BundledAdapter, BundleExported
 from trainers.protocol.requests import ExportBundle
 from trainers.runtime.card import Card
 

@@ -14,7 +14,8 @@ from hpo.paths import Home
 from hpo.results.released import Release
 from hpo.tracking.mlflow_store import client
 from trainers.metrics.table import ROW_RESULTS
-from trainers.protocol.events import Failed, Measurement
+from trainers.protocol.events import Failed
+from trainers.protocol.measured import Measurement
 from trainers.protocol.requests import Measure
 from trainers.runtime.card import Card
 

@@ -8,8 +8,8 @@ import pytest
 from hpo.config.objective import Objective
 from hpo.release import gates
 from hpo.release.gates import Limits, choose
-from trainers.protocol.events import Exported, Judged, Measurement
-from trainers.protocol.measured import Agreement
+from trainers.protocol.exported import Exported
+from trainers.protocol.measured import Agreement, Judged, Measurement
 
 UP, DOWN = Objective("score", "maximize"), Objective("score", "minimize")
 

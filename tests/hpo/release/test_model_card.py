@@ -20,7 +20,7 @@ from hpo.results.champion import Champion
 from hpo.results.markdown import code, paragraphs, plain, table
 from hpo.results.released import TorchNumbers, VariantVerdict
 from tests.hpo.builders import Sweep
-from trainers.protocol.events import Measurement
+from trainers.protocol.measured import Measurement
 from trainers.protocol.trial_spec import ModelRef, SourceRef
 from trainers.runtime.card import Card
 

@@ -23,7 +23,8 @@ from trainers.export.release import GRAPH
 from trainers.model.load import load_base, merge
 from trainers.prepare.inspect import inspect
 from trainers.protocol.catalog import METRICS, TASKS, canonical_settings, default_settings
-from trainers.protocol.events import BundleExported, Finding
+from trainers.protocol.events import Finding
+from trainers.protocol.exported import BundleExported
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import BundledTrial, ExportBundle, Inspect
 from trainers.protocol.trial_spec import SourceRef, TrialSpec
