@@ -13,6 +13,7 @@ from hpo.results.records import TrialRecord, is_lost, void_trials
 from hpo.results.time_left import NOTHING, Ahead
 from hpo.search.proposals import Proposals
 from hpo.search.row_errors import RowErrors
+from hpo.search.search_budget import SearchBudget
 from hpo.search.stopped_trials import StoppedTrials
 from hpo.study.study import Study
 from hpo.trials.context import SweepContext
@@ -33,7 +34,6 @@ from trainers.protocol.events import Evaluation, Step, TrialResult
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Verdict
 from trainers.protocol.settings import Setting
-from trainers.protocol.trial_spec import TrialSpec
 
 
 class SearchController(TrialController):
@@ -48,24 +48,18 @@ class SearchController(TrialController):
         self._errors = RowErrors(sweep.config, sweep.inspection.labels, self._rows_of)
         self._stopped = StoppedTrials(sweep.study, sweep.paths)
         self._proposals = proposals
-        self._ahead = ahead
-        """Trainings to come after the search, for which the budget must leave room."""
+        self._budget = SearchBudget(sweep, ahead)
         self._interrupted = deque(self._study.interrupted())
-        self._has_started = False
-        """Whether this session has begun a trial: without a champion one is, whatever the budget says."""
         self._parked: list[int] = []
         """Trials that wait for the result of an equal one that is still under way."""
         self._crashes: list[str] = []
         """Messages of the last trials that crashed, without another one between."""
-        self.stopped_by: str | None = None
-        """The bound of the budget that ended the search, if one did."""
         self._baseline_fingerprint = self._study.fingerprint_of(self._config.baseline())
         records = self._study.records()
         self.finished_count = self._finished(records)
         self._has_complete = any(r.state == "complete" for r in records)
         self.best = best_value(self._study)
         """Of the trials that may be champion."""
-        self._longest_s = max((r.result.seconds for r in records if r.result), default=0.0)
 
     def _finished(self, records: Sequence[TrialRecord]) -> int:
         void = void_trials(records, self._baseline_fingerprint, self._study.state.void)
@@ -125,8 +119,7 @@ class SearchController(TrialController):
         """Take back the GPU time of a trial that goes on: its clock does so too, and is counted at its end."""
         if stopped.result is not None:
             spec = read_spec(self._sweep.paths.trial(stopped.number))
-            self._sweep.meter.gpu_seconds -= gpu_seconds(spec, stopped.result)
-            self._study.update_state(spent=self._sweep.meter.spent)
+            self._budget.take_back(spec, stopped.result)
 
     def _job(self, number: int, params: Mapping[str, Setting], slot: int) -> Job | None:
         """The trial as a job; None when an equal trial or an earlier process has its result already."""
@@ -152,8 +145,7 @@ class SearchController(TrialController):
             self.finished(job, result)
             return None
         prepare_folder(spec, paths)
-        self._sweep.meter.begin()
-        self._has_started = True
+        self._budget.begin()
         return job
 
     def _has_baseline(self) -> bool:
@@ -163,21 +155,16 @@ class SearchController(TrialController):
         return number is not None and (result is None or not is_lost(result))
 
     def is_spent(self) -> bool:
-        if self.stopped_by is None and (self._has_complete or self._has_started):
-            gpu_s = self._ahead.trainings * self._longest_s * self._sweep.slots.devices_per_trial
-            self.stopped_by = self._sweep.meter.exhausted(self._reserve_s(), gpu_s)
-            if self.stopped_by:
-                self._view.say(f"the budget is spent ({self.stopped_by}): no new trials")
-        return self.stopped_by is not None
+        return self._budget.is_spent()
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The bound of the budget that ended the search, if one did."""
+        return self._budget.ended_by
 
     def seconds_left(self) -> float | None:
         """Until the budget ends the search; None where it bounds no time."""
-        bound = self._sweep.meter.seconds_left()
-        return None if bound is None else bound[0] - self._reserve_s()
-
-    def _reserve_s(self) -> float:
-        """For the repeats to come, each as long as the longest trial so far."""
-        return self._ahead.rounds(self._sweep.slots.jobs) * self._longest_s
+        return self._budget.seconds_left()
 
     def spared(self, jobs: list[Job]) -> Job | None:
         """Without any complete trial, the one that is furthest on: there is always a champion."""
@@ -232,7 +219,7 @@ class SearchController(TrialController):
 
     def paused(self, job: Job) -> None:
         self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        self._study.update_state(spent=self._sweep.meter.spent)
+        self._budget.write()
         self._sweep.tracker.pause_trial(job.number)
         self._view.trial_paused(job.number)
 
@@ -242,7 +229,7 @@ class SearchController(TrialController):
         write_examples(result, job.paths, self._config.task, self._sweep.inspection, job.paths.examples, self._fetch)
         if job.attempts:
             self._study.set_attempts(job.number, job.attempts, job.resumed_from)
-        self._sweep.meter.gpu_seconds += gpu_seconds(job.spec, result)
+        self._budget.count(job.spec, result)
         self._book(job.number, result, job.paths)
         self._stopped.settle(result, job.paths)
         self._stop_if_all_crash(job, result)
@@ -265,9 +252,9 @@ class SearchController(TrialController):
     def _book(self, number: int, result: TrialResult, paths: TrialPaths) -> None:
         self._sweep.tracker.finish_trial(number, result, paths)
         self._study.finish(number, result)
-        self._study.update_state(spent=self._sweep.meter.spent)
+        self._budget.write()
+        self._budget.note(result)
         self.finished_count += 1
-        self._longest_s = max(self._longest_s, result.seconds)
         is_best = False
         self._has_complete = self._has_complete or result.state == "complete"
         if result.value is not None and may_lead(self._study.record(number), self._config):
@@ -284,11 +271,6 @@ class SearchController(TrialController):
                 f"{SAME_CRASHES} trials in a row crashed alike: {result.message}\n"
                 f"the end of {job.paths.log}:\n{log_tail(job.paths, self._fetch)}"
             )
-
-
-def gpu_seconds(spec: TrialSpec, result: TrialResult) -> float:
-    """What a training took of GPUs, all of its devices together."""
-    return 0.0 if "cpu" in spec.devices else result.seconds * len(spec.devices)
 
 
 def may_lead(record: TrialRecord, config: SweepConfig) -> bool:

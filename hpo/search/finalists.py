@@ -13,6 +13,7 @@ from hpo.search.contest import Contest, Planned, contest_of
 from hpo.search.final_scores import FinalScores
 from hpo.search.scoreboard import Results, Scoreboard
 from hpo.search.sealed_test import read_test
+from hpo.search.search_budget import gpu_seconds
 from hpo.trials.context import SweepContext
 from hpo.trials.job import Job, TrialController
 from hpo.trials.scheduler import TrialScheduler
@@ -143,8 +144,7 @@ class FinalistController(TrialController):
             result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples,
             self._sweep.executor.fetch,
         )  # fmt: skip
-        if "cpu" not in job.spec.devices:
-            self._sweep.meter.gpu_seconds += result.seconds * len(job.spec.devices)
+        self._sweep.meter.gpu_seconds += gpu_seconds(job.spec, result)
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self._sweep.study.update_state(spent=self._sweep.meter.spent)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])
