@@ -177,6 +177,7 @@ class SearchController(TrialController):
         self._view.resumed(job.number, job.resumed_from or 0)
 
     def stepped(self, job: Job, step: Step) -> None:
+        self._budget.keep()
         self._sweep.tracker.step(job.number, step)
         self._view.step(job.number, step.examples / job.spec.max_examples, step.loss, step.seconds)
 

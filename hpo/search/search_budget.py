@@ -7,6 +7,8 @@ from hpo.trials.context import SweepContext
 from trainers.protocol.events import TrialResult
 from trainers.protocol.trial_spec import TrialSpec
 
+KEPT_EVERY_S = 60.0
+
 
 class SearchBudget:
     """What one session of a search may spend, and what its trials take."""
@@ -45,8 +47,13 @@ class SearchBudget:
         self._may_end = self._may_end or result.state == "complete"
 
     def write(self) -> None:
-        """Write into the study what has been spent so far."""
+        """Write into the study what all sessions have spent so far."""
         self._study.update_state(spent=self._meter.spent)
+
+    def keep(self) -> None:
+        """Write it once a minute, as time goes by: a kill loses no more of it."""
+        if self._meter.spent.seconds - self._study.state.spent.seconds >= KEPT_EVERY_S:
+            self.write()
 
     def is_spent(self) -> bool:
         """Whether no trial begins any more; once it is, it stays so."""

@@ -556,9 +556,10 @@ def test_hours_of_all_sessions_count(sweep):
 
     with pytest.raises(Killed):
         given.search(timed(given, 0.1, killed_after_seven))
+    assert given.open().state.spent.seconds == pytest.approx(0.6 * 3600)
     shutil.rmtree(given.paths(1).checkpoints)
     given.search(timed(given, 0.1))
-    assert [len(r.curve) for r in given.records] == [5, 4]
+    assert [len(r.curve) for r in given.records] == [5, 3]
     given.search(timed(given, 0.1))
     assert given.executor.specs == []
 
