@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpo.commands.memory import MemoryPlan, most_mb, plan_memory, plan_memory_on_nodes
+from hpo.config.budget import next_time
 from hpo.config.intent import intent_of
 from hpo.config.run import Run
 from hpo.config.sweep_config import SweepConfig, largest_point
@@ -41,10 +42,14 @@ WORKER = "trainers.host.dispatch"
 
 def at_its_clock(config: SweepConfig, home: Home) -> SweepConfig:
     """The config with the clock that its sweep began at, or now: a chat template that prints the date makes the same
-    tokens as long as the sweep goes on."""
-    now = datetime.datetime.now().isoformat(timespec="seconds")
+    tokens as long as the sweep goes on. And with the end of its `budget.until`, which stays however long data is read.
+    """
+    now, until, ends_at = datetime.datetime.now(), config.budget.until, config.ends_at
     before = stored_state(home.studies_db, config.name)
-    return dataclasses.replace(config, clock=before.clock if before and before.clock is not None else now)
+    clock = before.clock if before and before.clock is not None else now.isoformat(timespec="seconds")
+    if until is not None and ends_at is None:
+        ends_at = next_time(until, now.timestamp())
+    return dataclasses.replace(config, clock=clock, ends_at=ends_at)
 
 
 def check_edit(config: SweepConfig, home: Home) -> None:

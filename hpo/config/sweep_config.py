@@ -84,7 +84,7 @@ class SweepConfig:
     is_certified_later: bool = False
     """Whether a night decides on its release, after the sweep: until then the sealed test is left alone."""
     ends_at: float | None = None
-    """The moment at which a night's window ends, in seconds since the epoch: what its `budget.until` stands for."""
+    """What `budget.until` stands for, in seconds since the epoch; of a night, the end of its window."""
     max_length_is_given: bool = True
     """Whether the file says `max_length`, under `training` or as a dimension."""
     written: Written = field(default_factory=lambda: Written(""), compare=False, repr=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
 
 from hpo.commands import session
-from hpo.commands.preflight import inspect, nothing_left_behind, prepared_data, slots_for, warm_up
+from hpo.commands.preflight import at_its_clock, inspect, nothing_left_behind, prepared_data, slots_for, warm_up
+from hpo.config.budget import Meter, Spent, next_time
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, Problem
 from hpo.executors.inline import InlineExecutor
@@ -67,6 +69,16 @@ def test_prepared_data_are_held_and_made_again_where_they_went_meanwhile(tmp_pat
         assert len(made) == 2
         assert is_in_use(held_of_prepared(folder))
     assert not is_in_use(held_of_prepared(folder))
+
+
+def test_a_time_of_day_is_the_first_one_after_the_command_however_long_data_is_read(tmp_path):
+    home, began = Home(tmp_path), time.time()
+    config = at_its_clock(make_config(tmp_path, budget={"until": "06:00"}), home)
+    assert config.ends_at == next_time("06:00", began)
+    read = Meter(config.budget, Spent(), lambda: config.ends_at + 300, config.ends_at)
+    assert read.exhausted() == "until: 06:00"
+    assert at_its_clock(dataclasses.replace(config, ends_at=7.0), home).ends_at == 7.0  # of a night's window
+    assert at_its_clock(make_config(tmp_path), home).ends_at is None
 
 
 FP32, BF16 = Decision("fp32", "bf16 1.4x slower here"), Decision("bf16", "fp32 2.0x slower here")
