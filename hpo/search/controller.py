@@ -177,6 +177,7 @@ class SearchController(TrialController):
         self._view.resumed(job.number, job.resumed_from or 0)
 
     def stepped(self, job: Job, step: Step) -> None:
+        self._budget.runs(job.spec, step.seconds)
         self._budget.keep()
         self._sweep.tracker.step(job.number, step)
         self._view.step(job.number, step.examples / job.spec.max_examples, step.loss, step.seconds)
@@ -184,6 +185,7 @@ class SearchController(TrialController):
     def evaluated(self, job: Job, evaluation: Evaluation) -> None:
         value = evaluation.metrics[job.spec.metric]
         judged = evaluation.metrics[self._config.pruner.objective.metric]
+        self._budget.runs(job.spec, evaluation.seconds)
         is_new = evaluation.index >= len(self._study.record(job.number).curve)  # a retry repeats what it resumes from
         self._study.report(job.number, evaluation.index, evaluation.fraction, judged)
         self._sweep.tracker.evaluation(job.number, evaluation)

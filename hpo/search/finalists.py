@@ -144,7 +144,7 @@ class FinalistController(TrialController):
             result, job.paths, self._sweep.config.task, self._sweep.inspection, job.paths.examples,
             self._sweep.executor.fetch,
         )  # fmt: skip
-        self._sweep.meter.gpu_seconds += gpu_seconds(job.spec, result)
+        self._sweep.meter.gpu_seconds += gpu_seconds(job.spec, result.seconds)
         self._sweep.tracker.finish_trial(job.number, result, job.paths)
         self._sweep.study.update_state(spent=self._sweep.meter.spent)
         self.results[repeat.trial, repeat.repeat] = (result, self._run_ids[job.number])

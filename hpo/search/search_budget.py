@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hpo.results.records import TrialRecord
 from hpo.results.time_left import Ahead
 from hpo.trials.context import SweepContext
+from hpo.trials.trial_files import read_spec
 from trainers.protocol.events import TrialResult
 from trainers.protocol.trial_spec import TrialSpec
 
@@ -24,6 +26,8 @@ class SearchBudget:
         self._longest_s = max((r.result.seconds for r in records if r.result), default=0.0)
         self._may_end = any(r.state == "complete" for r in records)
         """Without a champion this session begins one trial, whatever the budget says."""
+        self._under_way = {r.number: _gpu_seconds_so_far(sweep, r) for r in records if not r.is_over}
+        """Trial -> seconds of GPUs that it has taken, of those that have not ended."""
         self.ended_by: str | None = None
         """The bound that ended the search, if one did."""
 
@@ -32,13 +36,19 @@ class SearchBudget:
         self._meter.begin()
         self._may_end = True
 
+    def runs(self, spec: TrialSpec, seconds: float) -> None:
+        """A trial has taken so long by now, in all sessions."""
+        self._under_way[spec.number] = gpu_seconds(spec, seconds)
+
     def count(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Add what a trial took of GPUs."""
-        self._meter.gpu_seconds += gpu_seconds(spec, result)
+        """A trial has ended: add what it took of GPUs."""
+        self._under_way.pop(spec.number, None)
+        self._meter.gpu_seconds += gpu_seconds(spec, result.seconds)
 
     def take_back(self, spec: TrialSpec, result: TrialResult) -> None:
         """A trial that had ended goes on: its clock does so too, and is counted at its end."""
-        self._meter.gpu_seconds -= gpu_seconds(spec, result)
+        self._meter.gpu_seconds -= gpu_seconds(spec, result.seconds)
+        self.runs(spec, result.seconds)
         self.write()
 
     def note(self, result: TrialResult) -> None:
@@ -59,6 +69,7 @@ class SearchBudget:
         """Whether no trial begins any more; once it is, it stays so."""
         if self.ended_by is None and self._may_end:
             gpu_s = self._ahead.trainings * self._longest_s * self._slots.devices_per_trial
+            gpu_s += sum(self._under_way.values())
             self.ended_by = self._meter.exhausted(self._reserve_s(), gpu_s)
             if self.ended_by:
                 self._view.say(f"the budget is spent ({self.ended_by}): no new trials")
@@ -74,6 +85,14 @@ class SearchBudget:
         return self._ahead.rounds(self._slots.jobs) * self._longest_s
 
 
-def gpu_seconds(spec: TrialSpec, result: TrialResult) -> float:
-    """What a training took of GPUs, all of its devices together."""
-    return 0.0 if "cpu" in spec.devices else result.seconds * len(spec.devices)
+def gpu_seconds(spec: TrialSpec, seconds: float) -> float:
+    """What a training that took so long took of GPUs, all of its devices together."""
+    return 0.0 if "cpu" in spec.devices else seconds * len(spec.devices)
+
+
+def _gpu_seconds_so_far(sweep: SweepContext, record: TrialRecord) -> float:
+    """The same of a trial that was interrupted; 0 where a kill has left no word of it."""
+    paths = sweep.paths.trial(record.number)
+    if not record.attempts or not paths.spec.exists():
+        return 0.0
+    return gpu_seconds(read_spec(paths), record.attempts[-1].seconds)

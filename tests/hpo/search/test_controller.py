@@ -604,6 +604,28 @@ def test_room_in_gpu_hours_is_kept_for_the_finalists_on_all_their_devices(sweep)
     assert given.open().state.spent.gpu_seconds == 4 * 3600
 
 
+def test_gpu_hours_of_trials_under_way_count_and_of_those_that_were_interrupted(sweep):
+    """An evaluation is ten minutes of a GPU away from the next one."""
+
+    def ten_minutes_each(event):
+        if isinstance(event, Step):
+            return dataclasses.replace(event, seconds=600.0 * event.step)
+        if isinstance(event, Evaluation):
+            return dataclasses.replace(event, seconds=600.0 * (event.index + 1))
+        return dataclasses.replace(event, seconds=3000.0) if isinstance(event, TrialResult) else event
+
+    def executor():
+        return Recording(lambda request: changed(work(request), ten_minutes_each))
+
+    given = sweep(num_trials=4, budget={"gpu_hours": 1}, pruner={"type": "none"})
+    assert given.search(executor(), jobs=2, gpus=2).stopped_by == "gpu_hours: 1"
+    assert [(r.state, len(r.curve)) for r in given.records] == [("complete", 5), ("running", 3)]
+    given.edit(budget={"gpu_hours": 1.3}).search(executor(), gpus=2)  # 50 minutes of the one, 30 of the other
+    assert given.executor.specs == []
+    given.edit(budget={"gpu_hours": 1.6}).search(executor(), gpus=2)
+    assert [spec.number for spec in given.executor.specs] == [1]
+
+
 def test_a_baseline_that_the_budget_interrupted_is_trained_where_the_budget_is_raised(sweep):
     def baseline_waits(request):
         for _ in range(30 * (request.spec.number == 0)):
