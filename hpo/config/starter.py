@@ -103,7 +103,7 @@ def _space_and_training(task: Task) -> list[str]:
         *_help(FIELDS["max_epochs"].help, 2),
         f"  max_epochs: {settings['max_epochs']:g}",
         *_help(FIELDS["max_length"].help, 2),
-        f"  max_length: {settings['max_length']}",
+        f"  # max_length: {settings['max_length']}",
         *_help(FIELDS["early_stopping.patience"].help, 2),
         f"  early_stopping: {{patience: {settings['early_stopping.patience']}}}",
     ]

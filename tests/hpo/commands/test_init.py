@@ -58,10 +58,19 @@ def test_the_file_loads_and_is_valid_for_every_task(folder, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_the_longest_row_is_left_to_the_model(folder, task):
+    """A number that stands in the file is refused for a model with fewer positions."""
+    init(task=task)
+    config = load_config(Path("a.yaml"), Home(folder / "home"))
+    assert not config.max_length_is_given
+    assert f"  # max_length: {config.settings['max_length']}" in Path("a.yaml").read_text().splitlines()
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_what_is_commented_out_is_valid_too(folder, task):
     init(task=task)
     lines = Path("a.yaml").read_text().splitlines()
-    keys = ("budget", "finalists", "promote", *(f" {role}" for role in TASKS[task].columns))
+    keys = ("budget", "finalists", "promote", " max_length", *(f" {role}" for role in TASKS[task].columns))
     on = [line.replace("# ", "", 1) if line.replace("# ", "", 1).startswith(_starts(keys)) else line for line in lines]
     assert on != lines
     Path("a.yaml").write_text("\n".join(on))
