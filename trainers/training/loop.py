@@ -62,7 +62,7 @@ def train(
             return
         if isinstance(event, Evaluation):
             trial.progress.is_judged = True
-        if verdict in STOPPED_BY or (isinstance(event, Evaluation) and trial.stopping.should_stop):
+        if verdict in STOPPED_BY or (isinstance(event, Evaluation) and trial.stops_early(event)):
             stopped_by = STOPPED_BY.get(verdict, "early_stopping")
             break
     yield trial.result(stopped_by)
@@ -93,6 +93,10 @@ class _Trial:
         is_best = self.stopping.is_best(evaluation.metrics[self.spec.metric])
         self.best = evaluation if is_best else self.best
         return is_best
+
+    def stops_early(self, evaluation: Evaluation) -> bool:
+        """Whether the curve has stopped improving before the budget is spent."""
+        return self.stopping.should_stop and evaluation.examples < self.spec.max_examples
 
     def run(self) -> Iterator[Step | Evaluation | Failed]:
         """All steps that are left, with evaluations at equal shares of the sweep's full budget and at the end."""

@@ -68,6 +68,12 @@ def test_no_improvement_for_patience_evaluations_stops_the_trial_early(make_spec
     assert (result.state, result.stopped_by, len(result.evaluations)) == ("complete", "early_stopping", 3)
 
 
+def test_a_trial_that_has_spent_its_budget_did_not_stop_early(make_spec, run_trial):
+    spec = make_spec("encoder", evaluations=3, learning_rate=1e-12, **{"early_stopping.patience": 2})
+    result, _ = run_trial(spec)
+    assert (result.state, result.stopped_by, len(result.evaluations)) == ("complete", "budget", 3)
+
+
 def test_the_kept_adapter_is_the_best_evaluations(make_spec, run_trial, inspection):
     spec = make_spec("encoder", evaluations=6, learning_rate=0.3, max_examples=320)
     result, _ = run_trial(spec)
