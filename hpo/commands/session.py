@@ -151,7 +151,8 @@ def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], le
     for change in changes:
         view.say(f"  {change.key}: {quoted(change.old)} -> {quoted(change.new)}")
     kept = len(study.records())
-    view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out (they do not fit any more)")
+    why = " (they do not fit any more)" * (left_out > 0)
+    view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out{why}")
 
 
 def facts_and_page(

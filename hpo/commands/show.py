@@ -158,7 +158,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: 
     if release := summary.release:
         view.say(f"\n{release_line(summary, release)}")
     if challenger := summary.challenger:
-        view.say(f"\n{challenger_line(challenger)}")
+        view.say(f"\n{challenger_line(challenger, summary.refusal)}")
     if summary.refusal and not hints:  # at the end of a sweep it is the error that ends the command
         view.say(f"\nnot released: {summary.refusal}")
     if link:

@@ -42,7 +42,7 @@ def released_lines(summary: SweepSummary) -> list[str]:
     if release := summary.release:
         lines.append(release_line(summary, release))
     if summary.challenger:
-        lines.append(challenger_line(summary.challenger))
+        lines.append(challenger_line(summary.challenger, summary.refusal))
     if summary.refusal:
         lines.append(f"not released: {summary.refusal}")
     return lines

@@ -88,4 +88,4 @@ function timeline() {
   }
 }
 
-const lasted = (s) => (s < 120 ? `${round(s)} s` : s < 7200 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
+const lasted = (s) => (s < 120 ? `${s < 10 ? s.toFixed(1) : Math.round(s)} s` : s < 7200 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);

@@ -94,8 +94,9 @@ def finalists_title(outcome: FinalistsOutcome) -> str:
 
 
 def finalists_table(outcome: FinalistsOutcome, objective: Objective) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows, best mean first."""
-    entries = sorted(outcome.contestants, key=lambda c: objective.sort_key(c.interval.mean) if c.interval else math.inf)
+    """Column names and rows: the champion, then the best mean first, which may be of fewer seeds."""
+    means = {c.trial: objective.sort_key(c.interval.mean) if c.interval else math.inf for c in outcome.contestants}
+    entries = sorted(outcome.contestants, key=lambda c: (c.trial != outcome.champion, means[c.trial]))
     rows = []
     for entry in entries:
         name = f"{entry.trial}{' (baseline)' if entry.is_baseline else ''}"
@@ -285,12 +286,12 @@ def release_line(summary: SweepSummary, release: Release) -> str:
     return f"released: {release.uri} version {release.version} ({release.variant}{chosen})"
 
 
-def challenger_line(release: Release) -> str:
-    """What became of a version that is not champion, as the sweep ended."""
+def challenger_line(release: Release, refusal: str | None = None) -> str:
+    """What became of a version that is not champion, as the sweep ended; the reason only where `refusal` lacks it."""
     states = {"waits": "waits for your approval", "night": "is judged by its night (hpo nights)"}
     state = states.get(release.decision, "did not become the champion")
     line = f"challenger: {release.uri} version {release.version} ({release.variant}) {state}"
-    return f"{line}; champion: {release.why}" if release.why else line
+    return f"{line}; champion: {release.why}" if release.why and release.why not in (refusal or "") else line
 
 
 def releases_table(versions: Sequence[ListedVersion]) -> tuple[list[str], list[list[str]]]:

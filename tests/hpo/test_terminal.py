@@ -15,6 +15,7 @@ from hpo.commands.show import show_list, show_sweep
 from hpo.demo.assets import ASSETS
 from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.records import StudySnapshot
+from hpo.results.released import Release
 from hpo.results.summary import Edge, summarize
 from hpo.results.time_left import Ahead
 from hpo.study.stored_state import read_state
@@ -133,6 +134,13 @@ def test_a_table_in_a_pipe_keeps_each_row_on_one_line(piped):
     view, output = piped
     view.table("t", ["name", "value"], [["a" * 60, "b" * 60], ["c", "d"]])
     assert f"{'a' * 60}  {'b' * 60}" in output()
+
+
+def test_a_title_is_one_line_however_narrow_its_table_is(piped, terminal):
+    title = "ONNX variants: largest diff of logits, median ms of one answer"
+    for view, output in (piped, terminal):
+        view.table(title, ["name"], [["a"]])
+        assert [line.rstrip() for line in visible_lines(output()) if line.strip()] == [title, "name", "a"]
 
 
 def test_a_row_of_many_long_cells_is_one_line_in_a_pipe(piped):
@@ -417,6 +425,17 @@ def test_show_says_why_nothing_was_released_and_the_end_of_a_sweep_leaves_that_t
     assert "useless" not in output()
     show_sweep(view, refused, hints=False)
     assert "\nnot released: the champion is useless\n" in output()
+
+
+def test_the_reason_why_a_challenger_was_refused_is_said_once(piped):
+    view, output = piped
+    challenger = Release("s", "2", "models:/s@challenger", "fp32", 1, "f", decision="refused", why="version 1: a tie")
+    refused = dataclasses.replace(
+        sweep_shown(), challenger=challenger, refusal="models:/s@champion stays version 1: a tie; version 2 is there"
+    )
+    show_sweep(view, refused, hints=False)
+    assert "\nchallenger: models:/s@challenger version 2 (fp32) did not become the champion\n" in output()
+    assert output().count("version 1: a tie") == 1
 
 
 def plan(**changes):
