@@ -178,7 +178,7 @@ def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
         assert place.rpartition(":")[0] == str(edited)
         assert said.startswith(f"{key}: was {was} when sweep 'tiny-encoder' began, now ")
         assert now in line
-        assert line.endswith("give the sweep another name:")
+        assert line.endswith("give the sweep another name")
     assert (home / "studies.db").read_bytes() == before
     assert sorted(p.name for p in home.iterdir()) == ["studies.db"]
 

@@ -90,7 +90,8 @@ def choose_strategy(
     is_numeric = not space.conditions and not unordered
     if began is None or began.type not in BEFORE_INFORMED:
         if is_small:
-            return ResolvedStrategy("informed", f"{len(dimensions)} dimensions, {trials} trials")
+            plural = "s" * (len(dimensions) > 1)
+            return ResolvedStrategy("informed", f"{len(dimensions)} dimension{plural}, {trials} trials")
     elif trials < 10:
         return ResolvedStrategy("qmc", f"with {trials} trials, spreading them evenly is best")
     elif is_small and is_numeric:

@@ -134,5 +134,7 @@ def collected(trials: Iterable[tuple[int, Sequence[Advice]]]) -> list[str]:
     lines = []
     for kind, found in by_kind.items():
         which = f"trial{'s' * (len(found) > 1)} {listed(number for number, _ in found)}"
-        lines.append(f"{kind} in {which}: {found[0][1].found}; try {found[0][1].to_try}")
+        number, first = found[0]
+        whose = f"in trial {number} " * (len(found) > 1)
+        lines.append(f"{kind} in {which}: {whose}{first.found}; try {first.to_try}")
     return lines

@@ -50,7 +50,7 @@ def incomparable(config: SweepConfig, stored: Mapping[str, Any]) -> list[Problem
     return [
         Problem(config.written.where(tuple(c.key.split("."))),
                 f"was {quoted(c.old)} when sweep {config.name!r} began, now {quoted(c.new)}",
-                "results would not compare: restore it, or give the sweep another name:")
+                "results would not compare: restore it, or give the sweep another name")
         for c in _changes(config, stored)
         if _is_under(c.key, _INCOMPARABLE) or (c.key.startswith("training.") and _is_incomparable(c.key))
     ]  # fmt: skip

@@ -275,6 +275,7 @@ def test_auto_always_chooses_one_that_runs_and_says_why(space, trials, objective
 def test_the_reason_has_the_numbers():
     assert choose_strategy(SearchStrategy(), SearchSpace({"a": Int(1, 6)}), 1).why == "all 6 points fit into 20 trials"
     assert choose_strategy(SearchStrategy(), space_of(3), 1).why == "3 dimensions, 20 trials"
+    assert choose_strategy(SearchStrategy(), space_of(1), 1).why == "1 dimension, 20 trials"
 
 
 # --- evenly spread points ------------------------------------------------------------------------------

@@ -111,5 +111,5 @@ def test_a_diverged_trial_is_told_to_slow_down_and_a_pruned_one_nothing():
 def test_trials_with_the_same_trouble_share_a_line():
     given = Advice("overfitting", "it rose", "less")
     trials = [(n, [given] if n != 1 else []) for n in range(3)]
-    assert collected(trials) == ["overfitting in trials 0, 2: it rose; try less"]
+    assert collected(trials) == ["overfitting in trials 0, 2: in trial 0 it rose; try less"]
     assert collected(trials[:2]) == ["overfitting in trial 0: it rose; try less"]
