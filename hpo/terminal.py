@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.quoting import visible
-from hpo.results.aligned import aligned, is_number, one_line
+from hpo.results.aligned import aligned, is_number, joined, one_line
 from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.time_left import NOTHING, Ahead, TimeLeft, UnderWay
 from trainers.protocol.events import TrialResult
@@ -88,8 +88,8 @@ class ProgressView(Protocol):
     def end(self) -> None:
         """Close the view of the trials: none is running any more."""
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Show a table; each row has one cell per column."""
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], joinable: int = 0) -> None:
+        """Show a table, one cell per column; on too narrow a terminal its last `joinable` columns are one."""
 
 
 class Silent(ProgressView):
@@ -118,7 +118,7 @@ class Silent(ProgressView):
     def trial_goes_on(self, number: int, champion: int, finished: int) -> None: ...
     def tick(self) -> None: ...
     def end(self) -> None: ...
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], joinable: int = 0) -> None: ...
 
 
 @dataclass
@@ -267,7 +267,7 @@ class TerminalView(ProgressView):
             self._live.stop()
             self._live = None
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], joinable: int = 0) -> None:
         cells = [[one_line(cell) for cell in row] for row in (columns, *rows)]
         numbers = [i for i in range(len(columns)) if rows and all(is_number(row[i]) for row in cells[1:])]
         self.console.print()
@@ -276,7 +276,8 @@ class TerminalView(ProgressView):
         header, *lines = aligned(cells, numbers, cell_len)
         # In a pipe each row is one line of any length.
         if self.console.is_terminal and max(map(cell_len, (header, *lines))) > self.console.width:
-            self.console.print(_folded(cells, numbers))
+            cells = joined(cells, joinable) if joinable else cells
+            self.console.print(_folded(cells, [i for i in numbers if i < len(columns) - joinable]))
             return
         # A table of rich's with 200 rows takes as long as 2,000 trials to read.
         self.console.print(Text(header, style="bold"), soft_wrap=True)

@@ -188,7 +188,7 @@ def data_problems(config: SweepConfig, home: Home, now: PreparedData) -> list[Pr
 
 def _changed(config: SweepConfig, what: str, how: str) -> Problem:
     found = f"the {what} of sweep {config.name!r} has changed since it began{how}"
-    return Problem(config.place(what), found, "give the sweep another name:")
+    return Problem(config.place(what), found, "give the sweep another name")
 
 
 def warm_up(executor: Executor, specs: TrialSpecs) -> TrialSpecs:

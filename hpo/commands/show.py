@@ -140,7 +140,9 @@ def _each(home: Home, read: Callable[[str], T]) -> list[T | UnreadableSweep]:
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
     """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands, and `link`
     where MLflow shows it."""
-    view.table(f"{summary.sweep} ({summary.state})", *leaderboard(summary, MOST_ROWS, MOST_LEFT_OUT))
+    # After trial, metric, state and seconds come the settings.
+    columns, rows = leaderboard(summary, MOST_ROWS, MOST_LEFT_OUT)
+    view.table(f"{summary.sweep} ({summary.state})", columns, rows, joinable=len(columns) - 4)
     if (more := len(summary.trials) - MOST_ROWS) > 0:
         view.say(f"and {more:,} more trials: hpo query, hpo report or hpo show --json have them")
     view.say(f"\n{gain(summary)}")

@@ -35,3 +35,14 @@ def one_line(text: str) -> str:
 def is_number(text: str) -> bool:
     """Whether a cell is a number, as tables write them."""
     return text.replace(".", "").replace("-", "").replace(",", "").replace("e", "").replace("+", "").isdigit()
+
+
+def joined(cells: Sequence[Sequence[str]], count: int) -> list[list[str]]:
+    """The same lines of cells, names first, with their last `count` columns as one: `name=value` for
+    each, without those that a row does not have (`-`)."""
+    head, names = cells[0][:-count], cells[0][-count:]
+    rows = [
+        [*row[:-count], " ".join(f"{n}={v}" for n, v in zip(names, row[-count:], strict=True) if v != "-")]
+        for row in cells[1:]
+    ]
+    return [[*head, "settings"], *rows]

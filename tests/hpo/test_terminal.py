@@ -152,6 +152,21 @@ def test_a_row_of_many_long_cells_is_one_line_in_a_pipe(piped):
 # --- on a terminal -------------------------------------------------------------------------------------
 
 
+def test_settings_that_do_not_fit_are_one_column_that_folds_between_words(terminal, piped):
+    names = ["trial", "perplexity", "state", "seconds", "learning_rate", "target_modules", "num_virtual_tokens"]
+    row = ["0 (baseline)", "821.8162", "complete", "9", "0.00324", "all-linear", "-"]
+    (view, output), (wide, lines) = terminal, piped
+    view.table("t", names, [row], joinable=3)
+    assert [line.split() for line in visible_lines(output()) if line.strip()] == [
+        ["t"],
+        ["trial", "perplexity", "state", "seconds", "settings"],
+        ["0", "(baseline)", "821.8162", "complete", "9", "learning_rate=0.00324"],
+        ["target_modules=all-linear"],
+    ]
+    wide.table("t", names, [row], joinable=3)
+    assert lines().splitlines()[-1].split()[-3:] == row[-3:]
+
+
 def test_the_live_table_shows_what_runs(terminal):
     view, output = terminal
     view.begin(2, 0, "f1_macro", 2)

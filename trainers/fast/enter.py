@@ -99,5 +99,5 @@ def notes(refused: Mapping[str, str]) -> list[str]:
         for why, those in names.items()
     ]
     if ROUNDED in refused:
-        said.append(f"shortcut not used: {ROUNDED} ({refused[ROUNDED]}); trials use autocast, which is slower")
+        said.append(f"shortcut not used: {ROUNDED} ({refused[ROUNDED]}); trials in bf16 use autocast, which is slower")
     return said

@@ -162,7 +162,7 @@ def test_a_wrong_gradient_leaves_bf16_to_autocast(made, make_spec, inspection, m
     assert list(refused) == [ROUNDED]
     assert "its gradients differ by" in refused[ROUNDED]
     assert notes(refused) == [
-        f"shortcut not used: frozen layers in bf16 ({refused[ROUNDED]}); trials use autocast, which is slower"
+        f"shortcut not used: frozen layers in bf16 ({refused[ROUNDED]}); trials in bf16 use autocast, which is slower"
     ]
     trainer = made()
     assert trainer.autocast_dtype == torch.bfloat16
