@@ -9,9 +9,10 @@ looks have in common, the race drops whom the cap would have chosen in fewer tha
 where the two are alike: that the cap would show a difference between them is less likely than `FUTILE`. Then the leader
 stays although the other may be as good; nothing that is claimed would change.
 
-The baseline rests when the lead of every challenger over it is shown, or futile. A lead counts as shown below 1 - LEVEL
-shared out over looks and contestants too: so however the leader was picked and the moment of stopping chosen, chance
-alone shows a lead in fewer than 5 of 100 finals. Races of models by paired looks: Maron & Moore 1994 (Hoeffding races),
+The baseline rests when the lead of every challenger over it is shown, or futile. Later seeds may bring the last leader
+below the mean that the baseline then had: the baseline is the champion. A lead counts as shown below 1 - LEVEL shared
+out over looks and contestants too: so however the leader was picked and the moment of stopping chosen, chance alone
+shows a lead in fewer than 5 of 100 finals. Races of models by paired looks: Maron & Moore 1994 (Hoeffding races),
 Birattari et al. 2002 (F-Race).
 
 A contestant of which a training failed is out, as if it had never been in: whom it had beaten is back.
@@ -113,7 +114,8 @@ class Race:
                 runners.look()
             if runners.is_decided:
                 break
-        return Standing((), runners.leader().trial, runners.seeds, tuple(runners.dropped))
+        champion = runners.champion().trial
+        return Standing((), champion, runners.seeds, tuple(d for d in runners.dropped if d.trial != champion))
 
 
 class _Field:
@@ -138,8 +140,17 @@ class _Field:
 
     def leader(self) -> Entrant:
         """The best mean on the rows that choose; of equals the one that the search ranked higher, NaN last."""
-        means = {e.trial: self._race.sign * _mean(self._choosing(e)) for e in self.still_in}
-        return max(self.still_in, key=lambda e: -np.inf if np.isnan(means[e.trial]) else means[e.trial])
+        return self._best(self.still_in)
+
+    def champion(self) -> Entrant:
+        """The leader, but a baseline that rests where it has the better mean: later seeds may have brought the leader
+        below what the baseline had when it was dropped, and then the default configuration stays."""
+        resting = [e for e in self._healthy if e.is_baseline and e not in self.still_in]
+        return self._best([self.leader(), *resting])
+
+    def _best(self, entrants: Sequence[Entrant]) -> Entrant:
+        means = {e.trial: self._race.sign * _mean(self._choosing(e)) for e in entrants}
+        return max(entrants, key=lambda e: -np.inf if np.isnan(means[e.trial]) else means[e.trial])
 
     def look(self) -> None:
         """Drop who cannot win any more; let the baseline rest where nothing is open about it."""

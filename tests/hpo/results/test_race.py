@@ -80,6 +80,22 @@ def test_nothing_is_dropped_where_nothing_is_known_of_seeds():
     assert (standing.following, standing.dropped) == (((2, 1), (0, 1)), ())
 
 
+def test_a_leader_that_falls_below_the_resting_baseline_is_no_champion():
+    """On the rows that certify nobody differs, so the baseline rests after one seed; on those that choose they do."""
+
+    def chosen_by(trial, *values, searched):
+        trained = {seed: Training(training(v).choosing, training(0.5).certifying) for seed, v in enumerate(values)}
+        return Entrant(trial, trial == 0, trained, Training(training(searched).choosing, training(0.5).certifying))
+
+    first = [chosen_by(2, 0.80, searched=0.83), chosen_by(1, 0.74, searched=0.77), chosen_by(0, 0.75, searched=0.78)]
+    standing = raced(*first, cap=2)
+    assert ({d.trial: d.why for d in standing.dropped}, standing.following) == ({0: "alike"}, ((2, 1), (1, 1)))
+    held = raced(chosen_by(2, 0.80, 0.72, searched=0.83), chosen_by(1, 0.74, 0.70, searched=0.77), first[2], cap=2)
+    assert (held.champion, held.seeds) == (2, {2: 2, 1: 2, 0: 1})
+    fell = raced(chosen_by(2, 0.80, 0.60, searched=0.83), chosen_by(1, 0.74, 0.70, searched=0.77), first[2], cap=2)
+    assert (fell.champion, fell.dropped) == (0, ())
+
+
 def test_who_fails_is_out_as_if_it_had_never_been_in():
     """Trial 2 had beaten trial 1, and then failed: trial 1 is back."""
     beaten = entrant(1, 0.60, searched=0.602)
