@@ -15,8 +15,8 @@ import click
 from hpo.quoting import visible
 
 if TYPE_CHECKING:
+    from hpo.progress_view import ProgressView
     from hpo.results.summary import SweepSummary
-    from hpo.terminal import ProgressView
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)

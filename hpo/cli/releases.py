@@ -21,7 +21,8 @@ def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
     Its sweep must have ended. It is exported and measured again, with the promote: settings of FILE.
     """
     from hpo.commands.promote import run_promotion
-    from hpo.terminal import Silent, TerminalView
+    from hpo.progress_view import Silent
+    from hpo.terminal import TerminalView
 
     view = Silent() if as_json else TerminalView()
     summary = run_promotion(file, home, trial=trial, view=view)
@@ -57,7 +58,8 @@ def bundle(home: Any, name: str, sweeps: tuple[str, ...], as_json: bool) -> None
     merged model.
     """
     from hpo.commands.bundle import make_bundle, show_bundle
-    from hpo.terminal import Silent, TerminalView
+    from hpo.progress_view import Silent
+    from hpo.terminal import TerminalView
 
     view = Silent() if as_json else TerminalView()
     made = make_bundle(home, name, sweeps, view)
@@ -179,7 +181,8 @@ def reproduce(home: Any, run: str, threads: int | None, as_json: bool) -> None:
     """
     from hpo.commands.reproduce import raise_difference, show_reproduction
     from hpo.commands.reproduce import reproduce as train_again
-    from hpo.terminal import Silent, TerminalView
+    from hpo.progress_view import Silent
+    from hpo.terminal import TerminalView
 
     view = Silent() if as_json else TerminalView()
     found = train_again(home, run, threads, view)

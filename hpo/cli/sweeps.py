@@ -58,7 +58,8 @@ def sweep(
 ) -> None:
     """Run or continue the sweep that FILE describes."""
     from hpo.commands.sweep import run_sweep
-    from hpo.terminal import Silent, TerminalView
+    from hpo.progress_view import Silent
+    from hpo.terminal import TerminalView
 
     view = Silent() if as_json else TerminalView()
     summary = run_sweep(file, home, jobs=jobs, threads=threads, view=view, executor=executor, address=address)
@@ -77,7 +78,8 @@ def nightly(home: Any, files: tuple[Path, ...], tz: str | None, always: bool, as
     A scheduler may call it as often as it likes: what is done is not done again, what was cut short continues.
     """
     from hpo.commands.nightly import exit_code_of, run_nightly
-    from hpo.terminal import Silent, TerminalView
+    from hpo.progress_view import Silent
+    from hpo.terminal import TerminalView
 
     found = run_nightly(files, home, tz=tz, always=always, view=Silent() if as_json else TerminalView())
     if as_json:
@@ -118,7 +120,8 @@ def plan(home: Any, file: Path, jobs: int | None, as_json: bool) -> None:
     Measures a few training steps; takes about a minute.
     """
     from hpo.commands.plan import make_plan, show_plan
-    from hpo.terminal import Silent, TerminalView
+    from hpo.progress_view import Silent
+    from hpo.terminal import TerminalView
 
     planned = make_plan(file, home, jobs, Silent() if as_json else TerminalView())
     if as_json:

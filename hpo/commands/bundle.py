@@ -12,8 +12,8 @@ from hpo.commands.session import plain_errors
 from hpo.errors import GateRefused
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.release.bundle import Part, parts_of
-from hpo.terminal import ProgressView
 from hpo.trials.calls import run_alone
 from trainers.protocol.exported import BundleExported
 from trainers.protocol.requests import ExportBundle

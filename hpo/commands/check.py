@@ -17,8 +17,8 @@ from hpo.errors import ConfigError, Problem, UsageError
 from hpo.executors.local import LocalExecutor
 from hpo.given_path import given_path
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.quoting import clipped
-from hpo.terminal import ProgressView
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import to_json
 from trainers.protocol.events import Checked, Finding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpo.demo.assets import Asset
-from hpo.terminal import ProgressView
+from hpo.progress_view import ProgressView
 
 
 def show_assets(view: ProgressView, assets: Mapping[str, Asset], fetched: Mapping[str, bool]) -> None:

@@ -15,6 +15,7 @@ from hpo.garbage import Garbage, discard, half_deleted, size_of
 from hpo.lock import exclusive, held_alone, is_in_use, is_locked, sweep_lock
 from hpo.nights.record import NightFiles
 from hpo.paths import Home, held_of_prepared
+from hpo.progress_view import ProgressView
 from hpo.release.deletion import delete_versions, files_of, registered_folders
 from hpo.release.deletion import with_alias as versions_with_alias
 from hpo.release.versions import versions_of
@@ -22,7 +23,6 @@ from hpo.results.needed import is_finished, needed_trainings, starting_points
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.study.one_writer import has_other_studies, has_strange_folder, holders_of_leases
 from hpo.study.store import left_out_trials, study_names, view_study
-from hpo.terminal import ProgressView
 from hpo.tracking.mlflow_deletion import delete_for_good, deleted_runs, run_folder
 from trainers.protocol.files import TrialPaths
 

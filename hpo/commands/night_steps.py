@@ -12,7 +12,7 @@ from hpo.errors import HpoError
 from hpo.executors.base import Executor
 from hpo.nights.decide import asked_now, decide, has_other_sources, unless_looked, unless_unchanged
 from hpo.nights.steps import Frame, Outcome, Steps, Tonight
-from hpo.terminal import ProgressView
+from hpo.progress_view import ProgressView
 from trainers.protocol.codec import from_json, to_json
 from trainers.protocol.files import write_atomically
 

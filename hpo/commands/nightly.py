@@ -20,8 +20,8 @@ from hpo.nights.record import NightFiles
 from hpo.nights.steps import Frame, Steps
 from hpo.nights.zone import zone_named
 from hpo.paths import NAME_PATTERN, Home
+from hpo.progress_view import ProgressView, Silent
 from hpo.signals import terminate_as_interrupt
-from hpo.terminal import ProgressView, Silent
 from trainers.protocol.codec import to_json
 
 LONGEST_NAME = 100 - len("-2026-11-28")

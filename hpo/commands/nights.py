@@ -17,8 +17,8 @@ from hpo.nights.page import night_text
 from hpo.nights.record import NightFiles, fitting, read_night
 from hpo.nights.story import Story, story_of
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.quoting import listed, quoted
-from hpo.terminal import ProgressView
 from trainers.protocol.codec import to_json
 
 _BARS = "▁▂▃▄▅▆▇█"

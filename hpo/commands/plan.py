@@ -23,13 +23,13 @@ from hpo.executors.base import Executor
 from hpo.executors.free_memory import available_memory_mb
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.results.left_out import gigabytes
 from hpo.results.progress_text import duration, evaluations_line, setting_of
 from hpo.results.records import StudySnapshot, void_trials
 from hpo.results.row_parts import what_rows_show
 from hpo.search.contest import finals_planned
 from hpo.study.store import newest_study_name, view_study
-from hpo.terminal import ProgressView
 from hpo.trials.calls import run_all
 from hpo.trials.slots import Slots, choose_slots, cores, first_devices, probes_at_once
 from trainers.protocol.codec import to_json

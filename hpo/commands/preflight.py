@@ -22,11 +22,11 @@ from hpo.executors.ray.executor import RayExecutor, settings_here
 from hpo.executors.restarting import RestartingExecutor
 from hpo.lock import hold_if_there, remove_unheld
 from hpo.paths import Home, SweepPaths, held_of_prepared
+from hpo.progress_view import Silent
 from hpo.quoting import listed
 from hpo.search.warm_start import missing_sources
 from hpo.study.revision import incomparable
 from hpo.study.store import stored_state, study_names
-from hpo.terminal import Silent
 from hpo.trials.calls import lines_of, run_all, run_alone
 from hpo.trials.node_slots import choose_node_slots
 from hpo.trials.slots import Slots, choose_slots, first_devices

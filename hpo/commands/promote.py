@@ -23,6 +23,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import UsageError
 from hpo.paths import Home
+from hpo.progress_view import ProgressView, Silent
 from hpo.release.promote import promote
 from hpo.results.summary import SweepSummary
 from hpo.search.lost_runs import write_lost_runs
@@ -30,7 +31,6 @@ from hpo.signals import terminate_as_interrupt
 from hpo.study.one_writer import one_writer
 from hpo.study.revision import changes_of
 from hpo.study.store import view_study
-from hpo.terminal import ProgressView, Silent
 from hpo.trials.slots import Slots, cores
 
 

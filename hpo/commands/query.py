@@ -11,11 +11,11 @@ from typing import Any, Literal
 from hpo.commands.show import read_study
 from hpo.errors import HpoError, UsageError
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.report.database import Answer, Database
 from hpo.results.markdown import table
 from hpo.study.one_writer import holders_of_leases
 from hpo.study.store import study_names
-from hpo.terminal import ProgressView
 
 Format = Literal["json", "csv", "md"]
 MOST_NOTES = 10

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpo.progress_view import ProgressView
+from hpo.results.release_text import release_in_words, releases_table
 from hpo.results.released import ListedVersion
-from hpo.results.tables import release_in_words, releases_table
-from hpo.terminal import ProgressView
 
 
 def show_releases(view: ProgressView, versions: Sequence[ListedVersion], *, with_origins: bool) -> None:

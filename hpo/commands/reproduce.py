@@ -13,8 +13,8 @@ from hpo.executors.base import Executor
 from hpo.executors.environment import environment_here
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.signals import terminate_as_interrupt
-from hpo.terminal import ProgressView
 from hpo.trials.calls import run_alone
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.reproduction import Reproduction, compare

@@ -24,6 +24,7 @@ from hpo.nights.night import night_at
 from hpo.nights.record import NightFiles
 from hpo.nights.zone import zone_named
 from hpo.paths import Home
+from hpo.progress_view import ProgressView
 from hpo.quoting import listed, quoted
 from hpo.schedules.cron_table import Crontab
 from hpo.schedules.cron_times import CronTimes, as_on_machine, is_machine_zone
@@ -31,7 +32,6 @@ from hpo.schedules.entry import Entry
 from hpo.schedules.foreground import call_program, run_at
 from hpo.schedules.user_timers import UserTimers, unit_name
 from hpo.signals import terminate_as_interrupt
-from hpo.terminal import ProgressView
 from hpo.tracking.remote.server import VARIABLE as TRACKING
 from trainers.protocol.codec import to_json
 

@@ -18,18 +18,19 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.databases.postgres import ServerGone
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
+from hpo.progress_view import ProgressView
 from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
+from hpo.results.leaderboard import leaderboard_text
 from hpo.results.records import StudySnapshot
+from hpo.results.release_text import variants_text
 from hpo.results.state import Change
 from hpo.results.summary import SweepSummary, summarize
-from hpo.results.tables import leaderboard_text, variants_text
 from hpo.study.lease import LeaseLost
 from hpo.study.revision import open_revision
 from hpo.study.storage import STUDY_ERRORS
 from hpo.study.store import view_study
 from hpo.study.study import Study
-from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
 from hpo.tracking.remote.live_copy import copied_to_server
 from hpo.trials.context import SweepContext

@@ -11,31 +11,19 @@ from hpo.config.objective import Objective, gate_of
 from hpo.errors import HpoError
 from hpo.paths import Home
 from hpo.results.champion import Champion, choose_champion
+from hpo.results.finalists_text import finalists_table, finalists_title, verdicts
+from hpo.results.leaderboard import MOST_LEFT_OUT, gain, leaderboard, notes, saved_in_words
 from hpo.results.records import StudySnapshot
+from hpo.results.release_text import challenger_line, release_line, variant_lines, variants_table, variants_title
 from hpo.results.released import Release
 from hpo.results.summary import SweepSummary, summarize
-from hpo.results.tables import (
-    MOST_LEFT_OUT,
-    challenger_line,
-    finalists_table,
-    finalists_title,
-    gain,
-    leaderboard,
-    notes,
-    release_line,
-    saved_in_words,
-    variant_lines,
-    variants_table,
-    variants_title,
-    verdicts,
-)
 from hpo.study.one_writer import has_strange_folder, holders_of_leases, is_running
 from hpo.study.store import study_names, unreadable, view_study
 from hpo.trials.timeline_file import timeline_or_why
 
 if TYPE_CHECKING:
+    from hpo.progress_view import ProgressView
     from hpo.study.lease import Holder
-    from hpo.terminal import ProgressView
 
 T = TypeVar("T")
 

@@ -28,6 +28,7 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import GateRefused
 from hpo.paths import Home
+from hpo.progress_view import ProgressView, Silent
 from hpo.release.promote import promote
 from hpo.release.promotion_time import promotion_seconds
 from hpo.results.progress_text import evaluations_line
@@ -41,7 +42,6 @@ from hpo.search.proposals import Proposals
 from hpo.search.warm_start import take_over, warm_points
 from hpo.signals import terminate_as_interrupt
 from hpo.study.one_writer import one_writer
-from hpo.terminal import ProgressView, Silent
 from hpo.tracking.ahead import made_ready
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext

@@ -9,12 +9,14 @@ from typing import Any
 from hpo.config.objective import gate_of
 from hpo.config.sweep_config import SweepConfig
 from hpo.release.manifest import DataFacts, Manifest
+from hpo.results.finalists_text import verdicts
 from hpo.results.label_shares import label_table
+from hpo.results.leaderboard import gain, saved_in_words
 from hpo.results.markdown import code, plain, table
 from hpo.results.outcome import FinalistsOutcome
+from hpo.results.release_text import variants_table
 from hpo.results.released import VariantVerdict
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import gain, saved_in_words, variants_table, verdicts
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import Setting
 from trainers.runtime.card import Card

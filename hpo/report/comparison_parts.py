@@ -10,8 +10,8 @@ from hpo.quoting import clipped
 from hpo.report.comparison import Comparison, confirmed
 from hpo.report.facts import ReportFacts
 from hpo.report.parts import Table
+from hpo.results.leaderboard import leaderboard
 from hpo.results.rivals import in_words
-from hpo.results.tables import leaderboard
 
 TOP = 5
 """Trials of each sweep that are shown."""

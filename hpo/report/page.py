@@ -35,9 +35,11 @@ from hpo.report.parts import (
     workers_line,
     workers_part,
 )
+from hpo.results.finalists_text import verdicts
 from hpo.results.importance import FEWEST_TRIALS
 from hpo.results.json_text import COMPACT, laid_out
-from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdicts
+from hpo.results.leaderboard import gain, notes, saved_in_words
+from hpo.results.release_text import variant_lines
 
 HERE = Path(__file__).parent
 SCRIPTS = ("drawing.js", "density.js", "charts.js", "still.js", "filter.js")

@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from hpo.config.objective import gate_of
 from hpo.quoting import listed
 from hpo.report.facts import ReportFacts
+from hpo.results.finalists_text import finalists_table, finalists_title
 from hpo.results.label_shares import label_table
+from hpo.results.leaderboard import leaderboard
 from hpo.results.progress_text import setting_of
+from hpo.results.release_text import challenger_line, release_line, variants_name, variants_table
 from hpo.results.row_findings import RowFindings
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import (
-    challenger_line,
-    finalists_table,
-    finalists_title,
-    leaderboard,
-    release_line,
-    variants_name,
-    variants_table,
-)
 from hpo.results.timeline import idle_share, phases, workers
 
 MOST_ROWS = 500

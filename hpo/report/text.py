@@ -29,8 +29,10 @@ from hpo.report.parts import (
     workers_line,
     workers_part,
 )
+from hpo.results.finalists_text import verdicts
+from hpo.results.leaderboard import gain, notes, saved_in_words
 from hpo.results.markdown import code, plain, table
-from hpo.results.tables import gain, notes, saved_in_words, variant_lines, verdicts
+from hpo.results.release_text import variant_lines
 
 LONGEST_LINE = 2000
 """Of a sentence, in characters."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from hpo.results.finalists_text import drop_in_words
 from hpo.results.outcome import Dropped
-from hpo.results.tables import drop_in_words
 from hpo.search.contest import Contest, Planned, contest_of
 from hpo.search.final_scores import FinalScores
 from hpo.search.scoreboard import Results, Scoreboard

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpo.report.facts import ReportFacts
+from hpo.results.finalists_text import verdicts
+from hpo.results.leaderboard import gain, leaderboard, notes, saved_in_words
 from hpo.results.markdown import plain, table
+from hpo.results.release_text import challenger_line, release_line
 from hpo.results.released import Release
 from hpo.results.summary import SweepSummary
-from hpo.results.tables import challenger_line, gain, leaderboard, notes, release_line, saved_in_words, verdicts
 from hpo.tracking.comparison import link, run_link
 from trainers.protocol.settings import Setting
 

@@ -10,10 +10,10 @@ from hpo.config.sweep_config import SweepConfig
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.base import Executor
 from hpo.paths import Home, SweepPaths
+from hpo.progress_view import ProgressView
 from hpo.results.champion import Champion, as_champion, choose_champion
 from hpo.results.needed import trained_in
 from hpo.study.study import Study
-from hpo.terminal import ProgressView
 from hpo.tracking.base import RunTracker
 from hpo.trials.fitting import Fitting, free_settings
 from hpo.trials.observer import Observer, Unobserved

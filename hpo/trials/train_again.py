@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from hpo.errors import RequestFailed
 from hpo.executors.base import Executor
-from hpo.terminal import ProgressView
+from hpo.progress_view import ProgressView
 from hpo.trials.recorded_run import RecordedRun
 from trainers.protocol.events import PAUSED, TERMINAL, Evaluation, Failed, PreparedData, Step, TrialEvent, TrialResult
 from trainers.protocol.requests import Train, Verdict

@@ -16,7 +16,7 @@ from pathlib import Path
 from hpo.demo.fetch import fetch
 from hpo.errors import Interrupted
 from hpo.paths import Home
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from tests.bench.tables import Row
 
 ROOT = Path(__file__).parents[2]

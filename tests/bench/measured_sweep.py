@@ -18,13 +18,13 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.search.controller import SearchController
 from hpo.search.proposals import Proposals
 from hpo.study.one_writer import one_writer
 from hpo.study.revision import open_revision
 from hpo.study.store import open_study
 from hpo.study.study import Study
-from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.tracking.mlflow_tracker import Tracker
 from hpo.trials.calls import run_alone

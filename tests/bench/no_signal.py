@@ -25,9 +25,9 @@ from hpo.config.finalists import Claim, Finalists
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.search.finalists import run_finalists
 from hpo.study.store import open_study
-from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.calls import run_alone
 from hpo.trials.context import SweepContext

@@ -21,6 +21,7 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.databases.studies import StudiesDatabase
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.summary import SweepSummary, summarize
 from hpo.results.time_left import NOTHING, Ahead
@@ -28,7 +29,6 @@ from hpo.search.controller import SearchController
 from hpo.search.proposals import Proposals
 from hpo.study.revision import open_revision
 from hpo.study.study import Study
-from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.context import SweepContext
 from hpo.trials.fitting import Fitting

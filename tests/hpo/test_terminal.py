@@ -13,13 +13,14 @@ from hpo.commands.fetch import show_assets
 from hpo.commands.plan import show_plan
 from hpo.commands.show import show_list, show_sweep
 from hpo.demo.assets import ASSETS
+from hpo.progress_view import Silent
 from hpo.results.progress_text import duration, finished_line, params_text
 from hpo.results.records import StudySnapshot
 from hpo.results.released import Release
 from hpo.results.summary import Edge, summarize
 from hpo.results.time_left import Ahead
 from hpo.study.stored_state import read_state
-from hpo.terminal import Silent, TerminalView
+from hpo.terminal import TerminalView
 from tests.hpo.builders import Clock, trial_record, trial_result
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -17,9 +17,9 @@ from hpo.nights.night import Night
 from hpo.nights.record import NightFiles, NightRecord, Step
 from hpo.nights.steps import Frame, Tonight
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.release.aliases import approve
 from hpo.release.versions import version_of
-from hpo.terminal import Silent
 from tests.hpo.builders import INSPECTION, Recording, Sweep
 from tests.hpo.release.rivals import LABELS, ROWS, answers, measuring, registered, release_folder
 from trainers.protocol.codec import from_json, to_json

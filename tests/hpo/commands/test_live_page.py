@@ -7,8 +7,8 @@ import pytest
 from hpo.commands import live_page, session
 from hpo.commands.live_page import EVERY_S, LivePage
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.results.timeline import Stint
-from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.slots import Slots
 from hpo.trials.timeline_file import read_timeline

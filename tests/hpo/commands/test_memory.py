@@ -26,7 +26,7 @@ from hpo.commands.sweep import run_sweep
 from hpo.config.trial_specs import TrialSpecs
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
-from hpo.results.tables import notes
+from hpo.results.leaderboard import notes
 from hpo.trials.fitting import kind_of
 from hpo.trials.node_slots import choose_node_slots
 from hpo.trials.slots import MARGIN

@@ -23,7 +23,7 @@ from hpo.nights.lock import night_lock
 from hpo.nights.record import NightFiles
 from hpo.nights.steps import Outcome
 from hpo.paths import Home
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from tests.conftest import reviews, write_jsonl
 from tests.hpo.builders import RATE, Killed, Said, write_sweep
 

@@ -13,7 +13,7 @@ from hpo.config.file import load_config
 from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError
 from hpo.paths import Home
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from tests.hpo.builders import INSPECTION, RATE, Said, Sweep, make_config
 from trainers.protocol.events import Probed
 

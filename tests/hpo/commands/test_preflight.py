@@ -16,7 +16,7 @@ from hpo.errors import ConfigError, Problem
 from hpo.executors.inline import InlineExecutor
 from hpo.lock import is_in_use, sweep_lock
 from hpo.paths import Home, held_of_prepared
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.slots import Slots
 from tests.hpo.builders import INSPECTION, RATE, Recording, Sweep, make_config, work

@@ -20,11 +20,11 @@ from hpo.errors import ConfigError, UsageError
 from hpo.executors.environment import environment_here
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.release.manifest import Manifest, TrainingFacts
 from hpo.release.versions import versions_of
 from hpo.study.revision import open_revision
 from hpo.study.store import stored_state, view_study
-from hpo.terminal import Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.train_again import train_again

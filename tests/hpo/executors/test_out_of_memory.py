@@ -9,7 +9,7 @@ import pytest
 
 from hpo.config.sweep_config import RetryPolicy
 from hpo.executors.local import LocalExecutor
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.job import Job
 from hpo.trials.slots import Slots

@@ -21,7 +21,7 @@ from hpo.errors import ClusterError
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.ray.inputs import HOME_VARIABLE
 from hpo.paths import Home
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from tests.hpo.builders import write_sweep
 from tests.hpo.executors import dying
 from tests.hpo.executors.driving import (

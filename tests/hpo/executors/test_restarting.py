@@ -12,7 +12,7 @@ from hpo.config.sweep_config import RetryPolicy
 from hpo.errors import HostGone, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.restarting import MOST_IN_A_ROW, RestartingExecutor
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from hpo.trials.calls import run_alone
 from hpo.trials.job import Job
 from hpo.trials.slots import Slots

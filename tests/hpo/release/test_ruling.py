@@ -9,7 +9,7 @@ import pytest
 from hpo.paths import Home
 from hpo.release.aliases import Aliases, aliases_of, approve, roll_back
 from hpo.release.promote import challenge
-from hpo.results.tables import challenger_line
+from hpo.results.release_text import challenger_line
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import INSPECTION, Recording, Sweep, trial_record
 from tests.hpo.release.rivals import LABELS, ROWS, measuring, registered

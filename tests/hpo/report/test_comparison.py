@@ -15,9 +15,9 @@ from hpo.report.facts import Origin
 from hpo.report.page import html_comparison
 from hpo.report.text import markdown_comparison, trials_csv
 from hpo.results.changes import Varied, varied
+from hpo.results.leaderboard import gain
 from hpo.results.outcome import Comparison as Difference
 from hpo.results.released import Rivalry
-from hpo.results.tables import gain
 from tests.hpo.builders import INSPECTION, trial_record
 from tests.hpo.report.test_page import HOSTILE, Elements, contestant, drawn, facts_of, searched
 

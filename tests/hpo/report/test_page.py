@@ -24,9 +24,9 @@ from hpo.report.page import MOST_ROWS, html_comparison, html_page
 from hpo.report.parts import labels_part
 from hpo.report.text import markdown, trials_csv
 from hpo.results.importance import importances
+from hpo.results.leaderboard import gain, leaderboard, notes
 from hpo.results.row_findings import JudgedRows, row_findings
 from hpo.results.summary import summarize
-from hpo.results.tables import gain, leaderboard, notes
 from hpo.results.timeline import Stint
 from tests.hpo.builders import INSPECTION, evaluation, trial_record, trial_result
 from tests.hpo.results.test_summary import SPACE, study_view

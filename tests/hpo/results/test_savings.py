@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from hpo.config.objective import Objective
+from hpo.results.leaderboard import saved_in_words
 from hpo.results.records import StudySnapshot
 from hpo.results.savings import EvaluationSavings, PruningSavings, Savings, savings
-from hpo.results.tables import saved_in_words
 from hpo.study.stored_state import read_state
 from tests.hpo.builders import INSPECTION, Sweep, trial_record
 from trainers.protocol.codec import to_json

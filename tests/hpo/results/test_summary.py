@@ -8,20 +8,11 @@ import json
 import pytest
 
 from hpo.config.objective import Objective
+from hpo.results.finalists_text import finalists_table, verdicts
+from hpo.results.leaderboard import gain, leaderboard, leaderboard_text, notes
 from hpo.results.records import Attempt, StudySnapshot
+from hpo.results.release_text import variant_lines, variants_name, variants_table, variants_text
 from hpo.results.summary import summarize
-from hpo.results.tables import (
-    finalists_table,
-    gain,
-    leaderboard,
-    leaderboard_text,
-    notes,
-    variant_lines,
-    variants_name,
-    variants_table,
-    variants_text,
-    verdicts,
-)
 from hpo.study.stored_state import read_state
 from tests.hpo.builders import evaluation, trial_record, trial_result
 from trainers.protocol.codec import to_json

@@ -17,11 +17,11 @@ from hpo.config.trial_specs import TrialSpecs
 from hpo.errors import ConfigError, RequestFailed, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.pruning.base import Never
 from hpo.results.champion import choose_champion
 from hpo.results.time_left import Ahead
 from hpo.study.study import Study
-from hpo.terminal import Silent
 from hpo.tracking.base import Untracked
 from hpo.trials.calls import run_alone
 from hpo.trials.fitting import Fitting, kind_of

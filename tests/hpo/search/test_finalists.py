@@ -13,16 +13,16 @@ import hpo.results.statistics
 import hpo.search.final_scores
 import hpo.search.scoreboard
 import tests.hpo.builders
+from hpo.progress_view import Silent
 from hpo.results.champion import choose_champion
+from hpo.results.finalists_text import verdicts
 from hpo.results.gaps import gap
 from hpo.results.gaps import scores as gap_scores
 from hpo.results.race import between_seeds
-from hpo.results.tables import verdicts
 from hpo.search.contest import contestants_of, repeats_of, repeats_planned
 from hpo.search.finalists import run_finalists
 from hpo.search.lost_runs import write_lost_runs
 from hpo.search.scoreboard import Scoreboard
-from hpo.terminal import Silent
 from hpo.trials.trial_files import read_result
 from tests.hpo.builders import (
     INSPECTION,

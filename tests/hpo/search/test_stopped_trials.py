@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from hpo.terminal import Silent
+from hpo.progress_view import Silent
 from tests.hpo.builders import Killed, Sweep
 from trainers.host import fake
 

@@ -18,9 +18,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from hpo.commands.session import tracker_of
 from hpo.config.trial_specs import TrialSpecs
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.results.records import TrialRecord
 from hpo.search.finalists import run_finalists
-from hpo.terminal import Silent
 from hpo.tracking.mlflow_tracker import Tracker
 from hpo.tracking.tensorboard import EventFile, TensorBoardTracker
 from tests.hpo.builders import (

@@ -14,8 +14,8 @@ from hpo.commands.report_facts import _rivalry, facts_from
 from hpo.errors import HpoError
 from hpo.paths import Home
 from hpo.results.champion import as_champion
+from hpo.results.leaderboard import notes
 from hpo.results.summary import summarize
-from hpo.results.tables import notes
 from hpo.trials.judged_rows import judged_rows
 from hpo.trials.trial_files import write_result
 from tests.hpo.builders import INSPECTION, trial_record, trial_result

@@ -18,9 +18,9 @@ from hpo.errors import ConfigError, SweepError
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.local import LocalExecutor
 from hpo.paths import Home
+from hpo.progress_view import Silent
 from hpo.results.records import Attempt
 from hpo.results.timeline import Stint
-from hpo.terminal import Silent
 from hpo.trials.job import Job
 from hpo.trials.observer import Unobserved
 from hpo.trials.slots import Slots
