@@ -167,7 +167,7 @@ def test_an_edit_that_would_mix_what_does_not_compare(write_yaml, home):
     for line, (key, was, now) in zip(
         sorted(said[1:], key=lambda line: line.split(": ")[1]),
         [
-            ("objective", "[{'metric': 'f1_macro', 'direction': 'maximize'}]", "'accuracy'"),
+            ("objective", '[{"metric": "f1_macro", "direction": "maximize"}]', '"accuracy"'),
             ("seed", "0", "5"),
             ("training.max_examples", "160", "320"),
             ("training.max_length", "64", "32"),

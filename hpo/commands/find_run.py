@@ -9,6 +9,7 @@ from hpo.errors import UsageError
 from hpo.paths import Home
 from hpo.quoting import listed, quoted
 from hpo.results.champion import choose_champion, run_name
+from hpo.results.changes import change_in_words
 from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.study.store import revision_with, view_study
 from hpo.trials.environment import read_environment
@@ -85,7 +86,7 @@ def _notes(newest: StudySnapshot, stored: StudySnapshot) -> list[str]:
     edit = next((edit for edit in newest.state.revisions if edit.revision > revision), None)
     if stored is newest or edit is None:
         return []
-    changes = listed(f"{change.key}: {quoted(change.old)} -> {quoted(change.new)}" for change in edit.changes)
+    changes = listed(map(change_in_words, edit.changes))
     return [f"trained as revision {revision} of the sweep had it; revision {edit.revision} left it out ({changes})"]
 
 

@@ -19,8 +19,8 @@ from hpo.databases.postgres import ServerGone
 from hpo.errors import HpoError, Interrupted, SweepError
 from hpo.executors.base import Executor, Fetch, here
 from hpo.progress_view import ProgressView
-from hpo.quoting import quoted
 from hpo.remedies import first_line, way_on
+from hpo.results.changes import change_in_words
 from hpo.results.leaderboard import leaderboard_text
 from hpo.results.records import StudySnapshot
 from hpo.results.release_text import variants_text
@@ -150,7 +150,7 @@ def say_revision(view: ProgressView, study: Study, changes: Sequence[Change], le
         return
     view.say(f"revision {study.revision}:")
     for change in changes:
-        view.say(f"  {change.key}: {quoted(change.old)} -> {quoted(change.new)}")
+        view.say(f"  {change_in_words(change)}")
     kept = len(study.records())
     why = " (they do not fit any more)" * (left_out > 0)
     view.say(f"  {kept} trial{'s' * (kept != 1)} kept, {left_out} left out{why}")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo.quoting import clipped
 from hpo.results.state import Change
+
+
+def change_in_words(change: Change) -> str:
+    """What an edit did to one key: `finalists: {"top": 2} -> null`."""
+    return f"{change.key}: {as_written(change.old)} -> {as_written(change.new)}"
+
+
+def as_written(value: Any) -> str:
+    """A value as a file may write it (JSON is YAML), cut after about 100 characters."""
+    return clipped(json.dumps(value, ensure_ascii=False))
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[Change]:

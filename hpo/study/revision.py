@@ -14,8 +14,7 @@ from hpo.config.space import Point, SearchSpace
 from hpo.config.sweep_config import SweepConfig
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import ConfigError, Problem
-from hpo.quoting import quoted
-from hpo.results.changes import differences
+from hpo.results.changes import as_written, differences
 from hpo.results.records import StudySnapshot, TrialRecord, may_be_baseline
 from hpo.results.state import Change, Revision
 from hpo.study.store import delete_unopened, newest_study_name, open_study, view_study
@@ -49,7 +48,7 @@ def incomparable(config: SweepConfig, stored: Mapping[str, Any]) -> list[Problem
     """Every change since the sweep's last revision that would mix results that cannot be compared."""
     return [
         Problem(config.written.where(tuple(c.key.split("."))),
-                f"was {quoted(c.old)} when sweep {config.name!r} began, now {quoted(c.new)}",
+                f"was {as_written(c.old)} when sweep {config.name!r} began, now {as_written(c.new)}",
                 "results would not compare: restore it, or give the sweep another name")
         for c in _changes(config, stored)
         if _is_under(c.key, _INCOMPARABLE) or (c.key.startswith("training.") and _is_incomparable(c.key))

@@ -26,8 +26,8 @@ class AsideFailed(Exception):
     """The child gave no answer; the message says how it ended."""
 
 
-class _Killed(AsideFailed):
-    """Somebody killed the child, and not because memory ran out."""
+class AsideKilled(AsideFailed):
+    """Somebody killed the child twice, and not because memory ran out: that says nothing of the work."""
 
 
 def done_aside(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
@@ -35,13 +35,13 @@ def done_aside(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
 
     None where it cannot be known here: memory ran out, or this process has threads and cannot fork safely. A child that
     somebody killed says nothing of the work, so another one does it. Raises `AsideFailed` where the child ended
-    otherwise without an answer, or was killed again.
+    otherwise without an answer, `AsideKilled` where it was killed again.
     """
     if len(os.listdir("/proc/self/task")) != 1:
         return None
     try:
         return _in_a_child(work)
-    except _Killed:
+    except AsideKilled:
         return _in_a_child(work)
 
 
@@ -70,7 +70,7 @@ def _in_a_child(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
     if code == OUT_OF_MEMORY or (code == -signal.SIGKILL and oom_kills() > kills):
         return None
     how = f"gave no answer within {WITHIN_S:.0f} s" if is_late else f"ended with code {code}"
-    failed = _Killed if code == -signal.SIGKILL and not is_late else AsideFailed
+    failed = AsideKilled if code == -signal.SIGKILL and not is_late else AsideFailed
     raise failed(f"the process that tried it {how}")
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import importlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.data.sources import DataProblem
-from trainers.host.aside import AsideFailed, done_aside
+from trainers.host.aside import AsideFailed, AsideKilled, done_aside
 from trainers.host.in_turn import in_turn
 from trainers.lazy_bitsandbytes import leave_out
 from trainers.protocol.events import Decision, Event, Failed, Loaded, PreparedData, Scored
@@ -151,13 +152,16 @@ def _made_resident(workload: Workload, inspection: PreparedData) -> Base:
 def _try_shortcuts(base: Base, tokens_dir: Path) -> list[str]:
     """Let the resident base know which shortcuts its trials do not use; notes that say so.
 
-    Where memory runs out, nothing is known: each trial then tries them itself, and its own memory is what counts.
+    Where memory runs out, nothing is known: each trial then tries them itself, and its own memory is what counts. So it
+    is where somebody kills whoever tries: trials without shortcuts would get other last bits than those before.
     """
     from trainers.fast.enter import names_for, notes
     from trainers.training.try_out import refused_for_base
 
     try:
         base.refused_shortcuts = done_aside(partial(refused_for_base, base, tokens_dir))
+    except AsideKilled as error:
+        print(f"shortcuts are left to the trials: {error}", file=sys.stderr)
     except AsideFailed as error:
         base.refused_shortcuts = dict.fromkeys(names_for(in_bf16=_rounds(base)), str(error))
     return notes(base.refused_shortcuts or {})

@@ -87,7 +87,7 @@ def test_no_trial_of_a_real_sweep_runs_out_of_memory(crowded, home_with_store):
     assert "every point of the space that fits into memory has been tried" in said
     shown = read_sweep(Home(home_with_store), "tiny-encoder")
     tables = []
-    view.table = lambda title, columns, rows: tables.append(rows)
+    view.table = lambda title, columns, rows, joinable=0: tables.append(rows)
     show_sweep(view, shown, hints=False)
     states = [row[2] for row in tables[0]]
     assert states[:2] == ["complete"] * 2

@@ -151,7 +151,7 @@ def test_every_edit_that_makes_results_incomparable_is_told_at_once(sweep):
 
 def test_another_task_is_refused(sweep):
     sweep.edit(task="chat", objective={"metric": "loss"})
-    with pytest.raises(ConfigError, match=r"task: was 'text-classification'"):
+    with pytest.raises(ConfigError, match=r'task: was "text-classification"'):
         sweep.open()
 
 

@@ -103,6 +103,23 @@ def test_a_host_tries_once_and_its_trials_know(how, make_spec, inspection, tmp_p
     assert "applied" not in log
 
 
+def test_trials_try_the_shortcuts_where_somebody_kills_whoever_tries_them_first(
+    make_spec, inspection, tmp_path, monkeypatch
+):
+    """Without shortcuts they would get other last bits than trials before the kill."""
+    monkeypatch.setenv("BROKEN_SHORTCUT", "is killed twice")
+    monkeypatch.setenv("KILLED_AT", str(tmp_path / "killed"))
+    spec, found = make_spec("encoder", lora_dropout=0.0), inspection("encoder")
+    told, ended = trained("tests.trainers.host.broken_shortcut", spec, found, tmp_path / "host.log")
+    assert isinstance(ended, TrialResult), ended
+    assert told == []
+    assert (tmp_path / "killed-2").is_dir()
+    assert "left to the trials: the process that tried it ended with code -9" in (tmp_path / "host.log").read_text()
+    log = TrialPaths(Path(spec.dir)).log.read_text()
+    assert "shortcut not used" not in log
+    assert log.count("applied") == 2  # in the trial's own try-out, and in its training
+
+
 def test_a_host_has_one_thread_after_the_try_out(workload, inspection):
     code = (
         "import json, os, sys\n"
