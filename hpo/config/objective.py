@@ -21,6 +21,12 @@ class Objective:
     metric: str
     direction: Direction
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value that the metric can have; of one of your own nobody knows."""
+        known = METRICS.get(self.metric)
+        return known.bounds if known else (-math.inf, math.inf)
+
     def better(self, a: float, b: float) -> bool:
         """Whether `a` is strictly better than `b`; NaN is worse than anything."""
         if math.isnan(a) or math.isnan(b):

@@ -76,7 +76,13 @@ def resample(
     return draws
 
 
-def interval(repeats: Sequence[Rows], metric_of: Callable[[Rows], float], draws: Draws) -> Interval:
-    """The mean over `repeats` and where 95 of 100 of its `draws` lie."""
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def interval(
+    repeats: Sequence[Rows], metric_of: Callable[[Rows], float], draws: Draws,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:  # fmt: skip
+    """The mean over `repeats` and where 95 of 100 of its `draws` lie, within the `bounds` of the metric.
+
+    Two or three seeds that differ much say little of their mean: without the bounds its interval would exceed them.
+    """
+    low, high = np.clip(np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), *bounds)
     return Interval(float(np.mean([metric_of(rows) for rows in repeats])), float(low), float(high))

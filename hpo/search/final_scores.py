@@ -71,7 +71,7 @@ class FinalScores:
         rows = [all_rows[parts.certifying] for all_rows in self._rows(record)]
         units, seed = parts.units_of(parts.certifying), self._sweep.config.seed
         draws = resample(rows, self._board.metric, position, seed, between, units)
-        return replace(entry, interval=interval(rows, self._board.metric, draws))
+        return replace(entry, interval=interval(rows, self._board.metric, draws, self._sweep.config.objective.bounds))
 
     def _repeats(self, record: TrialRecord) -> list[Repeat]:
         """Those that counted; of a contestant that is out, all."""

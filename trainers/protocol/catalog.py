@@ -117,6 +117,20 @@ class Metric:
     direction: Direction
     help: str
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value that it can have."""
+        usual = (0.0, 1.0) if self.direction == "maximize" else (0.0, math.inf)
+        return _BOUNDS.get(self.name, usual)
+
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "perplexity": (1.0, math.inf),
+    **dict.fromkeys(("mcc", "pearson", "spearman"), (-1.0, 1.0)),
+    "r2": (-math.inf, 1.0),
+    **dict.fromkeys(("chrf", "bleu"), (0.0, 100.0)),
+}
+"""Of metrics that are neither a share (to be maximized) nor an error of any size (to be minimized)."""
 
 METRICS: Mapping[str, Metric] = {
     m.name: m

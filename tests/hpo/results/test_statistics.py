@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import hpo.results.statistics
+from hpo.config.objective import Objective
 from hpo.results.gaps import FEWEST_ROWS, gap, scores
 from hpo.results.statistics import Spread, interval, resample, spread
 from trainers.metrics.table import ROW_RESULTS
@@ -231,3 +232,17 @@ def test_one_seed_tells_nothing_of_seeds(fewer):
     rows = np.arange(10.0)[:, None]
     assert spread([[rows], [rows + 1]], mean_of) == Spread(0.0, 0)
     assert resample([rows], mean_of).std() == pytest.approx(rows.std() / math.sqrt(10), rel=0.2)
+
+
+def test_an_interval_ends_where_the_metric_does():
+    """Two seeds that differ much, 0.3 and 0.9, leave a mean of anything."""
+    repeats = [np.full((20, 1), value) for value in (0.3, 0.9)]
+    draws = resample(repeats, mean_of)
+    wide = interval(repeats, mean_of, draws)
+    assert wide.low < 0
+    assert wide.high > 1
+    cut = interval(repeats, mean_of, draws, Objective("accuracy", "maximize").bounds)
+    assert (cut.mean, cut.low, cut.high) == (wide.mean, 0.0, 1.0)
+    assert Objective("perplexity", "minimize").bounds == (1.0, math.inf)
+    assert Objective("mcc", "maximize").bounds == (-1.0, 1.0)
+    assert Objective("my_metric", "minimize").bounds == (-math.inf, math.inf)
