@@ -12,7 +12,7 @@ from hpo.errors import HpoError
 from hpo.paths import Home
 from hpo.results.champion import Champion, choose_champion
 from hpo.results.finalists_text import finalists_table, finalists_title, verdicts
-from hpo.results.leaderboard import MOST_LEFT_OUT, gain, leaderboard, notes, saved_in_words
+from hpo.results.leaderboard import BEFORE_SETTINGS, MOST_LEFT_OUT, gain, leaderboard, notes, saved_in_words
 from hpo.results.records import StudySnapshot
 from hpo.results.release_text import challenger_line, release_line, variant_lines, variants_table, variants_title
 from hpo.results.released import Release
@@ -128,9 +128,8 @@ def _each(home: Home, read: Callable[[str], T]) -> list[T | UnreadableSweep]:
 def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: str | None = None) -> None:
     """Show the leaderboard, champion against baseline, variants and release; `hints` adds the next commands, and `link`
     where MLflow shows it."""
-    # After trial, metric, state and seconds come the settings.
     columns, rows = leaderboard(summary, MOST_ROWS, MOST_LEFT_OUT)
-    view.table(f"{summary.sweep} ({summary.state})", columns, rows, joinable=len(columns) - 4)
+    view.table(f"{summary.sweep} ({summary.state})", columns, rows, joinable=len(columns) - BEFORE_SETTINGS)
     if (more := len(summary.trials) - MOST_ROWS) > 0:
         view.say(f"and {more:,} more trials: hpo query, hpo report or hpo show --json have them")
     view.say(f"\n{gain(summary)}")

@@ -135,6 +135,6 @@ def collected(trials: Iterable[tuple[int, Sequence[Advice]]]) -> list[str]:
     for kind, found in by_kind.items():
         which = f"trial{'s' * (len(found) > 1)} {listed(number for number, _ in found)}"
         number, first = found[0]
-        whose = f"in trial {number} " * (len(found) > 1)
-        lines.append(f"{kind} in {which}: {whose}{first.found}; try {first.to_try}")
+        where = f"in trial {number} " * (len(found) > 1)
+        lines.append(f"{kind} in {which}: {where}{first.found}; try {first.to_try}")
     return lines

@@ -13,6 +13,8 @@ from hpo.results.progress_text import setting_of, setting_text
 from hpo.results.savings import Savings
 from hpo.results.summary import SweepSummary, TrialSummary
 
+BEFORE_SETTINGS = 4
+"""Columns of a leaderboard: trial, metric, state and seconds; the settings come after them."""
 MOST_LEFT_OUT = 10
 """Points that were not tried, in a table."""
 

@@ -10,6 +10,7 @@ from trainers.protocol.events import TrialResult
 from trainers.protocol.trial_spec import TrialSpec
 
 KEPT_EVERY_S = 60.0
+"""How much of the time that a session has spent a kill may lose."""
 
 
 class SearchBudget:

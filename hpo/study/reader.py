@@ -77,8 +77,10 @@ class StudiesReader:
         rows = self._ask(_ATTRIBUTES, key)
         results = [row for row in rows if row[1] == "result"]
         others = [row for row in rows if row[1] != "result"]
-        ended, told = ([row[2] for row in found] for found in (results, others))
-        values = [*_parsed(ended, list[TrialResult]), *_parsed(told, list[Any])]
+        values = [
+            *_parsed([row[2] for row in results], list[TrialResult]),
+            *_parsed([row[2] for row in others], list[Any]),
+        ]
         for (trial, name, _), value in zip([*results, *others], values, strict=True):
             attributes[trial][name] = value
         reports: defaultdict[int, dict[int, float]] = defaultdict(dict)

@@ -254,7 +254,7 @@ class TrialScheduler:
                 if self._trial_minutes is not None and job.seconds > self._trial_minutes * 60:
                     self._stop(request_id, job, "trial_minutes")
         if self._jobs() and controller.is_spent():
-            # Of those that go on: one that was told to pause may be further by now, but it pauses all the same.
+            # Of those that go on: one that was asked to pause may be further by now, but it pauses all the same.
             spared = controller.spared([job for _, job in self._jobs() if job.stopped_for is None])
             for request_id, job in self._jobs():
                 if job is not spared:

@@ -77,8 +77,8 @@ def said_of(made: dict[str, Any]) -> Said:
     """What the view says as the sweep goes on."""
     whole = made["ended"]
     moments = [whole * step / 50 for step in range(50) if step / 50 >= FIRST_THIRD]
-    told = seconds_left(made, moments)
-    late = [whole - at - (left or 0.0) for at, left in zip(moments, told, strict=True)]
+    estimates = seconds_left(made, moments)
+    late = [whole - at - (left or 0.0) for at, left in zip(moments, estimates, strict=True)]
     rounds = 1 + max(repeat for _, repeat, *_ in made["trainings"] if repeat is not None)
     left = [error / (whole - at) for at, error in zip(moments, late, strict=True)]
     return Said(rounds, [error / whole for error in late], left)

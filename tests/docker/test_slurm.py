@@ -113,8 +113,8 @@ def test_a_cancelled_sweep_is_paused_before_its_nodes_end(job, script):
     """Where Slurm tracks processes by control groups, it tells only the script and the first process of each node."""
     process = job.start(script)
     job.wait_for_sweep()
-    for told in (process.pid, *job.nodes()):
-        os.kill(told, signal.SIGTERM)
+    for pid in (process.pid, *job.nodes()):
+        os.kill(pid, signal.SIGTERM)
     assert process.wait(60) == 130
     calls = job.calls()
     assert calls.count("hpo was paused") == 1

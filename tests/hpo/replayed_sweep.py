@@ -33,8 +33,8 @@ def errors(sweep: Sweep, first: float = 1 / 3, last: float = 1.0) -> list[float]
     """Of the estimated end, as shares of the whole, at each fiftieth of it from `first` to `last`."""
     whole = sweep["ended"]
     moments = [whole * (first + step / 50) for step in range(51) if first + step / 50 < last]
-    told = seconds_left(sweep, moments)
-    return [abs(at + (left or 0.0) - whole) / whole for at, left in zip(moments, told, strict=True)]
+    estimates = seconds_left(sweep, moments)
+    return [abs(at + (left or 0.0) - whole) / whole for at, left in zip(moments, estimates, strict=True)]
 
 
 def _events(sweep: Sweep) -> list[tuple[float, int, int]]:

@@ -27,7 +27,7 @@ class AsideFailed(Exception):
 
 
 class AsideKilled(AsideFailed):
-    """Somebody killed the child twice, and not because memory ran out: that says nothing of the work."""
+    """Somebody killed the child, and not because memory ran out: that says nothing of the work."""
 
 
 def done_aside(work: Callable[[], dict[str, T]]) -> dict[str, T] | None:
