@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from hpo.errors import ClusterError
 from hpo.executors.base import Executor, NodesExecutor, Place
@@ -59,10 +60,11 @@ class NodeSlots(Slots):
         return executor.submit(request, place.id if place is not None else "-")
 
     def _now(self) -> dict[int, tuple[Place, int]]:
-        found = {(place.id, index): place for place in self.nodes.places() for index in range(self.trials_on(place))}
+        places = [(index, place) for place in self.nodes.places() for index in range(self.trials_on(place))]
+        found = {(place.id, index): place for index, place in sorted(places, key=itemgetter(0))}  # machines take turns
         for key in self._numbers.keys() - found.keys():
             del self._numbers[key]
-        for key in found.keys() - self._numbers.keys():
+        for key in [key for key in found if key not in self._numbers]:
             taken = set(self._numbers.values())
             self._numbers[key] = next(number for number in range(len(taken) + 1) if number not in taken)
         return {self._numbers[key]: (place, key[1]) for key, place in found.items()}

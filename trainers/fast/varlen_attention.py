@@ -88,7 +88,7 @@ def attend_rows(
 
 def known_options(options: dict[str, Any]) -> dict[str, Any]:
     """What layers say to attention besides. Raises `Unknown` for an option that is not known."""
-    if unknown := [name for name in options.keys() - KNOWN_OPTIONS if options[name] is not None]:
+    if unknown := [name for name in sorted(options.keys() - KNOWN_OPTIONS) if options[name] is not None]:
         raise Unknown(f"attention is given an option that is not known: {min(unknown)}")
     return options
 

@@ -63,7 +63,7 @@ def words(before: Iterable[str], after: Iterable[str]) -> list[Difference]:
     """
     (first, texts), (second, others) = _texts_with(before), _texts_with(after)
     differences = []
-    for word in first.keys() | second.keys():
+    for word in sorted(first.keys() | second.keys()):
         both = first[word] + second[word]
         if both < FEWEST_TEXTS:
             continue

@@ -142,7 +142,8 @@ class AdapterGraph:
 
         Raises `ReleaseError` for one that does not fit.
         """
-        problems = [f"it has {name}, which the graph does not know" for name in adapter.weights.keys() - self._wanted]
+        unknown = sorted(adapter.weights.keys() - self._wanted)
+        problems = [f"it has {name}, which the graph does not know" for name in unknown]
         weights = {}
         for name, shape in self._wanted.items():
             known = [size if isinstance(size, int) else None for size in shape[name.startswith(FULL) :]]

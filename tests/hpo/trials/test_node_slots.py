@@ -128,6 +128,14 @@ def test_a_machine_with_fewer_gpus_than_a_trial_takes_has_no_slot():
         choose_node_slots(Nodes(small), 20, None, None, never, devices=2)
 
 
+def test_machines_take_turns_so_that_few_trials_are_spread_over_all():
+    nodes = Nodes(place("b", cores=2), place("c", cores=1), place("a", cores=3))
+    slots = choose_node_slots(nodes, 20, None, None, never)
+    assert [slots.environment(slot).cpu for slot in slots.open()] == ["b", "c", "a", "b", "a", "a"]
+    nodes.now = [nodes.now[2], place("d", cores=2)]  # slots of machines that have left are given anew
+    assert [slots.environment(slot).cpu for slot in slots.open()] == ["d", "d", "a", "a", "a"]
+
+
 def test_machines_of_which_none_takes_a_trial_are_not_waited_for_for_ever(monkeypatch):
     small, large = place("a", gpus=1), place("b", gpus=2)
     nodes, clock = Nodes(small, large), [0.0]
