@@ -187,7 +187,7 @@ def answered_here() -> Iterator[None]:
     A trial host imports torch for seconds. Where a test asks what a sweep says or keeps, it can do without one.
     """
     from hpo.executors.inline import InlineExecutor
-    from trainers.host import dispatch
+    from trainers.host import dispatch, resident
 
     def inline(log: Path, worker: str, keep_fds: object = ()) -> InlineExecutor:
         return InlineExecutor(importlib.import_module(worker).work)
@@ -195,9 +195,10 @@ def answered_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for command in ("check", "plan", "preflight", "reproduce"):
             patch.setattr(f"hpo.commands.{command}.LocalExecutor", inline)
-        patch.setattr(dispatch, "leave_out", lambda: None)  # later tests may need bitsandbytes
-        patch.setattr(dispatch, "_set_threads", lambda count: None)  # it has one, as every test has
-        patch.setattr(dispatch, "_resident", {})
+        patch.setattr(resident, "leave_out", lambda: None)  # later tests may need bitsandbytes
+        for module in (dispatch, resident):
+            patch.setattr(module, "set_threads", lambda count: None)  # it has one, as every test has
+        patch.setattr(resident, "_resident", {})
         yield
 
 

@@ -125,9 +125,9 @@ def test_a_host_has_one_thread_after_the_try_out(workload, inspection):
         "import json, os, sys\n"
         "from trainers.protocol.codec import from_json\n"
         "from trainers.protocol.requests import Load\n"
-        "from trainers.host import dispatch\n"
+        "from trainers.host import dispatch, resident\n"
         "list(dispatch.work(from_json(Load, json.loads(sys.argv[1]))))\n"
-        "(base,) = (resident.base for resident in dispatch._resident.values())\n"
+        "(base,) = (kept.base for kept in resident._resident.values())\n"
         "model = [type(base.model).__name__, any(p.grad is not None for p in base.model.parameters())]\n"
         "print(json.dumps([base.refused_shortcuts, len(os.listdir('/proc/self/task')), *model]))"
     )
