@@ -21,7 +21,7 @@ from hpo.config.objective import CONSTRAINTS, OBJECTIVE
 from hpo.config.pruner import NUMBERS, PRUNER, STOPS_WHEN
 from hpo.config.run import RUN
 from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
-from hpo.config.space import DIMENSION
+from hpo.config.space_section import DIMENSION
 from hpo.config.strategy import STRATEGY
 from hpo.pruning.table import RULES
 from tests.maps import ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.config.space import typed
+from hpo.config.setting_values import typed
 from hpo.config.yaml_source import Section
 from hpo.quoting import quoted
 from trainers.protocol.settings import ALIASES, FIELDS, UNNEEDED, Alias

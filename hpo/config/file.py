@@ -23,7 +23,7 @@ from hpo.config.small_sections import (
     parse_report_to,
     parse_trials,
 )
-from hpo.config.space import parse_space
+from hpo.config.space_section import parse_space
 from hpo.config.strategy import parse_strategy
 from hpo.config.sweep_config import SweepConfig
 from hpo.config.training import parse_training

@@ -21,7 +21,7 @@ from hpo.config.pruner import DEFAULT, NUMBERS, PRUNER
 from hpo.config.run import RUN
 from hpo.config.setting_schema import COMMON, space_group, training_group
 from hpo.config.small_sections import EXPERIMENT, FINALISTS, PROMOTE, REPORT_TO, TRIALS
-from hpo.config.space import DIMENSION
+from hpo.config.space_section import DIMENSION
 from hpo.config.strategy import STRATEGY
 from hpo.pruning.table import RULES
 

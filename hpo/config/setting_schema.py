@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from hpo.config.keys import EXPONENT, Described, Group
-from hpo.config.space import DIMENSION
+from hpo.config.space_section import DIMENSION
 from trainers.protocol.catalog import METHOD
 from trainers.protocol.settings import ALIASES, FIELDS, MOST, Field
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from hpo.config.dimensions import Choice
 from hpo.config.keys import SWEEP_NAME, Described, OneOf, Whole, read_all
-from hpo.config.space import Point, SearchSpace, typed
+from hpo.config.setting_values import typed
+from hpo.config.space import Point, SearchSpace
 from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpo.config.aliases import resolve_aliases
-from hpo.config.space import refusal, typed
+from hpo.config.setting_values import refusal, typed
 from hpo.config.yaml_source import Section
 from trainers.protocol.settings import FIELDS, Field, Setting
 

@@ -41,4 +41,4 @@ def test_no_other_command_imports_from_the_current_folder():
         for path in (ROOT / "hpo").rglob("*.py")
         if re.search(r'sys\.executable, "-m"', path.read_text())
     }
-    assert others == {"hpo/demo/fetch.py"}
+    assert others == {"hpo/demo/converters.py", "hpo/demo/download.py"}

@@ -9,7 +9,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hpo.config.dimensions import Choice, Float, Int, edge, wider
-from hpo.config.space import SearchSpace, from_resolved, parse_space
+from hpo.config.space import SearchSpace, from_resolved
+from hpo.config.space_section import parse_space
 from hpo.config.yaml_source import load
 from trainers.protocol.catalog import METHOD, default_settings
 from trainers.protocol.settings import FIELDS

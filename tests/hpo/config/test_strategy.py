@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo.config.dimensions import Choice, Float, Int
-from hpo.config.space import SearchSpace, parse_space
+from hpo.config.space import SearchSpace
+from hpo.config.space_section import parse_space
 from hpo.config.strategy import (
     STRATEGIES,
     ResolvedStrategy,

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 import hpo.demo.fetch
-from hpo.demo.fetch import ASSETS, CONVERTERS, fetch, fetched_path
+import hpo.demo.program
+from hpo.demo.converters import CONVERTERS
+from hpo.demo.fetch import ASSETS, fetch, fetched_path
 from hpo.errors import FetchError, UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -73,7 +75,7 @@ class FakePip:
 @pytest.fixture
 def pip(monkeypatch):
     fake = FakePip()
-    monkeypatch.setattr(hpo.demo.fetch, "_run", fake)
+    monkeypatch.setattr(hpo.demo.program, "run", fake)
     return fake
 
 
@@ -251,6 +253,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import dataclasses, hashlib
 import hpo.demo.fetch as module
+import hpo.demo.program
 
 archive = Path(sys.argv[2]).read_bytes()
 
@@ -262,7 +265,7 @@ def half(raw, built, name):
     (built / f"{name}.jsonl").write_text("half a li")
     os.kill(os.getpid(), signal.SIGKILL)
 
-module._run = run
+hpo.demo.program.run = run
 module.CONVERTERS = {"vader_movie": half}
 asset = dataclasses.replace(module.ASSETS["vader-movie"], sha256=hashlib.sha256(archive).hexdigest())
 module.ASSETS = {"vader-movie": asset}
@@ -404,7 +407,7 @@ def converter(pip, monkeypatch, outcome):
         seen.append((command, cwd))
         return outcome(Path(command[-2]), Path(command[-1]))
 
-    monkeypatch.setattr(hpo.demo.fetch, "_run", run)
+    monkeypatch.setattr(hpo.demo.program, "run", run)
     return seen
 
 
