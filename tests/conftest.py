@@ -37,6 +37,24 @@ os.environ.update(
 for variable in ("MLFLOW_TRACKING_URI", "HPO_STUDIES", "HPO_STUDIES_FILE"):  # nor may one write to a team's server
     os.environ.pop(variable, None)
 
+# Tests start a thousand processes: without compiled files each would compile all our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+IN_MEMORY = "/dev/shm"  # noqa: S108  # pytest makes a folder of its own there
+LEAST_FREE_BYTES = 8 << 30
+
+
+def _keep_files_in_memory() -> None:
+    """Where there is room for all: on a disk, half the time of a test that writes to SQLite is waiting."""
+    if os.access(IN_MEMORY, os.W_OK):
+        found = os.statvfs(IN_MEMORY)
+        if found.f_bavail * found.f_frsize >= LEAST_FREE_BYTES and not found.f_flag & os.ST_NOEXEC:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", IN_MEMORY)
+
+
+_keep_files_in_memory()
+
 # A busy machine is slow for a moment: no property fails for that.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None)
