@@ -171,6 +171,10 @@ def parse_notify(section: Section, folder: Path) -> Notify | None:
         _absolute(given, values["heartbeat"], folder, "heartbeat"),
         float(values["give_up_days"]),
     )
+    named = [(str(webhook.address), "webhook") for webhook in notify.webhooks]
+    named += [(to, "smtp") for to in (notify.smtp.to if notify.smtp else ())]
+    for receiver, key in dict.fromkeys(one for one in named if named.count(one) > 1):
+        given.problem(f"has {receiver} twice", "expected each receiver once", key)
     given.finish()
     return notify
 

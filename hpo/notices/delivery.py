@@ -37,7 +37,7 @@ class Delivery:
     id: str
     """The same whenever it is sent again, so that a receiver can drop what it has."""
     channel: str
-    """The receiver: `webhook`, `webhook-2`, `smtp`, `command`."""
+    """The receiver, by what it is: `webhook env:HOOK`, `mail to me@example.org`, `command`."""
     created: str
     """ISO time with its offset, when it was first written down."""
     message: Message
@@ -61,7 +61,7 @@ class Channel(Protocol):
 
     @property
     def name(self) -> str:
-        """As deliveries and messages call it."""
+        """As deliveries and messages call it: the same whatever else the file names, and no secret."""
 
     def send(self, delivery: Delivery, left_s: float) -> None:
         """Hand over a delivery. Raises `Undelivered` where that fails, or takes longer than it may, at most `left_s`

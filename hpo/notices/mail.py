@@ -18,12 +18,16 @@ from hpo.quoting import clipped, visible
 class MailChannel:
     """Sends to one address: where a server refuses one of several, the others get no mail twice."""
 
-    name: str
     smtp: Smtp
     to: str
     environment: Environment
     limit_s: float
     """Of each wait for the server."""
+
+    @property
+    def name(self) -> str:
+        """Whom it writes to, through whichever server."""
+        return f"mail to {self.to}"
 
     def send(self, delivery: Delivery, left_s: float) -> None:
         """Send the mail. Raises `Undelivered`."""

@@ -75,15 +75,12 @@ class Signals:
         found: list[Channel] = []
         if (notify := self.notify) is None:
             return found
-        for index, webhook in enumerate(notify.webhooks):
-            name, limit_s = _numbered("webhook", index), self.patience.limit_s
-            found.append(WebhookChannel(name, webhook, self.environment, self.now, limit_s))
+        limit_s = self.patience.limit_s
+        found += [WebhookChannel(webhook, self.environment, self.now, limit_s) for webhook in notify.webhooks]
         if notify.smtp:
-            for index, to in enumerate(notify.smtp.to):
-                name, limit_s = _numbered("smtp", index), self.patience.limit_s
-                found.append(MailChannel(name, notify.smtp, to, self.environment, limit_s))
+            found += [MailChannel(notify.smtp, to, self.environment, limit_s) for to in notify.smtp.to]
         if notify.command:
-            found.append(CommandChannel("command", notify.command))
+            found.append(CommandChannel(notify.command))
         return found
 
     def _beat(self, kind: Beat, record: NightRecord, text: str) -> list[str]:
@@ -103,7 +100,3 @@ class Signals:
             else:
                 return []
         return [f"the heartbeat did not get the {kind} of the night {record.date}: {trouble}"]
-
-
-def _numbered(kind: str, index: int) -> str:
-    return kind if index == 0 else f"{kind}-{index + 1}"

@@ -24,12 +24,16 @@ _ENCODED_KEY = "whsec_"
 class WebhookChannel:
     """Sends to one webhook."""
 
-    name: str
     webhook: Webhook
     environment: Environment
     now: Callable[[], datetime.datetime]
     limit_s: float
     """Of one try."""
+
+    @property
+    def name(self) -> str:
+        """The place of its address: the address itself may be a secret."""
+        return f"webhook {self.webhook.address}"
 
     def send(self, delivery: Delivery, left_s: float) -> None:
         """Post the delivery, signed where there is a key. Raises `Undelivered`."""

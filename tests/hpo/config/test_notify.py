@@ -101,6 +101,15 @@ def test_a_user_without_a_password_would_not_sign_in(read):
     assert "notify.smtp.user: is given without password; give both, or neither" in problem
 
 
+def test_a_receiver_that_stands_there_twice_is_refused(read):
+    smtp = "{host: h, from: a@b, to: [c@d, e@f, c@d]}"
+    problems = read(f"notify: {{webhook: [env:A, file:b, {{address: env:A, signing_key: env:K}}], smtp: {smtp}}}")[1]
+    assert [line.partition(": ")[2] for line in problems] == [
+        "notify.webhook: has env:A twice; expected each receiver once",
+        "notify.smtp: has c@d twice; expected each receiver once",
+    ]
+
+
 def test_what_must_be_given_is_not_null(read):
     """No message would be sent, and nobody would notice."""
     _, problems = read("notify: {webhook: {address: null}, smtp: {host: null, from: null, to: a@b}}")

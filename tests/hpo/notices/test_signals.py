@@ -103,7 +103,7 @@ def test_a_webhook_gets_text_for_chat_and_the_record_signed(receiver, files):
     notify, environment = hook(one, signing_key=Secret("env", "KEY"))
     record = promoted(metric="<!channel>", lead={"difference": math.nan})
     said = signals(files, notify, environment).send(record, night_text(record))
-    assert said == ["webhook has the night 2026-11-28"]
+    assert said == ["webhook env:HOOK has the night 2026-11-28"]
     ((path, headers, body),) = one.got
     given = json.loads(body)
     assert path == "/T0KEN"
@@ -122,7 +122,7 @@ def test_one_that_fails_twice_has_it_at_the_third_try_and_a_second_call_sends_no
     one = receiver(503, 429)
     notify, environment = hook(one)
     both = signals(files, notify, environment)
-    assert both.send(promoted(), "t") == ["webhook has the night 2026-11-28"]
+    assert both.send(promoted(), "t") == ["webhook env:HOOK has the night 2026-11-28"]
     assert len(one.got) == 3
     assert len({headers["webhook-id"] for _, headers, _ in one.got}) == 1
     assert both.send(promoted(), "t") == []  # the night was killed before it wrote that down
@@ -134,17 +134,17 @@ def test_what_fails_is_kept_tried_by_the_next_night_and_given_up_in_the_end(rece
     notify, environment = hook(one)
     first = signals(files, notify, environment).send(promoted(), "t")
     assert first == [
-        "webhook does not have the night 2026-11-28: it answered 500: you are /...; the next call tries again"
+        "webhook env:HOOK does not have the night 2026-11-28: it answered 500: you are /...; the next call tries again"
     ]
     day = datetime.timedelta(days=1)
     second = signals(files, notify, environment, NOON + day).send(kept(), "t")
-    assert [line[:39] for line in second] == ["webhook does not have the night 2026-11"] * 2
+    assert [line[:48] for line in second] == ["webhook env:HOOK does not have the night 2026-11"] * 2
     assert len(one.got) == 6  # the receiver is down: the newer one is not even tried
     one.answers = [410]
     third = signals(files, replace(notify, on=("failure",)), environment, NOON + 3 * day).send(kept(), "t")
-    assert third[0].startswith("webhook never got the night 2026-11-28: it answered 410")
+    assert third[0].startswith("webhook env:HOOK never got the night 2026-11-28: it answered 410")
     assert third[0].endswith("given up after 3 days and 3 calls")
-    assert third[1:] == ["webhook has the night 2026-11-29"]  # it refused the older one, and is not down
+    assert third[1:] == ["webhook env:HOOK has the night 2026-11-29"]  # it refused the older one, and is not down
     assert [path.name for path in (files.outbox / "given-up").iterdir()] == [f"{one.got[0][1]['webhook-id']}.json"]
 
 
@@ -157,10 +157,24 @@ def test_one_that_hangs_holds_nobody_up(receiver, files):
     beat = replace(signals(files, notify, environment), patience=Patience(1, 0, 0.1, 10)).end(promoted())
     assert time.monotonic() - began < 5  # the one that hangs would take ten
     assert sorted(said) == [
-        "webhook does not have the night 2026-11-28: no answer within 1.5 s; the next call tries again",
-        "webhook-2 has the night 2026-11-28",
+        "webhook env:A does not have the night 2026-11-28: no answer within 1.5 s; the next call tries again",
+        "webhook env:B has the night 2026-11-28",
     ]
     assert beat == ["the heartbeat did not get the success of the night 2026-11-28: no answer within 0.1 s"]
+
+
+def test_a_receiver_is_known_by_what_it_is_wherever_the_file_names_it(receiver, files):
+    down, has_it, new = receiver(*[500] * 3), receiver(), receiver()
+    environment = {"A": down.address, "B": has_it.address, "C": new.address}.get
+
+    def sent_to(*names):
+        notify = Notify(webhooks=tuple(Webhook(Secret("env", name)) for name in names))
+        return sorted(line.partition(":")[2][:19] for line in signals(files, notify, environment).send(promoted(), "t"))
+
+    assert sent_to("A", "B") == ["A does not have the", "B has the night 202"]
+    assert sent_to("C", "B", "A") == ["A has the night 202", "C has the night 202"]  # a person has edited the file
+    assert [len(one.got) for one in (down, has_it, new)] == [4, 1, 1]
+    assert len({headers["webhook-id"] for _, headers, _ in down.got}) == 1
 
 
 def test_only_what_was_asked_for_is_sent(receiver, files):
@@ -168,7 +182,7 @@ def test_only_what_was_asked_for_is_sent(receiver, files):
     notify, environment = hook(one)
     rare = signals(files, replace(notify, on=("failure", "regression")), environment)
     assert rare.send(promoted(), "t") == []
-    assert rare.send(kept(regressions=["worse"]), "t") == ["webhook has the night 2026-11-29"]
+    assert rare.send(kept(regressions=["worse"]), "t") == ["webhook env:HOOK has the night 2026-11-29"]
     assert signals(files, None, environment).send(promoted(), "t") == []
 
 
@@ -211,7 +225,7 @@ def test_secrets_of_files(receiver, files, tmp_path):
         (said,) = signals(files, notify, {}.get).send(promoted(), "t")
         assert trouble in said
     place.write_text(f"{one.address}\n")
-    assert signals(files, notify, {}.get).send(promoted(), "t") == ["webhook has the night 2026-11-28"]
+    assert signals(files, notify, {}.get).send(promoted(), "t") == [f"webhook file:{place} has the night 2026-11-28"]
 
 
 def test_heartbeats_are_those_of_healthchecks(receiver, files):
@@ -352,9 +366,9 @@ def test_mail_goes_to_each_address_over_a_checked_connection(mail_server, certif
     assert all("host, user or password has characters beyond ASCII" in line and "xe4" not in line for line in other)
     said = signals(files, Notify(smtp=smtp), {"PASS": "p4ss"}.get).send(record, night_text(record))
     assert sorted(said) == [
-        "smtp has the night 2026-11-28",
-        "smtp-2 does not have the night 2026-11-28: the server answered 550 to this address: nobody here; the next "
-        "call tries again",
+        "mail to a@here has the night 2026-11-28",
+        "mail to nobody@here does not have the night 2026-11-28: the server answered 550 to this address: nobody here; "
+        "the next call tries again",
     ]
     (got,) = map(message_from_bytes, mail_server.got)
     assert " ".join(got["Subject"].split()) == "movies 2026-11-28: promoted; f1_macro 0.8800, champion before 0.8600"
@@ -370,7 +384,7 @@ def test_a_damaged_delivery_is_named_and_holds_no_other_back(receiver, files):
     (files.outbox / "a.json").write_text("{")
     said = signals(files, notify, environment).send(promoted(), "t")
     assert "outbox/a.json cannot be read" in said[0]
-    assert said[1:] == ["webhook has the night 2026-11-28"]
+    assert said[1:] == ["webhook env:HOOK has the night 2026-11-28"]
 
 
 def test_a_full_disk_keeps_no_message_back_and_is_said(receiver, files, monkeypatch):
@@ -381,10 +395,10 @@ def test_a_full_disk_keeps_no_message_back_and_is_said(receiver, files, monkeypa
     notify, environment = hook(one)
     with monkeypatch.context() as disk:
         disk.setattr(outbox, "write_atomically", full)
-        with pytest.raises(SweepError, match=r"outbox cannot be written: webhook: .* No space left on device"):
+        with pytest.raises(SweepError, match=r"outbox cannot be written: webhook env:HOOK: .* No space left on device"):
             signals(files, notify, environment).send(promoted(), "t")
     assert len(one.got) == 1
-    assert signals(files, notify, environment).send(promoted(), "t") == ["webhook has the night 2026-11-28"]
+    assert signals(files, notify, environment).send(promoted(), "t") == ["webhook env:HOOK has the night 2026-11-28"]
     assert len({headers["webhook-id"] for _, headers, _ in one.got}) == 1
 
 
@@ -394,14 +408,17 @@ def test_what_waits_is_tried_without_a_night_and_given_up_where_notify_is_gone(r
     signals(files, notify, environment).send(promoted(), "t")
     gone = signals(files, None, environment).retry()
     assert gone == [
-        "webhook does not have the night 2026-11-28: notify has no such receiver any more; the next call tries again"
+        "webhook env:HOOK does not have the night 2026-11-28: notify has no such receiver any more; the next call "
+        "tries again"
     ]
     later = NOON + datetime.timedelta(days=3)
-    assert signals(files, notify, environment).retry() == ["webhook has the night 2026-11-28"]
+    assert signals(files, notify, environment).retry() == ["webhook env:HOOK has the night 2026-11-28"]
     one.answers = [500] * 3
     signals(files, notify, environment).send(kept(), "t")
     (given_up,) = signals(files, None, environment, later).send(kept("2026-12-02"), "t")
-    assert given_up.startswith("webhook never got the night 2026-11-29: notify has no such receiver any more; given up")
+    assert given_up.startswith(
+        "webhook env:HOOK never got the night 2026-11-29: notify has no such receiver any more; given up"
+    )
 
 
 def test_a_secret_in_a_query_is_masked_as_written_and_decoded_also_where_the_answer_is_cut(receiver, files):
