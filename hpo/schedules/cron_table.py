@@ -7,10 +7,11 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
 from hpo.quoting import clipped, quoted
+from hpo.schedules.cron_times import CronTimes
 from hpo.schedules.entry import MARK, Entry, marked
 
 BEGIN = "# BEGIN hpo schedule: these lines belong to `hpo schedule`; write your own above them"
@@ -90,11 +91,20 @@ def entries_of(ours: str) -> list[Entry]:
         if not line.startswith(MARK):
             raise _foreign(line)
         entry = marked(line, _WHERE)
-        found.append(entry)
-        for _ in _lines(entry)[1:]:
-            if (below := next(lines, "")).startswith("#") or not below:
-                raise _foreign(below)
+        below = [next(lines, "") for _ in _lines(entry)[1:]]
+        for other in below:
+            if other.startswith("#") or not other:
+                raise _foreign(other)
+        found.append(_at_its_times(entry, below[-1]))
     return found
+
+
+def _at_its_times(entry: Entry, line: str) -> Entry:
+    """The entry at the times of its line: those count for cron, and a person may have changed them there."""
+    try:
+        return replace(entry, cron=CronTimes.parse(" ".join(line.split()[:5])).text)
+    except UsageError as error:
+        raise _foreign(line) from error
 
 
 def _foreign(line: str) -> HpoError:

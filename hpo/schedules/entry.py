@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hpo.errors import HpoError, UsageError
 from hpo.quoting import quoted
+from hpo.schedules.cron_times import CronTimes
 from trainers.protocol.codec import from_json, to_json
 
 MARK = "# hpo "
@@ -54,6 +55,8 @@ class Entry:
 def marked(line: str, where: str) -> Entry:
     """The entry of a line with `MARK`. Raises `HpoError` where it was changed by hand."""
     try:
-        return from_json(Entry, json.loads(line.removeprefix(MARK)))
+        entry = from_json(Entry, json.loads(line.removeprefix(MARK)))
+        CronTimes.parse(entry.cron)
     except (ValueError, UsageError) as error:
         raise HpoError(f"{where}: the line {quoted(line)} was changed; remove it, then add the file again") from error
+    return entry

@@ -131,11 +131,18 @@ def test_a_zone_that_a_person_has_set_is_not_that_of_an_entry_without_one(others
         (f"{BEGIN}\n5 5 * * * mine\n{END}\n", "'5 5 .* mine' is not ours; move it elsewhere"),
         (section([entry()]).replace("\n0 1", "\n#0 1"), "is not ours"),
         (section([entry()]).replace('"cron"', '"corn"'), "was changed; remove it"),
+        (section([entry()]).replace('"cron": "0 1 ', '"cron": "0 61 '), "was changed; remove it"),
+        (section([entry()]).replace("\n0 1 * * * ", "\n@daily "), "is not ours"),
     ],
 )
 def test_a_section_that_was_changed_by_hand_is_left_alone(text, problem):
     with pytest.raises(HpoError, match=problem):
         entries_of(split(text)[1])
+
+
+def test_times_that_a_person_has_changed_in_the_line_are_those_of_the_entry():
+    changed = section([entry(tz="Europe/Berlin")]).replace("\n0 1 * * * ", "\n30  3 * * 1-5 ")
+    assert entries_of(split(changed)[1]) == [entry(tz="Europe/Berlin", cron="30 3 * * 1-5")]
 
 
 def test_a_path_that_no_line_can_hold_is_refused():
