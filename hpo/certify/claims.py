@@ -26,7 +26,8 @@ class Claims:
             return f"ledger of {self.model}: no claim yet"
         needed = f"; the last one needed evidence {odds(self.last_needed)}" if self.last_needed else ""
         readings = f"; the sealed test was read {times(self.test_readings)}" if self.test_readings else ""
-        return f"ledger of {self.model}: {self.claims:,} claims, {self.certified:,} certified{needed}{readings}"
+        claims = f"{self.claims:,} claim{'s' * (self.claims != 1)}, {self.certified:,} certified"
+        return f"ledger of {self.model}: {claims}{needed}{readings}"
 
 
 def claims_of(model: str, path: Path) -> Claims:

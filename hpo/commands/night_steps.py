@@ -14,7 +14,6 @@ from hpo.nights.decide import asked_now, decide, has_other_sources, unless_looke
 from hpo.nights.steps import Frame, Outcome, Steps, Tonight
 from hpo.progress_view import ProgressView
 from trainers.protocol.codec import from_json, to_json
-from trainers.protocol.files import write_atomically
 
 if TYPE_CHECKING:
     from hpo.nights.data import FrozenData
@@ -142,11 +141,9 @@ def certify(tonight: Tonight, worker: str) -> Outcome:
 
 def report(tonight: Tonight) -> Outcome:
     """The night's page."""
-    from hpo.nights.page import night_page
+    from hpo.nights.page import write_page
 
-    page = tonight.frame.files.page(tonight.night)
-    write_atomically(page, night_page(tonight.record, tonight.earlier))
-    return Outcome(str(page))
+    return Outcome(str(write_page(tonight.home, tonight.record, tonight.earlier)))
 
 
 def signals(frame: Frame) -> Signals:
@@ -175,9 +172,11 @@ def retry_signals(frame: Frame) -> list[str]:
 
 def promote(tonight: Tonight) -> Outcome:
     """The alias."""
+    from hpo.commands.session import plain_errors
     from hpo.nights.alias import promote as give_alias
 
-    return give_alias(tonight)
+    with plain_errors():
+        return give_alias(tonight)
 
 
 def keep(tonight: Tonight) -> Outcome:

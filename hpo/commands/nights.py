@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo.certify.claims import Claims, claims_of
-from hpo.errors import SweepError, UsageError
+from hpo.errors import HpoError, SweepError, UsageError
+from hpo.nights.afterwards import Afterwards, afterwards
 from hpo.nights.certificate import model_of
 from hpo.nights.estimates import Estimate
 from hpo.nights.night import Night
 from hpo.nights.page import night_text
-from hpo.nights.record import NightFiles, fitting, read_night
+from hpo.nights.record import NightFiles, NightRecord, fitting, read_night
 from hpo.nights.story import Story, story_of
 from hpo.paths import Home
 from hpo.progress_view import ProgressView
@@ -51,12 +52,17 @@ def read_history(home: Home, name: str) -> History:
 
     Raises `UsageError` where there are no nights, `SweepError` where none of them can be read.
     """
-    stories, models, unread = [], [], []
+    records, stories, models, unread = dict[Path, NightRecord](), [], [], list[str]()
     for path in _paths(home, name):
         try:
-            record = read_night(path)
+            records[path] = read_night(path)
+        except SweepError as error:
+            unread.append(str(error))
+    after = _afterwards(home, list(records.values()), unread)
+    for path, record in records.items():
+        try:
             with fitting(path):
-                stories.append(story_of(record))
+                stories.append(story_of(record, after.get(record.date)))
         except SweepError as error:
             unread.append(str(error))
         else:
@@ -82,9 +88,20 @@ def tell_night(home: Home, name: str, date: str) -> tuple[Story, str]:
     paths = _paths(home, name)
     if (path := NightFiles(home.nights(name)).record(night)) not in paths:
         raise UsageError(f"no night {date} of {name!r}; there are: {listed(path.stem for path in reversed(paths))}")
-    record = read_night(path)
+    record, unread = read_night(path), list[str]()
+    after = _afterwards(home, [record], unread).get(record.date)
     with fitting(path):
-        return story_of(record), night_text(record)
+        text = night_text(record, after)
+        return story_of(record, after), "\n".join([text, *(f"not shown: {why}" for why in unread)])
+
+
+def _afterwards(home: Home, records: Sequence[NightRecord], unread: list[str]) -> Mapping[str, Afterwards]:
+    """What became of releases that waited; why that is missing goes to `unread`."""
+    try:
+        return afterwards(home, records)
+    except HpoError as error:
+        unread.append(f"what became of releases that waited: {error}")
+        return {}
 
 
 def show_history(view: ProgressView, home: Home, history: History) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hpo.config.promotion import Approve
 from hpo.nights.steps import Facts, Outcome, Tonight
+from hpo.results.released import Decision
 from trainers.protocol.codec import to_json
+
+if TYPE_CHECKING:
+    from hpo.release.aliases import Seats
 
 Seat = Literal["champion", "waits", "challenger"]
 """A version is champion, waits for a person, or stays the challenger because it has not shown enough."""
+_DECISIONS: Mapping[Seat, Decision] = {"champion": "champion", "waits": "waits", "challenger": "refused"}
+"""As a sweep without a night calls them."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +55,40 @@ def rule(certified: Facts, approve: Approve, champion: str | None) -> tuple[Seat
 
 
 def promote(tonight: Tonight) -> Outcome:
-    """Give tonight's release its seat, unless it has been champion already: then it stays where it is."""
+    """Give tonight's release its seat, unless it has been champion already: then it stays where it is.
+
+    The night's sweep learns of it, also where a kill came between.
+    """
     swept, wanted = tonight.facts("sweep"), tonight.config.promote
     if wanted is None or swept.get("version") is None:
         return Outcome("there is no release tonight", {"promoted": False})
     from hpo.release.aliases import seats  # late, for MLflow
+    from hpo.release.later_decision import note_decision
     from hpo.release.versions import version_of
 
     model, version = str(swept["model"]), str(swept["version"])
     if version_of(tonight.home, model, version) is None:
         return Outcome(f"version {version} of {model!r} was deleted", {"promoted": False})
     with seats(tonight.home, model) as held:
-        now = held.now()
-        if version == now.champion:
-            return _outcome(Seated(model, version, "champion", "it has the alias", now.previous, promoted=True))
-        if version == now.previous:
-            return _outcome(Seated(model, version, "challenger", f"version {now.champion} took the alias back"))
-        seat, why = rule(tonight.facts("certify"), wanted.approve, now.champion)
-        if seat == "champion":
-            held.crown(version)
-        else:
-            held.judged(version)
-            held.challenge(version, waits=seat == "waits")
-        return _outcome(Seated(model, version, seat, why, held.now().previous, promoted=seat == "champion"))
+        seated = _seated(tonight, held, model, version)
+    note_decision(tonight.home, tonight.night.sweep, model, version, _DECISIONS[seated.seat])
+    return _outcome(seated)
+
+
+def _seated(tonight: Tonight, held: Seats, model: str, version: str) -> Seated:
+    now = held.now()
+    if version == now.champion:
+        return Seated(model, version, "champion", "it has the alias", now.previous, promoted=True)
+    if version == now.previous:
+        return Seated(model, version, "challenger", f"version {now.champion} took the alias back")
+    assert tonight.config.promote is not None  # noqa: S101  # the caller promotes
+    seat, why = rule(tonight.facts("certify"), tonight.config.promote.approve, now.champion)
+    if seat == "champion":
+        held.crown(version)
+    else:
+        held.judged(version)
+        held.challenge(version, waits=seat == "waits")
+    return Seated(model, version, seat, why, held.now().previous, promoted=seat == "champion")
 
 
 def _outcome(seated: Seated) -> Outcome:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hpo.errors import HpoError, UsageError
 from hpo.garbage import discard
-from hpo.nights.night import Night
+from hpo.nights.night import Night, night_of
 from hpo.nights.record import NightFiles
 from hpo.nights.steps import Outcome, Tonight
 from hpo.quoting import listed
@@ -86,15 +85,8 @@ def _noted(what: str, errors: tuple[type[Exception], ...], failed: list[str]) ->
 
 def _with_sweep(files: NightFiles, name: str, sweeps: Sequence[str]) -> list[Night]:
     """The nights of a name that have a record and a sweep, the oldest first."""
-    found = []
-    for sweep in sweeps:
-        try:
-            night = Night(name, datetime.date.fromisoformat(sweep.removeprefix(f"{name}-")))
-        except ValueError:
-            continue  # of another name
-        if night.sweep == sweep and files.record(night).exists():
-            found.append(night)
-    return sorted(found)
+    nights = [night for sweep in sweeps if (night := night_of(sweep)) and night.name == name]
+    return sorted(night for night in nights if files.record(night).exists())
 
 
 def _free_rows(tonight: Tonight, with_sweep: Sequence[Night], kept: Sequence[Night]) -> list[str]:

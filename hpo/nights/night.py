@@ -44,6 +44,15 @@ def night_at(name: str, now: datetime.datetime, zone: datetime.tzinfo, cutoff: d
     return Night(name, day)
 
 
+def night_of(sweep: str) -> Night | None:
+    """The night that runs the sweep of a name; None where the name has no date at its end."""
+    try:
+        night = Night(sweep[: -len("-2026-11-28")], datetime.date.fromisoformat(sweep[-len("2026-11-28") :]))
+    except ValueError:
+        return None
+    return night if night.sweep == sweep else None
+
+
 def nights_between(after: Night, until: Night) -> list[Night]:
     """The nights after one and before another, in order; of the name of the first."""
     days = (until.date - after.date).days

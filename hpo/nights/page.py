@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment
 
 from hpo import report
+from hpo.nights.afterwards import Afterwards, afterwards
 from hpo.nights.certificate import champion_of, is_promoted, metric_of
 from hpo.nights.intervals_svg import Mark, rows_svg, trend_svg
-from hpo.nights.record import NightRecord
+from hpo.nights.night import night_of
+from hpo.nights.record import NightFiles, NightRecord
 from hpo.nights.story import Story, story_of
+from hpo.paths import Home
 from hpo.quoting import visible
 from hpo.results.progress_text import duration
+from trainers.protocol.files import write_atomically
 
 NAMES: Mapping[str, str] = {"old": "champion before", "new": "tonight's model", "baseline": "baseline"}
 """What was measured, as people read it."""
@@ -23,10 +28,31 @@ _STYLE = Path(report.__path__[0]) / "page.css"
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def night_page(record: NightRecord, earlier: Sequence[NightRecord]) -> str:
-    """The whole page; `earlier` are the nights before it, the oldest first. What a person wrote is escaped."""
+def write_page(home: Home, record: NightRecord, earlier: Sequence[NightRecord]) -> Path:
+    """Write the page of a night, and return its file. Raises `OSError`."""
+    path = NightFiles(home.nights(record.name)).page(record.night)
+    write_atomically(path, night_page(record, earlier, afterwards(home, [record]).get(record.date)))
+    return path
+
+
+def rewrite_page(home: Home, sweep: str) -> None:
+    """Bring the page of the night that ran a sweep up to date; nothing to do where it has none.
+
+    Raises `SweepError` for a damaged record, `OSError`.
+    """
+    if (night := night_of(sweep)) is None:
+        return
+    files = NightFiles(home.nights(night.name))
+    if files.page(night).exists() and (record := files.read(night)):
+        since = night.date - datetime.timedelta(days=TREND_NIGHTS)
+        write_page(home, record, [other for other in files.all(since) if other.night < night])
+
+
+def night_page(record: NightRecord, earlier: Sequence[NightRecord], after: Afterwards | None = None) -> str:
+    """The whole page; `earlier` are the nights before it, the oldest first, and `after` is what has become of a release
+    that waited. What a person wrote is escaped."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    story = story_of(record)
+    story = story_of(record, after)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         story=story,
         zone=record.zone,
@@ -38,9 +64,9 @@ def night_page(record: NightRecord, earlier: Sequence[NightRecord]) -> str:
     )
 
 
-def night_text(record: NightRecord) -> str:
+def night_text(record: NightRecord, after: Afterwards | None = None) -> str:
     """The night for mail, chat and a terminal; its first line says how it ended."""
-    story = story_of(record)
+    story = story_of(record, after)
     lines = [story.headline]
     lines += _part("ALERT", story.alerts)
     lines += _part("What changed since the night before", story.changed)

@@ -7,15 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpo.nights.afterwards import Afterwards
 from hpo.nights.alerts import alerts_of
 from hpo.nights.certificate import champion_of, is_promoted, measured_of, metric_of, model_of
 from hpo.nights.estimates import Estimate, estimate_of
-from hpo.nights.record import NightRecord, StepName
+from hpo.nights.record import NightRecord, Step, StepName
 from hpo.results.progress_text import duration
 from trainers.protocol.codec import to_json
 
 SEATS: Mapping[str, str] = {"champion": "promoted", "waits": "waits for you", "challenger": "kept the champion"}
 """What a night came to, by the seat of its release."""
+AFTERWARDS: Mapping[Afterwards, str] = {
+    "approved": "waited for you and became champion later",
+    "replaced": "waited for you until a later version took its place",
+    "deleted": "waited for you and was deleted later",
+}
+"""What became of a release that waited, where it waits no more."""
 STATES: Mapping[str, str] = {
     "skipped": "nothing had changed",
     "failed": "FAILED",
@@ -73,24 +80,26 @@ class Story:
         return {**to_json(self), "measured": {who: to_json(found) for who, found in self.measured}}
 
 
-def story_of(record: NightRecord) -> Story:
-    """The story of a night, as far as it has come."""
+def story_of(record: NightRecord, after: Afterwards | None = None) -> Story:
+    """The story of a night, as far as it has come; `after` is what has become of its release since, if it waited."""
     facts = {step.name: step.facts for step in record.steps}
     certified = facts.get("certify", {})
     metric = metric_of(record)
     measured = [(who, found) for who in WHO if (found := measured_of(record, who))]
-    word = _word(record)
+    word = _word(record, after)
     return Story(
         record.name, record.date, record.state, word, _headline(record, word, metric, dict(measured)),
-        is_promoted(record), alerts_of(record), _changed(facts, record), _answer(record, certified, word),
+        is_promoted(record), alerts_of(record), _changed(facts, record), _answer(record, certified, word, after),
         metric, measured, champion_of(record), _cost(facts.get("sweep", {}), record), _passages(record),
-        _links(record, facts),
+        _links(record, facts, after),
     )  # fmt: skip
 
 
-def _word(record: NightRecord) -> str:
+def _word(record: NightRecord, after: Afterwards | None) -> str:
     if record.state != "complete":
         return STATES[record.state]
+    if after in AFTERWARDS:
+        return str(after)
     return SEATS.get(str(record.facts("promote").get("seat")), "nothing to decide")
 
 
@@ -132,7 +141,9 @@ def _counts(value: Any) -> dict[str, int]:
     return {side: int(value[side]) for side in SIDES if side in value} if isinstance(value, Mapping) else {}
 
 
-def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> list[str]:
+def _answer(
+    record: NightRecord, certified: Mapping[str, Any], word: str, after: Afterwards | None
+) -> list[str]:  # fmt: skip
     lines = [word + (f": {record.reason}" if record.reason else "")]
     if (evidence := evidence_in_words(certified)) is not None:
         lines.append(evidence)
@@ -141,11 +152,18 @@ def _answer(record: NightRecord, certified: Mapping[str, Any], word: str) -> lis
         lines.append(f"tonight's model against the champion: {lead.get('difference', 0):+.4f} ({spread})")
     if (test := _test_in_words(certified)) is not None:
         lines.append(test)
-    said = [found.said for step in _DECIDING if (found := record.step(step))]
+    said = [_said(found, after) for step in _DECIDING if (found := record.step(step))]
     lines += [text for i, text in enumerate(said) if not any(text in later for later in said[i + 1 :])]
     if missing := certified.get("no_baseline"):
         lines.append(f"no baseline: {missing}")
     return lines + [str(line) for line in record.facts("sweep").get("not_tried") or []]
+
+
+def _said(step: Step, after: Afterwards | None) -> str:
+    """What came of a step, as it stands now."""
+    if step.name != "promote" or after is None or after not in AFTERWARDS:
+        return step.said
+    return f"version {step.facts.get('version')} of {step.facts.get('model')!r} {AFTERWARDS[after]}"
 
 
 def evidence_in_words(certified: Mapping[str, Any]) -> str | None:
@@ -202,13 +220,15 @@ def _passages(record: NightRecord) -> list[Passage]:
     return [Passage(step.name, step.began, seconds_between(step.began, step.ended), step.said) for step in record.steps]
 
 
-def _links(record: NightRecord, facts: Mapping[StepName, Mapping[str, Any]]) -> dict[str, str]:
+def _links(
+    record: NightRecord, facts: Mapping[StepName, Mapping[str, Any]], after: Afterwards | None
+) -> dict[str, str]:  # fmt: skip
     if "sweep" not in facts:
         return {}
     sweep = str(facts["sweep"].get("sweep") or record.night.sweep)
     found = {"the sweep's report": f"hpo report {sweep}", "the ledger and all nights": f"hpo nights {record.name}"}
     seated = facts.get("promote", {})
-    if seated.get("seat") == "waits":
+    if seated.get("seat") == "waits" and after not in ("approved", "deleted"):
         found["to promote it"] = f"hpo approve {seated['model']}/{seated['version']}"
     if is_promoted(record) and seated.get("previous"):
         found["to take it back"] = f"hpo rollback {model_of(record)}"

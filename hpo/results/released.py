@@ -94,7 +94,8 @@ class Release:
     card: str | None = None
     """What the author says in its model card, as `Promote.said`; None where an earlier hpo did not write it down."""
     decision: Decision = "champion"
-    """As the sweep ended. A person may have moved the alias since: the registry knows."""
+    """As the sweep ended, or as its night or `hpo approve` has decided since. Of aliases that were moved in MLflow, the
+    registry knows."""
     why: str = ""
     """The numbers behind the decision, in a sentence; empty where the name had no other champion."""
     rivalry: Rivalry | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpo.databases.studies import StudiesDatabase
 from hpo.errors import HpoError, UsageError
@@ -15,6 +15,7 @@ from hpo.results.records import StudySnapshot, TrialRecord
 from hpo.results.state import SweepState
 from hpo.study.reader import Revisions, StudiesReader, read
 from hpo.study.stored_state import LaterFormat, read_state
+from trainers.protocol.codec import to_plain
 
 if TYPE_CHECKING:
     import optuna
@@ -138,6 +139,18 @@ def open_study(
 
     with _readable_records(config.name, database):
         return Study(config, fingerprint_of, open_storage(database, config.name), name)
+
+
+def write_state(database: StudiesDatabase, name: str, **changes: Any) -> None:
+    """Write fields of what a sweep has written down about itself, in the order given; the caller is its one writer.
+
+    Raises as `open_storage` does.
+    """
+    newest, _ = _revisions(database)[name][-1]
+    with _opened(database, name) as opened:
+        study = opened.get_study_id_from_name(newest)
+        for field, value in changes.items():
+            opened.set_study_user_attr(study, field, to_plain(value))
 
 
 def delete_unopened(database: StudiesDatabase, study_name: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo.errors import SweepError
-from hpo.nights.night import Night, night_at, nights_between
+from hpo.nights.night import Night, night_at, night_of, nights_between
 from hpo.nights.record import NightFiles, NightRecord, Step
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -53,6 +53,12 @@ def test_a_moment_without_a_zone_is_refused():
 def test_nights_between_two_are_those_that_nobody_began():
     first, last = (Night("movies", datetime.date(2026, 2, day)) for day in (26, 28))
     assert [night.sweep for night in nights_between(first, last)] == ["movies-2026-02-27"]
+
+
+def test_the_night_of_a_sweep_is_in_its_name():
+    night = Night("movies-2025-01-01", datetime.date(2026, 2, 27))
+    assert night_of(night.sweep) == night
+    assert [night_of(sweep) for sweep in ("movies", "movies-2026-02-30", "movies_2026-02-27")] == [None] * 3
 
 
 def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_named(tmp_path):

@@ -20,9 +20,11 @@ from hpo.nights.record import NightRecord, Step
 from hpo.nights.steps import Frame, Outcome, Tonight
 from hpo.paths import Home
 from hpo.release.aliases import WAITS, Aliases, aliases_of
+from hpo.study.store import stored_state
 from hpo.tracking.mlflow_store import client
 from tests.hpo.builders import RATE, Sweep
 from tests.hpo.nights.nightly_world import BERLIN, World
+from tests.hpo.release.rivals import registered
 from trainers.protocol.codec import to_json
 from trainers.protocol.trial_spec import SourceRef
 
@@ -162,6 +164,27 @@ def test_the_alias_moves_once_and_nobody_who_is_kept_waits(world, home_with_stor
         "version 9 of 'movies' was deleted"
     )
     assert promote(tonight(world, night(world, 0, sweep={"version": None}))).facts == {"promoted": False}
+
+
+def test_the_sweep_of_a_night_learns_what_became_of_its_release(world, tmp_path, home_with_store, database):
+    world.home = Home(home_with_store)
+    sweep = Sweep(tmp_path, database, name="movies-2026-05-01", search_space={}, promote={"name": "movies"})
+    study = sweep.open()
+    released = registered(world.home, sweep.config.name, 0.9, name="movies")
+    study.update_state(challenger=replace(released, decision="night"))
+    study.close()
+
+    def noted(**certified):
+        record = night(world, 0, sweep={"model": "movies", "version": "1"}, certify=certified)
+        promote(tonight(world, record))
+        return stored_state(world.home.studies_db, sweep.config.name)
+
+    after = noted(decision="ask")
+    assert (after.release, after.challenger.decision) == (None, "waits")
+    for _ in range(2):  # once more after a kill
+        after = noted(decision="promote", old_version=None)
+        assert (after.release.version, after.release.decision, after.challenger) == ("1", "champion", None)
+        assert after.release.uri == "models:/movies@champion"
 
 
 # --- what is kept --------------------------------------------------------------------------------------
