@@ -71,8 +71,8 @@ def check_file(config: SweepConfig, nights: NightFiles, home: Home) -> None:
 
     A file that is gone, or has another name now, has given its name away.
     """
-    last = nights.all(datetime.date.max)
-    other = Path(last[-1].file) if last else config.file
+    last = nights.newest()
+    other = Path(last.file) if last else config.file
     if (
         not other.is_absolute()
         or not other.exists()

@@ -17,7 +17,7 @@ from hpo.config.nightly import Nightly
 from hpo.config.sweep_config import SweepConfig
 from hpo.databases.studies import FILE_VARIABLE as STUDIES_FILE
 from hpo.databases.studies import VARIABLE as STUDIES
-from hpo.errors import UsageError
+from hpo.errors import SweepError, UsageError
 from hpo.given_path import given_path
 from hpo.lock import exclusive
 from hpo.nights.night import night_at
@@ -174,10 +174,14 @@ def _is_cut_short(home: Home, config: SweepConfig, tz: str | None, now: datetime
     """Whether tonight's run has begun and is not over.
 
     One of an earlier date waits for the next time: a call before that would begin the next night too early.
+    One with a damaged record counts: the call says so to whoever waits for it.
     """
     nightly = config.nightly or Nightly()
     tonight = night_at(config.name, now, zone_named(tz or nightly.tz), nightly.cutoff_time)
-    record = NightFiles(home.nights(config.name)).read(tonight)
+    try:
+        record = NightFiles(home.nights(config.name)).read(tonight)
+    except SweepError:
+        return True
     return record is not None and not record.is_over
 
 

@@ -45,7 +45,8 @@ class Engine:
     def run(self) -> list[Ran]:
         """Run, continue or close the nights that are due; the caller holds their lock.
 
-        Raises `SweepError` for a damaged record, and lets pass what stops the process (`Interrupted`).
+        A record that is damaged fails tonight's run. Raises its `SweepError` where nobody has to hear of that (see
+        `refuse`), and lets pass what stops the process (`Interrupted`).
         """
         frame, cutoff, until = self.frame, self.frame.nightly.cutoff_time, self.frame.config.budget.until
         now, tonight = self._tonight()
@@ -54,7 +55,12 @@ class Engine:
             return window_end(night, until, cutoff, frame.zone)
 
         since = tonight.date - datetime.timedelta(days=NIGHTS_READ_FOR_ONE_KEPT * frame.nightly.keep.nights)
-        known = {record.night: record for record in frame.files.all(since)}
+        try:
+            known = {record.night: record for record in frame.files.all(since)}
+        except SweepError as error:
+            if ran := self._refuse(Failure(self._damaged(error), error.exit_code)):
+                return ran
+            raise
         done = []
         for due in agenda(list(known.values()), tonight, frame.nightly.missed, ends, now, always=frame.always):
             earlier = [known[night] for night in sorted(known) if night < due.night]
@@ -68,21 +74,40 @@ class Engine:
         """Fail tonight's run, because the file is wrong: whoever waits for it hears of it.
 
         Returns nothing where it has ended already, has a result, or has failed for this reason before: then it stays as
-        it is. The next call with a file that is right continues, and closes what is due of earlier nights. Raises
-        `SweepError` for a damaged record.
+        it is. The next call with a file that is right continues, and closes what is due of earlier nights.
         """
+        return self._refuse(Failure(f"the file is wrong: {error}", error.exit_code))
+
+    def _refuse(self, failure: Failure) -> list[Ran]:
+        """The same for any failure that comes before the first step."""
         night = self._tonight()[1]
-        known, reason = self.frame.files.read(night), f"the file is wrong: {error}"
+        try:
+            known = self.frame.files.read(night)
+        except SweepError as error:
+            return [self._without_record(night, Failure(self._damaged(error), error.exit_code))]
         if known and (
             known.state not in ("running", "failed")
             or has_result(known)
-            or (is_settled(known) and known.reason == reason)
+            or (is_settled(known) and known.reason == failure.reason)
         ):
             self._idle()
             return []
         record = _begun(known or self._new(night), self._time(), begins_again=False)
         tonight = Tonight(self.frame, record, [], self.frame.now())
-        return [self._after(*self._failed(tonight, Failure(reason, error.exit_code)))]
+        return [self._after(*self._failed(tonight, failure))]
+
+    def _without_record(self, night: Night, failure: Failure) -> Ran:
+        """A night that fails because its own record is damaged. The file stays as it is, for a person to look at; the
+        outbox knows who has heard of it."""
+        record = replace(self._new(night), state="failed", reason=failure.reason, ended=self._time())
+        self.frame.say(f"{night} has failed: {failure.reason}")
+        if isinstance(told := self._try(Tonight(self.frame, record, [], self.frame.now()), "signal"), Failure):
+            self.frame.say(told.reason)
+        return Ran(record, failure)
+
+    def _damaged(self, error: SweepError) -> str:
+        """Why no night runs."""
+        return f"{error}; until then no night of {self.frame.config.name!r} runs, and hpo doctor names each such file"
 
     def _tonight(self) -> tuple[datetime.datetime, Night]:
         """The time, and the night that it belongs to."""
@@ -109,21 +134,21 @@ class Engine:
         """End a night as missed, and tell it. One that no call came to is written down with its report: killed before
         that, it is closed once more."""
         record = replace(tonight.record, state="missed", reason=due.why, ended=self._time())
+        failure = self._unwritten(record) if record.began or not due.is_reported else None
         if not due.is_reported:
-            return Ran(self._write(record))
-        if record.began:
-            self._write(record)
+            return Ran(record, failure)
         self.frame.say(f"{due.night} is missed: {due.why}")
-        return self._after(_with(tonight, record), None)
+        return self._after(_with(tonight, record), failure)
 
     def _run(self, tonight: Tonight) -> Ran:
         before, was_failed = tonight.record, tonight.record.state == "failed"
         begins_again = self._begins_again(tonight)
-        tonight = _with(tonight, self._write(_begun(before, self._time(), begins_again=begins_again)))
+        tonight = _with(tonight, _begun(before, self._time(), begins_again=begins_again))
+        if (failure := self._unwritten(tonight.record)) is not None:
+            return self._after(*self._failed(tonight, failure))
         self.frame.say(f"{tonight.night}: {_how(before, begins_again=begins_again)}")
         for line in self.steps.started(tonight) if not was_failed else ():
             self.frame.say(line)
-        failure = None
         for name in WORK:
             if tonight.record.step(name) is not None:
                 continue
@@ -131,7 +156,7 @@ class Engine:
             if tonight.record.is_over:
                 break
         if failure and is_settled(before) and before.reason == failure.reason:  # whoever waits for it knows that
-            self._write(before)
+            self._unwritten(before)
             self._idle()
             return Ran(before, failure)
         return self._after(tonight, failure)
@@ -217,14 +242,10 @@ class Engine:
     def _unwritten(self, record: NightRecord) -> Failure | None:
         """Why a record could not be written down, on a full disk say; None where it was."""
         try:
-            self._write(record)
+            self.frame.files.write(record)
         except OSError as error:
             return Failure(f"the record of the night cannot be written: {error}", SweepError.exit_code)
         return None
-
-    def _write(self, record: NightRecord) -> NightRecord:
-        self.frame.files.write(record)
-        return record
 
     def _time(self) -> str:
         return self.frame.now().astimezone(self.frame.zone).isoformat(timespec="seconds")

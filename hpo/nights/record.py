@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +135,13 @@ class NightFiles:
         older = sum(path.stem < since.isoformat() for path in found)
         return [read_night(path) for path in found[max(0, older - 1) :]]
 
+    def newest(self) -> NightRecord | None:
+        """The newest record that can be read; None where there is none."""
+        for path in reversed(self.paths()):
+            with suppress(SweepError):
+                return read_night(path)
+        return None
+
     def paths(self) -> list[Path]:
         """The files of all records, the oldest first."""
         return [path for path in sorted(self.dir.glob("*.json")) if _DATE.fullmatch(path.stem)]
@@ -146,7 +153,10 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 def read_night(path: Path) -> NightRecord:
     """One record. Raises `SweepError` for a damaged one."""
     with fitting(path):
-        return from_file(NightRecord, path.read_text(encoding="utf-8"))
+        record = from_file(NightRecord, path.read_text(encoding="utf-8"))
+        if record.night.date.isoformat() != path.stem:
+            raise ValueError(f"it is of another date, {record.date}")
+        return record
 
 
 @contextmanager
@@ -155,5 +165,5 @@ def fitting(path: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
-        way = "move the file away, and the night counts as missed"
+        way = "move the file away: then the night counts as missed, or runs again if it is tonight's"
         raise SweepError(f"{path} cannot be read: {clipped(str(error))}; {way}") from error

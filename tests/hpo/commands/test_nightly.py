@@ -221,6 +221,28 @@ def test_a_file_that_is_wrong_fails_its_night_so_that_whoever_waits_for_it_hears
     assert called(30)[:2] == (0, [("2026-11-29", "skipped")])
 
 
+def test_a_damaged_record_is_told_once_a_night_by_the_notices_of_the_file(tmp_path, home):
+    heard = {"notify": {"on": ["failure"], "command": ["tee", "-a", "heard.jsonl"]}, "tz": "Europe/Berlin"}
+    file, log = write_sweep(tmp_path, name="movies", **{**SWEEP, "nightly": heard}), tmp_path / "heard.jsonl"
+    steps = replace(real_steps(Silent(), "trainers.host.fake"), freeze=lambda tonight: Outcome("same", {}, "skipped"))
+
+    def called(day, hour=1):
+        ((found,), _) = nights(Home(home), file, now=at(day, hour), steps=steps)
+        return found.exit_code, [(ran.record.date, ran.record.state) for ran in found.nights]
+
+    assert called(28) == (0, [("2026-11-27", "skipped")])
+    record = NightFiles(Home(home).nights("movies")).dir / "2026-11-27.json"
+    record.write_text("{")
+    assert [called(28, hour) for hour in (2, 3)] == [(1, [("2026-11-27", "failed")])] * 2
+    assert called(29) == (1, [("2026-11-28", "failed")])
+    assert called(29, 2) == (1, [])
+    texts = [json.loads(line)["text"] for line in log.read_text().splitlines()]
+    assert [text.partition("\n")[0] for text in texts] == ["movies 2026-11-27: FAILED", "movies 2026-11-28: FAILED"]
+    assert all(f"{record} cannot be read: " in text and "move the file away" in text for text in texts)
+    record.unlink()
+    assert called(29, 3) == (0, [("2026-11-28", "skipped")])
+
+
 def test_whoever_comes_second_learns_who_is_at_it_and_exits_with_0(tmp_path, home):
     file = write_sweep(tmp_path, name="movies", **SWEEP)
     with night_lock(NightFiles(Home(home).nights("movies")).lock, at(29), waits=False):

@@ -150,6 +150,21 @@ def test_in_the_foreground_a_night_that_was_cut_short_continues_first(file, home
     ]
 
 
+def test_in_the_foreground_a_damaged_record_is_told_at_once(file, home):
+    record = NightFiles(Home(home).nights("seen")).dir / "2026-11-28.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    calls, now = [], datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC)
+
+    def call(argv):
+        calls.append(argv)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_schedule(Home(home), [file], "0 1 * * *", "Europe/Berlin", print, lambda: now, calls.append, call)
+    assert [argv[-3:] for argv in calls] == [[str(file), "--tz", "Europe/Berlin"]]
+
+
 def test_variables_that_only_this_shell_has_are_named(machine, home, tmp_path, monkeypatch):
     notify = {"webhook": {"address": "env:HOOK", "signing_key": "file:key"}, "heartbeat": "env:BEAT"}
     file = write_sweep(tmp_path / "a", name="notified", promote=False, nightly={"notify": notify})

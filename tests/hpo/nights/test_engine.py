@@ -264,6 +264,21 @@ def test_a_disk_that_runs_full_silences_no_signal_and_the_next_call_continues(wo
     assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
 
 
+def test_a_disk_that_is_full_before_a_night_begins_is_told_too(world, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    world.call(one_o_clock(NIGHT))
+    with monkeypatch.context() as disk:
+        disk.setattr(records_on_disk, "write_atomically", full)
+        *missed, ran = world.call(one_o_clock(NIGHT + 3 * ONE_DAY))
+    assert [one.record.state for one in missed] == ["missed", "missed"]
+    assert (ran.record.state, ran.failure.exit_code) == ("failed", 1)
+    assert world.signals[1:] == [(NIGHT + 2 * ONE_DAY, "missed"), (NIGHT + 3 * ONE_DAY, "failed")]
+    *_, ran = world.call(one_o_clock(NIGHT + 3 * ONE_DAY, 2))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+
+
 def test_unchanged_nights_are_skipped_until_something_changes_or_a_person_insists(world):
     world.rows = lambda date: "the same"
     states = [world.call(one_o_clock(NIGHT + day * ONE_DAY))[0].record.state for day in range(3)]
@@ -317,3 +332,36 @@ def test_nights_that_a_clock_that_was_ahead_called_missed_are_run(world):
     (ran,) = world.call(one_o_clock(NIGHT + ONE_DAY))
     assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
     assert world.starts == [NIGHT, NIGHT + 3 * ONE_DAY, NIGHT + ONE_DAY]
+
+
+def test_a_damaged_record_fails_the_night_and_is_told_once_until_it_is_moved_away(world):
+    world.call(one_o_clock(NIGHT))
+    damaged, later = world.files.record(Night("movies", NIGHT)), NIGHT + ONE_DAY
+    damaged.write_text("{")
+    (ran,) = world.call(one_o_clock(later))
+    assert (ran.record.state, ran.failure.exit_code) == ("failed", 1)
+    assert world.signals == [(NIGHT, "complete"), (later, "failed")]
+    assert ran.record.reason.startswith(f"{damaged} cannot be read: ")
+    assert "move the file away" in ran.record.reason
+    with pytest.raises(SweepError, match="cannot be read"):
+        world.call(one_o_clock(later, 2))
+    assert len(world.signals) == 2
+    damaged.unlink()
+    (ran,) = world.call(one_o_clock(later, 3))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
+
+
+def test_a_night_whose_own_record_is_damaged_is_told_and_the_file_stays_as_it_is(world):
+    world.kill = ("certify", "before")
+    with pytest.raises(Killed):
+        world.call(one_o_clock(NIGHT))
+    own = world.files.record(Night("movies", NIGHT))
+    own.write_text(cut := own.read_text()[:99])
+    for wrong in (None, ConfigError([Problem("movies.yaml:3", "is wrong", "what is right")])):
+        (ran,) = world.call(one_o_clock(NIGHT, 2), wrong=wrong)
+        assert (ran.record.state, own.read_text()) == ("failed", cut)
+        assert ran.failure.reason.startswith(f"{own} cannot be read: ")
+    assert world.signals == [(NIGHT, "failed")] * 2  # of which the outbox sends one
+    own.unlink()
+    (ran,) = world.call(one_o_clock(NIGHT, 3))
+    assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))

@@ -75,3 +75,7 @@ def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_named(tmp_path)
     files.record(record.night).write_text('{"format": 9}')
     with pytest.raises(SweepError, match=r"2026-11-28\.json.*newer hpo"):
         files.all()
+    assert files.newest().date == "2026-11-27"
+    files.record(record.night).write_text(files.record(Night("movies", datetime.date(2026, 11, 27))).read_text())
+    with pytest.raises(SweepError, match="it is of another date, 2026-11-27"):
+        files.all()
