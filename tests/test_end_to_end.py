@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -304,7 +305,7 @@ def test_a_chat_sweep_lowers_perplexity_and_its_release_talks(write_yaml, home):
     assert json.loads(hpo_here("predict", "tiny-chat", "what is warm", "--json", home=home).stdout)["text"].strip()
 
 
-def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp_path):
+def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp_path, monkeypatch):
     """A pair of texts; the hint at the end is a command that runs."""
     rows = [json.loads(line) for line in (tiny / "reviews.jsonl").read_text().splitlines()]
     given = [{"text": f"said {i}", "other": row["text"], "label": row["label"]} for i, row in enumerate(rows)]
@@ -320,9 +321,12 @@ def test_a_model_of_several_columns_is_asked_in_json(write_yaml, tiny, home, tmp
     assert hpo_here(*command[1:], home=home).stdout.split()[0] in ("positive", "negative")
     asked = json.dumps({"text": "said 1", "text_pair": "warm funny lovely film"})
     assert hpo_here("predict", "tiny-encoder", asked, home=home).stdout.split()[0] == "positive"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{asked}\n{asked}\n".encode())))
+    answers = hpo_here("predict", "tiny-encoder", "-", home=home).stdout.splitlines()
+    assert [line.split()[0] for line in answers] == ["positive"] * 2
     refused = hpo_here("predict", "tiny-encoder", "warm funny lovely film", home=home)
     assert refused.returncode == 2
-    assert "input 0: expected texts for text, text_pair, as a mapping or its JSON, got str" in refused.stderr
+    assert "text 1: expected texts for text, text_pair, as a mapping or its JSON, got str" in refused.stderr
 
 
 @pytest.mark.parametrize("victim", ["sweep", "host"])

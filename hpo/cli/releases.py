@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +33,20 @@ def promote(home: Any, file: Path, trial: int | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", metavar="NAME[@ALIAS|/VERSION]")
-@click.argument("texts", nargs=-1, required=True)
+@click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
 @as_json_option
 @click.pass_obj
 def predict(home: Any, name: str, texts: tuple[str, ...], as_json: bool) -> None:
-    """Ask the released model NAME about TEXTS.
+    """Ask the released model NAME about each TEXT.
 
-    Where an input has several columns, write it as JSON: {"text": ..., "text_pair": ...}.
+    A TEXT of - stands for the standard input, which has one text a line. Where an input has several columns, write it
+    as JSON: {"text": ..., "text_pair": ...}.
     """
-    from hpo.commands.predict import answer_line
+    from hpo.commands.predict import answer_line, with_standard_input
     from hpo.commands.predict import predict as ask
 
-    for answer in ask(home, name, list(texts)):
+    lines = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", "surrogateescape") if "-" in texts else ()
+    for answer in ask(home, name, with_standard_input(texts, lines)):
         print_text(json_line(answer) if as_json else answer_line(answer))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hpo.errors import HpoError, UsageError
@@ -10,6 +11,19 @@ from hpo.paths import Home
 from hpo.release.reference import version_named
 from trainers.runtime.card import ReleaseError
 from trainers.runtime.release import Release
+
+
+def with_standard_input(texts: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """The texts as a person gives them, with the lines of the standard input in place of "-".
+
+    An empty line is a text too, so that there is an answer for each line. Raises `UsageError` where there is no text.
+    """
+    given: list[str] = []
+    for text in texts:
+        given += [line.rstrip("\n") for line in lines] if text == "-" else [text]
+    if not given:
+        raise UsageError("the standard input is empty; expected one text a line")
+    return given
 
 
 def predict(home: Home, reference: str, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -24,7 +38,12 @@ def predict(home: Home, reference: str, texts: Sequence[str]) -> list[dict[str, 
     except ReleaseError as error:
         raise HpoError(f"{error}; run the sweep again to release it again") from error
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(_counted_from_1(str(error))) from error
+
+
+def _counted_from_1(message: str) -> str:
+    """A message of the runtime, which counts inputs from 0, with the number that a line has in an editor."""
+    return re.sub(r"^input (\d+):", lambda found: f"text {int(found[1]) + 1}:", message)
 
 
 def answer_line(answer: dict[str, Any]) -> str:

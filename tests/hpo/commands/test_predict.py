@@ -1,10 +1,16 @@
-"""An answer of a released model in a line."""
+"""`hpo predict`: texts as a person gives them, and an answer in a line."""
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
 
-from hpo.commands.predict import answer_line
+import pytest
+from click.testing import CliRunner
+
+from hpo.cli.main import cli
+from hpo.commands.predict import answer_line, predict
+from hpo.errors import UsageError
+from hpo.paths import Home
 
 
 @pytest.mark.parametrize(
@@ -25,3 +31,31 @@ from hpo.commands.predict import answer_line
 )
 def test_an_answer_in_a_line(answer, line):
     assert answer_line(answer) == line
+
+
+def test_a_hyphen_stands_for_the_lines_of_the_standard_input(monkeypatch):
+    """Also as an editor on Windows writes them; what is not UTF-8 is left to the runtime, which refuses it."""
+    asked = []
+    monkeypatch.setattr(
+        "hpo.commands.predict.predict", lambda home, name, texts: asked.extend(texts) or [{"text": "an answer"}]
+    )
+    given = b"\xef\xbb\xbfa film\r\n\na\x0cb\xe2\x80\xa8c\nna\xefve"
+    done = CliRunner().invoke(cli, ["predict", "mine", "first", "-"], input=given)
+    assert done.exit_code == 0, done.output
+    assert asked == ["first", "a film", "", "a\x0cb\u2028c", "na\udcefve"]
+
+
+def test_an_empty_standard_input_is_refused():
+    done = CliRunner().invoke(cli, ["predict", "mine", "-"], input="")
+    assert str(done.exception) == "the standard input is empty; expected one text a line"
+    assert done.exception.exit_code == 2
+
+
+def test_texts_are_counted_from_1(monkeypatch, tmp_path):
+    def refuse(texts):
+        raise ValueError("input 3: is empty; expected a text of at least one token")
+
+    monkeypatch.setattr("hpo.commands.predict.version_named", lambda *_: SimpleNamespace(folder=lambda: tmp_path))
+    monkeypatch.setattr("hpo.commands.predict.Release.load", lambda folder: SimpleNamespace(predict=refuse))
+    with pytest.raises(UsageError, match=r"^text 4: is empty; expected"):
+        predict(Home(tmp_path), "mine", ["a", "b", "c", ""])
