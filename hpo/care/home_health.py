@@ -18,6 +18,7 @@ from hpo.paths import Home
 from hpo.quoting import listed
 from hpo.study.one_writer import is_running
 from hpo.study.store import stored_state, study_names
+from trainers.protocol.counted import counted
 
 _BUSY_S = 2.0
 
@@ -107,5 +108,5 @@ def _leftovers(home: Home) -> Iterator[Finding]:
             yield Finding("note", "leftovers", f"{names}: left by a command that was killed", way)
     waiting = sorted(home.dir.glob("nights/*/outbox/*.json"))
     if waiting:
-        yield Finding("note", "notices", f"{len(waiting)} of nights have not been delivered",
+        yield Finding("note", "notices", f"{counted(len(waiting), 'notice has', 'notices have')} not been delivered",
                       "hpo nights NAME DATE says why; the next hpo nightly tries again")  # fmt: skip

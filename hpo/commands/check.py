@@ -21,6 +21,7 @@ from hpo.progress_view import ProgressView
 from hpo.quoting import clipped
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import to_json
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Checked, Finding
 from trainers.protocol.requests import Check
 
@@ -114,7 +115,7 @@ def show_check(view: ProgressView, checked: Mapping[str, Any]) -> None:
         counts = [[n, *(f"{s['labels'].get(n, 0):,}" for s in checked["splits"].values())] for n in shown]
         view.table("labels", ["label", *checked["splits"]], counts)
         if more := len(names) - len(shown):
-            view.say(f"and {more:,} more labels: --json has all of them")
+            view.say(f"and {counted(more, 'more label')}: --json has all of them")
     for number, example in enumerate(checked["examples"], 1):
         view.say(f"\ntraining row {number}, what is learned in [[brackets]]:")
         view.say("".join(f"[[{p['text']}]]" if p["is_learned"] else p["text"] for p in example["pieces"]))

@@ -19,6 +19,7 @@ from hpo.results.records import StudySnapshot
 from hpo.study.one_writer import one_writer
 from hpo.study.store import delete_sweep, study_names, view_study
 from hpo.tracking.mlflow_deletion import delete_experiment_of, delete_for_good, run_folder, runs_of
+from trainers.protocol.counted import counted
 
 
 def delete_release(home: Home, given: str, *, force: bool = False) -> str:
@@ -34,7 +35,7 @@ def delete_release(home: Home, given: str, *, force: bool = False) -> str:
     delete_versions(home, chosen, name)
     if not chosen:
         return f"deleted {name!r}, which had no version"
-    return f"deleted {_count(len(chosen), 'version')} of {name!r}"
+    return f"deleted {counted(len(chosen), 'version')} of {name!r}"
 
 
 def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
@@ -71,7 +72,7 @@ def delete_whole_sweep(home: Home, name: str, *, force: bool = False) -> str:
                 discard(entry)
         delete_sweep(home.studies_db, name)
     remove_unheld(paths.lock)
-    return f"deleted sweep {name!r}: {_count(len(run_ids), 'run')}, {_count(len(versions), 'released version')}"
+    return f"deleted sweep {name!r}: {counted(len(run_ids), 'run')}, {counted(len(versions), 'released version')}"
 
 
 def _refuse_absent_files(home: Home, name: str) -> None:
@@ -129,7 +130,3 @@ def _has_started_in(view: StudySnapshot, places: Sequence[Path]) -> bool:
 def _is_to_start_from(view: StudySnapshot, name: str) -> bool:
     """Whether it continues only where there is a sweep of that name: it takes over trials whenever it continues."""
     return not is_finished(view) and name in view.config.get("search_strategy", {}).get("warm_start", [])
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -16,6 +16,7 @@ from hpo.report.database import Answer, Database
 from hpo.results.markdown import table
 from hpo.study.one_writer import holders_of_leases
 from hpo.study.store import study_names
+from trainers.protocol.counted import counted
 
 Format = Literal["json", "csv", "md"]
 MOST_NOTES = 10
@@ -49,7 +50,7 @@ def _database(home: Home, note: Callable[[str], None]) -> Database:
     for problem in problems[:MOST_NOTES]:
         note(f"left out: {problem}")
     if (more := len(problems) - MOST_NOTES) > 0:
-        note(f"left out: {more:,} more sweeps; hpo list says why")
+        note(f"left out: {counted(more, 'more sweep')}; hpo list says why")
     return Database(found)
 
 
@@ -62,8 +63,7 @@ def answer_text(answer: Answer, form: Format) -> str:
 def show_answer(view: ProgressView, answer: Answer) -> None:
     """The answer as a table on a terminal."""
     view.table("", answer.columns, [[_cell(v) for v in row] for row in answer.rows])
-    count = len(answer.rows)
-    view.say(f"{count:,} row{'s' * (count != 1)}")
+    view.say(counted(len(answer.rows), "row"))
 
 
 def _cell(value: Any) -> str:

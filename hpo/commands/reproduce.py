@@ -20,6 +20,7 @@ from hpo.trials.recorded_run import RecordedRun
 from hpo.trials.reproduction import Reproduction, compare
 from hpo.trials.slots import first_devices
 from hpo.trials.train_again import train_again
+from trainers.protocol.counted import counted
 from trainers.protocol.events import PreparedData
 from trainers.protocol.files import TrialPaths
 from trainers.protocol.requests import Inspect, Load
@@ -91,7 +92,7 @@ def _values(found: Reproduction) -> str:
     text = f"{found.metric} {found.reproduced:.4f}, recorded {found.recorded:.4f}"
     if found.bound is None:
         return text
-    rows = "" if found.bound.changed is None else f"; {found.bound.changed:,} rows with another result"
+    rows = "" if found.bound.changed is None else f"; {counted(found.bound.changed, 'row')} with another result"
     difference = found.reproduced - found.recorded
     side = "within" if found.outcome == "within" else "beyond"
     return f"{text}: {difference:+.2g}, {side} {found.bound.value:.2g} ({found.bound.of}{rows})"

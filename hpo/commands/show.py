@@ -20,6 +20,7 @@ from hpo.results.summary import SweepSummary, summarize
 from hpo.study.one_writer import has_strange_folder, holders_of_leases, is_running
 from hpo.study.store import study_names, unreadable, view_study
 from hpo.trials.timeline_file import timeline_or_why
+from trainers.protocol.counted import counted
 
 if TYPE_CHECKING:
     from hpo.progress_view import ProgressView
@@ -131,7 +132,7 @@ def show_sweep(view: ProgressView, summary: SweepSummary, *, hints: bool, link: 
     columns, rows = leaderboard(summary, MOST_ROWS, MOST_LEFT_OUT)
     view.table(f"{summary.sweep} ({summary.state})", columns, rows, joinable=len(columns) - BEFORE_SETTINGS)
     if (more := len(summary.trials) - MOST_ROWS) > 0:
-        view.say(f"and {more:,} more trials: hpo query, hpo report or hpo show --json have them")
+        view.say(f"and {counted(more, 'more trial')}: see hpo query, hpo report or hpo show --json")
     view.say(f"\n{gain(summary)}")
     if summary.finalists:
         view.table(finalists_title(summary.finalists), *finalists_table(summary.finalists, summary.objective))

@@ -49,6 +49,7 @@ from hpo.trials.scheduler import TrialScheduler
 from hpo.trials.slots import cores, first_devices
 from hpo.trials.trial_files import read_result, write_examples
 from trainers.protocol.catalog import TASKS
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Scored
 from trainers.protocol.requests import Score
 
@@ -150,7 +151,7 @@ def search(sweep: SweepContext) -> None:
     if config.strategy.warm_start:
         taken = take_over(sweep)
         warm = warm_points(config, sweep.home, sweep.view.say)
-        sweep.view.say(f"warm start: {taken} trials taken over, {len(warm)} points lined up")
+        sweep.view.say(f"warm start: {counted(taken, 'trial')} taken over, {counted(len(warm), 'point')} lined up")
     proposals = Proposals(config, study, warm, sweep.is_possible)
     ahead = replace(finals_planned(config), promotion_s=promotion_seconds(sweep))
     controller = SearchController(sweep, proposals, ahead)

@@ -33,6 +33,7 @@ from hpo.tracking.mlflow_places import (
     set_experiment_tag,
 )
 from hpo.tracking.mlflow_schema import check_store
+from trainers.protocol.counted import counted
 
 _MOST_LINKS = 10
 _ENDS_WITHIN_S = 5.0
@@ -100,7 +101,7 @@ def _lines(port: int, shown: Sequence[SweepExperiment], *, optuna: bool) -> Iter
     if shown:
         yield f"charts of {shown[0].sweep}: {link(address, shown[0].id, shown[0].sweep, charts=True)}"
     if len(shown) > _MOST_LINKS:
-        yield f"and {len(shown) - _MOST_LINKS} more sweeps: hpo ui SWEEP links to one"
+        yield f"and {counted(len(shown) - _MOST_LINKS, 'more sweep')}: hpo ui SWEEP links to one"
 
 
 @dataclass(frozen=True)

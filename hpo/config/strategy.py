@@ -15,6 +15,7 @@ from hpo.config.yaml_source import Section
 from hpo.errors import did_you_mean
 from hpo.paths import NAME_PATTERN
 from hpo.quoting import quoted
+from trainers.protocol.counted import counted
 from trainers.protocol.settings import FIELDS, Setting
 
 STRATEGIES = ("auto", "random", "grid", "informed", "tpe", "gp", "qmc", "nsga2")
@@ -85,16 +86,16 @@ def choose_strategy(
         return ResolvedStrategy("grid", f"all {space.most_points():.0f} points fit into {trials} trials")
     if objectives > 1:
         many = trials >= 200
-        return ResolvedStrategy("nsga2" if many else "tpe", f"{objectives} objectives, {trials} trials")
+        return ResolvedStrategy("nsga2" if many else "tpe", f"{objectives} objectives, {counted(trials, 'trial')}")
     is_small = len(dimensions) <= 8 and trials <= 200
     unordered = [n for n, d in dimensions.items() if isinstance(d, Choice) and not d.is_numeric()]
     is_numeric = not space.conditions and not unordered
     if began is None or began.type not in BEFORE_INFORMED:
         if is_small:
-            plural = "s" * (len(dimensions) > 1)
-            return ResolvedStrategy("informed", f"{len(dimensions)} dimension{plural}, {trials} trials")
+            why = f"{counted(len(dimensions), 'dimension')}, {counted(trials, 'trial')}"
+            return ResolvedStrategy("informed", why)
     elif trials < 10:
-        return ResolvedStrategy("qmc", f"with {trials} trials, spreading them evenly is best")
+        return ResolvedStrategy("qmc", f"with {counted(trials, 'trial')}, spreading them evenly is best")
     elif is_small and is_numeric:
         return ResolvedStrategy("gp", f"{len(dimensions)} numeric dimensions without conditions, {trials} trials")
     return ResolvedStrategy("tpe", "a space with categories, conditions or many dimensions")

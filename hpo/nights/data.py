@@ -16,6 +16,7 @@ from hpo.paths import Home
 from hpo.quoting import listed, quoted
 from hpo.trials.calls import lines_of, run_alone
 from trainers.protocol.codec import from_json
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Checked
 from trainers.protocol.frozen_facts import FrozenRows, frozen_sources
 from trainers.protocol.requests import Check, Freeze
@@ -145,7 +146,7 @@ def look(executor: Executor, config: SweepConfig, home: Home, frozen: FrozenData
 def _why(findings: list[str]) -> str | None:
     if not findings:
         return None
-    more = f" (and {len(findings) - 1:,} more problems)" if len(findings) > 1 else ""
+    more = f" (and {counted(len(findings) - 1, 'more problem')})" if len(findings) > 1 else ""
     return f"the rows cannot be trained on: {findings[0]}{more}"
 
 
@@ -155,7 +156,7 @@ def _vanished(frozen: FrozenData, before: FrozenData | None) -> str | None:
         return None
     now = {label for counts in frozen.labels.values() for label in counts}
     had = before.labels.get("train", {})
-    lost = [f"{quoted(label)} ({had[label]:,} training rows)" for label in had if label not in now]
+    lost = [f"{quoted(label)} ({counted(had[label], 'training row')})" for label in had if label not in now]
     if not lost:
         return None
     return (

@@ -14,6 +14,7 @@ from hpo.nights.estimates import Estimate, estimate_of
 from hpo.nights.record import NightRecord, Step, StepName
 from hpo.results.progress_text import duration
 from trainers.protocol.codec import to_json
+from trainers.protocol.counted import counted
 
 SEATS: Mapping[str, str] = {"champion": "promoted", "waits": "waits for you", "challenger": "kept the champion"}
 """What a night came to, by the seat of its release."""
@@ -206,7 +207,7 @@ def _cost(swept: Mapping[str, Any], record: NightRecord) -> str:
     if record.ended and record.began:
         parts.append(f"{duration(seconds_between(record.began, record.ended))} in all")
     if (trials := _number(swept.get("trials"))) is not None:
-        parts.append(f"{trials:,.0f} trials")
+        parts.append(counted(round(trials), "trial"))
     if seconds := _number(swept.get("seconds")):
         parts.append(f"{duration(seconds)} of training")
     if hours := _number(swept.get("gpu_hours")):

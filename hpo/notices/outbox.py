@@ -20,6 +20,7 @@ from hpo.errors import SweepError
 from hpo.notices.delivery import LONGEST_TROUBLE, Channel, Delivery, Undelivered
 from hpo.quoting import clipped
 from trainers.protocol.codec import from_file, to_file
+from trainers.protocol.counted import counted
 from trainers.protocol.files import write_atomically
 
 SENT_KEPT = 200
@@ -133,7 +134,7 @@ def _noted(outbox: Outbox, attempt: Attempt, now: datetime.datetime, give_up_aft
     outbox.move(kept, "given-up")
     return (
         f"{kept.channel} never got the night {kept.message.date}: {kept.trouble}; given up after "
-        f"{give_up_after.total_seconds() / 86400:g} days and {kept.calls} calls"
+        f"{give_up_after.total_seconds() / 86400:g} days and {counted(kept.calls, 'call')}"
     )
 
 

@@ -17,6 +17,7 @@ from hpo.results.outcome import FinalistsOutcome
 from hpo.results.release_text import variants_table
 from hpo.results.released import VariantVerdict
 from hpo.results.summary import SweepSummary
+from trainers.protocol.counted import counted
 from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import Setting
 from trainers.runtime.card import Card
@@ -71,9 +72,7 @@ def _confirmed(finalists: FinalistsOutcome | None, champion: int) -> list[list[s
         return []
     rows = f"validation, {finalists.race.certifying:,}" if finalists.race else "validation"
     seeds = len(finalists.of(champion).repeats)
-    return [
-        [f"mean of {seeds} seed{'s' * (seeds != 1)}", rows, f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}"]
-    ]
+    return [[f"mean of {counted(seeds, 'seed')}", rows, f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}"]]
 
 
 def _number(metrics: Mapping[str, float], name: str) -> str:
@@ -118,8 +117,8 @@ def how_searched(config: SweepConfig, summary: SweepSummary) -> list[str]:
     lines = [
         "## How it was searched",
         "",
-        f"Sweep `{config.name}`{by}: {len(states)} trials ({counts}), to {config.objective.direction} {metric}. "
-        f"A trial has {config.largest_budget_examples(train_rows):,} training examples at most; seed {seed}.",
+        f"Sweep `{config.name}`{by}: {counted(len(states), 'trial')} ({counts}), to {config.objective.direction} "
+        f"{metric}. A trial has {config.largest_budget_examples(train_rows):,} training examples at most; seed {seed}.",
         "",
     ]
     baseline = summary.baseline.params if summary.baseline else {}
@@ -161,7 +160,7 @@ def data_section(data: DataFacts, config: SweepConfig, prepared: PreparedData | 
     ]
     lines = ["## Data", "", *table(["split", "source", "rows", "SHA-256 begins with"], rows)]
     lines += _label_shares(data, config.task)
-    dropped = f"{data.duplicates} duplicate rows dropped"  # a note says it too, where there are any
+    dropped = f"{counted(data.duplicates, 'duplicate row')} dropped"  # a note says it too, where there are any
     notes = [note for note in (prepared.notes if prepared else []) if note != dropped]
     said = [f"rows were cut with seed {config.data.seed}", dropped, *notes]
     return [*lines, *(f"- {plain(note, 400)}" for note in said), ""]

@@ -16,6 +16,7 @@ from hpo.results.release_text import challenger_line, release_line, variants_nam
 from hpo.results.row_findings import RowFindings
 from hpo.results.summary import SweepSummary
 from hpo.results.timeline import idle_share, phases, workers
+from trainers.protocol.counted import counted
 
 MOST_ROWS = 500
 """Of the leaderboard, best first: further down nobody reads rows."""
@@ -110,7 +111,7 @@ def workers_line(summary: SweepSummary) -> str | None:
         return None
     every = phases(summary.timeline)
     most, whole = max(phase.workers for phase in every), sum(phase.ended - phase.began for phase in every)
-    return f"{most} worker{'s' * (most != 1)} over {_duration(whole)} of search and finalists: idle {idle:.0%} of that"
+    return f"{counted(most, 'worker')} over {_duration(whole)} of search and finalists: idle {idle:.0%} of that"
 
 
 def _share(part: float, rest: float) -> str:
@@ -189,7 +190,7 @@ def data_lines(facts: ReportFacts) -> list[str]:
     lines = [f"{data.train_tokens:,} training tokens{most}"]
     seed = facts.config.get("data", {}).get("split_seed")
     lines += [] if seed is None else [f"rows were cut with seed {seed}"]
-    dropped = f"{data.duplicates} duplicate rows dropped"  # a note says it too, where there are any
+    dropped = f"{counted(data.duplicates, 'duplicate row')} dropped"  # a note says it too, where there are any
     return [*lines, *data.notes] if dropped in data.notes else [*lines, dropped, *data.notes]
 
 

@@ -12,6 +12,7 @@ from hpo.results.finalists_text import verdicts
 from hpo.results.progress_text import setting_of, setting_text
 from hpo.results.savings import Savings
 from hpo.results.summary import SweepSummary, TrialSummary
+from trainers.protocol.counted import counted
 
 BEFORE_SETTINGS = 4
 """Columns of a leaderboard: trial, metric, state and seconds; the settings come after them."""
@@ -88,7 +89,7 @@ def saved_in_words(savings: Savings) -> list[str]:
     lines = []
     if pruning := savings.pruning:
         share = "" if pruning.examples is None else f"; saved {pruning.examples:.0%} of the planned training examples"
-        lines.append(f"pruning: stopped {pruning.stopped} of {pruning.trials} trials{share}")
+        lines.append(f"pruning: stopped {pruning.stopped} of {counted(pruning.trials, 'trial')}{share}")
     if evaluation := savings.evaluation:
         lines.append(
             f"evaluations: used {evaluation.used:,} of {evaluation.of:,} rows inside trials; "
@@ -115,7 +116,7 @@ def notes(summary: SweepSummary) -> list[str]:
     gpu = f", {used.gpu_hours:.2f} GPU hours" if used.gpu_hours else ""
     before = sum(revision.left_out for revision in summary.revisions)  # their time was spent too
     more = f" (and {before} that edits of the file left out)" if before else ""
-    lines.append(f"spent: {used.trials} trials trained{more}, {used.hours:.2f} hours{gpu}{cost}")
+    lines.append(f"spent: {counted(used.trials, 'trial')} trained{more}, {used.hours:.2f} hours{gpu}{cost}")
     return lines
 
 

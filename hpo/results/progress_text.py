@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trainers.protocol.counted import counted
 from trainers.protocol.events import TrialResult
 from trainers.protocol.settings import Setting
 
@@ -48,6 +49,7 @@ def duration(seconds: float) -> str:
 
 def evaluations_line(evaluations: int, some: int, rows: int) -> str:
     """How often a trial is evaluated, and on how many of the validation rows."""
+    often = counted(evaluations, "evaluation")
     if some == rows:
-        return f"{evaluations} evaluations per trial, on all {rows:,} validation rows"
-    return f"{evaluations} evaluations per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"
+        return f"{often} per trial, on all {rows:,} validation rows"
+    return f"{often} per trial, on {some:,} of {rows:,} validation rows; on all of them at its end"

@@ -28,6 +28,7 @@ from hpo.databases.studies import StudiesDatabase
 from hpo.errors import SweepError, UsageError
 from hpo.lock import is_alive, this_machine
 from hpo.quoting import listed
+from trainers.protocol.counted import counted
 
 LASTS_S = 60
 """After its last renewal, in seconds."""
@@ -120,7 +121,7 @@ class Lease:
         if holder := patiently(self._database, take):
             raise SweepError(
                 f"sweep {self._sweep!r} is already running: {holder}; if that machine has died, the sweep is free "
-                f"in {max(1, round(holder.left_s))} seconds"
+                f"in {counted(max(1, round(holder.left_s)), 'second')}"
             )
 
     def renew(self, connection: Connection | None = None) -> None:

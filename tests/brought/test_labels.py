@@ -172,10 +172,10 @@ def test_one_text_with_two_labels_is_counted_apart(tmp_path):
     given = workload("text-classification", build("bert", tmp_path / "bert"), rows, tmp_path)
     notes = inspect(Inspect(given)).notes
     assert "2 duplicate rows dropped" in notes
-    assert "1 of them have a different answer from the row that is kept" in notes
+    assert "1 of them has a different answer from the row that is kept" in notes
     [note] = [note for note in check(Check(given)).notes if "but a different answer" in note]
     assert note.startswith(
-        "train: 1 rows have the same text as another row but a different answer; a sweep keeps the first: "
+        "train: 1 row has the same text as another row but a different answer; a sweep keeps the first: "
     )
     assert note.endswith("data.jsonl:101 (as " + str(tmp_path / "data.jsonl:1)"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainers.data.formats.base import DataProblem
 from trainers.protocol.codec import RECORD_FORMAT, from_file, to_file
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 from trainers.protocol.files import write_atomically
 
@@ -148,7 +149,7 @@ def rule_for(
             size = asked[split] = sizes[split]
             shares[split] = size if size < 1 else size / max(1, left)
             if shares[split] >= 1:
-                found = f"got {size:,.0f} rows, but there are {left:,} different rows to take them from"
+                found = f"asks for {size:,.0f} of {counted(left, 'different row')}"
                 findings.append(Finding(f"data.{split}_size", found, "a smaller number, or a share such as 0.1"))
         left -= round(min(1.0, shares.get(split, 0.0)) * left)
     return Rule(before.seed if before else seed, shares, asked), findings

@@ -15,6 +15,7 @@ from trainers.data.tokenizer import control_tokens
 from trainers.data.tokens import Encoded
 from trainers.metrics.table import ROW_RESULTS
 from trainers.model.source import BaseFiles
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 from trainers.tasks.base import Task
 
@@ -43,7 +44,7 @@ def bounded(findings: Sequence[Finding]) -> list[Finding]:
         else:
             shown.append(Finding(wheres[0], f"{found} ({len(wheres):,} rows: also {places(wheres[1:])})", expected))
     if more := sum(len(wheres) for wheres in itertools.islice(kinds.values(), MOST_KINDS, None)):
-        shown.append(Finding(findings[-1].where.split(":")[0], f"and {more:,} more problems of rows"))
+        shown.append(Finding(findings[-1].where.split(":")[0], f"and {counted(more, 'more problem')} of rows"))
     return shown
 
 
@@ -103,7 +104,7 @@ def tokens_without_embedding(task: Task, tokens: Iterable[Tokenized], base: Base
         Finding(
             wheres[0],
             f"the tokenizer makes {base.tokenizer.convert_ids_to_tokens(token)!r} token {token} "
-            f"({len(wheres):,} rows: {places(wheres)}), but the model has {known:,} embeddings",
+            f"({counted(len(wheres), 'row')}: {places(wheres)}), but the model has {known:,} embeddings",
             "the tokenizer that the model was trained with, or embeddings resized for this one",
         )
         for token, wheres in itertools.islice(sorted(at.items()), MOST_NAMES)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainers.data.splits import SPLITS
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 from trainers.protocol.trial_spec import DataRef
 
@@ -56,13 +57,14 @@ def _all_gone(split: str, counts: Counts) -> tuple[str, str, str]:
     elsewhere = [kept for dropped, kept in counts.repeats if dropped == split and kept != split]
     if len(elsewhere) == given:
         others = " and ".join(dict.fromkeys(elsewhere))
-        why = f"all {given:,} of its rows are in {others} too, and held-out rows are never used for training"
+        its = "its only row is" if given == 1 else f"all {given:,} of its rows are"
+        why = f"{its} in {others} too, and held-out rows are never used for training"
         return "", why, f"a source with rows that are not in {others}"
     if counts.are_documents:
-        why = f"all {given:,} documents go to the other splits"
+        why = f"its {counted(given, 'document goes', 'documents go')} to the other splits"
         return "", why, "validation_size and test_size below 1 (larger ones count documents)"
     left = given - sum(dropped == split for dropped, _ in counts.repeats)
-    return "", f"its {_different(left)} all go to the other splits", more
+    return "", f"its {counted(left, 'row goes', 'different rows go')} to the other splits", more
 
 
 def _not_cut_off(split: str, counts: Counts, data: DataRef) -> tuple[str, str, str]:
@@ -71,7 +73,8 @@ def _not_cut_off(split: str, counts: Counts, data: DataRef) -> tuple[str, str, s
     rows = counts.given["train"] - repeats
     if rows < 3:
         of = f" (of {counts.given['train']:,} rows; the others are duplicates)" if repeats else ""
-        return "data.train", f"train has {_different(rows)}{of}", "at least 3: one each to train, validate and test"
+        has = counted(rows, "row", "different rows")
+        return "data.train", f"train has {has}{of}", "at least 3: one each to train, validate and test"
     if counts.strata >= rows:
         why = f"all {rows:,} rows have different labels, so none can be held out"
         return "data.label", why, "a column whose values repeat (is this one an id?)"
@@ -85,12 +88,8 @@ def _not_cut_off(split: str, counts: Counts, data: DataRef) -> tuple[str, str, s
 
 
 def _nothing_to_learn(rows: int, learns_uncut: bool) -> tuple[str, str, str]:
+    why = f"{'the only row has' if rows == 1 else f'all {rows:,} rows have'} nothing to learn"
     if learns_uncut:
-        why = f"all of {rows:,} rows have nothing to learn within max_length"
+        why += " within max_length"
         return "", why, "a larger training.max_length, or shorter texts before the answer"
-    why = f"all of {rows:,} rows have nothing to learn"
     return "", why, "rows with an answer (here all weights are 0, or all answers are empty)"
-
-
-def _different(rows: int) -> str:
-    return "1 row" if rows == 1 else f"{rows:,} different rows"

@@ -26,6 +26,7 @@ from trainers.prepare.frozen_rows import About, Indexed, content_hash, differenc
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Given, read_given
 from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 from trainers.protocol.frozen_facts import FrozenRows
 from trainers.protocol.requests import Freeze
@@ -85,7 +86,10 @@ def freeze(request: Freeze) -> FrozenRows:
     digest, folder = write_rows(Path(request.folder), written, index, About(task.name, rows, labels, is_running_text))
     notes += [*given.notes, *_notes(task, data, frozen, rows, before.rule if before else None)]
     if since.taken_from_train:
-        notes.append(f"{since.taken_from_train:,} rows that were trained on before are held out now, as the files say")
+        taken = counted(
+            since.taken_from_train, "row that was trained on before is", "rows that were trained on before are"
+        )
+        notes.append(f"{taken} held out now, as the files say")
     return FrozenRows(
         digest, str(folder), rows, labels, since.added, since.gone, since.relabelled, is_running_text, notes
     )
@@ -180,7 +184,7 @@ def _empty(frozen: _Frozen) -> list[Finding]:
     drawn = {split: f" by a share of {shares[split]:.3g}" if split in shares else "" for split in DRAWN}
     drawn[HALVED] = ", which gets about half of the rows for validation"
     return [
-        Finding(_place(side), f"none of {rows:,} rows is in {side}{drawn.get(side, '')}", _MORE_ROWS)
+        Finding(_place(side), f"of {counted(rows, 'row')} none is in {side}{drawn.get(side, '')}", _MORE_ROWS)
         for side in SIDES
         if not frozen.sides[side]
     ]
@@ -223,8 +227,9 @@ def _notes(task: Task, data: DataRef, frozen: _Frozen, rows: Mapping[str, int], 
     notes += _of_no_effect(data, before) if before else []
     if frozen.repeats:
         others = len(contradictions(task, [(repeat.row, repeat.kept) for repeat in frozen.repeats]))
-        differ = f"; {others:,} of them have a different answer from the row that is kept" if others else ""
-        notes.append(f"{len(frozen.repeats):,} duplicate rows dropped{differ}")
+        have = counted(others, "of them has", "of them have")
+        differ = f"; {have} a different answer from the row that is kept" if others else ""
+        notes.append(f"{counted(len(frozen.repeats), 'duplicate row')} dropped{differ}")
     return notes
 
 

@@ -21,6 +21,7 @@ from trainers.prepare.device_facts import device_facts
 from trainers.prepare.notes import contradictions
 from trainers.prepare.prepared import Prepared, prepare
 from trainers.protocol.codec import fingerprint
+from trainers.protocol.counted import counted
 from trainers.protocol.device_facts import Gpu
 from trainers.protocol.events import PreparedData
 from trainers.protocol.requests import Inspect
@@ -138,13 +139,15 @@ def _is_full(task: Task, one: Encoded, max_length: int) -> bool:
 def _notes(made: Prepared, base: BaseFiles, full: int, kept: Kept) -> list[str]:
     notes = []
     if made.repeats:
-        notes.append(f"{len(made.repeats)} duplicate rows dropped")
+        notes.append(f"{counted(len(made.repeats), 'duplicate row')} dropped")
     if others := contradictions(made.task, [(repeat.row, repeat.kept) for repeat in made.repeats]):
-        notes.append(f"{len(others)} of them have a different answer from the row that is kept")
+        have = counted(len(others), "of them has", "of them have")
+        notes.append(f"{have} a different answer from the row that is kept")
     if full:
-        notes.append(f"{full} rows fill {made.task.limit} {base.max_length}: longer ones were cut")
+        fill = counted(full, "row fills", "rows fill")
+        notes.append(f"{fill} {made.task.limit} {base.max_length}: longer ones were cut")
     if empty := sum(not many for name in SPLITS for _, many in made.tokens[name]):
-        notes.append(f"{empty} rows dropped: nothing to learn within max_length {base.max_length}")
+        notes.append(f"{counted(empty, 'row')} dropped: nothing to learn within max_length {base.max_length}")
     return notes + (_rare_labels(kept["train"], made.labels) if made.task.name == "text-classification" else [])
 
 

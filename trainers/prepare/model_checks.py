@@ -31,6 +31,7 @@ from trainers.model.methods.targets import (
 from trainers.model.source import BaseFiles, first_line, positions_of
 from trainers.prepare.release_routes import why_no_adapter, why_unreleasable
 from trainers.protocol.catalog import METHODS
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 from trainers.protocol.model_folder import named
 from trainers.protocol.requests import Intent, MethodPlan
@@ -154,7 +155,8 @@ def machine_findings(intent: Intent) -> list[Finding]:
             findings.append(Finding("training.optim", f"{name} needs a GPU", "without a GPU use adamw_bnb_8bit"))
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus and (most := max(int(plan.settings.get("devices") or 1) for plan in intent.plans)) > gpus:
-        findings.append(Finding("training.devices", f"{most}, and this machine has {gpus} GPUs", f"at most {gpus}"))
+        found = f"{most}, and this machine has {counted(gpus, 'GPU')}"
+        findings.append(Finding("training.devices", found, f"at most {gpus}"))
     findings += _shard_findings(intent)
     if not is_installed():
         methods = {plan.method for plan in intent.plans} & QUANTIZING_METHODS

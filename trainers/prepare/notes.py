@@ -10,6 +10,7 @@ from typing import Any
 from trainers.data.formats.base import MAX_NAMES, cut, names
 from trainers.data.sources import places
 from trainers.data.splits import SPLITS, Placed
+from trainers.protocol.counted import counted
 from trainers.tasks.base import Task
 
 NEAR_EMPTY = 10
@@ -48,15 +49,16 @@ def notes_on(
 def _repeats(name: str, seen: Seen, task: Task) -> list[str]:
     notes = []
     if seen.duplicates:
-        found = f"{name}: {len(seen.duplicates)} duplicate rows; a sweep drops them"
+        found = f"{name}: {counted(len(seen.duplicates), 'duplicate row')}; a sweep drops {_them(seen.duplicates)}"
         notes.append(f"{found}: {_pairs(seen.duplicates)}")
     if others := contradictions(task, seen.duplicates):
-        found = f"{name}: {len(others)} rows have the same text as another row but a different answer"
-        found += "; a sweep keeps the first"
+        rows = counted(len(others), "row has", "rows have")
+        found = f"{name}: {rows} the same text as another row but a different answer; a sweep keeps the first"
         notes.append(f"{found}: {_pairs(others)}")
     for other, pairs in seen.shared.items():
         if SPLITS.index(name) < SPLITS.index(other):
-            found = f"{len(pairs)} rows are in {name} and in {other}; a sweep keeps them in {other} only"
+            rows = counted(len(pairs), "row is", "rows are")
+            found = f"{rows} in {name} and in {other}; a sweep keeps {_them(pairs)} in {other} only"
             notes.append(f"{found}: {_pairs(pairs)}")
     return notes
 
@@ -74,7 +76,8 @@ def same_inputs(task: Task, splits: Mapping[str, Sequence[Placed[Any]]]) -> list
     for name in SPLITS[1:]:
         asked = ((row, task.input_of(row)) for row in splits[name])
         if pairs := [(row, learned[input_]) for row, input_ in asked if input_ is not None and input_ in learned]:
-            found = f"{name}: {len(pairs):,} rows have the input of a training row, with another answer"
+            rows = counted(len(pairs), "row has", "rows have")
+            found = f"{name}: {rows} the input of a training row, with another answer"
             notes.append(f"{found}: {_pairs(pairs)}")
     return notes
 
@@ -83,11 +86,16 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     return places([f"{row.row.where} (as {other.row.where})" for row, other in pairs])
 
 
+def _them(pairs: Sequence[Pair]) -> str:
+    return "it" if len(pairs) == 1 else "them"
+
+
 def _cuts(name: str, seen: Seen, task: Task, max_length: int) -> list[str]:
     if not seen.too_long:
         return []
-    tokens = sum(count for _, count in seen.too_long)
-    found = f"{name}: {len(seen.too_long)} rows are longer than {task.limit} {max_length}: {tokens} tokens are cut"
+    rows = counted(len(seen.too_long), "row is", "rows are")
+    tokens = counted(sum(count for _, count in seen.too_long), "token is", "tokens are")
+    found = f"{name}: {rows} longer than {task.limit} {max_length}: {tokens} cut"
     return [f"{found}: {places([f'{row.row.where} ({count})' for row, count in seen.too_long])}"]
 
 

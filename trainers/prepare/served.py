@@ -10,6 +10,7 @@ from trainers.data.splits import Placed
 from trainers.prepare.drift import Difference, beyond_chance, longer, shares, words
 from trainers.prepare.prepared import Prepared
 from trainers.prepare.served_log import OUTSIDE, Asked, Prediction, asked_of, read_logs
+from trainers.protocol.counted import counted
 from trainers.protocol.served_facts import ServedFacts, Shift, ShiftKind
 from trainers.tasks.base import Task
 
@@ -24,7 +25,7 @@ def compare_served(made: Prepared, tokenizer: Any, files: Sequence[str]) -> Serv
     """What has moved beyond chance. Raises `DataProblem` for a file that is no prediction log."""
     log = read_logs(files, made.task.name, made.data.columns)
     rows, refused = log.rows, {name: dict(counts) for name, counts in log.refused_by.items()}
-    about = [f"filters refused {log.refused:,} prompts ({_filters(refused)})"] if log.refused else []
+    about = [f"filters refused {counted(log.refused, 'prompt')} ({_filters(refused)})"] if log.refused else []
     texts = [row.asked for row in rows if row.asked is not None]
     train = [asked_of(row.row.values, made.data.columns, made.task.name) for row in made.splits["train"]]
     if not rows or not train:
@@ -38,7 +39,7 @@ def compare_served(made: Prepared, tokenizer: Any, files: Sequence[str]) -> Serv
     }
     moved = beyond_chance(families)
     shifts = [Shift(kind, *one) for kind, family in moved.items() for one in family]
-    compared = f"compared {len(rows):,} predictions with {len(train):,} training rows"
+    compared = f"compared {counted(len(rows), 'prediction')} with {counted(len(train), 'training row')}"
     compared += "" if texts else "; the log has no texts, so words and tokens are not compared"
     notes = _notes(moved) or ["nothing has moved beyond chance"]
     notes += [compared, *about]

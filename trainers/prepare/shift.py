@@ -18,6 +18,7 @@ from trainers.prepare.separation import Separation, separation
 from trainers.prepare.served import SHOWN, labels_of
 from trainers.prepare.served_log import Asked, asked_of
 from trainers.protocol.catalog import TASKS as CATALOG
+from trainers.protocol.counted import counted
 from trainers.protocol.frozen_facts import Moved, NightShift, RowShift, What, frozen_sources
 
 FALSE_ALARMS = 0.01
@@ -105,7 +106,7 @@ def _shift(moved: Moved, what: What, one: Difference, separated: Separation) -> 
 def _notes(shifts: Sequence[RowShift], groups: Mapping[Moved, tuple[Rows, Rows]]) -> list[str]:
     """The shifts in sentences; where there is none, what that means."""
     notes = [
-        f"{len(second):,} rows are {moved}: too few to compare, {FEWEST} would do"
+        f"{counted(len(second), 'row is', 'rows are')} {moved}: too few to compare, {FEWEST} would do"
         for moved, (_, second) in groups.items()
         if 0 < len(second) < FEWEST
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.data.formats.base import names as first_names
+from trainers.protocol.counted import counted
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _NO_NAME = re.compile(r"LABEL_\d+")
@@ -36,7 +37,8 @@ class HeadRows:
     def notes(self) -> list[str]:
         """Notes on how the head is used."""
         left_out = self.count - len(self.rows)
-        more = f"; its {left_out} other labels are left out" if left_out else ""
+        others = counted(left_out, "other label is", "other labels are")
+        more = f"; its {others} left out" if left_out else ""
         notes = [f"the model has a head for these labels: training starts from it{more}"]
         if self.folded:
             pairs = first_names([f"{theirs} is {ours}" for ours, theirs in self.folded])

@@ -18,6 +18,7 @@ from trainers.data.splits import Keyed
 from trainers.data.tokens import Encoded, TargetKind, Tokens
 from trainers.metrics.entities import entity_counts, has_entities
 from trainers.metrics.table import Rows
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 from trainers.protocol.trial_spec import DataRef
 from trainers.runtime.words import first_tokens
@@ -173,7 +174,8 @@ def _tagged_words(row: Row, columns: Mapping[str, str]) -> Sentence | Finding:
     if isinstance(tags, Finding):
         return tags
     if len(words) != len(tags):
-        return Finding(row.where, f"has {len(words)} words and {len(tags)} tags", "one tag for each word")
+        found = f"has {counted(len(words), 'word')} and {counted(len(tags), 'tag')}"
+        return Finding(row.where, found, "one tag for each word")
     return Sentence(*joined(words), tags)
 
 

@@ -20,6 +20,7 @@ from hpo.paths import Home
 from hpo.tracking.remote.delivery import Delivery, opened_delivery
 from hpo.tracking.remote.problems import NotAllowed, OwnStore, Unavailable
 from hpo.tracking.remote.server import VARIABLE
+from trainers.protocol.counted import counted
 
 _LOOKS_EVERY_S = 1.0
 _WAITS_AFTER_FAILURE_S = (2.0, 5.0, 10.0, 20.0, 30.0)
@@ -118,7 +119,7 @@ class Courier:
         if self._delivery is not None and self._has_ended.is_set() and self._end.acquire(blocking=False):
             total, waiting = self._delivery.total, self._delivery.waiting
             rest = f"hpo sync {self._sweep} copies the rest"
-            self._say(f"{self._url} has {f'{total - waiting} of' if waiting else 'all'} {total} runs"
+            self._say(f"{self._url} has {f'{total - waiting} of' if waiting else 'all'} {counted(total, 'run')}"
                       + (f"; {rest}" if waiting else ""))  # fmt: skip
 
     def _say(self, text: str) -> None:

@@ -344,7 +344,7 @@ def test_notes_name_the_first_few_places(look, tmp_path):
         "2 rows are in train and in validation; a sweep keeps them in validation only: "
         "t.jsonl:11 (as v.jsonl:21), t.jsonl:12 (as v.jsonl:22)"
     )
-    assert told[3] == "train: 1 rows are longer than max_length 16: 26 tokens are cut: t.jsonl:65 (26)"
+    assert told[3] == "train: 1 row is longer than max_length 16: 26 tokens are cut: t.jsonl:65 (26)"
     assert told[4].startswith("23 rows are in validation and in test; a sweep keeps them in test only: v.jsonl:1 (as ")
     assert told[5] == "labels with fewer than 10 training rows: rare (1) at t.jsonl:65"
 

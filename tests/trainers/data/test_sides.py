@@ -87,7 +87,7 @@ def test_a_number_of_rows_that_leaves_none_is_a_finding():
     _, (finding,) = rule_for({"test": 0.1, "validation": 90}, 0, 50, ["train"], None)
     assert (finding.where, finding.found) == (
         "data.validation_size",
-        "got 90 rows, but there are 45 different rows to take them from",
+        "asks for 90 of 45 different rows",
     )
 
 

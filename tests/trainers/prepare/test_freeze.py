@@ -161,7 +161,7 @@ def test_a_folder_that_somebody_changed_is_written_again(nights):
     ("rows", "where", "found"),
     [
         ([*REVIEWS, {"text": "", "label": "x"}], "train.jsonl:161", "text is ''"),
-        (REVIEWS[:1], "data.", "none of 1 rows is in"),
+        (REVIEWS[:1], "data.", "of 1 row none is in"),
     ],
     ids=["an invalid row", "too few rows"],
 )

@@ -71,10 +71,21 @@ def counts(train=0, validation=0, test=0, given=None, repeats=(), strata=2, lear
           "stays in train; a column whose values repeat more often, or more rows"]),
         (counts(0, 9, 1, given={"train": 0, "validation": 9}),
          ["data.train: no rows left for train: none of its rows can be used; rows without findings"]),
+        (counts(0, 9, 1, given={"train": 1, "validation": 9}, repeats=[("train", "validation")]),
+         ["data.train: no rows left for train: its only row is in validation too, and held-out rows are never used "
+          "for training; a source with rows that are not in validation"]),
+        (counts(0, 0, 1, given={"train": 1}, are_documents=True),
+         ["data.train: no rows left for train: its 1 document goes to the other splits; validation_size and test_size "
+          "below 1 (larger ones count documents)",
+          "data.train: no rows left for validation: train has 1 row; at least 3: one each to train, "
+          "validate and test"]),
+        (counts(1, 8, 1, learned={"train": 0, "validation": 8, "test": 1}),
+         ["data.train: no rows left for train: the only row has nothing to learn; rows with an answer (here all "
+          "weights are 0, or all answers are empty)"]),
         (counts(8, 1, 1), []),
     ],
     ids=["a small share", "two rows", "duplicates", "one file for two", "an id as label", "almost an id",
-         "no sound row", "enough"],
+         "no sound row", "a row for two", "one document", "a row without an answer", "enough"],
 )  # fmt: skip
 def test_what_took_the_rows_is_said(found, reasons):
     told = why_empty(found, data(), lambda split: False)
@@ -193,7 +204,7 @@ def test_held_out_rows_that_ask_what_a_training_row_asks_are_noted(workload, tmp
     rows = [{"input": f"film {n % questions}", "output": f"it is {n}"} for n in range(60)]
     template = "what is {input} it is {output}"
     work = work_on(workload("chat"), "instruct", write_jsonl(tmp_path / "rows.jsonl", rows), text_template=template)
-    notes = [note for note in prepare(work).notes if "rows have the input of a training row" in note]
+    notes = [note for note in prepare(work).notes if "the input of a training row" in note]
     assert [note.split(":")[0] for note in notes] == splits
 
 

@@ -95,7 +95,7 @@ def test_refused_prompts_are_counted_and_not_compared(compare):
     assert (found.refused, found.refused_by) == (600, {"words": {"words": 200}, "tone": {"toxic": 400, "insult": 200}})
     assert found.notes[-1] == "filters refused 600 prompts (words 200, tone: toxic 400, tone: insult 200)"
     alone = compare([refusal("words", "words")])
-    assert alone.notes == ["the log has no prediction of text-classification", "filters refused 1 prompts (words 1)"]
+    assert alone.notes == ["the log has no prediction of text-classification", "filters refused 1 prompt (words 1)"]
 
 
 def test_chance_alone_is_reported_in_fewer_than_5_of_100_comparisons():

@@ -43,7 +43,7 @@ def check(task, columns=None, **values):
         ("regression", {"text": "a", "value": None}, "value is None"),
         ("token-classification", {}, "has no column 'words' for data.words"),
         ("token-classification", {"words": ["a"], "tags": []}, "tags is []"),
-        ("token-classification", {"words": ["a"], "tags": ["O", "O"]}, "has 1 words and 2 tags"),
+        ("token-classification", {"words": ["a"], "tags": ["O", "O"]}, "has 1 word and 2 tags"),
         ("token-classification", {"words": ["a"], "tags": [None]}, "tags is [None]"),
         ("token-classification", {"text": "a", "entities": [{"start": 0, "end": 2, "label": "X"}]}, "runs from 0 to 2"),
         ("causal-lm", {"text": ""}, "text is ''"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainers.data.formats.base import Entry, Reading, Row, refused
 from trainers.data.formats.text_files import opened
+from trainers.protocol.counted import counted
 from trainers.protocol.events import Finding
 
 _DOCUMENT = re.compile(r"-DOCSTART-(\s|$)|#\s?(begin|end) document\b")
@@ -81,7 +82,7 @@ def _wrong(path: Path, line: Line, layout: Layout) -> Finding | None:
     if "\0" in line.columns[0]:
         return Finding(where, "contains a NUL character", "text")
     if count != layout.width:
-        return Finding(where, f"has {count} column{'s' * (count != 1)}", layout.expected)
+        return Finding(where, f"has {counted(count, 'column')}", layout.expected)
     return None
 
 
