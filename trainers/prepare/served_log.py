@@ -53,7 +53,7 @@ class Log:
     """Filter -> category -> prompts."""
 
     def add(self, values: Mapping[str, Any], task: str, columns: Mapping[str, str]) -> None:
-        """Take a row. Raises `ValueError`, `TypeError` or `KeyError` for a damaged one."""
+        """Take a row. Raises `ValueError`, `TypeError`, `KeyError` or `AttributeError` for a damaged one."""
         if values.get("task") != task:
             self.others += 1
         elif "refused" in values:
@@ -78,7 +78,7 @@ def read_logs(files: Sequence[str], task: str, columns: Mapping[str, str]) -> Lo
                 continue
             try:
                 log.add(values, task, columns)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 problems.append(Finding(where, f"is damaged: {error}", "a row as hpo serve has written it"))
     if problems:
         raise DataProblem(problems[:MAX_PLACES])
@@ -89,10 +89,18 @@ def _lines(file: Path) -> Iterator[tuple[str, Any]]:
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                yield f"{file}:{number}", from_json(line)
+                yield f"{file}:{number}", _value(line)
     except (OSError, UnicodeDecodeError) as error:
         found = f"cannot be read: {type(error).__name__}"
         raise DataProblem([Finding(str(file), found, "a file that hpo serve has written")]) from error
+
+
+def _value(line: str) -> Any:
+    """The value of a line of JSON; None where a text in it has NUL or half a character."""
+    try:
+        return from_json(line)
+    except ValueError:
+        return None
 
 
 def _prediction(values: Mapping[str, Any], task: str, columns: Mapping[str, str]) -> Prediction:

@@ -161,8 +161,10 @@ def test_what_is_no_log_is_refused_by_its_line(tmp_path):
     for line, found in [
         ('{"text": "a"}', "is not a row of a prediction log"),
         ("nonsense", "is not a row"),
+        (r'{"task": "chat", "predicted": {}, "characters": 5, "prompt": "half \ud83d"}', "is not a row"),
         ('{"task": "chat", "refused": {"filter": "words"}}', "is damaged"),
         ('{"task": "chat", "predicted": {}, "messages": [{"role": "king", "content": ""}]}', "is damaged"),
+        ('{"task": "chat", "predicted": {}, "messages": ["a"]}', "is damaged"),
     ]:
         file.write_text(f'{{"task": "chat", "predicted": {{}}}}\n{line}\n')
         with pytest.raises(DataProblem) as refused:
