@@ -89,24 +89,32 @@ def nightly(home: Any, files: tuple[Path, ...], tz: str | None, always: bool, as
 
 @cli.command()
 @click.argument("file", type=FILE)
-@click.option("--fix", metavar="OUT", type=PATH, help="Write a clean copy of the data to the new folder OUT.")
+@click.option(
+    "--fix", metavar="OUT", type=PATH, help="Copy the data without invalid and duplicate rows to the new folder OUT.",
+)  # fmt: skip
 @click.option("--served", metavar="LOG", type=PATH, multiple=True, help="Compare prediction logs with the data.")
 @as_json_option
 @click.pass_obj
 def check(home: Any, file: Path, fix: Path | None, served: tuple[Path, ...], as_json: bool) -> None:
     """Check the config, data and model of FILE without training.
 
-    Lists every problem at once, and shows what a trial will see.
+    Lists every problem at once, and shows what a trial will see. It never changes the data itself.
     """
     from hpo.commands.check import check_sweep, raise_findings, show_check
+    from hpo.errors import ConfigError
     from hpo.terminal import TerminalView
 
-    checked = check_sweep(file, home, clean_dir=fix, served=served)
-    if as_json:
-        print_json(checked)
-    else:
-        show_check(TerminalView(), checked)
-    raise_findings(checked)
+    try:
+        checked = check_sweep(file, home, clean_dir=fix, served=served)
+        if as_json:
+            print_json(checked)
+        else:
+            show_check(TerminalView(), checked)
+        raise_findings(checked)
+    except ConfigError:
+        if fix is not None:
+            print_text(f"--fix {fix}: wrote nothing, because these problems are not of single rows", err=True)
+        raise
 
 
 @cli.command()

@@ -78,7 +78,7 @@ def _new_folder(given: Path) -> Path:
         path = given_path(given, Path())
     except ValueError as error:
         raise UsageError(f"--fix {clipped(str(given))}: {error}; name a new folder") from error
-    if os.path.lexists(given):  # a link that leads nowhere, too
+    if os.path.lexists(given) or path.exists():  # the first finds a link that leads nowhere, too
         raise UsageError(f"--fix {given}: already exists; choose a new folder")
     there = next(place for place in path.parents if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -134,18 +134,20 @@ def show_check(view: ProgressView, checked: Mapping[str, Any]) -> None:
 
 
 def _show_copy(view: ProgressView, copy: Mapping[str, Any]) -> None:
-    """What was written, and each row that was left out."""
+    """What was written, each row that was left out, and how to use the copy."""
     dropped = copy["dropped"]
-    rows = ", ".join(f"{count:,} {split}" for split, count in copy["rows"].items())
-    view.say(f"\nclean copy in {copy['dir']}: {rows} rows, {len(dropped):,} dropped")
+    view.say("")
+    for split, count in copy["rows"].items():
+        view.say(f"wrote {Path(copy['dir'], split)}.jsonl: {counted(count, 'row')}")
+    view.say(f"left out {counted(len(dropped), 'row')}:" if dropped else "left out no row")
     for row in dropped[:SHOWN]:
         view.say(f"  {row['split']}: {row['where']}: {row['why']}")
     if len(dropped) > SHOWN:
         view.say(f"  and {len(dropped) - SHOWN:,} more: --json has all of them")
     for file in copy["marked_files"]:
-        view.say(f"  without the byte order mark of {file}")
-    if not dropped and not copy["marked_files"]:
-        view.say("nothing to change")
+        view.say(f"left out the byte order mark of {file}")
+    keys = ", ".join(f"data.{split}" for split in copy["rows"])
+    view.say(f"to train on the copy, write its files in the YAML: {keys}")
 
 
 def raise_findings(checked: dict[str, Any]) -> None:

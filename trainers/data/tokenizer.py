@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
@@ -52,6 +52,22 @@ def frozen(tokenizer: Any, max_length: int | None = None) -> Tokenizer:
     if max_length is not None:
         copy.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     return copy
+
+
+def reading(tokenizer: Any) -> Callable[[str], str] | None:
+    """A function that makes texts equal which differ only in what a tokenizer drops before it looks for tokens: case,
+    accents, the width of characters, spaces after a space. None for a tokenizer that drops nothing."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    one, two = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a b", "a  b"))
+    joins_spaces = one == two
+    if normalizer is None and not joins_spaces:
+        return None
+
+    def read(text: str) -> str:
+        text = text if normalizer is None else normalizer.normalize_str(text)
+        return " ".join(filter(None, text.split(" "))) if joins_spaces else text
+
+    return read
 
 
 def chat_template_of(tokenizer: Any) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from trainers.data.sources import DataProblem, marked_files
 from trainers.data.splits import SPLITS, Placed, repeats_within, shared_with
+from trainers.data.tokenizer import reading
 from trainers.data.tokens import Encoded
 from trainers.model.source import BaseFiles
 from trainers.prepare.clean_copy import clean_copy
@@ -51,7 +52,8 @@ def check(request: Check) -> Checked:
     notes = made.notes + notes_on(seen, facts["train"].labels, marked, made.task, base.max_length)
     copy = None
     if request.clean_dir is not None and not findings:
-        copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked)
+        read = reading(base.tokenizer)
+        copy = clean_copy(Path(request.clean_dir), made.given, made.kept, made.repeats, marked, read)
     served = compare_served(made, base.tokenizer, request.served) if request.served else None
     since = None if request.before is None else compare_nights(made, Path(request.before))
     prepared = None if made.all_findings() else prepared_data(request.workload, made)

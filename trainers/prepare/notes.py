@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainers.data.formats.base import MAX_NAMES, cut, names
 from trainers.data.sources import places
-from trainers.data.splits import SPLITS, Placed
+from trainers.data.splits import SPLITS, Placed, drop_alike
 from trainers.protocol.counted import counted
 from trainers.tasks.base import Task
 
@@ -80,6 +80,19 @@ def same_inputs(task: Task, splits: Mapping[str, Sequence[Placed[Any]]]) -> list
             found = f"{name}: {rows} the input of a training row, with another answer"
             notes.append(f"{found}: {_pairs(pairs)}")
     return notes
+
+
+def alike_rows(splits: Mapping[str, Sequence[Placed[Any]]], read: Callable[[str], str]) -> list[str]:
+    """A note for each pair of splits on rows of one that the tokenizer reads (`read`) as rows of the other."""
+    between: dict[tuple[str, str], list[Pair]] = {}
+    for repeat in drop_alike(splits, read)[1]:
+        if repeat.split != repeat.kept_split:
+            between.setdefault((repeat.split, repeat.kept_split), []).append((repeat.row, repeat.kept))
+    return [
+        f"{counted(len(pairs), f'row of {name} is', f'rows of {name} are')} in {other} too, but for case, accents or "
+        f"spaces that the tokenizer drops; a sweep keeps both, `hpo check --fix` keeps one: {_pairs(pairs)}"
+        for (name, other), pairs in between.items()
+    ]
 
 
 def _pairs(pairs: Sequence[Pair]) -> str:

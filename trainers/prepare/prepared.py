@@ -14,6 +14,7 @@ from trainers.data.running_text import cut_off_end
 from trainers.data.sources import DataProblem, Row, read_rows
 from trainers.data.split_names import named_splits
 from trainers.data.splits import SPLITS, Keyed, Placed, Repeat, cut, drop_duplicates
+from trainers.data.tokenizer import reading
 from trainers.model.source import BaseFiles, look_at_base
 from trainers.prepare.data_findings import (
     Tokenized,
@@ -25,7 +26,7 @@ from trainers.prepare.data_findings import (
 )
 from trainers.prepare.enough import Counts, why_empty
 from trainers.prepare.model_checks import look_at_model
-from trainers.prepare.notes import same_inputs
+from trainers.prepare.notes import alike_rows, same_inputs
 from trainers.protocol.catalog import TASKS as CATALOG
 from trainers.protocol.events import Finding, Scale
 from trainers.protocol.requests import Intent
@@ -97,6 +98,8 @@ def prepare(workload: Workload, intent: Intent | None = None) -> Prepared:
         if not workload.model.adapter:  # an earlier training has its own head
             made.notes += made.task.head_notes(made.base.config, made.labels)
         made.notes += made.task.tokenizer_notes(made.base.tokenizer)
+        if (read := reading(made.base.tokenizer)) is not None:
+            made.notes += alike_rows(made.splits, read)
         if not CATALOG[made.task.name].makes_blocks:
             made.notes += spelled_control_tokens(made.base.tokenizer, made.splits)
         _tokenize(made, made.base)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tokenizers import Tokenizer, normalizers
 
 from hpo.cli.main import cli
 from hpo.commands.check import check_sweep
@@ -347,6 +348,38 @@ def test_notes_name_the_first_few_places(look, tmp_path):
     assert told[3] == "train: 1 row is longer than max_length 16: 26 tokens are cut: t.jsonl:65 (26)"
     assert told[4].startswith("23 rows are in validation and in test; a sweep keeps them in test only: v.jsonl:1 (as ")
     assert told[5] == "labels with fewer than 10 training rows: rare (1) at t.jsonl:65"
+
+
+@pytest.fixture
+def uncased(tiny, tmp_path):
+    """The tiny encoder with the normalizer of an uncased BERT."""
+    folder = Path(shutil.copytree(tiny / "encoder", tmp_path / "uncased"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_rows_that_the_tokenizer_reads_alike_are_a_leak_that_is_noted(look, uncased, tmp_path):
+    """The model cannot tell them apart. Splits do not depend on the model, so a sweep keeps such rows."""
+    rows = reviews(60)
+    changed = [rows[0]["text"].upper(), rows[1]["text"].replace("a", "\u00e1"), rows[2]["text"].replace(" ", "  ")]
+    held_out = [{**row, "text": text} for row, text in zip(rows, changed, strict=False)]
+    train = write_jsonl(tmp_path / "t.jsonl", rows)
+    validation = write_jsonl(tmp_path / "v.jsonl", [*reviews(20, seed=5), *held_out])
+
+    def noted(model):
+        notes = look("text-classification", model, train, validation).notes
+        return [note.replace(f"{tmp_path}/", "") for note in notes if "the tokenizer drops" in note]
+
+    (note,) = noted(uncased)
+    assert note == (
+        "3 rows of train are in validation too, but for case, accents or spaces that the tokenizer drops; a sweep "
+        "keeps both, `hpo check --fix` keeps one: t.jsonl:1 (as v.jsonl:21), t.jsonl:2 (as v.jsonl:22), t.jsonl:3 "
+        "(as v.jsonl:23)"
+    )
+    (note,) = noted("encoder")
+    assert note.startswith("1 row of train is in validation too")
 
 
 def test_a_label_that_is_not_trained_is_named_by_its_rows(look, tmp_path):

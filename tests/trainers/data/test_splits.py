@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data.splits import Keyed, cut, drop_duplicates, repeats_within, shared_with
+from trainers.data.splits import Keyed, cut, drop_alike, drop_duplicates, repeats_within, shared_with
 
 rows_of = st.lists(st.sampled_from("abc"), min_size=1, max_size=60).map(
     lambda strata: [Keyed(i, i, s) for i, s in enumerate(strata)]
@@ -73,3 +73,17 @@ def test_repeats_are_told_with_the_row_that_came_first(rows, others):
     assert [(row.example, other.example) for row, other in shared_with(rows, others)] == [
         (keys.index(key), theirs.index(key)) for key in dict.fromkeys(keys) if key in theirs
     ]
+
+
+def test_rows_that_are_read_alike_are_kept_once():
+    splits = {
+        "train": [Keyed(1, "A", None), Keyed(2, ("B", ("c",)), None), Keyed(3, None, None), Keyed(4, None, None)],
+        "test": [Keyed(5, "a", None), Keyed(6, ("b", ("C",)), None)],
+    }
+    kept, dropped = drop_alike(splits, str.lower)
+    assert {name: [row.example for row in rows] for name, rows in kept.items()} == {
+        "test": [5, 6], "validation": [], "train": [3, 4],
+    }  # fmt: skip
+    assert [(r.split, r.row.example, r.kept_split, r.kept.example) for r in dropped] == [
+        ("train", 1, "test", 5), ("train", 2, "test", 6),
+    ]  # fmt: skip

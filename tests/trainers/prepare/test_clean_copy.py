@@ -74,7 +74,7 @@ def test_each_row_that_is_left_out_is_told_with_its_line(write_yaml, run, home, 
         ("train", "t.jsonl:85", "text is ' '"),
         ("train", "t.jsonl:7", f"has the same input as {tmp_path}/t.jsonl:3"),
         ("train", "t.jsonl:8", f"has the same input as {tmp_path}/t.jsonl:4, with other values"),
-        ("train", "t.jsonl:12", f"validation has the same input: {tmp_path}/v.jsonl:13"),
+        ("train", "t.jsonl:12", f"has the same input as {tmp_path}/v.jsonl:13 of validation"),
     ]
     assert copy["dir"] == str(out)
     assert copy["rows"] == {"train": 79, "validation": 13}
@@ -82,6 +82,35 @@ def test_each_row_that_is_left_out_is_told_with_its_line(write_yaml, run, home, 
     assert sorted(file.name for file in out.iterdir()) == ["train.jsonl", "validation.jsonl"]
     assert [file.name for file in out.parent.iterdir()] == ["clean"]
     assert not home.exists()
+
+
+def test_of_rows_that_the_tokenizer_reads_alike_one_is_kept(fix, tmp_path):
+    """The tokenizer of these tests drops spaces. Of one file too: its rows may come into two splits."""
+    rows = reviews(60)
+    spaced = [{**row, "text": row["text"].replace(" ", "  ")} for row in rows[:2]]
+    train, test = write_jsonl(tmp_path / "t.jsonl", [*rows, spaced[0]]), write_jsonl(tmp_path / "s.jsonl", spaced[1:])
+    copy = fix(tmp_path / "out", train=train, test=test).copy
+    why = "but for case, accents or spaces that the tokenizer drops"
+    assert [(row.where, row.why) for row in copy.dropped] == [
+        (f"{train}:2", f"is {test}:1 of test {why}"),
+        (f"{train}:61", f"is {train}:1 {why}"),
+    ]
+    assert copy.rows == {"train": 59, "test": 1}
+    assert lines(tmp_path / "out/test.jsonl") == lines(test)
+    after = fix(None, train=tmp_path / "out/train.jsonl", test=tmp_path / "out/test.jsonl")
+    assert not any("the tokenizer drops" in note for note in after.notes)
+
+
+def test_running_text_has_no_clean_copy(tiny, tmp_path):
+    """As a row of JSON Lines it would be one text, of which no end can be held out."""
+    (tmp_path / "book.txt").write_text("a film with a story\n" * 200)
+    data = DataRef(SourceRef(str(tmp_path / "book.txt")), None, None, {"text": "text"}, 0.1, 0.1, 0)
+    work = Workload("causal-lm", ModelRef(str(tiny / "chat")), data, 16, "fp32", "")
+    with pytest.raises(DataProblem) as problem:
+        check(Check(work, str(tmp_path / "out")))
+    (finding,) = problem.value.findings
+    assert (finding.where, finding.expected) == (f"{tmp_path}/book.txt:1", "correct the file itself")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_kept_is_as_it_was(fix, tmp_path):
@@ -98,16 +127,20 @@ def test_the_text_shows_the_first_twenty_and_a_count(write_yaml, run, tmp_path):
     done = run(write_yaml(data={"train": str(train), "validation_size": 8, "test_size": 8}), "--fix", tmp_path / "out")
     assert done.exit_code == 0, done.output
     told = done.output.splitlines()
-    at = told.index(f"clean copy in {tmp_path}/out: 60 train rows, 23 dropped")
+    at = told.index("left out 23 rows:")
+    assert told[at - 1] == f"wrote {tmp_path}/out/train.jsonl: 60 rows"
     assert told[at + 1] == f"  train: {train}:61: has the same input as {train}:1"
     assert told[at + 20] == f"  train: {train}:80: has the same input as {train}:20"
-    assert told[at + 21 :] == ["  and 3 more: --json has all of them"]
+    assert told[at + 21 :] == [
+        "  and 3 more: --json has all of them",
+        "to train on the copy, write its files in the YAML: data.train",
+    ]
 
 
 def test_nothing_to_change_is_said_and_copied_all_the_same(write_yaml, run, tmp_path, tiny):
     done = run(write_yaml(), "--fix", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert done.output.endswith("nothing to change\n")
+    assert "left out no row\n" in done.output
     assert lines(tmp_path / "out/train.jsonl") == lines(tiny / "reviews.jsonl")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["train.jsonl"]
 
@@ -121,6 +154,14 @@ def test_a_folder_that_is_there_is_left_alone(write_yaml, run, tmp_path, kind):
     assert done.exception.exit_code == 2
     assert str(done.exception) == f"--fix {out}: already exists; choose a new folder"
     assert not out.is_dir() or not list(out.iterdir())
+
+
+def test_a_folder_of_the_home_directory_that_is_there_is_left_alone(write_yaml, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    done = run(write_yaml(), "--fix", "~/out")
+    assert str(done.exception) == "--fix ~/out: already exists; choose a new folder"
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -157,6 +198,7 @@ def test_a_refused_copy_ends_as_a_bad_config(write_yaml, run, tmp_path):
     done = run(write_yaml(training={"max_length": 4096}), "--fix", tmp_path / "out")
     assert isinstance(done.exception, ConfigError)
     assert done.exception.exit_code == 2
+    assert done.stderr == f"--fix {tmp_path}/out: wrote nothing, because these problems are not of single rows\n"
     assert not (tmp_path / "out").exists()
 
 
