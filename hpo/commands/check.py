@@ -24,6 +24,7 @@ from trainers.protocol.codec import to_json
 from trainers.protocol.counted import counted
 from trainers.protocol.events import Checked, Finding
 from trainers.protocol.requests import Check
+from trainers.protocol.trial_spec import DataRef
 
 SHOWN = 20
 """Dropped rows in text; JSON has all of them."""
@@ -38,14 +39,17 @@ def check_sweep(
 
     The findings are all for which `hpo sweep` is refused before it trains; what the sweep did before counts too.
     `served` are prediction logs, or folders of them, to compare with the training rows. Raises `ConfigError` for a
-    config, sources or logs that cannot be read at all, and `UsageError` where `clean_dir` is there already, or a log is
-    not.
+    config, sources or logs that cannot be read at all, and `UsageError` where `clean_dir` is there already or would
+    be among the data, and where a log is not there.
     """
     out = None if clean_dir is None else str(_new_folder(clean_dir))
     logs = _logs(served)
     config = at_its_clock(load_config(file, home), home)
+    workload = config.workload(home)
+    if out is not None:
+        _refuse_inside(out, workload.data)
     problems = edit_problems(config, home)
-    request = Check(config.workload(home), None if problems else out, intent_of(config), logs)
+    request = Check(workload, None if problems else out, intent_of(config), logs)
     try:
         checked = _answer(request, config, worker)
     except ConfigError as error:
@@ -85,6 +89,13 @@ def _new_folder(given: Path) -> Path:
         why = "cannot be written to" if there.is_dir() else "is a file"
         raise UsageError(f"--fix {given}: {there} {why}; name a new folder elsewhere")
     return path
+
+
+def _refuse_inside(folder: str, data: DataRef) -> None:
+    """Raise `UsageError` where a clean copy would be read with the data that it is a copy of."""
+    for split, source in data.sources().items():
+        if not source.is_hub and Path(source.source).is_dir() and Path(folder).is_relative_to(source.source):
+            raise UsageError(f"--fix {folder}: is inside data.{split}, {source.source}; choose a folder elsewhere")
 
 
 def _logs(given: Sequence[Path]) -> list[str]:

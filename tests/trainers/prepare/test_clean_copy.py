@@ -156,6 +156,16 @@ def test_a_folder_that_is_there_is_left_alone(write_yaml, run, tmp_path, kind):
     assert not out.is_dir() or not list(out.iterdir())
 
 
+def test_a_copy_does_not_go_among_the_data(write_yaml, run, tmp_path):
+    """The next check, and the sweep, would read it too: every row twice."""
+    (tmp_path / "data").mkdir()
+    write_jsonl(tmp_path / "data/rows.jsonl", reviews(80))
+    done = run(write_yaml(data={"train": "data"}), "--fix", tmp_path / "data/clean")
+    assert done.exception.exit_code == 2
+    assert str(done.exception).endswith(f"clean: is inside data.train, {tmp_path}/data; choose a folder elsewhere")
+    assert [file.name for file in (tmp_path / "data").iterdir()] == ["rows.jsonl"]
+
+
 def test_a_folder_of_the_home_directory_that_is_there_is_left_alone(write_yaml, run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "out").mkdir()
