@@ -25,6 +25,8 @@ MOST_RESULTS = 50_000_000
 """Numbers in the results of one evaluation (400 MB)."""
 MOST_KINDS = 20
 """Different problems of rows that are listed."""
+_PLACE_IN_SOURCE = re.compile(r"(:| item | row )\d+$")
+"""The end of a row's place (see `Row`)."""
 Tokenized = list[tuple[Placed[Any], list[Encoded]]]
 """Rows, each with its tokens."""
 
@@ -44,7 +46,8 @@ def bounded(findings: Sequence[Finding]) -> list[Finding]:
         else:
             shown.append(Finding(wheres[0], f"{found} ({len(wheres):,} rows: also {places(wheres[1:])})", expected))
     if more := sum(len(wheres) for wheres in itertools.islice(kinds.values(), MOST_KINDS, None)):
-        shown.append(Finding(findings[-1].where.split(":")[0], f"and {counted(more, 'more problem')} of rows"))
+        source = _PLACE_IN_SOURCE.sub("", findings[-1].where)
+        shown.append(Finding(source, f"and {counted(more, 'more problem')} of rows"))
     return shown
 
 

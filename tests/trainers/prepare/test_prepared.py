@@ -23,10 +23,12 @@ from trainers.protocol.requests import Check, Inspect
 from trainers.protocol.trial_spec import DataRef, ModelRef, SourceRef
 
 
-def test_problems_of_rows_are_listed_by_kind_and_counted():
-    shown = bounded([Finding(f"f:{i}", f"is bad in way {i}") for i in range(MOST_KINDS + 7)])
+@pytest.mark.parametrize("place", ["a:b.csv:{}", "a:b.json item {}", "a:b.parquet row {}"])
+def test_problems_of_rows_are_listed_by_kind_and_counted(place):
+    shown = bounded([Finding(place.format(i), f"is bad in way {i}") for i in range(MOST_KINDS + 7)])
     assert len(shown) == MOST_KINDS + 1
-    assert shown[-1] == Finding("f", "and 7 more problems of rows")
+    source = place.replace(" item", "").replace(" row", "").rstrip(":{} ")
+    assert shown[-1] == Finding(source, "and 7 more problems of rows")
 
 
 def test_many_rows_with_one_problem_are_one_line_with_the_first_places():
