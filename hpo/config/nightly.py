@@ -114,7 +114,7 @@ def why_no_zone(name: str) -> str | None:
 
 
 def _known_zones(name: str) -> str:
-    return f"expected the name of a time zone, e.g. Europe/Berlin; {did_you_mean(name, available_timezones())}"
+    return f"expected the name of a time zone, e.g. Europe/Berlin; {did_you_mean(name, sorted(available_timezones()))}"
 
 
 def _zone(section: Section) -> str | None:

@@ -66,7 +66,7 @@ class UserTimers:
         """Have these timers and no others of ours. Raises `HpoError` where systemd refuses one."""
         wanted = {unit_name(entry): entry for entry in entries}
         before = {unit_name(entry): entry for entry in self.entries()}
-        for name in before.keys() - wanted.keys():
+        for name in sorted(before.keys() - wanted.keys()):
             self._must("disable", "--now", f"{name}.timer")
             for path in (self.folder / f"{name}.service", self.folder / f"{name}.timer"):  # found again by the timer
                 path.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ class Loader:
     def _forget_unrepeated(self, new: Served) -> None:
         """Say which changes by hand the version that answers now has not, and leave them out of later ones too."""
         repeated = self._repeated(new)
-        for adapter in self._by_hand.get(new.name, {}).keys() - repeated:
+        for adapter in sorted(self._by_hand.get(new.name, {}).keys() - repeated.keys()):
             log.info("%s/%s is as %s has it: the change by hand was of the version before", new.name, adapter, new)
         if new.name in self._by_hand:
             self._by_hand[new.name] = repeated

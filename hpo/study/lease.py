@@ -253,7 +253,7 @@ def no_lease_taken(database: StudiesDatabase) -> Iterator[None]:
 
 def refuse_running(holders: Mapping[str, Holder]) -> None:
     """Raises `UsageError` with the sweeps that still have a lease."""
-    if running := [f"{sweep} ({holder})" for sweep, holder in holders.items() if holder.is_running]:
+    if running := [f"{sweep} ({holder})" for sweep, holder in sorted(holders.items()) if holder.is_running]:
         raise UsageError(f"{listed(running)}: running now; nothing was changed: wait for its end")
 
 

@@ -82,7 +82,7 @@ def has_strange_folder(home: Home, name: str) -> bool:
 def sweeps_of_server(home: Home) -> Mapping[str, set[str]]:
     """Address of a server -> the sweeps of this home that have their studies there; an address without any has none."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for mark in home.sweeps.glob("*/studies"):
+    for mark in sorted(home.sweeps.glob("*/studies")):
         found[mark.read_text(encoding="utf-8").strip()].add(mark.parent.name)
     return found
 

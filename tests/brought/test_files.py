@@ -325,6 +325,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     (tmp_path / "empty").mkdir()
     write(tmp_path / "inner/a.jsonl/b.md", "")
+    write(tmp_path / "inner/c.md", "")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s.csv"))
         assert refused(tmp_path / "s.csv").startswith("s.csv: is a socket, not a file")
@@ -333,7 +334,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     assert refused(tmp_path / "dangling.csv") == "dangling.csv: is a link to nowhere.csv, which does not exist; "
     assert "Too many levels of symbolic links" in refused(tmp_path / "loop.csv")
     assert refused(tmp_path / "missing.csv") == "missing.csv: does not exist; "
-    assert refused(tmp_path / "inner").startswith("inner: contains no data file but b.md; files of .jsonl")
+    assert refused(tmp_path / "inner").startswith("inner: contains no data file but b.md, c.md; files of .jsonl")
     assert refused(tmp_path / "empty").startswith("empty: contains no data file; files of .jsonl")
     assert "File name too long" in refused(tmp_path / f"{'x' * 300}.csv")
     assert "null byte" in refused(Path(f"{tmp_path}/a\0b.csv"))

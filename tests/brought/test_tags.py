@@ -324,6 +324,10 @@ def from_label_studio(start: int, end: int, said: str, *labels: str) -> list[dic
         ({"text": "x Ada", "entities": [[0, 9, "P"]]}, "entity 'P' runs from 0 to 9 in a text of 5 characters"),
         ({"text": "x Ada", "entities": [[-3, 5, "P"]]}, "entity 'P' runs from -3 to 5 in a text of 5 characters"),
         ({"text": "x Ada", "entities": [[0, 3, "P"], [2, 5, "Q"]]}, "entities 'P' and 'Q' overlap at character 2"),
+        (
+            {"text": "x Ada", "entities": [[2, 5, label] for label in "XPYQZ"]},
+            "entities 'X' and 'P' overlap at character 2",  # in the order of the data
+        ),
         ({"text": "x   Ada", "entities": [[2, 4, "P"]]}, "entity 'P' from 2 to 4 contains no word"),
         ({"text": "x Ada", "entities": None}, "entities is None"),
         ({"data": {"text": "x"}, "annotations": [{"was_cancelled": True, "result": []}]}, "entities is None"),

@@ -37,9 +37,9 @@ def files_of(path: Path) -> list[Path]:
     if mode and not stat.S_ISDIR(mode):
         _check_file(path)
         return [path]
-    found = list(_below(path) if mode else _matching(path))
-    files = sorted(file for file in found if reader_of(file) is not None and not _is_about_data(file))
-    packed = sorted(file for file in found if file.suffix.lower() in COMPRESSED and reader_of(file.with_suffix("")))
+    found = sorted(_below(path) if mode else _matching(path))
+    files = [file for file in found if reader_of(file) is not None and not _is_about_data(file)]
+    packed = [file for file in found if file.suffix.lower() in COMPRESSED and reader_of(file.with_suffix(""))]
     if packed:
         raise DataProblem([Finding(str(file), "is compressed", f"unpack it first: {file.stem}") for file in packed])
     if not files:

@@ -39,7 +39,8 @@ def places_and_tags(text: str, entities: Any) -> tuple[tuple[Place, ...], tuple[
     if not isinstance(entities, (list, tuple)):
         return f"entities is {cut(repr(entities))}"
     try:
-        spans = sorted({_trimmed(_span(entity, text), text) for entity in entities}, key=lambda s: (s.start, s.end))
+        read = dict.fromkeys(_trimmed(_span(entity, text), text) for entity in entities)  # each once, in their order
+        spans = sorted(read, key=lambda span: (span.start, span.end))
     except NoSpan as problem:
         return str(problem)
     for before, after in itertools.pairwise(spans):

@@ -154,8 +154,8 @@ def test_a_restore_that_fails_late_can_be_repeated(mixed, postgresql, tmp_path, 
             with pytest.raises(HpoError, match=says):
                 restore_backup(new, tmp_path / "backup")
         assert list(new.dir.iterdir()) == []
-    with held_lease(new.studies_db, "late", tmp_path):
-        with pytest.raises(UsageError, match=r"^late \(process .*\): running now; nothing was changed"):
+    with held_lease(new.studies_db, "late", tmp_path), held_lease(new.studies_db, "also", tmp_path):
+        with pytest.raises(UsageError, match=r"^also \(process .*\), late \(.*\): running now; nothing was changed"):
             restore_backup(new, tmp_path / "backup")
         assert list(new.dir.iterdir()) == []
     assert restore_backup(new, tmp_path / "backup").sweeps == ["kept"]

@@ -126,5 +126,5 @@ def test_the_zone_is_the_one_that_is_named_or_the_machine_s(tmp_path):
             zone_named(None, *given)
     with pytest.raises(UsageError, match=r"--tz 'Europe/Berln': expected the name .* did you mean 'Europe/Berlin'"):
         zone_named("Europe/Berln")
-    with pytest.raises(UsageError, match=r"TZ '../etc/passwd': expected the name of a time zone"):
+    with pytest.raises(UsageError, match=r"TZ '../etc/passwd': expected .*; known: Africa/Abidjan, Africa/Accra, "):
         zone_named(None, {"TZ": "../etc/passwd"})

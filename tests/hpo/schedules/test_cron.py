@@ -170,10 +170,10 @@ def test_a_crontab_that_cannot_be_read_is_not_replaced(tmp_path):
 def test_timers_are_made_replaced_and_removed(tmp_path):
     fake = program(tmp_path / "systemctl", f'echo "$@" >> {tmp_path}/calls')
     timers = UserTimers.at(fake, {"XDG_CONFIG_HOME": str(tmp_path)})
-    first, second = entry(tz="Europe/Berlin"), entry("/b.yaml")
+    first, others = entry(tz="Europe/Berlin"), [entry(f"/{letter}.yaml") for letter in "bcde"]
     assert timers.is_running()
-    timers.write([first, second])
-    assert timers.entries() == sorted([first, second], key=unit_name)
+    timers.write([first, *others])
+    assert timers.entries() == sorted([first, *others], key=unit_name)
     name = unit_name(first)
     assert name.startswith("hpo-nightly-50--")
     assert "\nOnCalendar=*-*-* 01:00:00 Europe/Berlin\nPersistent=true\n" in timer(first)
@@ -184,7 +184,7 @@ def test_timers_are_made_replaced_and_removed(tmp_path):
     (tmp_path / "calls").unlink()
     timers.write([first])
     assert (tmp_path / "calls").read_text().splitlines() == [
-        f"--user disable --now {unit_name(second)}.timer",
+        *(f"--user disable --now {other}.timer" for other in sorted(map(unit_name, others))),
         "--user daemon-reload",
         f"--user enable --now {name}.timer",
         f"--user restart {name}.timer",

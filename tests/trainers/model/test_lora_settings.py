@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from peft.tuners.lora import LoraLayer
 
 from tests.trainers.families import build
 from trainers.data.sources import DataProblem
-from trainers.model.load import load_adapter, load_base, merge, put_adapter_on
+from trainers.model.load import load_adapter, load_base, merge, put_adapter_on, save_adapter
 from trainers.model.methods.targets import modules_in_full, ranks_of, shared_with
-from trainers.protocol.files import TrialPaths
+from trainers.protocol.files import ADAPTER_CONFIG, TrialPaths
 from trainers.protocol.settings import FIELDS, LORA_METHODS
 from trainers.training.evaluation import score_model
 
@@ -41,6 +42,16 @@ def assert_comes_back_and_merges(spec, result, found, tolerance=1e-5):
         loss = score_model(base, tokens_dir, "cpu")[0]["loss"]
         assert loss == pytest.approx(result.metrics["loss"], abs=1e-5 if bring is load_adapter else tolerance)
     return base.model
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa", "ia3"])
+def test_a_saved_adapter_names_its_layers_in_one_order(make_spec, inspection, tmp_path, method):
+    """PEFT holds the names in sets: the same training would write another file each time."""
+    save_adapter(attach(make_spec, inspection, "encoder", method), make_spec("encoder", method), tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / ADAPTER_CONFIG).read_text())
+    named = [config[key] for key in ("target_modules", "feedforward_modules") if config.get(key)]
+    assert min(map(len, named)) > 1
+    assert named == [sorted(names) for names in named]
 
 
 # --- ranks -----------------------------------------------------------------------------------------------

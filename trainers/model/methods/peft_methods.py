@@ -48,6 +48,8 @@ _TASK_TYPES = {
     "text-to-text": "SEQ_2_SEQ_LM", "text-similarity": "FEATURE_EXTRACTION",
 }  # fmt: skip
 EVA_BATCHES = 16
+_SETS = ("target_modules", "exclude_modules", "feedforward_modules")
+"""What PEFT's configs hold as sets of names."""
 
 
 class Peft(Method):
@@ -65,12 +67,20 @@ class Peft(Method):
             warnings.simplefilter("ignore")
             model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template, without content
+        _sort_names(folder / ADAPTER_CONFIG)
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         return with_adapter(base, folder)
 
     def merge(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
         return merged_into_base(self.load(base, spec, folder))
+
+
+def _sort_names(file: Path) -> None:
+    """Write the names in one order, so that the same training writes the same file."""
+    config = json.loads(file.read_text())
+    names = {key: sorted(config[key]) for key in _SETS if isinstance(config.get(key), list)}
+    file.write_text(json.dumps(config | names, indent=2))
 
 
 class DataDrivenLora(Peft):
