@@ -53,6 +53,14 @@ def visible_lines(text):
     return re.split(r"[\r\n]+", ANSI.sub("", text))
 
 
+def wait_until_shown(output, part):
+    """Until the live table, which refreshes by itself four times a second, has it."""
+    end = time.monotonic() + 60
+    while part not in ANSI.sub("", output()):
+        assert time.monotonic() < end, part
+        time.sleep(0.01)
+
+
 def run_three_trials(view):
     view.begin(3, 0, "f1_macro", 2)
     view.trial_started(0, {"lora_r": 8})
@@ -189,7 +197,7 @@ def test_no_line_is_wider_than_the_terminal(terminal):
         view.evaluated(number, 0.5, 1234.56789)
     view.trial_finished(0, trial_result("failed", None, cause="crash", message="x" * 200), 1, is_best=False)
     view.trial_finished(1, trial_result("complete", 0.5), 2, is_best=True)
-    time.sleep(0.3)  # let the table refresh by itself once
+    wait_until_shown(output, "2/20 done")
     view.end()
     show_sweep(view, whole_sweep(), hints=True)
     show_plan(view, plan())
@@ -222,7 +230,7 @@ def test_repeats_of_finalists_are_shown_like_trials_with_the_time_left(terminal)
     view.begin_repeats(3, 2, "f1_macro")
     view.repeat_started(1_000_000, "3 with seed 0", {"lora_r": 8})
     view.step(1_000_000, 0.5, 0.7)
-    time.sleep(0.3)  # let the table refresh by itself once
+    wait_until_shown(output, "50%")
     view.clock.advance(9)
     view.repeat_finished(1_000_000, trial_result("complete", 0.5))
     view.race_stands(2, 2, 2)

@@ -51,7 +51,7 @@ def score(source: str, folder: Path | str = "cache") -> Score:
 # --- driving -------------------------------------------------------------------------------------------
 
 
-def next_event(executor: Any, timeout_s: float = 20.0) -> Any:
+def next_event(executor: Any, timeout_s: float = 60.0) -> Any:
     """Waits as the search does: None only means that nothing has come yet."""
     deadline = time.monotonic() + timeout_s
     while (message := executor.wait(timeout_s=0.5)) is None:
@@ -134,7 +134,7 @@ def is_running(pid: int) -> bool:
 
 
 def assert_ends(pid: int) -> None:
-    wait_for(lambda: not is_running(pid), within_s=5)
+    wait_for(lambda: not is_running(pid))
 
 
 def pids_of(folder: Path) -> tuple[int, int]:

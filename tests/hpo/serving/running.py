@@ -33,8 +33,7 @@ class Running:
     @property
     def connections(self) -> int:
         """How many sockets the process has open, the one that listens included."""
-        opened = Path(f"/proc/{self.process.pid}/fd").iterdir()
-        return sum(file.is_symlink() and str(file.readlink()).startswith("socket:") for file in opened)
+        return sum(map(_is_socket, Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def gauge(self, name: str, model: str) -> float:
         """A number of `/metrics`."""
@@ -42,9 +41,23 @@ class Running:
         (line,) = [line for line in text.splitlines() if line.startswith(f'{name}{{model_name="{model}"}}')]
         return float(line.split()[-1])
 
+    def known(self, model: str) -> float:
+        """How many answers it was ever asked for: those that wait, are being written, or were given."""
+        names = ("num_requests_running", "num_requests_waiting", "e2e_request_latency_seconds_count")
+        starts = tuple(f'vllm:{name}{{model_name="{model}"}}' for name in names)
+        lines = httpx2.get(f"{self.url}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(starts))
+
     def is_idle(self, model: str) -> bool:
         """Whether nothing waits for a model and nothing is with it."""
         return not sum(self.gauge(f"vllm:num_requests_{state}", model) for state in ("running", "waiting"))
+
+
+def _is_socket(file: Path) -> bool:
+    try:
+        return str(file.readlink()).startswith("socket:")
+    except FileNotFoundError:  # it was closed since it was listed
+        return False
 
 
 PLACE = Path(__file__).parents[3]

@@ -8,7 +8,6 @@ import contextlib
 import json
 import signal
 import socket
-import time
 
 import httpx2
 import pytest
@@ -105,8 +104,11 @@ def test_sigterm_lets_requests_end(chat_release):
 
 def test_sigterm_waits_for_no_thread_that_hangs(encoder_release, tmp_path, capfd):
     """What has been answered before is in the log all the same."""
+    hangs = tmp_path / "hangs"
     (tmp_path / "rules.py").write_text(
-        "import time\n\ndef check(exchange):\n    if 'hang' in exchange.text:\n        time.sleep(600)\n"
+        "import time\nfrom pathlib import Path\n\n"
+        "def check(exchange):\n    if 'hang' in exchange.text:\n"
+        f"        Path({str(hangs)!r}).touch()\n        time.sleep(600)\n"
         "    return exchange.allow()\n"
     )
     rules = FilterSpec("function", "rules", str(tmp_path / "rules.py"), function="check")
@@ -118,7 +120,7 @@ def test_sigterm_waits_for_no_thread_that_hangs(encoder_release, tmp_path, capfd
         assert httpx2.post(f"{running.url}/v1/classify", json={"input": ["a", "b"]}).status_code == 200
         with socket.create_connection(running.place) as client:
             client.sendall(head.encode() + body)
-            time.sleep(0.5)
+            assert soon(hangs.exists)
             running.process.send_signal(signal.SIGTERM)
             said = b"".join(iter(lambda: client.recv(1 << 16), b""))
             assert running.process.wait(20) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 import time
 
 import jsonschema
@@ -177,28 +178,31 @@ def test_levels_without_end_are_refused(server):
 
 def test_a_schema_that_takes_long_holds_up_nobody(server, monkeypatch):
     """It is compiled in a thread of its own; other answers come meanwhile, and other schemas do not wait for ever."""
-    ended, matched = [], Schemas._matched
+    began, free, matched = threading.Event(), threading.Event(), Schemas._matched
 
     def slowly(self, schema):
-        time.sleep(1)
-        return matched(self, schema)
-
-    async def ask(client, name, body):
-        response = await client.post(CHAT, json={"model": "writer", **body})
-        ended.append((name, response.status_code))
+        began.set()
+        return free.wait(60) and matched(self, schema)
 
     async def flow():
         async with server.client() as client:
-            slow = [asyncio.create_task(ask(client, "json", asked(PERSON, max_tokens=2))) for _ in range(3)]
-            await asyncio.sleep(0.05)
-            await ask(client, "text", {**asked({}, max_tokens=2), "response_format": None})
-            await asyncio.gather(*slow)
+
+            async def status(body):
+                return (await client.post(CHAT, json={"model": "writer", **body, "max_tokens": 2})).status_code
+
+            slow = asyncio.create_task(status(asked(PERSON)))
+            while not began.is_set():
+                await asyncio.sleep(0.01)
+            assert await status({**asked({}), "response_format": None}) == 200
+            monkeypatch.setattr("hpo.serving.schemas._SECONDS", 0.05)
+            assert await status(asked(PERSON)) == 503
+            assert not slow.done()
+            free.set()
+            assert await slow == 200
 
     monkeypatch.setattr(Schemas, "_matched", slowly)
-    monkeypatch.setattr("hpo.serving.schemas._SECONDS", 2.5)
+    monkeypatch.setattr("hpo.serving.schemas._SECONDS", 60)
     asyncio.run(flow())
-    assert ended[0] == ("text", 200)
-    assert sorted(ended[1:]) == [("json", 200), ("json", 200), ("json", 503)]
 
 
 def test_what_llguidance_s_limits_do_not_allow_is_refused(server):

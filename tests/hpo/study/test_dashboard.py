@@ -20,6 +20,7 @@ from hpo.study import dashboard
 from hpo.study.lease import held_lease
 from hpo.study.store import open_study
 from tests.hpo.builders import RATE, make_config, trial_result
+from tests.ports import free_port
 from tests.postgres import as_a_process
 from trainers.protocol.codec import fingerprint
 
@@ -60,9 +61,7 @@ def studies(request, tmp_path):
 @pytest.fixture
 def served(studies):
     """A dashboard in its own process: (its port, its process's id)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "hpo.study.dashboard", "127.0.0.1", str(port)]
     environment = {**os.environ, dashboard.URL: studies.read_only_url}
     with subprocess.Popen(command, env=environment) as process:

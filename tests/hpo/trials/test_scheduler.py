@@ -26,6 +26,7 @@ from hpo.trials.observer import Unobserved
 from hpo.trials.slots import Slots
 from tests.hpo.books import Books
 from tests.hpo.builders import INSPECTION, evaluation, make_config, scheduler
+from tests.hpo.executors.driving import last_of, score
 from trainers.host import fake
 from trainers.host.in_turn import in_turn
 from trainers.protocol.events import (
@@ -34,6 +35,7 @@ from trainers.protocol.events import (
     Failed,
     Finding,
     Resumed,
+    Scored,
     Step,
     Trained,
     TrialEvent,
@@ -563,6 +565,7 @@ def test_a_hung_process_is_really_killed(job, tmp_path, monkeypatch):
     executor = LocalExecutor(tmp_path / "host.log", "misbehaving")
     books = Books([given])
     try:
+        assert last_of(executor, score("is_well")) == Scored({}, 0.0)  # a busy machine takes long to start a host
         run(executor, books, patience=RetryPolicy(1, stall_minutes=0.2 / 60))
         assert [(a.cause, a.message) for a in books.attempts[0]] == [
             ("timeout", "no progress for 0.00333333 minutes (trials.stall_minutes)")
