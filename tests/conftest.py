@@ -42,7 +42,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 IN_MEMORY = "/dev/shm"  # noqa: S108  # pytest makes a folder of its own there
-LEAST_FREE_BYTES = 8 << 30
+LEAST_FREE_BYTES = 4 << 30
 
 
 def _keep_files_in_memory() -> None:
