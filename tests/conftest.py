@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -36,6 +37,8 @@ os.environ.update(
 
 for variable in ("MLFLOW_TRACKING_URI", "HPO_STUDIES", "HPO_STUDIES_FILE"):  # nor may one write to a team's server
     os.environ.pop(variable, None)
+
+gc.disable()  # until all tests are collected: imports and tests are millions of objects, and all of them stay
 
 # Tests start a thousand processes: without compiled files each would compile all our modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -99,6 +102,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return not (item.get_closest_marker("xdist_group") or _has_fixtures_of_its_own(item.nodeid.partition("::")[0]))
 
     items.sort(key=lambda item: (item.path.name != "test_chaos.py", is_alone(item)))
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, and what was made so far is not looked at again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
