@@ -35,9 +35,10 @@ def stop_sweep(home: Home, name: str, *, now: bool = False) -> str:
     if elsewhere := owner_elsewhere(lock):  # its number is another process here
         raise UsageError(f"sweep {name!r} runs elsewhere: {elsewhere}; stop it there")
     owner = lock_owner(lock)
-    for _ in range(2 if now else 1):
+    # A sweep takes them alike. Two of one kind are one for a process that has no turn between them.
+    for number in (signal.SIGINT, signal.SIGTERM) if now else (signal.SIGINT,):
         try:
-            os.kill(owner, signal.SIGINT)
+            os.kill(owner, number)
         except ProcessLookupError:
             break  # it is ending already; its children hold the lock a moment longer
         time.sleep(0.2)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -25,7 +27,8 @@ import signal, sys, time
 from pathlib import Path
 from hpo.lock import sweep_lock
 heard = []
-signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: heard.append(1))
 with sweep_lock(Path(sys.argv[1])):
     print("held", flush=True)
     while len(heard) < int(sys.argv[2]):
@@ -36,7 +39,7 @@ sys.exit(len(heard))
 
 @pytest.fixture
 def holder(tmp_path):
-    """Starts a process that holds a sweep's lock until it has heard so many Ctrl-Cs, and exits with their number."""
+    """Starts a process that holds a sweep's lock until it has heard so many signals, and exits with their number."""
     started = []
 
     def start(name, ends_at):
@@ -57,6 +60,14 @@ def test_a_running_sweep_is_asked_once_and_told_twice_to_hurry(tmp_path, holder,
     process = holder("s", ends_at=signals)
     assert stop_sweep(Home(tmp_path), "s", now=now) == "s is stopped; hpo sweep continues it"
     assert process.wait(timeout=10) == signals
+
+
+def test_it_hurries_though_it_had_no_turn_between_the_two(tmp_path, holder):
+    process = holder("s", ends_at=2)
+    process.send_signal(signal.SIGSTOP)
+    threading.Timer(1.0, process.send_signal, [signal.SIGCONT]).start()
+    assert stop_sweep(Home(tmp_path), "s", now=True) == "s is stopped; hpo sweep continues it"
+    assert process.wait(timeout=10) == 2
 
 
 def test_a_sweep_that_does_not_stop_is_an_error_that_names_its_process(tmp_path, holder, monkeypatch):
