@@ -210,8 +210,8 @@ class TrialScheduler:
         if running.is_given_up or is_disk_full(failed):
             failed = NOT_PAUSED
         elif running.is_hung:
-            minutes = f"{self._retry_policy.stall_minutes:g} minutes"
-            failed = Failed("timeout", f"no progress for {minutes} (trials.stall_minutes)")
+            limit = f"{self._retry_policy.stall_minutes:g} min (trials.stall_minutes)"
+            failed = Failed("timeout", f"no progress for {limit}")
         elif job.stopped_for == "trial_minutes" and failed.cause == "timeout":
             self._attempted(running, job, failed.cause)
             early = Failed("timeout", "trial_minutes ended before its first evaluation")

@@ -487,7 +487,7 @@ def test_what_is_wrong_with_a_parquet_file_is_said(tmp_path, review_set):
     review_set.to_parquet(tmp_path / "whole.parquet")
     whole = (tmp_path / "whole.parquet").read_bytes()
     wrong = {
-        "empty": (b"", "is not Parquet: it does not begin with PAR1"),
+        "empty": (b"", "is empty; at least one row"),
         "a csv": (b"text,label\n", "is not Parquet: it does not begin with PAR1"),
         "cut": (whole[:-10], "is incomplete: the end is missing after"),
         "scratched": (whole[:-60] + b"x" * 40 + whole[-20:], "cannot be read as Parquet"),
@@ -495,6 +495,7 @@ def test_what_is_wrong_with_a_parquet_file_is_said(tmp_path, review_set):
     for name, (content, found) in wrong.items():
         assert found in refused(write(tmp_path / f"{name}.parquet", content))
     assert "cannot be read as Arrow" in refused(write(tmp_path / "a.arrow", b"no arrow at all"))
+    assert "is empty; at least one row" in refused(write(tmp_path / "empty.arrow", b""))
 
 
 def test_a_slice_of_parquet_that_ends_early_reads_no_further(tmp_path, monkeypatch):

@@ -479,7 +479,7 @@ def test_one_that_tells_nothing_for_too_long_is_killed_and_tried_again(job, cloc
     books = Books([given])
     run(executor, books, patience=RetryPolicy(2, stall_minutes=1), view=Slow())
     assert executor.kills == [0]
-    assert books.attempts[0] == [Attempt("timeout", "no progress for 1 minutes (trials.stall_minutes)", 0.0, None, 0)]
+    assert books.attempts[0] == [Attempt("timeout", "no progress for 1 min (trials.stall_minutes)", 0.0, None, 0)]
     assert books.results[0].state == "complete"
 
 
@@ -495,7 +495,7 @@ def test_one_that_hangs_each_time_is_given_up_as_timed_out(job, clock):
     run(executor, books, patience=RetryPolicy(1, stall_minutes=1), view=Slow())
     assert executor.kills == [0, 0]
     assert books.results[0].cause == "timeout"
-    assert books.results[0].message == "no progress for 1 minutes (trials.stall_minutes)"
+    assert books.results[0].message == "no progress for 1 min (trials.stall_minutes)"
 
 
 def test_an_event_shows_that_it_lives(job, clock):
@@ -568,7 +568,7 @@ def test_a_hung_process_is_really_killed(job, tmp_path, monkeypatch):
         assert last_of(executor, score("is_well")) == Scored({}, 0.0)  # a busy machine takes long to start a host
         run(executor, books, patience=RetryPolicy(1, stall_minutes=0.2 / 60))
         assert [(a.cause, a.message) for a in books.attempts[0]] == [
-            ("timeout", "no progress for 0.00333333 minutes (trials.stall_minutes)")
+            ("timeout", "no progress for 0.00333333 min (trials.stall_minutes)")
         ]
         assert (books.results[0].cause, books.results[0].message) == ("diverged", "but lives")
         child = int((given.paths.dir / "pid").read_text().split()[0])
@@ -666,7 +666,7 @@ def test_a_request_is_hung_only_when_none_of_its_trials_makes_progress(job, cloc
     run(executor, books, patience=RetryPolicy(2, stall_minutes=1), view=Slow(), pack=2)
     assert executor.kills == [0]
     assert {n: r.state for n, r in books.results.items()} == {0: "complete", 1: "complete"}
-    hung = "no progress for 1 minutes (trials.stall_minutes)"
+    hung = "no progress for 1 min (trials.stall_minutes)"
     assert {books.attempts[n][0].message for n in range(2)} == {hung}
 
 

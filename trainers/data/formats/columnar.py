@@ -35,9 +35,11 @@ def read_arrow(path: Path, reading: Reading) -> Iterator[Entry]:
     import pyarrow
 
     with path.open("rb") as opened:
-        is_file = opened.read(len(ARROW_FILE)) == ARROW_FILE
+        begins = opened.read(len(ARROW_FILE))
+    if not begins:
+        raise refused(path, "is empty", "at least one row")
     with _readable(path, "Arrow"), pyarrow.OSFile(str(path)) as source:
-        if is_file:
+        if begins == ARROW_FILE:
             with pyarrow.ipc.open_file(source) as file:
                 batches = (file.get_batch(number) for number in range(file.num_record_batches))
                 yield from entries_of_batches(str(path), file.schema, batches, reading)
@@ -53,6 +55,8 @@ def _check_ends(path: Path) -> None:
         size = file.seek(0, 2)
         file.seek(max(0, size - len(PARQUET)))
         ends = file.read() == PARQUET
+    if size == 0:
+        raise refused(path, "is empty", "at least one row")
     if not begins:
         raise refused(path, "is not Parquet: it does not begin with PAR1", "a file of the format of its suffix")
     if not ends or size < 12:
