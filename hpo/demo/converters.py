@@ -1,4 +1,4 @@
-"""Make the folder of a demo model or data set from the extracted files. Each converter returns its counts."""
+"""Makes the folder of a demo model or data set from the extracted files. Each converter returns its counts."""
 
 from __future__ import annotations
 
