@@ -12,7 +12,7 @@ def approve_challenger(home: Home, given: str) -> str:
     """Make the challenger of `NAME`, or the version of `NAME/VERSION`, the champion; returns what to say.
 
     The sweep and the night that it comes from learn of it. Raises `UsageError` for a name or version that does not
-    exist, a name without a challenger, and a version whose files are gone.
+    exist, a name without a challenger, and a version without its files.
     """
     name, version = split_name(given)
     check_name(home, name)

@@ -70,19 +70,18 @@ def promote(tonight: Tonight) -> Outcome:
     if version_of(tonight.home, model, version) is None:
         return Outcome(f"version {version} of {model!r} was deleted", {"promoted": False})
     with seats(tonight.home, model) as held:
-        seated = _seated(tonight, held, model, version)
+        seated = _seated(held, model, version, tonight.facts("certify"), wanted.approve)
     note_decision(tonight.home, tonight.night.sweep, model, version, _DECISIONS[seated.seat])
     return _outcome(seated)
 
 
-def _seated(tonight: Tonight, held: Seats, model: str, version: str) -> Seated:
+def _seated(held: Seats, model: str, version: str, certified: Facts, approve: Approve) -> Seated:
     now = held.now()
     if version == now.champion:
         return Seated(model, version, "champion", "it has the alias", now.previous, promoted=True)
     if version == now.previous:
         return Seated(model, version, "challenger", f"version {now.champion} took the alias back")
-    assert tonight.config.promote is not None  # noqa: S101  # the caller promotes
-    seat, why = rule(tonight.facts("certify"), tonight.config.promote.approve, now.champion)
+    seat, why = rule(certified, approve, now.champion)
     if seat == "champion":
         held.crown(version)
     else:

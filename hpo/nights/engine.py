@@ -101,8 +101,8 @@ class Engine:
         outbox knows who has heard of it."""
         record = replace(self._new(night), state="failed", reason=failure.reason, ended=self._time())
         self.frame.say(f"{night} has failed: {failure.reason}")
-        if isinstance(told := self._try(Tonight(self.frame, record, [], self.frame.now()), "signal"), Failure):
-            self.frame.say(told.reason)
+        if isinstance(sent := self._try(Tonight(self.frame, record, [], self.frame.now()), "signal"), Failure):
+            self.frame.say(sent.reason)
         return Ran(record, failure)
 
     def _damaged(self, error: SweepError) -> str:

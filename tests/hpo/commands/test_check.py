@@ -336,18 +336,18 @@ def test_notes_name_the_first_few_places(look, tmp_path):
     train = write_jsonl(tmp_path / "t.jsonl", [*rows, *rows[:4], {"text": "film " * 40, "label": "rare"}])
     held_out = write_jsonl(tmp_path / "v.jsonl", [*reviews(20, seed=5), *rows[10:12], {"text": "a", "label": "odd"}])
     notes = look("text-classification", "encoder", train, held_out, test=held_out).notes
-    told = [note.replace(f"{tmp_path}/", "") for note in notes]
-    assert told[0] == (
+    shown = [note.replace(f"{tmp_path}/", "") for note in notes]
+    assert shown[0] == (
         "train: 4 duplicate rows; a sweep drops them: t.jsonl:61 (as t.jsonl:1), t.jsonl:62 (as t.jsonl:2), "
         "t.jsonl:63 (as t.jsonl:3) and 1 more"
     )
-    assert told[1] == (
+    assert shown[1] == (
         "2 rows are in train and in validation; a sweep keeps them in validation only: "
         "t.jsonl:11 (as v.jsonl:21), t.jsonl:12 (as v.jsonl:22)"
     )
-    assert told[3] == "train: 1 row is longer than max_length 16: 26 tokens are cut: t.jsonl:65 (26)"
-    assert told[4].startswith("23 rows are in validation and in test; a sweep keeps them in test only: v.jsonl:1 (as ")
-    assert told[5] == "labels with fewer than 10 training rows: rare (1) at t.jsonl:65"
+    assert shown[3] == "train: 1 row is longer than max_length 16: 26 tokens are cut: t.jsonl:65 (26)"
+    assert shown[4].startswith("23 rows are in validation and in test; a sweep keeps them in test only: v.jsonl:1 (as ")
+    assert shown[5] == "labels with fewer than 10 training rows: rare (1) at t.jsonl:65"
 
 
 @pytest.fixture

@@ -351,7 +351,7 @@ def test_a_damaged_record_fails_the_night_and_is_told_once_until_it_is_moved_awa
     assert (ran.record.state, steps_of(ran.record)) == ("complete", list(ORDER))
 
 
-def test_a_night_whose_own_record_is_damaged_is_told_and_the_file_stays_as_it_is(world):
+def test_a_damaged_record_of_tonight_is_notified_and_the_file_stays_as_it_is(world):
     world.kill = ("certify", "before")
     with pytest.raises(Killed):
         world.call(one_o_clock(NIGHT))

@@ -87,18 +87,18 @@ def test_a_host_tries_once_and_its_trials_know(how, make_spec, inspection, tmp_p
     """A shortcut that takes its process with it costs the child that tries it, and no trial."""
     monkeypatch.setenv("BROKEN_SHORTCUT", how)
     spec, found = make_spec("encoder", lora_dropout=0.0), inspection("encoder")
-    told, ended = trained("tests.trainers.host.broken_shortcut", spec, found, tmp_path / "host.log")
+    notes, ended = trained("tests.trainers.host.broken_shortcut", spec, found, tmp_path / "host.log")
     assert isinstance(ended, TrialResult), ended
     log = TrialPaths(Path(spec.dir)).log.read_text()
     tries = (tmp_path / "host.log").read_text().count("applied") + log.count("applied")
     if how == "nothing":
-        assert told == []
+        assert notes == []
         assert "shortcut" not in log
         assert tries == 2  # in the try-out, and in the trial
         return
     why = "RuntimeError: broken" if how == "raises" else "the process that tried it ended with code -6"
     names = "layers without padding" if how == "raises" else ", ".join(SHORTCUTS)
-    assert told == [f"shortcut not used: {names} ({why}); trials train the plain way: slower, with the same numbers"]
+    assert notes == [f"shortcut not used: {names} ({why}); trials train the plain way: slower, with the same numbers"]
     assert f"shortcut not used: layers without padding ({why})" in log
     assert "applied" not in log
 
@@ -110,9 +110,9 @@ def test_trials_try_the_shortcuts_where_somebody_kills_whoever_tries_them_first(
     monkeypatch.setenv("BROKEN_SHORTCUT", "is killed twice")
     monkeypatch.setenv("KILLED_AT", str(tmp_path / "killed"))
     spec, found = make_spec("encoder", lora_dropout=0.0), inspection("encoder")
-    told, ended = trained("tests.trainers.host.broken_shortcut", spec, found, tmp_path / "host.log")
+    notes, ended = trained("tests.trainers.host.broken_shortcut", spec, found, tmp_path / "host.log")
     assert isinstance(ended, TrialResult), ended
-    assert told == []
+    assert notes == []
     assert (tmp_path / "killed-2").is_dir()
     assert "left to the trials: the process that tried it ended with code -9" in (tmp_path / "host.log").read_text()
     log = TrialPaths(Path(spec.dir)).log.read_text()

@@ -126,12 +126,12 @@ def test_the_text_shows_the_first_twenty_and_a_count(write_yaml, run, tmp_path):
     train = write_jsonl(tmp_path / "t.jsonl", [*rows, *rows[:23]])
     done = run(write_yaml(data={"train": str(train), "validation_size": 8, "test_size": 8}), "--fix", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    told = done.output.splitlines()
-    at = told.index("left out 23 rows:")
-    assert told[at - 1] == f"wrote {tmp_path}/out/train.jsonl: 60 rows"
-    assert told[at + 1] == f"  train: {train}:61: has the same input as {train}:1"
-    assert told[at + 20] == f"  train: {train}:80: has the same input as {train}:20"
-    assert told[at + 21 :] == [
+    printed = done.output.splitlines()
+    at = printed.index("left out 23 rows:")
+    assert printed[at - 1] == f"wrote {tmp_path}/out/train.jsonl: 60 rows"
+    assert printed[at + 1] == f"  train: {train}:61: has the same input as {train}:1"
+    assert printed[at + 20] == f"  train: {train}:80: has the same input as {train}:20"
+    assert printed[at + 21 :] == [
         "  and 3 more: --json has all of them",
         "to train on the copy, write its files in the YAML: data.train",
     ]
