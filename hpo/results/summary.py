@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import asdict
+
 from hpo.config.budget import Budget, Spent
 from hpo.config.dimensions import Choice, edge, wider
 from hpo.config.objective import Constraints, Objective, excess
@@ -28,9 +31,8 @@ from trainers.protocol.events import PreparedData
 from trainers.protocol.settings import FIELDS, Setting
 
 
-@dataclass(frozen=True)
-class TrialSummary:
-    """One trial."""
+class TrialSummary(Struct, frozen=True):
+    """One trial. A sweep may have thousands, and msgspec makes one in a sixth of a dataclass's time."""
 
     number: int
     value: float | None
@@ -58,8 +60,8 @@ class TrialSummary:
 
     def to_json(self) -> dict[str, Any]:
         """As `hpo show --json` prints it, but with the same mappings and lists."""
-        return {**vars(self), "attempts": [to_record(a) for a in self.attempts],
-                "advice": [{**vars(a)} for a in self.advice]}  # fmt: skip
+        return {**asdict(self), "attempts": [to_record(a) for a in self.attempts],
+                "advice": [asdict(a) for a in self.advice]}  # fmt: skip
 
 
 @dataclass(frozen=True)

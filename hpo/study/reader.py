@@ -37,7 +37,7 @@ Ask = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 _OF_TRIALS = "JOIN trials t ON t.trial_id = x.trial_id WHERE t.study_id = :study"
 _TRIALS = "SELECT trial_id, state FROM trials WHERE study_id = :study ORDER BY trial_id"
 _POINTS = f"""SELECT x.trial_id, x.param_name, x.param_value, x.distribution_json
-    FROM trial_params x {_OF_TRIALS} ORDER BY x.param_id"""  # noqa: S608  # a constant
+    FROM trial_params x {_OF_TRIALS} ORDER BY t.trial_id, x.param_id"""  # noqa: S608  # a constant
 _ATTRIBUTES = f"""SELECT x.trial_id, x.key, x.value_json
     FROM trial_user_attributes x {_OF_TRIALS}"""  # noqa: S608  # a constant
 _REPORTS = f"""SELECT x.trial_id, x.step, x.intermediate_value, x.intermediate_value_type
@@ -72,7 +72,7 @@ class StudiesReader:
         key = {"study": study}
         points: defaultdict[int, dict[str, Setting]] = defaultdict(dict)
         for trial, name, value, distribution in self._ask(_POINTS, key):
-            points[trial][name] = _setting(distribution, value)
+            points[trial][name] = _reading(distribution)(value)
         attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
         rows = self._ask(_ATTRIBUTES, key)
         results = [row for row in rows if row[1] == "result"]
@@ -166,21 +166,16 @@ def _parsed(texts: Iterable[str], kind: type[list[T]]) -> list[T]:
         return msgspec.convert(json.loads(text), kind)
 
 
-def _setting(distribution: str, value: float) -> Setting:
-    """The setting that Optuna keeps as a number. Raises `ValueError` for a kind of dimension that no sweep has."""
-    kind, choices = _dimension(distribution)
-    if kind == "FloatDistribution":
-        return float(value)
-    if kind == "IntDistribution":
-        return int(value)
-    if kind == "CategoricalDistribution":
-        setting: Setting = choices[int(value)]
-        return setting
-    raise ValueError(f"a dimension of kind {kind}")
-
-
 @cache
-def _dimension(distribution: str) -> tuple[str, Sequence[Any]]:
-    """Name and choices of a dimension; a study has few of them, and each trial repeats their text."""
+def _reading(distribution: str) -> Callable[[float], Setting]:
+    """What makes the setting of the number that Optuna keeps for it; a study has few dimensions, and each trial repeats
+    their text. Raises `ValueError` for a kind of dimension that no sweep has."""
     content = json.loads(distribution)
-    return content["name"], content["attributes"].get("choices", ())
+    kind, choices = content["name"], content["attributes"].get("choices", ())
+    readings: dict[str, Callable[[float], Setting]] = {
+        "FloatDistribution": float, "IntDistribution": int,
+        "CategoricalDistribution": lambda place: choices[int(place)],
+    }  # fmt: skip
+    if kind not in readings:
+        raise ValueError(f"a dimension of kind {kind}")
+    return readings[kind]
