@@ -67,7 +67,10 @@ def server(tmp_path_factory, mlflow_database):
         "--port", str(port := free_port()), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", (folder / "files").as_uri(),
     ]  # fmt: skip
-    env = {**os.environ, "MLFLOW_AUTH_CONFIG_PATH": f"{folder}/auth.ini", "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests"}
+    env = {
+        **os.environ, "MLFLOW_AUTH_CONFIG_PATH": f"{folder}/auth.ini", "MLFLOW_FLASK_SERVER_SECRET_KEY": "of tests",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes more
+    }  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
     try:
