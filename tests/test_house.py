@@ -315,8 +315,12 @@ def test_the_lock_pins_every_dependency():
     assert not names - {line.split("==")[0].lower() for line in lines}
 
 
-def test_tests_of_a_group_stay_in_one_process_and_in_their_order(pytestconfig):
-    """A group's tests share a server; with xdist's own order, the test that takes minutes would not begin first."""
+@pytest.mark.xdist_group("its-group")
+def test_tests_of_a_group_stay_in_one_process_and_in_their_order(pytestconfig, request):
+    """A group's tests share a server; with xdist's own order, the test that takes minutes would not begin first. What
+    tells the groups apart is what xdist adds to the id of a test, which not every pytest takes note of."""
+    if hasattr(pytestconfig, "workerinput"):
+        assert request.node.nodeid.endswith("@its-group")
     scope = functools.partial(ByFileWithFixtures._split_scope, None)
     assert scope("tests/hpo/executors/test_rules.py::test_a[ray]@ray") == "ray"
     assert scope("tests/test_house.py::test_a[x@y]") == "tests/test_house.py::test_a[x@y]"

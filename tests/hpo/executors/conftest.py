@@ -32,9 +32,9 @@ def local(tmp_path, monkeypatch):
         executor.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster():
-    """A Ray cluster for the whole session: a head without CPUs, to which tests add nodes."""
+    """A Ray cluster for the tests of this folder: a head without CPUs, to which tests add nodes."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from tests.hpo.executors.nodes import TestCluster
 
@@ -60,7 +60,7 @@ def on_ray(cluster, tmp_path, monkeypatch):
         executor.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kept(cluster, tmp_path_factory):
     """Executors on the cluster by their worker; tests take turns with them, for an actor takes seconds to start."""
     started = {}

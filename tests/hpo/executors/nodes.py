@@ -13,7 +13,8 @@ from typing import Any
 from hpo.executors.ray.cluster import LOOPBACK
 from tests.hpo.executors.driving import HERE
 
-STORE_BYTES = 80_000_000
+SMALL = {"include_dashboard": False, "include_log_monitor": False, "object_store_memory": 80_000_000}
+"""A node without what no test looks at: the log monitor alone took 1 % of a core."""
 QUICK = {
     # Of Ray: a node that is gone is noticed in seconds.
     "RAY_health_check_initial_delay_ms": "500",
@@ -39,8 +40,8 @@ class TestCluster:
         from ray.cluster_utils import Cluster
 
         with _environment(QUICK):
-            given = {"num_cpus": self._head_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-            self._cluster = Cluster(initialize_head=True, head_node_args={**given, "node_ip_address": LOOPBACK})
+            given = {**SMALL, "num_cpus": self._head_cpus, "node_ip_address": LOOPBACK}
+            self._cluster = Cluster(initialize_head=True, head_node_args=given)
         self.address: str = self._cluster.address
         self.head_pid: int = self._cluster.head_node.all_processes["gcs_server"][0].process.pid
         """Of the process that the whole cluster hangs on."""
@@ -51,9 +52,9 @@ class TestCluster:
 
     def add(self, cpus: int = 1, count: int = 1, **environment: str) -> list[Any]:
         """So many nodes, which have joined."""
-        given = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        given = {**SMALL, "num_cpus": cpus, "node_ip_address": LOOPBACK}
         with _environment({**QUICK, **environment}):
-            nodes = [self._cluster.add_node(wait=False, node_ip_address=LOOPBACK, **given) for _ in range(count)]
+            nodes = [self._cluster.add_node(wait=False, **given) for _ in range(count)]
             self._cluster.wait_for_nodes()
         return nodes
 
