@@ -143,9 +143,10 @@ def _run_file(
         def local() -> datetime.datetime:
             return now().astimezone(zone)
 
+        called = local()
         with night_lock(nights.lock, local, waits=nightly.overlap == "queue") as lock_fd:
             check_file(config, nights, home)
-            frame = Frame(config, home, nights, zone, local, view.say, lock_fd, always)
+            frame = Frame(config, home, nights, zone, local, called, view.say, lock_fd, always)
             engine = Engine(frame, steps)
             ran = engine.refuse(wrong) if wrong else engine.run()
             if wrong and not ran:

@@ -110,9 +110,10 @@ class Engine:
         return f"{error}; until then no night of {self.frame.config.name!r} runs, and hpo doctor names each such file"
 
     def _tonight(self) -> tuple[datetime.datetime, Night]:
-        """The time, and the night that it belongs to."""
-        now = self.frame.now().astimezone(self.frame.zone)
-        return now, night_at(self.frame.config.name, now, self.frame.zone, self.frame.nightly.cutoff_time)
+        """The time, and the night that this call is for."""
+        frame = self.frame
+        night = night_at(frame.config.name, frame.called, frame.zone, frame.nightly.cutoff_time)
+        return frame.now().astimezone(frame.zone), night
 
     def _new(self, night: Night) -> NightRecord:
         file = str(self.frame.config.file.absolute())

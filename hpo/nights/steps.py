@@ -45,6 +45,8 @@ class Frame:
     files: NightFiles
     zone: datetime.tzinfo
     now: Clock
+    called: datetime.datetime
+    """When this call came. It waits for another one, perhaps past noon, and is for this night all the same."""
     say: Callable[[str], None]
     lock_fd: int
     """Holds the lock of the nights: child processes keep it."""

@@ -199,7 +199,7 @@ def test_the_step_of_a_night_gives_it_the_rows_that_the_freeze_set_apart(after_t
     steps = [Step(name, "", "", "", given) for name, given in facts.items()]
     record = NightRecord("movies", night.date.isoformat(), "UTC", "", steps=steps)
     files, now = NightFiles(nights.home.nights("movies")), datetime.datetime.now(datetime.UTC)
-    frame = Frame(config, nights.home, files, datetime.UTC, lambda: now, print, 0)
+    frame = Frame(config, nights.home, files, datetime.UTC, lambda: now, now, print, 0)
     executor = Recording(answering)
     monkeypatch.setattr(night_steps, "night_host", lambda *_: contextlib.nullcontext(executor))
     assert night_steps.real_steps(Silent()).certify(Tonight(frame, record, [], now)).facts == to_json(found)

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpo.cli.main import cli
+from hpo.commands import nightly
 from hpo.commands import sweep as sweeping
 from hpo.commands.night_steps import real_steps
 from hpo.commands.nightly import exit_code_of, run_nightly
@@ -161,6 +162,24 @@ def test_a_second_file_of_one_name_is_refused_until_the_first_one_gives_it_away(
     assert called(second, first) == [0, 0]
     (tmp_path / "second").rename(tmp_path / "moved")
     assert called(tmp_path / "moved" / "sweep.yaml", day=30) == [0]
+
+
+def test_a_call_that_waited_past_noon_is_for_the_night_in_which_it_came(tmp_path, home, monkeypatch):
+    """Else it would run the next night at noon, on rows that are not there yet."""
+    file = write_sweep(tmp_path, **{**SWEEP, "name": "movies", "nightly": {"tz": "Europe/Berlin", "overlap": "queue"}})
+    steps = replace(real_steps(Silent(), "trainers.host.fake"), freeze=lambda tonight: Outcome("same", {}, "skipped"))
+    moments = []
+
+    def lock(path, now, *, waits):
+        assert waits
+        moments.append(at(29, 12))  # 13 o'clock there
+        return night_lock(path, now, waits=waits)
+
+    monkeypatch.setattr(nightly, "night_lock", lock)
+    for came, ran in ((at(29, 10), ["2026-11-28"]), (at(29, 10), []), (at(29, 11), ["2026-11-29"])):
+        moments.append(came)
+        (found,), _ = nights(Home(home), file, now=lambda: moments[-1](), steps=steps)
+        assert [night.record.date for night in found.nights] == ran
 
 
 def test_a_night_that_failed_for_its_rows_begins_again_with_those_that_a_person_has_corrected(

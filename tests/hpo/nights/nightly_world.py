@@ -70,8 +70,9 @@ class World:
         def local() -> datetime.datetime:
             return self.now().astimezone(BERLIN)
 
+        called = local()
         with night_lock(self.files.lock, local, waits=False) as fd:
-            frame = Frame(config, self.home, self.files, BERLIN, local, self.said.append, fd, always)
+            frame = Frame(config, self.home, self.files, BERLIN, local, called, self.said.append, fd, always)
             engine = Engine(frame, self.steps())
             return engine.refuse(wrong) if wrong else engine.run()
 

@@ -44,7 +44,7 @@ def night(world, day, state="running", **facts):
 
 
 def tonight(world, record, *earlier, now=datetime.datetime(2026, 5, 9, 1, tzinfo=BERLIN)):
-    frame = Frame(world.config, world.home, world.files, BERLIN, lambda: now, world.said.append, 0)
+    frame = Frame(world.config, world.home, world.files, BERLIN, lambda: now, now, world.said.append, 0)
     return Tonight(frame, record, earlier, now)
 
 
