@@ -223,7 +223,7 @@ def _within_budget(config: SweepConfig, spent: Spent, seconds: float, slots: Slo
         bounds.append(left)
     if slots.gpus and (gpu_hours := config.budget.gpu_hours) is not None:
         at_a_time = slots.jobs * slots.devices_per_trial
-        bounds.append(((gpu_hours * 3600 - spent.gpu_seconds) / at_a_time, f"gpu_hours: {gpu_hours:g}"))
+        bounds.append(((gpu_hours * 3600 - spent.all_gpu_seconds) / at_a_time, f"gpu_hours: {gpu_hours:g}"))
     least, ends_by = min(bounds, key=lambda bound: bound[0])
     return max(0.0, least), ends_by
 

@@ -48,6 +48,14 @@ class Spent:
 
     seconds: float = 0.0
     gpu_seconds: float = 0.0
+    """Of trainings that have ended."""
+    under_way_gpu_seconds: float = 0.0
+    """Of those that have not: they run, or were interrupted."""
+
+    @property
+    def all_gpu_seconds(self) -> float:
+        """What all trainings took of GPUs."""
+        return self.gpu_seconds + self.under_way_gpu_seconds
 
     def cost(self, budget: Budget) -> float | None:
         """In the unit of the file's `cost.per_hour`; None where the file has no price."""
@@ -65,6 +73,9 @@ class Meter:
     ends_at: float | None = None
     """The moment that `budget.until` stands for, where it was fixed before this session opened."""
     gpu_seconds: float = 0.0
+    """Of trainings that have ended in this session."""
+    under_way: dict[int, float] | None = None
+    """Trial that has not ended -> GPU seconds that it has taken in all sessions; None until a search looks."""
     opened: float = field(init=False)
     began: float | None = None
 
@@ -80,7 +91,8 @@ class Meter:
     def spent(self) -> Spent:
         """What all sessions have used, this one included."""
         seconds = 0.0 if self.began is None else self.clock() - self.began
-        return Spent(self.before.seconds + seconds, self.before.gpu_seconds + self.gpu_seconds)
+        under_way = self.before.under_way_gpu_seconds if self.under_way is None else sum(self.under_way.values())
+        return Spent(self.before.seconds + seconds, self.before.gpu_seconds + self.gpu_seconds, under_way)
 
     def exhausted(self, reserve_s: float = 0.0, reserve_gpu_s: float = 0.0) -> str | None:
         """Which bound is reached, in words, or None; seconds of wall time and of GPUs are kept for what comes after."""
@@ -88,7 +100,7 @@ class Meter:
         if left is not None and left[0] <= reserve_s:
             return left[1]
         budget, spent = self.budget, self.spent
-        if budget.gpu_hours is not None and spent.gpu_seconds + reserve_gpu_s >= budget.gpu_hours * 3600:
+        if budget.gpu_hours is not None and spent.all_gpu_seconds + reserve_gpu_s >= budget.gpu_hours * 3600:
             return f"gpu_hours: {budget.gpu_hours:g}"
         return None
 

@@ -234,7 +234,7 @@ def summarize(
 def usage(records: Sequence[TrialRecord], budget: Budget, spent: Spent) -> Usage:
     """What the sweep has used so far."""
     trained = sum(r.is_over and not r.reused_from for r in records)
-    return Usage(trained, spent.seconds / 3600, spent.gpu_seconds / 3600, spent.cost(budget))
+    return Usage(trained, spent.seconds / 3600, spent.all_gpu_seconds / 3600, spent.cost(budget))
 
 
 def edges(champion: Champion, space: Mapping[str, Any]) -> list[Edge]:

@@ -28,7 +28,7 @@ class SearchBudget:
         self._may_end = any(r.state == "complete" for r in records)
         """Without a champion this session begins one trial, whatever the budget says."""
         self._under_way = {r.number: _gpu_seconds_so_far(sweep, r) for r in records if not r.is_over}
-        """Trial -> seconds of GPUs that it has taken, of those that have not ended."""
+        sweep.meter.under_way = self._under_way
         self.ended_by: str | None = None
         """The bound that ended the search, if one did."""
 
@@ -70,7 +70,6 @@ class SearchBudget:
         """Whether no trial begins any more; once it is, it stays so."""
         if self.ended_by is None and self._may_end:
             gpu_s = self._ahead.trainings * self._longest_s * self._slots.devices_per_trial
-            gpu_s += sum(self._under_way.values())
             self.ended_by = self._meter.exhausted(self._reserve_s(), gpu_s)
             if self.ended_by:
                 self._view.say(f"the budget is spent ({self.ended_by}): no new trials")

@@ -332,9 +332,16 @@ def test_gpu_hours_are_those_of_the_trials_not_of_the_clock(clock):
     assert meter.exhausted() is None
     meter.gpu_seconds += 0.5 * HOUR - 1
     assert meter.exhausted() is None
-    meter.gpu_seconds += 1
+    meter.under_way = {3: 0.25, 5: 0.75}
     assert meter.exhausted() == "gpu_hours: 1"
-    assert meter.spent == Spent(100 * HOUR, HOUR)
+    assert meter.spent == Spent(100 * HOUR, HOUR - 1, 1)
+
+
+def test_gpu_hours_of_trials_under_way_are_those_of_before_until_a_search_looks(clock):
+    meter = Meter(Budget(gpu_hours=1), Spent(0.0, 60.0, 30.0), clock)
+    assert meter.spent == Spent(0.0, 60.0, 30.0)
+    meter.under_way = {}
+    assert meter.spent == Spent(0.0, 60.0, 0.0)
 
 
 def test_a_reserve_ends_it_that_much_earlier(clock):

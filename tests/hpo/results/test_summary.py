@@ -150,7 +150,7 @@ def test_what_was_spent():
     records = [
         trial_record(0), trial_record(1, reused_from="0"), trial_record(2, "failed", None), trial_record(3, "running")
     ]  # fmt: skip
-    used = {"seconds": 5400.0, "gpu_seconds": 1800.0}
+    used = {"seconds": 5400.0, "gpu_seconds": 1500.0, "under_way_gpu_seconds": 300.0}
     given = shown(*records, spent=used, budget={"cost_per_hour": 2.0})
     assert given.to_json()["spent"] == {"trials": 2, "hours": 1.5, "gpu_hours": 0.5, "cost": 3.0}
     assert notes(given)[-1] == "spent: 2 trials trained, 1.50 hours, 0.50 GPU hours, cost 3.00"

@@ -620,10 +620,14 @@ def test_gpu_hours_of_trials_under_way_count_and_of_those_that_were_interrupted(
     given = sweep(num_trials=4, budget={"gpu_hours": 1}, pruner={"type": "none"})
     assert given.search(executor(), jobs=2, gpus=2).stopped_by == "gpu_hours: 1"
     assert [(r.state, len(r.curve)) for r in given.records] == [("complete", 5), ("running", 3)]
+    spent = given.open().state.spent
+    assert (spent.gpu_seconds, spent.under_way_gpu_seconds) == (3000, 1800)
     given.edit(budget={"gpu_hours": 1.3}).search(executor(), gpus=2)  # 50 minutes of the one, 30 of the other
     assert given.executor.specs == []
+    assert given.open().state.spent.all_gpu_seconds == 4800
     given.edit(budget={"gpu_hours": 1.6}).search(executor(), gpus=2)
     assert [spec.number for spec in given.executor.specs] == [1]
+    assert given.open().state.spent.all_gpu_seconds == given.open().state.spent.gpu_seconds == 6000
 
 
 def test_a_baseline_that_the_budget_interrupted_is_trained_where_the_budget_is_raised(sweep):
