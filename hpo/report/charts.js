@@ -2,6 +2,7 @@
 const MANY = 200; // trials from which curves become quantile bands
 const VERY_MANY = 2000; // trials from which points and lines become densities
 facts.trials.forEach((t, index) => { t.index = index; });
+const trialCount = (count) => `${count} trial${count === 1 ? "" : "s"}`;
 const values = (trials) => trials.map((t) => t.v).filter((v) => v !== null);
 const metricName = facts.dimensions.some((d) => d.name === facts.metric) ? "value" : facts.metric; // a loss may be searched, and judged by
 
@@ -30,7 +31,7 @@ const valueScale = (from, to) => once(`value ${from} ${to}`, () =>
 
 function curves(trials) {
   const withCurve = trials.filter((t) => t.c.length);
-  const { svg, width, height } = canvas($("curves"), 300, `${facts.metric} over the training budget of ${withCurve.length} trials`);
+  const { svg, width, height } = canvas($("curves"), 300, `${facts.metric} over the training budget of ${trialCount(withCurve.length)}`);
   const box = { right: width - 28, top: 10, bottom: height - 26 };
   const y = once("curves", () => metricScale(facts.trials.flatMap((t) => t.c.map((p) => p[1])), box.bottom, box.top));
   box.left = besideLabels(y);
@@ -76,7 +77,7 @@ function scatter(trials) {
   multiples($("scatter"), facts.dimensions.map((_, i) => i), (host, index) => {
     const dimension = facts.dimensions[index];
     const here = complete.filter((t) => t.p[index] !== null);
-    const area = canvas(host, 210, `${facts.metric} by ${dimension.name}, ${here.length} trials`);
+    const area = canvas(host, 210, `${facts.metric} by ${dimension.name}, ${trialCount(here.length)}`);
     const box = { right: area.width - 10, top: 24, bottom: area.height - 26 }, y = valueScale(box.bottom, box.top);
     box.left = besideLabels(y);
     const x = scaleOf(index, box.left, box.right);
@@ -94,7 +95,7 @@ function pairs(trials) {
   const shade = (v) => 0.08 + 0.92 * Math.min(1, Math.max(0, good.at(v))) ** 1.5;
   multiples($("pairs"), facts.pairs, (host, [a, b]) => {
     const here = complete.filter((t) => t.p[a] !== null && t.p[b] !== null);
-    const area = canvas(host, 240, `${facts.dimensions[b].name} against ${facts.dimensions[a].name}, ${here.length} trials`);
+    const area = canvas(host, 240, `${facts.dimensions[b].name} against ${facts.dimensions[a].name}, ${trialCount(here.length)}`);
     const box = { right: area.width - 10, top: 24, bottom: area.height - 40 }, y = scaleOf(b, box.bottom, box.top);
     box.left = besideLabels(y);
     const x = scaleOf(a, box.left, box.right);
@@ -111,7 +112,7 @@ function pairs(trials) {
 }
 
 function parallel(trials) {
-  const { svg, width, height } = canvas($("parallel"), 340, `parallel coordinates of ${trials.length} trials`);
+  const { svg, width, height } = canvas($("parallel"), 340, `parallel coordinates of ${trialCount(trials.length)}`);
   svg.setAttribute("role", "group"); // its axes are to be used
   const top = 40, bottom = height - 16, left = 60, right = width - 60;
   const columns = once("columns", () => {

@@ -59,7 +59,7 @@ function draw() {
   const isClear = tests.every((t) => t !== null);
   $("query").setAttribute("aria-invalid", String(!isClear));
   const shown = isClear ? facts.trials.filter((trial) => tests.every((holds) => holds(trial))) : facts.trials;
-  $("shown").textContent = isClear ? `${shown.length} of ${facts.trials.length} trials` : "not understood: all are shown";
+  $("shown").textContent = isClear ? `${shown.length} of ${trialCount(facts.trials.length)}` : "not understood: all are shown";
   const numbers = new Set(shown.map((t) => String(t.n)));
   for (const [row, number] of rowsOfTable()) if (row.hidden === numbers.has(number)) row.hidden = !row.hidden;
   curves(shown);
