@@ -19,7 +19,7 @@ from trainers.protocol.trial_spec import TrialSpec, rows_at_once
 from trainers.tasks.base import Batch, Task
 from trainers.tasks.losses import training_loss
 from trainers.tasks.table import TASKS
-from trainers.training.batches import collate, dealt, effective_batches, micro_batches, owners, seed_of
+from trainers.training.batches import collate, dealt, draw_from, effective_batches, micro_batches, owners, seed_of
 from trainers.training.evaluation import Evaluator, autocast
 from trainers.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from trainers.training.packing import packed
@@ -115,7 +115,7 @@ class Trainer:
             self._keep_company(groups[0], max(map(owner.count, owner)) - len(mine))
         losses = []
         for index in mine:
-            torch.manual_seed(seed_of(self.spec.seed, self.schedule.last_epoch, index))
+            draw_from(seed_of(self.spec.seed, self.schedule.last_epoch, index), self.device)
             losses.append(self._backward(self._batch(groups[index]), units))
         self.ranks.add_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)

@@ -14,6 +14,7 @@ from trainers.data.tokens import Encoded, Tokens, write_tokens
 from trainers.training.batches import (
     collate,
     dealt,
+    draw_from,
     effective_batches,
     evaluation_batches,
     micro_batches,
@@ -66,6 +67,13 @@ def test_a_micro_batch_goes_to_the_device_that_has_least_to_do(tmp_path):
 
 def test_every_group_of_every_step_of_every_trial_has_a_seed_of_its_own():
     assert len({seed_of(trial, step, group) for trial in range(3) for step in range(50) for group in range(4)}) == 600
+
+
+def test_what_is_drawn_from_a_seed_is_what_torch_draws_from_it():
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    draw_from(7, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), wanted)
 
 
 def test_evaluation_sees_every_row_once_in_batches_of_bounded_size(tmp_path):

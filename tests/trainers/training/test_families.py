@@ -49,7 +49,7 @@ def test_a_method_learns_comes_back_and_merges(family_workload, tmp_path, family
     # Values of 2 and -2 are learned by the first evaluation: their variance is what a mean would cost.
     assert min(losses[1:]) < (4.0 if task == "regression" else losses[0])
     adapter = TrialPaths(Path(spec.dir)).adapter
-    assert not [p for p in adapter.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
+    assert not [p for p in adapter.iterdir() if p.suffix in (".bin", ".pt", ".pkl", ".md")]
     base = load_base(given, found.labels, scale=found.scale)
     base.model = load_adapter(base, spec, adapter)
     tokens_dir = Path(found.tokens_dir)

@@ -62,11 +62,12 @@ class Peft(Method):
         return wrapped(base, self._config(spec, base))
 
     def save(self, model: Any, folder: Path) -> None:
+        # PEFT's model card is a template without content, and takes longer than the adapter.
+        model.create_or_update_model_card = lambda output_dir: None
         with warnings.catch_warnings():
             # PEFT asks the hub whether the vocabulary was resized, and warns when it cannot; it never was.
             warnings.simplefilter("ignore")
             model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template, without content
         _sort_names(folder / ADAPTER_CONFIG)
 
     def load(self, base: Base, spec: TrialSpec, folder: Path) -> torch.nn.Module:
