@@ -162,10 +162,12 @@ def test_every_task_that_reads_a_whole_text(learned, bundled, family, task):
 
 
 @pytest.mark.parametrize(
-    ("family", "settings"), [("llama", {}), ("gpt2", {"modules_to_save": "ln_f,lm_head"}), ("opt", {})]
+    ("family", "layers", "settings"),
+    [("llama", 2, {}), ("gpt2", 1, {"modules_to_save": "ln_f,lm_head"}), ("opt", 1, {})],
 )
-def test_decoders_take_the_adapter_into_each_step(learned, bundled, family, settings):
-    bundle = bundled(learned("a", family, "causal-lm", **settings), learned("b", family, "causal-lm", lora_r=3))
+def test_decoders_take_the_adapter_into_each_step(learned, bundled, family, layers, settings):
+    a = learned("a", family, "causal-lm", layers=layers, **settings)
+    bundle = bundled(a, learned("b", family, "causal-lm", layers=layers, lora_r=3))
     prompt = "the film is"
     assert [len(answer["text"]) > 0 for answer in bundle["a"].predict([prompt], 8)] == [True]
     assert bundle["a"].token_logits([5, 6, 7]).shape == bundle["b"].token_logits([5, 6, 7]).shape
