@@ -33,6 +33,7 @@ from hpo.tracking.mlflow_places import (
     set_experiment_tag,
 )
 from hpo.tracking.mlflow_schema import check_store
+from hpo.tracking.ui_app import NAME
 from trainers.protocol.counted import counted
 
 _MOST_LINKS = 10
@@ -119,9 +120,9 @@ class _Program:
 
 def _mlflow(home: Home, port: int) -> _Program:
     command = module_command(
-        "mlflow", "server", "--backend-store-uri", f"sqlite:///{home.mlflow_db}", "--artifacts-destination",
-        home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts",
-        "--log-level warning",
+        "mlflow", "server", "--app-name", NAME, "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
+        "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
+        "--uvicorn-opts", "--log-level warning",
     )  # fmt: skip
     return _Program("MLflow's server", port, "/health", command, folder=home.dir)
 

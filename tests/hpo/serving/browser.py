@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -88,7 +91,8 @@ class Page:
 def opened(browser: str, profile: Path) -> Iterator[Page]:
     """An empty page of a browser of its own."""
     flags = [*_FLAGS, f"--user-data-dir={profile}", "--remote-debugging-port=0"]
-    with subprocess.Popen([browser, *flags, "about:blank"], stderr=subprocess.PIPE, text=True) as process:
+    command = [browser, *flags, "about:blank"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             assert process.stderr is not None
             line = next(line for line in process.stderr if line.startswith("DevTools listening on "))
@@ -97,4 +101,22 @@ def opened(browser: str, profile: Path) -> Iterator[Page]:
             with connect(target["webSocketDebuggerUrl"], max_size=None) as connection:
                 yield Page(connection)
         finally:
-            process.kill()
+            _end(process.pid)
+
+
+def _end(group: int) -> None:
+    """Kill a browser's processes, and wait until none is left to write into its profile."""
+    end = time.monotonic() + _WAIT_S
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+        while any(_runs_in(group)) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+def _runs_in(group: int) -> Iterator[Path]:
+    """Processes of a group that are not dead yet; a zombie writes nothing."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                yield stat

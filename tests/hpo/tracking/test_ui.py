@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import httpx2
 import pytest
 
 from hpo.commands.sweep import run_sweep
@@ -38,10 +39,11 @@ def shown(home_with_store, tmp_path):
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser: none of chromium, google-chrome is found")
 def test_mlflow_opens_on_the_trials_best_first_without_a_click(shown, home_with_store, tmp_path):
     command = [sys.executable, "-m", "hpo", "--home", str(home_with_store), "ui", "seen", "--no-browser"]
-    with subprocess.Popen([*command, "--port", str(free_port())], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*command, "--port", str(port := free_port())], stdout=subprocess.PIPE, text=True) as server:
         try:
             lines = [server.stdout.readline().strip() for _ in range(4)]
             table, charts = (line.partition(": ")[2] for line in lines[2:])
+            assert_nobody_can_run_commands(f"http://127.0.0.1:{port}")
             with browser.opened(BROWSER, tmp_path / "browser") as page:
                 page.open(table, 1600)
                 page.until(f"{NAMES}.length == {len(shown.trials)}", LOADS_WITHIN_S)
@@ -53,3 +55,12 @@ def test_mlflow_opens_on_the_trials_best_first_without_a_click(shown, home_with_
         finally:
             server.terminate()
     assert server.returncode == 0
+
+
+def assert_nobody_can_run_commands(server):
+    """MLflow's assistant would, for every user of the machine; what the pages need is there."""
+    for path in ("config", "providers", "sessions/1/stream"):
+        refused = httpx2.get(f"{server}/ajax-api/3.0/mlflow/assistant/{path}")
+        assert (refused.status_code, refused.text) == (404, "hpo ui serves MLflow without its assistant")
+    assert httpx2.put(f"{server}/ajax-api/3.0/mlflow/assistant/config", json={}).status_code == 404
+    assert httpx2.get(f"{server}/ajax-api/2.0/mlflow/experiments/search?max_results=1").status_code == 200
