@@ -119,6 +119,10 @@ class _Program:
 
 
 def _mlflow(home: Home, port: int) -> _Program:
+    from importlib.metadata import entry_points  # late, as it is slow
+
+    if not entry_points(group="mlflow.app", name=NAME):
+        raise HpoError("hpo's files are newer than its installation: install it again (make install)")
     command = module_command(
         "mlflow", "server", "--app-name", NAME, "--backend-store-uri", f"sqlite:///{home.mlflow_db}",
         "--artifacts-destination", home.artifacts.as_uri(), "--host", HOST, "--port", str(port), "--workers", "1",
@@ -153,7 +157,7 @@ def _refuse_taken(programs: Sequence[_Program]) -> None:
 @contextmanager
 def _running(programs: Sequence[_Program]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Servers that end with this process: at Ctrl-C, at SIGTERM, and when one of them ends."""
-    # MLflow's job execution is for judging prompts: eight processes that nothing here uses, of 1.5 GB together.
+    # MLflow's job execution is for judging prompts: eight processes of 1.9 GB together.
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore",
              "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # fmt: skip
     servers: list[subprocess.Popen[bytes]] = []

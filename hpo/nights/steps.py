@@ -46,7 +46,7 @@ class Frame:
     zone: datetime.tzinfo
     now: Clock
     called: datetime.datetime
-    """When this call came. It waits for another one, perhaps past noon, and is for this night all the same."""
+    """When this call came. One that waited for another, past noon say, is for the night in which it came."""
     say: Callable[[str], None]
     lock_fd: int
     """Holds the lock of the nights: child processes keep it."""

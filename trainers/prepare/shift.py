@@ -12,7 +12,7 @@ from trainers.data.formats.base import cut
 from trainers.data.passages import passages
 from trainers.data.sides import hash_of
 from trainers.data.splits import SPLITS, Placed
-from trainers.prepare.drift import Difference, beyond_chance, longer, shares, words
+from trainers.prepare.drift import WORD, Difference, beyond_chance, longer, shares, words
 from trainers.prepare.prepared import Prepared, read_given
 from trainers.prepare.separation import Separation, separation
 from trainers.prepare.served import SHOWN, labels_of
@@ -54,14 +54,15 @@ def compare_groups(groups: Mapping[Moved, tuple[Rows, Rows]]) -> NightShift:
     """What differs beyond chance in each pair of groups."""
     enough = {moved: pair for moved, pair in groups.items() if min(map(len, pair)) >= FEWEST}
     families: dict[tuple[Moved, What], list[Difference]] = {}
-    separated: dict[Moved, Separation] = {}
+    separated: dict[Moved, _Separations] = {}
     for moved, (first, second) in enough.items():
-        separated[moved] = separation(_said(first), _said(second))
+        separated[moved] = _separations(first, second)
         families.update({(moved, what): found for what, found in _compared(first, second, separated[moved]).items()})
     shifts = [
-        _shift(moved, what, one, separated[moved])
+        _shift(moved, what, one, separated[moved].get(what))
         for (moved, what), family in beyond_chance(families, FALSE_ALARMS).items()
         for one in family
+        if what != "labelling" or _are_labels_clearer(separated[moved])
     ]
     return NightShift({moved: len(second) for moved, (_, second) in groups.items()}, shifts, _notes(shifts, groups))
 
@@ -83,23 +84,52 @@ def _all_but(rows: Rows, others: Rows, *, is_in: bool = False) -> dict[str, _See
     return {key: row for key, row in rows.items() if (key in others) == is_in}
 
 
-def _compared(first: Rows, second: Rows, separated: Separation) -> dict[What, list[Difference]]:
+_Separations = Mapping[What, Separation]
+"""By what they read: the words, and the words with labels where rows have any."""
+
+
+def _separations(first: Rows, second: Rows) -> _Separations:
+    found: dict[What, Separation] = {"classifier": separation(_said(first), _said(second))}
+    if any(row.labels for row in first.values()) and any(row.labels for row in second.values()):
+        found["labelling"] = separation(_labelled(first), _labelled(second))
+    return found
+
+
+def _are_labels_clearer(separated: _Separations) -> bool:
+    """Whether words with their labels tell the rows apart better than words alone: the same words have other labels."""
+    return separated["labelling"].low > separated["classifier"].high
+
+
+def _compared(first: Rows, second: Rows, separated: _Separations) -> dict[What, list[Difference]]:
     counts = [Counter(label for row in group.values() for label in row.labels) for group in (first, second)]
     lengths = [[len(row.asked.whole) for row in group.values()] for group in (first, second)]
-    return {
+    found: dict[What, list[Difference]] = {
         "length": [longer("characters", *lengths)],
         "label": shares(counts[0], counts[1], (len(first), len(second))),
         "word": words(_said(first), _said(second)),
-        "classifier": [Difference("area under the curve", 0.5, separated.auc, separated.auc - 0.5, separated.p_value)],
     }
+    by_words = separated["classifier"].auc
+    for what, one in separated.items():
+        before = 0.5 if what == "classifier" else by_words
+        found[what] = [Difference("area under the curve", before, one.auc, one.auc - 0.5, one.p_value)]
+    return found
 
 
 def _said(rows: Rows) -> list[str]:
     return [row.asked.said for row in rows.values()]
 
 
-def _shift(moved: Moved, what: What, one: Difference, separated: Separation) -> RowShift:
-    bounds = (separated.low, separated.high) if what == "classifier" else (None, None)
+def _labelled(rows: Rows) -> list[str]:
+    """Texts whose words have the labels in them, each word once for each label of its row."""
+    texts = []
+    for row in rows.values():
+        ends = [hash_of(label)[:8] for label in sorted(row.labels)]
+        texts.append(" ".join(f"{word}_{end}" for word in WORD.findall(row.asked.said) for end in ends))
+    return texts
+
+
+def _shift(moved: Moved, what: What, one: Difference, separated: Separation | None) -> RowShift:
+    bounds = (separated.low, separated.high) if separated else (None, None)
     return RowShift(moved, what, one.name, one.before, one.after, one.p_value, *bounds)
 
 
@@ -125,6 +155,8 @@ _LINES: Mapping[What, str] = {
     "length": "{r} have another length: their median is {s.after:g} {s.name}, and {s.before:g} for the others",
     "classifier": "a classifier tells {r} from the others: area under the curve {s.after:.2f} ({s.low:.2f} to "
     "{s.high:.2f}; 0.5 is no difference)",
+    "labelling": "the same words have other labels in {r}: a classifier that reads both tells them from the others, "
+    "area under the curve {s.after:.2f} ({s.low:.2f} to {s.high:.2f}; {s.before:.2f} by words alone)",
 }
 
 

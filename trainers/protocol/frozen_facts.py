@@ -11,7 +11,9 @@ from trainers.protocol.trial_spec import SourceRef
 
 Moved = Literal["added", "gone"]
 """Rows that only the later night has, or only the earlier one: either may differ from the rows of the earlier night."""
-What = Literal["length", "label", "word", "classifier"]
+What = Literal["length", "label", "word", "classifier", "labelling"]
+"""The last two are classifiers that tell rows of one night from those of another: by their words, and by their words
+with the labels that these have."""
 
 
 def frozen_sources(folder: Path, validation: Sequence[str] = ("validation",)) -> dict[str, SourceRef]:
@@ -57,13 +59,14 @@ class RowShift:
     name: str
     """Of the label or word."""
     before: float
-    """Medians of lengths, shares of rows with the label or word, of the earlier night's rows; 0.5 for `classifier`."""
+    """Medians of lengths, shares of rows with the label or word, of the earlier night's rows; 0.5 for `classifier`, and
+    the area of that one for `labelling`."""
     after: float
-    """Of the rows that are added or gone; for `classifier` the area under the curve."""
+    """Of the rows that are added or gone; for a classifier the area under the curve."""
     p_value: float
     """Corrected for everything that was compared."""
     low: float | None = None
-    """Of `classifier`: bounds of the area (95 %)."""
+    """Of a classifier: bounds of the area (95 %)."""
     high: float | None = None
 
 

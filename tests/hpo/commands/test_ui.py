@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import socket
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from hpo.commands import ui
 from hpo.errors import HpoError, UsageError
+from hpo.paths import Home
 
 
 def program(name, port, code):
@@ -25,6 +27,13 @@ def test_a_server_that_ends_by_itself_is_named_and_ends_the_other():
         with pytest.raises(HpoError, match="Optuna's dashboard has ended with exit code 3"):
             ui._wait(programs, servers)
     assert all(server.poll() is not None for server in servers)
+
+
+def test_an_installation_that_mlflow_does_not_know_of_is_said(tmp_path, monkeypatch):
+    """As after `git pull`: MLflow finds hpo's application by what the installation says."""
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    with pytest.raises(HpoError, match="newer than its installation: install it again"):
+        ui._mlflow(Home(tmp_path), 5000)
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts():

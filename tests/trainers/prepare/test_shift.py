@@ -71,6 +71,28 @@ def test_what_has_moved_is_said_with_its_size():
     assert "a classifier tells rows added from the others: area under the curve 1.00 (" in said
 
 
+def test_labels_that_are_exchanged_are_seen_though_words_and_labels_are_as_before():
+    """As after a broken export."""
+    drawn = random.Random(5)
+
+    def judged(count, right):
+        other = "neg" if right == "pos" else "pos"
+        found = rows(drawn, count)
+        return {
+            key: _Seen(row.asked, frozenset([right if "word3 " in row.asked.said else other]))
+            for key, row in found.items()
+        }
+
+    before, wrong = judged(300, "pos"), judged(120, "neg")
+    assert compare_groups({"added": (before, judged(120, "pos"))}).shifts == []
+    found = compare_groups({"added": (before, wrong)})
+    (shift,) = [shift for shift in found.shifts if shift.what == "labelling"]
+    assert shift.low > 0.6 > shift.before
+    assert any(note.startswith("the same words have other labels in rows added: a classifier") for note in found.notes)
+    without = {key: _Seen(row.asked, frozenset()) for key, row in before.items()}
+    assert "labelling" not in {shift.what for shift in compare_groups({"added": (without, wrong)}).shifts}
+
+
 @pytest.mark.parametrize(
     ("count", "note"),
     [
