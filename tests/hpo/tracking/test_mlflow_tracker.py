@@ -97,10 +97,9 @@ def test_a_run_made_before_its_id_was_known_is_adopted_and_completed(store):
     ],
 )  # fmt: skip
 def test_a_run_names_the_source_of_its_rows(store, tmp_path, train, kind, source):
-    inspection = dataclasses.replace(
-        INSPECTION, fingerprint=fingerprint(source)
-    )  # MLflow knows data by name and digest
-    tracker = Tracker(store[0], make_config(tmp_path, name=tmp_path.name, data={"train": train}), inspection)
+    found = fingerprint(source)
+    inspection = dataclasses.replace(INSPECTION, fingerprint=found)  # MLflow knows data by name and digest
+    tracker = Tracker(store[0], make_config(tmp_path, name=f"of-{found[:12]}", data={"train": train}), inspection)
     (given,) = tracker._client.get_run(tracker.parent_id).inputs.dataset_inputs
     assert given.dataset.source_type == kind
     told = json.loads(given.dataset.source)
