@@ -28,6 +28,7 @@ class SearchBudget:
         self._may_end = any(r.state == "complete" for r in records)
         """Without a champion this session begins one trial, whatever the budget says."""
         self._under_way = {r.number: _gpu_seconds_so_far(sweep, r) for r in records if not r.is_over}
+        """Trial that has not ended -> seconds of GPUs that it has taken. The meter counts the same ones."""
         sweep.meter.under_way = self._under_way
         self.ended_by: str | None = None
         """The bound that ended the search, if one did."""

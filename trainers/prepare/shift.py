@@ -35,6 +35,8 @@ class _Seen:
 
 Rows = Mapping[str, _Seen]
 """Hash of the input, or of a passage -> the row."""
+_Separations = Mapping[What, Separation]
+"""By what the classifier reads: the words, and the words with labels where rows have any."""
 
 
 def compare_nights(made: Prepared, before: Path) -> NightShift:
@@ -84,10 +86,6 @@ def _all_but(rows: Rows, others: Rows, *, is_in: bool = False) -> dict[str, _See
     return {key: row for key, row in rows.items() if (key in others) == is_in}
 
 
-_Separations = Mapping[What, Separation]
-"""By what they read: the words, and the words with labels where rows have any."""
-
-
 def _separations(first: Rows, second: Rows) -> _Separations:
     found: dict[What, Separation] = {"classifier": separation(_said(first), _said(second))}
     if any(row.labels for row in first.values()) and any(row.labels for row in second.values()):
@@ -120,7 +118,7 @@ def _said(rows: Rows) -> list[str]:
 
 
 def _labelled(rows: Rows) -> list[str]:
-    """Texts whose words have the labels in them, each word once for each label of its row."""
+    """Each row as a text of words that end in a label: each word of the row once with each of its labels."""
     texts = []
     for row in rows.values():
         ends = [hash_of(label)[:8] for label in sorted(row.labels)]
